@@ -1,9 +1,15 @@
 //! What a build is, as plain data: store paths, hashes, derivations, graphs, goals. No I/O, no clock, no threads, no globals.
 
+pub mod building;
 pub mod derivation;
 mod error;
+pub mod goal;
+pub mod graph;
 pub mod hash;
+pub mod ids;
 pub mod nix32;
+pub mod outputs;
+pub mod paths;
 pub mod store_path;
 
 pub use error::{Error, Result};

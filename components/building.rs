@@ -1,0 +1,125 @@
+//! What only a goal that builds carries: locks, child, pipes, deadlines, log. Comes and goes, so sparse.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bevy_ecs::prelude::Component;
+
+use crate::ids::PathId;
+
+/// A held lock on a store path: its `.lock` file, open and locked. Closing the file gives the lock up.
+#[derive(Debug)]
+pub struct PathLock {
+    /// The lock file.
+    pub file: OwnedFd,
+    /// Where it lies.
+    pub path: PathBuf,
+}
+
+/// Locks on all outputs of a derivation (the seed's `outputLocks`). Empty in a simulated world.
+#[derive(Debug, Default, Component)]
+#[component(storage = "SparseSet")]
+pub struct OutputLocks {
+    /// One for each output, by path.
+    pub locks: Vec<PathLock>,
+}
+
+/// The outputs to be made now: neither valid before nor made by someone else meanwhile (`missingPaths`).
+#[derive(Debug, Clone, Component)]
+#[component(storage = "SparseSet")]
+pub struct MissingOutputs(pub Vec<PathId>);
+
+/// A builder's process (the seed's `Child` and `Pid`).
+#[derive(Debug, Component)]
+#[component(storage = "SparseSet")]
+pub struct BuilderProcess {
+    /// Its process id, which is its process group and session as well.
+    pub pid: i32,
+    /// Readable once it has exited.
+    pub pidfd: OwnedFd,
+    /// How it ended, once it has: the raw wait status.
+    pub wait_status: Option<i32>,
+}
+
+/// The read end of the pipe that the builder's standard output and error go to (the seed's `builderOut`).
+#[derive(Debug, Component)]
+#[component(storage = "SparseSet")]
+pub struct ChildPipes {
+    /// The pipe; `None` after its end.
+    pub log: Option<OwnedFd>,
+}
+
+/// The folder the builder works in (the seed's `tmpDir`).
+#[derive(Debug, Clone, Component)]
+#[component(storage = "SparseSet")]
+pub struct BuildDir(pub PathBuf);
+
+/// When a child is to be looked at although it says nothing, in time since the run began.
+#[derive(Debug, Clone, Copy, Component)]
+#[component(storage = "SparseSet")]
+pub struct Deadlines {
+    /// When the child was started.
+    pub started: Duration,
+    /// When it last wrote something.
+    pub last_output: Duration,
+    /// When processes that it left behind are to be killed, once it has exited.
+    pub linger: Option<Duration>,
+}
+
+/// The log of a build: how much there was, and its end for the report of a failure.
+#[derive(Debug, Default, Component)]
+#[component(storage = "SparseSet")]
+pub struct BuildLog {
+    /// Bytes received, for the limit on them.
+    pub size: u64,
+    /// The last bytes, some more than will be shown.
+    pub tail: Vec<u8>,
+    /// Bytes after the last line's end.
+    pub partial_line: Vec<u8>,
+}
+
+impl BuildLog {
+    /// How many bytes of the end are kept, at least.
+    pub const TAIL_BYTES: usize = 32 * 1024;
+
+    /// Takes in output of the builder.
+    pub fn append(&mut self, bytes: &[u8]) {
+        self.size += bytes.len() as u64;
+        if self.tail.len() + bytes.len() > 2 * Self::TAIL_BYTES {
+            let drop = self.tail.len().saturating_sub(Self::TAIL_BYTES);
+            self.tail.drain(..drop);
+        }
+        let keep = bytes.len().saturating_sub(Self::TAIL_BYTES);
+        self.tail.extend_from_slice(&bytes[keep..]);
+    }
+
+    /// The last `count` lines, whole ones.
+    pub fn last_lines(&self, count: usize) -> Vec<String> {
+        let text = String::from_utf8_lossy(&self.tail);
+        let lines: Vec<&str> = text.lines().collect();
+        let skip = lines.len().saturating_sub(count);
+        lines[skip..]
+            .iter()
+            .map(|line| (*line).to_owned())
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tail_is_bounded_and_is_the_end() {
+        let mut log = BuildLog::default();
+        for n in 0..20_000 {
+            log.append(format!("line {n}\n").as_bytes());
+        }
+        assert!(log.tail.len() <= 2 * BuildLog::TAIL_BYTES);
+        assert_eq!(log.last_lines(2), ["line 19998", "line 19999"]);
+        log.append(&vec![b'x'; 1 << 20]);
+        assert!(log.tail.len() <= 3 * BuildLog::TAIL_BYTES);
+        assert_eq!(log.size, 20_000 * 11 - 11_110 + (1 << 20));
+    }
+}

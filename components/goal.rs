@@ -1,0 +1,272 @@
+//! What every goal carries: what it is for, how far it is, whom it waits for and who waits for it.
+
+use bevy_ecs::prelude::{Component, Entity, Resource};
+
+use crate::ids::{DrvId, PathId};
+use crate::outputs::OutputSet;
+
+/// A goal to realise outputs of a derivation (the seed's `DerivationGoal`).
+#[derive(Debug, Clone, Copy, Component)]
+pub struct DerivationGoal {
+    /// The derivation.
+    pub drv: DrvId,
+    /// The outputs asked for so far.
+    pub wanted: OutputSet,
+    /// More were asked for since its outputs were last looked at (the seed's `needRestart`).
+    pub need_restart: bool,
+    /// Substitutes were there but their references were not, so they are worth another try once the
+    /// inputs are built (the seed's `retrySubstitution`).
+    pub retry_substitution: bool,
+}
+
+/// A goal to get one store path from a substituter (the seed's `SubstitutionGoal`).
+#[derive(Debug, Clone, Copy, Component)]
+pub struct SubstitutionGoal {
+    /// The path.
+    pub path: PathId,
+}
+
+/// How far a goal is. Each stage says what it waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Component)]
+pub enum Stage {
+    /// Nothing has been looked at yet (the seed's `init`).
+    New,
+    /// For its `.drv` file, which was missing (`haveDerivation`).
+    Derivation,
+    /// For substitutes of its outputs (`outputsSubstituted`), or of its references (`referencesValid`).
+    Substitutes,
+    /// For its input derivations and sources (`inputsRealised`).
+    Inputs,
+    /// For a build slot: all inputs are there (`tryToBuild`).
+    Ready,
+    /// For a lock that someone else holds (`waitForAWhile`), or a path that another goal works on
+    /// (`waitForAnyGoal`).
+    Locked,
+    /// For its child to exit (`buildDone`).
+    Running,
+    /// For its outputs to be hashed and scanned.
+    Collecting,
+    /// For nothing: its outcome is known.
+    Done,
+}
+
+/// How a goal ended (the seed's `ExitCode`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Component)]
+pub enum Outcome {
+    /// It has not ended.
+    Busy,
+    /// Everything wanted is valid.
+    Success,
+    /// It could not be made.
+    Failed,
+    /// No substituter has the path; whoever asked should build it.
+    NoSubstituters,
+    /// A substituter has the path but not all of its references.
+    IncompleteClosure,
+}
+
+/// Whom a goal waits for, as counts (the seed's `waitees`, `nrFailed` and its sisters).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Component)]
+pub struct Waitees {
+    /// How many have not ended.
+    pub left: u32,
+    /// How many ended in any way but success.
+    pub failed: u32,
+    /// How many of those had no substituters.
+    pub no_substituters: u32,
+    /// How many of those had an incomplete closure.
+    pub incomplete_closure: u32,
+    /// Which round of waiting this is: news for an earlier round, whose waitees were dropped, is ignored.
+    pub round: u32,
+}
+
+impl Waitees {
+    /// Takes note that a waitee ended so. Tells whether the goal is to be woken: when none is left, or
+    /// at the first failure unless `keep_going` (the seed's `waiteeDone`).
+    pub fn waitee_done(&mut self, outcome: Outcome, keep_going: bool) -> bool {
+        debug_assert!(self.left > 0 && outcome != Outcome::Busy);
+        self.left -= 1;
+        match outcome {
+            Outcome::Busy | Outcome::Success => {}
+            Outcome::Failed => self.failed += 1,
+            Outcome::NoSubstituters => {
+                self.failed += 1;
+                self.no_substituters += 1;
+            }
+            Outcome::IncompleteClosure => {
+                self.failed += 1;
+                self.incomplete_closure += 1;
+            }
+        }
+        if outcome == Outcome::Failed && !keep_going {
+            self.left = 0;
+        }
+        self.left == 0
+    }
+
+    /// Starts a round of waiting for `count` goals.
+    pub fn wait_for(&mut self, count: u32) {
+        *self = Self {
+            left: count,
+            round: self.round.wrapping_add(1),
+            ..Self::default()
+        };
+    }
+}
+
+const END: u32 = u32::MAX;
+
+/// Who waits for a goal: the head of a list in [`WaiterLists`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Component)]
+pub struct Waiters {
+    head: u32,
+}
+
+impl Default for Waiters {
+    fn default() -> Self {
+        Self { head: END }
+    }
+}
+
+/// One goal waiting for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiter {
+    /// The goal that waits.
+    pub goal: Entity,
+    /// In which of its rounds.
+    pub round: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Edge {
+    waiter: Waiter,
+    next: u32,
+}
+
+/// All waiting, as linked lists in one array: adding and taking cost the same however many goals there are.
+#[derive(Debug, Default, Resource)]
+pub struct WaiterLists {
+    edges: Vec<Edge>,
+    free: Vec<u32>,
+}
+
+impl WaiterLists {
+    /// Adds a waiter to the front of a list.
+    pub fn add(&mut self, waiters: &mut Waiters, waiter: Waiter) {
+        let edge = Edge {
+            waiter,
+            next: waiters.head,
+        };
+        waiters.head = match self.free.pop() {
+            Some(index) => {
+                self.edges[index as usize] = edge;
+                index
+            }
+            None => {
+                let index = u32::try_from(self.edges.len()).expect("fewer than 2^32 waiters");
+                self.edges.push(edge);
+                index
+            }
+        };
+    }
+
+    /// Empties a list onto `out`, in the order the waiters were added.
+    pub fn take(&mut self, waiters: &mut Waiters, out: &mut Vec<Waiter>) {
+        let start = out.len();
+        let mut at = std::mem::replace(&mut waiters.head, END);
+        while at != END {
+            let edge = self.edges[at as usize];
+            self.free.push(at);
+            out.push(edge.waiter);
+            at = edge.next;
+        }
+        out[start..].reverse();
+    }
+}
+
+/// What a goal can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// Outputs of a derivation.
+    Derivation(DrvId),
+    /// A store path.
+    Path(PathId),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entity(index: u32) -> Entity {
+        Entity::from_raw_u32(index).unwrap()
+    }
+
+    #[test]
+    fn counts_are_those_of_the_seed() {
+        let mut waitees = Waitees::default();
+        waitees.wait_for(4);
+        assert!(!waitees.waitee_done(Outcome::Success, false));
+        assert!(!waitees.waitee_done(Outcome::NoSubstituters, false));
+        assert!(!waitees.waitee_done(Outcome::IncompleteClosure, false));
+        assert!(waitees.waitee_done(Outcome::Success, false));
+        assert_eq!(
+            (
+                waitees.failed,
+                waitees.no_substituters,
+                waitees.incomplete_closure
+            ),
+            (2, 1, 1)
+        );
+    }
+
+    #[test]
+    fn the_first_failure_wakes_unless_told_to_keep_going() {
+        let mut waitees = Waitees::default();
+        waitees.wait_for(3);
+        let round = waitees.round;
+        assert!(waitees.waitee_done(Outcome::Failed, false));
+        waitees.wait_for(3);
+        assert_ne!(waitees.round, round);
+        assert!(!waitees.waitee_done(Outcome::Failed, true));
+        assert!(!waitees.waitee_done(Outcome::Failed, true));
+        assert!(waitees.waitee_done(Outcome::Success, true));
+        assert_eq!(waitees.failed, 2);
+    }
+
+    #[test]
+    fn lists_keep_their_order_and_reuse_their_room() {
+        let mut lists = WaiterLists::default();
+        let mut out = Vec::new();
+        for _ in 0..3 {
+            let (mut one, mut other) = (Waiters::default(), Waiters::default());
+            for n in 0..10 {
+                lists.add(
+                    &mut one,
+                    Waiter {
+                        goal: entity(n),
+                        round: n,
+                    },
+                );
+                lists.add(
+                    &mut other,
+                    Waiter {
+                        goal: entity(100 + n),
+                        round: 0,
+                    },
+                );
+            }
+            lists.take(&mut one, &mut out);
+            assert_eq!(
+                out.iter().map(|w| w.round).collect::<Vec<_>>(),
+                (0..10).collect::<Vec<_>>()
+            );
+            out.clear();
+            lists.take(&mut one, &mut out);
+            assert!(out.is_empty());
+            lists.take(&mut other, &mut out);
+            assert_eq!(out.len(), 10);
+            out.clear();
+        }
+        assert_eq!(lists.edges.len(), 20);
+    }
+}

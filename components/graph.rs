@@ -1,0 +1,311 @@
+//! The build graph as flat arrays: a row a derivation, its outputs and inputs as ranges. Holds no whole derivation.
+
+use bevy_ecs::prelude::Resource;
+
+use crate::derivation::Derivation;
+use crate::ids::{DrvId, NameId, PathId};
+use crate::outputs::{OutputSet, OutputSets};
+use crate::paths::{Interner, PathTable};
+use crate::store_path::StoreDir;
+use crate::{Error, Result};
+
+/// An output of a derivation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutputRow {
+    /// What it is called.
+    pub name: NameId,
+    /// Where it will be.
+    pub path: PathId,
+}
+
+/// An input derivation and what is needed of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InputRow {
+    /// The derivation.
+    pub drv: DrvId,
+    /// Which of its outputs.
+    pub wanted: OutputSet,
+}
+
+/// What the engine must know of a derivation before it builds it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traits {
+    /// All outputs have a hash known beforehand.
+    pub fixed: bool,
+    /// `preferLocalBuild`: neither the hook nor a substituter is to be bothered.
+    pub prefer_local: bool,
+    /// `allowSubstitutes` is not false.
+    pub allow_substitutes: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Range {
+    start: u32,
+    len: u32,
+}
+
+impl Range {
+    fn of<T>(self, rows: &[T]) -> &[T] {
+        &rows[self.start as usize..(self.start + self.len) as usize]
+    }
+
+    fn ending_at(start: usize, end: usize) -> Self {
+        let start = u32::try_from(start).expect("fewer than 2^32 rows");
+        Self {
+            start,
+            len: u32::try_from(end).expect("fewer than 2^32 rows") - start,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct DrvRow {
+    path: PathId,
+    outputs: Range,
+    inputs: Range,
+    sources: Range,
+    traits: Traits,
+    system: Option<NameId>,
+}
+
+const NONE: u32 = u32::MAX;
+
+/// Everything a run knows of paths and derivations.
+#[derive(Debug, Resource)]
+pub struct BuildGraph {
+    /// The logical store folder all paths lie in.
+    pub store_dir: StoreDir,
+    /// All paths met.
+    pub paths: PathTable,
+    /// All sets of outputs met.
+    pub output_sets: OutputSets,
+    names: Interner,
+    rows: Vec<DrvRow>,
+    /// The derivation stored at each path, by path id, or `NONE`.
+    by_path: Vec<u32>,
+    outputs: Vec<OutputRow>,
+    inputs: Vec<InputRow>,
+    sources: Vec<PathId>,
+}
+
+impl BuildGraph {
+    /// An empty graph over that store.
+    pub fn new(store_dir: StoreDir) -> Self {
+        Self {
+            store_dir,
+            paths: PathTable::default(),
+            output_sets: OutputSets::default(),
+            names: Interner::default(),
+            rows: Vec::new(),
+            by_path: Vec::new(),
+            outputs: Vec::new(),
+            inputs: Vec::new(),
+            sources: Vec::new(),
+        }
+    }
+
+    /// The id of a full store path.
+    ///
+    /// # Errors
+    /// [`Error::BadStorePath`] when it is none of this store.
+    pub fn path(&mut self, full: &str) -> Result<PathId> {
+        match self.store_dir.strip(full) {
+            Some(base) => self.paths.intern(base).map_err(|error| match error {
+                Error::BadStorePath { reason, .. } => Error::BadStorePath {
+                    path: full.to_owned(),
+                    reason,
+                },
+                other => other,
+            }),
+            None => self
+                .store_dir
+                .parse(full)
+                .map(|path| self.paths.intern_path(&path)),
+        }
+    }
+
+    /// The full text of a path.
+    pub fn full_path(&self, path: PathId) -> String {
+        self.store_dir.join(self.paths.base_name(path))
+    }
+
+    /// The id of a short recurring text.
+    pub fn name(&mut self, name: &str) -> NameId {
+        NameId::from_index(self.names.intern(name))
+    }
+
+    /// The text of a name.
+    pub fn name_text(&self, name: NameId) -> &str {
+        self.names.text(name.index())
+    }
+
+    /// The derivation stored at `path`, a row of its own from now on; not loaded yet if it is new.
+    pub fn drv(&mut self, path: PathId) -> DrvId {
+        if self.by_path.len() <= path.index() {
+            self.by_path
+                .resize(self.paths.len().max(path.index() + 1), NONE);
+        }
+        let slot = &mut self.by_path[path.index()];
+        if *slot == NONE {
+            let id = DrvId::from_index(self.rows.len());
+            *slot = id.index() as u32;
+            self.rows.push(DrvRow {
+                path,
+                outputs: Range::default(),
+                inputs: Range::default(),
+                sources: Range::default(),
+                traits: Traits::default(),
+                system: None,
+            });
+        }
+        DrvId::from_index(*slot as usize)
+    }
+
+    /// How many derivations have a row.
+    pub fn drv_count(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Where the derivation is stored.
+    pub fn drv_path(&self, drv: DrvId) -> PathId {
+        self.rows[drv.index()].path
+    }
+
+    /// The derivation's name, without `.drv`.
+    pub fn drv_name(&self, drv: DrvId) -> &str {
+        let name = self.paths.name(self.drv_path(drv));
+        name.strip_suffix(".drv").unwrap_or(name)
+    }
+
+    /// Whether its contents have been taken in.
+    pub fn is_loaded(&self, drv: DrvId) -> bool {
+        self.rows[drv.index()].outputs.len > 0
+    }
+
+    /// Its outputs, in the file's order; none before it is loaded.
+    pub fn outputs(&self, drv: DrvId) -> &[OutputRow] {
+        self.rows[drv.index()].outputs.of(&self.outputs)
+    }
+
+    /// Its input derivations.
+    pub fn inputs(&self, drv: DrvId) -> &[InputRow] {
+        self.rows[drv.index()].inputs.of(&self.inputs)
+    }
+
+    /// Its sources.
+    pub fn sources(&self, drv: DrvId) -> &[PathId] {
+        self.rows[drv.index()].sources.of(&self.sources)
+    }
+
+    /// What must be known before it is built.
+    pub fn traits(&self, drv: DrvId) -> Traits {
+        self.rows[drv.index()].traits
+    }
+
+    /// The platform it must be built on; `None` before it is loaded.
+    pub fn system(&self, drv: DrvId) -> Option<&str> {
+        self.rows[drv.index()]
+            .system
+            .map(|name| self.name_text(name))
+    }
+
+    /// Takes in the contents of `drv`.
+    ///
+    /// # Errors
+    /// [`Error::BadStorePath`] when it names a path that is none of this store; the row is then left unloaded.
+    pub fn load(&mut self, drv: DrvId, contents: &Derivation<'_>) -> Result<()> {
+        let starts = (self.outputs.len(), self.inputs.len(), self.sources.len());
+        if let Err(error) = self.push_rows(contents) {
+            self.outputs.truncate(starts.0);
+            self.inputs.truncate(starts.1);
+            self.sources.truncate(starts.2);
+            return Err(error);
+        }
+        let system = self.name(&contents.system);
+        let row = &mut self.rows[drv.index()];
+        row.outputs = Range::ending_at(starts.0, self.outputs.len());
+        row.inputs = Range::ending_at(starts.1, self.inputs.len());
+        row.sources = Range::ending_at(starts.2, self.sources.len());
+        row.system = Some(system);
+        row.traits = Traits {
+            fixed: contents.is_fixed(),
+            prefer_local: contents.env_flag("preferLocalBuild"),
+            allow_substitutes: contents
+                .env_value("allowSubstitutes")
+                .is_none_or(|v| v == b"1"),
+        };
+        Ok(())
+    }
+
+    fn push_rows(&mut self, contents: &Derivation<'_>) -> Result<()> {
+        for output in &contents.outputs {
+            let row = OutputRow {
+                name: self.name(&output.name),
+                path: self.path(&output.path)?,
+            };
+            self.outputs.push(row);
+        }
+        for input in &contents.input_drvs {
+            let path = self.path(&input.path)?;
+            let mut names = input.outputs.iter().map(|name| self.name(name)).collect();
+            let wanted = self.output_sets.intern(&mut names);
+            let row = InputRow {
+                drv: self.drv(path),
+                wanted,
+            };
+            self.inputs.push(row);
+        }
+        for source in &contents.input_srcs {
+            let path = self.path(source)?;
+            self.sources.push(path);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_derivation_becomes_rows() {
+        let text = br#"Derive([("dev","/nix/store/00000000000000000000000000000000-x-dev","",""),("out","/nix/store/00000000000000000000000000000000-x","","")],[("/nix/store/11111111111111111111111111111111-y.drv",["out"])],["/nix/store/22222222222222222222222222222222-s"],"x86_64-linux","/bin/sh",[],[("preferLocalBuild","1")])"#;
+        let mut graph = BuildGraph::new(StoreDir::new("/nix/store"));
+        let path = graph
+            .path("/nix/store/33333333333333333333333333333333-x.drv")
+            .unwrap();
+        let drv = graph.drv(path);
+        assert!(!graph.is_loaded(drv));
+        graph.load(drv, &Derivation::parse(text).unwrap()).unwrap();
+        assert!(graph.is_loaded(drv));
+        assert_eq!(graph.drv(path), drv);
+        assert_eq!(graph.drv_name(drv), "x");
+        assert_eq!(graph.outputs(drv).len(), 2);
+        assert_eq!(graph.name_text(graph.outputs(drv)[0].name), "dev");
+        assert_eq!(graph.system(drv), Some("x86_64-linux"));
+        assert!(graph.traits(drv).prefer_local && !graph.traits(drv).fixed);
+        let input = graph.inputs(drv)[0];
+        assert_eq!(graph.drv_name(input.drv), "y");
+        assert!(!graph.is_loaded(input.drv));
+        assert_eq!(graph.output_sets.names(input.wanted).len(), 1);
+        assert_eq!(
+            graph.full_path(graph.sources(drv)[0]),
+            "/nix/store/22222222222222222222222222222222-s"
+        );
+    }
+
+    #[test]
+    fn a_foreign_path_leaves_the_row_unloaded() {
+        let text = br#"Derive([("out","/elsewhere/00000000000000000000000000000000-x","","")],[],[],"s","b",[],[])"#;
+        let mut graph = BuildGraph::new(StoreDir::new("/nix/store"));
+        let path = graph
+            .path("/nix/store/33333333333333333333333333333333-x.drv")
+            .unwrap();
+        let drv = graph.drv(path);
+        let error = graph
+            .load(drv, &Derivation::parse(text).unwrap())
+            .unwrap_err();
+        assert!(error.to_string().contains("/elsewhere/"), "{error}");
+        assert!(!graph.is_loaded(drv));
+    }
+}
