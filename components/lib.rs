@@ -7,9 +7,11 @@ pub mod goal;
 pub mod graph;
 pub mod hash;
 pub mod ids;
+pub mod lexical;
 pub mod nix32;
 pub mod outputs;
 pub mod paths;
+pub mod settings;
 pub mod store_path;
 
 pub use error::{Error, Result};

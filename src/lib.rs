@@ -1,1 +1,3 @@
-//! windrow.
+//! windrow, a build engine that turns Nix derivations into valid store paths.
+
+pub mod conf;

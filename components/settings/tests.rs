@@ -1,0 +1,317 @@
+//! The settings by name: defaults, old and new names, appending, refusals, and the table itself.
+
+use std::collections::HashSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn after(pairs: &[(&str, &str)]) -> Settings {
+    let mut settings = Settings::default();
+    for (name, value) in pairs {
+        assert_eq!(
+            settings.set(name, value),
+            Ok(Known::Yes),
+            "{name} = {value}"
+        );
+    }
+    settings
+}
+
+#[test]
+fn no_name_stands_twice() {
+    let mut seen = HashSet::new();
+    let of_settings = TABLE
+        .iter()
+        .flat_map(|s| std::iter::once(&s.name).chain(s.aliases));
+    for name in of_settings.chain(RETIRED).chain(IGNORED) {
+        assert!(seen.insert(*name), "{name}");
+        assert!(
+            name.bytes()
+                .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-')),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn every_description_is_one_sentence() {
+    for name in Settings::names() {
+        let text = Settings::describe(name).unwrap();
+        assert!(text.ends_with('.') && text.len() <= 100, "{name}: {text}");
+        assert!(
+            text.starts_with(|c: char| c.is_ascii_uppercase()),
+            "{name}: {text}"
+        );
+    }
+}
+
+#[test]
+fn what_is_printed_can_be_read_back() {
+    let host = Host {
+        cpus: 7,
+        root: true,
+        kvm: true,
+        ..Host::default()
+    };
+    let full = Settings::for_host(&host);
+    let mut copy = Settings {
+        cpus: 7,
+        ..Settings::default()
+    };
+    assert_ne!(copy, full);
+    for name in Settings::names() {
+        assert_eq!(
+            copy.set(name, &full.get(name).unwrap()),
+            Ok(Known::Yes),
+            "{name}"
+        );
+    }
+    assert_eq!(copy, full);
+}
+
+#[test]
+fn defaults_follow_the_machine() {
+    let host = Host {
+        cpus: 12,
+        root: true,
+        kvm: true,
+        conf_dir: PathBuf::from("/c"),
+        ..Host::default()
+    };
+    for (name, plain, here) in [
+        ("cores", "1", "12"),
+        ("max-jobs", "1", "1"),
+        ("build-users-group", "", "nixbld"),
+        ("require-drop-supplementary-groups", "false", "true"),
+        (
+            "system-features",
+            "benchmark big-parallel nixos-test",
+            "benchmark big-parallel kvm nixos-test",
+        ),
+        ("builders", "@/etc/nix/machines", "@/c/machines"),
+        ("netrc-file", "/etc/nix/netrc", "/c/netrc"),
+    ] {
+        assert_eq!(
+            Settings::default().get(name).as_deref(),
+            Some(plain),
+            "{name}"
+        );
+        assert_eq!(
+            Settings::for_host(&host).get(name).as_deref(),
+            Some(here),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn each_name_of_nix_1_8_reaches_its_setting() {
+    for (old, value, today) in [
+        ("build-max-jobs", "3", "max-jobs"),
+        ("build-cores", "3", "cores"),
+        ("build-max-silent-time", "3", "max-silent-time"),
+        ("build-timeout", "3", "timeout"),
+        ("build-max-log-size", "3", "max-build-log-size"),
+        ("build-fallback", "true", "fallback"),
+        ("build-use-chroot", "true", "sandbox"),
+        ("build-use-sandbox", "relaxed", "sandbox"),
+        ("build-chroot-dirs", "/x", "sandbox-paths"),
+        ("build-sandbox-paths", "/x", "sandbox-paths"),
+        ("build-extra-chroot-dirs", "/x", "sandbox-paths"),
+        ("extra-build-chroot-dirs", "/x", "sandbox-paths"),
+        ("build-use-substitutes", "false", "substitute"),
+        ("binary-caches", "file:///c", "substituters"),
+        ("extra-binary-caches", "file:///c", "substituters"),
+        ("binary-cache-public-keys", "k:AA==", "trusted-public-keys"),
+        (
+            "binary-caches-parallel-connections",
+            "3",
+            "http-connections",
+        ),
+        ("build-keep-log", "false", "keep-build-log"),
+        ("build-compress-log", "false", "compress-build-log"),
+        ("gc-keep-outputs", "true", "keep-outputs"),
+        ("gc-keep-derivations", "false", "keep-derivations"),
+        ("env-keep-derivations", "true", "keep-env-derivations"),
+        ("build-impersonate-linux-26", "true", "impersonate-linux-26"),
+        ("build-cache-failure", "true", "build-cache-failure"),
+        ("use-binary-caches", "false", "use-binary-caches"),
+    ] {
+        let settings = after(&[(old, value)]);
+        assert_eq!(settings.get(today).as_deref(), Some(value), "{old}");
+        assert_ne!(settings, Settings::default(), "{old}");
+    }
+}
+
+#[test]
+fn extra_appends_to_what_is_there() {
+    for (pairs, name, value) in [
+        (
+            &[("substituters", "b a b"), ("extra-substituters", "c a")][..],
+            "substituters",
+            "b a b c a",
+        ),
+        (
+            &[
+                ("system-features", "b a a"),
+                ("extra-system-features", "kvm"),
+            ],
+            "system-features",
+            "a b kvm",
+        ),
+        (
+            &[("impure-env", "a=b c=d=e"), ("extra-impure-env", "c=f q=r")],
+            "impure-env",
+            "a=b c=f q=r",
+        ),
+        (
+            &[("extra-secret-key-files", "/a"), ("secret-key-files", "/b")],
+            "secret-key-files",
+            "/b",
+        ),
+        (
+            &[("extra-platforms", "a"), ("extra-extra-platforms", "b")],
+            "extra-platforms",
+            "a b",
+        ),
+        (
+            &[
+                ("sandbox-paths", "/s=/x"),
+                ("build-extra-chroot-dirs", "/y /z"),
+            ],
+            "sandbox-paths",
+            "/s=/x /y /z",
+        ),
+    ] {
+        assert_eq!(after(pairs).get(name).as_deref(), Some(value), "{pairs:?}");
+    }
+}
+
+#[test]
+fn auto_is_the_number_of_cpus() {
+    let mut settings = Settings::for_host(&Host {
+        cpus: 12,
+        ..Host::default()
+    });
+    assert_eq!(settings.set("max-jobs", "auto"), Ok(Known::Yes));
+    assert_eq!(settings.max_jobs, 12);
+    assert!(settings.set("cores", "auto").is_err());
+}
+
+#[test]
+fn a_bad_value_is_named_and_changes_nothing() {
+    for (name, value, message) in [
+        (
+            "fallback",
+            "True",
+            "setting 'fallback' can't be 'True': it takes true, yes or 1, or false, no or 0",
+        ),
+        (
+            "build-max-jobs",
+            "many",
+            "setting 'build-max-jobs' can't be 'many': \
+             it takes a whole number below 2^32, or auto for the number of CPUs",
+        ),
+        (
+            "sandbox",
+            "yes",
+            "setting 'sandbox' can't be 'yes': it takes true, relaxed or false",
+        ),
+        (
+            "diff-hook",
+            "relative/x",
+            "setting 'diff-hook' can't be 'relative/x': it takes an absolute path, or nothing",
+        ),
+        (
+            "extra-impure-env",
+            "x",
+            "setting 'extra-impure-env' can't be 'x': \
+             it takes pairs NAME=VALUE, with blanks between them",
+        ),
+    ] {
+        let mut settings = Settings::default();
+        assert_eq!(settings.set(name, value).unwrap_err().to_string(), message);
+        assert_eq!(settings, Settings::default(), "{name}");
+    }
+}
+
+#[test]
+fn old_signature_settings_never_lower_the_guard() {
+    for value in ["0", "", "false"] {
+        assert!(
+            after(&[("signed-binary-caches", value)]).require_sigs,
+            "{value}"
+        );
+    }
+    let pairs = [("require-sigs", "false"), ("signed-binary-caches", "*")];
+    assert!(after(&pairs).require_sigs);
+}
+
+#[test]
+fn names_that_mean_nothing_here_are_accepted_without_effect() {
+    for name in [
+        "experimental-features",
+        "extra-experimental-features",
+        "accept-flake-config",
+        "warn-dirty",
+        "nix-path",
+        "trusted-users",
+        "binary-cache-public-key-hydra.example.org",
+    ] {
+        let mut settings = Settings::default();
+        assert_eq!(settings.set(name, "anything"), Ok(Known::Ignored), "{name}");
+        assert_eq!(settings, Settings::default(), "{name}");
+    }
+}
+
+#[test]
+fn unknown_names_are_told_and_their_nearest_found() {
+    for (name, near) in [
+        ("max-job", Some("max-jobs")),
+        ("max_jobs", Some("max-jobs")),
+        ("Cores", Some("cores")),
+        ("extra-cores", Some("cores")),
+        ("extra-sandbox-path", Some("sandbox-paths")),
+        ("build-max-jbos", Some("build-max-jobs")),
+        ("", None),
+        ("repeat", None),
+        ("frobnicate", None),
+    ] {
+        assert_eq!(Settings::default().set(name, "1"), Ok(Known::No), "{name}");
+        assert_eq!(nearest(name), near, "{name}");
+    }
+    assert_eq!(nearest(&"max-jobs".repeat(100_000)), None);
+}
+
+fn some_name() -> impl Strategy<Value = String> {
+    let names: Vec<&str> = Settings::names().chain(IGNORED.iter().copied()).collect();
+    prop_oneof![
+        3 => proptest::sample::select(names.clone()).prop_map(str::to_owned),
+        1 => proptest::sample::select(names).prop_map(|name| format!("extra-{name}")),
+        1 => any::<String>(),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_set_panic(name in some_name(), value in any::<String>()) {
+        let mut settings = Settings::default();
+        let before = settings.clone();
+        match settings.set(&name, &value) {
+            Ok(Known::Yes) => {}
+            Ok(Known::Ignored | Known::No) => prop_assert_eq!(settings, before),
+            Err(error) => {
+                prop_assert!(error.to_string().contains(&value));
+                prop_assert_eq!(settings, before);
+            }
+        }
+        nearest(&name);
+    }
+
+    #[test]
+    fn numbers_are_read_back(number in any::<u64>()) {
+        let text = number.to_string();
+        prop_assert_eq!(after(&[("min-free", &text)]).min_free, number);
+    }
+}

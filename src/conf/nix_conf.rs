@@ -1,0 +1,184 @@
+//! Reads the settings from nix.conf, the user's files and the environment, in the order of Nix.
+//! Returns them with warnings; prints nothing. How one text is read stands in `nix_conf/text.rs`.
+
+mod text;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use crate::conf::error::ConfError;
+use crate::conf::host::this_machine;
+use text::Reader;
+use windrow_components::settings::{Host, Settings, nearest};
+
+/// A line of a file, or of a variable that holds settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file's path, or the variable's name.
+    pub origin: PathBuf,
+    /// The line, counted from 1.
+    pub line: u32,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.origin.display(), self.line)
+    }
+}
+
+/// Something a user should hear of, although the configuration can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Warning {
+    /// A name that neither Nix nor the engine has.
+    UnknownSetting {
+        /// The name as it stands there.
+        name: String,
+        /// Where it stands.
+        place: Place,
+        /// A known name that is much like it.
+        nearest: Option<&'static str>,
+    },
+    /// A file that is there and can't be read; it was passed over, as Nix does.
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why it can't be read.
+        reason: String,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Warning::UnknownSetting {
+                name,
+                place,
+                nearest: None,
+            } => {
+                write!(f, "{place}: unknown setting '{name}'")
+            }
+            Warning::UnknownSetting {
+                name,
+                place,
+                nearest: Some(near),
+            } => {
+                write!(
+                    f,
+                    "{place}: unknown setting '{name}'; did you mean '{near}'?"
+                )
+            }
+            Warning::Unreadable { file, reason } => {
+                write!(
+                    f,
+                    "'{}' can't be read and was passed over: {reason}",
+                    file.display()
+                )
+            }
+        }
+    }
+}
+
+/// Reads the settings of this machine; `conf_dir` is where nix.conf is.
+///
+/// Later ones win: defaults, the variables that stand for one setting, `conf_dir`/nix.conf, the
+/// user's files from last to first, `NIX_CONFIG`, and `_NIX_OPTIONS`, with which Nix 1.8 passed
+/// its settings to the programs it started. `NIX_BUILD_CORES` is not among them: Nix sets it for
+/// builders and never reads it.
+pub fn load(
+    env: &impl Fn(&str) -> Option<OsString>,
+    conf_dir: &Path,
+) -> Result<(Settings, Vec<Warning>), ConfError> {
+    load_for(&this_machine(conf_dir), env)
+}
+
+/// Reads the settings as [`load`] does, for a machine that is described rather than looked at.
+pub fn load_for(
+    host: &Host,
+    env: &impl Fn(&str) -> Option<OsString>,
+) -> Result<(Settings, Vec<Warning>), ConfError> {
+    let mut settings = Settings::for_host(host);
+    apply_variables(&mut settings, env)?;
+    let mut reader = Reader::new(&mut settings);
+    reader.file(&host.conf_dir.join("nix.conf"))?;
+    for file in user_files(env).iter().rev() {
+        reader.file(file)?;
+    }
+    if let Some(text) = env("NIX_CONFIG") {
+        reader.variable("NIX_CONFIG", &text.into_vec())?;
+    }
+    if let Some(packed) = env("_NIX_OPTIONS") {
+        reader.packed("_NIX_OPTIONS", &packed.into_vec())?;
+    }
+    let warnings = reader.warnings;
+    Ok((settings, warnings))
+}
+
+/// Applies the variables that give one setting another default.
+fn apply_variables(
+    settings: &mut Settings,
+    env: &impl Fn(&str) -> Option<OsString>,
+) -> Result<(), ConfError> {
+    let text = |variable: &'static str| match env(variable).map(OsString::into_string) {
+        None => Ok(None),
+        Some(Ok(text)) => Ok(Some(text)),
+        Some(Err(_)) => Err(ConfError::Variable { variable }),
+    };
+    if let Some(store) = text("NIX_REMOTE")?.filter(|store| !store.is_empty()) {
+        settings.store = store;
+    }
+    if let Some(files) = text("NIX_REMOTE_SYSTEMS")? {
+        let included = files.split(':').filter(|file| !file.is_empty());
+        settings.builders = included
+            .map(|file| format!("@{file}"))
+            .collect::<Vec<_>>()
+            .join(" ");
+    }
+    if env("NIX_IGNORE_SYMLINK_STORE").is_some_and(|value| value == "1") {
+        settings.allow_symlinked_store = true;
+    }
+    let bundle = env("NIX_SSL_CERT_FILE").or_else(|| env("SSL_CERT_FILE"));
+    if let Some(file) = bundle.filter(|file| !file.is_empty()) {
+        settings.ssl_cert_file = Some(file.into());
+    }
+    Ok(())
+}
+
+/// The user's configuration files, the most important first; most of them won't exist.
+fn user_files(env: &impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
+    let split = |list: OsString| -> Vec<PathBuf> {
+        std::env::split_paths(&list)
+            .filter(|path| !path.as_os_str().is_empty())
+            .collect()
+    };
+    if let Some(files) = env("NIX_USER_CONF_FILES") {
+        return split(files);
+    }
+    let filled = |variable| env(variable).filter(|value| !value.is_empty());
+    let home = if let Some(own) = filled("NIX_CONFIG_HOME") {
+        Some(PathBuf::from(own))
+    } else if let Some(config) = filled("XDG_CONFIG_HOME") {
+        Some(Path::new(&config).join("nix"))
+    } else {
+        filled("HOME").map(|home| Path::new(&home).join(".config/nix"))
+    };
+    let shared = split(filled("XDG_CONFIG_DIRS").unwrap_or_else(|| "/etc/xdg".into()));
+    let dirs = home
+        .into_iter()
+        .chain(shared.into_iter().map(|dir| dir.join("nix")));
+    dirs.map(|dir| dir.join("nix.conf")).collect()
+}
+
+impl Warning {
+    fn unknown(name: &str, place: Place) -> Warning {
+        Warning::UnknownSetting {
+            name: name.to_owned(),
+            place,
+            nearest: nearest(name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

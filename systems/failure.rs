@@ -1,0 +1,110 @@
+//! Why a goal failed, in words for people and in kinds for the exit status.
+
+/// What kind of failure a goal ended with; decides the exit status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// The builder failed and would fail again.
+    Permanent,
+    /// It was silent or ran for too long.
+    TimedOut,
+    /// A fixed output has another hash than it should.
+    HashMismatch,
+    /// Anything else, which may go better another time or elsewhere.
+    Other,
+    /// Something it needs failed.
+    Dependency,
+}
+
+/// Why a goal failed.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// The kind.
+    pub kind: FailureKind,
+    /// One message: what failed and why.
+    pub message: String,
+    /// The end of the builder's log, if it ran.
+    pub log_tail: Vec<String>,
+}
+
+impl Failure {
+    /// A failure without a log.
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), log_tail: Vec::new() }
+    }
+}
+
+/// Which kinds of failures a run has seen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FailureKinds {
+    /// A builder failed for good.
+    pub permanent: bool,
+    /// A build took too long.
+    pub timed_out: bool,
+    /// A fixed output had another hash.
+    pub hash_mismatch: bool,
+}
+
+impl FailureKinds {
+    /// Takes note of a failure.
+    pub fn add(&mut self, kind: FailureKind) {
+        match kind {
+            FailureKind::Permanent => self.permanent = true,
+            FailureKind::TimedOut => self.timed_out = true,
+            FailureKind::HashMismatch => self.hash_mismatch = true,
+            FailureKind::Other | FailureKind::Dependency => {}
+        }
+    }
+
+    /// The exit status of a run with these failures (`Worker::failingExitStatus`): 1, or 100 with bits
+    /// for timeouts and hash mismatches.
+    pub fn exit_status(self) -> u8 {
+        let timed_out = u8::from(self.timed_out);
+        let mismatch = u8::from(self.hash_mismatch) << 1;
+        let build = u8::from(self.permanent || self.timed_out || self.hash_mismatch) << 2;
+        let bits = build | mismatch | timed_out;
+        if bits == 0 { 1 } else { 96 | bits }
+    }
+}
+
+/// How a wait status reads in a message (the seed's `statusToString`).
+pub fn describe_status(status: i32) -> String {
+    if libc::WIFEXITED(status) {
+        match libc::WEXITSTATUS(status) {
+            0 => "succeeded".to_owned(),
+            code => format!("failed with exit code {code}"),
+        }
+    } else if libc::WIFSIGNALED(status) {
+        let signal = libc::WTERMSIG(status);
+        match nix::sys::signal::Signal::try_from(signal) {
+            Ok(name) => format!("failed due to signal {signal} ({name})"),
+            Err(_) => format!("failed due to signal {signal}"),
+        }
+    } else {
+        "died abnormally".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_statuses_are_those_of_nix() {
+        let status = |kinds: &[FailureKind]| {
+            let mut all = FailureKinds::default();
+            kinds.iter().for_each(|&kind| all.add(kind));
+            all.exit_status()
+        };
+        assert_eq!(status(&[FailureKind::Other, FailureKind::Dependency]), 1);
+        assert_eq!(status(&[FailureKind::Permanent]), 100);
+        assert_eq!(status(&[FailureKind::TimedOut]), 101);
+        assert_eq!(status(&[FailureKind::HashMismatch, FailureKind::Permanent]), 102);
+        assert_eq!(status(&[FailureKind::HashMismatch, FailureKind::TimedOut]), 103);
+    }
+
+    #[test]
+    fn statuses_are_spelled_out() {
+        assert_eq!(describe_status(1 << 8), "failed with exit code 1");
+        assert_eq!(describe_status(9), "failed due to signal 9 (SIGKILL)");
+    }
+}

@@ -1,0 +1,272 @@
+//! Starts a child without copying the engine's page tables. Knows descriptors and strings, not goals.
+//!
+//! The child shares the engine's memory until it executes its program (`CLONE_VM | CLONE_VFORK`), so
+//! starting one costs the same with a thousand goals in memory as with a million. In return, the code
+//! between clone and exec allocates nothing, takes no lock and touches nothing but its own request.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+/// A store that a builder sees at another place than it lies at.
+#[derive(Debug, Clone)]
+pub struct StoreMount {
+    /// Where it lies.
+    pub source: CString,
+    /// Where the builder sees it; a folder that exists.
+    pub target: CString,
+    /// The uid and gid maps of a new user namespace, for engines that are not root.
+    pub user_namespace: Option<UserNamespace>,
+}
+
+/// How ids inside a user namespace map to those outside: the contents of the files under /proc/self.
+#[derive(Debug, Clone)]
+pub struct UserNamespace {
+    /// For `uid_map`.
+    pub uid_map: CString,
+    /// For `gid_map`.
+    pub gid_map: CString,
+}
+
+/// A program to start.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// The program, absolute.
+    pub program: &'a CStr,
+    /// Its arguments, the zeroth included.
+    pub args: &'a [CString],
+    /// Its environment, `NAME=VALUE` each.
+    pub env: &'a [CString],
+    /// The folder it starts in.
+    pub cwd: &'a CStr,
+    /// What becomes its standard input.
+    pub stdin: BorrowedFd<'a>,
+    /// What becomes its standard output and standard error.
+    pub output: BorrowedFd<'a>,
+    /// The execution domain to run it in, or-ed to the present one.
+    pub personality: u64,
+    /// A store to mount before it starts.
+    pub store_mount: Option<&'a StoreMount>,
+}
+
+/// A started child.
+#[derive(Debug)]
+pub struct Spawned {
+    /// Its process id; it leads a session and process group of that number.
+    pub pid: i32,
+    /// Readable once it has exited. Closed on exec.
+    pub pidfd: OwnedFd,
+}
+
+/// What the child was doing when it could not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub enum Step {
+    /// Making the process.
+    Clone = 1,
+    /// Setting up its session, descriptors and limits.
+    SetUp,
+    /// Mounting the store where it expects it.
+    MountStore,
+    /// Changing into its folder.
+    ChangeFolder,
+    /// Executing the program.
+    Execute,
+}
+
+impl Step {
+    /// What failed, as the object of "cannot".
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::Clone => "start a process",
+            Self::SetUp => "set up the process",
+            Self::MountStore => "mount the store for the process",
+            Self::ChangeFolder => "change into the build directory",
+            Self::Execute => "execute the program",
+        }
+    }
+}
+
+/// A child that could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {}: {source}", .step.describe())]
+pub struct SpawnError {
+    /// What it was doing.
+    pub step: Step,
+    /// The system's answer.
+    pub source: io::Error,
+}
+
+const STACK_SIZE: usize = 64 * 1024;
+
+/// What the child reads, prepared so that it needs no allocation, and where it leaves word of a failure.
+struct Plan<'a> {
+    request: &'a Request<'a>,
+    args: *const *const c_char,
+    env: *const *const c_char,
+    stdin: c_int,
+    output: c_int,
+    failed_step: AtomicI32,
+    failed_errno: AtomicI32,
+}
+
+fn null_terminated(strings: &[CString]) -> Vec<*const c_char> {
+    strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
+}
+
+/// Starts the program of `request` in a session of its own.
+///
+/// # Errors
+/// [`SpawnError`] when the process can't be made, set up, or its program can't be executed; nothing is then left
+/// behind.
+pub fn spawn(request: &Request<'_>) -> Result<Spawned, SpawnError> {
+    let args = null_terminated(request.args);
+    let env = null_terminated(request.env);
+    let mut stack = vec![0_u128; STACK_SIZE / size_of::<u128>()];
+    let (mut all_signals, mut old_mask) = (empty_sigset(), empty_sigset());
+    // SAFETY: both sets are valid for writing. Signals stay blocked until the child runs its program, so
+    // that no handler of ours runs in it on our memory.
+    unsafe {
+        libc::sigfillset(&mut all_signals);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all_signals, &mut old_mask);
+    }
+    let plan = Plan {
+        request,
+        args: args.as_ptr(),
+        env: env.as_ptr(),
+        stdin: request.stdin.as_raw_fd(),
+        output: request.output.as_raw_fd(),
+        failed_step: AtomicI32::new(0),
+        failed_errno: AtomicI32::new(0),
+    };
+    let mut flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    if let Some(mount) = request.store_mount {
+        flags |= libc::CLONE_NEWNS;
+        if mount.user_namespace.is_some() {
+            flags |= libc::CLONE_NEWUSER;
+        }
+    }
+    let mut pidfd: c_int = -1;
+    // SAFETY: the stack outlives the child's use of it, for CLONE_VFORK suspends this thread until the
+    // child executes or exits; its end is aligned to 16 bytes. `run_child` only reads `plan`, but for its
+    // atomics. CLONE_PIDFD makes the kernel store the descriptor through the parent-tid argument.
+    let pid = unsafe {
+        libc::clone(
+            run_child,
+            stack.as_mut_ptr_range().end.cast::<c_void>(),
+            flags,
+            ptr::from_ref(&plan).cast_mut().cast::<c_void>(),
+            &raw mut pidfd,
+        )
+    };
+    let clone_error = io::Error::last_os_error();
+    // SAFETY: `old_mask` was filled in above.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &old_mask, ptr::null_mut()) };
+    if pid == -1 {
+        return Err(SpawnError { step: Step::Clone, source: clone_error });
+    }
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows of it.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    let step = match plan.failed_step.load(Ordering::Acquire) {
+        0 => return Ok(Spawned { pid, pidfd }),
+        2 => Step::SetUp,
+        3 => Step::MountStore,
+        4 => Step::ChangeFolder,
+        _ => Step::Execute,
+    };
+    // SAFETY: `pid` is a child of ours that has exited and was not waited for yet.
+    unsafe { libc::waitpid(pid, ptr::null_mut(), 0) };
+    let errno = plan.failed_errno.load(Ordering::Acquire);
+    Err(SpawnError { step, source: io::Error::from_raw_os_error(errno) })
+}
+
+fn empty_sigset() -> libc::sigset_t {
+    // SAFETY: all-zero is a valid, empty set.
+    unsafe { std::mem::zeroed() }
+}
+
+/// The child's life until it executes its program. Async-signal-safe calls only.
+extern "C" fn run_child(plan: *mut c_void) -> c_int {
+    // SAFETY: `spawn` passes its `Plan`, which outlives this function.
+    let plan = unsafe { &*plan.cast::<Plan<'_>>() };
+    let Err(step) = set_up_and_execute(plan);
+    // SAFETY: errno is this thread's; the parent's thread, whose it is too, is suspended.
+    let errno = unsafe { *libc::__errno_location() };
+    plan.failed_errno.store(errno, Ordering::Release);
+    plan.failed_step.store(step as i32, Ordering::Release);
+    // SAFETY: leaves without running anything of the parent's.
+    unsafe { libc::_exit(127) }
+}
+
+fn set_up_and_execute(plan: &Plan<'_>) -> Result<std::convert::Infallible, Step> {
+    let ok = |result: c_int, step: Step| if result == -1 { Err(step) } else { Ok(()) };
+    // SAFETY: plain system calls on valid descriptors and NUL-terminated strings that the parent keeps
+    // alive; none allocates. Signal dispositions are the child's own, since CLONE_SIGHAND is not given.
+    unsafe {
+        ok(libc::setsid(), Step::SetUp)?;
+        // What the engine ignores would stay ignored in the builder (the seed's `restoreSIGPIPE`).
+        ok(if libc::signal(libc::SIGPIPE, libc::SIG_DFL) == libc::SIG_ERR { -1 } else { 0 }, Step::SetUp)?;
+        ok(libc::dup2(plan.stdin, 0), Step::SetUp)?;
+        ok(libc::dup2(plan.output, 1), Step::SetUp)?;
+        ok(libc::dup2(plan.output, 2), Step::SetUp)?;
+        // Whatever else was inherited from who started the engine closes on exec.
+        let close_rest =
+            libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+        ok(if close_rest == -1 { -1 } else { 0 }, Step::SetUp)?;
+        libc::umask(0o022);
+        let mut core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        ok(libc::getrlimit(libc::RLIMIT_CORE, &mut core), Step::SetUp)?;
+        core.rlim_cur = 0;
+        ok(libc::setrlimit(libc::RLIMIT_CORE, &core), Step::SetUp)?;
+        let current = libc::personality(0xffff_ffff);
+        if current != -1 {
+            libc::personality(current as libc::c_ulong | plan.request.personality as libc::c_ulong);
+        }
+        if let Some(mount) = plan.request.store_mount {
+            mount_store(mount)?;
+        }
+        ok(libc::chdir(plan.request.cwd.as_ptr()), Step::ChangeFolder)?;
+        // Builders start with nothing blocked, whatever the engine blocks for its own purposes.
+        libc::sigprocmask(libc::SIG_SETMASK, &empty_sigset(), ptr::null_mut());
+        libc::execve(plan.request.program.as_ptr(), plan.args, plan.env);
+    }
+    Err(Step::Execute)
+}
+
+/// Makes the store appear where the builder expects it, in this process's mount namespace only.
+fn mount_store(mount: &StoreMount) -> Result<(), Step> {
+    let ok = |result: c_int| if result == -1 { Err(Step::MountStore) } else { Ok(()) };
+    if let Some(ids) = &mount.user_namespace {
+        write_file(c"/proc/self/setgroups", c"deny")?;
+        write_file(c"/proc/self/uid_map", &ids.uid_map)?;
+        write_file(c"/proc/self/gid_map", &ids.gid_map)?;
+    }
+    // SAFETY: NUL-terminated strings and null pointers where the kernel allows them.
+    unsafe {
+        let private = libc::MS_REC | libc::MS_PRIVATE;
+        ok(libc::mount(ptr::null(), c"/".as_ptr(), ptr::null(), private, ptr::null()))?;
+        let (source, target) = (mount.source.as_ptr(), mount.target.as_ptr());
+        ok(libc::mount(source, target, ptr::null(), libc::MS_BIND | libc::MS_REC, ptr::null()))
+    }
+}
+
+fn write_file(path: &CStr, contents: &CStr) -> Result<(), Step> {
+    let bytes = contents.to_bytes();
+    // SAFETY: plain system calls on valid strings; the descriptor is closed again.
+    let written = unsafe {
+        let fd = libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        if fd == -1 {
+            return Err(Step::MountStore);
+        }
+        let written = libc::write(fd, bytes.as_ptr().cast::<c_void>(), bytes.len());
+        libc::close(fd);
+        written
+    };
+    if usize::try_from(written).is_ok_and(|count| count == bytes.len()) {
+        Ok(())
+    } else {
+        Err(Step::MountStore)
+    }
+}

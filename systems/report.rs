@@ -1,0 +1,116 @@
+//! What a run tells its user while it goes on. The engine says what happened; how it looks is the reporter's affair.
+
+use std::time::Duration;
+
+use crate::failure::FailureKind;
+
+/// How much a message matters (the seed's `Verbosity`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Something failed.
+    Error,
+    /// Something looks wrong.
+    Warn,
+    /// Worth a line.
+    Info,
+    /// For those who ask for more.
+    Talkative,
+    /// For those who ask for even more.
+    Chatty,
+    /// For developers.
+    Debug,
+}
+
+/// How many goals are where.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Derivations that must be built, as far as is known, with those that were.
+    pub expected: u32,
+    /// Children running.
+    pub running: u32,
+    /// Derivations built.
+    pub built: u32,
+    /// Derivations that failed, for themselves or for an input.
+    pub failed: u32,
+}
+
+/// A build, as a report names it.
+#[derive(Debug, Clone, Copy)]
+pub struct BuildRef<'a> {
+    /// A number that no other build of the run has.
+    pub id: u64,
+    /// The derivation's store path.
+    pub drv_path: &'a str,
+    /// The derivation's name.
+    pub name: &'a str,
+}
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A message.
+    Message {
+        /// How much it matters.
+        level: Level,
+        /// The text, without a final newline.
+        text: &'a str,
+    },
+    /// A builder was started.
+    Started {
+        /// The build.
+        build: BuildRef<'a>,
+        /// The platform it is for.
+        system: &'a str,
+        /// Where its log goes; empty if it is not kept.
+        log_file: &'a str,
+        /// The outputs that will be made.
+        outputs: &'a [String],
+        /// When, since the run began.
+        at: Duration,
+    },
+    /// A builder wrote something: raw bytes, any number of lines or parts of lines.
+    Output {
+        /// The build.
+        build: BuildRef<'a>,
+        /// What it wrote.
+        bytes: &'a [u8],
+    },
+    /// A build's outputs are valid.
+    Succeeded {
+        /// The build.
+        build: BuildRef<'a>,
+        /// When, since the run began.
+        at: Duration,
+    },
+    /// A build or something before it failed.
+    Failed {
+        /// The build; its id is that of a `Started` if it came so far.
+        build: BuildRef<'a>,
+        /// What kind of failure.
+        kind: FailureKind,
+        /// Whether the builder had been started.
+        started: bool,
+        /// What failed and why.
+        message: &'a str,
+        /// The end of its log.
+        log_tail: &'a [String],
+        /// When, since the run began.
+        at: Duration,
+    },
+    /// Where goals are, at most once a tick.
+    Progress(Counts),
+}
+
+/// Takes in what happens.
+pub trait Reporter {
+    /// Called on the scheduler's thread, so it should be quick.
+    fn report(&mut self, event: &Event<'_>);
+}
+
+/// Says nothing.
+#[derive(Debug, Default)]
+pub struct Silent;
+
+impl Reporter for Silent {
+    fn report(&mut self, _event: &Event<'_>) {}
+}

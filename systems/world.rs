@@ -1,0 +1,222 @@
+//! What differs between worlds, and what a run is made of: the store behind a trait, and the queues systems hand on.
+
+use std::time::Duration;
+
+use bevy_ecs::prelude::{Entity, Resource};
+use hashbrown::{HashMap, HashSet};
+use windrow_components::building::OutputLocks;
+use windrow_components::goal::Target;
+use windrow_components::graph::BuildGraph;
+use windrow_components::ids::{DrvId, PathId};
+
+use crate::error::{Error, Result};
+use crate::failure::Failure;
+use crate::report::Reporter;
+
+/// A store as the systems see it: real (SQLite and a folder) or simulated (memory).
+pub trait Store {
+    /// Keeps paths from being collected as long as this process lives (`addTempRoot`).
+    ///
+    /// # Errors
+    /// When the roots can't be written.
+    fn add_temp_roots(&mut self, graph: &BuildGraph, paths: &[PathId]) -> Result<()>;
+
+    /// Which of the paths are valid, in their order (`queryValidPaths`).
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    fn valid(&mut self, graph: &BuildGraph, paths: &[PathId]) -> Result<Vec<bool>>;
+
+    /// Reads a derivation into the graph (`derivationFromPath`).
+    ///
+    /// # Errors
+    /// When its file can't be read, or is not what its path says.
+    fn load(&mut self, graph: &mut BuildGraph, drv: DrvId) -> Result<()>;
+
+    /// Checks that a derivation about to be built names the output paths that its contents give.
+    ///
+    /// # Errors
+    /// When it does not.
+    fn check_output_paths(&mut self, graph: &BuildGraph, drv: DrvId) -> Result<()>;
+
+    /// Locks all of the paths, or none if any is locked by someone else (`lockPaths`).
+    ///
+    /// # Errors
+    /// When a lock file can't be made.
+    fn try_lock(&mut self, graph: &BuildGraph, paths: &[PathId]) -> Result<Option<OutputLocks>>;
+
+    /// Gives locks up; with `delete` their files go too, which only outputs that are valid allow.
+    fn unlock(&mut self, locks: OutputLocks, delete: bool);
+
+    /// Registers outputs as valid, all in one transaction (`registerValidPaths`).
+    ///
+    /// # Errors
+    /// When one refers to a path that is not valid, references form a circle, or the database can't be
+    /// written. Then none is registered.
+    fn register(&mut self, graph: &BuildGraph, outputs: &[BuiltOutput]) -> Result<()>;
+}
+
+/// The store of this run.
+pub struct StoreHandle(pub Box<dyn Store>);
+
+/// Where messages, progress and results of this run go.
+pub struct ReporterHandle(pub Box<dyn Reporter>);
+
+/// An output that is on disk, hashed and canonical, and lacks only its registration.
+#[derive(Debug, Clone)]
+pub struct BuiltOutput {
+    /// Its path.
+    pub path: PathId,
+    /// The derivation that made it.
+    pub deriver: PathId,
+    /// The SHA-256 of its NAR.
+    pub nar_hash: [u8; 32],
+    /// The length of its NAR in bytes.
+    pub nar_size: u64,
+    /// The paths it refers to.
+    pub references: Vec<PathId>,
+    /// For a fixed output how its contents are addressed.
+    pub content_address: Option<String>,
+}
+
+/// How a run was asked to go about its work: the settings that the systems themselves look at.
+#[derive(Debug, Clone, Resource)]
+pub struct Options {
+    /// Build slots.
+    pub max_jobs: u32,
+    /// Go on with what does not depend on a failure.
+    pub keep_going: bool,
+    /// Build although substitutes exist and failed.
+    pub fallback: bool,
+    /// Seconds of silence after which a build is killed; 0 for none.
+    pub max_silent_time_s: u64,
+    /// Seconds after which a build is killed; 0 for none.
+    pub timeout_s: u64,
+    /// Bytes of log after which a build is killed; 0 for none.
+    pub max_log_size: u64,
+    /// How often at least a lock held by someone else is tried again.
+    pub lock_poll_interval: Duration,
+}
+
+/// The time since the run began: of the clock, or of the simulation.
+#[derive(Debug, Clone, Copy, Default, Resource)]
+pub struct Now(pub Duration);
+
+/// Which entity is the goal for what.
+#[derive(Debug, Default, Resource)]
+pub struct GoalIndex {
+    /// By derivation id.
+    derivations: Vec<Option<Entity>>,
+    paths: HashMap<PathId, Entity>,
+}
+
+impl GoalIndex {
+    /// The goal for `target`, if there is one.
+    pub fn get(&self, target: Target) -> Option<Entity> {
+        match target {
+            Target::Derivation(drv) => self.derivations.get(drv.index()).copied().flatten(),
+            Target::Path(path) => self.paths.get(&path).copied(),
+        }
+    }
+
+    /// Remembers the goal for `target`.
+    pub fn insert(&mut self, target: Target, goal: Entity) {
+        match target {
+            Target::Derivation(drv) => {
+                if self.derivations.len() <= drv.index() {
+                    self.derivations.resize(drv.index() + 1, None);
+                }
+                self.derivations[drv.index()] = Some(goal);
+            }
+            Target::Path(path) => {
+                self.paths.insert(path, goal);
+            }
+        }
+    }
+}
+
+/// Goals that have something to look at in the next `substitute` (the seed's `awake`).
+#[derive(Debug, Default, Resource)]
+pub struct Awake(pub Vec<Entity>);
+
+/// Goals whose inputs have all come to be there since the policy last ranked goals.
+#[derive(Debug, Default, Resource)]
+pub struct NewlyReady(pub Vec<Entity>);
+
+/// Goals that hold their locks and get a slot in this tick.
+#[derive(Debug, Default, Resource)]
+pub struct Starting(pub Vec<Entity>);
+
+/// Goals with a child, as many as there are slots at the most.
+#[derive(Debug, Default, Resource)]
+pub struct Running(pub Vec<Entity>);
+
+/// Goals whose outputs are complete, for one transaction in this tick.
+#[derive(Debug, Default, Resource)]
+pub struct Completed(pub Vec<(Entity, Vec<BuiltOutput>)>);
+
+/// Goals that failed in this tick, and why.
+#[derive(Debug, Default, Resource)]
+pub struct Failures(pub Vec<(Entity, Failure)>);
+
+/// Goals whose outcome is known since the waiters were last told.
+#[derive(Debug, Default, Resource)]
+pub struct Ended(pub Vec<(Entity, windrow_components::goal::Outcome)>);
+
+/// Build slots (the seed's `nrLocalBuilds` against `maxBuildJobs`).
+#[derive(Debug, Default, Resource)]
+pub struct Slots {
+    /// How many are taken: by running children and by goals about to get one.
+    pub used: u32,
+}
+
+/// Goals that wait for a lock or for another goal's path.
+#[derive(Debug, Default, Resource)]
+pub struct LockWaiters {
+    /// Waiting for a lock that another process holds.
+    pub foreign: Vec<ForeignLock>,
+    /// Waiting for any goal of this run to end, for it works on the same path (`waitingForAnyGoal`).
+    pub any_goal: Vec<Entity>,
+    /// Paths that goals of this run hold locks on (`pathIsLockedByMe`).
+    pub held: HashSet<PathId>,
+}
+
+/// A lock that another process holds.
+#[derive(Debug, Clone, Copy)]
+pub struct ForeignLock {
+    /// The goal that wants it.
+    pub goal: Entity,
+    /// When to try again.
+    pub retry_at: Duration,
+    /// How long to wait after that.
+    pub wait: Duration,
+}
+
+/// Work handed to the pool that has not come back.
+#[derive(Debug, Default, Resource)]
+pub struct Background {
+    /// How many goals have their outputs hashed.
+    pub collecting: u32,
+}
+
+/// How the run stands.
+#[derive(Debug, Default, Resource)]
+pub struct RunState {
+    /// The goals that were asked for, without those that ended.
+    pub top: HashSet<Entity>,
+    /// A top-level goal failed and the run is not to keep going.
+    pub given_up: bool,
+    /// An error that ends the run whatever its goals.
+    pub fatal: Option<Error>,
+    /// The signal that interrupted the run.
+    pub interrupted: Option<i32>,
+    /// Kinds of failures seen, for the exit status.
+    pub failures: crate::failure::FailureKinds,
+}
+
+impl RunState {
+    /// Whether nothing more is to be done.
+    pub fn is_over(&self) -> bool {
+        self.top.is_empty() || self.given_up || self.fatal.is_some() || self.interrupted.is_some()
+    }
+}
