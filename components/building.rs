@@ -1,4 +1,4 @@
-//! What only a goal that builds carries: locks, child, pipes, deadlines, log. Comes and goes, so sparse.
+//! What only a goal that builds carries: child, pipes, deadlines, log. Comes and goes, so sparse.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -7,23 +7,6 @@ use std::time::Duration;
 use bevy_ecs::prelude::Component;
 
 use crate::ids::PathId;
-
-/// A held lock on a store path: its `.lock` file, open and locked. Closing the file gives the lock up.
-#[derive(Debug)]
-pub struct PathLock {
-    /// The lock file.
-    pub file: OwnedFd,
-    /// Where it lies.
-    pub path: PathBuf,
-}
-
-/// Locks on all outputs of a derivation (the seed's `outputLocks`). Empty in a simulated world.
-#[derive(Debug, Default, Component)]
-#[component(storage = "SparseSet")]
-pub struct OutputLocks {
-    /// One for each output, by path.
-    pub locks: Vec<PathLock>,
-}
 
 /// The outputs to be made now: neither valid before nor made by someone else meanwhile (`missingPaths`).
 #[derive(Debug, Clone, Component)]
@@ -38,8 +21,8 @@ pub struct BuilderProcess {
     pub pid: i32,
     /// Readable once it has exited.
     pub pidfd: OwnedFd,
-    /// How it ended, once it has: the raw wait status.
-    pub wait_status: Option<i32>,
+    /// Whether it has exited. It is waited for only when what it left behind is gone too.
+    pub exited: bool,
 }
 
 /// The read end of the pipe that the builder's standard output and error go to (the seed's `builderOut`).

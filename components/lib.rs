@@ -7,6 +7,7 @@ pub mod goal;
 pub mod graph;
 pub mod hash;
 pub mod ids;
+pub mod json_graph;
 pub mod lexical;
 pub mod nix32;
 pub mod outputs;

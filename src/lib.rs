@@ -1,3 +1,14 @@
 //! windrow, a build engine that turns Nix derivations into valid store paths.
+//!
+//! This crate is how people use it: the command line, its settings and its reports. Programs that want the engine
+//! itself find it re-exported as [`systems`] and [`components`].
 
+pub mod cli;
 pub mod conf;
+pub mod error;
+pub mod progress;
+pub mod session;
+pub mod target;
+
+pub use windrow_components as components;
+pub use windrow_systems as systems;

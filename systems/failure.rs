@@ -29,7 +29,11 @@ pub struct Failure {
 impl Failure {
     /// A failure without a log.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), log_tail: Vec::new() }
+        Self {
+            kind,
+            message: message.into(),
+            log_tail: Vec::new(),
+        }
     }
 }
 
@@ -98,8 +102,14 @@ mod tests {
         assert_eq!(status(&[FailureKind::Other, FailureKind::Dependency]), 1);
         assert_eq!(status(&[FailureKind::Permanent]), 100);
         assert_eq!(status(&[FailureKind::TimedOut]), 101);
-        assert_eq!(status(&[FailureKind::HashMismatch, FailureKind::Permanent]), 102);
-        assert_eq!(status(&[FailureKind::HashMismatch, FailureKind::TimedOut]), 103);
+        assert_eq!(
+            status(&[FailureKind::HashMismatch, FailureKind::Permanent]),
+            102
+        );
+        assert_eq!(
+            status(&[FailureKind::HashMismatch, FailureKind::TimedOut]),
+            103
+        );
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use bevy_ecs::prelude::{Entity, Resource};
 use hashbrown::{HashMap, HashSet};
-use windrow_components::building::OutputLocks;
 use windrow_components::goal::Target;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
@@ -12,6 +11,7 @@ use windrow_components::ids::{DrvId, PathId};
 use crate::error::{Error, Result};
 use crate::failure::Failure;
 use crate::report::Reporter;
+use crate::store::path_lock::OutputLocks;
 
 /// A store as the systems see it: real (SQLite and a folder) or simulated (memory).
 pub trait Store {
@@ -47,6 +47,13 @@ pub trait Store {
 
     /// Gives locks up; with `delete` their files go too, which only outputs that are valid allow.
     fn unlock(&mut self, locks: OutputLocks, delete: bool);
+
+    /// The closure of everything a derivation's builder may refer to: the wanted outputs of its inputs, and its
+    /// sources.
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    fn input_closure(&mut self, graph: &mut BuildGraph, drv: DrvId) -> Result<Vec<PathId>>;
 
     /// Registers outputs as valid, all in one transaction (`registerValidPaths`).
     ///
@@ -190,6 +197,15 @@ pub struct ForeignLock {
     pub retry_at: Duration,
     /// How long to wait after that.
     pub wait: Duration,
+}
+
+/// How many goals are where, for the report.
+#[derive(Debug, Default, Resource)]
+pub struct Tally {
+    /// The numbers now.
+    pub counts: crate::report::Counts,
+    /// The numbers last reported.
+    pub reported: Option<crate::report::Counts>,
 }
 
 /// Work handed to the pool that has not come back.

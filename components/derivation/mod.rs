@@ -59,6 +59,39 @@ pub struct Derivation<'a> {
 }
 
 impl Derivation<'_> {
+    /// The same, borrowing nothing.
+    pub fn into_owned(self) -> Derivation<'static> {
+        fn text(text: Text<'_>) -> Text<'static> {
+            Cow::Owned(text.into_owned())
+        }
+        fn bytes(bytes: Bytes<'_>) -> Bytes<'static> {
+            Cow::Owned(bytes.into_owned())
+        }
+        let outputs = self.outputs.into_iter().map(|output| Output {
+            name: text(output.name),
+            path: text(output.path),
+            hash_algo: text(output.hash_algo),
+            hash: text(output.hash),
+        });
+        let input_drvs = self.input_drvs.into_iter().map(|input| InputDrv {
+            path: text(input.path),
+            outputs: input.outputs.into_iter().map(text).collect(),
+        });
+        Derivation {
+            outputs: outputs.collect(),
+            input_drvs: input_drvs.collect(),
+            input_srcs: self.input_srcs.into_iter().map(text).collect(),
+            system: text(self.system),
+            builder: bytes(self.builder),
+            args: self.args.into_iter().map(bytes).collect(),
+            env: self
+                .env
+                .into_iter()
+                .map(|(key, value)| (bytes(key), bytes(value)))
+                .collect(),
+        }
+    }
+
     /// The value of the variable `name`, if it is set.
     pub fn env_value(&self, name: &str) -> Option<&[u8]> {
         let index = self

@@ -28,7 +28,11 @@ impl ReadyQueue {
     /// Adds a goal with its rank.
     pub fn push(&mut self, goal: Entity, rank: u64) {
         self.turns += 1;
-        self.heap.push(Reverse(Ranked { rank, turn: self.turns, goal }));
+        self.heap.push(Reverse(Ranked {
+            rank,
+            turn: self.turns,
+            goal,
+        }));
     }
 
     /// Takes the best goal.
@@ -53,7 +57,9 @@ mod tests {
         for (index, rank) in [(0, 5), (1, 3), (2, 5), (3, 3)] {
             queue.push(goal(index), rank);
         }
-        let order: Vec<u32> = std::iter::from_fn(|| queue.pop()).map(|g| g.index_u32()).collect();
+        let order: Vec<u32> = std::iter::from_fn(|| queue.pop())
+            .map(|g| g.index_u32())
+            .collect();
         assert_eq!(order, [1, 3, 0, 2]);
         assert!(queue.is_empty());
     }

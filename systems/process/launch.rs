@@ -113,7 +113,11 @@ struct Plan<'a> {
 }
 
 fn null_terminated(strings: &[CString]) -> Vec<*const c_char> {
-    strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
+    strings
+        .iter()
+        .map(|string| string.as_ptr())
+        .chain([ptr::null()])
+        .collect()
 }
 
 /// Starts the program of `request` in a session of its own.
@@ -165,7 +169,10 @@ pub fn spawn(request: &Request<'_>) -> Result<Spawned, SpawnError> {
     // SAFETY: `old_mask` was filled in above.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &old_mask, ptr::null_mut()) };
     if pid == -1 {
-        return Err(SpawnError { step: Step::Clone, source: clone_error });
+        return Err(SpawnError {
+            step: Step::Clone,
+            source: clone_error,
+        });
     }
     // SAFETY: the kernel has just made this descriptor for us, and nobody else knows of it.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
@@ -179,7 +186,10 @@ pub fn spawn(request: &Request<'_>) -> Result<Spawned, SpawnError> {
     // SAFETY: `pid` is a child of ours that has exited and was not waited for yet.
     unsafe { libc::waitpid(pid, ptr::null_mut(), 0) };
     let errno = plan.failed_errno.load(Ordering::Acquire);
-    Err(SpawnError { step, source: io::Error::from_raw_os_error(errno) })
+    Err(SpawnError {
+        step,
+        source: io::Error::from_raw_os_error(errno),
+    })
 }
 
 fn empty_sigset() -> libc::sigset_t {
@@ -207,16 +217,30 @@ fn set_up_and_execute(plan: &Plan<'_>) -> Result<std::convert::Infallible, Step>
     unsafe {
         ok(libc::setsid(), Step::SetUp)?;
         // What the engine ignores would stay ignored in the builder (the seed's `restoreSIGPIPE`).
-        ok(if libc::signal(libc::SIGPIPE, libc::SIG_DFL) == libc::SIG_ERR { -1 } else { 0 }, Step::SetUp)?;
+        ok(
+            if libc::signal(libc::SIGPIPE, libc::SIG_DFL) == libc::SIG_ERR {
+                -1
+            } else {
+                0
+            },
+            Step::SetUp,
+        )?;
         ok(libc::dup2(plan.stdin, 0), Step::SetUp)?;
         ok(libc::dup2(plan.output, 1), Step::SetUp)?;
         ok(libc::dup2(plan.output, 2), Step::SetUp)?;
         // Whatever else was inherited from who started the engine closes on exec.
-        let close_rest =
-            libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+        let close_rest = libc::syscall(
+            libc::SYS_close_range,
+            3_u32,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        );
         ok(if close_rest == -1 { -1 } else { 0 }, Step::SetUp)?;
         libc::umask(0o022);
-        let mut core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        let mut core = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
         ok(libc::getrlimit(libc::RLIMIT_CORE, &mut core), Step::SetUp)?;
         core.rlim_cur = 0;
         ok(libc::setrlimit(libc::RLIMIT_CORE, &core), Step::SetUp)?;
@@ -237,7 +261,13 @@ fn set_up_and_execute(plan: &Plan<'_>) -> Result<std::convert::Infallible, Step>
 
 /// Makes the store appear where the builder expects it, in this process's mount namespace only.
 fn mount_store(mount: &StoreMount) -> Result<(), Step> {
-    let ok = |result: c_int| if result == -1 { Err(Step::MountStore) } else { Ok(()) };
+    let ok = |result: c_int| {
+        if result == -1 {
+            Err(Step::MountStore)
+        } else {
+            Ok(())
+        }
+    };
     if let Some(ids) = &mount.user_namespace {
         write_file(c"/proc/self/setgroups", c"deny")?;
         write_file(c"/proc/self/uid_map", &ids.uid_map)?;
@@ -246,9 +276,21 @@ fn mount_store(mount: &StoreMount) -> Result<(), Step> {
     // SAFETY: NUL-terminated strings and null pointers where the kernel allows them.
     unsafe {
         let private = libc::MS_REC | libc::MS_PRIVATE;
-        ok(libc::mount(ptr::null(), c"/".as_ptr(), ptr::null(), private, ptr::null()))?;
+        ok(libc::mount(
+            ptr::null(),
+            c"/".as_ptr(),
+            ptr::null(),
+            private,
+            ptr::null(),
+        ))?;
         let (source, target) = (mount.source.as_ptr(), mount.target.as_ptr());
-        ok(libc::mount(source, target, ptr::null(), libc::MS_BIND | libc::MS_REC, ptr::null()))
+        ok(libc::mount(
+            source,
+            target,
+            ptr::null(),
+            libc::MS_BIND | libc::MS_REC,
+            ptr::null(),
+        ))
     }
 }
 

@@ -1,0 +1,310 @@
+//! Names become numbers: the one name space of sources and derivations, and references into it.
+//! Counts in the order of the file; `order.rs` changes that once all references are known.
+
+use std::borrow::Cow;
+
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
+
+use super::error::nearest;
+use super::outputs::Outputs;
+use super::place::{Places, Spot};
+use super::value::JsonStr;
+use super::{GraphError, Piece};
+
+/// What a name stands for, by its index in the order of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Named {
+    Source(u32),
+    Derivation(u32),
+}
+
+/// All names of the graph and where each was given.
+pub(super) struct Names<'a>(HashMap<Cow<'a, str>, (Named, u32)>);
+
+impl<'a> Names<'a> {
+    /// Room for `count` names.
+    pub(super) fn with_capacity(count: usize) -> Self {
+        Names(HashMap::with_capacity(count))
+    }
+
+    /// Enters a name, which must be a spellable one and new.
+    pub(super) fn insert(
+        &mut self,
+        name: &JsonStr<'a>,
+        named: Named,
+        places: &Places<'a>,
+    ) -> Result<(), GraphError> {
+        let what = match named {
+            Named::Source(_) => "a source",
+            Named::Derivation(_) => "a derivation",
+        };
+        check_name(name, what, places)?;
+        match self.0.entry(name.text.clone()) {
+            Entry::Vacant(entry) => {
+                entry.insert((named, name.at));
+                Ok(())
+            }
+            Entry::Occupied(entry) => {
+                let (earlier, at) = *entry.get();
+                Err(twice(name, named, earlier, at, places))
+            }
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<Named> {
+        self.0.get(name).map(|(named, _)| *named)
+    }
+
+    fn nearest(&self, name: &str) -> Option<String> {
+        nearest(name, self.0.keys().map(|known| &**known))
+    }
+}
+
+fn twice(
+    name: &JsonStr<'_>,
+    named: Named,
+    earlier: Named,
+    earlier_at: u32,
+    places: &Places<'_>,
+) -> GraphError {
+    // Derivations may stand before sources in the file: the second is the one further down.
+    let (first, second) = (name.at.min(earlier_at), name.at.max(earlier_at));
+    let (place, first) = (places.at(second), places.at(first));
+    let name = name.text.clone().into_owned();
+    match (named, earlier) {
+        (Named::Source(_), Named::Source(_)) | (Named::Derivation(_), Named::Derivation(_)) => {
+            GraphError::DuplicateKey {
+                place,
+                key: name,
+                first,
+            }
+        }
+        _ => GraphError::DuplicateName { place, name, first },
+    }
+}
+
+/// Checks that references could spell the name of a source, a derivation or an output.
+pub(super) fn check_name(
+    name: &JsonStr<'_>,
+    what: &'static str,
+    places: &Places<'_>,
+) -> Result<(), GraphError> {
+    let text = &*name.text;
+    let problem = if text.is_empty() {
+        "is empty"
+    } else if text.starts_with('/') {
+        "starts with \"/\", as only store paths do in references"
+    } else if text.contains('^') {
+        "contains \"^\", which in references starts an output's name"
+    } else if text.contains('}') {
+        "contains \"}\", which ends a reference"
+    } else if text.contains(char::is_control) {
+        "contains a control character"
+    } else {
+        return Ok(());
+    };
+    let place = places.at(name.at);
+    Err(GraphError::InvalidName {
+        place,
+        name: text.to_owned(),
+        what,
+        problem,
+    })
+}
+
+/// Where a reference stands, for that decides what it may name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Where {
+    /// In a text of this derivation.
+    Text(u32),
+    /// In the `inputs` of this derivation.
+    Inputs(u32),
+    /// In the graph's `targets`.
+    Targets,
+}
+
+/// One derivation needs another, and where it says so.
+pub(super) struct Edge {
+    /// The derivation that is needed.
+    pub(super) to: u32,
+    /// The reference.
+    pub(super) spot: Spot,
+}
+
+/// Resolves references and remembers which derivation needs which.
+pub(super) struct Resolver<'a, 'g> {
+    places: &'g Places<'a>,
+    names: Names<'a>,
+    /// Of each derivation, in the order of the file.
+    outputs: Vec<Outputs>,
+    edges: Vec<Edge>,
+}
+
+impl<'a, 'g> Resolver<'a, 'g> {
+    /// A resolver for the derivations whose outputs are given in the order of the file.
+    pub(super) fn new(places: &'g Places<'a>, names: Names<'a>, outputs: Vec<Outputs>) -> Self {
+        Resolver {
+            places,
+            names,
+            outputs,
+            edges: Vec::new(),
+        }
+    }
+
+    /// The source.
+    pub(super) fn places(&self) -> &'g Places<'a> {
+        self.places
+    }
+
+    /// The outputs of a derivation.
+    pub(super) fn outputs(&self, derivation: u32) -> &Outputs {
+        &self.outputs[derivation as usize]
+    }
+
+    /// How many edges there are by now: edges are in the order of the derivations that they start
+    /// from.
+    pub(super) fn edge_count(&self) -> u32 {
+        self.edges.len() as u32
+    }
+
+    /// Gives away the outputs and the edges.
+    pub(super) fn finish(self) -> (Vec<Outputs>, Vec<Edge>) {
+        (self.outputs, self.edges)
+    }
+
+    /// What `spelling`, a reference without its braces, stands for.
+    pub(super) fn reference(
+        &mut self,
+        spelling: &str,
+        spot: Spot,
+        stands: Where,
+    ) -> Result<Piece, GraphError> {
+        let place = || self.places.inside(spot);
+        let (name, output) = match spelling.split_once('^') {
+            Some((name, output)) => (name, Some(output)),
+            None => (spelling, None),
+        };
+        if output == Some("") || spelling.is_empty() {
+            let reference = spelling.to_owned();
+            return Err(GraphError::IncompleteReference {
+                place: place(),
+                reference,
+            });
+        }
+        if stands == Where::Targets && (name.is_empty() || name.starts_with('/')) {
+            return Err(GraphError::NotATarget {
+                place: place(),
+                target: spelling.to_owned(),
+            });
+        }
+        if name.starts_with('/') {
+            return store_path(name, output).ok_or_else(|| GraphError::PathOutput {
+                place: place(),
+                path: name.to_owned(),
+                output: output.unwrap_or_default().to_owned(),
+            });
+        }
+        let owner = match stands {
+            Where::Text(owner) | Where::Inputs(owner) => Some(owner),
+            Where::Targets => None,
+        };
+        let named = match (name, owner) {
+            ("", Some(owner)) => Named::Derivation(owner),
+            _ => self
+                .names
+                .get(name)
+                .ok_or_else(|| GraphError::UnknownName {
+                    place: place(),
+                    name: name.to_owned(),
+                    nearest: self.names.nearest(name),
+                })?,
+        };
+        match (named, output) {
+            (Named::Source(_), _) if stands == Where::Targets => Err(GraphError::NotATarget {
+                place: place(),
+                target: spelling.to_owned(),
+            }),
+            (Named::Source(source), None) => Ok(Piece::Source(source)),
+            (Named::Source(_), Some(output)) => Err(GraphError::SourceOutput {
+                place: place(),
+                name: name.to_owned(),
+                output: output.to_owned(),
+            }),
+            (Named::Derivation(node), output) => {
+                let index = self.output(node, output, spot)?;
+                if owner == Some(node) {
+                    return self.own_output(node, index, name.is_empty(), stands, spot);
+                }
+                if stands != Where::Targets {
+                    self.edges.push(Edge { to: node, spot });
+                }
+                Ok(Piece::Output {
+                    node,
+                    output: index,
+                })
+            }
+        }
+    }
+
+    /// The index of a derivation's output; of its main one if none is named.
+    fn output(&self, node: u32, name: Option<&str>, spot: Spot) -> Result<u32, GraphError> {
+        let outputs = self.outputs(node);
+        let Some(name) = name else {
+            return Ok(outputs.main());
+        };
+        outputs.find(name).ok_or_else(|| GraphError::UnknownOutput {
+            place: self.places.inside(spot),
+            name: self.name_of(node),
+            output: name.to_owned(),
+            outputs: outputs.names().to_owned(),
+        })
+    }
+
+    /// A derivation's own output: fine as `@{^OUTPUT}` in a text, and an error in any other form.
+    fn own_output(
+        &self,
+        node: u32,
+        output: u32,
+        nameless: bool,
+        stands: Where,
+        spot: Spot,
+    ) -> Result<Piece, GraphError> {
+        let place = || self.places.inside(spot);
+        match stands {
+            Where::Text(_) if nameless => Ok(Piece::Placeholder(output)),
+            Where::Text(_) => {
+                let output = self.outputs(node).names()[output as usize].clone();
+                Err(GraphError::SelfReference {
+                    place: place(),
+                    name: self.name_of(node),
+                    output,
+                })
+            }
+            _ => Err(GraphError::SelfInput {
+                place: place(),
+                name: self.name_of(node),
+            }),
+        }
+    }
+
+    /// The name of a derivation, found the slow way: only errors ask.
+    fn name_of(&self, node: u32) -> String {
+        let wanted = Named::Derivation(node);
+        let found = self.names.0.iter().find(|(_, (named, _))| *named == wanted);
+        found
+            .map(|(name, _)| name.clone().into_owned())
+            .unwrap_or_default()
+    }
+}
+
+fn store_path(path: &str, output: Option<&str>) -> Option<Piece> {
+    match output {
+        None => Some(Piece::StorePath(path.to_owned())),
+        Some(output) if path.ends_with(".drv") => Some(Piece::DerivationOutput {
+            drv: path.to_owned(),
+            output: output.to_owned(),
+        }),
+        Some(_) => None,
+    }
+}

@@ -1,0 +1,69 @@
+//! `windrow add`: writes derivations described in JSON to the store and prints their paths.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use windrow_systems::instantiate::{add_nix_json, instantiate_file};
+
+use super::{CommonArgs, print_lines};
+use crate::error::{Error, Result};
+
+#[derive(Debug, Args)]
+pub(super) struct AddArgs {
+    /// A graph, or derivations as Nix prints them (nix derivation show)
+    file: PathBuf,
+
+    #[command(flatten)]
+    common: CommonArgs,
+
+    /// Print the paths of all derivations, not of the graph's targets only
+    #[arg(long)]
+    all: bool,
+}
+
+pub(super) fn run(args: &AddArgs) -> Result<()> {
+    let session = args.common.session(None)?;
+    let mut store = session.open()?;
+    if let Some(derivations) = nix_json(&args.file)? {
+        return print_lines(add_nix_json(&mut store, &derivations)?);
+    }
+    let graph = instantiate_file(&mut store, &args.file, &session.settings.system)?;
+    if args.all {
+        return print_lines(graph.derivations.iter().map(|drv| &drv.drv_path));
+    }
+    print_lines(
+        graph
+            .targets
+            .iter()
+            .map(|&(index, _)| &graph.derivations[index].drv_path),
+    )
+}
+
+/// The file's contents if they are Nix's JSON rather than a graph: what only Nix's form has is looked for first, so
+/// that large graphs are not read twice.
+fn nix_json(file: &std::path::Path) -> Result<Option<serde_json::Value>> {
+    let text = std::fs::read_to_string(file).map_err(Error::io("read", file))?;
+    let marks = ["\"inputDrvs\"", "\"inputSrcs\"", "\"version\"", "\"srcs\""];
+    if !marks.iter().any(|mark| text.contains(mark)) {
+        return Ok(None);
+    }
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(|source| Error::Json {
+        path: file.to_owned(),
+        source,
+    })?;
+    let is_nix = |object: &serde_json::Value| {
+        ["inputDrvs", "inputSrcs"]
+            .iter()
+            .any(|key| object.get(key).is_some())
+            || (object
+                .get("inputs")
+                .is_some_and(serde_json::Value::is_object)
+                && object.get("outputs").is_some())
+    };
+    let found = is_nix(&value)
+        || value.get("version").is_some() && value.get("derivations").is_some()
+        || value
+            .as_object()
+            .is_some_and(|all| all.values().any(is_nix));
+    Ok(found.then_some(value))
+}

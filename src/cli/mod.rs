@@ -1,0 +1,207 @@
+//! The command line: what can be asked, and in which words. Each command has a file of its own.
+
+mod add;
+mod build;
+mod log;
+mod plan;
+mod show;
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use nix::sys::stat::Mode;
+
+use crate::error::Result;
+use crate::session::Session;
+
+/// Turns Nix derivations into valid store paths.
+#[derive(Debug, Parser)]
+#[command(name = "windrow", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build derivations, store paths or a graph; print the output paths
+    Build(build::BuildArgs),
+    /// Say what would be built, in order, without building it
+    Plan(plan::PlanArgs),
+    /// Write the derivations of a JSON graph, or of Nix's JSON, to the store; print their paths
+    Add(add::AddArgs),
+    /// Print derivations as Nix's JSON
+    Show(show::ShowArgs),
+    /// Print the build log of a derivation or of an output
+    Log(log::LogArgs),
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+struct CommonArgs {
+    /// The store: a folder that holds nix/store, or "own" for one under your data folder
+    #[arg(long, value_name = "DIR")]
+    store: Option<String>,
+
+    /// Set any setting of nix.conf
+    #[arg(long = "option", num_args = 2, value_names = ["NAME", "VALUE"], action = clap::ArgAction::Append)]
+    options: Vec<String>,
+
+    /// Say more; may be given several times
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    verbose: u8,
+
+    /// Say less; may be given several times
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    quiet: u8,
+
+    /// How to report what goes on [default: bar on a terminal, else raw]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+}
+
+/// Options of commands that build.
+#[derive(Debug, Args)]
+struct BuildOptions {
+    /// How many builders may run at the same time, or "auto" for one a core
+    #[arg(short = 'j', long, value_name = "N")]
+    max_jobs: Option<String>,
+
+    /// How many cores a builder should use (`NIX_BUILD_CORES`); 0 for all
+    #[arg(long, value_name = "N")]
+    cores: Option<String>,
+
+    /// Go on with what does not depend on a failed build
+    #[arg(short = 'k', long)]
+    keep_going: bool,
+
+    /// Keep the build directories of failed builds
+    #[arg(short = 'K', long)]
+    keep_failed: bool,
+
+    /// Build from source if substitutes exist but can't be had
+    #[arg(long)]
+    fallback: bool,
+
+    /// Kill builders that are silent for so many seconds; 0 for never
+    #[arg(long, value_name = "SECONDS")]
+    max_silent_time: Option<String>,
+
+    /// Kill builders that run for so many seconds; 0 for never
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<String>,
+}
+
+/// How to report what goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Plain lines.
+    Raw,
+    /// One JSON object a line, as Nix writes them.
+    InternalJson,
+    /// A live line.
+    Bar,
+    /// A live line, and what builders write above it.
+    BarWithLogs,
+}
+
+impl CommonArgs {
+    fn session(&self, build: Option<&BuildOptions>) -> Result<Session> {
+        let pairs = self.options.chunks_exact(2);
+        let mut options: Vec<(String, String)> = pairs
+            .map(|pair| (pair[0].clone(), pair[1].clone()))
+            .collect();
+        if let Some(build) = build {
+            let mut set = |name: &str, value: Option<&str>| {
+                options.extend(value.map(|value| (name.to_owned(), value.to_owned())));
+            };
+            set("max-jobs", build.max_jobs.as_deref());
+            set("cores", build.cores.as_deref());
+            set("keep-going", build.keep_going.then_some("true"));
+            set("keep-failed", build.keep_failed.then_some("true"));
+            set("fallback", build.fallback.then_some("true"));
+            set("max-silent-time", build.max_silent_time.as_deref());
+            set("timeout", build.timeout.as_deref());
+        }
+        let session = Session::new(&options, self.store.as_deref())?;
+        if self.quiet == 0 {
+            for warning in &session.warnings {
+                complain(&format!("warning: {warning}"));
+            }
+        }
+        Ok(session)
+    }
+}
+
+/// Writes a line to standard error; that nobody reads it is no reason to stop.
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Writes lines to standard output. A reader that has had enough is no error.
+fn print_lines<T: AsRef<str>>(lines: impl IntoIterator<Item = T>) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    for line in lines {
+        match writeln!(out, "{}", line.as_ref()) {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
+            other => other.map_err(crate::error::Error::io("write to", "standard output"))?,
+        }
+    }
+    Ok(())
+}
+
+/// Runs the program with these arguments; the exit status is documented in README.md.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    // What goes into a store must not depend on the user's umask.
+    nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let wanted = !error.use_stderr();
+            let _ = error.print();
+            return if wanted {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            };
+        }
+    };
+    let result = match cli.command {
+        Command::Build(args) => build::run(&args),
+        Command::Plan(args) => plan::run(&args),
+        Command::Add(args) => add::run(&args),
+        Command::Show(args) => show::run(&args),
+        Command::Log(args) => log::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("error: {error}"));
+            ExitCode::from(error.exit_status())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn nix_spellings_are_understood() {
+        let args = "windrow build -j2 -k -K --option cores 3 --option max-jobs auto a.json";
+        let cli = Cli::try_parse_from(args.split(' ')).unwrap();
+        let Command::Build(build) = cli.command else {
+            panic!("a build")
+        };
+        assert_eq!(build.common.options, ["cores", "3", "max-jobs", "auto"]);
+        assert!(build.options.keep_going && build.options.keep_failed);
+    }
+}

@@ -1,0 +1,125 @@
+//! What is said at the command line when something fails, and the exit status that goes with it.
+
+use std::path::PathBuf;
+
+use windrow_components::settings::SettingError;
+
+use crate::conf::error::{ConfError, LocationError};
+
+/// Everything that ends a command.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The engine or the store failed.
+    #[error(transparent)]
+    Engine(#[from] windrow_systems::Error),
+    /// Plain data was malformed.
+    #[error(transparent)]
+    Data(#[from] windrow_components::Error),
+    /// A configuration file can't be used.
+    #[error(transparent)]
+    Conf(#[from] ConfError),
+    /// A folder in the environment can't be used.
+    #[error(transparent)]
+    Location(#[from] LocationError),
+    /// A setting given on the command line can't be used.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// A setting that does not exist.
+    #[error("there is no setting '{name}'{}", nearest.map(|n| format!("; did you mean '{n}'?")).unwrap_or_default())]
+    UnknownSetting {
+        /// The name as given.
+        name: String,
+        /// One that looks like it.
+        nearest: Option<&'static str>,
+    },
+    /// A store that is not a folder on this machine.
+    #[error(
+        "the store '{store}' is not one that windrow can open; give a folder, 'own', or leave it out"
+    )]
+    ForeignStore {
+        /// The store as given.
+        store: String,
+    },
+    /// No folder for a store of the user's own is known.
+    #[error(
+        "there is no place for a store of your own: set HOME or XDG_DATA_HOME, or give '--store DIR'"
+    )]
+    NoHome,
+    /// What was asked for can't be understood.
+    #[error("'{what}' is nothing that can be built: {reason}")]
+    BadTarget {
+        /// As given.
+        what: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A file the user named can't be read or written.
+    #[error("cannot {action} '{}': {source}", path.display())]
+    Io {
+        /// What was tried, as an infinitive.
+        action: &'static str,
+        /// The path.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// JSON that can't be read.
+    #[error("'{}' is not valid JSON: {source}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong where.
+        source: serde_json::Error,
+    },
+    /// A setting asks for what this release can't do.
+    #[error("{0}")]
+    Unsupported(String),
+    /// Some of what was asked for could not be built.
+    #[error("{message}")]
+    BuildFailed {
+        /// What failed.
+        message: String,
+        /// With which exit status to say so.
+        status: u8,
+    },
+    /// A signal asked to stop.
+    #[error("interrupted by the user")]
+    Interrupted {
+        /// The signal's number.
+        signal: i32,
+    },
+    /// There is no log of that.
+    #[error("there is no build log of '{path}'; only what was built in this store has one")]
+    NoLog {
+        /// The path asked for.
+        path: String,
+    },
+}
+
+/// The result of a command.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// The exit status to end with.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Self::BuildFailed { status, .. } => *status,
+            Self::Interrupted { signal } => u8::try_from(128 + signal).unwrap_or(1),
+            _ => 1,
+        }
+    }
+
+    /// Wraps an I/O error with what was being done and to which path.
+    pub fn io(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+}

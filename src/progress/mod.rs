@@ -1,0 +1,59 @@
+//! How a run looks to its user: plain lines, a live line, or JSON for programs; with trace lines if wanted.
+
+mod bar;
+mod json;
+mod lines;
+mod trace;
+
+use windrow_systems::report::{Event, Level, Reporter};
+
+use crate::cli::LogFormat;
+
+/// What the user wants to see.
+#[derive(Debug, Clone, Copy)]
+pub struct Style {
+    /// In which form.
+    pub format: LogFormat,
+    /// How much more, or less if negative, than usual.
+    pub verbosity: i16,
+    /// Whether what builders write is shown.
+    pub build_logs: bool,
+    /// Whether there are lines for programs about every start and end of a build.
+    pub trace: bool,
+}
+
+impl Style {
+    /// Whether anyone looks at what builders write.
+    pub fn shows_output(self) -> bool {
+        self.build_logs || self.format == LogFormat::InternalJson
+    }
+
+    /// Whether messages of that level are shown.
+    fn shows(self, level: Level) -> bool {
+        let usual = Level::Info as i16;
+        level as i16 <= (usual + self.verbosity).max(Level::Error as i16)
+    }
+}
+
+/// The reporter for a style.
+pub fn reporter(style: Style) -> Box<dyn Reporter> {
+    let main: Box<dyn Reporter> = match style.format {
+        LogFormat::Raw => Box::new(lines::Lines::new(style)),
+        LogFormat::Bar | LogFormat::BarWithLogs => Box::new(bar::Bar::new(style)),
+        LogFormat::InternalJson => Box::new(json::Json::new(style)),
+    };
+    if style.trace {
+        Box::new(Both(trace::Trace, main))
+    } else {
+        main
+    }
+}
+
+struct Both(trace::Trace, Box<dyn Reporter>);
+
+impl Reporter for Both {
+    fn report(&mut self, event: &Event<'_>) {
+        self.0.report(event);
+        self.1.report(event);
+    }
+}

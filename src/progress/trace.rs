@@ -1,0 +1,51 @@
+//! The seed's trace lines, `@ build-started …` and its sisters, for programs that watch a build.
+
+use std::io::Write as _;
+
+use windrow_systems::failure::FailureKind;
+use windrow_systems::report::{Event, Reporter};
+
+pub(super) struct Trace;
+
+impl Reporter for Trace {
+    fn report(&mut self, event: &Event<'_>) {
+        let line = match event {
+            Event::Started {
+                build,
+                system,
+                log_file,
+                ..
+            } => {
+                format!("@ build-started {} - {system} {log_file}", build.drv_path)
+            }
+            Event::Succeeded { build, .. } => format!("@ build-succeeded {} -", build.drv_path),
+            Event::Failed {
+                build,
+                kind: FailureKind::TimedOut,
+                ..
+            } => {
+                format!("@ build-failed {} - timeout", build.drv_path)
+            }
+            // What fails for its inputs never began, and the seed says nothing of it.
+            Event::Failed {
+                kind: FailureKind::Dependency,
+                ..
+            } => return,
+            Event::Failed {
+                build,
+                started,
+                message,
+                ..
+            } => {
+                let message = message.replace('\n', " ");
+                format!(
+                    "@ build-failed {} - {} {message}",
+                    build.drv_path,
+                    u8::from(*started)
+                )
+            }
+            Event::Message { .. } | Event::Output { .. } | Event::Progress(_) => return,
+        };
+        let _ = writeln!(std::io::stderr(), "{line}");
+    }
+}

@@ -1,0 +1,225 @@
+//! What every command starts from: settings, and which of the three kinds of store to use.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use windrow_components::settings::{Known, Sandbox, Settings, nearest};
+use windrow_components::store_path::StoreDir;
+use windrow_systems::real::BuilderConfig;
+use windrow_systems::store::local::LocalStore;
+use windrow_systems::store::{DatabaseOptions, Layout};
+use windrow_systems::world::Options;
+
+use crate::conf::locations::{Locations, Remote};
+use crate::conf::nix_conf;
+use crate::error::{Error, Result};
+
+/// The word for a store under the user's data folder.
+const OWN: &str = "own";
+
+/// Settings and store of one command.
+pub struct Session {
+    /// All settings.
+    pub settings: Settings,
+    /// Where the store lies.
+    pub layout: Layout,
+    /// What to warn of before anything else.
+    pub warnings: Vec<String>,
+    allow_symlinked_store: bool,
+}
+
+fn env(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+impl Session {
+    /// Reads settings from nix.conf, the environment and `options` (names and values, in order), and
+    /// settles on a store: `store` if given, else what the environment says, else the system's if there
+    /// is one, else the user's own.
+    ///
+    /// # Errors
+    /// When a configuration or a setting is malformed, or the store is none that can be opened.
+    pub fn new(options: &[(String, String)], store: Option<&str>) -> Result<Self> {
+        let locations = Locations::from_env(&env)?;
+        let (mut settings, warnings) = nix_conf::load(&env, &locations.conf_dir)?;
+        for (name, value) in options {
+            match settings.set(name, value)? {
+                Known::Yes | Known::Ignored => {}
+                Known::No => {
+                    return Err(Error::UnknownSetting {
+                        name: name.clone(),
+                        nearest: nearest(name),
+                    });
+                }
+            }
+        }
+        let mut warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+        if settings.sandbox != Sandbox::Off && settings.sandbox_fallback {
+            warnings.push(
+                "the setting 'sandbox' is on, but this version of windrow can't isolate builders; \
+                 they run without (as 'sandbox-fallback' allows)"
+                    .to_owned(),
+            );
+        }
+        let chosen = store.map_or_else(|| settings.store.clone().into(), OsString::from);
+        let layout = choose_layout(&locations, &chosen)?;
+        Ok(Self {
+            settings,
+            layout,
+            warnings,
+            allow_symlinked_store: env("NIX_IGNORE_SYMLINK_STORE").is_some_and(|v| v == "1"),
+        })
+    }
+
+    /// The logical store folder.
+    pub fn store_dir(&self) -> StoreDir {
+        StoreDir::new(&self.layout.store_dir)
+    }
+
+    /// Opens the store for building, making it if there is none.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn open(&self) -> Result<LocalStore> {
+        let group = self.build_users_gid();
+        self.layout
+            .create_directories(group, self.allow_symlinked_store)?;
+        let options = DatabaseOptions {
+            fsync_metadata: self.settings.fsync_metadata,
+            use_wal: self.settings.use_sqlite_wal,
+            gc_reserved_space: self.settings.gc_reserved_space,
+        };
+        Ok(LocalStore::open(self.layout.clone(), &options)?)
+    }
+
+    /// Opens the store for looking only.
+    ///
+    /// # Errors
+    /// When there is none, or it can't be read.
+    pub fn open_read_only(&self) -> Result<LocalStore> {
+        Ok(LocalStore::open_read_only(self.layout.clone())?)
+    }
+
+    /// Only the system's store is shared with a group of build users; others are one user's affair.
+    fn build_users_gid(&self) -> Option<u32> {
+        let group = self.settings.build_users_group.as_str();
+        if group.is_empty() || !nix::unistd::geteuid().is_root() {
+            return None;
+        }
+        nix::unistd::Group::from_name(group)
+            .ok()
+            .flatten()
+            .map(|group| group.gid.as_raw())
+    }
+
+    /// What the systems look at.
+    pub fn engine_options(&self) -> Options {
+        let settings = &self.settings;
+        Options {
+            max_jobs: settings.max_jobs,
+            keep_going: settings.keep_going,
+            fallback: settings.fallback,
+            max_silent_time_s: settings.max_silent_time_s,
+            timeout_s: settings.timeout_s,
+            max_log_size: settings.max_build_log_size,
+            lock_poll_interval: Duration::from_secs(settings.build_poll_interval_s.max(1)),
+        }
+    }
+
+    /// What builders are told of this machine.
+    ///
+    /// # Errors
+    /// When settings ask for a sandbox, which this release does not have, or the store can't be shown to builders.
+    pub fn builder_config(&self, report_output: bool) -> Result<BuilderConfig> {
+        let settings = &self.settings;
+        if settings.sandbox != Sandbox::Off && !settings.sandbox_fallback {
+            return Err(Error::Unsupported(
+                "the setting 'sandbox' is on and 'sandbox-fallback' off, but this version of windrow \
+                 can't isolate builders; give '--option sandbox false' to build without"
+                    .to_owned(),
+            ));
+        }
+        let mut platforms = vec![settings.system.clone()];
+        platforms.extend(settings.extra_platforms.iter().cloned());
+        Ok(BuilderConfig {
+            store_mount: BuilderConfig::store_mount_for(&self.layout)?,
+            platforms,
+            system_features: settings.system_features.iter().cloned().collect(),
+            cores: if settings.cores == 0 {
+                settings.cpus
+            } else {
+                settings.cores
+            },
+            build_folder: settings
+                .build_dir
+                .clone()
+                .unwrap_or_else(std::env::temp_dir),
+            log_dir: settings.keep_build_log.then(|| self.layout.log_dir.clone()),
+            compress_log: settings.compress_build_log,
+            keep_failed: settings.keep_failed,
+            log_lines: usize::try_from(settings.log_lines).unwrap_or(usize::MAX),
+            report_output,
+            layout: self.layout.clone(),
+        })
+    }
+}
+
+fn choose_layout(locations: &Locations, store: &OsStr) -> Result<Layout> {
+    if store == OWN {
+        return own_layout();
+    }
+    match Remote::parse(store.to_owned()) {
+        Remote::Root(dir) => Ok(Layout {
+            store_dir: text(&locations.store_dir),
+            real_store_dir: below(&dir, &locations.store_dir),
+            state_dir: below(&dir, Path::new("/nix/var/nix")),
+            log_dir: below(&dir, Path::new("/nix/var/log/nix")),
+        }),
+        Remote::Local => {
+            let said = ["NIX_STORE_DIR", "NIX_STORE", "NIX_STATE_DIR"];
+            let said = said
+                .iter()
+                .any(|name| env(name).is_some_and(|value| !value.is_empty()));
+            if !said && !locations.store_dir.is_dir() {
+                return own_layout();
+            }
+            Ok(Layout {
+                store_dir: text(&locations.store_dir),
+                real_store_dir: locations.store_dir.clone(),
+                state_dir: locations.state_dir.clone(),
+                log_dir: locations.log_dir.clone(),
+            })
+        }
+        Remote::Other(store) => Err(Error::ForeignStore {
+            store: store.to_string_lossy().into_owned(),
+        }),
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn below(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+/// A store under the user's data folder, whose paths are real paths.
+fn own_layout() -> Result<Layout> {
+    let absolute = |path: PathBuf| path.is_absolute().then_some(path);
+    let data = env("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .and_then(absolute)
+        .or_else(|| Some(absolute(env("HOME")?.into())?.join(".local/share")))
+        .ok_or(Error::NoHome)?;
+    // A path into a store must be the same however it is reached.
+    let data = std::fs::canonicalize(&data).unwrap_or(data).join("windrow");
+    let store = data.join("store");
+    Ok(Layout {
+        store_dir: text(&store),
+        real_store_dir: store,
+        state_dir: data.join("state"),
+        log_dir: data.join("log"),
+    })
+}

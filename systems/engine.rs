@@ -1,0 +1,208 @@
+//! Puts a run together: the world, the schedule of six sets, the goals asked for, and the loop of ticks.
+
+use std::time::Duration;
+
+use bevy_ecs::prelude::{Entity, IntoScheduleConfigs as _, Schedule, SystemSet, World};
+use bevy_ecs::schedule::{LogLevel, ScheduleBuildSettings, SingleThreadedExecutor};
+use windrow_components::goal::{DerivationGoal, Outcome, SubstitutionGoal, Target, WaiterLists};
+use windrow_components::graph::BuildGraph;
+use windrow_components::outputs::OutputSet;
+
+use crate::error::{Error, Result};
+use crate::failure::FailureKinds;
+use crate::policy::{ReadyQueue, fifo};
+use crate::report::Reporter;
+use crate::world::{
+    Awake, Background, Completed, Ended, Failures, GoalIndex, LockWaiters, NewlyReady, Now,
+    Options, ReporterHandle, RunState, Running, Slots, Starting, Store, StoreHandle, Tally,
+};
+use crate::{finish, goals, lock, substitute, timeout};
+
+/// The six sets of a tick, always in this order, with the policy's ranking between the first two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, SystemSet)]
+pub enum TickSet {
+    /// What is missing?
+    Substitute,
+    /// Which ready goal comes first?
+    Rank,
+    /// Who may build it?
+    Lock,
+    /// Start it.
+    Spawn,
+    /// Sleep until something happens.
+    PollIo,
+    /// What should have happened by now?
+    Timeout,
+    /// Register, report, tell the waiters.
+    Finish,
+}
+
+/// Options of a run that nobody has set.
+pub fn default_options() -> Options {
+    Options {
+        max_jobs: 1,
+        keep_going: false,
+        fallback: false,
+        max_silent_time_s: 0,
+        timeout_s: 0,
+        max_log_size: 0,
+        lock_poll_interval: Duration::from_secs(5),
+    }
+}
+
+/// The schedule of one tick, without the systems that a world plugs in.
+///
+/// # Panics
+/// Never: the order of the sets is fixed here.
+pub fn tick_schedule() -> Schedule {
+    let mut schedule = Schedule::default();
+    schedule.set_executor(SingleThreadedExecutor::new());
+    schedule.set_build_settings(ScheduleBuildSettings {
+        ambiguity_detection: LogLevel::Error,
+        ..ScheduleBuildSettings::default()
+    });
+    schedule.configure_sets(
+        (
+            TickSet::Substitute,
+            TickSet::Rank,
+            TickSet::Lock,
+            TickSet::Spawn,
+            TickSet::PollIo,
+            TickSet::Timeout,
+            TickSet::Finish,
+        )
+            .chain(),
+    );
+    schedule.add_systems((
+        substitute::substitute.in_set(TickSet::Substitute),
+        fifo.in_set(TickSet::Rank),
+        lock::lock.in_set(TickSet::Lock),
+        (timeout::condemn, timeout::retry_locks)
+            .chain()
+            .in_set(TickSet::Timeout),
+        (
+            finish::register,
+            finish::fail,
+            finish::tell_waiters,
+            finish::report_progress,
+        )
+            .chain()
+            .in_set(TickSet::Finish),
+    ));
+    schedule
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Summary {
+    /// The top-level goals that failed, by full path.
+    pub failed: Vec<String>,
+    /// Paths that nobody could provide: neither valid nor substitutable.
+    pub missing: Vec<String>,
+    /// How many derivations were built.
+    pub built: u32,
+    /// The kinds of failures seen.
+    pub failures: FailureKinds,
+    /// The signal that interrupted it.
+    pub interrupted: Option<i32>,
+}
+
+/// A run: goals, and the systems that take them to their end.
+pub struct Engine {
+    /// The world all state lives in.
+    pub world: World,
+    /// The tick.
+    pub schedule: Schedule,
+    top: Vec<Entity>,
+}
+
+impl Engine {
+    /// A run over `graph` and `store`. A world's systems are still to be plugged in.
+    pub fn new(
+        graph: BuildGraph,
+        store: Box<dyn Store>,
+        reporter: Box<dyn Reporter>,
+        options: Options,
+    ) -> Self {
+        let mut world = World::new();
+        world.insert_resource(graph);
+        world.insert_resource(options);
+        world.insert_non_send(StoreHandle(store));
+        world.insert_non_send(ReporterHandle(reporter));
+        world.init_resource::<Now>();
+        world.init_resource::<GoalIndex>();
+        world.init_resource::<WaiterLists>();
+        world.init_resource::<Awake>();
+        world.init_resource::<NewlyReady>();
+        world.init_resource::<ReadyQueue>();
+        world.init_resource::<Starting>();
+        world.init_resource::<Running>();
+        world.init_resource::<Completed>();
+        world.init_resource::<Failures>();
+        world.init_resource::<Ended>();
+        world.init_resource::<Slots>();
+        world.init_resource::<LockWaiters>();
+        world.init_resource::<Tally>();
+        world.init_resource::<Background>();
+        world.init_resource::<RunState>();
+        Self {
+            world,
+            schedule: tick_schedule(),
+            top: Vec::new(),
+        }
+    }
+
+    /// Asks for a target.
+    pub fn want(&mut self, target: Target, wanted: OutputSet) {
+        let goal = goals::add_top_goal(&mut self.world, target, wanted);
+        if !self.top.contains(&goal) {
+            self.top.push(goal);
+        }
+    }
+
+    /// Ticks until all targets have ended, or one has failed and the run is not to keep going (the seed's
+    /// `Worker::run`).
+    ///
+    /// # Errors
+    /// An error that concerns the store or the machine as a whole. What the run held is to be given up by the
+    /// world's `clean_up` in any case.
+    pub fn run(&mut self) -> Result<Summary, Error> {
+        while !self.world.resource::<RunState>().is_over() {
+            self.schedule.run(&mut self.world);
+        }
+        let mut state = self.world.resource_mut::<RunState>();
+        if let Some(error) = state.fatal.take() {
+            return Err(error);
+        }
+        let (failures, interrupted) = (state.failures, state.interrupted);
+        let mut failed = Vec::new();
+        let mut missing = Vec::new();
+        for &goal in &self.top {
+            let path = self.goal_path(goal);
+            match self.world.get::<Outcome>(goal) {
+                Some(Outcome::Failed) => failed.push(path),
+                Some(Outcome::NoSubstituters | Outcome::IncompleteClosure) => missing.push(path),
+                _ => {}
+            }
+        }
+        let built = self.world.resource::<Tally>().counts.built;
+        Ok(Summary {
+            failed,
+            missing,
+            built,
+            failures,
+            interrupted,
+        })
+    }
+
+    fn goal_path(&self, goal: Entity) -> String {
+        let graph = self.world.resource::<BuildGraph>();
+        if let Some(known) = self.world.get::<DerivationGoal>(goal) {
+            return graph.full_path(graph.drv_path(known.drv));
+        }
+        self.world
+            .get::<SubstitutionGoal>(goal)
+            .map(|known| graph.full_path(known.path))
+            .unwrap_or_default()
+    }
+}

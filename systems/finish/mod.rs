@@ -1,0 +1,222 @@
+//! The sixth system: registers what is complete, reports what failed, and tells the waiters.
+//!
+//! All outputs that are complete in a tick are registered in one transaction. If the store refuses it,
+//! each build is tried alone, so that one bad output fails its own goal only (the seed's `buildDone`,
+//! `amDone`, `removeGoal`).
+
+use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, Res, ResMut};
+use bevy_ecs::system::SystemParam;
+use windrow_components::goal::{
+    DerivationGoal, Outcome, Stage, SubstitutionGoal, Waitees, Waiter, WaiterLists, Waiters,
+};
+use windrow_components::graph::BuildGraph;
+
+use crate::failure::{Failure, FailureKind};
+use crate::goals;
+use crate::report::{BuildRef, Counts, Event};
+use crate::store::path_lock::OutputLocks;
+pub mod reap;
+
+use crate::world::{
+    Awake, BuiltOutput, Completed, Ended, Failures, LockWaiters, NewlyReady, Now, Options,
+    ReporterHandle, RunState, Running, Slots, StoreHandle, Tally,
+};
+
+/// What registering and failing touch.
+#[derive(SystemParam)]
+pub struct Finishing<'w, 's> {
+    commands: Commands<'w, 's>,
+    goals: Query<'w, 's, (&'static mut Stage, &'static mut Outcome)>,
+    derivations: Query<'w, 's, &'static DerivationGoal>,
+    substitutions: Query<'w, 's, &'static SubstitutionGoal>,
+    locks: Query<'w, 's, &'static mut OutputLocks>,
+    graph: Res<'w, BuildGraph>,
+    store: NonSendMut<'w, StoreHandle>,
+    reporter: NonSendMut<'w, ReporterHandle>,
+    waiting: ResMut<'w, LockWaiters>,
+    ended: ResMut<'w, Ended>,
+    tally: ResMut<'w, Tally>,
+    now: Res<'w, Now>,
+}
+
+impl Finishing<'_, '_> {
+    /// Gives up a goal's locks, deleting their files if its outputs are valid.
+    fn unlock(&mut self, goal: Entity, delete: bool) {
+        let Ok(mut held) = self.locks.get_mut(goal) else {
+            return;
+        };
+        let locks = std::mem::take(&mut *held);
+        if let Ok(known) = self.derivations.get(goal) {
+            for row in self.graph.outputs(known.drv) {
+                self.waiting.held.remove(&row.path);
+            }
+        }
+        self.store.0.unlock(locks, delete);
+        self.commands.entity(goal).remove::<OutputLocks>();
+    }
+
+    fn end(&mut self, goal: Entity, how: Outcome) {
+        if let Ok((mut stage, mut known)) = self.goals.get_mut(goal) {
+            goals::end(&mut stage, &mut known, &mut self.ended, goal, how);
+        }
+    }
+}
+
+/// Registers everything that is complete.
+pub fn register(
+    mut completed: ResMut<Completed>,
+    mut failures: ResMut<Failures>,
+    mut run: ResMut<RunState>,
+    mut params: Finishing<'_, '_>,
+) {
+    if completed.0.is_empty() {
+        return;
+    }
+    let builds = std::mem::take(&mut completed.0);
+    let all: Vec<BuiltOutput> = builds
+        .iter()
+        .flat_map(|(_, outputs)| outputs.iter().cloned())
+        .collect();
+    let graph = &params.graph;
+    let together = params.store.0.register(graph, &all);
+    for (goal, outputs) in builds {
+        let registered = match &together {
+            Ok(()) => Ok(()),
+            Err(_) => params.store.0.register(&params.graph, &outputs),
+        };
+        match registered {
+            Ok(()) => {
+                params.unlock(goal, true);
+                params.tally.counts.built += 1;
+                let now = params.now.0;
+                if let Ok(known) = params.derivations.get(goal) {
+                    let drv_path = params.graph.full_path(params.graph.drv_path(known.drv));
+                    let build = BuildRef {
+                        id: goal.to_bits(),
+                        drv_path: &drv_path,
+                        name: params.graph.drv_name(known.drv),
+                    };
+                    params
+                        .reporter
+                        .0
+                        .report(&Event::Succeeded { build, at: now });
+                }
+                params.end(goal, Outcome::Success);
+            }
+            Err(error) if error.is_fatal() => {
+                run.fatal = Some(error);
+                return;
+            }
+            Err(error) => {
+                let failure = Failure::new(FailureKind::Other, error.to_string());
+                failures.0.push((goal, failure));
+            }
+        }
+    }
+}
+
+/// Reports failures and gives up what the failed goals held.
+pub fn fail(
+    mut failures: ResMut<Failures>,
+    mut run: ResMut<RunState>,
+    mut params: Finishing<'_, '_>,
+) {
+    for (goal, failure) in failures.0.drain(..) {
+        run.failures.add(failure.kind);
+        params.unlock(goal, false);
+        params.tally.counts.failed += 1;
+        let (path, name) = if let Ok(known) = params.derivations.get(goal) {
+            let graph = &params.graph;
+            (
+                graph.full_path(graph.drv_path(known.drv)),
+                graph.drv_name(known.drv).to_owned(),
+            )
+        } else if let Ok(known) = params.substitutions.get(goal) {
+            let name = params.graph.paths.name(known.path).to_owned();
+            (params.graph.full_path(known.path), name)
+        } else {
+            continue;
+        };
+        let build = BuildRef {
+            id: goal.to_bits(),
+            drv_path: &path,
+            name: &name,
+        };
+        let started = params
+            .goals
+            .get(goal)
+            .is_ok_and(|(stage, _)| matches!(*stage, Stage::Running | Stage::Collecting));
+        params.reporter.0.report(&Event::Failed {
+            build,
+            kind: failure.kind,
+            started,
+            message: &failure.message,
+            log_tail: &failure.log_tail,
+            at: params.now.0,
+        });
+        params.end(goal, Outcome::Failed);
+    }
+}
+
+/// Tells those who wait for goals that ended, and wakes the ones that need not wait any longer.
+#[expect(clippy::too_many_arguments, reason = "one system, many queues")]
+pub fn tell_waiters(
+    mut ended: ResMut<Ended>,
+    mut awake: ResMut<Awake>,
+    mut ready: ResMut<NewlyReady>,
+    mut waiting: ResMut<LockWaiters>,
+    mut run: ResMut<RunState>,
+    mut lists: ResMut<WaiterLists>,
+    mut waiters: Query<&mut Waiters>,
+    mut waitees: Query<&mut Waitees>,
+    mut stages: Query<&mut Stage>,
+    options: Res<Options>,
+) {
+    if ended.0.is_empty() {
+        return;
+    }
+    let mut to_tell: Vec<Waiter> = Vec::new();
+    for (goal, outcome) in ended.0.drain(..) {
+        if let Ok(mut list) = waiters.get_mut(goal) {
+            lists.take(&mut list, &mut to_tell);
+        }
+        for waiter in to_tell.drain(..) {
+            let Ok(mut counts) = waitees.get_mut(waiter.goal) else {
+                continue;
+            };
+            if counts.round == waiter.round
+                && counts.left > 0
+                && counts.waitee_done(outcome, options.keep_going)
+            {
+                awake.0.push(waiter.goal);
+            }
+        }
+        if run.top.remove(&goal) && outcome == Outcome::Failed && !options.keep_going {
+            run.given_up = true;
+        }
+    }
+    for goal in waiting.any_goal.drain(..) {
+        if let Ok(mut stage) = stages.get_mut(goal) {
+            *stage = Stage::Ready;
+        }
+        ready.0.push(goal);
+    }
+}
+
+/// Says where the goals are, when that has changed.
+pub fn report_progress(
+    mut tally: ResMut<Tally>,
+    running: Res<Running>,
+    slots: Res<Slots>,
+    mut reporter: NonSendMut<ReporterHandle>,
+) {
+    let counts = Counts {
+        running: running.0.len() as u32,
+        ..tally.counts
+    };
+    if tally.reported != Some(counts) {
+        debug_assert!(slots.used as usize >= running.0.len());
+        tally.reported = Some(counts);
+        reporter.0.report(&Event::Progress(counts));
+    }
+}

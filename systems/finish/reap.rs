@@ -1,0 +1,228 @@
+//! Buries real children: kills what they left behind, closes their logs, sends their outputs to be hashed.
+
+use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, Res, ResMut};
+use bevy_ecs::system::SystemParam;
+use windrow_components::building::{
+    BuildDir, BuildLog, BuilderProcess, ChildPipes, Deadlines, MissingOutputs,
+};
+use windrow_components::goal::{DerivationGoal, Stage};
+use windrow_components::graph::BuildGraph;
+
+use crate::error::Result;
+use crate::failure::{Failure, FailureKind, describe_status};
+use crate::process::log_writer::{LogFile, LogThread};
+use crate::real::{BuilderConfig, Collected, CollectedQueue, PoolHandle};
+use crate::report::{Event, Level};
+use crate::store::collect::{CollectJob, collect};
+use crate::timeout::Condemned;
+use crate::world::{
+    Background, Completed, Failures, Now, ReporterHandle, RunState, Running, Slots, StoreHandle,
+};
+
+/// What burying children touches.
+#[derive(SystemParam)]
+pub struct Reaping<'w, 's> {
+    commands: Commands<'w, 's>,
+    children: Query<
+        'w,
+        's,
+        (
+            &'static BuilderProcess,
+            &'static ChildPipes,
+            &'static Deadlines,
+            &'static BuildLog,
+            &'static BuildDir,
+            &'static MissingOutputs,
+            &'static DerivationGoal,
+            &'static mut Stage,
+        ),
+    >,
+    log_files: Query<'w, 's, &'static mut LogFile>,
+    condemned: Query<'w, 's, &'static Condemned>,
+    graph: ResMut<'w, BuildGraph>,
+    config: Res<'w, BuilderConfig>,
+    now: Res<'w, Now>,
+    store: NonSendMut<'w, StoreHandle>,
+    pool: NonSendMut<'w, PoolHandle>,
+    logs: NonSendMut<'w, LogThread>,
+    reporter: NonSendMut<'w, ReporterHandle>,
+    background: ResMut<'w, Background>,
+    failures: ResMut<'w, Failures>,
+}
+
+/// Kills the children that were condemned; their exit is noticed as any other.
+pub fn kill_condemned(
+    added: Query<(&BuilderProcess, &Condemned), bevy_ecs::query::Added<Condemned>>,
+) {
+    for (process, _) in &added {
+        kill_group(process.pid);
+    }
+}
+
+/// Buries every child that has exited and whose log is complete, or was given time enough to be.
+pub fn reap(
+    mut running: ResMut<Running>,
+    mut slots: ResMut<Slots>,
+    mut run: ResMut<RunState>,
+    mut params: Reaping<'_, '_>,
+) {
+    let now = params.now.0;
+    let children = &params.children;
+    let buried: Vec<Entity> = running
+        .0
+        .extract_if(.., |goal| {
+            children
+                .get(*goal)
+                .is_ok_and(|(process, pipes, deadlines, ..)| {
+                    let over = deadlines.linger.is_some_and(|until| until <= now);
+                    process.exited && (pipes.log.is_none() || over)
+                })
+        })
+        .collect();
+    for goal in buried {
+        slots.used -= 1;
+        if let Err(error) = params.bury(goal) {
+            run.fatal = Some(error);
+        }
+    }
+}
+
+impl Reaping<'_, '_> {
+    fn bury(&mut self, goal: Entity) -> Result<()> {
+        if let Ok(mut file) = self.log_files.get_mut(goal) {
+            self.logs.close(&mut file);
+        }
+        let Ok((process, _, _, log, dir, missing, known, mut stage)) = self.children.get_mut(goal)
+        else {
+            return Ok(());
+        };
+        let status = kill_and_reap(process.pid);
+        let path = self.graph.full_path(self.graph.drv_path(known.drv));
+        let condemned = self
+            .condemned
+            .get(goal)
+            .ok()
+            .map(|condemned| condemned.reason.clone());
+        if status == 0 && condemned.is_none() {
+            *stage = Stage::Collecting;
+            let closure = self.store.0.input_closure(&mut self.graph, known.drv)?;
+            let job = CollectJob::new(&self.graph, &self.config, known.drv, &missing.0, &closure);
+            self.background.collecting += 1;
+            self.pool.0.submit(move || {
+                Some(Collected {
+                    goal,
+                    result: collect(job),
+                })
+            });
+            self.strip(goal);
+            return Ok(());
+        }
+
+        let fixed = self.graph.traits(known.drv).fixed;
+        let disk_full = is_disk_nearly_full(&self.config, &dir.0);
+        let (kind, what) = match condemned {
+            Some(reason) => (FailureKind::TimedOut, reason),
+            None if fixed || disk_full => (FailureKind::Other, describe_status(status)),
+            None => (FailureKind::Permanent, describe_status(status)),
+        };
+        let note = if disk_full {
+            "; the disk is nearly full, which may be the reason: free some space and try again"
+        } else {
+            ""
+        };
+        let failure = Failure {
+            kind,
+            message: format!("builder for '{path}' {what}{note}"),
+            log_tail: log.last_lines(self.config.log_lines),
+        };
+        self.failures.0.push((goal, failure));
+        let dir = dir.clone();
+        self.discard(&dir, true);
+        self.strip(goal);
+        self.commands.entity(goal).remove::<(BuildDir, BuildLog)>();
+        Ok(())
+    }
+
+    /// Takes off what only a running child needs.
+    fn strip(&mut self, goal: Entity) {
+        let mut entity = self.commands.entity(goal);
+        entity.remove::<(BuilderProcess, ChildPipes, Deadlines, LogFile, Condemned)>();
+    }
+
+    /// Deletes a build folder, or keeps it for whoever wants to know why the build failed.
+    fn discard(&mut self, dir: &BuildDir, failed: bool) {
+        if failed && self.config.keep_failed {
+            let readable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            let _ = std::fs::set_permissions(&dir.0, readable);
+            let text = format!("note: keeping build directory '{}'", dir.0.display());
+            self.reporter.0.report(&Event::Message {
+                level: Level::Error,
+                text: &text,
+            });
+            return;
+        }
+        // Most are empty, and that is cheaper done than handed on.
+        if std::fs::remove_dir(&dir.0).is_err() {
+            let folder = dir.0.clone();
+            self.pool.0.submit(move || {
+                let _ = crate::store::tree::delete_path(&folder);
+                None
+            });
+        }
+    }
+}
+
+/// Takes back what the pool has hashed: outputs to register, or a reason why the build failed after all.
+pub fn take_collected(
+    mut queue: ResMut<CollectedQueue>,
+    mut completed: ResMut<Completed>,
+    dirs: Query<(&BuildDir, &BuildLog)>,
+    mut params: Reaping<'_, '_>,
+) {
+    for Collected { goal, result } in queue.done.drain(..) {
+        params.background.collecting -= 1;
+        let failed = result.is_err();
+        match result {
+            Ok(outputs) => completed.0.push((goal, outputs)),
+            Err(failure) => params.failures.0.push((goal, failure)),
+        }
+        if let Ok((dir, _)) = dirs.get(goal) {
+            params.discard(dir, failed);
+        }
+        params
+            .commands
+            .entity(goal)
+            .remove::<(BuildDir, BuildLog)>();
+    }
+}
+
+/// Kills everything in a child's process group.
+pub fn kill_group(pid: i32) {
+    // SAFETY: a plain system call. The child is ours and was not waited for, so that its number, and
+    // that of its group, can't have been given to anyone else.
+    unsafe { libc::kill(-pid, libc::SIGKILL) };
+}
+
+/// Kills what is left of a child's process group, then takes the child's exit status: its raw wait status.
+pub fn kill_and_reap(pid: i32) -> i32 {
+    kill_group(pid);
+    let mut status = 0;
+    loop {
+        // SAFETY: waits for a child of ours that is dead or has just been killed.
+        let result = unsafe { libc::waitpid(pid, &mut status, 0) };
+        if result != -1 || std::io::Error::last_os_error().raw_os_error() != Some(libc::EINTR) {
+            return status;
+        }
+    }
+}
+
+/// Whether a failed build may have failed for want of space (the seed's heuristic: less than 8 MiB).
+fn is_disk_nearly_full(config: &BuilderConfig, build_dir: &std::path::Path) -> bool {
+    const REQUIRED_BYTES: u64 = 8 * 1024 * 1024;
+    [config.layout.real_store_dir.as_path(), build_dir]
+        .into_iter()
+        .any(|path| {
+            nix::sys::statvfs::statvfs(path)
+                .is_ok_and(|stat| stat.blocks_available() * stat.fragment_size() < REQUIRED_BYTES)
+        })
+}

@@ -1,0 +1,227 @@
+//! The fourth system, and the only one that sleeps: until a child says something or exits, a signal comes, the
+//! pool is done with something, or a deadline is reached.
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::{Duration, Instant};
+
+use bevy_ecs::prelude::{NonSendMut, Query, Res, ResMut, Resource};
+use bevy_ecs::system::SystemParam;
+use windrow_components::building::{BuildLog, BuilderProcess, ChildPipes, Deadlines};
+use windrow_components::goal::DerivationGoal;
+use windrow_components::graph::BuildGraph;
+
+use crate::error::Error;
+use crate::policy::ReadyQueue;
+use crate::process::log_writer::{LogFile, LogThread};
+use crate::process::reactor::{Reactor, Readable};
+use crate::real::{BuilderConfig, CollectedQueue, PoolHandle};
+use crate::report::{BuildRef, Event, Level};
+use crate::timeout::{LINGER, next_deadline};
+use crate::world::{
+    Awake, Background, Completed, Ended, Failures, LockWaiters, NewlyReady, Now, Options,
+    ReporterHandle, RunState, Running, Slots, Starting,
+};
+
+/// How many reads of one pipe a tick makes before it looks after the other children.
+const READS_PER_TICK: usize = 16;
+
+/// How long the user's terminal goes without news at most, in a run that has nothing to do but wait.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// When the run began.
+#[derive(Debug, Clone, Copy, Resource)]
+pub struct Clock(pub Instant);
+
+/// Whether a system has something to do in the next tick, so that there is no sleeping now.
+#[derive(SystemParam)]
+pub struct Pending<'w> {
+    awake: Res<'w, Awake>,
+    newly_ready: Res<'w, NewlyReady>,
+    queue: Res<'w, ReadyQueue>,
+    starting: Res<'w, Starting>,
+    completed: Res<'w, Completed>,
+    failures: Res<'w, Failures>,
+    ended: Res<'w, Ended>,
+    slots: Res<'w, Slots>,
+    background: Res<'w, Background>,
+}
+
+impl Pending<'_> {
+    fn any(&self, max_jobs: u32) -> bool {
+        !self.awake.0.is_empty()
+            || !self.newly_ready.0.is_empty()
+            || (!self.queue.is_empty() && self.slots.used < max_jobs)
+            || !self.starting.0.is_empty()
+            || !self.completed.0.is_empty()
+            || !self.failures.0.is_empty()
+            || !self.ended.0.is_empty()
+    }
+}
+
+/// What watching children touches.
+#[derive(SystemParam)]
+pub struct Watching<'w, 's> {
+    children: Query<
+        'w,
+        's,
+        (
+            &'static mut BuilderProcess,
+            &'static mut ChildPipes,
+            &'static mut Deadlines,
+            &'static mut BuildLog,
+            Option<&'static mut LogFile>,
+            &'static DerivationGoal,
+        ),
+    >,
+    graph: Res<'w, BuildGraph>,
+    config: Res<'w, BuilderConfig>,
+    options: Res<'w, Options>,
+    clock: Res<'w, Clock>,
+    reactor: NonSendMut<'w, Reactor>,
+    pool: NonSendMut<'w, PoolHandle>,
+    logs: NonSendMut<'w, LogThread>,
+    reporter: NonSendMut<'w, ReporterHandle>,
+    collected: ResMut<'w, CollectedQueue>,
+}
+
+/// Waits for real children.
+pub fn poll_children(
+    mut run: ResMut<RunState>,
+    running: Res<Running>,
+    waiting: Res<LockWaiters>,
+    mut now: ResMut<Now>,
+    pending: Pending<'_>,
+    mut params: Watching<'_, '_>,
+) {
+    let busy = pending.any(params.options.max_jobs) || run.is_over();
+    let timeout = if busy {
+        Some(Duration::ZERO)
+    } else {
+        let children = running
+            .0
+            .iter()
+            .filter_map(|&goal| params.children.get(goal).ok());
+        let deadlines = children.map(|(_, _, deadlines, ..)| deadlines);
+        let next = next_deadline(&params.options, &waiting, deadlines);
+        let nothing_under_way = running.0.is_empty() && pending.background.collecting == 0;
+        if nothing_under_way && waiting.foreign.is_empty() {
+            run.fatal = Some(stuck(&params.options));
+            return;
+        }
+        let heartbeat = params.clock.0.elapsed() + HEARTBEAT;
+        Some(
+            next.unwrap_or(heartbeat)
+                .min(heartbeat)
+                .saturating_sub(params.clock.0.elapsed()),
+        )
+    };
+    // Loading a large graph has nothing to poll for; children are looked after in between.
+    let mut readable = Vec::new();
+    match params.reactor.wait(timeout, &mut readable) {
+        Ok(Some(signal)) => run.interrupted = Some(signal),
+        Ok(None) => {}
+        Err(source) => {
+            run.fatal = Some(Error::Poll { source });
+            return;
+        }
+    }
+    now.0 = params.clock.0.elapsed();
+    for event in readable {
+        let index = match event {
+            Readable::Log(index) | Readable::Exit(index) => index,
+        };
+        let Some(&goal) = running.0.iter().find(|goal| goal.index_u32() == index) else {
+            continue;
+        };
+        match event {
+            Readable::Log(_) => params.read_log(goal, now.0),
+            Readable::Exit(_) => params.note_exit(goal, now.0),
+        }
+    }
+    for goal in std::mem::take(&mut params.collected.unread) {
+        params.read_log(goal, now.0);
+    }
+    while let Some(collected) = params.pool.0.take() {
+        params.collected.done.push(collected);
+    }
+    let problems: Vec<String> = params.logs.problems().collect();
+    for text in &problems {
+        params.reporter.0.report(&Event::Message {
+            level: Level::Warn,
+            text,
+        });
+    }
+}
+
+fn stuck(options: &Options) -> Error {
+    if options.max_jobs == 0 {
+        Error::NoSlots
+    } else {
+        Error::Stuck
+    }
+}
+
+impl Watching<'_, '_> {
+    /// Reads what a child has written, up to a bound; what is left is read in the next tick.
+    fn read_log(&mut self, goal: bevy_ecs::prelude::Entity, now: Duration) {
+        let Ok((_, mut pipes, mut deadlines, mut tail, mut file, known)) =
+            self.children.get_mut(goal)
+        else {
+            return;
+        };
+        let Some(pipe) = &pipes.log else { return };
+        let drv_path = self.graph.full_path(self.graph.drv_path(known.drv));
+        let build = BuildRef {
+            id: goal.to_bits(),
+            drv_path: &drv_path,
+            name: self.graph.drv_name(known.drv),
+        };
+        for _ in 0..READS_PER_TICK {
+            match read(pipe, &mut self.reactor.buffer) {
+                Ok(0) => {
+                    self.reactor.forget(pipe.as_fd());
+                    pipes.log = None;
+                    return;
+                }
+                Ok(count) => {
+                    let bytes = &self.reactor.buffer[..count];
+                    deadlines.last_output = now;
+                    tail.append(bytes);
+                    if let Some(file) = &mut file {
+                        self.logs.append(file, bytes);
+                    }
+                    if self.config.report_output {
+                        self.reporter.0.report(&Event::Output { build, bytes });
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => {
+                    pipes.log = None;
+                    return;
+                }
+            }
+        }
+        self.collected.unread.push(goal);
+    }
+
+    /// A child has exited. Its zombie keeps its process group's number until what it left behind is killed.
+    fn note_exit(&mut self, goal: bevy_ecs::prelude::Entity, now: Duration) {
+        self.read_log(goal, now);
+        let Ok((mut process, pipes, mut deadlines, ..)) = self.children.get_mut(goal) else {
+            return;
+        };
+        self.reactor.forget(process.pidfd.as_fd());
+        process.exited = true;
+        deadlines.linger = Some(if pipes.log.is_some() {
+            now + LINGER
+        } else {
+            now
+        });
+    }
+}
+
+fn read(pipe: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
+    nix::unistd::read(pipe, buffer).map_err(io::Error::from)
+}

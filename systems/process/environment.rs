@@ -1,0 +1,308 @@
+//! The builder's environment and arguments, in the order of precedence that Nix has (the seed's `startBuilder`).
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use memchr::memmem;
+use windrow_components::derivation::Derivation;
+use windrow_components::hash::sha256;
+use windrow_components::nix32;
+use windrow_components::store_path::placeholder;
+
+/// A file that the builder finds in its folder.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ExtraFile {
+    /// Its name in the folder.
+    pub name: String,
+    /// What it holds.
+    pub contents: Vec<u8>,
+}
+
+/// What a builder is started with.
+#[derive(Debug)]
+pub struct Invocation {
+    /// The program.
+    pub program: CString,
+    /// Its arguments, the zeroth included.
+    pub args: Vec<CString>,
+    /// `NAME=VALUE` each, sorted.
+    pub env: Vec<CString>,
+    /// Files to put into its folder first.
+    pub files: Vec<ExtraFile>,
+}
+
+/// What of the outside a builder's environment depends on.
+#[derive(Debug)]
+pub struct Surroundings<'a> {
+    /// The logical store folder.
+    pub store_dir: &'a str,
+    /// The folder it works in, as it sees it.
+    pub build_dir: &'a Path,
+    /// How many cores it should use.
+    pub cores: u32,
+    /// Values of the engine's own environment, for `impureEnvVars`.
+    pub outer_env: fn(&str) -> Option<std::ffi::OsString>,
+}
+
+/// Why a builder can't be started as its derivation says.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum EnvironmentError {
+    /// Something has a NUL byte, which the system can't pass on.
+    #[error("its {what} contains a NUL byte, which no program can be given")]
+    Nul {
+        /// What has it.
+        what: String,
+    },
+    /// A special attribute that is not supported.
+    #[error("it uses '{attribute}', which this version of windrow can't honour")]
+    Unsupported {
+        /// The attribute.
+        attribute: &'static str,
+    },
+}
+
+/// Attributes that change what a build means. Building without heeding them would be wrong.
+const UNSUPPORTED: [&str; 6] = [
+    "__json",
+    "exportReferencesGraph",
+    "allowedReferences",
+    "allowedRequisites",
+    "disallowedReferences",
+    "disallowedRequisites",
+];
+
+/// Works out arguments and environment of the builder of `drv`.
+///
+/// # Errors
+/// [`EnvironmentError`] names what can't be passed on.
+pub fn invocation(
+    drv: &Derivation<'_>,
+    around: &Surroundings<'_>,
+) -> Result<Invocation, EnvironmentError> {
+    if let Some(&attribute) = UNSUPPORTED
+        .iter()
+        .find(|name| drv.env_value(name).is_some())
+    {
+        return Err(EnvironmentError::Unsupported { attribute });
+    }
+    let placeholders: Vec<(String, &[u8])> = drv
+        .outputs
+        .iter()
+        .map(|output| (placeholder(&output.name), output.path.as_bytes()))
+        .collect();
+    let rewrite = |value| replace_all(value, &placeholders);
+
+    let cores = around.cores.to_string();
+    let mut env: BTreeMap<Cow<'_, [u8]>, Cow<'_, [u8]>> = BTreeMap::new();
+    let mut set = |name: &'static str, value: Cow<'_, [u8]>| {
+        env.insert(
+            Cow::Borrowed(name.as_bytes()),
+            Cow::Owned(value.into_owned()),
+        );
+    };
+    set("PATH", Cow::Borrowed(b"/path-not-set"));
+    set("HOME", Cow::Borrowed(b"/homeless-shelter"));
+    set("NIX_STORE", Cow::Borrowed(around.store_dir.as_bytes()));
+    set("NIX_BUILD_CORES", Cow::Borrowed(cores.as_bytes()));
+
+    let mut files = Vec::new();
+    let as_file = words(drv.env_value("passAsFile").unwrap_or_default());
+    for (name, value) in &drv.env {
+        if as_file.contains(&&**name) {
+            let file = format!(".attr-{}", nix32::encode(&sha256(name)));
+            let path = around.build_dir.join(&file).into_os_string();
+            let contents = rewrite(value).into_owned();
+            files.push(ExtraFile {
+                name: file,
+                contents,
+            });
+            let name = [&**name, b"Path"].concat();
+            env.insert(Cow::Owned(name), Cow::Owned(path.as_bytes().to_vec()));
+        } else {
+            env.insert(Cow::Borrowed(name), rewrite(value));
+        }
+    }
+
+    let build_dir = around.build_dir.as_os_str().as_bytes();
+    for name in ["NIX_BUILD_TOP", "TMPDIR", "TEMPDIR", "TMP", "TEMP", "PWD"] {
+        env.insert(Cow::Borrowed(name.as_bytes()), Cow::Borrowed(build_dir));
+    }
+    if drv.is_fixed() {
+        env.insert(Cow::Borrowed(b"NIX_OUTPUT_CHECKED"), Cow::Borrowed(b"1"));
+        for name in words(drv.env_value("impureEnvVars").unwrap_or_default()) {
+            let text = String::from_utf8_lossy(name);
+            let value = (around.outer_env)(&text).unwrap_or_default();
+            env.insert(
+                Cow::Owned(name.to_vec()),
+                Cow::Owned(value.as_bytes().to_vec()),
+            );
+        }
+    }
+    env.insert(Cow::Borrowed(b"NIX_LOG_FD"), Cow::Borrowed(b"2"));
+    env.insert(Cow::Borrowed(b"TERM"), Cow::Borrowed(b"xterm-256color"));
+
+    let c_string = |bytes: Vec<u8>, what: &dyn Fn() -> String| {
+        CString::new(bytes).map_err(|_| EnvironmentError::Nul { what: what() })
+    };
+    let env = env
+        .iter()
+        .map(|(name, value)| {
+            let what = || format!("variable '{}'", String::from_utf8_lossy(name));
+            c_string([name, &b"="[..], value].concat(), &what)
+        })
+        .collect::<Result<_, _>>()?;
+    let base_name = drv
+        .builder
+        .rsplit(|&byte| byte == b'/')
+        .next()
+        .unwrap_or_default();
+    let first = c_string(base_name.to_vec(), &|| "builder".to_owned())?;
+    let mut args = vec![first];
+    for (index, arg) in drv.args.iter().enumerate() {
+        args.push(c_string(rewrite(arg).into_owned(), &|| {
+            format!("argument {}", index + 1)
+        })?);
+    }
+    let program = c_string(rewrite(&drv.builder).into_owned(), &|| "builder".to_owned())?;
+    Ok(Invocation {
+        program,
+        args,
+        env,
+        files,
+    })
+}
+
+/// Splits at white space, as Nix's `tokenizeString` does.
+fn words(text: &[u8]) -> Vec<&[u8]> {
+    text.split(|byte| b" \t\n\r".contains(byte))
+        .filter(|word| !word.is_empty())
+        .collect()
+}
+
+fn replace_all<'a>(value: &'a [u8], rewrites: &[(String, &[u8])]) -> Cow<'a, [u8]> {
+    let mut result = Cow::Borrowed(value);
+    for (from, to) in rewrites {
+        if memmem::find(&result, from.as_bytes()).is_none() {
+            continue;
+        }
+        let mut replaced = Vec::with_capacity(result.len());
+        let mut copied = 0;
+        for at in memmem::find_iter(&result, from.as_bytes()) {
+            replaced.extend_from_slice(&result[copied..at]);
+            replaced.extend_from_slice(to);
+            copied = at + from.len();
+        }
+        replaced.extend_from_slice(&result[copied..]);
+        result = Cow::Owned(replaced);
+    }
+    result
+}
+
+/// The folder that temporary folders are made in: the setting, else TMPDIR, else /tmp.
+pub fn temporary_folder(setting: Option<&Path>) -> PathBuf {
+    setting.map_or_else(std::env::temp_dir, Path::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use windrow_components::derivation::Output;
+
+    fn drv(env: &[(&str, &str)]) -> Derivation<'static> {
+        let bytes = |text: &str| Cow::Owned(text.as_bytes().to_vec());
+        let mut env: Vec<_> = env.iter().map(|(k, v)| (bytes(k), bytes(v))).collect();
+        env.sort();
+        Derivation {
+            outputs: vec![Output {
+                name: "out".into(),
+                path: "/nix/store/o".into(),
+                hash_algo: "".into(),
+                hash: "".into(),
+            }],
+            builder: Cow::Borrowed(b"/bin/sh"),
+            args: vec![bytes("-c"), bytes(&format!("echo {}", placeholder("out")))],
+            env,
+            ..Derivation::default()
+        }
+    }
+
+    fn made(drv: &Derivation<'_>) -> Result<Invocation, EnvironmentError> {
+        let around = Surroundings {
+            store_dir: "/nix/store",
+            build_dir: Path::new("/tmp/b"),
+            cores: 3,
+            outer_env: |name| (name == "http_proxy").then(|| "proxy".into()),
+        };
+        invocation(drv, &around)
+    }
+
+    fn value(made: &Invocation, name: &str) -> Option<String> {
+        let prefix = format!("{name}=");
+        let lines = made.env.iter().map(|line| line.to_str().unwrap());
+        lines
+            .filter_map(|line| line.strip_prefix(&prefix))
+            .map(str::to_owned)
+            .next()
+    }
+
+    #[test]
+    fn the_derivation_wins_over_defaults_but_not_over_the_build_directory() {
+        let made = made(&drv(&[
+            ("HOME", "/h"),
+            ("TMPDIR", "/x"),
+            ("TERM", "y"),
+            ("out", "/o"),
+        ]))
+        .unwrap();
+        let expected = [
+            ("HOME", "/h"),
+            ("PATH", "/path-not-set"),
+            ("NIX_STORE", "/nix/store"),
+            ("NIX_BUILD_CORES", "3"),
+            ("NIX_BUILD_TOP", "/tmp/b"),
+            ("TMPDIR", "/tmp/b"),
+            ("TERM", "xterm-256color"),
+            ("NIX_LOG_FD", "2"),
+            ("out", "/o"),
+        ];
+        for (name, text) in expected {
+            assert_eq!(value(&made, name).as_deref(), Some(text), "{name}");
+        }
+        assert_eq!(value(&made, "NIX_OUTPUT_CHECKED"), None);
+        assert_eq!(made.args[0].to_str(), Ok("sh"));
+        assert_eq!(made.args[2].to_str(), Ok("echo /nix/store/o"));
+    }
+
+    #[test]
+    fn fixed_outputs_get_impure_variables_and_unset_ones_are_empty() {
+        let mut fixed = drv(&[("impureEnvVars", "http_proxy  no_such")]);
+        fixed.outputs[0].hash = "00".into();
+        let made = made(&fixed).unwrap();
+        assert_eq!(value(&made, "http_proxy").as_deref(), Some("proxy"));
+        assert_eq!(value(&made, "no_such").as_deref(), Some(""));
+        assert_eq!(value(&made, "NIX_OUTPUT_CHECKED").as_deref(), Some("1"));
+    }
+
+    #[test]
+    fn pass_as_file_leaves_a_path() {
+        let made = made(&drv(&[("passAsFile", "text"), ("text", "long")])).unwrap();
+        assert_eq!(made.files.len(), 1);
+        assert_eq!(made.files[0].contents, b"long");
+        assert_eq!(value(&made, "text"), None);
+        assert_eq!(
+            value(&made, "textPath"),
+            Some(format!("/tmp/b/{}", made.files[0].name))
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_passed_on_is_named() {
+        let nul = made(&drv(&[("a", "x\0y")])).unwrap_err();
+        assert!(nul.to_string().contains("variable 'a'"), "{nul}");
+        let structured = made(&drv(&[("__json", "{}")])).unwrap_err();
+        assert!(structured.to_string().contains("__json"), "{structured}");
+    }
+}

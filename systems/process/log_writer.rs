@@ -1,0 +1,285 @@
+//! Keeps what builders write, compressed, away from the scheduler's thread (the seed's `openLogFile` and sisters).
+//!
+//! Short logs, the great majority, are kept in memory and go to the writing thread in one piece when the
+//! build ends; an empty one is a constant and is written on the spot.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+
+use bevy_ecs::prelude::Component;
+use bzip2::Compression;
+use bzip2::write::BzEncoder;
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use hashbrown::HashMap;
+
+use crate::error::{Error, Result};
+
+/// How much of a log is gathered before it is handed on, in bytes.
+const CHUNK_BYTES: usize = 128 * 1024;
+
+/// An empty bzip2 stream of level 9.
+const EMPTY_BZIP2: [u8; 14] = [
+    b'B', b'Z', b'h', b'9', 0x17, 0x72, 0x45, 0x38, 0x50, 0x90, 0, 0, 0, 0,
+];
+
+/// A log that is being written.
+#[derive(Debug, Component)]
+#[component(storage = "SparseSet")]
+pub struct LogFile {
+    id: u64,
+    path: PathBuf,
+    /// The file, until the writing thread has taken it over.
+    file: Option<File>,
+    compress: bool,
+    gathered: Vec<u8>,
+}
+
+enum Order {
+    Open {
+        id: u64,
+        path: PathBuf,
+        file: File,
+        compress: bool,
+    },
+    Write {
+        id: u64,
+        bytes: Vec<u8>,
+    },
+    Close {
+        id: u64,
+    },
+}
+
+/// The thread that compresses and writes logs. Dropping it waits until all is written.
+pub struct LogThread {
+    orders: Option<Sender<Order>>,
+    thread: Option<JoinHandle<()>>,
+    problems: Receiver<String>,
+    opened: u64,
+}
+
+impl Default for LogThread {
+    fn default() -> Self {
+        let (orders, queue) = unbounded();
+        let (tell, problems) = unbounded();
+        let thread = std::thread::spawn(move || write_logs(&queue, &tell));
+        Self {
+            orders: Some(orders),
+            thread: Some(thread),
+            problems,
+            opened: 0,
+        }
+    }
+}
+
+impl LogThread {
+    /// Creates, or empties, the log file of the derivation `drv_base_name` under `log_dir`.
+    ///
+    /// # Errors
+    /// When folder or file can't be written.
+    pub fn open(&mut self, log_dir: &Path, drv_base_name: &str, compress: bool) -> Result<LogFile> {
+        let path = log_path(log_dir, drv_base_name, compress);
+        let create = || {
+            File::options()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o644)
+                .open(&path)
+        };
+        let file = match create() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                if let Some(folder) = path.parent() {
+                    std::fs::create_dir_all(folder)
+                        .map_err(Error::io("create the log folder", folder))?;
+                }
+                create()
+            }
+            other => other,
+        };
+        let file = file.map_err(Error::io("create the log file", &path))?;
+        self.opened += 1;
+        Ok(LogFile {
+            id: self.opened,
+            path,
+            file: Some(file),
+            compress,
+            gathered: Vec::new(),
+        })
+    }
+
+    /// Takes in more of a log.
+    pub fn append(&self, log: &mut LogFile, bytes: &[u8]) {
+        log.gathered.extend_from_slice(bytes);
+        if log.gathered.len() >= CHUNK_BYTES {
+            self.hand_on(log);
+        }
+    }
+
+    /// Completes a log.
+    pub fn close(&self, log: &mut LogFile) {
+        if log.gathered.is_empty()
+            && let Some(mut file) = log.file.take()
+        {
+            // A log that can't be written costs nobody their build.
+            let _ = if log.compress {
+                file.write_all(&EMPTY_BZIP2)
+            } else {
+                Ok(())
+            };
+            return;
+        }
+        self.hand_on(log);
+        self.send(Order::Close { id: log.id });
+    }
+
+    /// What went wrong with logs since it was last asked.
+    pub fn problems(&self) -> impl Iterator<Item = String> + '_ {
+        self.problems.try_iter()
+    }
+
+    fn hand_on(&self, log: &mut LogFile) {
+        if let Some(file) = log.file.take() {
+            let (id, path, compress) = (log.id, log.path.clone(), log.compress);
+            self.send(Order::Open {
+                id,
+                path,
+                file,
+                compress,
+            });
+        }
+        let bytes = std::mem::take(&mut log.gathered);
+        self.send(Order::Write { id: log.id, bytes });
+    }
+
+    fn send(&self, order: Order) {
+        if let Some(orders) = &self.orders {
+            let _ = orders.send(order);
+        }
+    }
+}
+
+impl Drop for LogThread {
+    fn drop(&mut self) {
+        self.orders = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl LogFile {
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Where the log of a derivation lies: `drvs/XX/REST`, with `.bz2` if compressed.
+pub fn log_path(log_dir: &Path, drv_base_name: &str, compressed: bool) -> PathBuf {
+    let (folder, rest) = drv_base_name.split_at(2);
+    let extension = if compressed { ".bz2" } else { "" };
+    log_dir
+        .join("drvs")
+        .join(folder)
+        .join(format!("{rest}{extension}"))
+}
+
+enum Open {
+    Plain(File),
+    Compressed(Box<BzEncoder<File>>),
+}
+
+fn write_logs(orders: &Receiver<Order>, problems: &Sender<String>) {
+    let mut open: HashMap<u64, (PathBuf, Open)> = HashMap::new();
+    for order in orders {
+        let (path, result) = match order {
+            Order::Open {
+                id,
+                path,
+                file,
+                compress,
+            } => {
+                let log = if compress {
+                    Open::Compressed(Box::new(BzEncoder::new(file, Compression::best())))
+                } else {
+                    Open::Plain(file)
+                };
+                open.insert(id, (path, log));
+                continue;
+            }
+            Order::Write { id, bytes } => {
+                let Some((path, log)) = open.get_mut(&id) else {
+                    continue;
+                };
+                let result = match log {
+                    Open::Plain(file) => file.write_all(&bytes),
+                    Open::Compressed(encoder) => encoder.write_all(&bytes),
+                };
+                (path.clone(), result.map_err(|error| (id, error)))
+            }
+            Order::Close { id } => {
+                let Some((path, log)) = open.remove(&id) else {
+                    continue;
+                };
+                let result = match log {
+                    Open::Plain(_) => Ok(()),
+                    Open::Compressed(encoder) => encoder.finish().map(drop),
+                };
+                (path, result.map_err(|error| (id, error)))
+            }
+        };
+        if let Err((id, error)) = result {
+            open.remove(&id);
+            let _ = problems.send(format!(
+                "cannot write the log file '{}': {error}",
+                path.display()
+            ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bzip2::read::BzDecoder;
+    use std::io::Read as _;
+
+    const BASE: &str = "00000000000000000000000000000000-x.drv";
+
+    fn written(pieces: &[&[u8]], compress: bool) -> Vec<u8> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut thread = LogThread::default();
+        let mut log = thread.open(folder.path(), BASE, compress).unwrap();
+        for piece in pieces {
+            thread.append(&mut log, piece);
+        }
+        let path = log.path().to_owned();
+        assert_eq!(path, log_path(folder.path(), BASE, compress));
+        thread.close(&mut log);
+        drop(thread);
+        let bytes = std::fs::read(path).unwrap();
+        if !compress {
+            return bytes;
+        }
+        let mut text = Vec::new();
+        BzDecoder::new(&bytes[..]).read_to_end(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn logs_of_every_length_are_kept_whole() {
+        let long = vec![b'x'; 3 * CHUNK_BYTES + 1];
+        for compress in [true, false] {
+            assert_eq!(written(&[], compress), b"");
+            assert_eq!(written(&[b"a", b"b\n"], compress), b"ab\n");
+            assert_eq!(
+                written(&[&long, b"end"], compress),
+                [&long[..], b"end"].concat()
+            );
+        }
+    }
+}

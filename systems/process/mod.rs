@@ -1,0 +1,8 @@
+//! Real children: how they are started, watched, given an environment and a folder, and how their logs are kept.
+
+pub mod build_dir;
+pub mod environment;
+pub mod launch;
+pub mod log_writer;
+pub mod pool;
+pub mod reactor;

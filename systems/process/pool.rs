@@ -1,0 +1,98 @@
+//! A few threads for what the scheduler must not do itself: hashing, deleting. Results come back as events.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+type Job<T> = Box<dyn FnOnce() -> Option<T> + Send>;
+
+/// Threads that run jobs and hand their results back. Dropping it waits for the jobs under way and queued.
+pub struct Pool<T> {
+    jobs: Option<Sender<Job<T>>>,
+    results: Receiver<T>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl<T: Send + 'static> Pool<T> {
+    /// Starts `threads` threads; `wake` is called after each result is there to be taken.
+    pub fn new(threads: usize, wake: impl Fn() + Send + Sync + 'static) -> Self {
+        let (jobs, queue) = unbounded::<Job<T>>();
+        let (done, results) = unbounded();
+        let wake = Arc::new(wake);
+        let threads = (0..threads.max(1))
+            .map(|_| {
+                let (queue, done, wake) = (queue.clone(), done.clone(), Arc::clone(&wake));
+                std::thread::spawn(move || {
+                    for job in queue {
+                        // A job that panics is a bug; the others and the engine must still go on.
+                        if let Ok(Some(result)) = catch_unwind(AssertUnwindSafe(job))
+                            && done.send(result).is_ok()
+                        {
+                            wake();
+                        }
+                    }
+                })
+            })
+            .collect();
+        Self {
+            jobs: Some(jobs),
+            results,
+            threads,
+        }
+    }
+
+    /// Queues a job. What it returns, if anything, comes back through [`Pool::take`].
+    pub fn submit(&self, job: impl FnOnce() -> Option<T> + Send + 'static) {
+        if let Some(jobs) = &self.jobs {
+            // The threads live as long as this sender, so somebody is there to receive.
+            let _ = jobs.send(Box::new(job));
+        }
+    }
+
+    /// A result that has come back, if there is one.
+    pub fn take(&self) -> Option<T> {
+        self.results.try_recv().ok()
+    }
+}
+
+impl<T> Drop for Pool<T> {
+    fn drop(&mut self) {
+        self.jobs = None;
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[test]
+    fn results_come_back_and_dropping_waits() {
+        let woken = Arc::new(AtomicU32::new(0));
+        let pool = {
+            let woken = Arc::clone(&woken);
+            Pool::new(2, move || {
+                woken.fetch_add(1, Ordering::SeqCst);
+            })
+        };
+        let ran = Arc::new(AtomicU32::new(0));
+        for n in 0..100_u32 {
+            let ran = Arc::clone(&ran);
+            pool.submit(move || {
+                ran.fetch_add(1, Ordering::SeqCst);
+                assert!(n != 50, "one job panics");
+                (n % 2 == 0).then_some(n)
+            });
+        }
+        let results = pool.results.clone();
+        drop(pool);
+        assert_eq!(ran.load(Ordering::SeqCst), 100);
+        assert_eq!(results.try_iter().count(), 49);
+        assert_eq!(woken.load(Ordering::SeqCst), 49);
+    }
+}

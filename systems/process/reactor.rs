@@ -1,0 +1,129 @@
+//! What the engine waits for: pipes and pidfds of children, signals, and word from the pool. One mio poll.
+
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bevy_ecs::prelude::Entity;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+const WAKER: Token = Token(0);
+const SIGNALS: Token = Token(1);
+const FIRST_CHILD: usize = 2;
+
+/// What is to be looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readable {
+    /// The log of the goal with that entity index.
+    Log(u32),
+    /// The pidfd of the goal with that entity index: its child has exited.
+    Exit(u32),
+}
+
+/// The event loop's one sleeping place.
+pub struct Reactor {
+    poll: Poll,
+    events: Events,
+    waker: Arc<Waker>,
+    signals: SignalFd,
+    /// A buffer for reading from pipes, reused.
+    pub buffer: Box<[u8]>,
+}
+
+impl Reactor {
+    /// Makes the poll and takes over SIGINT, SIGTERM and SIGHUP: from now on they are read here. To be
+    /// called before any thread is started, so that all have them blocked.
+    ///
+    /// # Errors
+    /// When the system has no descriptors left.
+    pub fn new() -> io::Result<Self> {
+        let mut mask = SigSet::empty();
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+            mask.add(signal);
+        }
+        mask.thread_block()?;
+        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let fd = signals.as_raw_fd();
+        poll.registry()
+            .register(&mut SourceFd(&fd), SIGNALS, Interest::READABLE)?;
+        let events = Events::with_capacity(256);
+        Ok(Self {
+            poll,
+            events,
+            waker,
+            signals,
+            buffer: vec![0; 64 * 1024].into(),
+        })
+    }
+
+    /// Something other threads can end the sleep with.
+    pub fn waker(&self) -> Arc<Waker> {
+        Arc::clone(&self.waker)
+    }
+
+    /// Watches a child's log and its exit.
+    ///
+    /// # Errors
+    /// When the system refuses, for want of memory or descriptors.
+    pub fn watch(&self, goal: Entity, log: &OwnedFd, pidfd: &OwnedFd) -> io::Result<()> {
+        let first = FIRST_CHILD + goal.index_u32() as usize * 2;
+        for (offset, fd) in [(0, log), (1, pidfd)] {
+            let (fd, token) = (fd.as_raw_fd(), Token(first + offset));
+            self.poll
+                .registry()
+                .register(&mut SourceFd(&fd), token, Interest::READABLE)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets a descriptor before it is closed.
+    pub fn forget(&self, fd: BorrowedFd<'_>) {
+        // Closing makes the kernel forget it anyway; that it is not known any more is no trouble.
+        let _ = self
+            .poll
+            .registry()
+            .deregister(&mut SourceFd(&fd.as_raw_fd()));
+    }
+
+    /// Sleeps until something happens or `timeout` is over. Returns what is readable and the signal
+    /// that asks the engine to stop, if one has come.
+    ///
+    /// # Errors
+    /// When the poll itself fails.
+    pub fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+        readable: &mut Vec<Readable>,
+    ) -> io::Result<Option<i32>> {
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(None),
+            other => other?,
+        }
+        let mut signal = None;
+        for event in &self.events {
+            match event.token() {
+                WAKER => {}
+                SIGNALS => {
+                    if let Ok(Some(info)) = self.signals.read_signal() {
+                        signal = i32::try_from(info.ssi_signo).ok();
+                    }
+                }
+                Token(token) => {
+                    let child = token - FIRST_CHILD;
+                    let index = (child / 2) as u32;
+                    readable.push(match child % 2 {
+                        0 => Readable::Log(index),
+                        _ => Readable::Exit(index),
+                    });
+                }
+            }
+        }
+        Ok(signal)
+    }
+}

@@ -1,0 +1,177 @@
+//! The real world as a plugin: children are processes, the store is SQLite and a folder, time is the clock.
+
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use bevy_ecs::prelude::{Entity, IntoScheduleConfigs as _, Resource, Schedule, World};
+
+use crate::engine::TickSet;
+use crate::error::{Error, Result};
+use crate::failure::Failure;
+use crate::finish::reap;
+use crate::poll_io::{Clock, poll_children};
+use crate::process::launch::{StoreMount, UserNamespace};
+use crate::process::log_writer::LogThread;
+use crate::process::pool::Pool;
+use crate::process::reactor::Reactor;
+use crate::spawn::spawn_builders;
+use crate::store::layout::Layout;
+use crate::world::BuiltOutput;
+
+/// What builders need to know of this machine and these settings.
+#[derive(Debug, Clone, Resource)]
+pub struct BuilderConfig {
+    /// Where the store and its state lie.
+    pub layout: Layout,
+    /// Platforms whose programs run here, this machine's own first.
+    pub platforms: Vec<String>,
+    /// Features that derivations may require.
+    pub system_features: Vec<String>,
+    /// `NIX_BUILD_CORES`.
+    pub cores: u32,
+    /// Where build folders are made.
+    pub build_folder: PathBuf,
+    /// Where logs are kept; `None` if they are not.
+    pub log_dir: Option<PathBuf>,
+    /// Whether logs are compressed.
+    pub compress_log: bool,
+    /// Whether the build folders of failed builds are kept.
+    pub keep_failed: bool,
+    /// How many lines of a failed build's log to show.
+    pub log_lines: usize,
+    /// Whether the reporter wants the builders' output.
+    pub report_output: bool,
+    /// For a store that lies elsewhere than builders see it.
+    pub store_mount: Option<StoreMount>,
+}
+
+impl BuilderConfig {
+    /// What to mount for builders if the store lies at `real` and they see it at `logical`.
+    ///
+    /// # Errors
+    /// When `logical` is no folder on this machine, for nothing can then be mounted there.
+    pub fn store_mount_for(layout: &Layout) -> Result<Option<StoreMount>> {
+        let logical = std::path::Path::new(&layout.store_dir);
+        if layout.real_store_dir == logical {
+            return Ok(None);
+        }
+        if !logical.is_dir() {
+            return Err(Error::NoMountPoint {
+                store_dir: logical.to_owned(),
+            });
+        }
+        let c_string = |bytes: &[u8]| {
+            CString::new(bytes).map_err(|_| Error::NoMountPoint {
+                store_dir: logical.to_owned(),
+            })
+        };
+        let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+        let user_namespace = if uid.is_root() {
+            None
+        } else {
+            let uid_map = c_string(format!("{uid} {uid} 1").as_bytes())?;
+            let gid_map = c_string(format!("{gid} {gid} 1").as_bytes())?;
+            Some(UserNamespace { uid_map, gid_map })
+        };
+        Ok(Some(StoreMount {
+            source: c_string(layout.real_store_dir.as_os_str().as_bytes())?,
+            target: c_string(layout.store_dir.as_bytes())?,
+            user_namespace,
+        }))
+    }
+}
+
+/// Outputs that the pool has looked at, or why they can't be registered.
+#[derive(Debug)]
+pub struct Collected {
+    /// The goal they belong to.
+    pub goal: Entity,
+    /// The outputs, or the failure.
+    pub result: Result<Vec<BuiltOutput>, Failure>,
+}
+
+/// The threads that hash and delete.
+pub struct PoolHandle(pub Pool<Collected>);
+
+/// What has come back from the pool, and pipes with more to read, since the last tick.
+#[derive(Debug, Default, Resource)]
+pub struct CollectedQueue {
+    /// Outputs hashed.
+    pub done: Vec<Collected>,
+    /// Goals whose pipes were not read to their end.
+    pub unread: Vec<Entity>,
+}
+
+/// Adds the systems and resources of the real world.
+///
+/// # Errors
+/// When the event loop can't be made.
+pub fn plug_in(world: &mut World, schedule: &mut Schedule, config: BuilderConfig) -> Result<()> {
+    let reactor = Reactor::new().map_err(|source| Error::Poll { source })?;
+    let waker = reactor.waker();
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let pool = Pool::new(threads.min(8), move || {
+        // Should the kernel refuse to wake, the next event or heartbeat brings the result.
+        let _ = waker.wake();
+    });
+    world.insert_non_send(reactor);
+    world.insert_non_send(PoolHandle(pool));
+    world.insert_non_send(LogThread::default());
+    world.insert_resource(config);
+    world.insert_resource(CollectedQueue::default());
+    world.insert_resource(Clock(Instant::now()));
+    schedule.add_systems((
+        spawn_builders.in_set(TickSet::Spawn),
+        poll_children.in_set(TickSet::PollIo),
+        reap::kill_condemned
+            .in_set(TickSet::Timeout)
+            .after(crate::timeout::condemn),
+        (reap::reap, reap::take_collected)
+            .chain()
+            .in_set(TickSet::Finish)
+            .before(crate::finish::register),
+    ));
+    Ok(())
+}
+
+/// Ends every child that still runs, deletes the build folders and gives up all locks: what a run that stops early
+/// owes the machine. Nothing half done is registered.
+pub fn clean_up(world: &mut World) {
+    use crate::store::path_lock::OutputLocks;
+    use windrow_components::building::{BuildDir, BuilderProcess};
+    let mut children = world.query::<(Entity, &BuilderProcess)>();
+    let pids: Vec<(Entity, i32)> = children
+        .iter(world)
+        .map(|(e, child)| (e, child.pid))
+        .collect();
+    for &(_, pid) in &pids {
+        reap::kill_group(pid);
+    }
+    for &(_, pid) in &pids {
+        reap::kill_and_reap(pid);
+    }
+    let mut logs = world.query::<&mut crate::process::log_writer::LogFile>();
+    if let Some(thread) = world.remove_non_send::<LogThread>() {
+        for mut log in logs.iter_mut(world) {
+            thread.close(&mut log);
+        }
+    }
+    // Waits for what is being hashed, whose folders could not be deleted under it.
+    drop(world.remove_non_send::<PoolHandle>());
+    let mut dirs = world.query::<&BuildDir>();
+    for dir in dirs.iter(world) {
+        // What can't be deleted stays in the temporary folder, which is no harm to the store.
+        let _ = crate::store::tree::delete_path(&dir.0);
+    }
+    for (goal, _) in pids {
+        world
+            .entity_mut(goal)
+            .remove::<(BuilderProcess, BuildDir)>();
+    }
+    let mut locks = world.query::<&mut OutputLocks>();
+    for mut held in locks.iter_mut(world) {
+        held.locks.clear();
+    }
+}

@@ -1,0 +1,264 @@
+//! One builder: checks that it can run here, makes its folder, environment, log and pipe, and starts it.
+
+use std::ffi::{CString, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::Path;
+
+use nix::fcntl::OFlag;
+use windrow_components::building::{BuildDir, BuilderProcess};
+use windrow_components::derivation::Derivation;
+use windrow_components::graph::BuildGraph;
+use windrow_components::ids::{DrvId, PathId};
+
+use crate::failure::{Failure, FailureKind};
+use crate::process::build_dir;
+use crate::process::environment::{self, Surroundings};
+use crate::process::launch::{self, Request, SpawnError, Step};
+use crate::process::log_writer::{LogFile, LogThread};
+use crate::process::pool::Pool;
+use crate::real::{BuilderConfig, Collected};
+
+/// The execution domain flag that switches address space randomisation off, as builders expect.
+const ADDR_NO_RANDOMIZE: u64 = 0x004_0000;
+/// The execution domain that makes a 64-bit kernel look like a 32-bit one.
+const PER_LINUX32: u64 = 0x0008;
+
+/// What a builder is started from.
+pub(super) struct Site<'a> {
+    pub(super) graph: &'a BuildGraph,
+    pub(super) config: &'a BuilderConfig,
+    pub(super) pool: &'a Pool<Collected>,
+    pub(super) drv: DrvId,
+    pub(super) missing: &'a [PathId],
+}
+
+/// A builder at work.
+pub(super) struct Started {
+    pub(super) process: BuilderProcess,
+    pub(super) log_pipe: OwnedFd,
+    pub(super) log_file: Option<LogFile>,
+    pub(super) build_dir: BuildDir,
+}
+
+/// Starts the builder.
+///
+/// # Errors
+/// The failure to report for this goal; what was made so far is removed again.
+pub(super) fn start(site: &Site<'_>, logs: &mut LogThread) -> Result<Started, Failure> {
+    let (graph, config) = (site.graph, site.config);
+    let base_name = graph.paths.base_name(graph.drv_path(site.drv));
+    let path = graph.full_path(graph.drv_path(site.drv));
+    let other = |message: String| Failure::new(FailureKind::Other, message);
+
+    let file = config.layout.real_path(&path);
+    let text = std::fs::read(&file)
+        .map_err(|error| other(format!("cannot read derivation '{path}': {error}")))?;
+    let drv = Derivation::parse(&text)
+        .map_err(|error| other(format!("cannot read derivation '{path}': {error}")))?;
+    check_platform(&drv, &path, config)?;
+    if site.missing.len() < drv.outputs.len() {
+        return Err(other(format!(
+            "cannot build derivation '{path}': some of its outputs are valid already and would be \
+             overwritten; delete them from the store, or substitute the missing ones"
+        )));
+    }
+    clear_leftovers(site).map_err(&other)?;
+
+    let folder = build_dir::create(
+        &config.build_folder,
+        graph.paths.name(graph.drv_path(site.drv)),
+    )
+    .map_err(|error| other(error.to_string()))?;
+    let remove_folder = || {
+        // It has just been made and holds a few plain files at most.
+        let _ = std::fs::remove_dir_all(&folder);
+    };
+    let log_file = match &config.log_dir {
+        Some(log_dir) => match logs.open(log_dir, base_name, config.compress_log) {
+            Ok(log) => Some(log),
+            Err(error) => {
+                remove_folder();
+                return Err(other(error.to_string()));
+            }
+        },
+        None => None,
+    };
+    match launch(&drv, &path, &folder, config) {
+        Ok((process, log_pipe)) => Ok(Started {
+            process,
+            log_pipe,
+            log_file,
+            build_dir: BuildDir(folder),
+        }),
+        Err(failure) => {
+            remove_folder();
+            if let Some(mut log) = log_file {
+                logs.close(&mut log);
+            }
+            Err(failure)
+        }
+    }
+}
+
+/// Ends a builder that can't be watched.
+pub(super) fn abandon(started: Started, site: &Site<'_>, error: &io::Error) -> Failure {
+    crate::finish::reap::kill_and_reap(started.process.pid);
+    let folder = started.build_dir.0;
+    site.pool.submit(move || {
+        let _ = crate::store::tree::delete_path(&folder);
+        None
+    });
+    Failure::new(
+        FailureKind::Other,
+        format!("cannot watch the builder's output: {error}"),
+    )
+}
+
+fn check_platform(drv: &Derivation<'_>, path: &str, config: &BuilderConfig) -> Result<(), Failure> {
+    let other = |message: String| Err(Failure::new(FailureKind::Other, message));
+    if drv.builder.starts_with(b"builtin:") {
+        let builder = String::from_utf8_lossy(&drv.builder);
+        return other(format!(
+            "cannot build derivation '{path}': windrow does not have the builder '{builder}'"
+        ));
+    }
+    if !config
+        .platforms
+        .iter()
+        .any(|platform| *platform == drv.system)
+    {
+        return other(format!(
+            "a '{}' is required to build '{path}', but I am a '{}'; use such a machine, or add it to \
+             the setting 'extra-platforms' if this one can run its programs",
+            drv.system, config.platforms[0]
+        ));
+    }
+    let features = drv.env_value("requiredSystemFeatures").unwrap_or_default();
+    let features = String::from_utf8_lossy(features);
+    let missing: Vec<&str> = features
+        .split_ascii_whitespace()
+        .filter(|feature| !config.system_features.iter().any(|known| known == feature))
+        .collect();
+    if !missing.is_empty() {
+        return other(format!(
+            "building '{path}' requires the system features '{}', which this machine does not have \
+             (setting 'system-features')",
+            missing.join(" ")
+        ));
+    }
+    Ok(())
+}
+
+/// Moves what lies at the outputs' places, though it is not valid, out of the way; the pool deletes it.
+fn clear_leftovers(site: &Site<'_>) -> Result<(), String> {
+    for &path in site.missing {
+        let real = site.config.layout.real_path(&site.graph.full_path(path));
+        if std::fs::symlink_metadata(&real).is_err() {
+            continue;
+        }
+        // A name that starts with a dot is no store path, so collectors delete it if we do not.
+        let trash = site.config.layout.real_store_dir.join(format!(
+            ".windrow-trash-{}-{}",
+            std::process::id(),
+            site.graph.paths.base_name(path)
+        ));
+        std::fs::rename(&real, &trash).map_err(|error| {
+            format!(
+                "cannot move the invalid path '{}' away: {error}",
+                real.display()
+            )
+        })?;
+        site.pool.submit(move || {
+            let _ = crate::store::tree::delete_path(&trash);
+            None
+        });
+    }
+    Ok(())
+}
+
+fn launch(
+    drv: &Derivation<'_>,
+    path: &str,
+    folder: &Path,
+    config: &BuilderConfig,
+) -> Result<(BuilderProcess, OwnedFd), Failure> {
+    let other = |message: String| Failure::new(FailureKind::Other, message);
+    let around = Surroundings {
+        store_dir: &config.layout.store_dir,
+        build_dir: folder,
+        cores: config.cores,
+        outer_env: |name| std::env::var_os(name),
+    };
+    let invocation = environment::invocation(drv, &around)
+        .map_err(|error| other(format!("cannot build derivation '{path}': {error}")))?;
+    for file in &invocation.files {
+        std::fs::write(folder.join(&file.name), &file.contents)
+            .map_err(|error| other(format!("cannot write '{}': {error}", file.name)))?;
+    }
+    let set_up = |error: io::Error| {
+        other(format!(
+            "failed to set up the build environment for '{path}': {error}"
+        ))
+    };
+    let (log_pipe, output) =
+        nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|error| set_up(error.into()))?;
+    // Only our end must not block; the builder's is an ordinary pipe.
+    nix::fcntl::fcntl(&log_pipe, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
+        .map_err(|error| set_up(error.into()))?;
+    let null = File::open("/dev/null").map_err(set_up)?;
+    let cwd = CString::new(folder.as_os_str().as_bytes()).map_err(|error| set_up(error.into()))?;
+    let linux32 = drv.system == "i686-linux" && config.platforms[0] == "x86_64-linux";
+    let request = Request {
+        program: &invocation.program,
+        args: &invocation.args,
+        env: &invocation.env,
+        cwd: &cwd,
+        stdin: null.as_fd(),
+        output: output.as_fd(),
+        personality: ADDR_NO_RANDOMIZE | if linux32 { PER_LINUX32 } else { 0 },
+        store_mount: config.store_mount.as_ref(),
+    };
+    match launch::spawn(&request) {
+        Ok(spawned) => {
+            let process = BuilderProcess {
+                pid: spawned.pid,
+                pidfd: spawned.pidfd,
+                exited: false,
+            };
+            Ok((process, log_pipe))
+        }
+        Err(SpawnError {
+            step: Step::Execute,
+            source,
+        }) => {
+            let program = OsString::from_vec(drv.builder.to_vec());
+            let kind = if drv.is_fixed() {
+                FailureKind::Other
+            } else {
+                FailureKind::Permanent
+            };
+            Err(Failure::new(
+                kind,
+                format!(
+                    "cannot build derivation '{path}': its builder '{}' can't be executed: {}",
+                    program.display(),
+                    execution_problem(&source, Path::new(&program)),
+                ),
+            ))
+        }
+        Err(error) => Err(other(format!(
+            "failed to set up the build environment for '{path}': {error}"
+        ))),
+    }
+}
+
+/// Says more than "No such file" where it can: a script's interpreter or a program's loader may be what is missing.
+fn execution_problem(error: &io::Error, program: &Path) -> String {
+    if error.kind() == io::ErrorKind::NotFound && program.exists() {
+        return format!("{error}; the file exists, so its interpreter or loader is missing");
+    }
+    error.to_string()
+}

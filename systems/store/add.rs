@@ -1,0 +1,209 @@
+//! Adds sources and derivations to the store: copied or written under a lock, canonical, registered in batches.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use windrow_components::store_path::StorePath;
+
+use super::canonical::{InodesSeen, canonicalise};
+use super::copy::copy_tree;
+use super::database::{PathInfo, Registration};
+use super::digest::{digest, hash_nar};
+use super::local::LocalStore;
+use super::path_lock::{PathLock, try_lock_all};
+use super::scan::Candidates;
+use super::tree::delete_path;
+use crate::error::{Error, Result};
+
+/// How many derivations are locked and registered together.
+const BATCH: usize = 500;
+/// How long to wait before a path that someone else is adding is tried again.
+const LOCK_RETRY: Duration = Duration::from_millis(10);
+
+/// A derivation to be written.
+#[derive(Debug)]
+pub struct NewDerivation {
+    /// Its path.
+    pub path: StorePath,
+    /// Its contents.
+    pub text: Vec<u8>,
+    /// The full paths it refers to.
+    pub references: Vec<String>,
+    /// Its outputs, by name and full path.
+    pub outputs: Vec<(String, String)>,
+}
+
+impl LocalStore {
+    /// Copies a file or folder into the store under `name`, unless it is there (Nix's `addToStore`).
+    /// Returns its path.
+    ///
+    /// # Errors
+    /// When it can't be read, holds something that no store can, or the store can't be written.
+    pub fn add_source(&mut self, source: &Path, name: &str) -> Result<StorePath> {
+        let (nar_hash, _) = hash_nar(source)?;
+        let path = self.store_dir().source_path(name, &nar_hash, [], false)?;
+        let full = self.store_dir().display(&path);
+        self.keep(&[&full])?;
+        if self.database.is_valid(&full)? {
+            return Ok(path);
+        }
+        let real = self.layout().real_path(&full);
+        let locks = lock(&[&real])?;
+        if self.database.is_valid(&full)? {
+            release(locks);
+            return Ok(path);
+        }
+        delete_path(&real)?;
+        copy_tree(source, &real)?;
+        canonicalise(&real, None, &mut InodesSeen::default())?;
+        let copied = digest(&real, &Candidates::default())?;
+        if copied.nar_hash != nar_hash {
+            delete_path(&real)?;
+            return Err(Error::TreeChanged {
+                path: source.to_owned(),
+            });
+        }
+        let info = PathInfo {
+            ca: Some(format!(
+                "fixed:r:{}",
+                windrow_components::hash::Hash::sha256(&nar_hash).prefixed_base32()
+            )),
+            ..path_info(full, nar_hash, copied.nar_size, Vec::new())
+        };
+        self.database.register(&[Registration {
+            info,
+            outputs: Vec::new(),
+        }])?;
+        release(locks);
+        Ok(path)
+    }
+
+    /// Writes derivations that are not valid yet (Nix's `writeDerivation`). Those they refer to come before them.
+    ///
+    /// # Errors
+    /// When the store can't be written, or a reference is not valid.
+    pub fn add_derivations(&mut self, drvs: &[NewDerivation]) -> Result<()> {
+        for batch in drvs.chunks(BATCH) {
+            self.add_batch(batch)?;
+        }
+        Ok(())
+    }
+
+    fn add_batch(&mut self, batch: &[NewDerivation]) -> Result<()> {
+        let full: Vec<String> = batch
+            .iter()
+            .map(|drv| self.store_dir().display(&drv.path))
+            .collect();
+        let mut missing: Vec<usize> = (0..batch.len()).collect();
+        self.keep(&full.iter().map(String::as_str).collect::<Vec<_>>())?;
+        self.drop_valid(&full, &mut missing)?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let real: Vec<_> = missing
+            .iter()
+            .map(|&i| self.layout().real_path(&full[i]))
+            .collect();
+        let locks = lock(&real.iter().collect::<Vec<_>>())?;
+        self.drop_valid(&full, &mut missing)?;
+
+        let mut registrations = Vec::with_capacity(missing.len());
+        for &index in &missing {
+            let drv = &batch[index];
+            let real = self.layout().real_path(&full[index]);
+            write_canonical(&real, &drv.text)?;
+            let (nar_hash, nar_size) = hash_nar(&real)?;
+            let info = PathInfo {
+                ca: Some(format!(
+                    "text:{}",
+                    windrow_components::hash::HashAlgo::Sha256
+                        .hash(&drv.text)
+                        .prefixed_base32()
+                )),
+                ..path_info(
+                    full[index].clone(),
+                    nar_hash,
+                    nar_size,
+                    drv.references.clone(),
+                )
+            };
+            registrations.push(Registration {
+                info,
+                outputs: drv.outputs.clone(),
+            });
+        }
+        self.database.register(&registrations)?;
+        release(locks);
+        Ok(())
+    }
+
+    fn drop_valid(&self, full: &[String], missing: &mut Vec<usize>) -> Result<()> {
+        let paths: Vec<&str> = missing.iter().map(|&i| full[i].as_str()).collect();
+        let mut valid = self.database.valid_paths(&paths)?.into_iter();
+        missing.retain(|_| valid.next() != Some(true));
+        Ok(())
+    }
+}
+
+fn path_info(path: String, nar_hash: [u8; 32], nar_size: u64, references: Vec<String>) -> PathInfo {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
+    PathInfo {
+        path,
+        nar_hash,
+        nar_size,
+        registration_time: i64::try_from(now).unwrap_or(i64::MAX),
+        deriver: None,
+        references,
+        ultimate: false,
+        sigs: Vec::new(),
+        ca: None,
+    }
+}
+
+/// Writes a file as canonical metadata has it, replacing what is there.
+fn write_canonical(path: &Path, contents: &[u8]) -> Result<()> {
+    let create = || {
+        File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o444)
+            .open(path)
+    };
+    let mut file = match create() {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            delete_path(path)?;
+            create()
+        }
+        other => other,
+    }
+    .map_err(Error::io("create", path))?;
+    file.write_all(contents).map_err(Error::io("write", path))?;
+    // The umask may have taken permissions away.
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o444))
+        .map_err(Error::io("set the mode of", path))?;
+    file.set_modified(UNIX_EPOCH + Duration::from_secs(1))
+        .map_err(Error::io("set the modification time of", path))
+}
+
+/// Locks all the paths, waiting for whoever is adding one of them now.
+fn lock<P: AsRef<Path>>(real: &[P]) -> Result<Vec<PathLock>> {
+    loop {
+        if let Some(locks) = try_lock_all(real)? {
+            return Ok(locks);
+        }
+        std::thread::sleep(LOCK_RETRY);
+    }
+}
+
+fn release(locks: Vec<PathLock>) {
+    for lock in locks {
+        // A lock file that stays is only litter, which the collector sweeps up.
+        let _ = lock.delete();
+    }
+}

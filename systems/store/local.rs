@@ -1,0 +1,329 @@
+//! The real store: Nix's database and a folder, as the systems see them through [`Store`].
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use windrow_components::derivation::{Derivation, Modulo, ModuloMemo, name_from_base};
+use windrow_components::graph::BuildGraph;
+use windrow_components::hash::sha256;
+use windrow_components::ids::{DrvId, PathId};
+use windrow_components::store_path::StoreDir;
+
+use super::database::{Database, DatabaseOptions, PathInfo, Registration};
+use super::layout::Layout;
+use super::path_lock::{self, OutputLocks};
+use super::temp_roots::TempRoots;
+use crate::error::{Error, Result};
+use crate::world::{BuiltOutput, Store};
+
+/// A store on this machine, open.
+pub struct LocalStore {
+    layout: Layout,
+    store_dir: StoreDir,
+    /// The database, shared with every other program that uses the store.
+    pub database: Database,
+    temp_roots: Option<TempRoots>,
+    closures: ClosureCache,
+    modulo: ModuloMemo,
+}
+
+impl LocalStore {
+    /// Opens the store for building, and makes it first if there is none.
+    ///
+    /// # Errors
+    /// When its folders or its database can't be made, opened or written.
+    pub fn open(layout: Layout, options: &DatabaseOptions) -> Result<Self> {
+        let database = Database::open(&layout, options)?;
+        let temp_roots = Some(TempRoots::open(&layout)?);
+        Ok(Self::with(layout, database, temp_roots))
+    }
+
+    /// Opens the store for looking only, as a dry run does. Nothing is locked or kept from collection.
+    ///
+    /// # Errors
+    /// When there is no database, or it can't be read.
+    pub fn open_read_only(layout: Layout) -> Result<Self> {
+        let database = Database::open_read_only(&layout)?;
+        Ok(Self::with(layout, database, None))
+    }
+
+    fn with(layout: Layout, database: Database, temp_roots: Option<TempRoots>) -> Self {
+        let store_dir = StoreDir::new(&layout.store_dir);
+        Self {
+            layout,
+            store_dir,
+            database,
+            temp_roots,
+            closures: ClosureCache::default(),
+            modulo: ModuloMemo::default(),
+        }
+    }
+
+    /// Where the store lies.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The logical store folder.
+    pub fn store_dir(&self) -> &StoreDir {
+        &self.store_dir
+    }
+
+    /// Keeps full paths from being collected as long as this process lives.
+    ///
+    /// # Errors
+    /// When the roots can't be written.
+    pub fn keep(&mut self, paths: &[&str]) -> Result<()> {
+        match &mut self.temp_roots {
+            Some(roots) => roots.add(paths),
+            None => Ok(()),
+        }
+    }
+
+    /// The bytes of the derivation at a full path.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub fn read_derivation(&self, path: &str) -> Result<Vec<u8>> {
+        let file = self.layout.real_path(path);
+        std::fs::read(&file).map_err(Error::io("read derivation", file))
+    }
+
+    /// Reads a derivation and makes sure that its contents are the ones its path was made of.
+    ///
+    /// # Errors
+    /// When it can't be read, parsed, or is not what it was when it was registered.
+    pub fn with_derivation<T>(
+        &self,
+        path: &str,
+        use_it: impl FnOnce(&Derivation<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let text = self.read_derivation(path)?;
+        let drv = Derivation::parse(&text).map_err(|source| Error::Derivation {
+            path: path.to_owned(),
+            source,
+        })?;
+        let own = self.store_dir.parse(path)?;
+        let inputs = drv.input_drvs.iter().map(|input| &*input.path);
+        let references = inputs.chain(drv.input_srcs.iter().map(|source| &**source));
+        let expected = self
+            .store_dir
+            .text_path(own.name(), &sha256(&text), references)?;
+        if expected != own {
+            let expected = self.store_dir.display(&expected);
+            return Err(Error::DerivationCorrupt {
+                path: path.to_owned(),
+                expected,
+            });
+        }
+        use_it(&drv)
+    }
+
+    /// Checks that a derivation states the output paths that its contents give (`checkDerivationOutputs`).
+    ///
+    /// # Errors
+    /// When it does not, or an input derivation can't be read.
+    pub fn check_derivation(&mut self, path: &str, drv: &Derivation<'_>) -> Result<()> {
+        let wrong = |source| Error::Derivation {
+            path: path.to_owned(),
+            source,
+        };
+        let base = self.store_dir.strip(path).unwrap_or(path);
+        let name = name_from_base(base).map_err(wrong)?;
+        let inputs = if drv.is_fixed() {
+            &[][..]
+        } else {
+            &drv.input_drvs[..]
+        };
+        self.complete_modulo(&inputs.iter().map(|input| &*input.path).collect::<Vec<_>>())?;
+        drv.check_output_paths(&self.store_dir, name, |input| self.modulo.get(input))
+            .map_err(wrong)
+    }
+
+    /// Makes known the hashes modulo fixed outputs of the derivations at full paths, reading what that takes.
+    ///
+    /// # Errors
+    /// When a derivation below them can't be read, or they form a circle.
+    pub fn complete_modulo(&mut self, paths: &[&str]) -> Result<()> {
+        let mut memo = std::mem::take(&mut self.modulo);
+        let completed = memo.complete(paths.iter().copied(), |input| {
+            let text = self.read_derivation(input)?;
+            let owned = Derivation::parse(&text).map(Derivation::into_owned);
+            owned.map_err(|source| Error::Derivation {
+                path: input.to_owned(),
+                source,
+            })
+        });
+        self.modulo = memo;
+        completed
+    }
+
+    /// The hash modulo fixed outputs of a derivation that [`LocalStore::complete_modulo`] made known.
+    pub fn modulo(&self, path: &str) -> Option<Modulo> {
+        self.modulo.get(path)
+    }
+}
+
+impl Store for LocalStore {
+    fn add_temp_roots(&mut self, graph: &BuildGraph, paths: &[PathId]) -> Result<()> {
+        let Some(roots) = &mut self.temp_roots else {
+            return Ok(());
+        };
+        let full: Vec<String> = paths.iter().map(|&path| graph.full_path(path)).collect();
+        let full: Vec<&str> = full.iter().map(String::as_str).collect();
+        roots.add(&full)
+    }
+
+    fn valid(&mut self, graph: &BuildGraph, paths: &[PathId]) -> Result<Vec<bool>> {
+        let full: Vec<String> = paths.iter().map(|&path| graph.full_path(path)).collect();
+        let full: Vec<&str> = full.iter().map(String::as_str).collect();
+        self.database.valid_paths(&full)
+    }
+
+    fn load(&mut self, graph: &mut BuildGraph, drv: DrvId) -> Result<()> {
+        let path = graph.full_path(graph.drv_path(drv));
+        self.with_derivation(&path, |contents| Ok(graph.load(drv, contents)?))
+    }
+
+    fn check_output_paths(&mut self, graph: &BuildGraph, drv: DrvId) -> Result<()> {
+        let path = graph.full_path(graph.drv_path(drv));
+        // Whoever registered the derivation checked it and wrote down its outputs. Where that record is
+        // missing or differs, its contents decide.
+        let recorded = self.database.derivation_outputs(&path)?;
+        let outputs = graph.outputs(drv);
+        let agrees = |row: &windrow_components::graph::OutputRow| {
+            let (name, output) = (graph.name_text(row.name), graph.full_path(row.path));
+            recorded
+                .iter()
+                .any(|(known, path)| known == name && *path == output)
+        };
+        if recorded.len() == outputs.len() && outputs.iter().all(agrees) {
+            return Ok(());
+        }
+        let text = self.read_derivation(&path)?;
+        let contents = Derivation::parse(&text).map_err(|source| Error::Derivation {
+            path: path.clone(),
+            source,
+        })?;
+        self.check_derivation(&path, &contents)
+    }
+
+    fn try_lock(&mut self, graph: &BuildGraph, paths: &[PathId]) -> Result<Option<OutputLocks>> {
+        let real: Vec<_> = paths
+            .iter()
+            .map(|&path| self.layout.real_path(&graph.full_path(path)))
+            .collect();
+        Ok(path_lock::try_lock_all(&real)?.map(|locks| OutputLocks { locks }))
+    }
+
+    fn unlock(&mut self, held: OutputLocks, delete: bool) {
+        for lock in held.locks {
+            if delete {
+                // A lock file that stays is only litter, which the collector sweeps up.
+                let _ = lock.delete();
+            }
+        }
+    }
+
+    fn input_closure(&mut self, graph: &mut BuildGraph, drv: DrvId) -> Result<Vec<PathId>> {
+        let mut roots: Vec<PathId> = graph.sources(drv).to_vec();
+        for input in graph.inputs(drv) {
+            let rows = graph.outputs(input.drv).iter();
+            let wanted = rows.filter(|row| graph.output_sets.wants(input.wanted, row.name));
+            roots.extend(wanted.map(|row| row.path));
+        }
+        self.closures.closure(&self.database, graph, &roots)
+    }
+
+    fn register(&mut self, graph: &BuildGraph, outputs: &[BuiltOutput]) -> Result<()> {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
+        let batch: Vec<Registration> = outputs
+            .iter()
+            .map(|output| Registration {
+                info: PathInfo {
+                    path: graph.full_path(output.path),
+                    nar_hash: output.nar_hash,
+                    nar_size: output.nar_size,
+                    registration_time: i64::try_from(now).unwrap_or(i64::MAX),
+                    deriver: Some(graph.full_path(output.deriver)),
+                    references: output
+                        .references
+                        .iter()
+                        .map(|&p| graph.full_path(p))
+                        .collect(),
+                    ultimate: true,
+                    sigs: Vec::new(),
+                    ca: output.content_address.clone(),
+                },
+                outputs: Vec::new(),
+            })
+            .collect();
+        self.database.register(&batch)?;
+        for output in outputs {
+            self.closures.remember(output.path, &output.references);
+        }
+        Ok(())
+    }
+}
+
+/// The references of valid paths, looked up once each, and a scratch pad for walking them.
+#[derive(Default)]
+struct ClosureCache {
+    references: Vec<Option<Box<[PathId]>>>,
+    /// In which walk a path was last seen.
+    seen: Vec<u32>,
+    walk: u32,
+}
+
+impl ClosureCache {
+    fn remember(&mut self, path: PathId, references: &[PathId]) {
+        if self.references.len() <= path.index() {
+            self.references.resize_with(path.index() + 1, || None);
+        }
+        self.references[path.index()] = Some(references.into());
+    }
+
+    fn closure(
+        &mut self,
+        database: &Database,
+        graph: &mut BuildGraph,
+        roots: &[PathId],
+    ) -> Result<Vec<PathId>> {
+        self.walk += 1;
+        let mut found: Vec<PathId> = Vec::new();
+        let mut next = 0;
+        let mut pending: Vec<PathId> = roots.to_vec();
+        loop {
+            for path in pending.drain(..) {
+                if self.seen.len() <= path.index() {
+                    self.seen.resize(graph.paths.len().max(path.index() + 1), 0);
+                }
+                if self.seen[path.index()] != self.walk {
+                    self.seen[path.index()] = self.walk;
+                    found.push(path);
+                }
+            }
+            let Some(&path) = found.get(next) else {
+                return Ok(found);
+            };
+            next += 1;
+            if self
+                .references
+                .get(path.index())
+                .is_none_or(Option::is_none)
+            {
+                let full = graph.full_path(path);
+                let mut references = Vec::new();
+                for reference in database.references(&full)? {
+                    references.push(graph.path(&reference)?);
+                }
+                self.remember(path, &references);
+            }
+            if let Some(Some(references)) = self.references.get(path.index()) {
+                pending.extend_from_slice(references);
+            }
+        }
+    }
+}

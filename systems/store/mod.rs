@@ -1,0 +1,27 @@
+//! The store: its files (walked, archived, scanned, made canonical), its database, locks and roots. Knows no goals,
+//! but for `local` and `collect`, through which the systems use it.
+
+pub mod add;
+pub mod canonical;
+pub mod collect;
+pub mod copy;
+pub mod database;
+pub mod digest;
+pub mod gc_roots;
+pub mod layout;
+pub mod local;
+pub mod nar;
+pub mod path_lock;
+pub mod scan;
+pub mod temp_roots;
+pub mod tree;
+
+mod buffer;
+mod flock;
+mod xattr;
+
+pub use database::{Database, DatabaseOptions, PathInfo, Registration};
+pub use layout::Layout;
+
+#[cfg(test)]
+mod sample;

@@ -1,0 +1,181 @@
+//! Deleting trees that a builder may have made hostile: of any depth, with folders nobody may
+//! enter, and with links or folders being exchanged meanwhile.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::AtFlags;
+use nix::sys::stat::{FileStat, Mode, fchmod, fstatat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use super::node::{Kind, Node, Opened};
+use super::open_parent;
+use super::walk::{Order, Visitor, walk_in};
+use crate::error::{Error, Result};
+
+/// Deletes a file, link or whole directory and returns the bytes freed: the sizes of the files
+/// whose last link went.
+///
+/// What is missing, be it `path` itself or an entry that another process deletes at the same time,
+/// is no error. Links are deleted, never followed. The first failure ends the work.
+pub fn delete_path(path: &Path) -> Result<u64> {
+    let (parent, name) = match open_parent(path) {
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(0);
+        }
+        parent => parent?,
+    };
+    let mut deleter = Deleter { freed: 0 };
+    walk_in(parent.as_fd(), name, path, Order::Any, &mut deleter)?;
+    Ok(deleter.freed)
+}
+
+struct Deleter {
+    freed: u64,
+}
+
+impl Visitor for Deleter {
+    type Dir = ();
+
+    fn visit(&mut self, node: &Node<'_>) -> Result<Option<(OwnedFd, ())>> {
+        let Some(stat) = stat_if_there(node)? else {
+            return Ok(None);
+        };
+        if Kind::from_mode(stat.st_mode) == Kind::Directory {
+            let Opened { handle, mode, .. } = node.open_owned(Kind::Directory)?;
+            if mode & 0o700 != 0o700 {
+                fchmod(&handle, Mode::from_bits_truncate(mode | 0o700))
+                    .map_err(node.failed("make writable"))?;
+            }
+            return Ok(Some((handle, ())));
+        }
+        if unlink(node, UnlinkatFlags::NoRemoveDir)? && stat.st_nlink == 1 {
+            self.freed += u64::try_from(stat.st_size).unwrap_or(0);
+        }
+        Ok(None)
+    }
+
+    fn leave(&mut self, node: &Node<'_>, _handle: OwnedFd, _dir: ()) -> Result<()> {
+        unlink(node, UnlinkatFlags::RemoveDir).map(drop)
+    }
+}
+
+fn stat_if_there(node: &Node<'_>) -> Result<Option<FileStat>> {
+    match fstatat(node.parent(), node.name(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::ENOENT) => Ok(None),
+        Err(errno) => Err(node.failed("look at")(errno)),
+    }
+}
+
+/// Whether the name was still there.
+fn unlink(node: &Node<'_>, flag: UnlinkatFlags) -> Result<bool> {
+    match unlinkat(node.parent(), node.name(), flag) {
+        Ok(()) => Ok(true),
+        Err(Errno::ENOENT) => Ok(false),
+        Err(errno) => Err(node.failed("delete")(errno)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn links_are_deleted_and_their_targets_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let (tree, outside) = (folder.path().join("tree"), folder.path().join("outside"));
+        fs::create_dir_all(tree.join("sub")).unwrap();
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("precious"), "gold").unwrap();
+        symlink(&outside, tree.join("sub/link")).unwrap();
+        symlink(&outside, folder.path().join("link")).unwrap();
+        fs::hard_link(outside.join("precious"), tree.join("hard")).unwrap();
+
+        // The size of a link is the length of its target; the hard-linked file frees nothing.
+        assert_eq!(
+            delete_path(&tree).unwrap(),
+            outside.as_os_str().len() as u64
+        );
+        delete_path(Path::new(&format!("{}/link/", folder.path().display()))).unwrap();
+        assert!(!tree.exists());
+        assert!(!folder.path().join("link").is_symlink());
+        assert_eq!(fs::read(outside.join("precious")).unwrap(), b"gold");
+    }
+
+    /// Deletes, but puts a link to `outside` in a folder's place right after it was opened.
+    struct Disturbed<'a> {
+        deleter: Deleter,
+        folder: &'a Path,
+        outside: &'a Path,
+    }
+
+    impl Visitor for Disturbed<'_> {
+        type Dir = ();
+
+        fn visit(&mut self, node: &Node<'_>) -> Result<Option<(OwnedFd, ())>> {
+            let opened = self.deleter.visit(node)?;
+            if node.path() == self.folder {
+                fs::rename(self.folder, self.folder.with_extension("moved")).unwrap();
+                symlink(self.outside, self.folder).unwrap();
+            }
+            Ok(opened)
+        }
+
+        fn leave(&mut self, node: &Node<'_>, handle: OwnedFd, dir: ()) -> Result<()> {
+            self.deleter.leave(node, handle, dir)
+        }
+    }
+
+    #[test]
+    fn a_link_put_in_a_folders_place_leads_nowhere() {
+        let place = tempfile::tempdir().unwrap();
+        let (tree, outside) = (place.path().join("tree"), place.path().join("outside"));
+        for folder in [&tree.join("sub/below"), &outside.join("below")] {
+            fs::create_dir_all(folder).unwrap();
+            fs::write(folder.join("file"), "gold").unwrap();
+        }
+        let folder = tree.join("sub");
+        let mut disturbed = Disturbed {
+            deleter: Deleter { freed: 0 },
+            folder: &folder,
+            outside: &outside,
+        };
+        let (parent, name) = open_parent(&tree).unwrap();
+        let result = walk_in(parent.as_fd(), name, &tree, Order::Any, &mut disturbed);
+        assert!(matches!(result, Err(Error::Io { path, .. }) if path == folder));
+        assert!(!tree.join("sub.moved/below").exists());
+        assert_eq!(fs::read(outside.join("below/file")).unwrap(), b"gold");
+    }
+
+    #[test]
+    fn closed_folders_are_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = folder.path().join("tree");
+        fs::create_dir_all(tree.join("a/b")).unwrap();
+        fs::write(tree.join("a/b/file"), "12345").unwrap();
+        fs::set_permissions(tree.join("a/b/file"), Permissions::from_mode(0o000)).unwrap();
+        for (path, mode) in [("a/b", 0o000), ("a", 0o500), (".", 0o400)] {
+            fs::set_permissions(tree.join(path), Permissions::from_mode(mode)).unwrap();
+        }
+        assert_eq!(delete_path(&tree).unwrap(), 5);
+        assert!(!tree.exists());
+    }
+
+    #[test]
+    fn what_is_missing_is_no_error_and_what_has_no_name_is() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(delete_path(&folder.path().join("nothing")).unwrap(), 0);
+        assert_eq!(delete_path(&folder.path().join("no/thing")).unwrap(), 0);
+        assert!(matches!(
+            delete_path(Path::new("/")),
+            Err(Error::NoFileName { .. })
+        ));
+        let above = folder.path().join("..");
+        assert!(matches!(delete_path(&above), Err(Error::NoFileName { .. })));
+    }
+}

@@ -1,0 +1,131 @@
+//! The fifth system: what should have happened by now. Silence, total time, log size, and locks to try again.
+
+use std::time::Duration;
+
+use bevy_ecs::prelude::{Commands, Component, Entity, Query, Res, ResMut};
+use windrow_components::building::{BuildLog, Deadlines};
+use windrow_components::goal::Stage;
+
+use crate::world::{LockWaiters, NewlyReady, Now, Options, Running};
+
+/// A child that is to be killed, and why.
+#[derive(Debug, Clone, Component)]
+#[component(storage = "SparseSet")]
+pub struct Condemned {
+    /// What to say of it.
+    pub reason: String,
+}
+
+/// How long what a builder left running may hold its log open after it has exited. Long enough for a
+/// `tee` to write its last lines, short enough that a daemon delays nothing.
+pub const LINGER: Duration = Duration::from_secs(1);
+
+/// The next time at which [`timeout`] has something to do, if nothing else happens before.
+pub fn next_deadline<'a>(
+    options: &Options,
+    waiting: &LockWaiters,
+    children: impl Iterator<Item = &'a Deadlines>,
+) -> Option<Duration> {
+    let of_children = children.filter_map(|child| {
+        let silence = limit(options.max_silent_time_s).map(|limit| child.last_output + limit);
+        let total = limit(options.timeout_s).map(|limit| child.started + limit);
+        [silence, total, child.linger].into_iter().flatten().min()
+    });
+    of_children
+        .chain(waiting.foreign.iter().map(|lock| lock.retry_at))
+        .min()
+}
+
+fn limit(seconds: u64) -> Option<Duration> {
+    (seconds > 0).then(|| Duration::from_secs(seconds))
+}
+
+/// Condemns children that took too long or said too much.
+pub fn condemn(
+    mut commands: Commands,
+    children: Query<(&Deadlines, &BuildLog), bevy_ecs::query::Without<Condemned>>,
+    running: Res<Running>,
+    options: Res<Options>,
+    now: Res<Now>,
+) {
+    for &goal in &running.0 {
+        let Ok((deadlines, log)) = children.get(goal) else {
+            continue;
+        };
+        let over = |since: Duration, seconds: u64| {
+            limit(seconds).is_some_and(|limit| now.0.saturating_sub(since) >= limit)
+        };
+        let reason = if over(deadlines.last_output, options.max_silent_time_s) {
+            format!(
+                "timed out after {} seconds of silence",
+                options.max_silent_time_s
+            )
+        } else if over(deadlines.started, options.timeout_s) {
+            format!("timed out after {} seconds", options.timeout_s)
+        } else if options.max_log_size > 0 && log.size > options.max_log_size {
+            format!(
+                "was killed after writing more than {} bytes of log output",
+                options.max_log_size
+            )
+        } else {
+            continue;
+        };
+        commands.entity(goal).insert(Condemned { reason });
+    }
+}
+
+/// Makes goals ready again whose locks are due for another try.
+pub fn retry_locks(
+    mut stages: Query<&mut Stage>,
+    mut waiting: ResMut<LockWaiters>,
+    mut ready: ResMut<NewlyReady>,
+    now: Res<Now>,
+) {
+    let due = |goal: Entity| {
+        if let Ok(mut stage) = stages.get_mut(goal) {
+            *stage = Stage::Ready;
+        }
+        ready.0.push(goal);
+    };
+    waiting
+        .foreign
+        .extract_if(.., |lock| lock.retry_at <= now.0)
+        .map(|lock| lock.goal)
+        .for_each(due);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_deadline_counts() {
+        let seconds = Duration::from_secs;
+        let mut options = crate::engine::default_options();
+        let child = Deadlines {
+            started: seconds(1),
+            last_output: seconds(5),
+            linger: None,
+        };
+        let waiting = LockWaiters::default();
+        assert_eq!(
+            next_deadline(&options, &waiting, [&child].into_iter()),
+            None
+        );
+        options.max_silent_time_s = 3;
+        options.timeout_s = 10;
+        assert_eq!(
+            next_deadline(&options, &waiting, [&child].into_iter()),
+            Some(seconds(8))
+        );
+        let lingering = Deadlines {
+            linger: Some(seconds(6)),
+            ..child
+        };
+        let both = [&child, &lingering];
+        assert_eq!(
+            next_deadline(&options, &waiting, both.into_iter()),
+            Some(seconds(6))
+        );
+    }
+}
