@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::failure::Failure;
 use crate::finish::reap;
 use crate::poll_io::{Clock, poll_children};
+use crate::process::build_dir::SpareDirs;
 use crate::process::launch::{StoreMount, UserNamespace};
 use crate::process::log_writer::LogThread;
 use crate::process::pool::Pool;
@@ -121,6 +122,7 @@ pub fn plug_in(world: &mut World, schedule: &mut Schedule, config: BuilderConfig
     world.insert_non_send(LogThread::default());
     world.insert_resource(config);
     world.insert_resource(CollectedQueue::default());
+    world.insert_resource(SpareDirs::default());
     world.insert_resource(Clock(Instant::now()));
     schedule.add_systems((
         spawn_builders.in_set(TickSet::Spawn),
@@ -173,5 +175,9 @@ pub fn clean_up(world: &mut World) {
     let mut locks = world.query::<&mut OutputLocks>();
     for mut held in locks.iter_mut(world) {
         held.locks.clear();
+    }
+    world.non_send_mut::<crate::world::StoreHandle>().0.close();
+    if let Some(mut spare) = world.remove_resource::<SpareDirs>() {
+        spare.delete();
     }
 }

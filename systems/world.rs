@@ -48,6 +48,9 @@ pub trait Store {
     /// Gives locks up; with `delete` their files go too, which only outputs that are valid allow.
     fn unlock(&mut self, locks: OutputLocks, delete: bool);
 
+    /// Tidies up when no goal needs the store any more.
+    fn close(&mut self) {}
+
     /// The closure of everything a derivation's builder may refer to: the wanted outputs of its inputs, and its
     /// sources.
     ///

@@ -13,6 +13,7 @@ use windrow_components::graph::BuildGraph;
 
 use crate::failure::{Failure, FailureKind};
 use crate::goals;
+use crate::policy::ReadyQueue;
 use crate::report::{BuildRef, Counts, Event};
 use crate::store::path_lock::OutputLocks;
 pub mod reap;
@@ -67,9 +68,14 @@ pub fn register(
     mut completed: ResMut<Completed>,
     mut failures: ResMut<Failures>,
     mut run: ResMut<RunState>,
+    (slots, options): (Res<Slots>, Res<Options>),
+    (queue, newly_ready): (Res<ReadyQueue>, Res<NewlyReady>),
     mut params: Finishing<'_, '_>,
 ) {
-    if completed.0.is_empty() {
+    // Free slots come first: what is complete can be registered while the next builders run.
+    let slots_full = slots.used >= options.max_jobs;
+    let nothing_to_start = queue.is_empty() && newly_ready.0.is_empty();
+    if completed.0.is_empty() || !(slots_full || nothing_to_start) {
         return;
     }
     let builds = std::mem::take(&mut completed.0);

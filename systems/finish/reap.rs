@@ -10,6 +10,7 @@ use windrow_components::graph::BuildGraph;
 
 use crate::error::Result;
 use crate::failure::{Failure, FailureKind, describe_status};
+use crate::process::build_dir::SpareDirs;
 use crate::process::log_writer::{LogFile, LogThread};
 use crate::real::{BuilderConfig, Collected, CollectedQueue, PoolHandle};
 use crate::report::{Event, Level};
@@ -48,6 +49,7 @@ pub struct Reaping<'w, 's> {
     reporter: NonSendMut<'w, ReporterHandle>,
     background: ResMut<'w, Background>,
     failures: ResMut<'w, Failures>,
+    dirs: ResMut<'w, SpareDirs>,
 }
 
 /// Kills the children that were condemned; their exit is noticed as any other.
@@ -161,8 +163,8 @@ impl Reaping<'_, '_> {
             });
             return;
         }
-        // Most are empty, and that is cheaper done than handed on.
-        if std::fs::remove_dir(&dir.0).is_err() {
+        // Most builders leave it as it was, ready for the next.
+        if !self.dirs.take_back(&dir.0) {
             let folder = dir.0.clone();
             self.pool.0.submit(move || {
                 let _ = crate::store::tree::delete_path(&folder);

@@ -14,7 +14,7 @@ use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
 
 use crate::failure::{Failure, FailureKind};
-use crate::process::build_dir;
+use crate::process::build_dir::SpareDirs;
 use crate::process::environment::{self, Surroundings};
 use crate::process::launch::{self, Request, SpawnError, Step};
 use crate::process::log_writer::{LogFile, LogThread};
@@ -47,7 +47,11 @@ pub(super) struct Started {
 ///
 /// # Errors
 /// The failure to report for this goal; what was made so far is removed again.
-pub(super) fn start(site: &Site<'_>, logs: &mut LogThread) -> Result<Started, Failure> {
+pub(super) fn start(
+    site: &Site<'_>,
+    logs: &mut LogThread,
+    dirs: &mut SpareDirs,
+) -> Result<Started, Failure> {
     let (graph, config) = (site.graph, site.config);
     let base_name = graph.paths.base_name(graph.drv_path(site.drv));
     let path = graph.full_path(graph.drv_path(site.drv));
@@ -67,11 +71,12 @@ pub(super) fn start(site: &Site<'_>, logs: &mut LogThread) -> Result<Started, Fa
     }
     clear_leftovers(site).map_err(&other)?;
 
-    let folder = build_dir::create(
-        &config.build_folder,
-        graph.paths.name(graph.drv_path(site.drv)),
-    )
-    .map_err(|error| other(error.to_string()))?;
+    let folder = dirs
+        .create(
+            &config.build_folder,
+            graph.paths.name(graph.drv_path(site.drv)),
+        )
+        .map_err(|error| other(error.to_string()))?;
     let remove_folder = || {
         // It has just been made and holds a few plain files at most.
         let _ = std::fs::remove_dir_all(&folder);

@@ -12,6 +12,7 @@ use windrow_components::goal::{DerivationGoal, Stage};
 use windrow_components::graph::BuildGraph;
 
 use crate::failure::Failure;
+use crate::process::build_dir::SpareDirs;
 use crate::process::log_writer::LogThread;
 use crate::process::reactor::Reactor;
 use crate::real::{BuilderConfig, PoolHandle};
@@ -39,6 +40,7 @@ pub struct Spawning<'w, 's> {
     logs: NonSendMut<'w, LogThread>,
     reporter: NonSendMut<'w, ReporterHandle>,
     slots: ResMut<'w, Slots>,
+    dirs: ResMut<'w, SpareDirs>,
 }
 
 /// Starts real builders.
@@ -67,7 +69,7 @@ pub fn spawn_builders(
                 "interrupted before it started",
             ))
         } else {
-            builder::start(&site, &mut params.logs)
+            builder::start(&site, &mut params.logs, &mut params.dirs)
         };
         let started = started.and_then(|started| {
             let (log, pidfd) = (&started.log_pipe, &started.process.pidfd);

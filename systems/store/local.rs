@@ -24,6 +24,10 @@ pub struct LocalStore {
     temp_roots: Option<TempRoots>,
     closures: ClosureCache,
     modulo: ModuloMemo,
+    /// Lock files of paths that are valid now, to be deleted when the run ends: file systems such as ext4
+    /// look for a new inode past every one that was freed in the last seconds, so a file deleted now makes
+    /// all that are created next dearer.
+    retired_locks: Vec<Box<std::path::Path>>,
 }
 
 impl LocalStore {
@@ -55,6 +59,7 @@ impl LocalStore {
             temp_roots,
             closures: ClosureCache::default(),
             modulo: ModuloMemo::default(),
+            retired_locks: Vec::new(),
         }
     }
 
@@ -218,9 +223,15 @@ impl Store for LocalStore {
     fn unlock(&mut self, held: OutputLocks, delete: bool) {
         for lock in held.locks {
             if delete {
-                // A lock file that stays is only litter, which the collector sweeps up.
-                let _ = lock.delete();
+                self.retired_locks.push(lock.retire());
             }
+        }
+    }
+
+    fn close(&mut self) {
+        for path in self.retired_locks.drain(..) {
+            // A lock file that stays is only litter, which the collector sweeps up.
+            let _ = path_lock::delete_retired(&path);
         }
     }
 

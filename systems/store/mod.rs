@@ -23,5 +23,13 @@ mod xattr;
 pub use database::{Database, DatabaseOptions, PathInfo, Registration};
 pub use layout::Layout;
 
+/// Whether a folder has no extended attributes but those of the machine's security policy.
+pub(crate) fn has_no_attributes(dir: &std::path::Path) -> bool {
+    use std::os::unix::ffi::OsStrExt as _;
+    std::ffi::CString::new(dir.as_os_str().as_bytes()).is_ok_and(|path| {
+        xattr::list_removable(xattr::Subject::Path(&path)).is_ok_and(|names| names.is_empty())
+    })
+}
+
 #[cfg(test)]
 mod sample;

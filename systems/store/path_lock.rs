@@ -63,6 +63,35 @@ pub fn try_lock_all<P: AsRef<Path>>(real_paths: &[P]) -> Result<Option<Vec<PathL
     sorted.into_iter().map(try_lock).collect()
 }
 
+/// Deletes the lock file of a path that is valid, unless somebody holds it: they will then see that the path is valid
+/// and delete it themselves. The path must be kept from collection meanwhile.
+///
+/// # Errors
+/// [`Error::Io`] if the file can't be locked or deleted.
+pub fn delete_retired(lock_path: &Path) -> Result<()> {
+    let file = match OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(lock_path)
+    {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(Error::io("open", lock_path))?,
+    };
+    if !flock::try_lock_exclusive(&file).map_err(Error::io("lock", lock_path))? {
+        return Ok(());
+    }
+    let lock = PathLock {
+        file,
+        path: lock_path.to_owned(),
+    };
+    if lock.is_current()? {
+        lock.delete()
+    } else {
+        Ok(())
+    }
+}
+
 impl PathLock {
     /// Gives the lock back and leaves its file, for a path that did not become valid.
     pub fn unlock(self) {}
@@ -80,6 +109,11 @@ impl PathLock {
             .write_all(b"d")
             .or_else(|_| self.file.set_len(1))
             .map_err(Error::io("mark as deleted", &self.path))
+    }
+
+    /// Gives the lock back but leaves its file to [`delete_retired`], to be deleted at a better time.
+    pub fn retire(self) -> Box<Path> {
+        self.path.clone().into()
     }
 
     /// Whether the locked file is the one that others find under its name.
