@@ -2,18 +2,26 @@
 //! Each object names exactly the files it includes: a change rebuilds only what depends on it.
 //!
 //!     cargo run --release --example zstd
-//!     cargo run --release --example zstd -- --source DIR     from a copy of zstd's lib folder, to
-//! edit
+//!     cargo run --release --example zstd -- --source DIR     from a copy of zstd's lib folder
+//!     cargo run --release --example zstd -- --store DIR      in another store than your own
 //!     cargo run --release --example zstd -- --write FILE     only write the graph
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
 use std::error::Error;
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::Instant;
+use std::rc::Rc;
+use std::time::Duration;
 use std::{env, fs};
 
 use serde_json::{Map, Value, json};
+use windrow::cli::LogFormat;
+use windrow::progress::{Style, reporter};
+use windrow::realise::{realise, understand};
+use windrow::session::Session;
+use windrow::systems::report::{Event, Reporter};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -60,7 +68,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<ExitCode> {
-    let (mut source, mut write) = (None, None);
+    let (mut source, mut write, mut store) = (None, None, "own".to_owned());
     let mut arguments = env::args_os().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || {
@@ -72,7 +80,8 @@ fn run() -> Result<ExitCode> {
         match argument.to_str() {
             Some("--source") => source = Some(value()?),
             Some("--write") => write = Some(value()?),
-            _ => return Err("usage: zstd [--source DIR] [--write FILE]".into()),
+            Some("--store") => store = value()?.to_string_lossy().into_owned(),
+            _ => return Err("usage: zstd [--source DIR] [--store DIR] [--write FILE]".into()),
         }
     }
     let library = match source {
@@ -95,9 +104,18 @@ fn run() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
 
-    let started = Instant::now();
-    let outputs = run_build(&file)?;
-    println!("built in {:.2} s", started.elapsed().as_secs_f64());
+    let (outputs, mut runs) = run_build(&file, &store)?;
+    runs.sort_by_key(|(_, began, _)| *began);
+    if runs.is_empty() {
+        println!("nothing ran: all {steps} derivations were built before");
+    }
+    for (name, began, ended) in &runs {
+        println!(
+            "{:8.2} s to {:6.2} s  {name}",
+            began.as_secs_f64(),
+            ended.as_secs_f64()
+        );
+    }
     let [program, archive, shared] = &outputs[..] else {
         return Err(format!("three outputs were expected, not {outputs:?}").into());
     };
@@ -314,35 +332,77 @@ fn bundled_library() -> Result<PathBuf> {
     Ok(Path::new(manifest).with_file_name("zstd").join("lib"))
 }
 
-/// Builds the graph's targets with windrow and gives their output paths, in the targets' order.
-fn run_build(graph: &Path) -> Result<Vec<PathBuf>> {
-    let beside = env::current_exe()?
-        .ancestors()
-        .nth(2)
-        .map(|folder| folder.join("windrow"));
-    let mut windrow = match beside.filter(|program| program.is_file()) {
-        Some(program) => Command::new(program),
-        None => {
-            let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-            let mut command = Command::new(cargo);
-            command.args([
-                "run",
-                "--release",
-                "--quiet",
-                "--bin",
-                "windrow",
-                "--manifest-path",
-            ]);
-            command
-                .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
-                .arg("--");
-            command
+/// Builds the graph's targets in `store` and gives their output paths, in the targets' order, with what ran when.
+fn run_build(graph: &Path, store: &str) -> Result<(Vec<PathBuf>, Vec<Run>)> {
+    let options = [("max-jobs".to_owned(), "auto".to_owned())];
+    let session = Session::new(&options, Some(store))?;
+    let mut store = session.open()?;
+    let graph = graph.to_string_lossy().into_owned();
+    let wanted = understand(&[graph], &session, &mut store)?;
+    let timeline = Timeline::default();
+    let runs = Rc::clone(&timeline.runs);
+    let (summary, outputs) = realise(&session, store, &wanted, Box::new(timeline), false)?;
+    if !summary.failed.is_empty() {
+        return Err(format!("could not build {}", summary.failed.join(", ")).into());
+    }
+    if let Some(signal) = summary.interrupted {
+        return Err(format!("interrupted by signal {signal}").into());
+    }
+    let paths = outputs
+        .into_iter()
+        .flatten()
+        .map(|(_, path)| path.into())
+        .collect();
+    Ok((paths, runs.take()))
+}
+
+/// One builder's run: its name, and when it began and ended.
+type Run = (String, Duration, Duration);
+
+/// Notes what ran when; everything else is reported as windrow itself does.
+struct Timeline {
+    started: HashMap<u64, Duration>,
+    runs: Rc<RefCell<Vec<Run>>>,
+    shown: Box<dyn Reporter>,
+}
+
+impl Default for Timeline {
+    fn default() -> Self {
+        let format = if std::io::stderr().is_terminal() {
+            LogFormat::Bar
+        } else {
+            LogFormat::Raw
+        };
+        let style = Style {
+            format,
+            verbosity: 0,
+            build_logs: false,
+            trace: false,
+        };
+        Self {
+            started: HashMap::new(),
+            runs: Rc::default(),
+            shown: reporter(style),
         }
-    };
-    Ok(printed_by(windrow.arg("build").arg(graph))?
-        .lines()
-        .map(PathBuf::from)
-        .collect())
+    }
+}
+
+impl Reporter for Timeline {
+    fn report(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Started { build, at, .. } => {
+                self.started.insert(build.id, *at);
+            }
+            Event::Succeeded { build, at } => {
+                let began = self.started.remove(&build.id).unwrap_or(*at);
+                self.runs
+                    .borrow_mut()
+                    .push((build.name.to_owned(), began, *at));
+            }
+            _ => {}
+        }
+        self.shown.report(event);
+    }
 }
 
 /// Where cargo builds, or the temporary folder if this program was moved elsewhere.

@@ -7,6 +7,7 @@ pub mod cli;
 pub mod conf;
 pub mod error;
 pub mod progress;
+pub mod realise;
 pub mod session;
 pub mod target;
 

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 use bevy_ecs::prelude::{NonSendMut, Query, Res, ResMut, Resource};
+use bevy_ecs::query::QueryData;
 use bevy_ecs::system::SystemParam;
 use windrow_components::building::{BuildLog, BuilderProcess, ChildPipes, Deadlines};
 use windrow_components::goal::DerivationGoal;
@@ -59,21 +60,22 @@ impl Pending<'_> {
     }
 }
 
+/// A child as it is watched.
+#[derive(QueryData)]
+#[query_data(mutable)]
+pub struct WatchedChild {
+    process: &'static mut BuilderProcess,
+    pipes: &'static mut ChildPipes,
+    deadlines: &'static mut Deadlines,
+    log: &'static mut BuildLog,
+    file: Option<&'static mut LogFile>,
+    goal: &'static DerivationGoal,
+}
+
 /// What watching children touches.
 #[derive(SystemParam)]
 pub struct Watching<'w, 's> {
-    children: Query<
-        'w,
-        's,
-        (
-            &'static mut BuilderProcess,
-            &'static mut ChildPipes,
-            &'static mut Deadlines,
-            &'static mut BuildLog,
-            Option<&'static mut LogFile>,
-            &'static DerivationGoal,
-        ),
-    >,
+    children: Query<'w, 's, WatchedChild>,
     graph: Res<'w, BuildGraph>,
     config: Res<'w, BuilderConfig>,
     options: Res<'w, Options>,
@@ -102,7 +104,7 @@ pub fn poll_children(
             .0
             .iter()
             .filter_map(|&goal| params.children.get(goal).ok());
-        let deadlines = children.map(|(_, _, deadlines, ..)| deadlines);
+        let deadlines = children.map(|child| child.deadlines);
         let next = next_deadline(&params.options, &waiting, deadlines);
         let nothing_under_way = running.0.is_empty() && pending.background.collecting == 0;
         if nothing_under_way && waiting.foreign.is_empty() {
@@ -165,30 +167,28 @@ fn stuck(options: &Options) -> Error {
 impl Watching<'_, '_> {
     /// Reads what a child has written, up to a bound; what is left is read in the next tick.
     fn read_log(&mut self, goal: bevy_ecs::prelude::Entity, now: Duration) {
-        let Ok((_, mut pipes, mut deadlines, mut tail, mut file, known)) =
-            self.children.get_mut(goal)
-        else {
+        let Ok(mut child) = self.children.get_mut(goal) else {
             return;
         };
-        let Some(pipe) = &pipes.log else { return };
-        let drv_path = self.graph.full_path(self.graph.drv_path(known.drv));
+        let Some(pipe) = &child.pipes.log else { return };
+        let drv_path = self.graph.full_path(self.graph.drv_path(child.goal.drv));
         let build = BuildRef {
             id: goal.to_bits(),
             drv_path: &drv_path,
-            name: self.graph.drv_name(known.drv),
+            name: self.graph.drv_name(child.goal.drv),
         };
         for _ in 0..READS_PER_TICK {
             match read(pipe, &mut self.reactor.buffer) {
                 Ok(0) => {
                     self.reactor.forget(pipe.as_fd());
-                    pipes.log = None;
+                    child.pipes.log = None;
                     return;
                 }
                 Ok(count) => {
                     let bytes = &self.reactor.buffer[..count];
-                    deadlines.last_output = now;
-                    tail.append(bytes);
-                    if let Some(file) = &mut file {
+                    child.deadlines.last_output = now;
+                    child.log.append(bytes);
+                    if let Some(file) = &mut child.file {
                         self.logs.append(file, bytes);
                     }
                     if self.config.report_output {
@@ -198,7 +198,7 @@ impl Watching<'_, '_> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => {
-                    pipes.log = None;
+                    child.pipes.log = None;
                     return;
                 }
             }
@@ -209,12 +209,12 @@ impl Watching<'_, '_> {
     /// A child has exited. Its zombie keeps its process group's number until what it left behind is killed.
     fn note_exit(&mut self, goal: bevy_ecs::prelude::Entity, now: Duration) {
         self.read_log(goal, now);
-        let Ok((mut process, pipes, mut deadlines, ..)) = self.children.get_mut(goal) else {
+        let Ok(mut child) = self.children.get_mut(goal) else {
             return;
         };
-        self.reactor.forget(process.pidfd.as_fd());
-        process.exited = true;
-        deadlines.linger = Some(if pipes.log.is_some() {
+        self.reactor.forget(child.process.pidfd.as_fd());
+        child.process.exited = true;
+        child.deadlines.linger = Some(if child.pipes.log.is_some() {
             now + LINGER
         } else {
             now

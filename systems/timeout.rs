@@ -20,7 +20,7 @@ pub struct Condemned {
 /// `tee` to write its last lines, short enough that a daemon delays nothing.
 pub const LINGER: Duration = Duration::from_secs(1);
 
-/// The next time at which [`timeout`] has something to do, if nothing else happens before.
+/// The next time at which this system has something to do, if nothing else happens before.
 pub fn next_deadline<'a>(
     options: &Options,
     waiting: &LockWaiters,

@@ -1,27 +1,16 @@
 //! `windrow build`: realises what is asked for and prints the output paths.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use windrow_components::goal::Target as GoalTarget;
-use windrow_components::graph::BuildGraph;
-use windrow_components::ids::DrvId;
-use windrow_components::outputs::OutputSet;
-use windrow_systems::engine::{Engine, Summary};
-use windrow_systems::instantiate::instantiate_file;
-use windrow_systems::plan::plan;
-use windrow_systems::real;
-use windrow_systems::report::Reporter;
+use windrow_systems::engine::Summary;
 use windrow_systems::store::gc_roots::add_indirect_root;
-use windrow_systems::store::local::LocalStore;
-use windrow_systems::world::{Store as _, StoreHandle};
 
-use super::{BuildOptions, CommonArgs, LogFormat, complain, print_lines};
+use super::{BuildOptions, CommonArgs, LogFormat, print_lines};
 use crate::error::{Error, Result};
 use crate::progress::{self, Style};
+use crate::realise::{realise, understand};
 use crate::session::Session;
-use crate::target::Target;
 
 #[derive(Debug, Args)]
 pub(super) struct BuildArgs {
@@ -52,14 +41,6 @@ pub(super) struct BuildArgs {
     print_build_logs: bool,
 }
 
-/// Something to build, with the output paths to print in the end.
-pub(super) enum Wanted {
-    /// Outputs of a derivation.
-    Derivation { path: String, outputs: Vec<String> },
-    /// A path.
-    Path(String),
-}
-
 pub(super) fn run(args: &BuildArgs) -> Result<()> {
     let session = args.common.session(Some(&args.options))?;
     if args.dry_run && !names_a_graph(&args.what) {
@@ -72,7 +53,7 @@ pub(super) fn run(args: &BuildArgs) -> Result<()> {
     }
     let style = style(args, &session);
     let reporter = progress::reporter(style);
-    let (summary, outputs) = realise(&session, store, &wanted, reporter, style)?;
+    let (summary, outputs) = realise(&session, store, &wanted, reporter, style.shows_output())?;
     if let Some(signal) = summary.interrupted {
         return Err(Error::Interrupted { signal });
     }
@@ -115,127 +96,6 @@ fn root_name(link: &Path, index: usize, output: &str) -> PathBuf {
         name.push(format!("-{output}"));
     }
     name.into()
-}
-
-/// Understands all arguments; those of a list on standard input stand where the `-` stands. Graphs are added to
-/// the store.
-pub(super) fn understand(
-    what: &[String],
-    session: &Session,
-    store: &mut LocalStore,
-) -> Result<Vec<Wanted>> {
-    let mut texts = Vec::new();
-    for what in what {
-        if what == "-" {
-            let mut list = String::new();
-            std::io::stdin()
-                .read_to_string(&mut list)
-                .map_err(Error::io("read", "standard input"))?;
-            texts.extend(
-                list.lines()
-                    .map(str::trim)
-                    .filter(|l| !l.is_empty())
-                    .map(str::to_owned),
-            );
-        } else {
-            texts.push(what.clone());
-        }
-    }
-    let mut wanted = Vec::new();
-    for text in texts {
-        match Target::parse(&text, &session.store_dir(), &session.layout.real_store_dir)? {
-            Target::Derivation { path, outputs } => {
-                wanted.push(Wanted::Derivation { path, outputs });
-            }
-            Target::Path(path) => wanted.push(Wanted::Path(path)),
-            Target::Graph(file) => {
-                let graph = instantiate_file(store, &file, &session.settings.system)?;
-                for (index, outputs) in graph.targets {
-                    let path = graph.derivations[index].drv_path.clone();
-                    wanted.push(Wanted::Derivation { path, outputs });
-                }
-            }
-        }
-    }
-    Ok(wanted)
-}
-
-/// Interns a wanted derivation with its outputs.
-pub(super) fn intern(
-    graph: &mut BuildGraph,
-    path: &str,
-    outputs: &[String],
-) -> Result<(DrvId, OutputSet)> {
-    let path = graph.path(path)?;
-    let drv = graph.drv(path);
-    let mut names = outputs.iter().map(|name| graph.name(name)).collect();
-    Ok((drv, graph.output_sets.intern(&mut names)))
-}
-
-type Outputs = Vec<Vec<(String, String)>>;
-
-fn realise(
-    session: &Session,
-    store: LocalStore,
-    wanted: &[Wanted],
-    reporter: Box<dyn Reporter>,
-    style: Style,
-) -> Result<(Summary, Outputs)> {
-    let mut graph = BuildGraph::new(session.store_dir());
-    let mut targets = Vec::with_capacity(wanted.len());
-    for wanted in wanted {
-        targets.push(match wanted {
-            Wanted::Derivation { path, outputs } => {
-                let (drv, set) = intern(&mut graph, path, outputs)?;
-                (GoalTarget::Derivation(drv), set)
-            }
-            Wanted::Path(path) => (GoalTarget::Path(graph.path(path)?), OutputSet::ALL),
-        });
-    }
-    let options = session.engine_options();
-    let config = session.builder_config(style.shows_output())?;
-    let mut engine = Engine::new(graph, Box::new(store), reporter, options);
-    real::plug_in(&mut engine.world, &mut engine.schedule, config)?;
-    for &(target, set) in &targets {
-        engine.want(target, set);
-    }
-    let summary = engine.run();
-    real::clean_up(&mut engine.world);
-    let summary = summary?;
-
-    let outputs = output_paths(&mut engine, &targets);
-    // The reporter leaves the terminal as it found it before anything else is printed.
-    drop(engine);
-    Ok((summary, outputs))
-}
-
-/// The wanted output paths of each target, by output name.
-fn output_paths(engine: &mut Engine, targets: &[(GoalTarget, OutputSet)]) -> Outputs {
-    let world = &mut engine.world;
-    world.resource_scope::<BuildGraph, _>(|world, mut graph| {
-        let outputs = targets.iter().map(|&(target, set)| match target {
-            GoalTarget::Path(path) => vec![("out".to_owned(), graph.full_path(path))],
-            GoalTarget::Derivation(drv) => {
-                if !graph.is_loaded(drv) {
-                    // A goal that failed before its derivation was read has nothing to print.
-                    let mut store = world.non_send_mut::<StoreHandle>();
-                    if store.0.load(&mut graph, drv).is_err() {
-                        return Vec::new();
-                    }
-                }
-                let rows = graph.outputs(drv).iter();
-                let rows = rows.filter(|row| graph.output_sets.wants(set, row.name));
-                rows.map(|row| {
-                    (
-                        graph.name_text(row.name).to_owned(),
-                        graph.full_path(row.path),
-                    )
-                })
-                .collect()
-            }
-        });
-        outputs.collect()
-    })
 }
 
 fn failure(summary: &Summary) -> Error {
@@ -283,39 +143,4 @@ fn style(args: &BuildArgs, session: &Session) -> Style {
         build_logs: args.print_build_logs || format == LogFormat::BarWithLogs,
         trace: args.print_build_trace || session.settings.print_build_trace,
     }
-}
-
-/// What `plan` and a dry run need: the plan and the graph it is about.
-pub(super) fn make_plan(
-    session: &Session,
-    mut store: LocalStore,
-    wanted: &[Wanted],
-) -> Result<(BuildGraph, windrow_systems::plan::Plan)> {
-    let mut graph = BuildGraph::new(session.store_dir());
-    let mut targets = Vec::new();
-    let mut paths = Vec::new();
-    for wanted in wanted {
-        match wanted {
-            Wanted::Derivation { path, outputs } => {
-                targets.push(intern(&mut graph, path, outputs)?);
-            }
-            Wanted::Path(path) => paths.push(graph.path(path)?),
-        }
-    }
-    let mut plan = plan(&mut graph, &mut store, &targets)?;
-    let valid = store.valid(&graph, &paths)?;
-    plan.unknown.extend(
-        paths
-            .iter()
-            .zip(valid)
-            .filter(|(_, valid)| !valid)
-            .map(|(p, _)| *p),
-    );
-    for &path in &plan.unknown {
-        complain(&format!(
-            "don't know how to build or get '{}'",
-            graph.full_path(path)
-        ));
-    }
-    Ok((graph, plan))
 }

@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use super::build::{Wanted, make_plan, understand};
 use super::{CommonArgs, complain, print_lines};
 use crate::error::Result;
+use crate::realise::{Wanted, make_plan, understand};
 use crate::session::Session;
 use windrow_systems::store::local::LocalStore;
 

@@ -1,6 +1,7 @@
 //! Buries real children: kills what they left behind, closes their logs, sends their outputs to be hashed.
 
 use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, Res, ResMut};
+use bevy_ecs::query::QueryData;
 use bevy_ecs::system::SystemParam;
 use windrow_components::building::{
     BuildDir, BuildLog, BuilderProcess, ChildPipes, Deadlines, MissingOutputs,
@@ -20,24 +21,25 @@ use crate::world::{
     Background, Completed, Failures, Now, ReporterHandle, RunState, Running, Slots, StoreHandle,
 };
 
+/// A child as it is buried.
+#[derive(QueryData)]
+#[query_data(mutable)]
+pub struct DeadChild {
+    process: &'static BuilderProcess,
+    pipes: &'static ChildPipes,
+    deadlines: &'static Deadlines,
+    log: &'static BuildLog,
+    dir: &'static BuildDir,
+    missing: &'static MissingOutputs,
+    goal: &'static DerivationGoal,
+    stage: &'static mut Stage,
+}
+
 /// What burying children touches.
 #[derive(SystemParam)]
 pub struct Reaping<'w, 's> {
     commands: Commands<'w, 's>,
-    children: Query<
-        'w,
-        's,
-        (
-            &'static BuilderProcess,
-            &'static ChildPipes,
-            &'static Deadlines,
-            &'static BuildLog,
-            &'static BuildDir,
-            &'static MissingOutputs,
-            &'static DerivationGoal,
-            &'static mut Stage,
-        ),
-    >,
+    children: Query<'w, 's, DeadChild>,
     log_files: Query<'w, 's, &'static mut LogFile>,
     condemned: Query<'w, 's, &'static Condemned>,
     graph: ResMut<'w, BuildGraph>,
@@ -73,12 +75,10 @@ pub fn reap(
     let buried: Vec<Entity> = running
         .0
         .extract_if(.., |goal| {
-            children
-                .get(*goal)
-                .is_ok_and(|(process, pipes, deadlines, ..)| {
-                    let over = deadlines.linger.is_some_and(|until| until <= now);
-                    process.exited && (pipes.log.is_none() || over)
-                })
+            children.get(*goal).is_ok_and(|child| {
+                let over = child.deadlines.linger.is_some_and(|until| until <= now);
+                child.process.exited && (child.pipes.log.is_none() || over)
+            })
         })
         .collect();
     for goal in buried {
@@ -94,21 +94,21 @@ impl Reaping<'_, '_> {
         if let Ok(mut file) = self.log_files.get_mut(goal) {
             self.logs.close(&mut file);
         }
-        let Ok((process, _, _, log, dir, missing, known, mut stage)) = self.children.get_mut(goal)
-        else {
+        let Ok(mut child) = self.children.get_mut(goal) else {
             return Ok(());
         };
-        let status = kill_and_reap(process.pid);
-        let path = self.graph.full_path(self.graph.drv_path(known.drv));
+        let (dir, drv) = (child.dir, child.goal.drv);
+        let status = kill_and_reap(child.process.pid);
+        let path = self.graph.full_path(self.graph.drv_path(drv));
         let condemned = self
             .condemned
             .get(goal)
             .ok()
             .map(|condemned| condemned.reason.clone());
         if status == 0 && condemned.is_none() {
-            *stage = Stage::Collecting;
-            let closure = self.store.0.input_closure(&mut self.graph, known.drv)?;
-            let job = CollectJob::new(&self.graph, &self.config, known.drv, &missing.0, &closure);
+            *child.stage = Stage::Collecting;
+            let closure = self.store.0.input_closure(&mut self.graph, drv)?;
+            let job = CollectJob::new(&self.graph, &self.config, drv, &child.missing.0, &closure);
             self.background.collecting += 1;
             self.pool.0.submit(move || {
                 Some(Collected {
@@ -120,7 +120,7 @@ impl Reaping<'_, '_> {
             return Ok(());
         }
 
-        let fixed = self.graph.traits(known.drv).fixed;
+        let fixed = self.graph.traits(drv).fixed;
         let disk_full = is_disk_nearly_full(&self.config, &dir.0);
         let (kind, what) = match condemned {
             Some(reason) => (FailureKind::TimedOut, reason),
@@ -135,7 +135,7 @@ impl Reaping<'_, '_> {
         let failure = Failure {
             kind,
             message: format!("builder for '{path}' {what}{note}"),
-            log_tail: log.last_lines(self.config.log_lines),
+            log_tail: child.log.last_lines(self.config.log_lines),
         };
         self.failures.0.push((goal, failure));
         let dir = dir.clone();

@@ -23,7 +23,7 @@ const PID_LIMIT: u32 = 1 << 22;
 ///
 /// They are full paths, each followed by a zero byte, in a file named by the process id, locked
 /// for as long as its owner lives. If that name is taken (by a second `TempRoots` here or by a
-/// process of another PID namespace), a multiple of [`PID_LIMIT`] is added: collectors read the
+/// process of another PID namespace), a multiple of `PID_LIMIT` is added: collectors read the
 /// name as a number and make nothing of its value.
 #[derive(Debug)]
 pub struct TempRoots {

@@ -1,0 +1,89 @@
+//! Trivial derivations in layers, without a sandbox, two slots: windrow beside nix-store and beside xargs, which
+//! only starts the same commands.
+//!
+//!     cargo bench --bench side_by_side -- layered            n = 1000 and 5000
+//!     cargo bench --bench side_by_side -- layered 20000      other sizes; nix-store only up to 5000
+
+use std::process::Command;
+
+use crate::common::{
+    Cost, Scratch, have, measuring, median, numbers, printed, ratio, row, run, shared,
+};
+
+pub(crate) fn run_all() {
+    let Some(expression) = shared("bench/layered.nix") else {
+        println!("skipped: ../shared/bench/layered.nix is not there");
+        return;
+    };
+    if !have("nix-instantiate") || !have("xargs") {
+        println!("skipped: needs nix-instantiate and xargs");
+        return;
+    }
+    let sizes = if measuring() {
+        numbers(&[1000, 5000])
+    } else {
+        vec![20]
+    };
+    let rounds = if measuring() { 5 } else { 1 };
+    let mut first: Option<(usize, Cost)> = None;
+    for n in sizes {
+        let width = if n >= 5000 {
+            1000
+        } else if n >= 100 {
+            100
+        } else {
+            10
+        };
+        let (mut ours, mut xargs) = (Vec::new(), Vec::new());
+        for _ in 0..rounds {
+            let scratch = Scratch::new();
+            let drv = instantiate(&scratch, &expression, n, width);
+            let mut windrow = scratch.command(env!("CARGO_BIN_EXE_windrow"));
+            ours.push(run(windrow.args(["build", "-q", "-j2", &drv])));
+            xargs.push(run(&mut xargs_command(&scratch, n)));
+        }
+        let (ours, xargs) = (median(ours), median(xargs));
+        row(&format!("windrow build -j2, n = {n}"), n, ours);
+        row(&format!("xargs -P2, n = {n}"), n, xargs);
+        ratio("windrow / xargs", ours, xargs, "at most 2");
+        if measuring() && n <= 5000 {
+            let scratch = Scratch::new();
+            let drv = instantiate(&scratch, &expression, n, width);
+            let nix = run(scratch
+                .command("nix-store")
+                .args(["--realise", "-Q", "-j2", &drv]));
+            row(&format!("nix-store --realise -j2, n = {n}"), n, nix);
+            ratio("nix-store / windrow", nix, ours, "at least 5 at n = 1000");
+        }
+        if let Some((m, small)) = first {
+            let each = |n: usize, cost: Cost| cost.wall.as_secs_f64() / n as f64;
+            let growth = each(n, ours) / each(m, small);
+            println!(
+                "{:<44} {growth:>9.2}   (at most 1.3)",
+                format!("cost each, n = {n} / n = {m}")
+            );
+        }
+        first.get_or_insert((n, ours));
+    }
+}
+
+fn instantiate(scratch: &Scratch, expression: &std::path::Path, n: usize, w: usize) -> String {
+    let mut command = scratch.command("nix-instantiate");
+    command
+        .arg(expression)
+        .args(["--arg", "n", &n.to_string(), "--arg", "w", &w.to_string()]);
+    printed(command.args(["--arg", "d", "3", "--argstr", "salt", "a"]))
+}
+
+/// The same commands, writing the same files, without anything around them.
+fn xargs_command(scratch: &Scratch, n: usize) -> Command {
+    let folder = scratch.path().join("plain");
+    std::fs::create_dir(&folder).expect("a folder");
+    let line = format!("echo {{}} > {}/{{}}", folder.display());
+    let mut command = scratch.command("/bin/sh");
+    command.args([
+        "-c",
+        &format!("seq {n} | xargs -P2 -I{{}} /bin/sh -c '{line}'"),
+    ]);
+    command
+}

@@ -1,0 +1,197 @@
+//! From what was asked for to what is in the store: the engine, put together for the real world.
+
+use std::io::Read as _;
+
+use windrow_components::goal::Target as GoalTarget;
+use windrow_components::graph::BuildGraph;
+use windrow_components::ids::DrvId;
+use windrow_components::outputs::OutputSet;
+use windrow_systems::engine::{Engine, Summary};
+use windrow_systems::instantiate::instantiate_file;
+use windrow_systems::plan::plan;
+use windrow_systems::real;
+use windrow_systems::report::Reporter;
+use windrow_systems::store::local::LocalStore;
+use windrow_systems::world::{Store as _, StoreHandle};
+
+use crate::error::{Error, Result};
+use crate::session::Session;
+use crate::target::Target;
+
+/// Something to build, with the output paths to print in the end.
+#[derive(Debug, Clone)]
+pub enum Wanted {
+    /// Outputs of a derivation.
+    Derivation {
+        /// Its full path.
+        path: String,
+        /// The outputs' names; none means all.
+        outputs: Vec<String>,
+    },
+    /// A path.
+    Path(String),
+}
+
+/// Understands all arguments; those of a list on standard input stand where the `-` stands. Graphs are added to
+/// the store.
+///
+/// # Errors
+/// When one is nothing that can be built, or a graph has a mistake.
+pub fn understand(
+    what: &[String],
+    session: &Session,
+    store: &mut LocalStore,
+) -> Result<Vec<Wanted>> {
+    let mut texts = Vec::new();
+    for what in what {
+        if what == "-" {
+            let mut list = String::new();
+            std::io::stdin()
+                .read_to_string(&mut list)
+                .map_err(Error::io("read", "standard input"))?;
+            texts.extend(
+                list.lines()
+                    .map(str::trim)
+                    .filter(|l| !l.is_empty())
+                    .map(str::to_owned),
+            );
+        } else {
+            texts.push(what.clone());
+        }
+    }
+    let mut wanted = Vec::new();
+    for text in texts {
+        match Target::parse(&text, &session.store_dir(), &session.layout.real_store_dir)? {
+            Target::Derivation { path, outputs } => {
+                wanted.push(Wanted::Derivation { path, outputs });
+            }
+            Target::Path(path) => wanted.push(Wanted::Path(path)),
+            Target::Graph(file) => {
+                let graph = instantiate_file(store, &file, &session.settings.system)?;
+                for (index, outputs) in graph.targets {
+                    let path = graph.derivations[index].drv_path.clone();
+                    wanted.push(Wanted::Derivation { path, outputs });
+                }
+            }
+        }
+    }
+    Ok(wanted)
+}
+
+/// Interns a wanted derivation with its outputs.
+///
+/// # Errors
+/// When the path is none of this store.
+pub fn intern(
+    graph: &mut BuildGraph,
+    path: &str,
+    outputs: &[String],
+) -> Result<(DrvId, OutputSet)> {
+    let path = graph.path(path)?;
+    let drv = graph.drv(path);
+    let mut names = outputs.iter().map(|name| graph.name(name)).collect();
+    Ok((drv, graph.output_sets.intern(&mut names)))
+}
+
+/// The output paths of each target, by output name.
+pub type Outputs = Vec<Vec<(String, String)>>;
+
+/// Realises everything wanted in the real world; returns how it went, and the wanted output paths.
+///
+/// # Errors
+/// What ends a run as a whole. That something could not be built is said in the summary.
+pub fn realise(
+    session: &Session,
+    store: LocalStore,
+    wanted: &[Wanted],
+    reporter: Box<dyn Reporter>,
+    report_output: bool,
+) -> Result<(Summary, Outputs)> {
+    let mut graph = BuildGraph::new(session.store_dir());
+    let mut targets = Vec::with_capacity(wanted.len());
+    for wanted in wanted {
+        targets.push(match wanted {
+            Wanted::Derivation { path, outputs } => {
+                let (drv, set) = intern(&mut graph, path, outputs)?;
+                (GoalTarget::Derivation(drv), set)
+            }
+            Wanted::Path(path) => (GoalTarget::Path(graph.path(path)?), OutputSet::ALL),
+        });
+    }
+    let options = session.engine_options();
+    let config = session.builder_config(report_output)?;
+    let mut engine = Engine::new(graph, Box::new(store), reporter, options);
+    real::plug_in(&mut engine.world, &mut engine.schedule, config)?;
+    for &(target, set) in &targets {
+        engine.want(target, set);
+    }
+    let summary = engine.run();
+    real::clean_up(&mut engine.world);
+    let summary = summary?;
+
+    let outputs = output_paths(&mut engine, &targets);
+    // The reporter leaves the terminal as it found it before anything else is printed.
+    drop(engine);
+    Ok((summary, outputs))
+}
+
+/// The wanted output paths of each target, by output name.
+fn output_paths(engine: &mut Engine, targets: &[(GoalTarget, OutputSet)]) -> Outputs {
+    let world = &mut engine.world;
+    world.resource_scope::<BuildGraph, _>(|world, mut graph| {
+        let outputs = targets.iter().map(|&(target, set)| match target {
+            GoalTarget::Path(path) => vec![("out".to_owned(), graph.full_path(path))],
+            GoalTarget::Derivation(drv) => {
+                if !graph.is_loaded(drv) {
+                    // A goal that failed before its derivation was read has nothing to print.
+                    let mut store = world.non_send_mut::<StoreHandle>();
+                    if store.0.load(&mut graph, drv).is_err() {
+                        return Vec::new();
+                    }
+                }
+                let rows = graph.outputs(drv).iter();
+                let rows = rows.filter(|row| graph.output_sets.wants(set, row.name));
+                rows.map(|row| {
+                    (
+                        graph.name_text(row.name).to_owned(),
+                        graph.full_path(row.path),
+                    )
+                })
+                .collect()
+            }
+        });
+        outputs.collect()
+    })
+}
+
+/// What `plan` and a dry run need: the plan and the graph it is about.
+///
+/// # Errors
+/// When the store or a derivation can't be read.
+pub fn make_plan(
+    session: &Session,
+    mut store: LocalStore,
+    wanted: &[Wanted],
+) -> Result<(BuildGraph, windrow_systems::plan::Plan)> {
+    let mut graph = BuildGraph::new(session.store_dir());
+    let mut targets = Vec::new();
+    let mut paths = Vec::new();
+    for wanted in wanted {
+        match wanted {
+            Wanted::Derivation { path, outputs } => {
+                targets.push(intern(&mut graph, path, outputs)?);
+            }
+            Wanted::Path(path) => paths.push(graph.path(path)?),
+        }
+    }
+    let mut plan = plan(&mut graph, &mut store, &targets)?;
+    let valid = store.valid(&graph, &paths)?;
+    plan.unknown.extend(
+        paths
+            .iter()
+            .zip(valid)
+            .filter(|(_, valid)| !valid)
+            .map(|(p, _)| *p),
+    );
+    Ok((graph, plan))
+}
