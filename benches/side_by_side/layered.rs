@@ -26,6 +26,8 @@ pub(crate) fn run_all() {
     };
     let rounds = if measuring() { 5 } else { 1 };
     let mut first: Option<(usize, Cost)> = None;
+    // Kept to the end: ext4 makes new files slowly for minutes after many were deleted.
+    let mut scratches = Vec::new();
     for n in sizes {
         let width = if n >= 5000 {
             1000
@@ -41,6 +43,7 @@ pub(crate) fn run_all() {
             let mut windrow = scratch.command(env!("CARGO_BIN_EXE_windrow"));
             ours.push(run(windrow.args(["build", "-q", "-j2", &drv])));
             xargs.push(run(&mut xargs_command(&scratch, n)));
+            scratches.push(scratch);
         }
         let (ours, xargs) = (median(ours), median(xargs));
         row(&format!("windrow build -j2, n = {n}"), n, ours);
@@ -52,6 +55,7 @@ pub(crate) fn run_all() {
             let nix = run(scratch
                 .command("nix-store")
                 .args(["--realise", "-Q", "-j2", &drv]));
+            scratches.push(scratch);
             row(&format!("nix-store --realise -j2, n = {n}"), n, nix);
             ratio("nix-store / windrow", nix, ours, "at least 5 at n = 1000");
         }

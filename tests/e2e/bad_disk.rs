@@ -1,0 +1,314 @@
+//! Stores that can't be written, and disks that fill up: one message, its exit status, and a store that stays valid.
+//! Mounts are made in a mount namespace that ends with the command, so none is ever left.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::harness::{Cmd, Ran, World, graph_of, need, sh};
+
+/// The command in a mount namespace of its own, after a shell line that mounts something.
+fn after_mounting(cmd: Cmd, line: &str) -> Cmd {
+    cmd.through(
+        "/usr/bin/unshare",
+        &[
+            "--mount",
+            "/bin/sh",
+            "-c",
+            &format!("{line} && exec \"$0\" \"$@\""),
+        ],
+    )
+}
+
+/// Whether this machine lets us mount at all, which root in a container may not.
+fn may_mount() -> bool {
+    std::process::Command::new("/usr/bin/unshare")
+        .args(["--mount", "/bin/sh", "-c", "mount -t tmpfs none /mnt"])
+        .output()
+        .is_ok_and(|output| output.status.success())
+}
+
+macro_rules! need_mounts {
+    () => {
+        need!(root);
+        need!("unshare", "mount");
+        if !may_mount() {
+            return crate::harness::skip("needs the right to mount");
+        }
+    };
+}
+
+#[test]
+fn a_read_only_state() {
+    need_mounts!();
+    let world = World::new();
+    let drv = world.add_one("x", sh("echo > $out"));
+    let state = world.state();
+    let line = format!(
+        "mount --bind {0} {0} && mount -o remount,bind,ro {0}",
+        state.display()
+    );
+    let ran = after_mounting(world.windrow("build").arg(&drv), &line)
+        .run()
+        .exits(1)
+        .one_error()
+        .prints_nothing();
+    ran.says(state.to_str().unwrap())
+        .says_one_of(&["read-only", "Read-only"]);
+    world.windrow("build").arg(&drv).ok();
+    world.is_clean();
+    world.stays_valid();
+}
+
+#[test]
+fn a_read_only_log_folder() {
+    need_mounts!();
+    let world = World::new();
+    let drv = world.add_one("x", sh("echo > $out"));
+    let log = world.at("log");
+    fs::create_dir_all(&log).unwrap();
+    let line = format!(
+        "mount --bind {0} {0} && mount -o remount,bind,ro {0}",
+        log.display()
+    );
+    let ran = after_mounting(world.windrow("build").arg(&drv), &line)
+        .run()
+        .exits(1)
+        .no_panic()
+        .prints_nothing();
+    ran.says(log.to_str().unwrap())
+        .says_one_of(&["read-only", "Read-only"]);
+    world.is_clean();
+    world.stays_valid();
+}
+
+#[test]
+fn a_temporary_folder_that_is_not_there() {
+    let world = World::new();
+    let drv = world.add_one("x", sh("echo > $out"));
+    let ran = world
+        .windrow("build")
+        .arg(&drv)
+        .env("TMPDIR", "/no/such/folder")
+        .run()
+        .exits(1)
+        .no_panic()
+        .prints_nothing();
+    ran.says("/no/such/folder");
+    world.is_clean();
+    world.stays_valid();
+}
+
+/// The command as a user without rights.
+fn as_nobody(cmd: Cmd) -> Cmd {
+    cmd.through(
+        "/usr/bin/setpriv",
+        &["--reuid=65534", "--regid=65534", "--clear-groups"],
+    )
+}
+
+/// Whether that user can execute windrow where it lies.
+fn nobody_reaches_windrow() -> bool {
+    as_nobody(Cmd::new(env!("CARGO_BIN_EXE_windrow"), "/".as_ref()).arg("--version"))
+        .run()
+        .status
+        .success()
+}
+
+#[test]
+fn a_store_of_somebody_else() {
+    need!(root);
+    need!("setpriv");
+    if !nobody_reaches_windrow() {
+        return crate::harness::skip("needs a build folder that every user can read");
+    }
+    let world = World::new();
+    let drv = world.add_one("x", sh("echo > $out"));
+    let other = world.graph("g.json", &graph_of([("y", sh("echo y > $out"))]));
+    let refused = |cmd: Cmd| -> Ran {
+        let ran = as_nobody(cmd).run().exits(1).one_error().prints_nothing();
+        ran.says(world.at("").to_str().unwrap())
+            .says_one_of(&["permission", "Permission"])
+    };
+    refused(world.windrow("build").arg(&drv));
+    refused(world.windrow("add").arg(other));
+    world.windrow("build").arg(&drv).ok();
+    world.is_clean();
+    world.stays_valid();
+}
+
+#[test]
+fn somebody_without_rights_builds_in_a_store_of_his_own() {
+    need!(root);
+    need!("setpriv");
+    if !nobody_reaches_windrow() {
+        return crate::harness::skip("needs a build folder that every user can read");
+    }
+    let world = World::new();
+    let file = world.graph(
+        "g.json",
+        &graph_of([(
+            "x",
+            sh("mkdir $out; echo x > $out/f; chmod 0 $out/f; chmod 500 $out"),
+        )]),
+    );
+    for dir in ["", "tmp", "home", "files"] {
+        fs::set_permissions(world.at(dir), fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let out = as_nobody(world.windrow("build").arg(&file)).ok().path();
+    assert_eq!(
+        fs::metadata(out.join("f")).unwrap().permissions().mode() & 0o7777,
+        0o444
+    );
+    assert_eq!(
+        fs::metadata(&out).unwrap().permissions().mode() & 0o7777,
+        0o555
+    );
+    assert_eq!(
+        as_nobody(world.windrow("build").arg(&file)).ok().path(),
+        out
+    );
+    world.is_clean();
+    world.stays_valid();
+}
+
+/// A world in a file system of `mebibytes`, as a shell line that mounts it and, after the command, tells what is left.
+fn small_disk(world: &World, mebibytes: u32, before: &str, cmds: &[&str]) -> Ran {
+    let root = world.at("");
+    let dirs = ["store", "state", "log", "tmp"];
+    let moved: String = dirs
+        .iter()
+        .map(|dir| {
+            format!(
+                "mkdir -p {0}/small/{dir} {0}/{dir}; mount --bind {0}/small/{dir} {0}/{dir}; ",
+                root.display()
+            )
+        })
+        .collect();
+    let windrow = env!("CARGO_BIN_EXE_windrow");
+    let mut line = format!(
+        "set -e; mkdir -p {0}/small; mount -t tmpfs -o size={mebibytes}m none {0}/small; {moved}",
+        root.display()
+    );
+    line.push_str(&format!("set +e; w={windrow}; {before}\n"));
+    for cmd in cmds {
+        line.push_str(&format!("{cmd}\n"));
+    }
+    world
+        .program("unshare")
+        .args(["--mount", "/bin/sh", "-c", &line])
+        .run()
+}
+
+#[test]
+fn a_disk_that_a_builder_fills() {
+    need_mounts!();
+    need!("nix-store", "dd");
+    let world = World::new();
+    let graph = graph_of([
+        ("small", sh("echo small > $out")),
+        (
+            "huge",
+            sh(": @{small}; dd if=/dev/zero of=$out bs=1M count=200 2>/dev/null"),
+        ),
+    ]);
+    let file = world.graph("g.json", &graph);
+    // What is full while the builder runs is free again afterwards, so the same store serves the commands after it.
+    let build = format!("$w build {}; echo status $?", file.display());
+    let ran = small_disk(
+        &world,
+        40,
+        "",
+        &[
+            &build,
+            "rm -f $NIX_STORE_DIR/*-huge; nix-store --verify --check-contents >&2; echo verified $?",
+            "sqlite3 $NIX_STATE_DIR/db/db.sqlite 'pragma integrity_check; select path from ValidPaths'",
+            "ls $TMPDIR | wc -l",
+        ],
+    );
+    let out = ran.out();
+    assert!(
+        out.contains("status 1\n"),
+        "a full disk is not the builder's fault\n{ran}"
+    );
+    assert!(
+        out.contains("verified 0\n") && out.contains("\nok\n"),
+        "{ran}"
+    );
+    assert!(
+        out.contains("-small\n") && !out.contains("-huge\n"),
+        "{ran}"
+    );
+    assert!(
+        out.trim().ends_with("\n0"),
+        "no build directory is left\n{ran}"
+    );
+    ran.no_panic()
+        .says("-huge.drv'")
+        .says_one_of(&["disk", "space"]);
+}
+
+#[test]
+fn a_disk_that_is_full_before_anything_is_added() {
+    need_mounts!();
+    need!("nix-store", "dd", "sqlite3");
+    let world = World::new();
+    world.write("source", vec![7; 3_000_000]);
+    let first = world.graph(
+        "first.json",
+        &graph_of([("first", sh("echo first > $out"))]),
+    );
+    let mut graph = graph_of([("second", sh("cat @{source} > $out"))]);
+    graph["sources"] = serde_json::json!({"source": "source"});
+    let second = world.graph("second.json", &graph);
+    let ran = small_disk(
+        &world,
+        24,
+        &format!("$w build {}", first.display()),
+        &[
+            // The rest of the space goes, even of what the database keeps in reserve.
+            "dd if=/dev/zero of=$NIX_LOG_DIR/ballast bs=4k 2>/dev/null",
+            &format!("$w add {}; echo status $?", second.display()),
+            &format!("$w build {}; echo status $?", second.display()),
+            "rm $NIX_LOG_DIR/ballast; nix-store --verify --check-contents >&2; echo verified $?",
+            &format!(
+                "$w build {} > /dev/null; echo afterwards $?",
+                second.display()
+            ),
+        ],
+    );
+    let out = ran.out();
+    assert_eq!(out.matches("status 1\n").count(), 2, "{ran}");
+    assert!(out.contains("verified 0\n"), "{ran}");
+    assert!(
+        out.contains("afterwards 0\n"),
+        "with space it goes on\n{ran}"
+    );
+    ran.no_panic()
+        .says_one_of(&["No space left", "disk is full", "disk full"]);
+}
+
+#[test]
+fn a_relative_or_impossible_store() {
+    let world = World::new();
+    let file = world.graph("g.json", &graph_of([("x", sh("echo > $out"))]));
+    let windrow = |name: &str, value: &str| {
+        world
+            .windrow("build")
+            .arg(&file)
+            .env(name, value)
+            .run()
+            .exits(1)
+            .one_error()
+            .prints_nothing()
+            .says(value)
+    };
+    windrow("NIX_STORE_DIR", "relative/store").says("NIX_STORE_DIR");
+    windrow("NIX_STATE_DIR", "relative/state").says("NIX_STATE_DIR");
+    windrow("NIX_STORE_DIR", "/dev/null/store");
+    windrow("NIX_STATE_DIR", "/dev/null/state");
+    windrow("NIX_REMOTE", "daemon");
+    std::os::unix::fs::symlink(world.at("elsewhere"), world.at("linked")).unwrap();
+    fs::create_dir(world.at("elsewhere")).unwrap();
+    let linked = world.at("linked/store");
+    windrow("NIX_STORE_DIR", linked.to_str().unwrap()).says("symbolic link");
+}

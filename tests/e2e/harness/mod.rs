@@ -1,0 +1,50 @@
+//! What the tests stand on: worlds, commands with time limits, and graphs in short.
+//! Knows the command line and Nix's folders, nothing of windrow's insides.
+
+mod command;
+mod graphs;
+mod leftovers;
+mod needs;
+mod world;
+
+pub(crate) use command::{Cmd, Ran};
+pub(crate) use graphs::{graph_of, sh, sh_with, step};
+pub(crate) use needs::{have, is_root, layered_nix, need, skip};
+pub(crate) use world::World;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long anything may take before a test calls it stuck.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+
+/// Waits until `done` holds; fails with `what` after the limit.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(
+            start.elapsed() < LIMIT,
+            "waited {LIMIT:?} in vain until {what}"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The text of a file, which must be there.
+#[track_caller]
+pub(crate) fn text(path: impl AsRef<Path>) -> String {
+    let path = path.as_ref();
+    match std::fs::read(path) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) => panic!("cannot read {}: {error}", path.display()),
+    }
+}
+
+/// The lines of a file, sorted; none if it is not there.
+pub(crate) fn sorted_lines(path: impl AsRef<Path>) -> Vec<String> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}

@@ -1,0 +1,53 @@
+//! What a test needs of the machine, and how it says that something is absent.
+//! Looks only; installs nothing.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+/// Whether all of these programs can be found.
+pub(crate) fn have(programs: &[&str]) -> bool {
+    programs.iter().all(|program| {
+        ["/usr/bin", "/bin", "/usr/sbin", "/sbin"]
+            .iter()
+            .any(|dir| PathBuf::from(dir).join(program).exists())
+    })
+}
+
+/// Whether the tests run as root.
+pub(crate) fn is_root() -> bool {
+    nix::unistd::Uid::effective().is_root()
+}
+
+/// The workload that the benchmarks use, if it is there.
+pub(crate) fn layered_nix() -> Option<PathBuf> {
+    let path = PathBuf::from(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../shared/bench/layered.nix"
+    ));
+    path.exists()
+        .then(|| path.canonicalize().expect("a path that exists"))
+}
+
+/// Says that the running test is skipped, past the capture of the test runner.
+pub(crate) fn skip(why: &str) {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    let _ = writeln!(std::io::stderr(), "skipped: {test}: {why}");
+}
+
+/// Leaves the test, saying why, unless the condition holds: `need!(nix)`, `need!(root)`, `need!("prog", …)`.
+macro_rules! need {
+    (nix) => {
+        $crate::harness::need!("nix-store", "nix-instantiate")
+    };
+    (root) => {
+        if !$crate::harness::is_root() {
+            return $crate::harness::skip("needs root");
+        }
+    };
+    ($($program:literal),+) => {
+        if !$crate::harness::have(&[$($program),+]) {
+            return $crate::harness::skip(concat!("needs", $(" ", $program),+));
+        }
+    };
+}
+pub(crate) use need;

@@ -1,0 +1,22 @@
+//! End to end: every test runs the built `windrow` in a world of its own and looks at what it leaves.
+//! What needs Nix, root or ../shared says so on standard error and is skipped where that is absent.
+
+mod harness;
+
+mod bad_database;
+mod bad_derivation;
+mod bad_disk;
+mod bad_usage;
+mod build;
+mod builder_env;
+mod concurrent;
+mod failure;
+mod graph;
+mod graph_mistakes;
+mod interrupt;
+mod logs;
+mod options;
+mod processes;
+mod propagation;
+mod real_nix;
+mod terminal;
