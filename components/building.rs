@@ -13,6 +13,25 @@ use crate::ids::PathId;
 #[component(storage = "SparseSet")]
 pub struct MissingOutputs(pub Vec<PathId>);
 
+/// Outputs that are valid already and so are built under scratch names, to be thrown away (`redirectedOutputs`).
+#[derive(Debug, Clone, Default, Component)]
+#[component(storage = "SparseSet")]
+pub struct HashRewrites {
+    /// One for each such output.
+    pub scratch: Vec<ScratchOutput>,
+}
+
+/// An output and the scratch path that stands for it while its derivation is built.
+#[derive(Debug, Clone)]
+pub struct ScratchOutput {
+    /// The hash part of the output itself.
+    pub hash: [u8; 32],
+    /// The hash part of the scratch path.
+    pub scratch_hash: [u8; 32],
+    /// The scratch path in full.
+    pub scratch_path: String,
+}
+
 /// A builder's process (the seed's `Child` and `Pid`).
 #[derive(Debug, Component)]
 #[component(storage = "SparseSet")]

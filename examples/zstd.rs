@@ -337,8 +337,7 @@ fn run_build(graph: &Path, store: &str) -> Result<(Vec<PathBuf>, Vec<Run>)> {
     let options = [("max-jobs".to_owned(), "auto".to_owned())];
     let session = Session::new(&options, Some(store))?;
     let mut store = session.open()?;
-    let graph = graph.to_string_lossy().into_owned();
-    let wanted = understand(&[graph], &session, &mut store)?;
+    let wanted = understand(&[graph.as_os_str().to_owned()], &session, &mut store)?;
     let timeline = Timeline::default();
     let runs = Rc::clone(&timeline.runs);
     let (summary, outputs) = realise(&session, store, &wanted, Box::new(timeline), false)?;

@@ -64,6 +64,14 @@ pub enum Error {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// Derivations in Nix's JSON that can't be added.
+    #[error("cannot add '{}': {source}", path.display())]
+    AddJson {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: Box<windrow_systems::Error>,
+    },
     /// JSON that can't be read.
     #[error("'{}' is not valid JSON: {source}", path.display())]
     Json {

@@ -1,5 +1,6 @@
 //! From what was asked for to what is in the store: the engine, put together for the real world.
 
+use std::ffi::OsString;
 use std::io::Read as _;
 
 use windrow_components::goal::Target as GoalTarget;
@@ -38,30 +39,35 @@ pub enum Wanted {
 /// # Errors
 /// When one is nothing that can be built, or a graph has a mistake.
 pub fn understand(
-    what: &[String],
+    what: &[OsString],
     session: &Session,
     store: &mut LocalStore,
 ) -> Result<Vec<Wanted>> {
-    let mut texts = Vec::new();
+    let mut targets = Vec::new();
+    let (store_dir, real_store) = (session.store_dir(), &session.layout.real_store_dir);
     for what in what {
         if what == "-" {
             let mut list = String::new();
             std::io::stdin()
                 .read_to_string(&mut list)
                 .map_err(Error::io("read", "standard input"))?;
-            texts.extend(
-                list.lines()
-                    .map(str::trim)
-                    .filter(|l| !l.is_empty())
-                    .map(str::to_owned),
-            );
+            for line in list.lines().map(str::trim).filter(|line| !line.is_empty()) {
+                targets.push(Target::parse(line, &store_dir, real_store)?);
+            }
+        } else if let Some(text) = what.to_str() {
+            targets.push(Target::parse(text, &store_dir, real_store)?);
+        } else if what.as_encoded_bytes().ends_with(b".json") {
+            targets.push(Target::Graph(what.into()));
         } else {
-            texts.push(what.clone());
+            return Err(Error::BadTarget {
+                what: what.to_string_lossy().into_owned(),
+                reason: "it is not UTF-8 text, which all store paths are".to_owned(),
+            });
         }
     }
     let mut wanted = Vec::new();
-    for text in texts {
-        match Target::parse(&text, &session.store_dir(), &session.layout.real_store_dir)? {
+    for target in targets {
+        match target {
             Target::Derivation { path, outputs } => {
                 wanted.push(Wanted::Derivation { path, outputs });
             }

@@ -10,7 +10,9 @@ use std::path::Path;
 use hashbrown::HashMap;
 use windrow_components::derivation::{Derivation, InputDrv, Modulo, Output, output_paths};
 use windrow_components::hash::{Hash, HashAlgo, sha256};
-use windrow_components::json_graph::{self, FixedOutput, GraphFile, Node, Piece, Place, Text};
+use windrow_components::json_graph::{
+    self, FixedOutput, GraphFile, Node, Piece, Place, StorePathReference, Text,
+};
 use windrow_components::store_path::{StorePath, check_name, placeholder};
 
 use crate::error::{Error, Result};
@@ -121,6 +123,10 @@ impl<'a> Instantiation<'a> {
     }
 
     fn run(mut self) -> Result<InstantiatedGraph> {
+        let graph = self.graph;
+        for reference in &graph.store_paths {
+            self.look_up(reference)?;
+        }
         let folder = self.file.parent().unwrap_or(Path::new("."));
         for source in &self.graph.sources {
             let path = folder.join(&source.path);
@@ -128,10 +134,12 @@ impl<'a> Instantiation<'a> {
                 let reason = format!("cannot read the source '{}': {error}", path.display());
                 return Err(self.mistake(source.place, reason));
             }
+        }
+        for source in &self.graph.sources {
+            let path = folder.join(&source.path);
             let path = self.store.add_source(&path, &source.store_name)?;
             self.sources.push(self.store.store_dir().display(&path));
         }
-        let graph = self.graph;
         for node in &graph.derivations {
             self.instantiate(node)?;
             if self.batch.len() >= BATCH {
@@ -181,7 +189,6 @@ impl<'a> Instantiation<'a> {
                     input_srcs.insert(self.sources[*source as usize].clone());
                 }
                 Piece::StorePath(path) => {
-                    self.require_valid(node, path)?;
                     input_srcs.insert(path.clone());
                 }
                 Piece::Output { node, output } => {
@@ -193,7 +200,6 @@ impl<'a> Instantiation<'a> {
                         .insert(name);
                 }
                 Piece::DerivationOutput { drv, output } => {
-                    self.existing_output(node, drv, output)?;
                     input_drvs
                         .entry(drv.clone())
                         .or_default()
@@ -337,46 +343,41 @@ impl<'a> Instantiation<'a> {
         result.into_bytes()
     }
 
-    fn require_valid(&mut self, node: &Node, path: &str) -> Result<()> {
+    /// Makes sure that what is said to be in the store is; of a derivation, makes known its outputs and hash.
+    fn look_up(&mut self, reference: &StorePathReference) -> Result<()> {
+        let StorePathReference {
+            place,
+            path,
+            output,
+        } = reference;
         self.store
             .store_dir()
             .parse(path)
-            .map_err(|error| place_error(self.file, node.place, &error))?;
+            .map_err(|error| place_error(self.file, *place, &error))?;
         self.store.keep(&[path])?;
         if !self.store.database.is_valid(path)? {
             let reason = format!("'{path}' is not valid in this store; add it first");
-            return Err(self.mistake(node.place, reason));
+            return Err(self.mistake(*place, reason));
         }
-        Ok(())
-    }
-
-    /// Makes known the outputs of a derivation that is in the store already, and its hash.
-    fn existing_output(&mut self, node: &Node, drv: &str, output: &str) -> Result<()> {
-        if !self.existing.contains_key(drv) && !self.by_path.contains_key(drv) {
-            self.require_valid(node, drv)?;
-            let outputs = self.store.with_derivation(drv, |contents| {
+        let Some(output) = output else { return Ok(()) };
+        if !self.existing.contains_key(path) {
+            let outputs = self.store.with_derivation(path, |contents| {
                 let pair = |o: &Output<'_>| (o.name.to_string(), o.path.to_string());
                 Ok(contents.outputs.iter().map(pair).collect::<Vec<_>>())
             })?;
-            self.existing.insert(drv.to_owned(), outputs);
-            self.store.complete_modulo(&[drv])?;
+            self.existing.insert(path.clone(), outputs);
+            self.store.complete_modulo(&[path])?;
         }
-        let outputs = match self.by_path.get(drv) {
-            Some(&index) => self
-                .existing
-                .entry(drv.to_owned())
-                .or_insert_with(|| self.done[index].outputs.clone()),
-            None => self.existing.entry(drv.to_owned()).or_default(),
-        };
+        let outputs = &self.existing[path];
         if outputs.iter().any(|(name, _)| name == output) {
             return Ok(());
         }
         let names: Vec<&str> = outputs.iter().map(|(name, _)| name.as_str()).collect();
         let reason = format!(
-            "'{drv}' has no output '{output}'; it has {}",
+            "'{path}' has no output '{output}'; it has {}",
             names.join(", ")
         );
-        Err(self.mistake(node.place, reason))
+        Err(self.mistake(*place, reason))
     }
 }
 
@@ -392,9 +393,7 @@ fn place_error(file: &Path, place: Place, error: &dyn std::fmt::Display) -> Erro
 fn fixed_hash(fixed: &FixedOutput) -> Result<Hash, String> {
     let algo = match fixed.algo.as_deref() {
         None | Some("") => None,
-        Some(name) => Some(HashAlgo::from_name(name).ok_or_else(|| {
-            format!("'{name}' is no hash algorithm; use md5, sha1, sha256 or sha512")
-        })?),
+        Some(name) => HashAlgo::from_name(name),
     };
     if fixed.hash.is_empty() {
         let algo = algo.ok_or("an empty outputHash needs outputHashAlgo")?;
@@ -483,7 +482,12 @@ fn add_nix_derivation(
         .map(|input| input.path.to_string())
         .collect();
     store.complete_modulo(&inputs.iter().map(String::as_str).collect::<Vec<_>>())?;
-    let paths = output_paths(&drv, store.store_dir(), name, |path| store.modulo(path))?;
+    let wrong = |source| Error::Derivation {
+        path: name.to_owned(),
+        source,
+    };
+    let paths =
+        output_paths(&drv, store.store_dir(), name, |path| store.modulo(path)).map_err(wrong)?;
     let paths: Vec<String> = paths
         .iter()
         .map(|path| store.store_dir().display(path))
@@ -491,7 +495,8 @@ fn add_nix_derivation(
     if drv.outputs.iter().all(|output| output.path.is_empty()) {
         fill_in_paths(&mut drv, paths.into_iter());
     }
-    drv.check_output_paths(store.store_dir(), name, |path| store.modulo(path))?;
+    drv.check_output_paths(store.store_dir(), name, |path| store.modulo(path))
+        .map_err(wrong)?;
     let new = new_derivation(store, name, &drv)?;
     let path = store.store_dir().display(&new.path);
     store.add_derivations(&[new])?;

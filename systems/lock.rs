@@ -160,9 +160,21 @@ impl Locking<'_, '_> {
                 );
                 continue;
             }
-            self.commands
-                .entity(goal)
-                .insert((locks, MissingOutputs(missing)));
+            let mut entity = self.commands.entity(goal);
+            entity.insert(locks);
+            if missing.len() < paths.len() {
+                let there: Vec<PathId> = paths
+                    .iter()
+                    .copied()
+                    .filter(|path| !missing.contains(path))
+                    .collect();
+                entity.insert(
+                    self.store
+                        .0
+                        .scratch_outputs(&self.graph, known.drv, &there)?,
+                );
+            }
+            entity.insert(MissingOutputs(missing));
             if let Err(error) = self.store.0.check_output_paths(&self.graph, known.drv) {
                 let failure = Failure::new(FailureKind::Other, error.to_string());
                 self.failures.0.push((goal, failure));

@@ -6,6 +6,7 @@ use bevy_ecs::prelude::{Commands, Component, Entity, Query, Res, ResMut};
 use windrow_components::building::{BuildLog, Deadlines};
 use windrow_components::goal::Stage;
 
+use crate::failure::FailureKind;
 use crate::world::{LockWaiters, NewlyReady, Now, Options, Running};
 
 /// A child that is to be killed, and why.
@@ -14,6 +15,8 @@ use crate::world::{LockWaiters, NewlyReady, Now, Options, Running};
 pub struct Condemned {
     /// What to say of it.
     pub reason: String,
+    /// What kind of failure that is.
+    pub kind: FailureKind,
 }
 
 /// How long what a builder left running may hold its log open after it has exited. Long enough for a
@@ -55,22 +58,25 @@ pub fn condemn(
         let over = |since: Duration, seconds: u64| {
             limit(seconds).is_some_and(|limit| now.0.saturating_sub(since) >= limit)
         };
-        let reason = if over(deadlines.last_output, options.max_silent_time_s) {
-            format!(
-                "timed out after {} seconds of silence",
-                options.max_silent_time_s
+        let (kind, reason) = if over(deadlines.last_output, options.max_silent_time_s) {
+            let seconds = options.max_silent_time_s;
+            (
+                FailureKind::TimedOut,
+                format!("timed out after {seconds} seconds of silence"),
             )
         } else if over(deadlines.started, options.timeout_s) {
-            format!("timed out after {} seconds", options.timeout_s)
-        } else if options.max_log_size > 0 && log.size > options.max_log_size {
-            format!(
-                "was killed after writing more than {} bytes of log output",
-                options.max_log_size
+            (
+                FailureKind::TimedOut,
+                format!("timed out after {} seconds", options.timeout_s),
             )
+        } else if options.max_log_size > 0 && log.size > options.max_log_size {
+            let bytes = options.max_log_size;
+            let reason = format!("was killed after writing more than {bytes} bytes of log output");
+            (FailureKind::Other, reason)
         } else {
             continue;
         };
-        commands.entity(goal).insert(Condemned { reason });
+        commands.entity(goal).insert(Condemned { reason, kind });
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bevy_ecs::prelude::{Entity, Resource};
 use hashbrown::{HashMap, HashSet};
+use windrow_components::building::HashRewrites;
 use windrow_components::goal::Target;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
@@ -44,6 +45,18 @@ pub trait Store {
     /// # Errors
     /// When a lock file can't be made.
     fn try_lock(&mut self, graph: &BuildGraph, paths: &[PathId]) -> Result<Option<OutputLocks>>;
+
+    /// Scratch paths for outputs that are valid although others of the same derivation are to be built
+    /// (`addHashRewrite`), kept from collection.
+    ///
+    /// # Errors
+    /// When the roots can't be written.
+    fn scratch_outputs(
+        &mut self,
+        graph: &BuildGraph,
+        drv: DrvId,
+        valid: &[PathId],
+    ) -> Result<HashRewrites>;
 
     /// Gives locks up; with `delete` their files go too, which only outputs that are valid allow.
     fn unlock(&mut self, locks: OutputLocks, delete: bool);

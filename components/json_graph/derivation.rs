@@ -9,6 +9,8 @@ use super::place::Places;
 use super::resolve::{Resolver, Where};
 use super::text::{interpolate, push_literal};
 use super::value::{JsonStr, Kind, Member, Value, duplicate_key};
+use crate::hash::HashAlgo;
+
 use super::{EnvVar, FixedOutput, GraphError, HashMode, Node, Piece, Source, Text};
 
 /// Reads one entry of `sources`.
@@ -233,7 +235,16 @@ fn fixed_output<'a>(
         None => None,
     };
     let algo = match algo {
-        Some(value) => Some(string(value, "outputHashAlgo")?.text.into_owned()),
+        Some(value) => {
+            let algo = string(value, "outputHashAlgo")?.text.into_owned();
+            if !algo.is_empty() && HashAlgo::from_name(&algo).is_none() {
+                return Err(GraphError::UnknownHashAlgo {
+                    place: value.place(places),
+                    algo,
+                });
+            }
+            Some(algo)
+        }
         None => None,
     };
     let place = hash.place(places);

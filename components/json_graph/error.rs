@@ -307,6 +307,24 @@ pub enum GraphError {
         nearest: Option<String>,
     },
 
+    /// `outputHashAlgo` names no algorithm.
+    #[error("{algo:?} is no hash algorithm; use md5, sha1, sha256 or sha512")]
+    UnknownHashAlgo {
+        /// The algorithm.
+        place: Place,
+        /// The algorithm.
+        algo: String,
+    },
+
+    /// An output's name can't stand in a store path.
+    #[error("{reason}")]
+    OutputName {
+        /// The name.
+        place: Place,
+        /// What is wrong with it.
+        reason: String,
+    },
+
     /// `outputHashAlgo` or `outputHashMode` without `outputHash`.
     #[error(
         "{key:?} says something about \"outputHash\", which is missing; add it or remove {key:?}"
@@ -368,6 +386,8 @@ impl GraphError {
             | GraphError::SelfInput { place, .. }
             | GraphError::Cycle { place, .. }
             | GraphError::UnknownHashMode { place, .. }
+            | GraphError::UnknownHashAlgo { place, .. }
+            | GraphError::OutputName { place, .. }
             | GraphError::NoOutputHash { place, .. }
             | GraphError::FixedOutputs { place }
             | GraphError::NotATarget { place, .. } => *place,

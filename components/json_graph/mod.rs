@@ -34,6 +34,19 @@ pub struct GraphFile {
     pub derivations: Vec<Node>,
     /// What to build, in the order in which results are to be told. No derivation twice.
     pub targets: Vec<Target>,
+    /// Every reference to something that is said to be in the store already.
+    pub store_paths: Vec<StorePathReference>,
+}
+
+/// A reference to a path that is said to be in the store already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StorePathReference {
+    /// Where it stands.
+    pub place: Place,
+    /// The path, unchecked.
+    pub path: String,
+    /// The output of the derivation at that path, if one is named.
+    pub output: Option<String>,
 }
 
 /// A file or folder that is copied into the store.
@@ -247,7 +260,7 @@ pub fn parse(source: &str, default_system: &str) -> Result<GraphFile, GraphError
         Some(list) => Some(wanted_targets(list, nodes.len(), &mut resolver)?),
         None => None,
     };
-    let (outputs, mut edges) = resolver.finish();
+    let (outputs, mut edges, store_paths) = resolver.finish();
     let mut targets = wanted.unwrap_or_else(|| unneeded(&outputs, &edges));
     for (node, outputs) in nodes.iter_mut().zip(outputs) {
         node.outputs = outputs.into_names();
@@ -275,6 +288,7 @@ pub fn parse(source: &str, default_system: &str) -> Result<GraphFile, GraphError
         sources: read_sources,
         derivations: nodes,
         targets,
+        store_paths,
     })
 }
 

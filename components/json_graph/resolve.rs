@@ -10,7 +10,7 @@ use super::error::nearest;
 use super::outputs::Outputs;
 use super::place::{Places, Spot};
 use super::value::JsonStr;
-use super::{GraphError, Piece};
+use super::{GraphError, Piece, StorePathReference};
 
 /// What a name stands for, by its index in the order of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,6 +139,8 @@ pub(super) struct Resolver<'a, 'g> {
     /// Of each derivation, in the order of the file.
     outputs: Vec<Outputs>,
     edges: Vec<Edge>,
+    /// References to what is said to be in the store already.
+    store_paths: Vec<StorePathReference>,
 }
 
 impl<'a, 'g> Resolver<'a, 'g> {
@@ -149,6 +151,7 @@ impl<'a, 'g> Resolver<'a, 'g> {
             names,
             outputs,
             edges: Vec::new(),
+            store_paths: Vec::new(),
         }
     }
 
@@ -168,9 +171,9 @@ impl<'a, 'g> Resolver<'a, 'g> {
         self.edges.len() as u32
     }
 
-    /// Gives away the outputs and the edges.
-    pub(super) fn finish(self) -> (Vec<Outputs>, Vec<Edge>) {
-        (self.outputs, self.edges)
+    /// Gives away the outputs, the edges, and the references to what is in the store already.
+    pub(super) fn finish(self) -> (Vec<Outputs>, Vec<Edge>, Vec<StorePathReference>) {
+        (self.outputs, self.edges, self.store_paths)
     }
 
     /// What `spelling`, a reference without its braces, stands for.
@@ -199,11 +202,17 @@ impl<'a, 'g> Resolver<'a, 'g> {
             });
         }
         if name.starts_with('/') {
-            return store_path(name, output).ok_or_else(|| GraphError::PathOutput {
+            let piece = store_path(name, output).ok_or_else(|| GraphError::PathOutput {
                 place: place(),
                 path: name.to_owned(),
                 output: output.unwrap_or_default().to_owned(),
+            })?;
+            self.store_paths.push(StorePathReference {
+                place: place(),
+                path: name.to_owned(),
+                output: output.map(str::to_owned),
             });
+            return Ok(piece);
         }
         let owner = match stands {
             Where::Text(owner) | Where::Inputs(owner) => Some(owner),

@@ -25,7 +25,11 @@ pub(super) fn run(args: &AddArgs) -> Result<()> {
     let session = args.common.session(None)?;
     let mut store = session.open()?;
     if let Some(derivations) = nix_json(&args.file)? {
-        return print_lines(add_nix_json(&mut store, &derivations)?);
+        let added = add_nix_json(&mut store, &derivations).map_err(|source| Error::AddJson {
+            path: args.file.clone(),
+            source: Box::new(source),
+        })?;
+        return print_lines(added);
     }
     let graph = instantiate_file(&mut store, &args.file, &session.settings.system)?;
     if args.all {

@@ -1,5 +1,6 @@
 //! `windrow build`: realises what is asked for and prints the output paths.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -16,7 +17,7 @@ use crate::session::Session;
 pub(super) struct BuildArgs {
     /// x.drv, x.drv^out,dev, a store path, a graph (x.json), or - for a list on standard input
     #[arg(required = true)]
-    what: Vec<String>,
+    what: Vec<OsString>,
 
     #[command(flatten)]
     pub(super) common: CommonArgs,
@@ -42,6 +43,8 @@ pub(super) struct BuildArgs {
 }
 
 pub(super) fn run(args: &BuildArgs) -> Result<()> {
+    // From here on an interruption is an orderly end.
+    windrow_systems::process::reactor::block_signals();
     let session = args.common.session(Some(&args.options))?;
     if args.dry_run && !names_a_graph(&args.what) {
         return dry_run(args, &session);
@@ -75,9 +78,10 @@ pub(super) fn run(args: &BuildArgs) -> Result<()> {
     }
 }
 
-fn names_a_graph(what: &[String]) -> bool {
+/// Whether something must be written to the store before it is known what is asked for.
+pub(super) fn names_a_graph(what: &[OsString]) -> bool {
     what.iter()
-        .any(|what| what == "-" || what.ends_with(".json"))
+        .any(|what| what == "-" || what.as_encoded_bytes().ends_with(b".json"))
 }
 
 fn dry_run(args: &BuildArgs, session: &Session) -> Result<()> {

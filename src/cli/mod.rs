@@ -168,6 +168,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             };
         }
     };
+    let as_json = match &cli.command {
+        Command::Build(args) => args.common.log_format == Some(LogFormat::InternalJson),
+        _ => false,
+    };
     let result = match cli.command {
         Command::Build(args) => build::run(&args),
         Command::Plan(args) => plan::run(&args),
@@ -178,7 +182,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&format!("error: {error}"));
+            let text = format!("error: {error}");
+            if as_json {
+                crate::progress::json_error(&text)
+            } else {
+                complain(&text)
+            }
             ExitCode::from(error.exit_status())
         }
     }

@@ -1,7 +1,10 @@
 //! `windrow plan`: what would be built, in order, how many and how deep; also what a dry run says.
 
+use std::ffi::OsString;
+
 use clap::Args;
 
+use super::build::names_a_graph;
 use super::{CommonArgs, complain, print_lines};
 use crate::error::Result;
 use crate::realise::{Wanted, make_plan, understand};
@@ -12,7 +15,7 @@ use windrow_systems::store::local::LocalStore;
 pub(super) struct PlanArgs {
     /// x.drv, x.drv^out,dev, a store path, a graph (x.json), or - for a list on standard input
     #[arg(required = true)]
-    what: Vec<String>,
+    what: Vec<OsString>,
 
     #[command(flatten)]
     common: CommonArgs,
@@ -21,10 +24,7 @@ pub(super) struct PlanArgs {
 pub(super) fn run(args: &PlanArgs) -> Result<()> {
     let session = args.common.session(None)?;
     // A graph must be written to the store before its derivations have paths.
-    let graph = args
-        .what
-        .iter()
-        .any(|what| what == "-" || what.ends_with(".json"));
+    let graph = names_a_graph(&args.what);
     let mut store = if graph {
         session.open()?
     } else {

@@ -2,7 +2,7 @@
 //! longest; other lines scroll by above it.
 
 use std::io::Write as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use windrow_systems::report::{Counts, Event, Level, Reporter};
@@ -19,45 +19,42 @@ pub(super) struct Bar {
     style: Style,
     text: Wording,
     bar: ProgressBar,
-    counts: Counts,
     /// Running builds, the longest first, as they were started.
     running: Vec<(u64, String)>,
-    drawn: Option<Instant>,
 }
 
 impl Bar {
     pub(super) fn new(style: Style) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        if let Ok(template) = ProgressStyle::with_template("{wide_msg}") {
+        if let Ok(template) = ProgressStyle::with_template("{prefix} {elapsed}: {wide_msg}") {
             bar.set_style(template);
         }
+        bar.set_prefix(numbers(Counts::default()));
+        // Drawn by a thread of its own, so that the time goes on while nothing else happens.
+        bar.enable_steady_tick(REFRESH);
+        let text = Wording::new(Style {
+            verbosity: style.verbosity - 1,
+            ..style
+        });
         Self {
             style,
-            text: Wording::new(Style {
-                verbosity: style.verbosity - 1,
-                ..style
-            }),
+            text,
             bar,
-            counts: Counts::default(),
             running: Vec::new(),
-            drawn: None,
         }
-    }
-
-    fn draw(&mut self) {
-        if self.drawn.is_some_and(|drawn| drawn.elapsed() < REFRESH) {
-            return;
-        }
-        self.drawn = Some(Instant::now());
-        let line = live_line(&self.counts, self.bar.elapsed(), &self.running);
-        self.bar.set_message(line);
-        self.bar.tick();
     }
 }
 
-fn live_line(counts: &Counts, elapsed: Duration, running: &[(u64, String)]) -> String {
+fn numbers(counts: Counts) -> String {
     let done = counts.built + counts.failed + counts.running;
     let waiting = counts.expected.saturating_sub(done);
+    format!(
+        "[{} running, {} done, {} failed, {waiting} waiting]",
+        counts.running, counts.built, counts.failed
+    )
+}
+
+fn names(running: &[(u64, String)]) -> String {
     let mut names: Vec<&str> = running
         .iter()
         .take(NAMES)
@@ -66,14 +63,7 @@ fn live_line(counts: &Counts, elapsed: Duration, running: &[(u64, String)]) -> S
     if running.len() > NAMES {
         names.push("…");
     }
-    let elapsed = super::lines::seconds(Duration::from_secs(elapsed.as_secs()));
-    format!(
-        "[{} running, {} done, {} failed, {waiting} waiting] {elapsed}: {}",
-        counts.running,
-        counts.built,
-        counts.failed,
-        names.join(", ")
-    )
+    names.join(", ")
 }
 
 /// Writes a line; that the terminal has gone away is no reason to stop building.
@@ -84,17 +74,20 @@ fn say(line: &str) {
 impl Reporter for Bar {
     fn report(&mut self, event: &Event<'_>) {
         match *event {
-            Event::Progress(counts) => self.counts = counts,
-            Event::Started { build, .. } => self.running.push((build.id, build.name.to_owned())),
+            Event::Progress(counts) => self.bar.set_prefix(numbers(counts)),
+            Event::Started { build, .. } => {
+                self.running.push((build.id, build.name.to_owned()));
+                self.bar.set_message(names(&self.running));
+            }
             Event::Succeeded { build, .. } | Event::Failed { build, .. } => {
                 self.running.retain(|(id, _)| *id != build.id);
+                self.bar.set_message(names(&self.running));
             }
             Event::Message { .. } | Event::Output { .. } => {}
         }
         for line in self.text.lines(event) {
             self.bar.suspend(|| say(&line));
         }
-        self.draw();
     }
 }
 
@@ -121,10 +114,9 @@ mod tests {
             built: 5,
             failed: 1,
         };
-        let running = [(1, "gcc".to_owned()), (2, "bash".to_owned())];
-        assert_eq!(
-            live_line(&counts, Duration::from_secs(75), &running),
-            "[2 running, 5 done, 1 failed, 12 waiting] 1 min 15 s: gcc, bash"
-        );
+        assert_eq!(numbers(counts), "[2 running, 5 done, 1 failed, 12 waiting]");
+        let running: Vec<_> = (1..7).map(|id| (id, format!("n{id}"))).collect();
+        assert_eq!(names(&running[..2]), "n1, n2");
+        assert_eq!(names(&running), "n1, n2, n3, n4, …");
     }
 }

@@ -99,7 +99,7 @@ impl Drop for Json {
     }
 }
 
-fn message(level: Level, text: &str) {
+pub(super) fn message(level: Level, text: &str) {
     // Nix has a level between warnings and information.
     let level = match level {
         Level::Error => 0,

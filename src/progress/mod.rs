@@ -49,6 +49,11 @@ pub fn reporter(style: Style) -> Box<dyn Reporter> {
     }
 }
 
+/// Writes an error as programs that read `internal-json` expect it.
+pub fn json_error(text: &str) {
+    json::message(Level::Error, text);
+}
+
 struct Both(trace::Trace, Box<dyn Reporter>);
 
 impl Reporter for Both {

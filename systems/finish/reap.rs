@@ -4,7 +4,7 @@ use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, Res, ResMut};
 use bevy_ecs::query::QueryData;
 use bevy_ecs::system::SystemParam;
 use windrow_components::building::{
-    BuildDir, BuildLog, BuilderProcess, ChildPipes, Deadlines, MissingOutputs,
+    BuildDir, BuildLog, BuilderProcess, ChildPipes, Deadlines, HashRewrites, MissingOutputs,
 };
 use windrow_components::goal::{DerivationGoal, Stage};
 use windrow_components::graph::BuildGraph;
@@ -31,6 +31,7 @@ pub struct DeadChild {
     log: &'static BuildLog,
     dir: &'static BuildDir,
     missing: &'static MissingOutputs,
+    rewrites: Option<&'static HashRewrites>,
     goal: &'static DerivationGoal,
     stage: &'static mut Stage,
 }
@@ -100,15 +101,18 @@ impl Reaping<'_, '_> {
         let (dir, drv) = (child.dir, child.goal.drv);
         let status = kill_and_reap(child.process.pid);
         let path = self.graph.full_path(self.graph.drv_path(drv));
-        let condemned = self
-            .condemned
-            .get(goal)
-            .ok()
-            .map(|condemned| condemned.reason.clone());
+        let condemned = self.condemned.get(goal).ok().cloned();
         if status == 0 && condemned.is_none() {
             *child.stage = Stage::Collecting;
             let closure = self.store.0.input_closure(&mut self.graph, drv)?;
-            let job = CollectJob::new(&self.graph, &self.config, drv, &child.missing.0, &closure);
+            let job = CollectJob::new(
+                &self.graph,
+                &self.config,
+                drv,
+                &child.missing.0,
+                &closure,
+                child.rewrites,
+            );
             self.background.collecting += 1;
             self.pool.0.submit(move || {
                 Some(Collected {
@@ -123,7 +127,7 @@ impl Reaping<'_, '_> {
         let fixed = self.graph.traits(drv).fixed;
         let disk_full = is_disk_nearly_full(&self.config, &dir.0);
         let (kind, what) = match condemned {
-            Some(reason) => (FailureKind::TimedOut, reason),
+            Some(Condemned { reason, kind }) => (kind, reason),
             None if fixed || disk_full => (FailureKind::Other, describe_status(status)),
             None => (FailureKind::Permanent, describe_status(status)),
         };
@@ -138,6 +142,17 @@ impl Reaping<'_, '_> {
             log_tail: child.log.last_lines(self.config.log_lines),
         };
         self.failures.0.push((goal, failure));
+        let scratch = child
+            .rewrites
+            .into_iter()
+            .flat_map(|rewrites| &rewrites.scratch);
+        for scratch in scratch {
+            let path = self.config.layout.real_path(&scratch.scratch_path);
+            self.pool.0.submit(move || {
+                let _ = crate::store::tree::delete_path(&path);
+                None
+            });
+        }
         let dir = dir.clone();
         self.discard(&dir, true);
         self.strip(goal);

@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use memchr::memmem;
+use windrow_components::building::ScratchOutput;
 use windrow_components::derivation::Derivation;
 use windrow_components::hash::sha256;
 use windrow_components::nix32;
@@ -43,6 +44,8 @@ pub struct Surroundings<'a> {
     pub build_dir: &'a Path,
     /// How many cores it should use.
     pub cores: u32,
+    /// Outputs that are built under scratch names.
+    pub rewrites: &'a [ScratchOutput],
     /// Values of the engine's own environment, for `impureEnvVars`.
     pub outer_env: fn(&str) -> Option<std::ffi::OsString>,
 }
@@ -88,12 +91,19 @@ pub fn invocation(
     {
         return Err(EnvironmentError::Unsupported { attribute });
     }
-    let placeholders: Vec<(String, &[u8])> = drv
-        .outputs
+    // Placeholders first: the paths they stand for may have to be rewritten in turn.
+    let placeholders = drv.outputs.iter().map(|output| {
+        (
+            placeholder(&output.name).into_bytes(),
+            output.path.as_bytes(),
+        )
+    });
+    let scratch = around
+        .rewrites
         .iter()
-        .map(|output| (placeholder(&output.name), output.path.as_bytes()))
-        .collect();
-    let rewrite = |value| replace_all(value, &placeholders);
+        .map(|scratch| (scratch.hash.to_vec(), &scratch.scratch_hash[..]));
+    let rewrites: Vec<(Vec<u8>, &[u8])> = placeholders.chain(scratch).collect();
+    let rewrite = |value| replace_all(value, &rewrites);
 
     let cores = around.cores.to_string();
     let mut env: BTreeMap<Cow<'_, [u8]>, Cow<'_, [u8]>> = BTreeMap::new();
@@ -182,15 +192,15 @@ fn words(text: &[u8]) -> Vec<&[u8]> {
         .collect()
 }
 
-fn replace_all<'a>(value: &'a [u8], rewrites: &[(String, &[u8])]) -> Cow<'a, [u8]> {
+fn replace_all<'a>(value: &'a [u8], rewrites: &[(Vec<u8>, &[u8])]) -> Cow<'a, [u8]> {
     let mut result = Cow::Borrowed(value);
     for (from, to) in rewrites {
-        if memmem::find(&result, from.as_bytes()).is_none() {
+        if memmem::find(&result, from).is_none() {
             continue;
         }
         let mut replaced = Vec::with_capacity(result.len());
         let mut copied = 0;
-        for at in memmem::find_iter(&result, from.as_bytes()) {
+        for at in memmem::find_iter(&result, from) {
             replaced.extend_from_slice(&result[copied..at]);
             replaced.extend_from_slice(to);
             copied = at + from.len();
@@ -199,11 +209,6 @@ fn replace_all<'a>(value: &'a [u8], rewrites: &[(String, &[u8])]) -> Cow<'a, [u8
         result = Cow::Owned(replaced);
     }
     result
-}
-
-/// The folder that temporary folders are made in: the setting, else TMPDIR, else /tmp.
-pub fn temporary_folder(setting: Option<&Path>) -> PathBuf {
-    setting.map_or_else(std::env::temp_dir, Path::to_owned)
 }
 
 #[cfg(test)]
@@ -234,6 +239,7 @@ mod tests {
             store_dir: "/nix/store",
             build_dir: Path::new("/tmp/b"),
             cores: 3,
+            rewrites: &[],
             outer_env: |name| (name == "http_proxy").then(|| "proxy".into()),
         };
         invocation(drv, &around)

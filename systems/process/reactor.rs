@@ -15,6 +15,18 @@ const WAKER: Token = Token(0);
 const SIGNALS: Token = Token(1);
 const FIRST_CHILD: usize = 2;
 
+/// Blocks the signals that ask the engine to stop, in this thread and those it starts from now on; they wait until a
+/// [`Reactor`] reads them. Returns the set of them.
+pub fn block_signals() -> SigSet {
+    let mut mask = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        mask.add(signal);
+    }
+    // This fails only for a set that is no set.
+    let _ = mask.thread_block();
+    mask
+}
+
 /// What is to be looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readable {
@@ -41,12 +53,8 @@ impl Reactor {
     /// # Errors
     /// When the system has no descriptors left.
     pub fn new() -> io::Result<Self> {
-        let mut mask = SigSet::empty();
-        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-            mask.add(signal);
-        }
-        mask.thread_block()?;
-        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+        let signals = SignalFd::with_flags(&block_signals(), flags)?;
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let fd = signals.as_raw_fd();

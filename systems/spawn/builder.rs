@@ -8,7 +8,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 
 use nix::fcntl::OFlag;
-use windrow_components::building::{BuildDir, BuilderProcess};
+use windrow_components::building::{BuildDir, BuilderProcess, HashRewrites};
 use windrow_components::derivation::Derivation;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
@@ -33,6 +33,7 @@ pub(super) struct Site<'a> {
     pub(super) pool: &'a Pool<Collected>,
     pub(super) drv: DrvId,
     pub(super) missing: &'a [PathId],
+    pub(super) rewrites: Option<&'a HashRewrites>,
 }
 
 /// A builder at work.
@@ -63,12 +64,6 @@ pub(super) fn start(
     let drv = Derivation::parse(&text)
         .map_err(|error| other(format!("cannot read derivation '{path}': {error}")))?;
     check_platform(&drv, &path, config)?;
-    if site.missing.len() < drv.outputs.len() {
-        return Err(other(format!(
-            "cannot build derivation '{path}': some of its outputs are valid already and would be \
-             overwritten; delete them from the store, or substitute the missing ones"
-        )));
-    }
     clear_leftovers(site).map_err(&other)?;
 
     let folder = dirs
@@ -91,7 +86,7 @@ pub(super) fn start(
         },
         None => None,
     };
-    match launch(&drv, &path, &folder, config) {
+    match launch(&drv, &path, &folder, site) {
         Ok((process, log_pipe)) => Ok(Started {
             process,
             log_pipe,
@@ -159,8 +154,14 @@ fn check_platform(drv: &Derivation<'_>, path: &str, config: &BuilderConfig) -> R
 
 /// Moves what lies at the outputs' places, though it is not valid, out of the way; the pool deletes it.
 fn clear_leftovers(site: &Site<'_>) -> Result<(), String> {
-    for &path in site.missing {
-        let real = site.config.layout.real_path(&site.graph.full_path(path));
+    let scratch = site
+        .rewrites
+        .into_iter()
+        .flat_map(|rewrites| &rewrites.scratch);
+    let scratch = scratch.map(|scratch| scratch.scratch_path.clone());
+    let outputs = site.missing.iter().map(|&path| site.graph.full_path(path));
+    for path in outputs.chain(scratch) {
+        let real = site.config.layout.real_path(&path);
         if std::fs::symlink_metadata(&real).is_err() {
             continue;
         }
@@ -168,7 +169,7 @@ fn clear_leftovers(site: &Site<'_>) -> Result<(), String> {
         let trash = site.config.layout.real_store_dir.join(format!(
             ".windrow-trash-{}-{}",
             std::process::id(),
-            site.graph.paths.base_name(path)
+            path.rsplit('/').next().unwrap_or_default()
         ));
         std::fs::rename(&real, &trash).map_err(|error| {
             format!(
@@ -188,14 +189,17 @@ fn launch(
     drv: &Derivation<'_>,
     path: &str,
     folder: &Path,
-    config: &BuilderConfig,
+    site: &Site<'_>,
 ) -> Result<(BuilderProcess, OwnedFd), Failure> {
     let other = |message: String| Failure::new(FailureKind::Other, message);
+    let config = site.config;
+    let rewrites = site.rewrites.map_or(&[][..], |rewrites| &rewrites.scratch);
     let around = Surroundings {
         store_dir: &config.layout.store_dir,
         build_dir: folder,
         cores: config.cores,
         outer_env: |name| std::env::var_os(name),
+        rewrites,
     };
     let invocation = environment::invocation(drv, &around)
         .map_err(|error| other(format!("cannot build derivation '{path}': {error}")))?;

@@ -6,8 +6,9 @@
 mod builder;
 
 use bevy_ecs::prelude::{Commands, NonSendMut, Query, Res, ResMut};
+use bevy_ecs::query::QueryData;
 use bevy_ecs::system::SystemParam;
-use windrow_components::building::{BuildLog, Deadlines, MissingOutputs};
+use windrow_components::building::{BuildLog, Deadlines, HashRewrites, MissingOutputs};
 use windrow_components::goal::{DerivationGoal, Stage};
 use windrow_components::graph::BuildGraph;
 
@@ -19,19 +20,21 @@ use crate::real::{BuilderConfig, PoolHandle};
 use crate::report::{BuildRef, Event};
 use crate::world::{Failures, Now, ReporterHandle, RunState, Running, Slots, Starting};
 
+/// A goal that has its locks and a slot.
+#[derive(QueryData)]
+#[query_data(mutable)]
+pub struct LockedGoal {
+    goal: &'static DerivationGoal,
+    missing: &'static MissingOutputs,
+    rewrites: Option<&'static HashRewrites>,
+    stage: &'static mut Stage,
+}
+
 /// What starting builders touches.
 #[derive(SystemParam)]
 pub struct Spawning<'w, 's> {
     commands: Commands<'w, 's>,
-    goals: Query<
-        'w,
-        's,
-        (
-            &'static DerivationGoal,
-            &'static MissingOutputs,
-            &'static mut Stage,
-        ),
-    >,
+    goals: Query<'w, 's, LockedGoal>,
     graph: Res<'w, BuildGraph>,
     config: Res<'w, BuilderConfig>,
     now: Res<'w, Now>,
@@ -52,9 +55,10 @@ pub fn spawn_builders(
     mut params: Spawning<'_, '_>,
 ) {
     for goal in starting.0.drain(..) {
-        let Ok((known, missing, mut stage)) = params.goals.get_mut(goal) else {
+        let Ok(mut locked) = params.goals.get_mut(goal) else {
             continue;
         };
+        let (known, missing) = (locked.goal, locked.missing);
         let graph = &params.graph;
         let site = builder::Site {
             graph,
@@ -62,6 +66,7 @@ pub fn spawn_builders(
             pool: &params.pool.0,
             drv: known.drv,
             missing: &missing.0,
+            rewrites: locked.rewrites,
         };
         let started = if run.is_over() {
             Err(Failure::new(
@@ -86,7 +91,7 @@ pub fn spawn_builders(
                 continue;
             }
         };
-        *stage = Stage::Running;
+        *locked.stage = Stage::Running;
         running.0.push(goal);
         let drv_path = graph.full_path(graph.drv_path(known.drv));
         let outputs: Vec<String> = missing

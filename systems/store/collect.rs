@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 
+use windrow_components::building::HashRewrites;
 use windrow_components::derivation::{Derivation, FixedOutput};
 use windrow_components::graph::BuildGraph;
 use windrow_components::hash::Hash;
@@ -13,8 +14,10 @@ use windrow_components::ids::{DrvId, PathId};
 use windrow_components::store_path::HashMode;
 
 use super::canonical::{InodesSeen, canonicalise};
-use super::digest::{digest, feed_flat, feed_nar};
+use super::digest::{digest as hash_and_scan, feed_flat, feed_nar};
+use super::rewrite::{Rewrite, rewrite_hashes};
 use super::scan::Candidates;
+use super::tree::delete_path;
 use crate::failure::{Failure, FailureKind};
 use crate::real::BuilderConfig;
 use crate::world::BuiltOutput;
@@ -36,7 +39,12 @@ pub struct CollectJob {
     outputs: Vec<Expected>,
     /// Everything the outputs may refer to.
     candidates: Vec<([u8; 32], PathId)>,
+    /// What outputs that were valid already were called, and where they lie.
+    scratch: Vec<(Rewrite, PathBuf)>,
 }
+
+/// Beyond every path's index: that of the first scratch name among the candidates.
+const SCRATCH: u32 = 1 << 31;
 
 impl CollectJob {
     /// A job for the outputs `missing` of `drv`, whose inputs' closure is `closure`.
@@ -46,6 +54,7 @@ impl CollectJob {
         drv: DrvId,
         missing: &[PathId],
         closure: &[PathId],
+        rewrites: Option<&HashRewrites>,
     ) -> Self {
         let deriver = graph.drv_path(drv);
         let drv_path = graph.full_path(deriver);
@@ -73,12 +82,20 @@ impl CollectJob {
             .traits(drv)
             .fixed
             .then(|| config.layout.real_path(&drv_path));
+        let scratch = rewrites.into_iter().flat_map(|rewrites| &rewrites.scratch);
+        let scratch = scratch
+            .map(|scratch| {
+                let real_path = config.layout.real_path(&scratch.scratch_path);
+                ((scratch.scratch_hash, scratch.hash), real_path)
+            })
+            .collect();
         Self {
             drv_path,
             drv_file,
             deriver,
             outputs,
             candidates,
+            scratch,
         }
     }
 }
@@ -88,16 +105,26 @@ impl CollectJob {
 /// # Errors
 /// The failure of the build: an output is missing, of a wrong kind, ownership or hash, or can't be read.
 pub fn collect(job: CollectJob) -> Result<Vec<BuiltOutput>, Failure> {
+    let scratch = (SCRATCH..)
+        .zip(&job.scratch)
+        .map(|(index, ((hash, _), _))| (*hash, index));
     let candidates: Candidates = job
         .candidates
         .iter()
         .map(|(hash, path)| (*hash, path.index() as u32))
+        .chain(scratch)
         .collect();
     let mut seen = InodesSeen::default();
-    job.outputs
+    let outputs = job
+        .outputs
         .iter()
         .map(|output| collect_one(&job, output, &candidates, &mut seen))
-        .collect()
+        .collect();
+    for (_, path) in &job.scratch {
+        // What stays has no name that anyone would look for, and collectors delete it.
+        let _ = delete_path(path);
+    }
+    outputs
 }
 
 fn collect_one(
@@ -139,7 +166,13 @@ fn collect_one(
     }
     let about = |error: crate::Error| other(format!("cannot register output '{path}': {error}"));
     canonicalise(&output.real_path, None, seen).map_err(about)?;
-    let digest = digest(&output.real_path, candidates).map_err(about)?;
+    let mut digest = hash_and_scan(&output.real_path, candidates).map_err(about)?;
+    if digest.references.iter().any(|&index| index >= SCRATCH) {
+        let rewrites: Vec<Rewrite> = job.scratch.iter().map(|(rewrite, _)| *rewrite).collect();
+        rewrite_hashes(&output.real_path, &rewrites).map_err(about)?;
+        canonicalise(&output.real_path, None, seen).map_err(about)?;
+        digest = hash_and_scan(&output.real_path, candidates).map_err(about)?;
+    }
     if let Some(fixed) = fixed {
         let got = fixed_hash(&fixed, output, &digest.nar_hash).map_err(about)?;
         if got != fixed.hash {

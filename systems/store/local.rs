@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use windrow_components::building::{HashRewrites, ScratchOutput};
 use windrow_components::derivation::{Derivation, Modulo, ModuloMemo, name_from_base};
 use windrow_components::graph::BuildGraph;
 use windrow_components::hash::sha256;
@@ -218,6 +219,33 @@ impl Store for LocalStore {
             .map(|&path| self.layout.real_path(&graph.full_path(path)))
             .collect();
         Ok(path_lock::try_lock_all(&real)?.map(|locks| OutputLocks { locks }))
+    }
+
+    fn scratch_outputs(
+        &mut self,
+        graph: &BuildGraph,
+        drv: DrvId,
+        valid: &[PathId],
+    ) -> Result<HashRewrites> {
+        let drv_name = graph.paths.base_name(graph.drv_path(drv));
+        let mut rewrites = HashRewrites::default();
+        for &path in valid {
+            let kind = format!("rewrite:{drv_name}:{}", graph.paths.base_name(path));
+            let scratch = self
+                .store_dir
+                .make_path(&kind, &[0; 32], graph.paths.name(path))?;
+            let mut scratch_hash = [0; 32];
+            scratch_hash.copy_from_slice(scratch.hash_part().as_bytes());
+            let scratch_path = self.store_dir.display(&scratch);
+            self.keep(&[&scratch_path])?;
+            let hash = graph.paths.hash_part(path);
+            rewrites.scratch.push(ScratchOutput {
+                hash,
+                scratch_hash,
+                scratch_path,
+            });
+        }
+        Ok(rewrites)
     }
 
     fn unlock(&mut self, held: OutputLocks, delete: bool) {

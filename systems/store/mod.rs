@@ -12,6 +12,7 @@ pub mod layout;
 pub mod local;
 pub mod nar;
 pub mod path_lock;
+pub mod rewrite;
 pub mod scan;
 pub mod temp_roots;
 pub mod tree;

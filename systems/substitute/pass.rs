@@ -144,7 +144,7 @@ fn load_derivations(world: &mut World, batch: &mut Batch) -> Result<()> {
         }
         if let Some(unknown) = unknown_output(world, goal) {
             let path = drv_path(world, goal);
-            let message = format!("derivation '{path}' has no output '{unknown}'");
+            let message = format!("derivation '{path}' has no output {unknown}");
             fail(world, goal, FailureKind::Other, message);
         } else if all_valid {
             end(world, goal, Outcome::Success);
@@ -162,7 +162,16 @@ fn unknown_output(world: &World, goal: Entity) -> Option<String> {
     let has = |name| graph.outputs(known.drv).iter().any(|row| row.name == name);
     let names = graph.output_sets.names(known.wanted);
     let unknown = names.iter().find(|&&name| !has(name))?;
-    Some(graph.name_text(*unknown).to_owned())
+    let outputs: Vec<&str> = graph
+        .outputs(known.drv)
+        .iter()
+        .map(|row| graph.name_text(row.name))
+        .collect();
+    Some(format!(
+        "'{}'; it has {}",
+        graph.name_text(*unknown),
+        outputs.join(", ")
+    ))
 }
 
 /// The seed's `outputsSubstituted`: nothing but building is left, so the inputs are asked for.

@@ -188,7 +188,7 @@ fn store_paths_that_are_not_there() {
         .run()
         .exits(1)
         .one_error()
-        .says("g.json:2:10: ");
+        .says("g.json:2:11: ");
     ran.says(absent.to_str().unwrap());
 }
 
