@@ -10,6 +10,11 @@ pub(crate) fn measuring() -> bool {
     std::env::args().any(|arg| arg == "--bench")
 }
 
+/// Whether that word is on the command line.
+pub(crate) fn named(word: &str) -> bool {
+    std::env::args().any(|arg| arg == word)
+}
+
 /// The numbers given on the command line, or these.
 pub(crate) fn numbers(default: &[usize]) -> Vec<usize> {
     let given: Vec<usize> = std::env::args()

@@ -3,11 +3,12 @@
 //!
 //!     cargo bench --bench side_by_side -- layered            n = 1000 and 5000
 //!     cargo bench --bench side_by_side -- layered 20000      other sizes; nix-store only up to 5000
+//!     cargo bench --bench side_by_side -- layered no-nix     without nix-store, which takes minutes
 
 use std::process::Command;
 
 use crate::common::{
-    Cost, Scratch, have, measuring, median, numbers, printed, ratio, row, run, shared,
+    Cost, Scratch, have, measuring, median, named, numbers, printed, ratio, row, run, shared,
 };
 
 pub(crate) fn run_all() {
@@ -25,33 +26,29 @@ pub(crate) fn run_all() {
         vec![20]
     };
     let rounds = if measuring() { 5 } else { 1 };
-    let mut first: Option<(usize, Cost)> = None;
-    // Kept to the end: ext4 makes new files slowly for minutes after many were deleted.
+    let mut costs = vec![(Vec::new(), Vec::new()); sizes.len()];
+    // Kept to the end: ext4 makes new files slowly for minutes after many were deleted. For the same reason
+    // all sizes take turns.
     let mut scratches = Vec::new();
-    for n in sizes {
-        let width = if n >= 5000 {
-            1000
-        } else if n >= 100 {
-            100
-        } else {
-            10
-        };
-        let (mut ours, mut xargs) = (Vec::new(), Vec::new());
-        for _ in 0..rounds {
+    for _ in 0..rounds {
+        for (&n, (ours, xargs)) in sizes.iter().zip(&mut costs) {
             let scratch = Scratch::new();
-            let drv = instantiate(&scratch, &expression, n, width);
+            let drv = instantiate(&scratch, &expression, n);
             let mut windrow = scratch.command(env!("CARGO_BIN_EXE_windrow"));
             ours.push(run(windrow.args(["build", "-q", "-j2", &drv])));
             xargs.push(run(&mut xargs_command(&scratch, n)));
             scratches.push(scratch);
         }
+    }
+    let mut first: Option<(usize, Cost)> = None;
+    for (n, (ours, xargs)) in sizes.into_iter().zip(costs) {
         let (ours, xargs) = (median(ours), median(xargs));
         row(&format!("windrow build -j2, n = {n}"), n, ours);
         row(&format!("xargs -P2, n = {n}"), n, xargs);
         ratio("windrow / xargs", ours, xargs, "at most 2");
-        if measuring() && n <= 5000 {
+        if measuring() && n <= 5000 && !named("no-nix") {
             let scratch = Scratch::new();
-            let drv = instantiate(&scratch, &expression, n, width);
+            let drv = instantiate(&scratch, &expression, n);
             let nix = run(scratch
                 .command("nix-store")
                 .args(["--realise", "-Q", "-j2", &drv]));
@@ -62,16 +59,19 @@ pub(crate) fn run_all() {
         if let Some((m, small)) = first {
             let each = |n: usize, cost: Cost| cost.wall.as_secs_f64() / n as f64;
             let growth = each(n, ours) / each(m, small);
-            println!(
-                "{:<44} {growth:>9.2}   (at most 1.3)",
-                format!("cost each, n = {n} / n = {m}")
-            );
+            let what = format!("cost each, n = {n} / n = {m}");
+            println!("{what:<44} {growth:>9.2}   (at most 1.3)");
         }
         first.get_or_insert((n, ours));
     }
 }
 
-fn instantiate(scratch: &Scratch, expression: &std::path::Path, n: usize, w: usize) -> String {
+fn instantiate(scratch: &Scratch, expression: &std::path::Path, n: usize) -> String {
+    let w = match n {
+        0..100 => 10,
+        100..5000 => 100,
+        _ => 1000,
+    };
     let mut command = scratch.command("nix-instantiate");
     command
         .arg(expression)

@@ -6,8 +6,9 @@ mod common;
 mod layered;
 mod plan;
 
+use common::named;
+
 fn main() {
-    let named = |name: &str| std::env::args().any(|arg| arg == name);
     let all = !named("layered") && !named("plan");
     if all || named("layered") {
         layered::run_all();
