@@ -42,6 +42,8 @@ pub enum Stage {
     /// For a lock that someone else holds (`waitForAWhile`), or a path that another goal works on
     /// (`waitForAnyGoal`).
     Locked,
+    /// For its process to be made.
+    Starting,
     /// For its child to exit (`buildDone`).
     Running,
     /// For its outputs to be hashed and scanned.

@@ -14,5 +14,6 @@ pub mod outputs;
 pub mod paths;
 pub mod settings;
 pub mod store_path;
+pub mod task_graph;
 
 pub use error::{Error, Result};

@@ -106,7 +106,9 @@ pub fn poll_children(
             .filter_map(|&goal| params.children.get(goal).ok());
         let deadlines = children.map(|child| child.deadlines);
         let next = next_deadline(&params.options, &waiting, deadlines);
-        let nothing_under_way = running.0.is_empty() && pending.background.collecting == 0;
+        let nothing_under_way = running.0.is_empty()
+            && pending.background.collecting == 0
+            && pending.background.launching == 0;
         if nothing_under_way && waiting.foreign.is_empty() {
             run.fatal = Some(stuck(&params.options));
             return;

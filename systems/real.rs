@@ -13,11 +13,11 @@ use crate::failure::Failure;
 use crate::finish::reap;
 use crate::poll_io::{Clock, poll_children};
 use crate::process::build_dir::SpareDirs;
-use crate::process::launch::{StoreMount, UserNamespace};
+use crate::process::launch::{Spawned, StoreMount, UserNamespace};
 use crate::process::log_writer::LogThread;
 use crate::process::pool::Pool;
 use crate::process::reactor::Reactor;
-use crate::spawn::spawn_builders;
+use crate::spawn::{spawn_builders, take_launched};
 use crate::store::layout::Layout;
 use crate::world::BuiltOutput;
 
@@ -96,6 +96,18 @@ pub struct Collected {
 /// The threads that hash and delete.
 pub struct PoolHandle(pub Pool<Collected>);
 
+/// A process that was made for a goal, or why it could not be.
+#[derive(Debug)]
+pub struct Launched {
+    /// The goal it belongs to.
+    pub goal: Entity,
+    /// The process, or the failure.
+    pub result: Result<Spawned, Failure>,
+}
+
+/// The thread that makes processes.
+pub struct LauncherHandle(pub Pool<Launched>);
+
 /// What has come back from the pool, and pipes with more to read, since the last tick.
 #[derive(Debug, Default, Resource)]
 pub struct CollectedQueue {
@@ -113,12 +125,13 @@ pub fn plug_in(world: &mut World, schedule: &mut Schedule, config: BuilderConfig
     let reactor = Reactor::new().map_err(|source| Error::Poll { source })?;
     let waker = reactor.waker();
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let pool = Pool::new(threads.min(8), move || {
-        // Should the kernel refuse to wake, the next event or heartbeat brings the result.
-        let _ = waker.wake();
-    });
+    // Should the kernel refuse to wake, the next event or heartbeat brings the result.
+    let wake = move || drop(waker.wake());
+    let pool = Pool::new(threads.min(8), wake.clone());
+    let launcher = Pool::new(1, wake);
     world.insert_non_send(reactor);
     world.insert_non_send(PoolHandle(pool));
+    world.insert_non_send(LauncherHandle(launcher));
     world.insert_non_send(LogThread::default());
     world.insert_resource(config);
     world.insert_resource(CollectedQueue::default());
@@ -126,7 +139,9 @@ pub fn plug_in(world: &mut World, schedule: &mut Schedule, config: BuilderConfig
     world.insert_resource(Clock(Instant::now()));
     schedule.add_systems((
         spawn_builders.in_set(TickSet::Spawn),
-        poll_children.in_set(TickSet::PollIo),
+        (poll_children, take_launched)
+            .chain()
+            .in_set(TickSet::PollIo),
         reap::kill_condemned
             .in_set(TickSet::Timeout)
             .after(crate::timeout::condemn),
@@ -143,6 +158,13 @@ pub fn plug_in(world: &mut World, schedule: &mut Schedule, config: BuilderConfig
 pub fn clean_up(world: &mut World) {
     use crate::store::path_lock::OutputLocks;
     use windrow_components::building::{BuildDir, BuilderProcess};
+    if let Some(launcher) = world.remove_non_send::<LauncherHandle>() {
+        for launched in launcher.0.finish() {
+            if let Ok(spawned) = launched.result {
+                reap::kill_and_reap(spawned.pid);
+            }
+        }
+    }
     let mut children = world.query::<(Entity, &BuilderProcess)>();
     let pids: Vec<(Entity, i32)> = children
         .iter(world)

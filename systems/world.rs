@@ -227,6 +227,8 @@ pub struct Tally {
 /// Work handed to the pool that has not come back.
 #[derive(Debug, Default, Resource)]
 pub struct Background {
+    /// How many goals have their processes made.
+    pub launching: u32,
     /// How many goals have their outputs hashed.
     pub collecting: u32,
 }

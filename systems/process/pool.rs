@@ -51,18 +51,30 @@ impl<T: Send + 'static> Pool<T> {
         }
     }
 
+    /// Waits for all jobs, and gives the results that were not taken.
+    pub fn finish(mut self) -> Vec<T> {
+        self.join();
+        self.results.try_iter().collect()
+    }
+
     /// A result that has come back, if there is one.
     pub fn take(&self) -> Option<T> {
         self.results.try_recv().ok()
     }
 }
 
-impl<T> Drop for Pool<T> {
-    fn drop(&mut self) {
+impl<T> Pool<T> {
+    fn join(&mut self) {
         self.jobs = None;
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
+    }
+}
+
+impl<T> Drop for Pool<T> {
+    fn drop(&mut self) {
+        self.join();
     }
 }
 

@@ -1,22 +1,22 @@
-//! One builder: checks that it can run here, makes its folder, environment, log and pipe, and starts it.
+//! One builder: checks that it can run here, makes its folder, environment, log and pipe; then its process.
 
-use std::ffi::{CString, OsString};
+use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use nix::fcntl::OFlag;
-use windrow_components::building::{BuildDir, BuilderProcess, HashRewrites};
+use windrow_components::building::{BuildDir, HashRewrites};
 use windrow_components::derivation::Derivation;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
 
 use crate::failure::{Failure, FailureKind};
 use crate::process::build_dir::SpareDirs;
-use crate::process::environment::{self, Surroundings};
-use crate::process::launch::{self, Request, SpawnError, Step};
+use crate::process::environment::{self, Invocation, Surroundings};
+use crate::process::launch::{self, Request, SpawnError, Spawned, Step, StoreMount};
 use crate::process::log_writer::{LogFile, LogThread};
 use crate::process::pool::Pool;
 use crate::real::{BuilderConfig, Collected};
@@ -36,23 +36,35 @@ pub(super) struct Site<'a> {
     pub(super) rewrites: Option<&'a HashRewrites>,
 }
 
-/// A builder at work.
-pub(super) struct Started {
-    pub(super) process: BuilderProcess,
+/// A builder that lacks only its process.
+pub(super) struct Prepared {
+    pub(super) launch: Launch,
     pub(super) log_pipe: OwnedFd,
     pub(super) log_file: Option<LogFile>,
     pub(super) build_dir: BuildDir,
 }
 
-/// Starts the builder.
+/// The making of one process, for the launching thread: it waits until the new process runs its program.
+pub(super) struct Launch {
+    invocation: Invocation,
+    cwd: CString,
+    stdin: File,
+    output: OwnedFd,
+    personality: u64,
+    store_mount: Option<StoreMount>,
+    drv_path: String,
+    fixed: bool,
+}
+
+/// Makes everything a builder needs but its process.
 ///
 /// # Errors
 /// The failure to report for this goal; what was made so far is removed again.
-pub(super) fn start(
+pub(super) fn prepare(
     site: &Site<'_>,
     logs: &mut LogThread,
     dirs: &mut SpareDirs,
-) -> Result<Started, Failure> {
+) -> Result<Prepared, Failure> {
     let (graph, config) = (site.graph, site.config);
     let base_name = graph.paths.base_name(graph.drv_path(site.drv));
     let path = graph.full_path(graph.drv_path(site.drv));
@@ -87,8 +99,8 @@ pub(super) fn start(
         None => None,
     };
     match launch(&drv, &path, &folder, site) {
-        Ok((process, log_pipe)) => Ok(Started {
-            process,
+        Ok((launch, log_pipe)) => Ok(Prepared {
+            launch,
             log_pipe,
             log_file,
             build_dir: BuildDir(folder),
@@ -101,20 +113,6 @@ pub(super) fn start(
             Err(failure)
         }
     }
-}
-
-/// Ends a builder that can't be watched.
-pub(super) fn abandon(started: Started, site: &Site<'_>, error: &io::Error) -> Failure {
-    crate::finish::reap::kill_and_reap(started.process.pid);
-    let folder = started.build_dir.0;
-    site.pool.submit(move || {
-        let _ = crate::store::tree::delete_path(&folder);
-        None
-    });
-    Failure::new(
-        FailureKind::Other,
-        format!("cannot watch the builder's output: {error}"),
-    )
 }
 
 fn check_platform(drv: &Derivation<'_>, path: &str, config: &BuilderConfig) -> Result<(), Failure> {
@@ -190,7 +188,7 @@ fn launch(
     path: &str,
     folder: &Path,
     site: &Site<'_>,
-) -> Result<(BuilderProcess, OwnedFd), Failure> {
+) -> Result<(Launch, OwnedFd), Failure> {
     let other = |message: String| Failure::new(FailureKind::Other, message);
     let config = site.config;
     let rewrites = site.rewrites.map_or(&[][..], |rewrites| &rewrites.scratch);
@@ -220,47 +218,60 @@ fn launch(
     let null = File::open("/dev/null").map_err(set_up)?;
     let cwd = CString::new(folder.as_os_str().as_bytes()).map_err(|error| set_up(error.into()))?;
     let linux32 = drv.system == "i686-linux" && config.platforms[0] == "x86_64-linux";
-    let request = Request {
-        program: &invocation.program,
-        args: &invocation.args,
-        env: &invocation.env,
-        cwd: &cwd,
-        stdin: null.as_fd(),
-        output: output.as_fd(),
+    let launch = Launch {
+        invocation,
+        cwd,
+        stdin: null,
+        output,
         personality: ADDR_NO_RANDOMIZE | if linux32 { PER_LINUX32 } else { 0 },
-        store_mount: config.store_mount.as_ref(),
+        store_mount: config.store_mount.clone(),
+        drv_path: path.to_owned(),
+        fixed: drv.is_fixed(),
     };
-    match launch::spawn(&request) {
-        Ok(spawned) => {
-            let process = BuilderProcess {
-                pid: spawned.pid,
-                pidfd: spawned.pidfd,
-                exited: false,
-            };
-            Ok((process, log_pipe))
+    Ok((launch, log_pipe))
+}
+
+impl Launch {
+    /// Makes the process.
+    ///
+    /// # Errors
+    /// The failure to report, when it can't be set up or its program can't be executed.
+    pub(super) fn run(self) -> Result<Spawned, Failure> {
+        let request = Request {
+            program: &self.invocation.program,
+            args: &self.invocation.args,
+            env: &self.invocation.env,
+            cwd: &self.cwd,
+            stdin: self.stdin.as_fd(),
+            output: self.output.as_fd(),
+            personality: self.personality,
+            store_mount: self.store_mount.as_ref(),
+        };
+        launch::spawn(&request).map_err(|error| self.failure(error))
+    }
+
+    fn failure(&self, error: SpawnError) -> Failure {
+        let path = &self.drv_path;
+        if error.step != Step::Execute {
+            return Failure::new(
+                FailureKind::Other,
+                format!("failed to set up the build environment for '{path}': {error}"),
+            );
         }
-        Err(SpawnError {
-            step: Step::Execute,
-            source,
-        }) => {
-            let program = OsString::from_vec(drv.builder.to_vec());
-            let kind = if drv.is_fixed() {
-                FailureKind::Other
-            } else {
-                FailureKind::Permanent
-            };
-            Err(Failure::new(
-                kind,
-                format!(
-                    "cannot build derivation '{path}': its builder '{}' can't be executed: {}",
-                    program.display(),
-                    execution_problem(&source, Path::new(&program)),
-                ),
-            ))
-        }
-        Err(error) => Err(other(format!(
-            "failed to set up the build environment for '{path}': {error}"
-        ))),
+        let program = OsStr::from_bytes(self.invocation.program.as_bytes());
+        let kind = if self.fixed {
+            FailureKind::Other
+        } else {
+            FailureKind::Permanent
+        };
+        Failure::new(
+            kind,
+            format!(
+                "cannot build derivation '{path}': its builder '{}' can't be executed: {}",
+                program.display(),
+                execution_problem(&error.source, Path::new(program)),
+            ),
+        )
     }
 }
 

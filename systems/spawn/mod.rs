@@ -8,17 +8,22 @@ mod builder;
 use bevy_ecs::prelude::{Commands, NonSendMut, Query, Res, ResMut};
 use bevy_ecs::query::QueryData;
 use bevy_ecs::system::SystemParam;
-use windrow_components::building::{BuildLog, Deadlines, HashRewrites, MissingOutputs};
+use windrow_components::building::{
+    BuildDir, BuildLog, BuilderProcess, ChildPipes, Deadlines, HashRewrites, MissingOutputs,
+};
 use windrow_components::goal::{DerivationGoal, Stage};
 use windrow_components::graph::BuildGraph;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureKind};
+use crate::finish::reap::kill_and_reap;
 use crate::process::build_dir::SpareDirs;
-use crate::process::log_writer::LogThread;
+use crate::process::launch::Spawned;
+use crate::process::log_writer::{LogFile, LogThread};
 use crate::process::reactor::Reactor;
-use crate::real::{BuilderConfig, PoolHandle};
+use crate::real::{BuilderConfig, Launched, LauncherHandle, PoolHandle};
 use crate::report::{BuildRef, Event};
-use crate::world::{Failures, Now, ReporterHandle, RunState, Running, Slots, Starting};
+use crate::store::tree::delete_path;
+use crate::world::{Background, Failures, Now, ReporterHandle, RunState, Running, Slots, Starting};
 
 /// A goal that has its locks and a slot.
 #[derive(QueryData)]
@@ -38,18 +43,18 @@ pub struct Spawning<'w, 's> {
     graph: Res<'w, BuildGraph>,
     config: Res<'w, BuilderConfig>,
     now: Res<'w, Now>,
-    reactor: NonSendMut<'w, Reactor>,
     pool: NonSendMut<'w, PoolHandle>,
+    launcher: NonSendMut<'w, LauncherHandle>,
     logs: NonSendMut<'w, LogThread>,
-    reporter: NonSendMut<'w, ReporterHandle>,
     slots: ResMut<'w, Slots>,
+    background: ResMut<'w, Background>,
     dirs: ResMut<'w, SpareDirs>,
 }
 
-/// Starts real builders.
+/// Prepares real builders and has their processes made, by a thread that can wait for that: until a new process runs
+/// its program, whoever made it stands still.
 pub fn spawn_builders(
     mut starting: ResMut<Starting>,
-    mut running: ResMut<Running>,
     mut failures: ResMut<Failures>,
     run: Res<RunState>,
     mut params: Spawning<'_, '_>,
@@ -58,70 +63,46 @@ pub fn spawn_builders(
         let Ok(mut locked) = params.goals.get_mut(goal) else {
             continue;
         };
-        let (known, missing) = (locked.goal, locked.missing);
-        let graph = &params.graph;
         let site = builder::Site {
-            graph,
+            graph: &params.graph,
             config: &params.config,
             pool: &params.pool.0,
-            drv: known.drv,
-            missing: &missing.0,
+            drv: locked.goal.drv,
+            missing: &locked.missing.0,
             rewrites: locked.rewrites,
         };
-        let started = if run.is_over() {
+        let prepared = if run.is_over() {
             Err(Failure::new(
-                crate::failure::FailureKind::Other,
+                FailureKind::Other,
                 "interrupted before it started",
             ))
         } else {
-            builder::start(&site, &mut params.logs, &mut params.dirs)
+            builder::prepare(&site, &mut params.logs, &mut params.dirs)
         };
-        let started = started.and_then(|started| {
-            let (log, pidfd) = (&started.log_pipe, &started.process.pidfd);
-            match params.reactor.watch(goal, log, pidfd) {
-                Ok(()) => Ok(started),
-                Err(error) => Err(builder::abandon(started, &site, &error)),
-            }
-        });
-        let started = match started {
-            Ok(started) => started,
+        let prepared = match prepared {
+            Ok(prepared) => prepared,
             Err(failure) => {
                 params.slots.used -= 1;
                 failures.0.push((goal, failure));
                 continue;
             }
         };
-        *locked.stage = Stage::Running;
-        running.0.push(goal);
-        let drv_path = graph.full_path(graph.drv_path(known.drv));
-        let outputs: Vec<String> = missing
-            .0
-            .iter()
-            .map(|&path| graph.full_path(path))
-            .collect();
-        let log_file = started
-            .log_file
-            .as_ref()
-            .map(|log| log.path().display().to_string());
-        params.reporter.0.report(&Event::Started {
-            build: BuildRef {
-                id: goal.to_bits(),
-                drv_path: &drv_path,
-                name: graph.drv_name(known.drv),
-            },
-            system: graph.system(known.drv).unwrap_or_default(),
-            log_file: log_file.as_deref().unwrap_or_default(),
-            outputs: &outputs,
-            at: params.now.0,
+        *locked.stage = Stage::Starting;
+        params.background.launching += 1;
+        let launch = prepared.launch;
+        params.launcher.0.submit(move || {
+            Some(Launched {
+                goal,
+                result: launch.run(),
+            })
         });
         let at = params.now.0;
         let mut entity = params.commands.entity(goal);
         entity.insert((
-            started.process,
-            windrow_components::building::ChildPipes {
-                log: Some(started.log_pipe),
+            ChildPipes {
+                log: Some(prepared.log_pipe),
             },
-            started.build_dir,
+            prepared.build_dir,
             Deadlines {
                 started: at,
                 last_output: at,
@@ -129,8 +110,116 @@ pub fn spawn_builders(
             },
             BuildLog::default(),
         ));
-        if let Some(log) = started.log_file {
+        if let Some(log) = prepared.log_file {
             entity.insert(log);
         }
+    }
+}
+
+/// A goal whose process has been made, or could not be.
+#[derive(QueryData)]
+#[query_data(mutable)]
+pub struct LaunchedGoal {
+    goal: &'static DerivationGoal,
+    missing: &'static MissingOutputs,
+    pipes: &'static ChildPipes,
+    dir: &'static BuildDir,
+    deadlines: &'static mut Deadlines,
+    log: Option<&'static mut LogFile>,
+    stage: &'static mut Stage,
+}
+
+/// What watching new processes touches.
+#[derive(SystemParam)]
+pub struct Launching<'w, 's> {
+    commands: Commands<'w, 's>,
+    goals: Query<'w, 's, LaunchedGoal>,
+    graph: Res<'w, BuildGraph>,
+    now: Res<'w, Now>,
+    reactor: NonSendMut<'w, Reactor>,
+    pool: NonSendMut<'w, PoolHandle>,
+    launcher: NonSendMut<'w, LauncherHandle>,
+    logs: NonSendMut<'w, LogThread>,
+    reporter: NonSendMut<'w, ReporterHandle>,
+    slots: ResMut<'w, Slots>,
+    background: ResMut<'w, Background>,
+    dirs: ResMut<'w, SpareDirs>,
+}
+
+/// Takes up the processes that have been made: from now on they are watched and their time counts.
+pub fn take_launched(
+    mut running: ResMut<Running>,
+    mut failures: ResMut<Failures>,
+    mut params: Launching<'_, '_>,
+) {
+    while let Some(Launched { goal, result }) = params.launcher.0.take() {
+        params.background.launching -= 1;
+        let Ok(mut child) = params.goals.get_mut(goal) else {
+            continue;
+        };
+        let watched = result.and_then(|spawned| match &child.pipes.log {
+            Some(pipe) => match params.reactor.watch(goal, pipe, &spawned.pidfd) {
+                Ok(()) => Ok(spawned),
+                Err(error) => {
+                    kill_and_reap(spawned.pid);
+                    let text = format!("cannot watch the builder's output: {error}");
+                    Err(Failure::new(FailureKind::Other, text))
+                }
+            },
+            None => Ok(spawned),
+        });
+        let spawned = match watched {
+            Ok(spawned) => spawned,
+            Err(failure) => {
+                params.slots.used -= 1;
+                failures.0.push((goal, failure));
+                if let Some(log) = &mut child.log {
+                    params.logs.close(log);
+                }
+                if !params.dirs.take_back(&child.dir.0) {
+                    let folder = child.dir.0.clone();
+                    params.pool.0.submit(move || {
+                        let _ = delete_path(&folder);
+                        None
+                    });
+                }
+                let mut entity = params.commands.entity(goal);
+                entity.remove::<(ChildPipes, BuildDir, Deadlines, BuildLog, LogFile)>();
+                continue;
+            }
+        };
+        let at = params.now.0;
+        (child.deadlines.started, child.deadlines.last_output) = (at, at);
+        *child.stage = Stage::Running;
+        running.0.push(goal);
+        let graph = &params.graph;
+        let drv_path = graph.full_path(graph.drv_path(child.goal.drv));
+        let outputs: Vec<String> = child
+            .missing
+            .0
+            .iter()
+            .map(|&path| graph.full_path(path))
+            .collect();
+        let log_file = child
+            .log
+            .as_ref()
+            .map(|log| log.path().display().to_string());
+        params.reporter.0.report(&Event::Started {
+            build: BuildRef {
+                id: goal.to_bits(),
+                drv_path: &drv_path,
+                name: graph.drv_name(child.goal.drv),
+            },
+            system: graph.system(child.goal.drv).unwrap_or_default(),
+            log_file: log_file.as_deref().unwrap_or_default(),
+            outputs: &outputs,
+            at,
+        });
+        let Spawned { pid, pidfd } = spawned;
+        params.commands.entity(goal).insert(BuilderProcess {
+            pid,
+            pidfd,
+            exited: false,
+        });
     }
 }

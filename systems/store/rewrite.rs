@@ -47,7 +47,7 @@ fn copy_rewritten(from: &Path, to: &Path, rewrites: &[Rewrite]) -> Result<()> {
             nar::dump(from, &mut sink)?;
             sink.finish().map_err(Error::io("rewrite", from))
         });
-        let restored = nar::restore(&mut BufReader::new(reader), to);
+        let restored = nar::restore_rewritten(&mut BufReader::new(reader), to);
         let dumped = dump
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic));

@@ -58,7 +58,12 @@ fn sort_out(world: &mut World, awake: &[Entity], batch: &mut Batch) {
             Stage::Derivation => derivation_waited_for(world, goal, batch),
             Stage::Substitutes => batch.to_build.push(goal),
             Stage::Inputs => batch.inputs_done.push(goal),
-            Stage::Ready | Stage::Locked | Stage::Running | Stage::Collecting | Stage::Done => {}
+            Stage::Ready
+            | Stage::Locked
+            | Stage::Starting
+            | Stage::Running
+            | Stage::Collecting
+            | Stage::Done => {}
         }
     }
 }

@@ -11,6 +11,7 @@ pub(super) use dump::feed_file;
 pub use fault::NarFault;
 pub use parse::{Contents, Handler, parse, skip};
 pub use restore::restore;
+pub(crate) use restore::restore_rewritten;
 
 /// The first token of every archive.
 const MAGIC: &str = "nix-archive-1";

@@ -42,6 +42,23 @@ pub trait Handler {
 /// [`Error::NarUnreadable`] if `source` fails, and with whatever the handler fails with. Tokens are
 /// read one by one: an unbuffered source should be wrapped.
 pub fn parse(source: &mut impl Read, handler: &mut impl Handler) -> Result<()> {
+    parse_entries(source, handler, Entries::Ascending)
+}
+
+/// In which order the entries of a directory must come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entries {
+    /// As in every well-formed archive.
+    Ascending,
+    /// In any, for names that were replaced on the way. The handler must see to their being unique.
+    Any,
+}
+
+pub(super) fn parse_entries(
+    source: &mut impl Read,
+    handler: &mut impl Handler,
+    entries: Entries,
+) -> Result<()> {
     let mut reader = Reader { source, offset: 0 };
     reader.expect(MAGIC)?;
     let mut directories: Vec<Option<CString>> = Vec::new();
@@ -80,7 +97,9 @@ pub fn parse(source: &mut impl Read, handler: &mut impl Handler) -> Result<()> {
             match reader.token(&mut token)? {
                 b"entry" => {
                     let name = reader.entry(previous.as_deref())?;
-                    *previous = Some(name.clone());
+                    if entries == Entries::Ascending {
+                        *previous = Some(name.clone());
+                    }
                     break Some(name);
                 }
                 b")" => {

@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString};
 use std::io::{Read, Write};
 use std::path::Path;
 
-use super::parse::{Contents, Handler, parse};
+use super::parse::{Contents, Entries, Handler, parse, parse_entries};
 use crate::error::{Error, Result};
 use crate::store::tree::NewTree;
 
@@ -18,6 +18,14 @@ pub fn restore(source: &mut impl Read, dest: &Path) -> Result<()> {
     let tree = NewTree::new(dest)?;
     let root = tree.root_name().to_owned();
     parse(source, &mut Restorer { tree, root })
+}
+
+/// As [`restore`], for an archive in which names were replaced, so that they may be out of order. A name that comes
+/// twice is an [`Error::Io`].
+pub(crate) fn restore_rewritten(source: &mut impl Read, dest: &Path) -> Result<()> {
+    let tree = NewTree::new(dest)?;
+    let root = tree.root_name().to_owned();
+    parse_entries(source, &mut Restorer { tree, root }, Entries::Any)
 }
 
 struct Restorer<'p> {

@@ -1,0 +1,99 @@
+//! One way into all formats: recognises a file by its name or content and hands it to its loader.
+//! Reads no files itself: what a file includes comes through a function the caller gives.
+
+use std::io;
+
+use super::{Limits, TaskGraph, TaskGraphError, ninja, stg, wfformat};
+
+/// The formats that can be read from a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// `build.ninja`.
+    Ninja,
+    /// WfCommons WfFormat, schemas 1.0 to 1.5.
+    WfFormat,
+    /// Standard Task Graph Set.
+    Stg,
+}
+
+impl Format {
+    /// What a file is by the end of its name, or else by how it begins.
+    pub fn detect(file: &str, text: &[u8]) -> Option<Self> {
+        match file.rsplit('.').next() {
+            Some("ninja") => return Some(Self::Ninja),
+            Some("json") => return Some(Self::WfFormat),
+            Some("stg") => return Some(Self::Stg),
+            _ => {}
+        }
+        let first = text.trim_ascii_start().first()?;
+        if *first == b'{' {
+            return Some(Self::WfFormat);
+        }
+        if first.is_ascii_digit() {
+            return Some(Self::Stg);
+        }
+        let ninja_line = |line: &[u8]| {
+            let words: [&[u8]; 6] = [
+                b"rule ",
+                b"build ",
+                b"include ",
+                b"subninja ",
+                b"pool ",
+                b"ninja_required_version",
+            ];
+            words.iter().any(|word| line.starts_with(word))
+        };
+        text.split(|&byte| byte == b'\n')
+            .take(1_000)
+            .any(ninja_line)
+            .then_some(Self::Ninja)
+    }
+}
+
+/// Reads a graph of any format. `file` is what messages call it; `read` gives the content of
+/// further files that it includes, by the paths written there.
+///
+/// # Errors
+/// If the format is not recognised or the file holds no valid graph; see [`TaskGraphError`].
+pub fn load(
+    format: Option<Format>,
+    file: &str,
+    text: &[u8],
+    limits: Limits,
+    read: &mut dyn FnMut(&str) -> io::Result<Vec<u8>>,
+) -> Result<TaskGraph, TaskGraphError> {
+    match format.or_else(|| Format::detect(file, text)) {
+        Some(Format::Ninja) => ninja::load(file, text, limits, read),
+        Some(Format::WfFormat) => wfformat::load(file, text, limits),
+        Some(Format::Stg) => stg::load(file, text, limits),
+        None => Err(TaskGraphError::Unsuitable {
+            file: file.to_owned(),
+            reason: "this is neither a ninja file nor WfFormat JSON nor an STG file".to_owned(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_are_told_by_name_or_content() {
+        for (file, text, wanted) in [
+            ("build.ninja", "", Some(Format::Ninja)),
+            ("x.json", "", Some(Format::WfFormat)),
+            ("x.stg", "", Some(Format::Stg)),
+            ("x", "\n {", Some(Format::WfFormat)),
+            ("x", "   50\n", Some(Format::Stg)),
+            ("x", "# made\na = b\nrule cc\n", Some(Format::Ninja)),
+            ("x", "hello", None),
+            ("", "", None),
+        ] {
+            assert_eq!(
+                Format::detect(file, text.as_bytes()),
+                wanted,
+                "{file} {text}"
+            );
+        }
+    }
+}

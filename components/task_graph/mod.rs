@@ -1,0 +1,226 @@
+//! Task graphs for simulation: tasks with durations and predecessors as flat arrays, named by dense
+//! ids. Knows nothing of derivations or stores; what it reads comes as bytes, what it writes goes
+//! to a sink it is given.
+
+use std::borrow::Cow;
+
+mod builder;
+mod durations;
+mod error;
+mod generate;
+#[cfg(test)]
+mod list_schedule;
+mod load;
+mod ninja;
+mod order;
+mod random;
+mod stats;
+mod stg;
+#[cfg(test)]
+mod tests;
+mod wfformat;
+mod write;
+
+pub use builder::{Builder, Limits};
+pub use durations::{Distribution, MAX_DURATION};
+pub use error::{Place, TaskGraphError};
+pub use generate::{Generator, LayerEdges, Shape};
+pub use load::{Format, load};
+pub use stats::Stats;
+pub use write::{write_dot, write_ninja, write_wfformat};
+
+/// A task, by its place in the file it came from, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskId(u32);
+
+impl TaskId {
+    /// The id with that index.
+    ///
+    /// # Panics
+    /// If `index` does not fit into 32 bits: a graph of that size is refused long before.
+    pub fn from_index(index: usize) -> Self {
+        Self(u32::try_from(index).expect("a task id fits into 32 bits"))
+    }
+
+    /// Its place in the graph's arrays.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What durations are counted in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeUnit {
+    /// Microseconds.
+    Microseconds,
+    /// Abstract units, as in the Standard Task Graph Set.
+    Units,
+}
+
+/// A directed acyclic graph of tasks. Immutable but for its durations; made by a [`Builder`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskGraph {
+    /// All names back to back; empty if the graph has none.
+    names: String,
+    name_ends: Vec<u32>,
+    /// Empty if the graph has none.
+    durations: Vec<u64>,
+    unit: TimeUnit,
+    /// One more than there are tasks: where the predecessors of each begin.
+    starts: Vec<u32>,
+    predecessors: Vec<TaskId>,
+    /// Every task stands behind its predecessors, so the ids themselves are a topological order.
+    in_order: bool,
+}
+
+impl TaskGraph {
+    /// How many tasks there are.
+    pub fn len(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// Whether there is no task.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many different edges there are.
+    pub fn edge_count(&self) -> usize {
+        self.predecessors.len()
+    }
+
+    /// All tasks in the order of the file.
+    pub fn tasks(&self) -> impl ExactSizeIterator<Item = TaskId> + use<> {
+        (0..self.starts.len() as u32 - 1).map(TaskId)
+    }
+
+    /// The tasks that must end before `task` starts: ascending, each once.
+    pub fn predecessors(&self, task: TaskId) -> &[TaskId] {
+        let index = task.index();
+        &self.predecessors[self.starts[index] as usize..self.starts[index + 1] as usize]
+    }
+
+    /// The edges the other way round. Costs a pass over all edges and four bytes for each.
+    pub fn successors(&self) -> Successors {
+        let mut starts = vec![0u32; self.starts.len()];
+        for pred in &self.predecessors {
+            starts[pred.index() + 1] += 1;
+        }
+        for index in 1..starts.len() {
+            starts[index] += starts[index - 1];
+        }
+        // While filling, a row's start is moved to its end, which is where the next row's start
+        // was.
+        let mut edges = vec![TaskId(0); self.predecessors.len()];
+        for task in self.tasks() {
+            for pred in self.predecessors(task) {
+                let slot = &mut starts[pred.index()];
+                edges[*slot as usize] = task;
+                *slot += 1;
+            }
+        }
+        starts.rotate_right(1);
+        starts[0] = 0;
+        Successors { starts, edges }
+    }
+
+    /// Whether the tasks have names of their own.
+    pub fn has_names(&self) -> bool {
+        !self.name_ends.is_empty()
+    }
+
+    /// What to call a task: its name, or `n` and its number in the graph from 0.
+    pub fn name(&self, task: TaskId) -> Cow<'_, str> {
+        match self.own_name(task) {
+            "" => Cow::Owned(format!("n{}", task.0)),
+            name => Cow::Borrowed(name),
+        }
+    }
+
+    fn own_name(&self, task: TaskId) -> &str {
+        let index = task.index();
+        let Some(&end) = self.name_ends.get(index) else {
+            return "";
+        };
+        let start = index
+            .checked_sub(1)
+            .map_or(0, |before| self.name_ends[before]);
+        &self.names[start as usize..end as usize]
+    }
+
+    /// What durations are counted in.
+    pub fn unit(&self) -> TimeUnit {
+        self.unit
+    }
+
+    /// Whether the tasks have durations of their own.
+    pub fn has_durations(&self) -> bool {
+        !self.durations.is_empty()
+    }
+
+    /// How long a task takes, in the graph's [`unit`](Self::unit); 1 if the graph has no durations.
+    pub fn duration(&self, task: TaskId) -> u64 {
+        self.durations.get(task.index()).copied().unwrap_or(1)
+    }
+
+    /// Gives the tasks other durations, one for each in order; an empty list takes them away.
+    ///
+    /// # Errors
+    /// If their number is wrong, one is above [`MAX_DURATION`], or they add up to more than 64 bits
+    /// hold.
+    pub fn set_durations(
+        &mut self,
+        unit: TimeUnit,
+        durations: Vec<u64>,
+    ) -> Result<(), TaskGraphError> {
+        if durations.is_empty() {
+            self.durations = durations;
+            self.unit = TimeUnit::Units;
+            return Ok(());
+        }
+        if durations.len() != self.len() {
+            return Err(TaskGraphError::DurationCount {
+                given: durations.len(),
+                tasks: self.len(),
+            });
+        }
+        if let Some(index) = durations
+            .iter()
+            .position(|&duration| duration > MAX_DURATION)
+        {
+            return Err(TaskGraphError::AbsurdDuration {
+                origin: "durations".to_owned(),
+                task: self.name(TaskId::from_index(index)).into_owned(),
+                duration: durations[index].to_string(),
+            });
+        }
+        durations::total(&durations)?;
+        self.durations = durations;
+        self.unit = unit;
+        Ok(())
+    }
+
+    /// Every task behind all its predecessors; always the same order for the same graph.
+    pub fn topological_order(&self) -> Vec<TaskId> {
+        if self.in_order {
+            return self.tasks().collect();
+        }
+        order::topological_order(&self.starts, &self.predecessors)
+            .expect("a graph with a cycle is not built")
+    }
+}
+
+/// For every task, the tasks that wait for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Successors {
+    starts: Vec<u32>,
+    edges: Vec<TaskId>,
+}
+
+impl Successors {
+    /// The tasks that wait for `task`: ascending, each once.
+    pub fn of(&self, task: TaskId) -> &[TaskId] {
+        let index = task.index();
+        &self.edges[self.starts[index] as usize..self.starts[index + 1] as usize]
+    }
+}

@@ -1,0 +1,139 @@
+//! Turns statements in path ids into a graph of tasks: looks up who makes each input, and sees
+//! through phony rules.
+
+use super::{Manifest, NO_PRODUCER, PHONY, Result, Statements};
+use crate::task_graph::{Builder, Limits, TaskGraph, TaskGraphError, TaskId, TimeUnit};
+
+impl Manifest {
+    /// The graph; `file` is what messages call it.
+    pub(super) fn into_graph(mut self, file: &str, limits: Limits) -> Result<TaskGraph> {
+        let producers = std::mem::take(&mut self.producers);
+        for statements in [&mut self.tasks, &mut self.phonies] {
+            statements
+                .inputs
+                .iter_mut()
+                .for_each(|input| *input = producers[*input as usize]);
+        }
+        drop(producers);
+        let behind = Behind::new(&self, limits)?;
+        let mut builder = Builder::new(file, TimeUnit::Units, limits);
+        builder.reserve(self.tasks.outputs.len(), 0)?;
+        for &output in &self.tasks.outputs {
+            builder.add_task(Some(&String::from_utf8_lossy(self.paths.get(output))), None)?;
+        }
+        drop(self.paths);
+        builder.reserve(0, self.tasks.inputs.len())?;
+        for number in 0..self.tasks.outputs.len() {
+            let task = TaskId::from_index(number);
+            for &producer in self.tasks.row(number) {
+                if producer == NO_PRODUCER {
+                    continue;
+                }
+                if producer & PHONY == 0 {
+                    builder.add_edge(TaskId(producer), task)?;
+                    continue;
+                }
+                for &predecessor in behind.tasks(producer & !PHONY) {
+                    builder.add_edge(TaskId(predecessor), task)?;
+                }
+            }
+        }
+        drop(self.tasks);
+        builder.finish()
+    }
+}
+
+/// For every phony statement, the tasks that stand behind it, directly or through further ones.
+struct Behind {
+    ranges: Vec<(usize, usize)>,
+    tasks: Vec<u32>,
+}
+
+impl Behind {
+    fn tasks(&self, phony: u32) -> &[u32] {
+        let (start, end) = self.ranges[phony as usize];
+        &self.tasks[start..end]
+    }
+
+    fn new(manifest: &Manifest, limits: Limits) -> Result<Self> {
+        let phonies = &manifest.phonies;
+        let mut behind = Self {
+            ranges: vec![(0, 0); phonies.outputs.len()],
+            tasks: Vec::new(),
+        };
+        let order = inner_first(phonies).map_err(|cycle| {
+            let name = |&phony: &u32| manifest.path_text(phonies.outputs[phony as usize]);
+            TaskGraphError::Cycle {
+                path: cycle.iter().map(name).collect(),
+            }
+        })?;
+        let mut found = Vec::new();
+        for phony in order {
+            found.clear();
+            for &producer in phonies.row(phony as usize) {
+                if producer == NO_PRODUCER {
+                    continue;
+                }
+                if producer & PHONY == 0 {
+                    found.push(producer);
+                } else {
+                    found.extend_from_slice(behind.tasks(producer & !PHONY));
+                }
+            }
+            found.sort_unstable();
+            found.dedup();
+            let start = behind.tasks.len();
+            limits.admit(0, (start + found.len()) as u64)?;
+            behind.tasks.extend_from_slice(&found);
+            behind.ranges[phony as usize] = (start, behind.tasks.len());
+        }
+        Ok(behind)
+    }
+}
+
+/// All phony statements, each behind those it names; or those of a cycle, each needing the next.
+fn inner_first(phonies: &Statements) -> std::result::Result<Vec<u32>, Vec<u32>> {
+    #[derive(Clone, Copy, PartialEq)]
+    enum State {
+        Unseen,
+        Open,
+        Done,
+    }
+    let count = phonies.outputs.len();
+    let mut state = vec![State::Unseen; count];
+    let mut order = Vec::with_capacity(count);
+    let mut stack: Vec<(u32, usize)> = Vec::new();
+    for root in 0..count as u32 {
+        if state[root as usize] != State::Unseen {
+            continue;
+        }
+        state[root as usize] = State::Open;
+        stack.push((root, 0));
+        while let Some((phony, next)) = stack.last_mut() {
+            let Some(&producer) = phonies.row(*phony as usize).get(*next) else {
+                state[*phony as usize] = State::Done;
+                order.push(*phony);
+                stack.pop();
+                continue;
+            };
+            *next += 1;
+            if producer == NO_PRODUCER || producer & PHONY == 0 {
+                continue;
+            }
+            let inner = producer & !PHONY;
+            match state[inner as usize] {
+                State::Unseen => {
+                    state[inner as usize] = State::Open;
+                    stack.push((inner, 0));
+                }
+                State::Open => {
+                    let from = stack.iter().position(|&(phony, _)| phony == inner);
+                    let from = from.expect("an open statement is on the stack");
+                    return Err(stack[from..].iter().map(|&(phony, _)| phony).collect());
+                }
+                State::Done => {}
+            }
+        }
+    }
+    Ok(order)
+}

@@ -1,0 +1,229 @@
+//! Ninja files and what becomes of them. Checked against what ninja 1.11 does with the same text.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use proptest::prelude::*;
+
+fn read_with(files: &[(&str, &str)]) -> Result<TaskGraph> {
+    let files: BTreeMap<&str, &str> = files.iter().copied().collect();
+    let text = files["build.ninja"].as_bytes();
+    load("build.ninja", text, Limits::default(), &mut |path| {
+        let text = files.get(path).ok_or(io::ErrorKind::NotFound)?;
+        Ok(text.as_bytes().to_vec())
+    })
+}
+
+fn read(text: &str) -> Result<TaskGraph> {
+    read_with(&[("build.ninja", &format!("rule r\n  command = x\n{text}"))])
+}
+
+/// A line a task: its name and what it depends on.
+fn shown(graph: &TaskGraph) -> String {
+    let mut text = String::new();
+    for task in graph.tasks() {
+        text.push_str(&format!("{}:", graph.name(task)));
+        for &predecessor in graph.predecessors(task) {
+            text.push_str(&format!(" {}", graph.name(predecessor)));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn refusal(text: &str) -> String {
+    read(text).unwrap_err().to_string()
+}
+
+#[test]
+fn inputs_of_any_kind_are_edges() {
+    let graph = read(
+        "build all: phony d\nbuild a: r src\nbuild b | b2: r a\nbuild c: r | a\n\
+         build d | d2 d3: r b2 c || e |@ v\nbuild e: r\nbuild v: r\n\
+         build | i: r d2\n",
+    );
+    assert_eq!(
+        shown(&graph.unwrap()),
+        "a:\nb: a\nc: a\nd: b c e\ne:\nv:\ni: d\n"
+    );
+}
+
+#[test]
+fn phony_rules_are_seen_through() {
+    let graph = read(
+        "build x: r p3\nbuild p3: phony p2 p1 src\nbuild p2: phony p1\nbuild p1: phony a b\n\
+         build a: r\nbuild b: r\nbuild y: r p1 a\nbuild self: phony self a\nbuild z: r self\n",
+    );
+    assert_eq!(shown(&graph.unwrap()), "x: a b\na:\nb:\ny: a b\nz: a\n");
+}
+
+#[test]
+fn variables_are_taken_from_where_ninja_takes_them() {
+    let graph = read(
+        "dir = one\nbuild $dir/a: r\nbuild ${name}-x: r $dir/a\n  name = of$dir\n\
+         dir = two\nbuild ${dir}/b: r one/a $name\n  dir = three\n  name = $dir/a\n",
+    );
+    // A statement's own variables are seen by its paths, but not by one another.
+    assert_eq!(
+        shown(&graph.unwrap()),
+        "one/a:\nofone-x: one/a\nthree/b: one/a\n"
+    );
+    let graph = read("build two/a: r\nd = two\nbuild b: r $n\n  d = three\n  n = $d/a\n");
+    assert_eq!(shown(&graph.unwrap()), "two/a:\nb: two/a\n");
+}
+
+#[test]
+fn escapes_continuations_comments_and_shapes_of_paths() {
+    let graph = read(
+        "# first\nbuild a$ b$:c$$: r $\n    src\n\n  # inside\n\
+         build ./d//e/../f: $\n   r a$ b$:c$$ $\n x\n\
+         \x20 # not the end of the block\n  description = $\n    more\n\r\n\
+         build g: r d/f/\r\npool p\n  depth = 1\n\
+         default g ./d/f\nninja_required_version = 1.5\n# last",
+    );
+    assert_eq!(shown(&graph.unwrap()), "a b:c$:\nd/f: a b:c$\ng: d/f\n");
+}
+
+#[test]
+fn include_shares_a_scope_and_subninja_does_not() {
+    let graph = read_with(&[
+        (
+            "build.ninja",
+            "d = top\ninclude $d.inc\nsubninja s.ninja\nbuild $d: r sub/out inc\n",
+        ),
+        (
+            "top.inc",
+            "rule r\n  command = x\nbuild inc: r\nd = included\n",
+        ),
+        (
+            "s.ninja",
+            "rule own\n  command = x\nd = sub\nbuild $d/out: own inc\n",
+        ),
+    ]);
+    assert_eq!(
+        shown(&graph.unwrap()),
+        "inc:\nsub/out: inc\nincluded: inc sub/out\n"
+    );
+    let inner_rule = read_with(&[
+        ("build.ninja", "subninja s.ninja\nbuild a: own\n"),
+        ("s.ninja", "rule own\n  command = x\n"),
+    ]);
+    assert!(
+        inner_rule
+            .unwrap_err()
+            .to_string()
+            .contains("2:10: there is no rule `own`")
+    );
+}
+
+#[test]
+fn includes_that_fail_say_where() {
+    let missing = read("subninja gone.ninja\n").unwrap_err().to_string();
+    assert!(
+        missing.starts_with("build.ninja:3:1: cannot read `gone.ninja`: "),
+        "{missing}"
+    );
+    let circle = read_with(&[
+        ("build.ninja", "\ninclude a\n"),
+        ("a", "subninja build.ninja\n"),
+    ]);
+    let circle = circle.unwrap_err().to_string();
+    assert_eq!(
+        circle,
+        "a:1:1: `build.ninja` is included while it is being read: build.ninja -> a -> build.ninja"
+    );
+    let below = read_with(&[("build.ninja", "include a\n"), ("a", "\n  x = 1\n")]).unwrap_err();
+    assert_eq!(below.to_string(), "a:2:3: this line should not be indented");
+}
+
+#[test]
+fn every_mistake_has_its_place() {
+    for (text, wanted) in [
+        (
+            "build a: r",
+            "3:11: the file ends where the rest of the path",
+        ),
+        ("build a r\n", "3:10: the line ends where `:`"),
+        ("build : r\n", "3:7: `:` stands where the path of an output"),
+        ("build a: x\n", "3:10: there is no rule `x` above"),
+        ("build a: r b$*\n", "3:13: a single `$`"),
+        ("build a: r ${b\n", "3:12: this `${`"),
+        ("build a: r $b\n", "3:12: this path is empty"),
+        (
+            "build a: r\nbuild b a: r\n",
+            "4:7: `a` is already the output",
+        ),
+        ("build a a: r\n", "3:7: `a` is already the output"),
+        ("build a: r\n\tx = 1\n", "4:1: tabs are not allowed"),
+        (
+            "build a: r\n\n  x = 1\n",
+            "5:3: this line should not be indented",
+        ),
+        ("build a: r\n  x 1\n", "4:5: `1` stands where `=`"),
+        (
+            "build |: r\n",
+            "3:8: `:` stands where the path of an output",
+        ),
+        ("pool q\n", "the pool's `depth =`"),
+        ("rule q\n  description = x\n", "the rule's `command =`"),
+        (
+            "rule r\n  command = x\n",
+            "3:1: there is a rule `r` already",
+        ),
+        ("default gone\n", "3:9: `gone` is no known target"),
+        ("default\n", "`default` names no target"),
+        ("x = 1", "3:6: the file ends where the end of the line"),
+        ("x\n", "3:2: the line ends where `=`"),
+        ("= 1\n", "3:1: `=` stands where a statement"),
+        ("build a\0: r\n", "3:8: `\\x00` stands"),
+        ("build a: r a\n", "needs the next: a -> a"),
+        (
+            "build a: r p\nbuild p: phony b\nbuild b: r a\n",
+            "needs the next: a -> b -> a",
+        ),
+        (
+            "build a: phony b\nbuild b: phony c\nbuild c: phony a\n",
+            "the next: a -> b -> c -> a",
+        ),
+    ] {
+        let message = refusal(text);
+        assert!(message.contains(wanted), "{text:?}: {message}");
+        assert!(
+            message.contains("build.ninja:") || message.contains("cycle"),
+            "{message}"
+        );
+    }
+}
+
+const SAMPLE: &str = "d = o$\n ut\nrule r\n  command = x\nbuild $d/a$ b: r in | p || q\n  k = $d\n\
+                      build p: phony ./q\nbuild q: r\r\npool z\n  depth = 1\ndefault q\n";
+
+#[test]
+fn a_file_cut_inside_a_line_is_refused() {
+    for cut in 0..SAMPLE.len() {
+        let whole_lines = cut == 0 || SAMPLE.as_bytes()[cut - 1] == b'\n';
+        if !whole_lines && read_with(&[("build.ninja", &SAMPLE[..cut])]).is_ok() {
+            // Only a line that has said nothing yet may end anywhere.
+            assert!(SAMPLE[..cut].ends_with(' '), "cut at {cut}");
+        }
+    }
+    read_with(&[("build.ninja", SAMPLE)]).unwrap();
+}
+
+proptest! {
+    #[test]
+    fn damaged_files_never_panic(
+        edits in proptest::collection::vec((0..SAMPLE.len(), "[ $:|\n\r#={}a.@/\\x00]{0,3}"), 1..5),
+    ) {
+        let mut text = SAMPLE.to_owned();
+        for (at, new) in edits {
+            let at = at.min(text.len());
+            let end = (at + new.len()).min(text.len());
+            text.replace_range(at..end, &new);
+            if new.is_empty() && at < text.len() {
+                text.remove(at);
+            }
+        }
+        let _ = read_with(&[("build.ninja", &text)]);
+    }
+}

@@ -1,0 +1,344 @@
+//! Reads WfCommons WfFormat, schemas 1.0 to 1.5: tasks, their run times, and the union of parents
+//! and children. Files, machines and whatever else a workflow records are skipped.
+
+use std::borrow::Cow;
+
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
+use serde::Deserialize;
+
+use super::durations::microseconds;
+use super::{Builder, Limits, Place, TaskGraph, TaskGraphError, TaskId, TimeUnit};
+
+/// A text that borrows from the file where it has no escapes.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'t>(#[serde(borrow)] Cow<'t, str>);
+
+#[derive(Deserialize)]
+struct Document<'t> {
+    #[serde(borrow, rename = "schemaVersion")]
+    schema_version: Option<Text<'t>>,
+    workflow: Workflow<'t>,
+}
+
+#[derive(Deserialize)]
+struct Workflow<'t> {
+    /// Up to schema 1.2.
+    #[serde(borrow)]
+    jobs: Option<Vec<Task<'t>>>,
+    /// Schemas 1.3 and 1.4.
+    tasks: Option<Vec<Task<'t>>>,
+    /// From schema 1.5 on.
+    specification: Option<Specification<'t>>,
+    execution: Option<Execution<'t>>,
+}
+
+#[derive(Deserialize)]
+struct Specification<'t> {
+    #[serde(borrow)]
+    tasks: Vec<Task<'t>>,
+}
+
+#[derive(Deserialize)]
+struct Execution<'t> {
+    #[serde(borrow, default)]
+    tasks: Vec<Run<'t>>,
+}
+
+#[derive(Deserialize)]
+struct Task<'t> {
+    #[serde(borrow)]
+    name: Option<Text<'t>>,
+    id: Option<Text<'t>>,
+    /// Up to schema 1.3; migrated files may keep it beside the newer key.
+    runtime: Option<f64>,
+    #[serde(rename = "runtimeInSeconds")]
+    runtime_in_seconds: Option<f64>,
+    #[serde(default)]
+    parents: Option<Vec<Text<'t>>>,
+    #[serde(default)]
+    children: Option<Vec<Text<'t>>>,
+}
+
+#[derive(Deserialize)]
+struct Run<'t> {
+    #[serde(borrow)]
+    id: Text<'t>,
+    runtime: Option<f64>,
+    #[serde(rename = "runtimeInSeconds")]
+    runtime_in_seconds: Option<f64>,
+}
+
+const SCHEMAS: [&str; 6] = ["1.0", "1.1", "1.2", "1.3", "1.4", "1.5"];
+
+/// Reads a graph. Tasks are called by their names, or, should two share one, all by their ids. If
+/// some tasks have a run time and others none, the others take 0.
+///
+/// # Errors
+/// If the file is malformed or cut, of another schema, or holds no valid graph.
+pub(super) fn load(file: &str, text: &[u8], limits: Limits) -> Result<TaskGraph, TaskGraphError> {
+    let document: Document<'_> = serde_json::from_slice(text).map_err(|error| {
+        let place = Place {
+            file: file.to_owned(),
+            line: error.line(),
+            column: error.column(),
+        };
+        let reason = error.to_string();
+        // The message of the JSON reader ends with the place, which stands in front already.
+        let reason = reason
+            .split(" at line ")
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        TaskGraphError::Malformed { place, reason }
+    })?;
+    let unsuitable = |reason: String| TaskGraphError::Unsuitable {
+        file: file.to_owned(),
+        reason,
+    };
+    let version = document
+        .schema_version
+        .as_ref()
+        .map_or("1.5", |version| &version.0);
+    if !SCHEMAS.contains(&version) {
+        return Err(unsuitable(format!(
+            "the WfFormat schema `{version}` is not known; 1.0 to 1.5 are"
+        )));
+    }
+    let workflow = document.workflow;
+    let split = workflow.specification.is_some();
+    let tasks = workflow
+        .specification
+        .map(|specification| specification.tasks)
+        .or(workflow.tasks)
+        .or(workflow.jobs)
+        .ok_or_else(|| {
+            unsuitable(
+                "`workflow` has neither `specification.tasks` nor `tasks` nor `jobs`".to_owned(),
+            )
+        })?;
+    limits.admit(tasks.len() as u64, 0)?;
+    let keys = index_by_key(file, &tasks, split)?;
+    let mut runtimes: Vec<Option<f64>> = tasks
+        .iter()
+        .map(|task| task.runtime_in_seconds.or(task.runtime))
+        .collect();
+    for run in workflow
+        .execution
+        .iter()
+        .flat_map(|execution| &execution.tasks)
+    {
+        let Some(task) = keys.get(&*run.id.0) else {
+            return Err(unsuitable(format!(
+                "`execution` has a task `{}` that `specification` lacks",
+                run.id.0
+            )));
+        };
+        let runtime = run.runtime_in_seconds.or(run.runtime);
+        runtimes[task.index()] = runtime.or(runtimes[task.index()]);
+    }
+
+    let by_name = !split || names_are_unique(&tasks);
+    let mut builder = Builder::new(file, TimeUnit::Microseconds, limits);
+    for (task, runtime) in tasks.iter().zip(runtimes) {
+        let key = if by_name { &task.name } else { &task.id };
+        let name = key.as_ref().map_or("", |key| &key.0);
+        let duration = runtime
+            .map(|seconds| duration(file, name, seconds))
+            .transpose()?;
+        builder.add_task(Some(name), duration)?;
+    }
+    let find = |other: &Text<'_>, task: &Task<'_>| {
+        keys.get(&*other.0)
+            .copied()
+            .ok_or_else(|| TaskGraphError::DanglingEdge {
+                origin: file.to_owned(),
+                task: key_of(task, split).unwrap_or_default().to_owned(),
+                missing: other.0.to_string(),
+            })
+    };
+    for (index, task) in tasks.iter().enumerate() {
+        let id = TaskId::from_index(index);
+        for parent in task.parents.iter().flatten() {
+            builder.add_edge(find(parent, task)?, id)?;
+        }
+    }
+    for (index, task) in tasks.iter().enumerate() {
+        let id = TaskId::from_index(index);
+        for child in task.children.iter().flatten() {
+            builder.add_edge(id, find(child, task)?)?;
+        }
+    }
+    builder.finish()
+}
+
+/// What `parents` and `children` refer to a task by: its id from schema 1.5 on, its name before.
+fn key_of<'a>(task: &'a Task<'_>, split: bool) -> Option<&'a str> {
+    let key = if split { &task.id } else { &task.name };
+    key.as_ref().map(|key| &*key.0)
+}
+
+fn index_by_key<'a>(
+    file: &str,
+    tasks: &'a [Task<'_>],
+    split: bool,
+) -> Result<HashMap<&'a str, TaskId>, TaskGraphError> {
+    let mut keys = HashMap::with_capacity(tasks.len());
+    for (index, task) in tasks.iter().enumerate() {
+        let key = key_of(task, split)
+            .filter(|key| !key.is_empty())
+            .ok_or_else(|| {
+                let what = if split { "id" } else { "name" };
+                TaskGraphError::Unsuitable {
+                    file: file.to_owned(),
+                    reason: format!("task number {} of the file has no `{what}`", index + 1),
+                }
+            })?;
+        match keys.entry(key) {
+            Entry::Vacant(free) => free.insert(TaskId::from_index(index)),
+            Entry::Occupied(_) => {
+                return Err(TaskGraphError::DuplicateTask {
+                    origin: file.to_owned(),
+                    name: key.to_owned(),
+                });
+            }
+        };
+    }
+    Ok(keys)
+}
+
+fn names_are_unique(tasks: &[Task<'_>]) -> bool {
+    let mut seen = hashbrown::HashSet::with_capacity(tasks.len());
+    tasks
+        .iter()
+        .all(|task| task.name.as_ref().is_some_and(|name| seen.insert(&*name.0)))
+}
+
+fn duration(file: &str, task: &str, seconds: f64) -> Result<u64, TaskGraphError> {
+    let (origin, task) = (file.to_owned(), task.to_owned());
+    let duration = format!("{seconds} s");
+    if seconds < 0.0 {
+        return Err(TaskGraphError::NegativeDuration {
+            origin,
+            task,
+            duration,
+        });
+    }
+    microseconds(seconds).ok_or(TaskGraphError::AbsurdDuration {
+        origin,
+        task,
+        duration,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<TaskGraph, TaskGraphError> {
+        load("a.json", text.as_bytes(), Limits::default())
+    }
+
+    fn refusal(text: &str) -> String {
+        read(text).unwrap_err().to_string()
+    }
+
+    const NEW: &str = r#"{"schemaVersion":"1.5","workflow":{"specification":{"tasks":[
+        {"id":"a1","name":"a","parents":[],"children":["b1"]},
+        {"id":"b1","name":"b","parents":["a1"],"children":[]},
+        {"id":"c1","name":"c","parents":["a1","b1"],"children":[]}]},
+        "execution":{"makespanInSeconds":3,"tasks":[{"id":"a1","runtimeInSeconds":1.5},
+        {"id":"c1","runtimeInSeconds":2,"coreCount":4},
+        {"id":"b1","runtimeInSeconds":0.0000014}]}}}"#;
+
+    #[test]
+    fn parents_and_children_are_united_and_times_joined_by_id() {
+        let graph = read(NEW).unwrap();
+        let stats = graph.stats();
+        assert_eq!((stats.tasks, stats.edges, stats.work), (3, 3, 3_500_001));
+        let names: Vec<_> = graph.tasks().map(|task| graph.name(task)).collect();
+        assert_eq!(names, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn shared_names_give_way_to_ids() {
+        let graph = read(&NEW.replace(r#""name":"b""#, r#""name":"a""#)).unwrap();
+        let names: Vec<_> = graph.tasks().map(|task| graph.name(task)).collect();
+        assert_eq!(names, ["a1", "b1", "c1"]);
+    }
+
+    #[test]
+    fn older_schemas_are_keyed_by_name() {
+        for (list, time) in [
+            ("jobs", "runtime"),
+            ("tasks", "runtime"),
+            ("tasks", "runtimeInSeconds"),
+        ] {
+            let graph = read(&format!(
+                r#"{{"schemaVersion":"1.2","workflow":{{"{list}":[
+                    {{"name":"a","id":"7","{time}":2,"children":["b"]}},
+                    {{"name":"b","id":"7","{time}":0.25}}]}}}}"#
+            ))
+            .unwrap();
+            let stats = graph.stats();
+            assert_eq!(
+                (stats.edges, stats.work, stats.critical_path),
+                (1, 2_250_000, 2_250_000)
+            );
+        }
+    }
+
+    #[test]
+    fn the_newer_key_wins_and_missing_times_make_a_graph_without() {
+        let old = r#"{"schemaVersion":"1.4","workflow":{"tasks":[{"name":"a",TIME}]}}"#;
+        let both = old.replace("TIME", r#""runtime":9,"runtimeInSeconds":1"#);
+        assert_eq!(read(&both).unwrap().stats().work, 1_000_000);
+        let none = old.replace("TIME", r#""runtime":null"#);
+        assert!(!read(&none).unwrap().has_durations());
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_is_refused_with_its_place() {
+        for cut in 0..NEW.len() {
+            let message = refusal(&NEW[..cut]);
+            assert!(message.starts_with("a.json:"), "{message}");
+        }
+        assert!(refusal(&NEW[..60]).starts_with("a.json:1:"));
+    }
+
+    #[test]
+    fn every_mistake_is_told() {
+        for (from, to, wanted) in [
+            (
+                r#""parents":["a1"]"#,
+                r#""parents":["x"]"#,
+                "task `b1` names `x`",
+            ),
+            (
+                r#""id":"b1","name""#,
+                r#""id":"a1","name""#,
+                "two tasks called `a1`",
+            ),
+            (
+                r#""id":"c1","runtime"#,
+                r#""id":"d1","runtime"#,
+                "`execution` has a task `d1`",
+            ),
+            ("\"1.5\"", "\"2.0\"", "schema `2.0` is not known"),
+            ("1.5}", "-1.5}", "task `a` has the negative duration -1.5 s"),
+            ("1.5}", "1e12}", "task `a` has the duration 1000000000000 s"),
+            ("1.5}", "NaN}", "a.json:5:"),
+            ("1.5}", "1e999}", "number out of range"),
+            (
+                r#""children":["b1"]"#,
+                r#""children":["a1"]"#,
+                "needs the next: a -> a",
+            ),
+            (r#""specification""#, r#""specs""#, "`workflow` has neither"),
+        ] {
+            let message = refusal(&NEW.replace(from, to));
+            assert!(message.contains(wanted), "{message}");
+        }
+    }
+}

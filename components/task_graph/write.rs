@@ -1,0 +1,204 @@
+//! Writes graphs: ninja, WfFormat 1.5, dot. To a sink the caller gives, task by task, so nothing is
+//! held twice.
+
+use std::io::{self, Write};
+
+use super::{TaskGraph, TaskGraphError, TaskId, TimeUnit, ninja};
+
+impl TaskGraph {
+    /// A duration in seconds with all its digits; an abstract unit counts as a second.
+    fn seconds(&self, task: TaskId) -> String {
+        let duration = self.duration(task);
+        match self.unit() {
+            TimeUnit::Units => duration.to_string(),
+            TimeUnit::Microseconds => {
+                format!("{}.{:06}", duration / 1_000_000, duration % 1_000_000)
+            }
+        }
+    }
+}
+
+/// Writes a ninja file with a statement a task, which a real ninja can run: each sleeps for its
+/// duration, if the graph has durations, and touches its output. Reading it back gives the same
+/// tasks and edges, without durations.
+///
+/// # Errors
+/// If a name cannot stand in a ninja file as it is, or the sink fails.
+pub fn write_ninja(graph: &TaskGraph, sink: &mut impl Write) -> Result<(), TaskGraphError> {
+    let sleep = if graph.has_durations() {
+        "sleep $seconds && "
+    } else {
+        ""
+    };
+    write!(sink, "rule task\n  command = {sleep}touch $out\n")?;
+    let mut line = Vec::new();
+    for task in graph.tasks() {
+        line.clear();
+        line.extend_from_slice(b"build ");
+        escape_path(&graph.name(task), &mut line)?;
+        line.extend_from_slice(b": task");
+        for &predecessor in graph.predecessors(task) {
+            line.push(b' ');
+            escape_path(&graph.name(predecessor), &mut line)?;
+        }
+        line.push(b'\n');
+        sink.write_all(&line)?;
+        if graph.has_durations() {
+            writeln!(sink, "  seconds = {}", graph.seconds(task))?;
+        }
+    }
+    Ok(())
+}
+
+fn escape_path(name: &str, line: &mut Vec<u8>) -> Result<(), TaskGraphError> {
+    let refused = |byte| matches!(byte, b'|' | b'\n' | b'\r' | 0);
+    if name.bytes().any(refused) || !ninja::is_canonical(name.as_bytes()) {
+        return Err(TaskGraphError::Unwritable {
+            name: name.to_owned(),
+            format: "ninja",
+        });
+    }
+    for byte in name.bytes() {
+        if matches!(byte, b'$' | b' ' | b':') {
+            line.push(b'$');
+        }
+        line.push(byte);
+    }
+    Ok(())
+}
+
+/// Writes WfFormat 1.5. Ids are `t` and the task's number; names stay as they are. Without
+/// durations there is no `execution`; abstract units are written as seconds.
+///
+/// # Errors
+/// If the sink fails.
+pub fn write_wfformat(graph: &TaskGraph, sink: &mut impl Write) -> Result<(), TaskGraphError> {
+    let successors = graph.successors();
+    write!(
+        sink,
+        "{{\"name\":\"windrow\",\"schemaVersion\":\"1.5\",\"workflow\":{{\n\
+         \"specification\":{{\"tasks\":["
+    )?;
+    for task in graph.tasks() {
+        sink.write_all(if task.index() == 0 { b"\n" } else { b",\n" })?;
+        sink.write_all(b"{\"name\":")?;
+        serde_json::to_writer(&mut *sink, &graph.name(task)).map_err(io::Error::from)?;
+        write!(sink, ",\"id\":\"t{}\",\"parents\":[", task.index())?;
+        write_ids(graph.predecessors(task), sink)?;
+        sink.write_all(b"],\"children\":[")?;
+        write_ids(successors.of(task), sink)?;
+        sink.write_all(b"]}")?;
+    }
+    sink.write_all(b"\n]}")?;
+    if graph.has_durations() {
+        sink.write_all(b",\n\"execution\":{\"tasks\":[")?;
+        for task in graph.tasks() {
+            sink.write_all(if task.index() == 0 { b"\n" } else { b",\n" })?;
+            let seconds = graph.seconds(task);
+            write!(
+                sink,
+                "{{\"id\":\"t{}\",\"runtimeInSeconds\":{seconds}}}",
+                task.index()
+            )?;
+        }
+        sink.write_all(b"\n]}")?;
+    }
+    sink.write_all(b"}}\n")?;
+    Ok(())
+}
+
+fn write_ids(tasks: &[TaskId], sink: &mut impl Write) -> io::Result<()> {
+    for (place, task) in tasks.iter().enumerate() {
+        let comma = if place == 0 { "" } else { "," };
+        write!(sink, "{comma}\"t{}\"", task.index())?;
+    }
+    Ok(())
+}
+
+/// Writes a graph for Graphviz, an arrow from each task to those that wait for it.
+///
+/// # Errors
+/// If the sink fails.
+pub fn write_dot(graph: &TaskGraph, sink: &mut impl Write) -> Result<(), TaskGraphError> {
+    writeln!(sink, "digraph tasks {{")?;
+    for task in graph.tasks() {
+        let name = graph.name(task).replace('\\', "\\\\").replace('"', "\\\"");
+        write!(sink, "  n{} [label=\"{name}", task.index())?;
+        if graph.has_durations() {
+            let unit = match graph.unit() {
+                TimeUnit::Microseconds => " s",
+                TimeUnit::Units => "",
+            };
+            write!(sink, "\\n{}{unit}", graph.seconds(task))?;
+        }
+        writeln!(sink, "\"];")?;
+        for predecessor in graph.predecessors(task) {
+            writeln!(sink, "  n{} -> n{};", predecessor.index(), task.index())?;
+        }
+    }
+    writeln!(sink, "}}")?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Builder, Format, Limits, load};
+    use super::*;
+
+    fn graph(names: [&str; 3], durations: bool) -> TaskGraph {
+        let mut builder = Builder::new("test", TimeUnit::Microseconds, Limits::default());
+        let ids = names.map(|name| builder.add_task(Some(name), durations.then_some(1_500_000)));
+        let [a, b, c] = ids.map(Result::unwrap);
+        for (predecessor, task) in [(c, a), (c, b), (b, a)] {
+            builder.add_edge(predecessor, task).unwrap();
+        }
+        builder.finish().unwrap()
+    }
+
+    fn read(format: Format, text: &[u8]) -> TaskGraph {
+        load(Some(format), "test", text, Limits::default(), &mut |path| {
+            panic!("nothing includes {path}")
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn ninja_and_back() {
+        let mut wanted = graph(["a b", "$x:", "c"], true);
+        let mut text = Vec::new();
+        write_ninja(&wanted, &mut text).unwrap();
+        wanted.set_durations(TimeUnit::Units, Vec::new()).unwrap();
+        assert_eq!(read(Format::Ninja, &text), wanted);
+    }
+
+    #[test]
+    fn wfformat_and_back() {
+        for durations in [true, false] {
+            let wanted = graph(["a\n\"b", "é", "c/../d"], durations);
+            let mut text = Vec::new();
+            write_wfformat(&wanted, &mut text).unwrap();
+            assert_eq!(read(Format::WfFormat, &text), wanted);
+        }
+    }
+
+    #[test]
+    fn names_that_ninja_would_change_are_refused() {
+        for name in ["a|b", "a\nb", "./a", "a/../b", "a//b", "a/"] {
+            let refused = write_ninja(&graph([name, "b", "c"], false), &mut Vec::new());
+            assert!(
+                matches!(refused, Err(TaskGraphError::Unwritable { .. })),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn dot() {
+        let mut text = Vec::new();
+        write_dot(&graph(["a\"", "b", "c"], true), &mut text).unwrap();
+        let wanted = "digraph tasks {\n  n0 [label=\"a\\\"\\n1.500000 s\"];\n  n1 -> n0;\n  \
+                      n2 -> n0;\n  n1 [label=\"b\\n1.500000 s\"];\n  n2 -> n1;\n  \
+                      n2 [label=\"c\\n1.500000 s\"];\n}\n";
+        assert_eq!(String::from_utf8(text).unwrap(), wanted);
+    }
+}
