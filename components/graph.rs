@@ -7,6 +7,7 @@ use crate::ids::{DrvId, NameId, PathId};
 use crate::outputs::{OutputSet, OutputSets};
 use crate::paths::{Interner, PathTable};
 use crate::store_path::StoreDir;
+use crate::task_graph::TaskGraph;
 use crate::{Error, Result};
 
 /// An output of a derivation.
@@ -104,6 +105,43 @@ impl BuildGraph {
         }
     }
 
+    /// A graph of tasks, each a derivation with one output and the same index. Its paths are numbers without
+    /// text, derivations first, then outputs.
+    pub fn from_tasks(tasks: &TaskGraph) -> Self {
+        let mut graph = Self::new(StoreDir::new("/simulated"));
+        let count = tasks.len();
+        let out = graph.name("out");
+        graph.by_path = (0..count as u32).collect();
+        graph.rows.reserve_exact(count);
+        graph.outputs.reserve_exact(count);
+        graph.inputs.reserve_exact(tasks.edge_count());
+        for task in tasks.tasks() {
+            let index = task.index();
+            let (outputs, inputs) = (graph.outputs.len(), graph.inputs.len());
+            graph.outputs.push(OutputRow {
+                name: out,
+                path: PathId::from_index(count + index),
+            });
+            let wanted = OutputSet::ALL;
+            let drvs = tasks
+                .predecessors(task)
+                .iter()
+                .map(|task| DrvId::from_index(task.index()));
+            graph
+                .inputs
+                .extend(drvs.map(|drv| InputRow { drv, wanted }));
+            graph.rows.push(DrvRow {
+                path: PathId::from_index(index),
+                outputs: Range::ending_at(outputs, graph.outputs.len()),
+                inputs: Range::ending_at(inputs, graph.inputs.len()),
+                sources: Range::default(),
+                traits: Traits::default(),
+                system: None,
+            });
+        }
+        graph
+    }
+
     /// The id of a full store path.
     ///
     /// # Errors
@@ -124,8 +162,11 @@ impl BuildGraph {
         }
     }
 
-    /// The full text of a path.
+    /// The full text of a path. One of a graph of tasks has none, and its number stands for it.
     pub fn full_path(&self, path: PathId) -> String {
+        if path.index() >= self.paths.len() {
+            return format!("task {}", path.index());
+        }
         self.store_dir.join(self.paths.base_name(path))
     }
 

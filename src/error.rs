@@ -97,6 +97,17 @@ pub enum Error {
         /// The signal's number.
         signal: i32,
     },
+    /// A task graph can't be read, made or written.
+    #[error(transparent)]
+    TaskGraph(Box<windrow_components::task_graph::TaskGraphError>),
+    /// A file that should be a derivation is none.
+    #[error("cannot read derivation '{}': {source}", path.display())]
+    Derivation {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: windrow_components::derivation::DerivationError,
+    },
     /// There is no log of that.
     #[error("there is no build log of '{path}'; only what was built in this store has one")]
     NoLog {

@@ -10,6 +10,7 @@ pub mod progress;
 pub mod realise;
 pub mod session;
 pub mod target;
+pub mod task_graph;
 
 pub use windrow_components as components;
 pub use windrow_systems as systems;

@@ -126,7 +126,7 @@ pub fn realise(
     }
     let options = session.engine_options();
     let config = session.builder_config(report_output)?;
-    let mut engine = Engine::new(graph, Box::new(store), reporter, options);
+    let mut engine = Engine::new(graph, Box::new(store), reporter, options, session.policy);
     real::plug_in(&mut engine.world, &mut engine.schedule, config)?;
     for &(target, set) in &targets {
         engine.want(target, set);

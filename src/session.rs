@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use windrow_components::settings::{Known, Sandbox, Settings, nearest};
 use windrow_components::store_path::StoreDir;
+use windrow_systems::policy::Policy;
 use windrow_systems::real::BuilderConfig;
 use windrow_systems::store::local::LocalStore;
 use windrow_systems::store::{DatabaseOptions, Layout};
@@ -24,6 +25,8 @@ pub struct Session {
     pub settings: Settings,
     /// Where the store lies.
     pub layout: Layout,
+    /// Which ready goal is built first.
+    pub policy: Policy,
     /// What to warn of before anything else.
     pub warnings: Vec<String>,
     allow_symlinked_store: bool,
@@ -67,6 +70,7 @@ impl Session {
         Ok(Self {
             settings,
             layout,
+            policy: Policy::default(),
             warnings,
             allow_symlinked_store: env("NIX_IGNORE_SYMLINK_STORE").is_some_and(|v| v == "1"),
         })

@@ -10,11 +10,11 @@ use windrow_components::outputs::OutputSet;
 
 use crate::error::{Error, Result};
 use crate::failure::FailureKinds;
-use crate::policy::{ReadyQueue, fifo};
+use crate::policy::{Policy, ReadyQueue};
 use crate::report::Reporter;
 use crate::world::{
     Awake, Background, Completed, Ended, Failures, GoalIndex, LockWaiters, NewlyReady, Now,
-    Options, ReporterHandle, RunState, Running, Slots, Starting, Store, StoreHandle, Tally,
+    Options, Pace, ReporterHandle, RunState, Running, Slots, Starting, Store, StoreHandle, Tally,
 };
 use crate::{finish, goals, lock, substitute, timeout};
 
@@ -75,7 +75,6 @@ pub fn tick_schedule() -> Schedule {
     );
     schedule.add_systems((
         substitute::substitute.in_set(TickSet::Substitute),
-        fifo.in_set(TickSet::Rank),
         lock::lock.in_set(TickSet::Lock),
         (timeout::condemn, timeout::retry_locks)
             .chain()
@@ -123,6 +122,7 @@ impl Engine {
         store: Box<dyn Store>,
         reporter: Box<dyn Reporter>,
         options: Options,
+        policy: Policy,
     ) -> Self {
         let mut world = World::new();
         world.insert_resource(graph);
@@ -144,10 +144,13 @@ impl Engine {
         world.init_resource::<LockWaiters>();
         world.init_resource::<Tally>();
         world.init_resource::<Background>();
+        world.init_resource::<Pace>();
         world.init_resource::<RunState>();
+        let mut schedule = tick_schedule();
+        policy.plug_in(&mut world, &mut schedule);
         Self {
             world,
-            schedule: tick_schedule(),
+            schedule,
             top: Vec::new(),
         }
     }

@@ -13,7 +13,7 @@
 //!    awake in the next tick.
 //!
 //! Systems hand goals on through the queues in [`world`]; a tick costs in proportion to what is in them, never to the
-//! goals that exist. What differs between worlds (children, store, clock) is plugged in: [`real`].
+//! goals that exist. What differs between worlds (children, store, clock) is plugged in: [`real`], [`simulate`](mod@simulate).
 //!
 //! [`Schedule`]: bevy_ecs::schedule::Schedule
 
@@ -30,6 +30,7 @@ pub mod poll_io;
 pub mod process;
 pub mod real;
 pub mod report;
+pub mod simulate;
 pub mod spawn;
 pub mod store;
 pub mod substitute;

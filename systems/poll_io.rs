@@ -36,7 +36,7 @@ pub struct Clock(pub Instant);
 
 /// Whether a system has something to do in the next tick, so that there is no sleeping now.
 #[derive(SystemParam)]
-pub struct Pending<'w> {
+pub struct PendingGoals<'w> {
     awake: Res<'w, Awake>,
     newly_ready: Res<'w, NewlyReady>,
     queue: Res<'w, ReadyQueue>,
@@ -44,15 +44,14 @@ pub struct Pending<'w> {
     completed: Res<'w, Completed>,
     failures: Res<'w, Failures>,
     ended: Res<'w, Ended>,
-    slots: Res<'w, Slots>,
-    background: Res<'w, Background>,
 }
 
-impl Pending<'_> {
-    fn any(&self, max_jobs: u32) -> bool {
+impl PendingGoals<'_> {
+    /// Whether a system has something to do, given whether there is a free slot.
+    pub fn any(&self, free_slot: bool) -> bool {
         !self.awake.0.is_empty()
             || !self.newly_ready.0.is_empty()
-            || (!self.queue.is_empty() && self.slots.used < max_jobs)
+            || (!self.queue.is_empty() && free_slot)
             || !self.starting.0.is_empty()
             || !self.completed.0.is_empty()
             || !self.failures.0.is_empty()
@@ -93,10 +92,11 @@ pub fn poll_children(
     running: Res<Running>,
     waiting: Res<LockWaiters>,
     mut now: ResMut<Now>,
-    pending: Pending<'_>,
+    pending: PendingGoals<'_>,
+    (slots, background): (Res<Slots>, Res<Background>),
     mut params: Watching<'_, '_>,
 ) {
-    let busy = pending.any(params.options.max_jobs) || run.is_over();
+    let busy = pending.any(slots.used < params.options.max_jobs) || run.is_over();
     let timeout = if busy {
         Some(Duration::ZERO)
     } else {
@@ -106,9 +106,8 @@ pub fn poll_children(
             .filter_map(|&goal| params.children.get(goal).ok());
         let deadlines = children.map(|child| child.deadlines);
         let next = next_deadline(&params.options, &waiting, deadlines);
-        let nothing_under_way = running.0.is_empty()
-            && pending.background.collecting == 0
-            && pending.background.launching == 0;
+        let nothing_under_way =
+            running.0.is_empty() && background.collecting == 0 && background.launching == 0;
         if nothing_under_way && waiting.foreign.is_empty() {
             run.fatal = Some(stuck(&params.options));
             return;

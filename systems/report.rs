@@ -103,6 +103,11 @@ pub enum Event<'a> {
 
 /// Takes in what happens.
 pub trait Reporter {
+    /// Whether it looks at single builds at all; if not, nobody spells their paths out.
+    fn wants_builds(&self) -> bool {
+        true
+    }
+
     /// Called on the scheduler's thread, so it should be quick.
     fn report(&mut self, event: &Event<'_>);
 }
@@ -112,5 +117,9 @@ pub trait Reporter {
 pub struct Silent;
 
 impl Reporter for Silent {
+    fn wants_builds(&self) -> bool {
+        false
+    }
+
     fn report(&mut self, _event: &Event<'_>) {}
 }

@@ -121,6 +121,24 @@ pub struct Options {
     pub lock_poll_interval: Duration,
 }
 
+/// How a world wants its ticks cut.
+#[derive(Debug, Clone, Copy, Resource)]
+pub struct Pace {
+    /// How many goals one tick looks at before it turns to what children say.
+    pub goals_per_tick: usize,
+    /// Whether free slots are filled before what is complete is registered.
+    pub slots_before_paperwork: bool,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            goals_per_tick: 8192,
+            slots_before_paperwork: true,
+        }
+    }
+}
+
 /// The time since the run began: of the clock, or of the simulation.
 #[derive(Debug, Clone, Copy, Default, Resource)]
 pub struct Now(pub Duration);

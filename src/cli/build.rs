@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use windrow_systems::engine::Summary;
+use windrow_systems::policy::Policy;
 use windrow_systems::store::gc_roots::add_indirect_root;
 
 use super::{BuildOptions, CommonArgs, LogFormat, print_lines};
@@ -29,6 +30,11 @@ pub(super) struct BuildArgs {
     #[arg(long)]
     dry_run: bool,
 
+    /// Which ready derivation is built first: fifo, random, shortest-first, longest-first, critical-path or
+    /// most-dependents
+    #[arg(long, default_value = "fifo", value_name = "POLICY")]
+    policy: Policy,
+
     /// Link the results from here, so that they are not collected as garbage
     #[arg(long, value_name = "LINK")]
     add_root: Option<PathBuf>,
@@ -45,7 +51,8 @@ pub(super) struct BuildArgs {
 pub(super) fn run(args: &BuildArgs) -> Result<()> {
     // From here on an interruption is an orderly end.
     windrow_systems::process::reactor::block_signals();
-    let session = args.common.session(Some(&args.options))?;
+    let mut session = args.common.session(Some(&args.options))?;
+    session.policy = args.policy;
     if args.dry_run && !names_a_graph(&args.what) {
         return dry_run(args, &session);
     }

@@ -2,9 +2,11 @@
 
 mod add;
 mod build;
+mod graph;
 mod log;
 mod plan;
 mod show;
+mod simulate;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -32,8 +34,12 @@ enum Command {
     Plan(plan::PlanArgs),
     /// Write the derivations of a JSON graph, or of Nix's JSON, to the store; print their paths
     Add(add::AddArgs),
+    /// Say what a task graph is, or convert it to another format
+    Graph(graph::GraphArgs),
     /// Print derivations as Nix's JSON
     Show(show::ShowArgs),
+    /// Run a task graph in simulated time, by one policy or several
+    Simulate(simulate::SimulateArgs),
     /// Print the build log of a derivation or of an output
     Log(log::LogArgs),
 }
@@ -176,7 +182,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Build(args) => build::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Add(args) => add::run(&args),
+        Command::Graph(args) => graph::run(&args),
         Command::Show(args) => show::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Log(args) => log::run(&args),
     };
     match result {

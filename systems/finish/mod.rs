@@ -19,7 +19,7 @@ use crate::store::path_lock::OutputLocks;
 pub mod reap;
 
 use crate::world::{
-    Awake, BuiltOutput, Completed, Ended, Failures, LockWaiters, NewlyReady, Now, Options,
+    Awake, BuiltOutput, Completed, Ended, Failures, LockWaiters, NewlyReady, Now, Options, Pace,
     ReporterHandle, RunState, Running, Slots, StoreHandle, Tally,
 };
 
@@ -68,14 +68,15 @@ pub fn register(
     mut completed: ResMut<Completed>,
     mut failures: ResMut<Failures>,
     mut run: ResMut<RunState>,
-    (slots, options): (Res<Slots>, Res<Options>),
+    (slots, options, pace): (Res<Slots>, Res<Options>, Res<Pace>),
     (queue, newly_ready): (Res<ReadyQueue>, Res<NewlyReady>),
     mut params: Finishing<'_, '_>,
 ) {
     // Free slots come first: what is complete can be registered while the next builders run.
     let slots_full = slots.used >= options.max_jobs;
     let nothing_to_start = queue.is_empty() && newly_ready.0.is_empty();
-    if completed.0.is_empty() || !(slots_full || nothing_to_start) {
+    let in_the_way = pace.slots_before_paperwork && !slots_full && !nothing_to_start;
+    if completed.0.is_empty() || in_the_way {
         return;
     }
     let builds = std::mem::take(&mut completed.0);
@@ -95,7 +96,9 @@ pub fn register(
                 params.unlock(goal, true);
                 params.tally.counts.built += 1;
                 let now = params.now.0;
-                if let Ok(known) = params.derivations.get(goal) {
+                if params.reporter.0.wants_builds()
+                    && let Ok(known) = params.derivations.get(goal)
+                {
                     let drv_path = params.graph.full_path(params.graph.drv_path(known.drv));
                     let build = BuildRef {
                         id: goal.to_bits(),
@@ -131,6 +134,10 @@ pub fn fail(
         run.failures.add(failure.kind);
         params.unlock(goal, false);
         params.tally.counts.failed += 1;
+        if !params.reporter.0.wants_builds() {
+            params.end(goal, Outcome::Failed);
+            continue;
+        }
         let (path, name) = if let Ok(known) = params.derivations.get(goal) {
             let graph = &params.graph;
             (

@@ -8,21 +8,19 @@ mod pass;
 
 use bevy_ecs::prelude::World;
 
-use crate::world::{Awake, RunState};
-
-/// How many goals one tick looks at before it turns to what children say.
-const GOALS_PER_TICK: usize = 8192;
+use crate::world::{Awake, Pace, RunState};
 
 /// Looks at every goal that is awake, and at those that this wakes, up to a bound.
 pub fn substitute(world: &mut World) {
+    let goals_per_tick = world.resource::<Pace>().goals_per_tick;
     let mut seen = 0;
-    while seen < GOALS_PER_TICK && !world.resource::<RunState>().is_over() {
+    while seen < goals_per_tick && !world.resource::<RunState>().is_over() {
         let mut awake = std::mem::take(&mut world.resource_mut::<Awake>().0);
         if awake.is_empty() {
             return;
         }
-        if awake.len() > GOALS_PER_TICK {
-            let rest = awake.split_off(GOALS_PER_TICK);
+        if awake.len() > goals_per_tick {
+            let rest = awake.split_off(goals_per_tick);
             world.resource_mut::<Awake>().0.extend(rest);
         }
         seen += awake.len();

@@ -19,4 +19,5 @@ mod options;
 mod processes;
 mod propagation;
 mod real_nix;
+mod task_graph;
 mod terminal;

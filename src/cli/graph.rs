@@ -1,0 +1,106 @@
+//! `windrow graph`: what a task graph is, and the same graph in another format.
+
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use windrow_components::task_graph::{
+    Stats, TaskGraph, TimeUnit, write_dot, write_ninja, write_wfformat,
+};
+
+use super::print_lines;
+use crate::error::{Error, Result};
+use crate::task_graph;
+
+#[derive(Debug, Args)]
+pub(super) struct GraphArgs {
+    #[command(flatten)]
+    source: GraphSource,
+
+    /// Write the graph in this format instead of describing it
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    to: Option<OutputFormat>,
+
+    /// Where to write it [default: standard output]
+    #[arg(short, long, value_name = "FILE", requires = "to")]
+    output: Option<PathBuf>,
+
+    /// Describe it in JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Which graph.
+#[derive(Debug, Args)]
+pub(super) struct GraphSource {
+    /// build.ninja, WfFormat (x.json), STG (x.stg), a folder of .drv files, or a generator such as
+    /// layered:n=1000,width=100,degree=3,time=uniform:1..10s,seed=7 (also chain, fan, tree, in-tree, random,
+    /// scale-free)
+    pub(super) graph: String,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum OutputFormat {
+    Ninja,
+    Wfformat,
+    Dot,
+}
+
+pub(super) fn run(args: &GraphArgs) -> Result<()> {
+    let graph = task_graph::load(&args.source.graph)?;
+    match args.to {
+        Some(format) => write(&graph, format, args.output.as_ref()),
+        None if args.json => print_lines([json(&graph.stats()).to_string()]),
+        None => print_lines(describe(&graph.stats())),
+    }
+}
+
+fn write(graph: &TaskGraph, format: OutputFormat, file: Option<&PathBuf>) -> Result<()> {
+    let name = file.map_or_else(|| PathBuf::from("standard output"), Clone::clone);
+    let sink: Box<dyn std::io::Write> = match file {
+        Some(file) => Box::new(File::create(file).map_err(Error::io("create", file))?),
+        None => Box::new(std::io::stdout().lock()),
+    };
+    let mut sink = BufWriter::new(sink);
+    match format {
+        OutputFormat::Ninja => write_ninja(graph, &mut sink)?,
+        OutputFormat::Wfformat => write_wfformat(graph, &mut sink)?,
+        OutputFormat::Dot => write_dot(graph, &mut sink)?,
+    }
+    match sink.flush() {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(Error::io("write to", name)),
+    }
+}
+
+/// A time in the graph's own unit, for people.
+pub(super) fn time(value: u64, unit: TimeUnit) -> String {
+    match unit {
+        TimeUnit::Units => value.to_string(),
+        TimeUnit::Microseconds => format!("{}.{:06} s", value / 1_000_000, value % 1_000_000),
+    }
+}
+
+fn describe(stats: &Stats) -> Vec<String> {
+    vec![
+        format!("nodes          {}", stats.tasks),
+        format!("edges          {}", stats.edges),
+        format!("depth          {}", stats.depth),
+        format!("width          {}", stats.width),
+        format!("total work     {}", time(stats.work, stats.unit)),
+        format!("critical path  {}", time(stats.critical_path, stats.unit)),
+    ]
+}
+
+fn json(stats: &Stats) -> serde_json::Value {
+    serde_json::json!({
+        "nodes": stats.tasks,
+        "edges": stats.edges,
+        "depth": stats.depth,
+        "width": stats.width,
+        "work": stats.work,
+        "criticalPath": stats.critical_path,
+        "unit": match stats.unit { TimeUnit::Microseconds => "us", TimeUnit::Units => "ut" },
+    })
+}

@@ -1,0 +1,93 @@
+//! Critical path first: an idle slot takes the goal with the longest path to the end of the graph.
+//!
+//! Paths are worked out in one pass over the graph as far as it is loaded, and again only when it has grown by a
+//! tenth since, so that all passes together cost as much as a few.
+
+use bevy_ecs::prelude::{Query, Res, ResMut, Resource};
+use windrow_components::goal::DerivationGoal;
+use windrow_components::graph::BuildGraph;
+use windrow_components::ids::DrvId;
+
+use super::rank::rank_all;
+use super::{Estimates, ReadyQueue};
+use crate::world::{Awake, NewlyReady};
+
+/// For each derivation the longest path from its start to the end of the graph, and how many need it directly.
+#[derive(Debug, Default, Resource)]
+pub struct RemainingPaths {
+    remaining: Vec<u64>,
+    dependents: Vec<u32>,
+}
+
+impl RemainingPaths {
+    /// The longest path from the start of `drv` to the end of the graph, its own time included, in microseconds.
+    pub fn of(&self, drv: DrvId) -> u64 {
+        self.remaining.get(drv.index()).copied().unwrap_or(0)
+    }
+
+    /// How many derivations have `drv` as an input.
+    pub fn dependents(&self, drv: DrvId) -> u32 {
+        self.dependents.get(drv.index()).copied().unwrap_or(0)
+    }
+
+    /// Works all out again if the graph has grown enough.
+    pub fn update(&mut self, graph: &BuildGraph, estimates: &Estimates) {
+        let known = self.remaining.len();
+        if graph.drv_count() > known + known / 10 {
+            self.compute(graph, estimates);
+        }
+    }
+
+    fn compute(&mut self, graph: &BuildGraph, estimates: &Estimates) {
+        let count = graph.drv_count();
+        let drvs = || (0..count).map(DrvId::from_index);
+        self.dependents.clear();
+        self.dependents.resize(count, 0);
+        for drv in drvs() {
+            for input in graph.inputs(drv) {
+                self.dependents[input.drv.index()] += 1;
+            }
+        }
+        self.remaining.clear();
+        self.remaining.resize(count, 0);
+        let mut left = self.dependents.clone();
+        let mut done: Vec<DrvId> = drvs().filter(|drv| left[drv.index()] == 0).collect();
+        while let Some(drv) = done.pop() {
+            let path = self.remaining[drv.index()].saturating_add(estimates.of(drv));
+            self.remaining[drv.index()] = path;
+            for input in graph.inputs(drv) {
+                let input = input.drv;
+                let longest = &mut self.remaining[input.index()];
+                *longest = (*longest).max(path);
+                left[input.index()] -= 1;
+                if left[input.index()] == 0 {
+                    done.push(input);
+                }
+            }
+        }
+    }
+}
+
+/// Ranks goals by their longest path to the end.
+pub fn critical_path(
+    mut newly: ResMut<NewlyReady>,
+    mut queue: ResMut<ReadyQueue>,
+    goals: Query<&'static DerivationGoal>,
+    graph: Res<BuildGraph>,
+    estimates: Res<Estimates>,
+    awake: Res<Awake>,
+    mut paths: ResMut<RemainingPaths>,
+) {
+    if newly.0.is_empty() {
+        return;
+    }
+    if awake.0.is_empty() && paths.remaining.len() < graph.drv_count() {
+        // The graph is loaded as far as it will be for now: ranks are exact.
+        paths.compute(&graph, &estimates);
+    } else {
+        paths.update(&graph, &estimates);
+    }
+    rank_all(&mut newly, &mut queue, &goals, |_, drv| {
+        u64::MAX - paths.of(drv)
+    });
+}

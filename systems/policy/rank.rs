@@ -1,0 +1,95 @@
+//! Policies that need no more than the goal itself: each ranks what has newly come to be ready.
+
+use bevy_ecs::prelude::{Entity, Query, Res, ResMut};
+use windrow_components::goal::DerivationGoal;
+use windrow_components::graph::BuildGraph;
+use windrow_components::ids::DrvId;
+
+use super::{Estimates, ReadyQueue, RemainingPaths, Seed};
+use crate::world::{NewlyReady, Now};
+
+type Goals<'w, 's> = Query<'w, 's, &'static DerivationGoal>;
+
+/// Moves all newly ready goals into the queue, each with the rank that `rank` gives it.
+pub(super) fn rank_all(
+    newly: &mut NewlyReady,
+    queue: &mut ReadyQueue,
+    goals: &Goals<'_, '_>,
+    mut rank: impl FnMut(Entity, DrvId) -> u64,
+) {
+    for goal in newly.0.drain(..) {
+        if let Ok(known) = goals.get(goal) {
+            queue.push(goal, rank(goal, known.drv), known.drv);
+        }
+    }
+}
+
+/// First come, first served; what comes at one instant, in the order in which it was met.
+pub fn fifo(
+    mut newly: ResMut<NewlyReady>,
+    mut queue: ResMut<ReadyQueue>,
+    goals: Goals<'_, '_>,
+    now: Res<Now>,
+) {
+    let instant = u64::try_from(now.0.as_micros()).unwrap_or(u64::MAX);
+    rank_all(&mut newly, &mut queue, &goals, |_, _| instant);
+}
+
+/// What takes the least time first.
+pub fn shortest_first(
+    mut newly: ResMut<NewlyReady>,
+    mut queue: ResMut<ReadyQueue>,
+    goals: Goals<'_, '_>,
+    estimates: Res<Estimates>,
+) {
+    rank_all(&mut newly, &mut queue, &goals, |_, drv| estimates.of(drv));
+}
+
+/// What takes the most time first.
+pub fn longest_first(
+    mut newly: ResMut<NewlyReady>,
+    mut queue: ResMut<ReadyQueue>,
+    goals: Goals<'_, '_>,
+    estimates: Res<Estimates>,
+) {
+    rank_all(&mut newly, &mut queue, &goals, |_, drv| {
+        u64::MAX - estimates.of(drv)
+    });
+}
+
+/// An order drawn by chance, the same for the same seed.
+pub fn random(
+    mut newly: ResMut<NewlyReady>,
+    mut queue: ResMut<ReadyQueue>,
+    goals: Goals<'_, '_>,
+    seed: Res<Seed>,
+) {
+    rank_all(&mut newly, &mut queue, &goals, |_, drv| draw(seed.0, drv));
+}
+
+/// What the most derivations of the graph have as an input first.
+pub fn most_dependents(
+    mut newly: ResMut<NewlyReady>,
+    mut queue: ResMut<ReadyQueue>,
+    goals: Goals<'_, '_>,
+    graph: Res<BuildGraph>,
+    estimates: Res<Estimates>,
+    mut paths: ResMut<RemainingPaths>,
+) {
+    if newly.0.is_empty() {
+        return;
+    }
+    paths.update(&graph, &estimates);
+    rank_all(&mut newly, &mut queue, &goals, |_, drv| {
+        u64::MAX - u64::from(paths.dependents(drv))
+    });
+}
+
+/// A number that depends on nothing but the seed and the derivation's place (splitmix64's mixing).
+pub(crate) fn draw(seed: u64, drv: DrvId) -> u64 {
+    let step = (drv.index() as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = seed.wrapping_add(step);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}

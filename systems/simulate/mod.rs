@@ -1,0 +1,130 @@
+//! The simulated world as a plugin: children are durations, the store is memory, time jumps to the next event.
+//!
+//! Everything else, from finding out what is missing to telling the waiters, is done by the same systems as
+//! in a real build.
+
+mod children;
+mod store;
+
+use bevy_ecs::prelude::IntoScheduleConfigs as _;
+use windrow_components::goal::Target;
+use windrow_components::graph::BuildGraph;
+use windrow_components::ids::DrvId;
+use windrow_components::outputs::OutputSet;
+use windrow_components::task_graph::TaskGraph;
+
+use crate::engine::{Engine, TickSet, default_options};
+use crate::error::Result;
+use crate::policy::{Estimates, Policy, Seed};
+use crate::report::Silent;
+use crate::world::{Options, Pace, RunState};
+
+pub use children::{Faults, Run, SimulatedChildren};
+
+/// What to simulate.
+#[derive(Debug, Clone)]
+pub struct Simulation {
+    /// Build slots.
+    pub jobs: u32,
+    /// Which goal comes first.
+    pub policy: Policy,
+    /// For what is drawn by chance: the random policy, and failures.
+    pub seed: u64,
+    /// Go on with what does not depend on a failure.
+    pub keep_going: bool,
+    /// Which tasks fail.
+    pub faults: Faults,
+    /// Keep when and where each task ran.
+    pub record_runs: bool,
+}
+
+/// How a simulation went.
+#[derive(Debug)]
+pub struct Outcome {
+    /// When the last task ended, in the graph's unit.
+    pub makespan: u64,
+    /// How long all tasks that ran took together.
+    pub busy: u64,
+    /// How long tasks were ready before they ran, all together.
+    pub waited: u64,
+    /// How many tasks ran to a good end.
+    pub succeeded: u64,
+    /// How many failed, for themselves or for a task they needed.
+    pub failed: u64,
+    /// How many ticks it took.
+    pub ticks: u64,
+    /// When and where each task ran, if that was asked for.
+    pub runs: Vec<Run>,
+}
+
+/// Runs the engine's own systems over `tasks`, in simulated time.
+///
+/// # Errors
+/// When the run gets stuck, which is a bug.
+pub fn simulate(tasks: &TaskGraph, simulation: &Simulation) -> Result<Outcome> {
+    let graph = BuildGraph::from_tasks(tasks);
+    let store = store::SimulatedStore::new(tasks.len());
+    let options = Options {
+        max_jobs: simulation.jobs,
+        keep_going: simulation.keep_going,
+        ..default_options()
+    };
+    let mut engine = Engine::new(
+        graph,
+        Box::new(store),
+        Box::new(Silent),
+        options,
+        simulation.policy,
+    );
+    let world = &mut engine.world;
+    // At each instant everything is handled before anything starts, whatever that costs in real time.
+    world.insert_resource(Pace {
+        goals_per_tick: usize::MAX,
+        slots_before_paperwork: false,
+    });
+    let durations = tasks.tasks().map(|task| tasks.duration(task)).collect();
+    world.insert_resource(Estimates(durations));
+    world.insert_resource(Seed(simulation.seed));
+    world.insert_resource(SimulatedChildren::new(simulation));
+    engine.schedule.add_systems((
+        children::note_ready
+            .in_set(TickSet::Substitute)
+            .after(crate::substitute::substitute),
+        children::start.in_set(TickSet::Spawn),
+        children::advance
+            .run_if(children::idle)
+            .in_set(TickSet::PollIo),
+    ));
+
+    let mut needed = vec![false; tasks.len()];
+    for task in tasks.tasks() {
+        for input in tasks.predecessors(task) {
+            needed[input.index()] = true;
+        }
+    }
+    for (index, _) in needed.iter().enumerate().filter(|(_, needed)| !**needed) {
+        engine.want(Target::Derivation(DrvId::from_index(index)), OutputSet::ALL);
+    }
+    let mut ticks = 0;
+    while !engine.world.resource::<RunState>().is_over() {
+        engine.schedule.run(&mut engine.world);
+        ticks += 1;
+    }
+    if let Some(error) = engine.world.resource_mut::<RunState>().fatal.take() {
+        return Err(error);
+    }
+    let counts = engine.world.resource::<crate::world::Tally>().counts;
+    let children = engine
+        .world
+        .resource_mut::<SimulatedChildren>()
+        .into_inner();
+    Ok(Outcome {
+        makespan: children.last_end,
+        busy: children.busy,
+        waited: children.waited,
+        succeeded: u64::from(counts.built),
+        failed: u64::from(counts.failed),
+        ticks,
+        runs: std::mem::take(&mut children.runs),
+    })
+}

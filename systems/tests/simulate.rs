@@ -1,0 +1,156 @@
+//! The engine's own systems in simulated time: against published figures, and against a naive model on random graphs.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use proptest::prelude::*;
+use windrow_components::task_graph::{Builder, Limits, TaskGraph, TaskId, TimeUnit, load};
+use windrow_systems::policy::Policy;
+use windrow_systems::simulate::{Faults, Outcome, Simulation, simulate};
+
+fn simulation(jobs: u32, policy: Policy) -> Simulation {
+    Simulation {
+        jobs,
+        policy,
+        seed: 0,
+        keep_going: true,
+        faults: Faults::default(),
+        record_runs: true,
+    }
+}
+
+fn run(graph: &TaskGraph, simulation: &Simulation) -> Outcome {
+    simulate(graph, simulation).expect("a simulation that ends")
+}
+
+#[test]
+fn every_row_of_the_reference_is_reproduced() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus/workflows");
+    let Ok(reference) = std::fs::read_to_string(folder.join("reference.csv")) else {
+        eprintln!("skipped: {} is not there", folder.display());
+        return;
+    };
+    let mut rows = 0;
+    for line in reference.lines().skip(1) {
+        let fields: Vec<&str> = line.split(',').collect();
+        let [file, .., jobs, bound, fifo, critical_path] = fields[..] else {
+            panic!("{line}")
+        };
+        let text = std::fs::read(folder.join(file)).expect(file);
+        let mut none = |_: &str| Err(std::io::ErrorKind::NotFound.into());
+        let graph = load(None, file, &text, Limits::default(), &mut none).expect(file);
+        let jobs: u32 = jobs.parse().unwrap();
+        let figure = |text: &str| text.parse::<u64>().unwrap();
+        assert_eq!(
+            graph.stats().lower_bound(u64::from(jobs)),
+            figure(bound),
+            "{line}"
+        );
+        for (policy, expected) in [(Policy::Fifo, fifo), (Policy::CriticalPath, critical_path)] {
+            let outcome = run(&graph, &simulation(jobs, policy));
+            assert_eq!(
+                outcome.makespan,
+                figure(expected),
+                "{} of {line}",
+                policy.name()
+            );
+            assert_eq!(outcome.succeeded, graph.len() as u64);
+        }
+        rows += 1;
+    }
+    assert_eq!(rows, 114);
+}
+
+fn graphs() -> impl Strategy<Value = TaskGraph> {
+    let task = (
+        0..6_u64,
+        proptest::collection::vec(any::<prop::sample::Index>(), 0..4),
+    );
+    proptest::collection::vec(task, 1..40).prop_map(|tasks| {
+        let mut builder = Builder::new("random", TimeUnit::Units, Limits::default());
+        let ids: Vec<TaskId> = tasks
+            .iter()
+            .map(|(duration, _)| builder.add_task(None, Some(*duration)).unwrap())
+            .collect();
+        for (index, (_, inputs)) in tasks.iter().enumerate().skip(1) {
+            for input in inputs {
+                builder
+                    .add_edge(ids[input.index(index)], ids[index])
+                    .unwrap();
+            }
+        }
+        builder.finish().unwrap()
+    })
+}
+
+/// Which tasks end well when those in `faults` fail and everything else goes on: all that need no failed one.
+fn survivors(graph: &TaskGraph, faults: &Faults) -> BTreeSet<u32> {
+    let mut good = BTreeSet::new();
+    for task in graph.topological_order() {
+        let index = task.index() as u32;
+        let inputs_good = graph
+            .predecessors(task)
+            .iter()
+            .all(|input| good.contains(&(input.index() as u32)));
+        if inputs_good && !faults.tasks.contains(&index) {
+            good.insert(index);
+        }
+    }
+    good
+}
+
+proptest! {
+    #[test]
+    fn no_policy_breaks_a_rule(graph in graphs(), jobs in 1..5_u32, which in 0..Policy::ALL.len()) {
+        let outcome = run(&graph, &simulation(jobs, Policy::ALL[which]));
+        prop_assert_eq!(outcome.succeeded, graph.len() as u64);
+        prop_assert_eq!(outcome.runs.len(), graph.len());
+        let mut ended = vec![None; graph.len()];
+        for run in &outcome.runs {
+            prop_assert!(run.slot < jobs);
+            prop_assert_eq!(run.end - run.start, graph.duration(TaskId::from_index(run.task as usize)));
+            prop_assert_eq!(ended[run.task as usize].replace(run.end), None, "each task runs once");
+        }
+        for run in &outcome.runs {
+            for input in graph.predecessors(TaskId::from_index(run.task as usize)) {
+                prop_assert!(ended[input.index()].unwrap() <= run.start);
+            }
+            let beside = outcome.runs.iter().filter(|other| {
+                other.slot == run.slot && other.start < run.end && run.start < other.end
+            });
+            prop_assert!(beside.count() <= 1, "a slot has one task at a time");
+        }
+        let stats = graph.stats();
+        prop_assert!(outcome.makespan >= stats.lower_bound(u64::from(jobs)));
+        // Graham's bound for every schedule that leaves no slot idle while a task is ready.
+        let jobs = u64::from(jobs);
+        prop_assert!(outcome.makespan * jobs <= stats.work + (jobs - 1) * stats.critical_path);
+    }
+
+    #[test]
+    fn failures_spread_to_what_needs_them_and_no_further(
+        graph in graphs(), jobs in 1..5_u32, failing in proptest::collection::hash_set(0..40_u32, 0..5),
+    ) {
+        let faults = Faults { tasks: failing.into_iter().collect(), per_million: 0 };
+        let mut simulation = simulation(jobs, Policy::Fifo);
+        simulation.faults = faults.clone();
+        let outcome = run(&graph, &simulation);
+        let good: BTreeSet<u32> =
+            outcome.runs.iter().filter(|run| !run.failed).map(|run| run.task).collect();
+        prop_assert_eq!(&good, &survivors(&graph, &faults));
+        prop_assert_eq!(outcome.succeeded + outcome.failed, graph.len() as u64);
+
+        simulation.keep_going = false;
+        let stopped = run(&graph, &simulation);
+        prop_assert!(stopped.succeeded <= outcome.succeeded);
+        prop_assert_eq!(stopped.failed == 0, outcome.failed == 0);
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_runs(graph in graphs(), seed in any::<u64>()) {
+        let mut simulation = simulation(2, Policy::Random);
+        simulation.seed = seed;
+        simulation.faults.per_million = 100_000;
+        prop_assert_eq!(run(&graph, &simulation).runs, run(&graph, &simulation).runs);
+    }
+}

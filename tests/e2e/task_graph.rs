@@ -1,0 +1,263 @@
+//! `windrow graph` and `windrow simulate`, and policies in real builds.
+//! What schedules must obey is tested beside the engine; here it is what a user types and sees.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::harness::{World, graph_of, need, sh};
+
+const LAYERED: &str = "layered:n=1000,width=50,degree=3,time=uniform:1..10s,seed=7";
+
+fn stats(world: &World, graph: &str) -> Value {
+    let ran = world.windrow("graph").arg(graph).arg("--json").ok();
+    serde_json::from_str(&ran.line()).unwrap()
+}
+
+#[test]
+fn a_graph_is_described() {
+    let world = World::new();
+    let ran = world
+        .windrow("graph")
+        .arg("chain:n=10,degree=1,time=constant:2s")
+        .ok();
+    assert_eq!(
+        ran.lines(),
+        [
+            "nodes          10",
+            "edges          9",
+            "depth          10",
+            "width          1",
+            "total work     20.000000 s",
+            "critical path  20.000000 s",
+        ]
+    );
+}
+
+#[test]
+fn a_graph_keeps_its_shape_in_every_format() {
+    let world = World::new();
+    let original = stats(&world, LAYERED);
+    assert_eq!(original["nodes"], 1000);
+    for (format, file) in [("ninja", "build.ninja"), ("wfformat", "x.json")] {
+        let file = world.file(file);
+        let command = world
+            .windrow("graph")
+            .arg(LAYERED)
+            .args(["--to", format, "--output"]);
+        command.arg(&file).ok();
+        let read = stats(&world, file.to_str().unwrap());
+        for key in ["nodes", "edges", "depth", "width"] {
+            assert_eq!(read[key], original[key], "{key} of {format}");
+        }
+        if format == "wfformat" {
+            assert_eq!(read, original, "WfFormat has durations too");
+        }
+    }
+    let dot = world
+        .windrow("graph")
+        .arg("chain:n=2")
+        .args(["--to", "dot"])
+        .ok();
+    assert!(dot.out().starts_with("digraph"), "{dot}");
+}
+
+#[test]
+fn a_folder_of_derivations_is_a_graph() {
+    let world = World::new();
+    let graph = graph_of([("a", sh("echo > $out")), ("b", sh("cat @{a} > $out"))]);
+    world.add(&graph);
+    let read = stats(&world, world.store().to_str().unwrap());
+    assert_eq!(
+        (&read["nodes"], &read["edges"], &read["depth"]),
+        (&json!(2), &json!(1), &json!(2))
+    );
+}
+
+#[test]
+fn the_nixpkgs_corpus_is_a_graph() {
+    need!("tar", "xz");
+    let archive =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus/nixpkgs-drvs.tar.xz");
+    if !archive.exists() {
+        return crate::harness::skip("needs ../shared/corpus");
+    }
+    let world = World::new();
+    world
+        .program("tar")
+        .arg("-xJf")
+        .arg(&archive)
+        .arg("-C")
+        .arg(world.file(""))
+        .ok();
+    let folder = world.file("nixpkgs-drvs");
+    assert_eq!(stats(&world, folder.to_str().unwrap())["nodes"], 3529);
+}
+
+#[test]
+fn policies_are_compared_for_several_numbers_of_slots() {
+    let world = World::new();
+    let run = || {
+        let command = world
+            .windrow("simulate")
+            .arg(LAYERED)
+            .args(["--jobs", "2,8", "--json"]);
+        command
+            .args(["--compare", "fifo,critical-path,random"])
+            .ok()
+    };
+    let results: Vec<Value> = run()
+        .lines()
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(results.len(), 6);
+    for result in &results {
+        assert_eq!(result["succeeded"], 1000);
+        assert!(
+            result["makespan"].as_u64() >= result["lowerBound"].as_u64(),
+            "{result}"
+        );
+        assert!(result["utilisation"].as_f64().unwrap() <= 1.0);
+    }
+    let again: Vec<Value> = run()
+        .lines()
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    for (one, other) in results.iter().zip(&again) {
+        assert_eq!(
+            (&one["makespan"], &one["waited"]),
+            (&other["makespan"], &other["waited"])
+        );
+    }
+    let table = world
+        .windrow("simulate")
+        .arg(LAYERED)
+        .args(["-j", "4"])
+        .ok();
+    assert!(table.lines()[1].starts_with("fifo "), "{table}");
+}
+
+#[test]
+fn a_trace_has_every_run() {
+    let world = World::new();
+    let file = world.file("trace.json");
+    let command = world
+        .windrow("simulate")
+        .arg("tree:n=31,degree=2,time=constant:1s");
+    command.args(["-j", "3", "--trace"]).arg(&file).ok();
+    let events: Vec<Value> = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    assert_eq!(events.len(), 31);
+    for event in &events {
+        assert_eq!(event["ph"], "X");
+        assert!(event["tid"].as_u64().unwrap() < 3);
+        assert_eq!(event["dur"], 1_000_000);
+    }
+}
+
+#[test]
+fn failures_on_request_stop_what_needs_them() {
+    let world = World::new();
+    let result = |more: &[&str]| -> Value {
+        let command = world
+            .windrow("simulate")
+            .arg("chain:n=10")
+            .args(["--json", "--fail", "n4"]);
+        serde_json::from_str(&command.args(more).ok().line()).unwrap()
+    };
+    assert_eq!(result(&["-k"])["succeeded"], 4);
+    assert_eq!(result(&["-k"])["failed"], 6);
+    assert_eq!(result(&[])["succeeded"], 4);
+    let command = world
+        .windrow("simulate")
+        .arg("chain:n=10")
+        .args(["--fail", "nope"]);
+    command.run().exits(1).one_error().says("'nope'");
+    let command = world
+        .windrow("simulate")
+        .arg(LAYERED)
+        .args(["-k", "--json"]);
+    let drawn = command.args(["--fail-probability", "0.1"]).ok();
+    let drawn: Value = serde_json::from_str(&drawn.line()).unwrap();
+    assert!(drawn["failed"].as_u64().unwrap() > 50, "{drawn}");
+}
+
+#[test]
+fn mistakes_in_graphs_are_named() {
+    let world = World::new();
+    let refused = |name: &str, text: &str, says: &str| {
+        let file = world.write(name, text);
+        world
+            .windrow("simulate")
+            .arg(file)
+            .run()
+            .exits(1)
+            .one_error()
+            .no_panic()
+            .says(says);
+    };
+    refused(
+        "cycle.ninja",
+        "rule r\n command = x\nbuild a: r b\nbuild b: r c\nbuild c: r a\n",
+        "cycle",
+    );
+    refused("syntax.ninja", "build a b c\n", "syntax.ninja:1");
+    refused("cut.json", "{\"workflow\": {\"tasks\": [", "cut.json");
+    refused("cut.stg", "5\n0 0 0\n1 3", "cut.stg");
+    let unknown = r#"{"schemaVersion": "1.5", "workflow": {"specification": {"tasks": [
+        {"id": "a", "name": "a", "parents": ["b"], "children": []}]}}}"#;
+    refused("dangling.json", unknown, "b");
+    let absent = world.windrow("graph").arg("absent.ninja").run();
+    absent.exits(1).one_error().says("absent.ninja");
+    let huge = world.windrow("graph").arg("random:n=4000000000").run();
+    huge.exits(1).one_error().no_panic();
+    let unfit = world.windrow("graph").arg("spiral:n=3").run();
+    unfit.exits(1).one_error().says("spiral");
+    for (option, value) in [
+        ("--jobs", "0"),
+        ("--policy", "best"),
+        ("--fail-probability", "2"),
+    ] {
+        let ran = world
+            .windrow("simulate")
+            .arg("chain:n=3")
+            .args([option, value])
+            .run();
+        ran.exits(1).no_panic().says(value);
+    }
+}
+
+#[test]
+fn a_real_build_gives_the_same_results_whatever_the_policy() {
+    let mut results = Vec::new();
+    for policy in [
+        "fifo",
+        "random",
+        "shortest-first",
+        "longest-first",
+        "critical-path",
+        "most-dependents",
+    ] {
+        let world = World::new();
+        let graph = graph_of([
+            ("a", sh("echo a > $out")),
+            ("b", sh("echo b > $out")),
+            ("c", sh("cat @{a} @{b} > $out")),
+            ("d", sh("cat @{b} > $out")),
+            ("e", sh("cat @{c} @{d} > $out")),
+        ]);
+        let file = world.graph("g.json", &graph);
+        let ran = world
+            .windrow("build")
+            .arg(file)
+            .args(["-j2", "--policy", policy])
+            .ok();
+        results.push(std::fs::read_to_string(ran.path()).unwrap());
+        world.is_clean();
+    }
+    assert!(
+        results.iter().all(|text| text == "a\nb\nb\n"),
+        "{results:?}"
+    );
+}
