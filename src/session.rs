@@ -123,7 +123,6 @@ impl Session {
         Options {
             max_jobs: settings.max_jobs,
             keep_going: settings.keep_going,
-            fallback: settings.fallback,
             max_silent_time_s: settings.max_silent_time_s,
             timeout_s: settings.timeout_s,
             max_log_size: settings.max_build_log_size,

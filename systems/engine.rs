@@ -42,7 +42,6 @@ pub fn default_options() -> Options {
     Options {
         max_jobs: 1,
         keep_going: false,
-        fallback: false,
         max_silent_time_s: 0,
         timeout_s: 0,
         max_log_size: 0,

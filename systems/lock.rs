@@ -16,9 +16,11 @@ use crate::error::Result;
 use crate::failure::{Failure, FailureKind};
 use crate::goals;
 use crate::policy::ReadyQueue;
+use crate::report::{Event, Level};
 use crate::store::path_lock::OutputLocks;
 use crate::world::{
-    Ended, Failures, ForeignLock, LockWaiters, Now, Options, RunState, Slots, Starting, StoreHandle,
+    Ended, Failures, ForeignLock, LockWaiters, Now, Options, ReporterHandle, RunState, Slots,
+    Starting, StoreHandle,
 };
 
 /// How long to wait before a lock held by someone else is tried the second time.
@@ -39,6 +41,7 @@ pub struct Locking<'w, 's> {
     >,
     graph: Res<'w, BuildGraph>,
     store: NonSendMut<'w, StoreHandle>,
+    reporter: NonSendMut<'w, ReporterHandle>,
     options: Res<'w, Options>,
     now: Res<'w, Now>,
     slots: ResMut<'w, Slots>,
@@ -104,15 +107,26 @@ impl Locking<'_, '_> {
         match self.store.0.try_lock(&self.graph, &paths) {
             Ok(Some(locks)) => {
                 self.waiting.held.extend(&paths);
+                self.waiting.waits.remove(&goal);
                 Ok(Some((paths, locks)))
             }
             Ok(None) => {
                 *stage = Stage::Locked;
-                let retry_at = self.now.0 + FIRST_RETRY;
+                let wait = match self.waiting.waits.get(&goal) {
+                    Some(&last) => (last * 2).min(self.options.lock_poll_interval),
+                    None => FIRST_RETRY,
+                };
+                if self.waiting.waits.insert(goal, wait).is_none() {
+                    let text = "waiting for locks or build slots...";
+                    let event = Event::Message {
+                        level: Level::Info,
+                        text,
+                    };
+                    self.reporter.0.report(&event);
+                }
                 self.waiting.foreign.push(ForeignLock {
                     goal,
-                    retry_at,
-                    wait: FIRST_RETRY,
+                    retry_at: self.now.0 + wait,
                 });
                 Ok(None)
             }

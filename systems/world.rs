@@ -109,15 +109,13 @@ pub struct Options {
     pub max_jobs: u32,
     /// Go on with what does not depend on a failure.
     pub keep_going: bool,
-    /// Build although substitutes exist and failed.
-    pub fallback: bool,
     /// Seconds of silence after which a build is killed; 0 for none.
     pub max_silent_time_s: u64,
     /// Seconds after which a build is killed; 0 for none.
     pub timeout_s: u64,
     /// Bytes of log after which a build is killed; 0 for none.
     pub max_log_size: u64,
-    /// How often at least a lock held by someone else is tried again.
+    /// How long to wait at most before a lock held by someone else is tried again.
     pub lock_poll_interval: Duration,
 }
 
@@ -216,6 +214,8 @@ pub struct Slots {
 pub struct LockWaiters {
     /// Waiting for a lock that another process holds.
     pub foreign: Vec<ForeignLock>,
+    /// How long each of these waited last; every time twice as long, up to the poll interval.
+    pub waits: HashMap<Entity, Duration>,
     /// Waiting for any goal of this run to end, for it works on the same path (`waitingForAnyGoal`).
     pub any_goal: Vec<Entity>,
     /// Paths that goals of this run hold locks on (`pathIsLockedByMe`).
@@ -229,8 +229,6 @@ pub struct ForeignLock {
     pub goal: Entity,
     /// When to try again.
     pub retry_at: Duration,
-    /// How long to wait after that.
-    pub wait: Duration,
 }
 
 /// How many goals are where, for the report.

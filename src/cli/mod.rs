@@ -87,10 +87,6 @@ struct BuildOptions {
     #[arg(short = 'K', long)]
     keep_failed: bool,
 
-    /// Build from source if substitutes exist but can't be had
-    #[arg(long)]
-    fallback: bool,
-
     /// Kill builders that are silent for so many seconds; 0 for never
     #[arg(long, value_name = "SECONDS")]
     max_silent_time: Option<String>,
@@ -127,7 +123,6 @@ impl CommonArgs {
             set("cores", build.cores.as_deref());
             set("keep-going", build.keep_going.then_some("true"));
             set("keep-failed", build.keep_failed.then_some("true"));
-            set("fallback", build.fallback.then_some("true"));
             set("max-silent-time", build.max_silent_time.as_deref());
             set("timeout", build.timeout.as_deref());
         }
