@@ -41,6 +41,16 @@ pub enum Error {
         /// The store as given.
         store: String,
     },
+    /// The store's folders or files are not this user's to write.
+    #[error(
+        "{source}; run as the owner of the store '{store}', or give '--store own' for a store of your own"
+    )]
+    StoreForbidden {
+        /// Where the store lies.
+        store: String,
+        /// What could not be done.
+        source: Box<windrow_systems::Error>,
+    },
     /// No folder for a store of the user's own is known.
     #[error(
         "there is no place for a store of your own: set HOME or XDG_DATA_HOME, or give '--store DIR'"

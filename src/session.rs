@@ -86,6 +86,21 @@ impl Session {
     /// # Errors
     /// When that fails.
     pub fn open(&self) -> Result<LocalStore> {
+        self.open_or_create().map_err(|error| match &error {
+            windrow_systems::Error::Io { source, .. }
+                if source.kind() == std::io::ErrorKind::PermissionDenied =>
+            {
+                let store = self.layout.real_store_dir.display().to_string();
+                Error::StoreForbidden {
+                    store,
+                    source: Box::new(error),
+                }
+            }
+            _ => error.into(),
+        })
+    }
+
+    fn open_or_create(&self) -> windrow_systems::Result<LocalStore> {
         let group = self.build_users_gid();
         self.layout
             .create_directories(group, self.allow_symlinked_store)?;
@@ -94,7 +109,7 @@ impl Session {
             use_wal: self.settings.use_sqlite_wal,
             gc_reserved_space: self.settings.gc_reserved_space,
         };
-        Ok(LocalStore::open(self.layout.clone(), &options)?)
+        LocalStore::open(self.layout.clone(), &options)
     }
 
     /// Opens the store for looking only.

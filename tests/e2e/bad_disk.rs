@@ -132,6 +132,10 @@ fn a_store_of_somebody_else() {
     refused(world.windrow("build").arg(&drv));
     refused(world.windrow("add").arg(other));
     world.windrow("build").arg(&drv).ok();
+    let empty = World::new();
+    let graph = empty.graph("g.json", &graph_of([("y", sh("echo y > $out"))]));
+    let ran = as_nobody(empty.windrow("add").arg(graph)).run();
+    ran.exits(1).one_error().says("--store own");
     world.is_clean();
     world.stays_valid();
 }
