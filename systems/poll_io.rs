@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
-use bevy_ecs::prelude::{NonSendMut, Query, Res, ResMut, Resource};
+use bevy_ecs::prelude::{Entity, NonSendMut, Query, Res, ResMut, Resource};
 use bevy_ecs::query::QueryData;
 use bevy_ecs::system::SystemParam;
 use windrow_components::building::{BuildLog, BuilderProcess, ChildPipes, Deadlines};
@@ -96,7 +96,10 @@ pub fn poll_children(
     (slots, background): (Res<Slots>, Res<Background>),
     mut params: Watching<'_, '_>,
 ) {
-    let busy = pending.any(slots.used < params.options.max_jobs) || run.is_over();
+    // A pipe that was not read to its end says nothing new by itself, for the poll tells of changes only.
+    let busy = pending.any(slots.used < params.options.max_jobs)
+        || !params.collected.unread.is_empty()
+        || run.is_over();
     let timeout = if busy {
         Some(Duration::ZERO)
     } else {
@@ -167,7 +170,7 @@ fn stuck(options: &Options) -> Error {
 
 impl Watching<'_, '_> {
     /// Reads what a child has written, up to a bound; what is left is read in the next tick.
-    fn read_log(&mut self, goal: bevy_ecs::prelude::Entity, now: Duration) {
+    fn read_log(&mut self, goal: Entity, now: Duration) {
         let Ok(mut child) = self.children.get_mut(goal) else {
             return;
         };
@@ -208,7 +211,7 @@ impl Watching<'_, '_> {
     }
 
     /// A child has exited. Its zombie keeps its process group's number until what it left behind is killed.
-    fn note_exit(&mut self, goal: bevy_ecs::prelude::Entity, now: Duration) {
+    fn note_exit(&mut self, goal: Entity, now: Duration) {
         self.read_log(goal, now);
         let Ok(mut child) = self.children.get_mut(goal) else {
             return;
