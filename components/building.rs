@@ -77,8 +77,6 @@ pub struct BuildLog {
     pub size: u64,
     /// The last bytes, some more than will be shown.
     pub tail: Vec<u8>,
-    /// Bytes after the last line's end.
-    pub partial_line: Vec<u8>,
 }
 
 impl BuildLog {

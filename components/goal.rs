@@ -12,11 +12,6 @@ pub struct DerivationGoal {
     pub drv: DrvId,
     /// The outputs asked for so far.
     pub wanted: OutputSet,
-    /// More were asked for since its outputs were last looked at (the seed's `needRestart`).
-    pub need_restart: bool,
-    /// Substitutes were there but their references were not, so they are worth another try once the
-    /// inputs are built (the seed's `retrySubstitution`).
-    pub retry_substitution: bool,
 }
 
 /// A goal to get one store path from a substituter (the seed's `SubstitutionGoal`).
@@ -33,8 +28,6 @@ pub enum Stage {
     New,
     /// For its `.drv` file, which was missing (`haveDerivation`).
     Derivation,
-    /// For substitutes of its outputs (`outputsSubstituted`), or of its references (`referencesValid`).
-    Substitutes,
     /// For its input derivations and sources (`inputsRealised`).
     Inputs,
     /// For a build slot: all inputs are there (`tryToBuild`).

@@ -35,15 +35,7 @@ pub fn make_goal(world: &mut World, target: Target, wanted: OutputSet) -> Entity
         Waiters::default(),
     );
     let goal = match target {
-        Target::Derivation(drv) => {
-            let goal = DerivationGoal {
-                drv,
-                wanted,
-                need_restart: false,
-                retry_substitution: false,
-            };
-            world.spawn((goal, common)).id()
-        }
+        Target::Derivation(drv) => world.spawn((DerivationGoal { drv, wanted }, common)).id(),
         Target::Path(path) => world.spawn((SubstitutionGoal { path }, common)).id(),
     };
     world.resource_mut::<GoalIndex>().insert(target, goal);
@@ -71,7 +63,6 @@ fn widen(world: &mut World, goal: Entity, wanted: OutputSet) {
     let mut entity = world.entity_mut(goal);
     if let Some(mut known) = entity.get_mut::<DerivationGoal>() {
         known.wanted = union;
-        known.need_restart = !reopen;
     }
     if reopen {
         entity.insert((Stage::New, Outcome::Busy));

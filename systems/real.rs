@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use bevy_ecs::prelude::{Entity, IntoScheduleConfigs as _, Resource, Schedule, World};
@@ -19,6 +19,7 @@ use crate::process::pool::Pool;
 use crate::process::reactor::Reactor;
 use crate::spawn::{spawn_builders, take_launched};
 use crate::store::layout::Layout;
+use crate::store::tree::delete_path;
 use crate::world::BuiltOutput;
 
 /// What builders need to know of this machine and these settings.
@@ -95,6 +96,23 @@ pub struct Collected {
 
 /// The threads that hash and delete.
 pub struct PoolHandle(pub Pool<Collected>);
+
+impl PoolHandle {
+    /// Deletes a tree when there is time. What can't be deleted stays where nobody looks for it.
+    pub fn delete(&self, path: PathBuf) {
+        self.0.submit(move || {
+            let _ = delete_path(&path);
+            None
+        });
+    }
+
+    /// Ends a build folder: kept for the next build if it is as it was made, else deleted.
+    pub fn retire(&self, dir: &Path, spare: &mut SpareDirs) {
+        if !spare.take_back(dir) {
+            self.delete(dir.to_owned());
+        }
+    }
+}
 
 /// A process that was made for a goal, or why it could not be.
 #[derive(Debug)]
@@ -187,7 +205,7 @@ pub fn clean_up(world: &mut World) {
     let mut dirs = world.query::<&BuildDir>();
     for dir in dirs.iter(world) {
         // What can't be deleted stays in the temporary folder, which is no harm to the store.
-        let _ = crate::store::tree::delete_path(&dir.0);
+        let _ = delete_path(&dir.0);
     }
     for (goal, _) in pids {
         world

@@ -4,6 +4,8 @@
 //! each build is tried alone, so that one bad output fails its own goal only (the seed's `buildDone`,
 //! `amDone`, `removeGoal`).
 
+pub mod reap;
+
 use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, Res, ResMut};
 use bevy_ecs::system::SystemParam;
 use windrow_components::goal::{
@@ -16,8 +18,6 @@ use crate::goals;
 use crate::policy::ReadyQueue;
 use crate::report::{BuildRef, Counts, Event};
 use crate::store::path_lock::OutputLocks;
-pub mod reap;
-
 use crate::world::{
     Awake, BuiltOutput, Completed, Ended, Failures, LockWaiters, NewlyReady, Now, Options, Pace,
     ReporterHandle, RunState, Running, Slots, StoreHandle, Tally,

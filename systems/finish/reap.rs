@@ -148,10 +148,7 @@ impl Reaping<'_, '_> {
             .flat_map(|rewrites| &rewrites.scratch);
         for scratch in scratch {
             let path = self.config.layout.real_path(&scratch.scratch_path);
-            self.pool.0.submit(move || {
-                let _ = crate::store::tree::delete_path(&path);
-                None
-            });
+            self.pool.delete(path);
         }
         let dir = dir.clone();
         self.discard(&dir, true);
@@ -179,13 +176,7 @@ impl Reaping<'_, '_> {
             return;
         }
         // Most builders leave it as it was, ready for the next.
-        if !self.dirs.take_back(&dir.0) {
-            let folder = dir.0.clone();
-            self.pool.0.submit(move || {
-                let _ = crate::store::tree::delete_path(&folder);
-                None
-            });
-        }
+        self.pool.retire(&dir.0, &mut self.dirs);
     }
 }
 

@@ -18,8 +18,7 @@ use crate::process::build_dir::SpareDirs;
 use crate::process::environment::{self, Invocation, Surroundings};
 use crate::process::launch::{self, Request, SpawnError, Spawned, Step, StoreMount};
 use crate::process::log_writer::{LogFile, LogThread};
-use crate::process::pool::Pool;
-use crate::real::{BuilderConfig, Collected};
+use crate::real::{BuilderConfig, PoolHandle};
 
 /// The execution domain flag that switches address space randomisation off, as builders expect.
 const ADDR_NO_RANDOMIZE: u64 = 0x004_0000;
@@ -30,7 +29,7 @@ const PER_LINUX32: u64 = 0x0008;
 pub(super) struct Site<'a> {
     pub(super) graph: &'a BuildGraph,
     pub(super) config: &'a BuilderConfig,
-    pub(super) pool: &'a Pool<Collected>,
+    pub(super) pool: &'a PoolHandle,
     pub(super) drv: DrvId,
     pub(super) missing: &'a [PathId],
     pub(super) rewrites: Option<&'a HashRewrites>,
@@ -175,10 +174,7 @@ fn clear_leftovers(site: &Site<'_>) -> Result<(), String> {
                 real.display()
             )
         })?;
-        site.pool.submit(move || {
-            let _ = crate::store::tree::delete_path(&trash);
-            None
-        });
+        site.pool.delete(trash);
     }
     Ok(())
 }

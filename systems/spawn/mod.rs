@@ -22,7 +22,6 @@ use crate::process::log_writer::{LogFile, LogThread};
 use crate::process::reactor::Reactor;
 use crate::real::{BuilderConfig, Launched, LauncherHandle, PoolHandle};
 use crate::report::{BuildRef, Event};
-use crate::store::tree::delete_path;
 use crate::world::{Background, Failures, Now, ReporterHandle, RunState, Running, Slots, Starting};
 
 /// A goal that has its locks and a slot.
@@ -66,7 +65,7 @@ pub fn spawn_builders(
         let site = builder::Site {
             graph: &params.graph,
             config: &params.config,
-            pool: &params.pool.0,
+            pool: &params.pool,
             drv: locked.goal.drv,
             missing: &locked.missing.0,
             rewrites: locked.rewrites,
@@ -176,13 +175,7 @@ pub fn take_launched(
                 if let Some(log) = &mut child.log {
                     params.logs.close(log);
                 }
-                if !params.dirs.take_back(&child.dir.0) {
-                    let folder = child.dir.0.clone();
-                    params.pool.0.submit(move || {
-                        let _ = delete_path(&folder);
-                        None
-                    });
-                }
+                params.pool.retire(&child.dir.0, &mut params.dirs);
                 let mut entity = params.commands.entity(goal);
                 entity.remove::<(ChildPipes, BuildDir, Deadlines, BuildLog, LogFile)>();
                 continue;

@@ -56,7 +56,6 @@ fn sort_out(world: &mut World, awake: &[Entity], batch: &mut Batch) {
         match stage {
             Stage::New => batch.new.push(goal),
             Stage::Derivation => derivation_waited_for(world, goal, batch),
-            Stage::Substitutes => batch.to_build.push(goal),
             Stage::Inputs => batch.inputs_done.push(goal),
             Stage::Ready
             | Stage::Locked
@@ -144,9 +143,6 @@ fn load_derivations(world: &mut World, batch: &mut Batch) -> Result<()> {
     for (&goal, count) in loaded.iter().zip(counts) {
         let all_valid = valid[at..at + count].iter().all(|&valid| valid);
         at += count;
-        if let Some(mut known) = world.get_mut::<DerivationGoal>(goal) {
-            known.need_restart = false;
-        }
         if let Some(unknown) = unknown_output(world, goal) {
             let path = drv_path(world, goal);
             let message = format!("derivation '{path}' has no output {unknown}");
