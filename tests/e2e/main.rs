@@ -19,5 +19,6 @@ mod options;
 mod processes;
 mod propagation;
 mod real_nix;
+mod seed_table;
 mod task_graph;
 mod terminal;
