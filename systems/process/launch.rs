@@ -43,8 +43,12 @@ pub struct Request<'a> {
     pub cwd: &'a CStr,
     /// What becomes its standard input.
     pub stdin: BorrowedFd<'a>,
-    /// What becomes its standard output and standard error.
+    /// What becomes its standard output, and its standard error unless that goes elsewhere.
     pub output: BorrowedFd<'a>,
+    /// What becomes its standard error, if not `output`.
+    pub error: Option<BorrowedFd<'a>>,
+    /// What becomes its descriptor 4, where a build hook writes the builder's log.
+    pub builder_log: Option<BorrowedFd<'a>>,
     /// The execution domain to run it in, or-ed to the present one.
     pub personality: u64,
     /// A store to mount before it starts.
@@ -108,6 +112,9 @@ struct Plan<'a> {
     env: *const *const c_char,
     stdin: c_int,
     output: c_int,
+    error: c_int,
+    /// -1 for none.
+    builder_log: c_int,
     failed_step: AtomicI32,
     failed_errno: AtomicI32,
 }
@@ -142,6 +149,8 @@ pub fn spawn(request: &Request<'_>) -> Result<Spawned, SpawnError> {
         env: env.as_ptr(),
         stdin: request.stdin.as_raw_fd(),
         output: request.output.as_raw_fd(),
+        error: request.error.unwrap_or(request.output).as_raw_fd(),
+        builder_log: request.builder_log.map_or(-1, |fd| fd.as_raw_fd()),
         failed_step: AtomicI32::new(0),
         failed_errno: AtomicI32::new(0),
     };
@@ -227,7 +236,7 @@ fn set_up_and_execute(plan: &Plan<'_>) -> Result<std::convert::Infallible, Step>
         )?;
         ok(libc::dup2(plan.stdin, 0), Step::SetUp)?;
         ok(libc::dup2(plan.output, 1), Step::SetUp)?;
-        ok(libc::dup2(plan.output, 2), Step::SetUp)?;
+        ok(libc::dup2(plan.error, 2), Step::SetUp)?;
         // Whatever else was inherited from who started the engine closes on exec.
         let close_rest = libc::syscall(
             libc::SYS_close_range,
@@ -236,6 +245,11 @@ fn set_up_and_execute(plan: &Plan<'_>) -> Result<std::convert::Infallible, Step>
             libc::CLOSE_RANGE_CLOEXEC,
         );
         ok(if close_rest == -1 { -1 } else { 0 }, Step::SetUp)?;
+        if plan.builder_log != -1 {
+            // Should it have that number already, duplicating it would leave it to be closed.
+            ok(libc::dup2(plan.builder_log, 4), Step::SetUp)?;
+            ok(libc::fcntl(4, libc::F_SETFD, 0), Step::SetUp)?;
+        }
         libc::umask(0o022);
         let mut core = libc::rlimit {
             rlim_cur: 0,

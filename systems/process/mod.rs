@@ -2,7 +2,9 @@
 
 pub mod build_dir;
 pub mod environment;
+pub mod helper;
 pub mod launch;
+pub mod lines;
 pub mod log_writer;
 pub mod pool;
 pub mod reactor;

@@ -240,6 +240,8 @@ impl Launch {
             cwd: &self.cwd,
             stdin: self.stdin.as_fd(),
             output: self.output.as_fd(),
+            error: None,
+            builder_log: None,
             personality: self.personality,
             store_mount: self.store_mount.as_ref(),
         };

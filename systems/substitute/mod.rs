@@ -5,6 +5,8 @@
 //! derivations are loaded, wanted outputs looked up, substitutes preferred, inputs asked for.
 
 mod pass;
+pub mod querier;
+pub mod query;
 
 use bevy_ecs::prelude::World;
 
