@@ -8,7 +8,9 @@ use windrow_components::settings::{Known, Sandbox, Settings, nearest};
 use windrow_components::store_path::StoreDir;
 use windrow_systems::policy::Policy;
 use windrow_systems::real::BuilderConfig;
+use windrow_systems::store::failed_paths::FailedPaths;
 use windrow_systems::store::local::LocalStore;
+use windrow_systems::store::own_db::OwnDatabase;
 use windrow_systems::store::{DatabaseOptions, Layout};
 use windrow_systems::world::Options;
 
@@ -104,12 +106,25 @@ impl Session {
         let group = self.build_users_gid();
         self.layout
             .create_directories(group, self.allow_symlinked_store)?;
-        let options = DatabaseOptions {
-            fsync_metadata: self.settings.fsync_metadata,
-            use_wal: self.settings.use_sqlite_wal,
-            gc_reserved_space: self.settings.gc_reserved_space,
+        let options = self.database_options();
+        let mut store = LocalStore::open(self.layout.clone(), &options)?;
+        if self.settings.build_cache_failure {
+            store.remember_failures(FailedPaths::new(OwnDatabase::open(&self.layout, &options)?));
+        }
+        Ok(store)
+    }
+
+    /// What is remembered of failed builds; `None` if that is nothing and it is not to be changed either.
+    ///
+    /// # Errors
+    /// When the memory can't be opened.
+    pub fn failed_paths(&self, to_change: bool) -> Result<Option<FailedPaths>> {
+        let database = OwnDatabase::open_read_only(&self.layout)?;
+        let database = match (database, to_change) {
+            (Some(_), true) => Some(OwnDatabase::open(&self.layout, &self.database_options())?),
+            (database, _) => database,
         };
-        LocalStore::open(self.layout.clone(), &options)
+        Ok(database.map(FailedPaths::new))
     }
 
     /// Opens the store for looking only.
@@ -118,6 +133,15 @@ impl Session {
     /// When there is none, or it can't be read.
     pub fn open_read_only(&self) -> Result<LocalStore> {
         Ok(LocalStore::open_read_only(self.layout.clone())?)
+    }
+
+    /// How databases of the store are opened.
+    pub fn database_options(&self) -> DatabaseOptions {
+        DatabaseOptions {
+            fsync_metadata: self.settings.fsync_metadata,
+            use_wal: self.settings.use_sqlite_wal,
+            gc_reserved_space: self.settings.gc_reserved_space,
+        }
     }
 
     /// Only the system's store is shared with a group of build users; others are one user's affair.

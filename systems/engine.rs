@@ -16,7 +16,7 @@ use crate::world::{
     Awake, Background, Completed, Ended, Failures, GoalIndex, LockWaiters, NewlyReady, Now,
     Options, Pace, ReporterHandle, RunState, Running, Slots, Starting, Store, StoreHandle, Tally,
 };
-use crate::{finish, goals, lock, substitute, timeout};
+use crate::{failure_cache, finish, goals, lock, substitute, timeout};
 
 /// The six sets of a tick, always in this order, with the policy's ranking between the first two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, SystemSet)]
@@ -80,6 +80,7 @@ pub fn tick_schedule() -> Schedule {
             .in_set(TickSet::Timeout),
         (
             finish::register,
+            failure_cache::remember,
             finish::fail,
             finish::tell_waiters,
             finish::report_progress,

@@ -1,5 +1,7 @@
 //! Why a goal failed, in words for people and in kinds for the exit status.
 
+use crate::error::Error;
+
 /// What kind of failure a goal ended with; decides the exit status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
@@ -9,10 +11,30 @@ pub enum FailureKind {
     TimedOut,
     /// A fixed output has another hash than it should.
     HashMismatch,
+    /// The builder was content, but what it made can't be accepted.
+    Rejected,
+    /// It wrote more to its log than it may.
+    LogLimit,
+    /// It failed before, and failures are remembered.
+    Cached,
+    /// Built again, an output came out different.
+    NotDeterministic,
     /// Anything else, which may go better another time or elsewhere.
     Other,
     /// Something it needs failed.
     Dependency,
+}
+
+impl FailureKind {
+    /// The kind of failure that an error about a build's outputs makes.
+    pub fn of_outputs(error: &Error) -> Self {
+        match error {
+            Error::UnsupportedFileType { .. }
+            | Error::ForeignOwner { .. }
+            | Error::ReferenceCycle { .. } => Self::Rejected,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// Why a goal failed.
@@ -46,26 +68,33 @@ pub struct FailureKinds {
     pub timed_out: bool,
     /// A fixed output had another hash.
     pub hash_mismatch: bool,
+    /// An output came out different when it was built again.
+    pub not_deterministic: bool,
 }
 
 impl FailureKinds {
     /// Takes note of a failure.
     pub fn add(&mut self, kind: FailureKind) {
         match kind {
-            FailureKind::Permanent => self.permanent = true,
+            FailureKind::Permanent | FailureKind::Cached => self.permanent = true,
             FailureKind::TimedOut => self.timed_out = true,
             FailureKind::HashMismatch => self.hash_mismatch = true,
-            FailureKind::Other | FailureKind::Dependency => {}
+            FailureKind::NotDeterministic => self.not_deterministic = true,
+            FailureKind::Rejected
+            | FailureKind::LogLimit
+            | FailureKind::Other
+            | FailureKind::Dependency => {}
         }
     }
 
-    /// The exit status of a run with these failures (`Worker::failingExitStatus`): 1, or 100 with bits
-    /// for timeouts and hash mismatches.
+    /// The exit status of a run with these failures (`Worker::failingExitStatus`): 1, or 96 with bits for builds
+    /// that failed, timeouts, hash mismatches and differences.
     pub fn exit_status(self) -> u8 {
         let timed_out = u8::from(self.timed_out);
         let mismatch = u8::from(self.hash_mismatch) << 1;
         let build = u8::from(self.permanent || self.timed_out || self.hash_mismatch) << 2;
-        let bits = build | mismatch | timed_out;
+        let different = u8::from(self.not_deterministic) << 3;
+        let bits = different | build | mismatch | timed_out;
         if bits == 0 { 1 } else { 96 | bits }
     }
 }
@@ -100,7 +129,14 @@ mod tests {
             all.exit_status()
         };
         assert_eq!(status(&[FailureKind::Other, FailureKind::Dependency]), 1);
+        assert_eq!(status(&[FailureKind::Rejected, FailureKind::LogLimit]), 1);
         assert_eq!(status(&[FailureKind::Permanent]), 100);
+        assert_eq!(status(&[FailureKind::Cached, FailureKind::Other]), 100);
+        assert_eq!(status(&[FailureKind::NotDeterministic]), 104);
+        assert_eq!(
+            status(&[FailureKind::NotDeterministic, FailureKind::TimedOut]),
+            109
+        );
         assert_eq!(status(&[FailureKind::TimedOut]), 101);
         assert_eq!(
             status(&[FailureKind::HashMismatch, FailureKind::Permanent]),

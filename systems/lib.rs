@@ -20,6 +20,7 @@
 pub mod engine;
 mod error;
 pub mod failure;
+pub mod failure_cache;
 pub mod finish;
 pub mod goals;
 pub mod instantiate;

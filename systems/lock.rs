@@ -14,6 +14,7 @@ use windrow_components::ids::PathId;
 
 use crate::error::Result;
 use crate::failure::{Failure, FailureKind};
+use crate::failure_cache::known_failure;
 use crate::goals;
 use crate::policy::ReadyQueue;
 use crate::report::{Event, Level};
@@ -188,7 +189,14 @@ impl Locking<'_, '_> {
                         .scratch_outputs(&self.graph, known.drv, &there)?,
                 );
             }
+            // Someone else may have tried in vain while this goal waited for the lock.
+            let store = &mut *self.store.0;
+            let failed_before = known_failure(store, &self.graph, missing.iter().copied())?;
             entity.insert(MissingOutputs(missing));
+            if let Some(failure) = failed_before {
+                self.failures.0.push((goal, failure));
+                continue;
+            }
             if let Err(error) = self.store.0.check_output_paths(&self.graph, known.drv) {
                 let failure = Failure::new(FailureKind::Other, error.to_string());
                 self.failures.0.push((goal, failure));

@@ -72,7 +72,7 @@ pub fn condemn(
         } else if options.max_log_size > 0 && log.size > options.max_log_size {
             let bytes = options.max_log_size;
             let reason = format!("was killed after writing more than {bytes} bytes of log output");
-            (FailureKind::Other, reason)
+            (FailureKind::LogLimit, reason)
         } else {
             continue;
         };

@@ -12,6 +12,7 @@ use windrow_components::ids::{DrvId, PathId};
 use crate::error::{Error, Result};
 use crate::failure::Failure;
 use crate::report::Reporter;
+use crate::store::failed_paths::FailedPaths;
 use crate::store::path_lock::OutputLocks;
 
 /// A store as the systems see it: real (SQLite and a folder) or simulated (memory).
@@ -57,6 +58,11 @@ pub trait Store {
         drv: DrvId,
         valid: &[PathId],
     ) -> Result<HashRewrites>;
+
+    /// The failures that are remembered, if the setting `build-cache-failure` asks for that.
+    fn failed_paths(&mut self) -> Option<&FailedPaths> {
+        None
+    }
 
     /// Gives locks up; with `delete` their files go too, which only outputs that are valid allow.
     fn unlock(&mut self, locks: OutputLocks, delete: bool);

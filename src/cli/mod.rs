@@ -2,6 +2,7 @@
 
 mod add;
 mod build;
+mod failed_paths;
 mod graph;
 mod log;
 mod plan;
@@ -40,6 +41,8 @@ enum Command {
     Show(show::ShowArgs),
     /// Run a task graph in simulated time, by one policy or several
     Simulate(simulate::SimulateArgs),
+    /// List outputs that are known to fail (setting build-cache-failure), or forget them
+    FailedPaths(failed_paths::FailedPathsArgs),
     /// Print the build log of a derivation or of an output
     Log(log::LogArgs),
 }
@@ -180,6 +183,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Graph(args) => graph::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Simulate(args) => simulate::run(&args),
+        Command::FailedPaths(args) => failed_paths::run(&args),
         Command::Log(args) => log::run(&args),
     };
     match result {

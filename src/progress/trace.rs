@@ -21,11 +21,17 @@ impl Reporter for Trace {
             Event::Succeeded { build, .. } => format!("@ build-succeeded {} -", build.drv_path),
             Event::Failed {
                 build,
-                kind: FailureKind::TimedOut,
+                // The seed cancels what writes too much in the same way.
+                kind: FailureKind::TimedOut | FailureKind::LogLimit,
                 ..
             } => {
                 format!("@ build-failed {} - timeout", build.drv_path)
             }
+            Event::Failed {
+                build,
+                kind: FailureKind::Cached,
+                ..
+            } => format!("@ build-failed {} - cached", build.drv_path),
             // What fails for its inputs never began, and the seed says nothing of it.
             Event::Failed {
                 kind: FailureKind::Dependency,

@@ -117,8 +117,10 @@ pub fn register(
                 return;
             }
             Err(error) => {
-                let failure = Failure::new(FailureKind::Other, error.to_string());
-                failures.0.push((goal, failure));
+                let kind = FailureKind::of_outputs(&error);
+                failures
+                    .0
+                    .push((goal, Failure::new(kind, error.to_string())));
             }
         }
     }

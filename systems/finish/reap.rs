@@ -192,7 +192,16 @@ pub fn take_collected(
         let failed = result.is_err();
         match result {
             Ok(outputs) => completed.0.push((goal, outputs)),
-            Err(failure) => params.failures.0.push((goal, failure)),
+            Err(mut failure) => {
+                if failure.kind == FailureKind::Rejected
+                    && let Ok((dir, _)) = dirs.get(goal)
+                    && is_disk_nearly_full(&params.config, &dir.0)
+                {
+                    // Many programs don't notice that they could not write.
+                    failure.kind = FailureKind::Other;
+                }
+                params.failures.0.push((goal, failure));
+            }
         }
         if let Ok((dir, _)) = dirs.get(goal) {
             params.discard(dir, failed);

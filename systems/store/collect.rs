@@ -134,11 +134,12 @@ fn collect_one(
     seen: &mut InodesSeen,
 ) -> Result<BuiltOutput, Failure> {
     let other = |message: String| Failure::new(FailureKind::Other, message);
+    let rejected = |message: String| Failure::new(FailureKind::Rejected, message);
     let (drv_path, path) = (&job.drv_path, &output.store_path);
     let metadata = match std::fs::symlink_metadata(&output.real_path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Err(other(format!(
+            return Err(rejected(format!(
                 "builder for '{drv_path}' failed to produce output path '{path}'"
             )));
         }
@@ -149,7 +150,7 @@ fn collect_one(
     if (!metadata.is_symlink() && writable_by_others)
         || metadata.uid() != nix::unistd::geteuid().as_raw()
     {
-        return Err(other(format!(
+        return Err(rejected(format!(
             "suspicious ownership or permission on '{path}'; rejecting this build output"
         )));
     }
@@ -160,11 +161,14 @@ fn collect_one(
     if fixed.is_some_and(|fixed| fixed.mode == HashMode::Flat)
         && !(metadata.is_file() && metadata.mode() & 0o100 == 0)
     {
-        return Err(other(format!(
+        return Err(rejected(format!(
             "output path '{path}' should be a non-executable regular file, for its hash is a flat one"
         )));
     }
-    let about = |error: crate::Error| other(format!("cannot register output '{path}': {error}"));
+    let about = |error: crate::Error| {
+        let kind = FailureKind::of_outputs(&error);
+        Failure::new(kind, format!("cannot register output '{path}': {error}"))
+    };
     canonicalise(&output.real_path, None, seen).map_err(about)?;
     let mut digest = hash_and_scan(&output.real_path, candidates).map_err(about)?;
     if digest.references.iter().any(|&index| index >= SCRATCH) {
@@ -187,7 +191,7 @@ fn collect_one(
             ));
         }
         if !digest.references.is_empty() {
-            return Err(other(format!(
+            return Err(rejected(format!(
                 "fixed output '{path}' refers to store paths, which a fixed output must not"
             )));
         }

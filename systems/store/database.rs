@@ -17,7 +17,9 @@ use rusqlite::{CachedStatement, Connection, OpenFlags};
 
 use crate::error::{Error, Result};
 use crate::store::Layout;
-use connection::{connect, connect_read_only};
+pub(super) use connection::{connect, connect_read_only};
+pub(super) use failure::failed_to;
+pub(super) use transaction::retry_while_busy;
 
 /// More than the number of different statements, so that none is ever compiled twice.
 const CACHED_STATEMENTS: usize = 64;

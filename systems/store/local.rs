@@ -10,6 +10,7 @@ use windrow_components::ids::{DrvId, PathId};
 use windrow_components::store_path::StoreDir;
 
 use super::database::{Database, DatabaseOptions, PathInfo, Registration};
+use super::failed_paths::FailedPaths;
 use super::layout::Layout;
 use super::path_lock::{self, OutputLocks};
 use super::temp_roots::TempRoots;
@@ -23,6 +24,7 @@ pub struct LocalStore {
     /// The database, shared with every other program that uses the store.
     pub database: Database,
     temp_roots: Option<TempRoots>,
+    failed_paths: Option<FailedPaths>,
     closures: ClosureCache,
     modulo: ModuloMemo,
     /// Lock files of paths that are valid now, to be deleted when the run ends: file systems such as ext4
@@ -58,10 +60,16 @@ impl LocalStore {
             store_dir,
             database,
             temp_roots,
+            failed_paths: None,
             closures: ClosureCache::default(),
             modulo: ModuloMemo::default(),
             retired_locks: Vec::new(),
         }
+    }
+
+    /// From now on failures are remembered there, and what is known to fail is not tried again.
+    pub fn remember_failures(&mut self, failed_paths: FailedPaths) {
+        self.failed_paths = Some(failed_paths);
     }
 
     /// Where the store lies.
@@ -246,6 +254,10 @@ impl Store for LocalStore {
             });
         }
         Ok(rewrites)
+    }
+
+    fn failed_paths(&mut self) -> Option<&FailedPaths> {
+        self.failed_paths.as_ref()
     }
 
     fn unlock(&mut self, held: OutputLocks, delete: bool) {

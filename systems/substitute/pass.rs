@@ -8,6 +8,7 @@ use windrow_components::outputs::OutputSet;
 
 use crate::error::Result;
 use crate::failure::{Failure, FailureKind};
+use crate::failure_cache;
 use crate::goals::{self, Request};
 use crate::world::{Ended, Failures, NewlyReady, StoreHandle, Tally};
 
@@ -37,6 +38,7 @@ pub(super) fn run(world: &mut World, awake: &[Entity]) -> Result<()> {
     sort_out(world, awake, &mut batch);
     look_for_derivations(world, &mut batch)?;
     load_derivations(world, &mut batch)?;
+    fail_what_failed_before(world, &mut batch)?;
     ask_for_inputs(world, &mut batch)?;
     check_inputs(world, &batch);
     look_for_paths(world, &batch)?;
@@ -151,6 +153,33 @@ fn load_derivations(world: &mut World, batch: &mut Batch) -> Result<()> {
             end(world, goal, Outcome::Success);
         } else {
             batch.to_build.push(goal);
+        }
+    }
+    Ok(())
+}
+
+/// The seed's `pathFailed`, before anything is done for a goal.
+fn fail_what_failed_before(world: &mut World, batch: &mut Batch) -> Result<()> {
+    if world
+        .non_send_mut::<StoreHandle>()
+        .0
+        .failed_paths()
+        .is_none()
+    {
+        return Ok(());
+    }
+    let mut to_build = std::mem::take(&mut batch.to_build);
+    for goal in to_build.drain(..) {
+        let drv = drv_goal(world, goal).drv;
+        let known = with_store(world, |store, graph| {
+            let outputs: Vec<PathId> = graph.outputs(drv).iter().map(|row| row.path).collect();
+            let valid = store.valid(graph, &outputs)?;
+            let missing = outputs.into_iter().zip(valid).filter(|(_, valid)| !valid);
+            failure_cache::known_failure(store, graph, missing.map(|(path, _)| path))
+        });
+        match known? {
+            Some(failure) => world.resource_mut::<Failures>().0.push((goal, failure)),
+            None => batch.to_build.push(goal),
         }
     }
     Ok(())

@@ -252,6 +252,35 @@ fn a_disk_that_a_builder_fills() {
 }
 
 #[test]
+fn what_a_full_disk_makes_fail_is_not_remembered() {
+    need_mounts!();
+    need!("dd");
+    let world = World::new();
+    world.conf("build-cache-failure = true\n");
+    let fill = "dd if=/dev/zero of=$TMP/x bs=1M count=200 2>/dev/null";
+    let graph = graph_of([
+        ("fails", sh(fill)),
+        ("overlooks", sh(&format!("{fill} || exit 0"))),
+    ]);
+    let file = world.graph("g.json", &graph);
+    let other = world.graph("other.json", &graph_of([("fails-anyhow", sh("exit 3"))]));
+    let ran = small_disk(
+        &world,
+        40,
+        "",
+        &[
+            &format!("$w build {}; echo status $?", other.display()),
+            &format!("$w build -k -j1 {}; echo status $?", file.display()),
+            "$w failed-paths",
+        ],
+    );
+    let out = ran.out();
+    assert!(out.starts_with("status 100\nstatus 1\n"), "{ran}");
+    assert!(out.ends_with("-fails-anyhow\n"), "{ran}");
+    assert_eq!(out.lines().count(), 3, "{ran}");
+}
+
+#[test]
 fn a_disk_that_is_full_before_anything_is_added() {
     need_mounts!();
     need!("nix-store", "dd", "sqlite3");

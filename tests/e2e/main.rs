@@ -10,6 +10,7 @@ mod bad_usage;
 mod build;
 mod builder_env;
 mod concurrent;
+mod failed_paths;
 mod failure;
 mod graph;
 mod graph_mistakes;

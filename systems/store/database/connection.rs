@@ -22,7 +22,7 @@ const CACHE_KIB: i64 = 64 << 10;
 
 /// Opens and configures a connection like the constructor of Nix's `SQLite` and
 /// `LocalStore::openDB`.
-pub(super) fn connect(
+pub(in crate::store) fn connect(
     path: &Path,
     create: OpenFlags,
     options: &DatabaseOptions,
@@ -94,7 +94,7 @@ fn tune(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "cache_size", -CACHE_KIB)
 }
 
-pub(super) fn connect_read_only(path: &Path) -> Result<Connection> {
+pub(in crate::store) fn connect_read_only(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     retry_while_busy(|| {
         let shared = Connection::open_with_flags(path, flags)

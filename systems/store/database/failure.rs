@@ -8,7 +8,10 @@ use rusqlite::ErrorCode;
 use crate::error::Error;
 
 /// Turns SQLite's answer to an action on a database into the error to report.
-pub(super) fn failed_to(action: &'static str, path: &Path) -> impl Fn(rusqlite::Error) -> Error {
+pub(in crate::store) fn failed_to(
+    action: &'static str,
+    path: &Path,
+) -> impl Fn(rusqlite::Error) -> Error {
     move |source| {
         let path = path.to_owned();
         match source.sqlite_error_code() {

@@ -43,7 +43,7 @@ impl Database {
 }
 
 /// Tries again for as long as the answer is that the database is busy.
-pub(super) fn retry_while_busy<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+pub(in crate::store) fn retry_while_busy<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     loop {
         match attempt() {
             Err(Error::DatabaseBusy { .. }) => thread::sleep(random_wait()),
