@@ -65,6 +65,8 @@ pub struct Deadlines {
     pub started: Duration,
     /// When it last wrote something.
     pub last_output: Duration,
+    /// When it exited.
+    pub exited: Option<Duration>,
     /// When processes that it left behind are to be killed, once it has exited.
     pub linger: Option<Duration>,
 }

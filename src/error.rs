@@ -118,6 +118,15 @@ pub enum Error {
         /// What is wrong with it.
         source: windrow_components::derivation::DerivationError,
     },
+    /// No build of that name was recorded.
+    #[error(
+        "no build of '{name}' is recorded for this store; names are those of derivations, such as hello-2.10, \
+         or patterns such as 'hello-*'"
+    )]
+    NoHistory {
+        /// The name or pattern.
+        name: String,
+    },
     /// There is no log of that.
     #[error("there is no build log of '{path}'; only what was built in this store has one")]
     NoLog {

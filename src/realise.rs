@@ -10,12 +10,15 @@ use windrow_components::outputs::OutputSet;
 use windrow_systems::engine::{Engine, Summary};
 use windrow_systems::instantiate::instantiate_file;
 use windrow_systems::plan::plan;
+use windrow_systems::policy::forecast;
 use windrow_systems::real;
-use windrow_systems::report::Reporter;
+use windrow_systems::report::{Event, Level, Reporter};
+use windrow_systems::store::history::{History, Recorder};
 use windrow_systems::store::local::LocalStore;
 use windrow_systems::world::{Store as _, StoreHandle};
 
 use crate::error::{Error, Result};
+use crate::progress::Recording;
 use crate::session::Session;
 use crate::target::Target;
 
@@ -110,7 +113,7 @@ pub fn realise(
     session: &Session,
     store: LocalStore,
     wanted: &[Wanted],
-    reporter: Box<dyn Reporter>,
+    mut reporter: Box<dyn Reporter>,
     report_output: bool,
 ) -> Result<(Summary, Outputs)> {
     let mut graph = BuildGraph::new(session.store_dir());
@@ -126,8 +129,23 @@ pub fn realise(
     }
     let options = session.engine_options();
     let config = session.builder_config(report_output)?;
-    let mut engine = Engine::new(graph, Box::new(store), reporter, options, session.policy);
+    let policy = session.policy;
+    let history = policy.uses_estimates().then(|| {
+        History::load(&session.layout).unwrap_or_else(|error| {
+            let text = format!("builds are not ranked by what they took before: {error}");
+            let level = Level::Warn;
+            reporter.report(&Event::Message { level, text: &text });
+            History::default()
+        })
+    });
+    let recorder = Recorder::new(&session.layout, session.database_options());
+    let reporter = Box::new(Recording::new(reporter, recorder));
+    let mut engine = Engine::new(graph, Box::new(store), reporter, options, policy);
     real::plug_in(&mut engine.world, &mut engine.schedule, config)?;
+    if let Some(history) = history {
+        let system = &session.settings.system;
+        forecast::plug_in(&mut engine.world, &mut engine.schedule, history, system);
+    }
     for &(target, set) in &targets {
         engine.want(target, set);
     }

@@ -218,6 +218,7 @@ impl Watching<'_, '_> {
         };
         self.reactor.forget(child.process.pidfd.as_fd());
         child.process.exited = true;
+        child.deadlines.exited = Some(now);
         child.deadlines.linger = Some(if child.pipes.log.is_some() {
             now + LINGER
         } else {

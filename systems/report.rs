@@ -45,6 +45,18 @@ pub struct BuildRef<'a> {
     pub name: &'a str,
 }
 
+/// What a builder took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// From its start to its exit.
+    pub wall: Duration,
+    /// Processor time of it and of the processes it waited for, user and system.
+    pub cpu: Duration,
+    /// The most memory that it, or one of the processes it waited for, had resident at a time, in bytes; `None` if
+    /// that was less than the engine had itself.
+    pub peak_memory: Option<u64>,
+}
+
 /// Something that happened.
 #[derive(Debug)]
 pub enum Event<'a> {
@@ -74,6 +86,20 @@ pub enum Event<'a> {
         build: BuildRef<'a>,
         /// What it wrote.
         bytes: &'a [u8],
+    },
+    /// A builder that ran on this machine has exited, or was killed for taking too long or writing too much. What
+    /// becomes of its outputs is still to be seen.
+    Exited {
+        /// The build.
+        build: BuildRef<'a>,
+        /// The platform it is for.
+        system: &'a str,
+        /// What it took.
+        usage: Usage,
+        /// Whether it exited with status 0, of its own accord.
+        good: bool,
+        /// When, since the run began.
+        at: Duration,
     },
     /// A build's outputs are valid.
     Succeeded {

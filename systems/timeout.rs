@@ -111,6 +111,7 @@ mod tests {
         let child = Deadlines {
             started: seconds(1),
             last_output: seconds(5),
+            exited: None,
             linger: None,
         };
         let waiting = LockWaiters::default();

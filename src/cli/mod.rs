@@ -4,6 +4,7 @@ mod add;
 mod build;
 mod failed_paths;
 mod graph;
+mod history;
 mod log;
 mod plan;
 mod show;
@@ -45,6 +46,8 @@ enum Command {
     FailedPaths(failed_paths::FailedPathsArgs),
     /// Print the build log of a derivation or of an output
     Log(log::LogArgs),
+    /// Say what builds took in this store: time, processor time, memory
+    History(history::HistoryArgs),
 }
 
 /// Options of every command.
@@ -185,6 +188,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Simulate(args) => simulate::run(&args),
         Command::FailedPaths(args) => failed_paths::run(&args),
         Command::Log(args) => log::run(&args),
+        Command::History(args) => history::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -83,7 +83,7 @@ impl Reporter for Bar {
                 self.running.retain(|(id, _)| *id != build.id);
                 self.bar.set_message(names(&self.running));
             }
-            Event::Message { .. } | Event::Output { .. } => {}
+            Event::Message { .. } | Event::Output { .. } | Event::Exited { .. } => {}
         }
         for line in self.text.lines(event) {
             self.bar.suspend(|| say(&line));

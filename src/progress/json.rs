@@ -88,7 +88,7 @@ impl Reporter for Json {
                 let fields = [counts.built, counts.expected, counts.running, counts.failed];
                 write(&json!({"action": "result", "id": ALL, "type": PROGRESS, "fields": fields}));
             }
-            Event::Message { .. } => {}
+            Event::Message { .. } | Event::Exited { .. } => {}
         }
     }
 }

@@ -96,7 +96,10 @@ impl Wording {
                 lines.extend(failure(build, message, log_tail));
                 lines
             }
-            Event::Message { .. } | Event::Output { .. } | Event::Progress(_) => Vec::new(),
+            Event::Message { .. }
+            | Event::Output { .. }
+            | Event::Exited { .. }
+            | Event::Progress(_) => Vec::new(),
         }
     }
 

@@ -3,11 +3,14 @@
 mod bar;
 mod json;
 mod lines;
+mod recording;
 mod trace;
 
 use windrow_systems::report::{Event, Level, Reporter};
 
 use crate::cli::LogFormat;
+
+pub use recording::Recording;
 
 /// What the user wants to see.
 #[derive(Debug, Clone, Copy)]

@@ -50,7 +50,10 @@ impl Reporter for Trace {
                     u8::from(*started)
                 )
             }
-            Event::Message { .. } | Event::Output { .. } | Event::Progress(_) => return,
+            Event::Message { .. }
+            | Event::Output { .. }
+            | Event::Exited { .. }
+            | Event::Progress(_) => return,
         };
         let _ = writeln!(std::io::stderr(), "{line}");
     }

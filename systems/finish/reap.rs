@@ -1,5 +1,7 @@
 //! Buries real children: kills what they left behind, closes their logs, sends their outputs to be hashed.
 
+use std::time::Duration;
+
 use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, Res, ResMut};
 use bevy_ecs::query::QueryData;
 use bevy_ecs::system::SystemParam;
@@ -14,7 +16,7 @@ use crate::failure::{Failure, FailureKind, describe_status};
 use crate::process::build_dir::SpareDirs;
 use crate::process::log_writer::{LogFile, LogThread};
 use crate::real::{BuilderConfig, Collected, CollectedQueue, PoolHandle};
-use crate::report::{Event, Level};
+use crate::report::{BuildRef, Event, Level, Usage};
 use crate::store::collect::{CollectJob, collect};
 use crate::timeout::Condemned;
 use crate::world::{
@@ -99,10 +101,31 @@ impl Reaping<'_, '_> {
             return Ok(());
         };
         let (dir, drv) = (child.dir, child.goal.drv);
-        let status = kill_and_reap(child.process.pid);
+        let Reaped {
+            status,
+            cpu,
+            peak_memory,
+        } = kill_and_measure(child.process.pid);
         let path = self.graph.full_path(self.graph.drv_path(drv));
         let condemned = self.condemned.get(goal).ok().cloned();
-        if status == 0 && condemned.is_none() {
+        let good = status == 0 && condemned.is_none();
+        let at = child.deadlines.exited.unwrap_or(self.now.0);
+        self.reporter.0.report(&Event::Exited {
+            build: BuildRef {
+                id: goal.to_bits(),
+                drv_path: &path,
+                name: self.graph.drv_name(drv),
+            },
+            system: self.graph.system(drv).unwrap_or_default(),
+            usage: Usage {
+                wall: at.saturating_sub(child.deadlines.started),
+                cpu,
+                peak_memory,
+            },
+            good,
+            at,
+        });
+        if good {
             *child.stage = Stage::Collecting;
             let closure = self.store.0.input_closure(&mut self.graph, drv)?;
             let job = CollectJob::new(
@@ -220,17 +243,56 @@ pub fn kill_group(pid: i32) {
     unsafe { libc::kill(-pid, libc::SIGKILL) };
 }
 
+/// A child that was waited for.
+#[derive(Debug, Clone, Copy)]
+pub struct Reaped {
+    /// Its raw wait status.
+    pub status: i32,
+    /// Processor time of it and of the children it waited for.
+    pub cpu: Duration,
+    /// The most memory that it, or a child it waited for, had resident, in bytes; `None` if that was less than this
+    /// process had itself, for then the kernel does not tell.
+    pub peak_memory: Option<u64>,
+}
+
 /// Kills what is left of a child's process group, then takes the child's exit status: its raw wait status.
 pub fn kill_and_reap(pid: i32) -> i32 {
+    kill_and_measure(pid).status
+}
+
+/// The same, with what the child took.
+pub fn kill_and_measure(pid: i32) -> Reaped {
     kill_group(pid);
     let mut status = 0;
+    // SAFETY: plain numbers, for which zeros are valid.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     loop {
-        // SAFETY: waits for a child of ours that is dead or has just been killed.
-        let result = unsafe { libc::waitpid(pid, &mut status, 0) };
+        // SAFETY: waits for a child of ours that is dead or has just been killed; both places are ours.
+        let result = unsafe { libc::wait4(pid, &mut status, 0, &mut usage) };
         if result != -1 || std::io::Error::last_os_error().raw_os_error() != Some(libc::EINTR) {
-            return status;
+            break;
         }
     }
+    let time = |time: libc::timeval| {
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        Duration::from_secs(seconds) + Duration::from_micros(time.tv_usec.unsigned_abs())
+    };
+    Reaped {
+        status,
+        cpu: time(usage.ru_utime) + time(usage.ru_stime),
+        peak_memory: (usage.ru_maxrss > own_peak_kib())
+            .then(|| usage.ru_maxrss.unsigned_abs() * 1024),
+    }
+}
+
+/// This process's own high-water mark. A child begins with its maker's memory, so the kernel counts that as the
+/// child's own, though it lasts only until the child runs its program.
+fn own_peak_kib() -> i64 {
+    // SAFETY: plain numbers, for which zeros are valid.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the place is ours.
+    unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) };
+    usage.ru_maxrss
 }
 
 /// Whether a failed build may have failed for want of space (the seed's heuristic: less than 8 MiB).

@@ -1,6 +1,7 @@
 //! Which of the ready goals comes first. A policy is a system that ranks goals; the queue keeps them in that order.
 
 mod critical_path;
+pub mod forecast;
 mod rank;
 
 use std::cmp::Reverse;
@@ -105,6 +106,14 @@ impl Policy {
             Self::CriticalPath => "critical-path",
             Self::MostDependents => "most-dependents",
         }
+    }
+
+    /// Whether it looks at how long derivations are thought to take.
+    pub const fn uses_estimates(self) -> bool {
+        matches!(
+            self,
+            Self::ShortestFirst | Self::LongestFirst | Self::CriticalPath
+        )
     }
 
     /// Adds the policy's system, and what it keeps, to a run.

@@ -105,6 +105,7 @@ pub fn spawn_builders(
             Deadlines {
                 started: at,
                 last_output: at,
+                exited: None,
                 linger: None,
             },
             BuildLog::default(),

@@ -9,6 +9,7 @@ pub mod database;
 pub mod digest;
 pub mod failed_paths;
 pub mod gc_roots;
+pub mod history;
 pub mod layout;
 pub mod local;
 pub mod nar;

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use super::Layout;
@@ -10,7 +11,7 @@ use super::database::{DatabaseOptions, connect, connect_read_only, failed_to, re
 use crate::error::Result;
 
 /// All tables. Older and newer releases share one file, so a table only ever gets columns that may be null.
-const TABLES: &[&str] = &[super::failed_paths::TABLE];
+const TABLES: &[&str] = &[super::failed_paths::TABLE, super::history::TABLES];
 
 /// An open database. Any number of processes, and of connections in one, may use it at the same time.
 #[derive(Debug)]
@@ -27,6 +28,12 @@ impl OwnDatabase {
     pub fn open(layout: &Layout, options: &DatabaseOptions) -> Result<Self> {
         let path = Self::path(layout);
         let connection = connect(&path, OpenFlags::SQLITE_OPEN_CREATE, options)?;
+        // The log is written into the database now and then, not at the end of every run, which would have to wait
+        // for the disk.
+        let setting = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        connection
+            .set_db_config(setting, true)
+            .map_err(failed_to("open it", &path))?;
         let database = Self { connection, path };
         database.write("create its tables", |connection| {
             TABLES

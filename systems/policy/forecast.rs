@@ -1,0 +1,80 @@
+//! Estimates in a real build: what the history says of each derivation as it comes into the graph.
+//! Other worlds know durations beforehand and do not plug this in.
+
+use bevy_ecs::prelude::{IntoScheduleConfigs as _, Res, ResMut, Resource, Schedule, World};
+use windrow_components::graph::BuildGraph;
+use windrow_components::ids::DrvId;
+
+use super::Estimates;
+use crate::engine::TickSet;
+use crate::store::history::History;
+use crate::substitute;
+
+/// The history, and the platform of derivations that are not loaded yet.
+#[derive(Debug, Resource)]
+struct Forecast {
+    history: History,
+    system: String,
+}
+
+/// Lets estimates come from `history`. `system` is this machine's platform. Where the history knows nothing of a
+/// platform, its derivations count one microsecond each.
+pub fn plug_in(world: &mut World, schedule: &mut Schedule, history: History, system: &str) {
+    if history.is_empty() {
+        return;
+    }
+    world.insert_resource(Forecast {
+        history,
+        system: system.to_owned(),
+    });
+    schedule.add_systems(
+        estimate
+            .in_set(TickSet::Substitute)
+            .after(substitute::substitute),
+    );
+}
+
+/// Estimates what has newly come into the graph.
+fn estimate(mut estimates: ResMut<Estimates>, graph: Res<BuildGraph>, forecast: Res<Forecast>) {
+    for index in estimates.0.len()..graph.drv_count() {
+        let drv = DrvId::from_index(index);
+        let system = graph.system(drv).unwrap_or(&forecast.system);
+        let known = forecast.history.estimate(graph.drv_name(drv), system);
+        estimates.0.push(known.unwrap_or(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use windrow_components::store_path::StoreDir;
+
+    #[test]
+    fn estimates_grow_with_the_graph() {
+        let mut world = World::new();
+        let mut schedule = Schedule::default();
+        world.init_resource::<Estimates>();
+        let mut graph = BuildGraph::new(StoreDir::new("/nix/store"));
+        let add = |graph: &mut BuildGraph, name: &str| {
+            let path = format!("/nix/store/{}-{name}.drv", "1".repeat(32));
+            let path = graph.path(&path).unwrap();
+            graph.drv(path)
+        };
+        let system = "x86_64-linux";
+        let rows = [("a-1", 500), ("b-1", 90), ("b-2", 70)];
+        let rows = rows.map(|(name, time)| (name.to_owned(), system.to_owned(), time));
+        let a = add(&mut graph, "a-1");
+        world.insert_resource(graph);
+        plug_in(
+            &mut world,
+            &mut schedule,
+            rows.into_iter().collect(),
+            system,
+        );
+        schedule.run(&mut world);
+        let b = add(&mut world.resource_mut::<BuildGraph>(), "b-3");
+        schedule.run(&mut world);
+        let estimates = world.resource::<Estimates>();
+        assert_eq!((estimates.of(a), estimates.of(b)), (500, 80));
+    }
+}
