@@ -118,6 +118,27 @@ pub enum Error {
         /// What is wrong with it.
         source: windrow_components::derivation::DerivationError,
     },
+    /// Durations were to come from a history that has none.
+    #[error(
+        "no good build is recorded in '{state}' from which durations could come; build something first"
+    )]
+    EmptyHistory {
+        /// The state folder of the store.
+        state: String,
+    },
+    /// A file that is too large to be read into memory.
+    #[error(
+        "'{}' is too large: it has {size} bytes, and {limit} may be used; give windrow more memory, or a smaller graph",
+        path.display()
+    )]
+    TooLargeFile {
+        /// The file.
+        path: PathBuf,
+        /// Its size in bytes.
+        size: u64,
+        /// How many bytes of memory there are.
+        limit: u64,
+    },
     /// No build of that name was recorded.
     #[error(
         "no build of '{name}' is recorded for this store; names are those of derivations, such as hello-2.10, \

@@ -142,7 +142,8 @@ fn parse(text: &str) -> Result<Distribution, String> {
     }
 }
 
-fn time(text: &str, default_unit: &str) -> Result<u64, String> {
+/// A decimal number with a unit, in microseconds.
+pub(super) fn time(text: &str, default_unit: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = if digits.len() == text.len() {
         default_unit

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 
 mod builder;
+mod duration_file;
 mod durations;
 mod error;
 mod generate;

@@ -9,8 +9,9 @@ use windrow_components::task_graph::{
     Stats, TaskGraph, TimeUnit, write_dot, write_ninja, write_wfformat,
 };
 
-use super::print_lines;
+use super::{complain, print_lines};
 use crate::error::{Error, Result};
+use crate::session::Session;
 use crate::task_graph;
 
 #[derive(Debug, Args)]
@@ -34,10 +35,38 @@ pub(super) struct GraphArgs {
 /// Which graph.
 #[derive(Debug, Args)]
 pub(super) struct GraphSource {
-    /// build.ninja, WfFormat (x.json), STG (x.stg), a folder of .drv files, or a generator such as
-    /// layered:n=1000,width=100,degree=3,time=uniform:1..10s,seed=7 (also chain, fan, tree, in-tree, random,
-    /// scale-free)
-    pub(super) graph: String,
+    /// build.ninja, WfFormat (x.json), STG (x.stg), a derivation (x.drv) with all it needs, a folder of .drv files,
+    /// or a generator such as layered:n=1000,width=100,degree=3,time=uniform:1..10s,seed=7 (also chain, fan, tree,
+    /// in-tree, random, scale-free)
+    graph: String,
+
+    /// How long tasks take: a file (a line "1.5s NAME" a task, or a .ninja_log), a distribution such as
+    /// exponential:2s, or "history" for what builds took in the store [default: what the graph says, else one unit]
+    #[arg(long, value_name = "FROM")]
+    durations: Option<String>,
+
+    /// For all that is drawn by chance
+    #[arg(long, default_value = "0", value_name = "N")]
+    pub(super) seed: u64,
+
+    /// The store of derivations and history, as for builds
+    #[arg(long, value_name = "DIR")]
+    store: Option<String>,
+}
+
+impl GraphSource {
+    /// Loads the graph, with the durations asked for.
+    pub(super) fn load(&self) -> Result<TaskGraph> {
+        let session = || Session::new(&[], self.store.as_deref());
+        let mut loaded = task_graph::load(&self.graph, session)?;
+        if let Some(from) = &self.durations {
+            let note = task_graph::set_durations(&mut loaded, from, self.seed, session)?;
+            if let Some(note) = note {
+                complain(&format!("warning: {note}"));
+            }
+        }
+        Ok(loaded.graph)
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -48,7 +77,7 @@ enum OutputFormat {
 }
 
 pub(super) fn run(args: &GraphArgs) -> Result<()> {
-    let graph = task_graph::load(&args.source.graph)?;
+    let graph = args.source.load()?;
     match args.to {
         Some(format) => write(&graph, format, args.output.as_ref()),
         None if args.json => print_lines([json(&graph.stats()).to_string()]),

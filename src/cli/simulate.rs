@@ -15,7 +15,6 @@ use windrow_systems::simulate::{Faults, Outcome, Run, Simulation, simulate};
 use super::graph::{GraphSource, time};
 use super::print_lines;
 use crate::error::{Error, Result};
-use crate::task_graph;
 
 #[derive(Debug, Args)]
 pub(super) struct SimulateArgs {
@@ -40,10 +39,6 @@ pub(super) struct SimulateArgs {
         conflicts_with = "policy"
     )]
     compare: Vec<Policy>,
-
-    /// For all that is drawn by chance
-    #[arg(long, default_value = "0", value_name = "N")]
-    seed: u64,
 
     /// Go on with what does not depend on a failed task
     #[arg(short = 'k', long)]
@@ -89,7 +84,7 @@ pub(super) fn run(args: &SimulateArgs) -> Result<()> {
             "a trace is of one simulation: give one policy and one number of jobs".to_owned(),
         ));
     }
-    let graph = task_graph::load(&args.source.graph)?;
+    let graph = args.source.load()?;
     let stats = graph.stats();
     let faults = faults(args, &graph)?;
     if !args.json {
@@ -100,7 +95,7 @@ pub(super) fn run(args: &SimulateArgs) -> Result<()> {
             let simulation = Simulation {
                 jobs,
                 policy,
-                seed: args.seed,
+                seed: args.source.seed,
                 keep_going: args.keep_going,
                 faults: faults.clone(),
                 record_runs: args.trace.is_some(),

@@ -14,6 +14,7 @@ mod failed_paths;
 mod failure;
 mod graph;
 mod graph_mistakes;
+mod graph_sources;
 mod history;
 mod interrupt;
 mod logs;

@@ -1,0 +1,320 @@
+//! Durations from a file: a line a task, or the log that ninja keeps. Reads text that it is given; which tasks it is
+//! about is looked up by name.
+
+use hashbrown::HashMap;
+
+use super::durations::{MAX_DURATION, time};
+use super::{Place, TaskGraph, TaskGraphError, TaskId, TimeUnit};
+
+/// How the first line of a `.ninja_log` begins.
+const NINJA_LOG: &[u8] = b"# ninja log v";
+
+/// The versions of that log whose lines are known.
+const NINJA_VERSIONS: std::ops::RangeInclusive<u32> = 4..=7;
+
+impl TaskGraph {
+    /// Takes durations from a file, and counts in microseconds from then on. `file` is what messages call it.
+    /// Returns how many tasks the file does not name.
+    ///
+    /// A line is a duration, blanks, and the name of a task: `1.5s obj/main.o`. Durations are decimal numbers with
+    /// `us`, `ms`, `s`, `m` or `h`; seconds if nothing stands there. `*` stands for all tasks that no line names.
+    /// Empty lines and those that begin with `#` are skipped. Without a `*`, unnamed tasks keep the durations they
+    /// have in microseconds; a graph that has none must have every task named.
+    ///
+    /// A file that begins as `.ninja_log` does is read as one: the latest entry of an output counts, and tasks
+    /// without an entry take no time, or what they took before.
+    ///
+    /// # Errors
+    /// If a line is malformed, names no task or one named before, or has a duration that is negative or above
+    /// [`MAX_DURATION`]; if tasks are left without a duration; if all add up to more than 64 bits hold.
+    pub fn read_durations(&mut self, file: &str, text: &[u8]) -> Result<usize, TaskGraphError> {
+        let is_log = text.starts_with(NINJA_LOG);
+        let found = if is_log {
+            ninja_log(self, file, text)?
+        } else {
+            lines(self, file, text)?
+        };
+        let unnamed = found.iter().filter(|duration| duration.is_none()).count();
+        let has_own = self.has_durations() && self.unit() == TimeUnit::Microseconds;
+        if unnamed > 0 && !has_own && !is_log {
+            let first = found.iter().position(Option::is_none).unwrap_or_default();
+            let name = self.name(TaskId::from_index(first)).into_owned();
+            return Err(TaskGraphError::Unsuitable {
+                file: file.to_owned(),
+                reason: format!(
+                    "{unnamed} of {} tasks have no duration, `{name}` for one; a line `1s *` gives one to all \
+                     that have none",
+                    self.len()
+                ),
+            });
+        }
+        let own = |index: usize| {
+            let task = TaskId::from_index(index);
+            if has_own { self.duration(task) } else { 0 }
+        };
+        let durations = found
+            .into_iter()
+            .enumerate()
+            .map(|(index, found)| found.unwrap_or_else(|| own(index)))
+            .collect();
+        self.set_durations(TimeUnit::Microseconds, durations)?;
+        Ok(unnamed)
+    }
+}
+
+/// The tasks by name. Of two that share one, the first counts.
+fn by_name(graph: &TaskGraph) -> HashMap<String, usize> {
+    let mut names = HashMap::with_capacity(graph.len());
+    for task in graph.tasks() {
+        names
+            .entry(graph.name(task).into_owned())
+            .or_insert(task.index());
+    }
+    names
+}
+
+/// A line, counted from 1, as text without blanks around it.
+fn numbered<'t>(
+    file: &'t str,
+    text: &'t [u8],
+) -> impl Iterator<Item = Result<(usize, &'t str), TaskGraphError>> {
+    let lines = text.split(|&byte| byte == b'\n').enumerate();
+    lines.map(move |(index, line)| match std::str::from_utf8(line) {
+        Ok(line) => Ok((index + 1, line.trim_end_matches('\r'))),
+        Err(_) => Err(malformed(file, index + 1, "this is not UTF-8 text")),
+    })
+}
+
+fn malformed(file: &str, line: usize, reason: impl Into<String>) -> TaskGraphError {
+    TaskGraphError::Malformed {
+        place: place(file, line),
+        reason: reason.into(),
+    }
+}
+
+fn place(file: &str, line: usize) -> Place {
+    let file = file.to_owned();
+    Place {
+        file,
+        line,
+        column: 0,
+    }
+}
+
+fn lines(graph: &TaskGraph, file: &str, text: &[u8]) -> Result<Vec<Option<u64>>, TaskGraphError> {
+    let names = by_name(graph);
+    let mut found = vec![None; graph.len()];
+    let mut rest = None;
+    for numbered in numbered(file, text) {
+        let (number, line) = numbered?;
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let Some((duration, name)) = line.split_once(char::is_whitespace) else {
+            let reason =
+                format!("a duration and the name of a task should stand here, not `{line}`");
+            return Err(malformed(file, number, reason));
+        };
+        let name = name.trim_start();
+        let place = place(file, number).to_string();
+        let (task, text) = (name.to_owned(), duration.to_owned());
+        let duration = if duration.starts_with('-') && time(&duration[1..], "s").is_ok() {
+            return Err(TaskGraphError::NegativeDuration {
+                origin: place,
+                task,
+                duration: text,
+            });
+        } else {
+            time(duration, "s").map_err(|reason| malformed(file, number, reason))?
+        };
+        let slot = if name == "*" {
+            &mut rest
+        } else {
+            let index = names.get(name).ok_or_else(|| {
+                malformed(file, number, format!("the graph has no task `{name}`"))
+            })?;
+            &mut found[*index]
+        };
+        if slot.replace(duration).is_some() {
+            return Err(malformed(
+                file,
+                number,
+                format!("`{name}` has a duration already"),
+            ));
+        }
+    }
+    if rest.is_some() {
+        found.iter_mut().for_each(|slot| *slot = slot.or(rest));
+    }
+    Ok(found)
+}
+
+/// Start and end in milliseconds, modification time, output, hash of the command; separated by tabs.
+fn ninja_log(
+    graph: &TaskGraph,
+    file: &str,
+    text: &[u8],
+) -> Result<Vec<Option<u64>>, TaskGraphError> {
+    let names = by_name(graph);
+    let mut found = vec![None; graph.len()];
+    for numbered in numbered(file, text) {
+        let (number, line) = numbered?;
+        if number == 1 {
+            let version = line[NINJA_LOG.len()..].trim();
+            if !version
+                .parse()
+                .is_ok_and(|version| NINJA_VERSIONS.contains(&version))
+            {
+                let reason = format!("version `{version}` of ninja's log is not known; 4 to 7 are");
+                return Err(malformed(file, number, reason));
+            }
+            continue;
+        }
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let fields: Vec<&str> = line.split('\t').collect();
+        let [start, end, _, output, _] = fields[..] else {
+            let reason =
+                "five fields should stand here: start, end, modification time, output, hash";
+            return Err(malformed(file, number, reason));
+        };
+        let milliseconds = |text: &str| {
+            text.parse::<u64>().map_err(|_| {
+                malformed(
+                    file,
+                    number,
+                    format!("a time in milliseconds should stand here, not `{text}`"),
+                )
+            })
+        };
+        let (start, end) = (milliseconds(start)?, milliseconds(end)?);
+        // An entry that no task of the graph has is left from an older graph.
+        let Some(&index) = names.get(output) else {
+            continue;
+        };
+        let duration = || format!("{start} to {end} ms");
+        let (origin, task) = (place(file, number).to_string(), output.to_owned());
+        let Some(took) = end.checked_sub(start) else {
+            return Err(TaskGraphError::NegativeDuration {
+                origin,
+                task,
+                duration: duration(),
+            });
+        };
+        match took.checked_mul(1_000).filter(|&took| took <= MAX_DURATION) {
+            Some(took) => found[index] = Some(took),
+            None => {
+                return Err(TaskGraphError::AbsurdDuration {
+                    origin,
+                    task,
+                    duration: duration(),
+                });
+            }
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Builder, Limits};
+    use super::*;
+
+    fn graph(own: Option<[u64; 3]>) -> TaskGraph {
+        let mut builder = Builder::new("test", TimeUnit::Microseconds, Limits::default());
+        for (index, name) in ["a", "b.o", "with blank"].into_iter().enumerate() {
+            builder
+                .add_task(Some(name), own.map(|own| own[index]))
+                .unwrap();
+        }
+        builder.finish().unwrap()
+    }
+
+    fn durations(graph: &TaskGraph) -> Vec<u64> {
+        graph.tasks().map(|task| graph.duration(task)).collect()
+    }
+
+    #[test]
+    fn lines_name_tasks() {
+        let mut named = graph(None);
+        let text = b"# made by hand\n\n  1.5 a\r\n20ms\tb.o\n1m   with blank\n";
+        assert_eq!(named.read_durations("d", text).unwrap(), 0);
+        assert_eq!(durations(&named), [1_500_000, 20_000, 60_000_000]);
+        assert_eq!(named.unit(), TimeUnit::Microseconds);
+
+        let mut rest = graph(None);
+        assert_eq!(rest.read_durations("d", b"2s *\n1s b.o").unwrap(), 0);
+        assert_eq!(durations(&rest), [2_000_000, 1_000_000, 2_000_000]);
+
+        let mut own = graph(Some([7, 8, 9]));
+        assert_eq!(own.read_durations("d", b"1us b.o").unwrap(), 2);
+        assert_eq!(durations(&own), [7, 1, 9]);
+    }
+
+    #[test]
+    fn bad_lines_are_named() {
+        for (text, expected) in [
+            (
+                "1s a\n1s",
+                "d:2: a duration and the name of a task should stand here, not `1s`",
+            ),
+            ("1s a\n\nx b.o\n", "d:3: `x` is no unit of time"),
+            ("1s c\n", "d:1: the graph has no task `c`"),
+            ("1s a\n2s a\n", "d:2: `a` has a duration already"),
+            ("1s *\n2s *\n", "d:2: `*` has a duration already"),
+            ("-1s a\n", "d:1: task `a` has the negative duration -1s"),
+            ("1e30s a\n", "d:1: `1e30s` is"),
+            ("2000000h a\n", "above 1,000,000,000 seconds"),
+            ("nan a\n", "d:1: `nan` is"),
+            ("1y a\n", "`y` is no unit of time"),
+            ("1s a\n", "d: 2 of 3 tasks have no duration, `b.o` for one"),
+            ("", "d: 3 of 3 tasks have no duration"),
+        ] {
+            let error = graph(None)
+                .read_durations("d", text.as_bytes())
+                .unwrap_err();
+            assert!(error.to_string().contains(expected), "{text}: {error}");
+        }
+        let error = graph(None)
+            .read_durations("d", b"1s a\n\xff b\n")
+            .unwrap_err();
+        assert!(
+            error.to_string().starts_with("d:2: this is not UTF-8"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn ninjas_log_is_understood() {
+        let mut built = graph(None);
+        let log = b"# ninja log v5\n0\t10\t0\ta\tffff\n5\t9\t0\told.o\tffff\n10\t35\t0\tb.o\tffff\n0\t30\t0\ta\tffff\n";
+        assert_eq!(built.read_durations(".ninja_log", log).unwrap(), 1);
+        assert_eq!(durations(&built), [30_000, 25_000, 0]);
+        for (text, expected) in [
+            (
+                "# ninja log v99\n",
+                ":1: version `99` of ninja's log is not known",
+            ),
+            ("# ninja log v5\n0\t10\t0\ta\n", ":2: five fields"),
+            (
+                "# ninja log v5\n0\tx\t0\ta\tf\n",
+                ":2: a time in milliseconds should stand here, not `x`",
+            ),
+            (
+                "# ninja log v5\n9\t1\t0\ta\tf\n",
+                ":2: task `a` has the negative duration 9 to 1 ms",
+            ),
+            (
+                "# ninja log v5\n0\t9999999999999999\t0\ta\tf\n",
+                "beyond reason",
+            ),
+        ] {
+            let error = graph(None)
+                .read_durations("l", text.as_bytes())
+                .unwrap_err();
+            assert!(error.to_string().contains(expected), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Where task graphs come from: files of several formats, derivations, generators.
+
+mod derivations;
+mod durations;
+
+use std::path::Path;
+
+use windrow_components::task_graph::{
+    Generator, Limits, TaskGraph, TaskGraphError, load as load_text,
+};
+
+use crate::error::{Error, Result};
+use crate::session::Session;
+
+pub use durations::set as set_durations;
+
+/// A derivation's name and platform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedDerivation {
+    /// Without hash and `.drv`.
+    pub name: String,
+    /// What it is built on.
+    pub system: String,
+}
+
+/// A graph, and what its tasks are.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The graph.
+    pub graph: TaskGraph,
+    /// What each task is, if they are derivations; else empty.
+    pub derivations: Vec<NamedDerivation>,
+}
+
+impl From<TaskGraph> for Loaded {
+    fn from(graph: TaskGraph) -> Self {
+        Self {
+            graph,
+            derivations: Vec::new(),
+        }
+    }
+}
+
+/// Loads the graph that `what` names: an existing file or folder, a derivation of the store, else a generator. Only
+/// derivations need a session, to find what they need.
+///
+/// # Errors
+/// When the file can't be read or is malformed, the generator is none, or the graph would not fit into memory.
+pub fn load(what: &str, session: impl FnOnce() -> Result<Session>) -> Result<Loaded> {
+    let limits = limits();
+    let path = Path::new(what);
+    if path.is_dir() {
+        return derivations::load_folder(path, limits);
+    }
+    if what.ends_with(".drv") {
+        return derivations::load_closure(path, &session()?.layout, limits);
+    }
+    if !path.exists() && what.contains(':') {
+        return Ok(what.parse::<Generator>()?.generate(limits)?.into());
+    }
+    let text = read("read the graph", path, limits)?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut include = |file: &str| std::fs::read(folder.join(file));
+    Ok(load_text(None, what, &text, limits, &mut include)?.into())
+}
+
+/// Reads a file, unless it would not fit into memory.
+fn read(action: &'static str, path: &Path, limits: Limits) -> Result<Vec<u8>> {
+    let size = std::fs::metadata(path)
+        .map_err(Error::io(action, path))?
+        .len();
+    if size > limits.memory_bytes {
+        return Err(Error::TooLargeFile {
+            path: path.to_owned(),
+            size,
+            limit: limits.memory_bytes,
+        });
+    }
+    std::fs::read(path).map_err(Error::io(action, path))
+}
+
+/// What a graph may use: most of what the machine has to spare.
+fn limits() -> Limits {
+    Limits {
+        memory_bytes: available_memory(),
+    }
+}
+
+fn available_memory() -> u64 {
+    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = info
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    kib.map_or(u64::MAX, |kib| kib * 1024 / 10 * 9)
+}
+
+impl From<TaskGraphError> for Error {
+    fn from(error: TaskGraphError) -> Self {
+        Self::TaskGraph(Box::new(error))
+    }
+}
