@@ -67,6 +67,8 @@ struct DrvRow {
     sources: Range,
     traits: Traits,
     system: Option<NameId>,
+    /// Of `requiredSystemFeatures`, joined by commas.
+    features: Option<NameId>,
 }
 
 const NONE: u32 = u32::MAX;
@@ -137,6 +139,7 @@ impl BuildGraph {
                 sources: Range::default(),
                 traits: Traits::default(),
                 system: None,
+                features: None,
             });
         }
         graph
@@ -197,6 +200,7 @@ impl BuildGraph {
                 sources: Range::default(),
                 traits: Traits::default(),
                 system: None,
+                features: None,
             });
         }
         DrvId::from_index(*slot as usize)
@@ -250,6 +254,18 @@ impl BuildGraph {
             .map(|name| self.name_text(name))
     }
 
+    /// The features it requires of its machine, beyond the platform, as the build hook is told: joined by commas.
+    pub fn required_features(&self, drv: DrvId) -> &str {
+        let features = self.rows[drv.index()].features;
+        features.map_or("", |name| self.name_text(name))
+    }
+
+    /// Which kind of machine it needs: equal for derivations that the same machines can build.
+    pub fn machine_kind(&self, drv: DrvId) -> (Option<NameId>, Option<NameId>) {
+        let row = &self.rows[drv.index()];
+        (row.system, row.features)
+    }
+
     /// Takes in the contents of `drv`.
     ///
     /// # Errors
@@ -263,11 +279,13 @@ impl BuildGraph {
             return Err(error);
         }
         let system = self.name(&contents.system);
+        let features = features(contents).map(|text| self.name(&text));
         let row = &mut self.rows[drv.index()];
         row.outputs = Range::ending_at(starts.0, self.outputs.len());
         row.inputs = Range::ending_at(starts.1, self.inputs.len());
         row.sources = Range::ending_at(starts.2, self.sources.len());
         row.system = Some(system);
+        row.features = features;
         row.traits = Traits {
             fixed: contents.is_fixed(),
             prefer_local: contents.env_flag("preferLocalBuild"),
@@ -304,13 +322,20 @@ impl BuildGraph {
     }
 }
 
+/// The words of `requiredSystemFeatures`, joined by commas.
+fn features(contents: &Derivation<'_>) -> Option<String> {
+    let text = String::from_utf8_lossy(contents.env_value("requiredSystemFeatures")?);
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    (!words.is_empty()).then(|| words.join(","))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_derivation_becomes_rows() {
-        let text = br#"Derive([("dev","/nix/store/00000000000000000000000000000000-x-dev","",""),("out","/nix/store/00000000000000000000000000000000-x","","")],[("/nix/store/11111111111111111111111111111111-y.drv",["out"])],["/nix/store/22222222222222222222222222222222-s"],"x86_64-linux","/bin/sh",[],[("preferLocalBuild","1")])"#;
+        let text = br#"Derive([("dev","/nix/store/00000000000000000000000000000000-x-dev","",""),("out","/nix/store/00000000000000000000000000000000-x","","")],[("/nix/store/11111111111111111111111111111111-y.drv",["out"])],["/nix/store/22222222222222222222222222222222-s"],"x86_64-linux","/bin/sh",[],[("preferLocalBuild","1"),("requiredSystemFeatures","kvm  big-parallel")])"#;
         let mut graph = BuildGraph::new(StoreDir::new("/nix/store"));
         let path = graph
             .path("/nix/store/33333333333333333333333333333333-x.drv")
@@ -325,6 +350,7 @@ mod tests {
         assert_eq!(graph.name_text(graph.outputs(drv)[0].name), "dev");
         assert_eq!(graph.system(drv), Some("x86_64-linux"));
         assert!(graph.traits(drv).prefer_local && !graph.traits(drv).fixed);
+        assert_eq!(graph.required_features(drv), "kvm,big-parallel");
         let input = graph.inputs(drv)[0];
         assert_eq!(graph.drv_name(input.drv), "y");
         assert!(!graph.is_loaded(input.drv));

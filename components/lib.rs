@@ -14,6 +14,7 @@ pub mod outputs;
 pub mod paths;
 pub mod settings;
 pub mod store_path;
+pub mod substitution;
 pub mod task_graph;
 
 pub use error::{Error, Result};

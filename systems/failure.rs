@@ -17,6 +17,11 @@ pub enum FailureKind {
     LogLimit,
     /// It failed before, and failures are remembered.
     Cached,
+    /// The build hook could not do what it had accepted.
+    Hook {
+        /// Its raw wait status.
+        status: i32,
+    },
     /// Built again, an output came out different.
     NotDeterministic,
     /// Anything else, which may go better another time or elsewhere.
@@ -82,6 +87,7 @@ impl FailureKinds {
             FailureKind::NotDeterministic => self.not_deterministic = true,
             FailureKind::Rejected
             | FailureKind::LogLimit
+            | FailureKind::Hook { .. }
             | FailureKind::Other
             | FailureKind::Dependency => {}
         }

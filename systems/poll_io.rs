@@ -9,7 +9,7 @@ use bevy_ecs::prelude::{Entity, NonSendMut, Query, Res, ResMut, Resource};
 use bevy_ecs::query::QueryData;
 use bevy_ecs::system::SystemParam;
 use windrow_components::building::{BuildLog, BuilderProcess, ChildPipes, Deadlines};
-use windrow_components::goal::DerivationGoal;
+use windrow_components::goal::{DerivationGoal, SubstitutionGoal};
 use windrow_components::graph::BuildGraph;
 
 use crate::error::Error;
@@ -59,6 +59,10 @@ impl PendingGoals<'_> {
     }
 }
 
+/// What is readable or writable of helpers beside their logs, for who talks with them.
+#[derive(Debug, Default, Resource)]
+pub struct HelperEvents(pub Vec<Readable>);
+
 /// A child as it is watched.
 #[derive(QueryData)]
 #[query_data(mutable)]
@@ -68,7 +72,8 @@ pub struct WatchedChild {
     deadlines: &'static mut Deadlines,
     log: &'static mut BuildLog,
     file: Option<&'static mut LogFile>,
-    goal: &'static DerivationGoal,
+    derivation: Option<&'static DerivationGoal>,
+    path: Option<&'static SubstitutionGoal>,
 }
 
 /// What watching children touches.
@@ -84,6 +89,7 @@ pub struct Watching<'w, 's> {
     logs: NonSendMut<'w, LogThread>,
     reporter: NonSendMut<'w, ReporterHandle>,
     collected: ResMut<'w, CollectedQueue>,
+    helpers: ResMut<'w, HelperEvents>,
 }
 
 /// Waits for real children.
@@ -136,13 +142,17 @@ pub fn poll_children(
     for event in readable {
         let index = match event {
             Readable::Log(index) | Readable::Exit(index) => index,
+            Readable::Said(_) | Readable::Told(_) | Readable::Hook => {
+                params.helpers.0.push(event);
+                continue;
+            }
         };
         let Some(&goal) = running.0.iter().find(|goal| goal.index_u32() == index) else {
             continue;
         };
         match event {
-            Readable::Log(_) => params.read_log(goal, now.0),
             Readable::Exit(_) => params.note_exit(goal, now.0),
+            _ => params.read_log(goal, now.0),
         }
     }
     for goal in std::mem::take(&mut params.collected.unread) {
@@ -175,11 +185,19 @@ impl Watching<'_, '_> {
             return;
         };
         let Some(pipe) = &child.pipes.log else { return };
-        let drv_path = self.graph.full_path(self.graph.drv_path(child.goal.drv));
+        let (path, name) = match (child.derivation, child.path) {
+            (Some(known), _) => (
+                self.graph.drv_path(known.drv),
+                self.graph.drv_name(known.drv),
+            ),
+            (None, Some(known)) => (known.path, self.graph.paths.name(known.path)),
+            (None, None) => return,
+        };
+        let drv_path = self.graph.full_path(path);
         let build = BuildRef {
             id: goal.to_bits(),
             drv_path: &drv_path,
-            name: self.graph.drv_name(child.goal.drv),
+            name,
         };
         for _ in 0..READS_PER_TICK {
             match read(pipe, &mut self.reactor.buffer) {

@@ -11,7 +11,7 @@ use crate::engine::TickSet;
 use crate::error::{Error, Result};
 use crate::failure::Failure;
 use crate::finish::reap;
-use crate::poll_io::{Clock, poll_children};
+use crate::poll_io::{Clock, HelperEvents, poll_children};
 use crate::process::build_dir::SpareDirs;
 use crate::process::launch::{Spawned, StoreMount, UserNamespace};
 use crate::process::log_writer::LogThread;
@@ -154,6 +154,7 @@ pub fn plug_in(world: &mut World, schedule: &mut Schedule, config: BuilderConfig
     world.insert_resource(config);
     world.insert_resource(CollectedQueue::default());
     world.insert_resource(SpareDirs::default());
+    world.insert_resource(HelperEvents::default());
     world.insert_resource(Clock(Instant::now()));
     schedule.add_systems((
         spawn_builders.in_set(TickSet::Spawn),

@@ -30,6 +30,8 @@ pub struct Counts {
     pub running: u32,
     /// Derivations built.
     pub built: u32,
+    /// Paths fetched from substituters.
+    pub fetched: u32,
     /// Derivations that failed, for themselves or for an input.
     pub failed: u32,
 }
@@ -119,6 +121,35 @@ pub enum Event<'a> {
         /// What failed and why.
         message: &'a str,
         /// The end of its log.
+        log_tail: &'a [String],
+        /// When, since the run began.
+        at: Duration,
+    },
+    /// A substituter began to fetch a path.
+    FetchStarted {
+        /// The path, as if it were a build.
+        build: BuildRef<'a>,
+        /// The substituter's program.
+        program: &'a str,
+        /// When, since the run began.
+        at: Duration,
+    },
+    /// A path was fetched and is valid.
+    FetchSucceeded {
+        /// The path.
+        build: BuildRef<'a>,
+        /// When, since the run began.
+        at: Duration,
+    },
+    /// A substituter could not deliver a path that it has. Another may, or it is built.
+    FetchFailed {
+        /// The path.
+        build: BuildRef<'a>,
+        /// The substituter's raw wait status; `None` if it was killed because it took too long.
+        status: Option<i32>,
+        /// What is wrong.
+        message: &'a str,
+        /// The last that the substituter said.
         log_tail: &'a [String],
         /// When, since the run began.
         at: Duration,

@@ -96,16 +96,20 @@ pub struct ReporterHandle(pub Box<dyn Reporter>);
 pub struct BuiltOutput {
     /// Its path.
     pub path: PathId,
-    /// The derivation that made it.
-    pub deriver: PathId,
+    /// The derivation that made it, if that is known.
+    pub deriver: Option<PathId>,
     /// The SHA-256 of its NAR.
     pub nar_hash: [u8; 32],
     /// The length of its NAR in bytes.
     pub nar_size: u64,
     /// The paths it refers to.
     pub references: Vec<PathId>,
-    /// For a fixed output how its contents are addressed.
+    /// Whether it was built here, and not fetched from somewhere.
+    pub ultimate: bool,
+    /// Where its path depends on its contents alone, how they are addressed.
     pub content_address: Option<String>,
+    /// For a fetched derivation its outputs, by name and full path.
+    pub drv_outputs: Vec<(String, String)>,
 }
 
 /// How a run was asked to go about its work: the settings that the systems themselves look at.

@@ -181,6 +181,10 @@ settings! { with host;
     ///
     /// Empty by default, unlike in Nix, so that nothing is fetched unless it is asked for.
     substituters: Vec<String> = Vec::new(), "substituters" ["binary-caches"];
+    /// Programs that paths are fetched with, tried in order; NIX_SUBSTITUTERS takes precedence.
+    ///
+    /// They speak the protocol of the substituters of Nix 1.8. A setting of windrow's own.
+    substituter_programs: Vec<String> = Vec::new(), "substituter-programs";
     /// Keys whose signatures make a substitute acceptable, as NAME:BASE64.
     trusted_public_keys: Vec<String> =
         strings(&["cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="]),
@@ -218,6 +222,11 @@ settings! { with host;
     builders_use_substitutes: bool = false, "builders-use-substitutes";
     /// The program and arguments that offer builds to other machines.
     build_hook: Vec<String> = strings(&["nix", "__build-remote"]), "build-hook";
+    /// The program that offers builds to other machines; NIX_BUILD_HOOK takes precedence.
+    ///
+    /// It speaks the protocol of the build hooks of Nix 1.8. A setting of windrow's own, for `build-hook` names
+    /// programs that speak that of Nix 2.
+    build_hook_program: Option<PathBuf> = None, "build-hook-program";
     /// The program called before a sandbox is set up.
     pre_build_hook: Option<PathBuf> as Program = None, "pre-build-hook";
     /// The program called after each successful build.

@@ -48,8 +48,12 @@ impl Bar {
 fn numbers(counts: Counts) -> String {
     let done = counts.built + counts.failed + counts.running;
     let waiting = counts.expected.saturating_sub(done);
+    let fetched = match counts.fetched {
+        0 => String::new(),
+        count => format!(", {count} fetched"),
+    };
     format!(
-        "[{} running, {} done, {} failed, {waiting} waiting]",
+        "[{} running, {} done, {} failed, {waiting} waiting{fetched}]",
         counts.running, counts.built, counts.failed
     )
 }
@@ -75,11 +79,14 @@ impl Reporter for Bar {
     fn report(&mut self, event: &Event<'_>) {
         match *event {
             Event::Progress(counts) => self.bar.set_prefix(numbers(counts)),
-            Event::Started { build, .. } => {
+            Event::Started { build, .. } | Event::FetchStarted { build, .. } => {
                 self.running.push((build.id, build.name.to_owned()));
                 self.bar.set_message(names(&self.running));
             }
-            Event::Succeeded { build, .. } | Event::Failed { build, .. } => {
+            Event::Succeeded { build, .. }
+            | Event::Failed { build, .. }
+            | Event::FetchSucceeded { build, .. }
+            | Event::FetchFailed { build, .. } => {
                 self.running.retain(|(id, _)| *id != build.id);
                 self.bar.set_message(names(&self.running));
             }
@@ -112,9 +119,13 @@ mod tests {
             expected: 20,
             running: 2,
             built: 5,
+            fetched: 3,
             failed: 1,
         };
-        assert_eq!(numbers(counts), "[2 running, 5 done, 1 failed, 12 waiting]");
+        assert_eq!(
+            numbers(counts),
+            "[2 running, 5 done, 1 failed, 12 waiting, 3 fetched]"
+        );
         let running: Vec<_> = (1..7).map(|id| (id, format!("n{id}"))).collect();
         assert_eq!(names(&running[..2]), "n1, n2");
         assert_eq!(names(&running), "n1, n2, n3, n4, …");

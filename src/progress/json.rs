@@ -11,6 +11,8 @@ use super::lines::failure;
 
 /// The activity of one build.
 const BUILD: u32 = 105;
+/// The activity of fetching one path from a substituter.
+const SUBSTITUTE: u32 = 108;
 /// The activity of all builds, which carries the counts.
 const BUILDS: u32 = 104;
 /// The result that is one line of a builder's output.
@@ -71,7 +73,22 @@ impl Reporter for Json {
                 "fields": [build.drv_path, "", 1, 1],
             })),
             Event::Output { build, bytes } => self.log_lines(build.id, bytes, false),
-            Event::Succeeded { build, .. } => self.stop(build.id),
+            Event::FetchStarted { build, program, .. } => write(&json!({
+                "action": "start", "id": build.id, "level": 3, "type": SUBSTITUTE, "parent": ALL,
+                "text": format!("fetching path '{}'", build.drv_path),
+                "fields": [build.drv_path, program],
+            })),
+            Event::FetchFailed {
+                build,
+                message: text,
+                ..
+            } => {
+                self.stop(build.id);
+                message(Level::Warn, text);
+            }
+            Event::Succeeded { build, .. } | Event::FetchSucceeded { build, .. } => {
+                self.stop(build.id);
+            }
             Event::Failed {
                 build,
                 started,

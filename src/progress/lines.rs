@@ -46,6 +46,7 @@ impl Drop for Lines {
 pub(super) struct Wording {
     style: Style,
     built: u32,
+    fetched: u32,
     failed: u32,
     last: Duration,
     /// What a builder has written since its last line ended, by build.
@@ -57,6 +58,7 @@ impl Wording {
         Self {
             style,
             built: 0,
+            fetched: 0,
             failed: 0,
             last: Duration::ZERO,
             partial: HashMap::new(),
@@ -96,6 +98,35 @@ impl Wording {
                 lines.extend(failure(build, message, log_tail));
                 lines
             }
+            Event::FetchStarted { build, at, .. } => {
+                self.last = at;
+                self.only(Level::Info, || {
+                    format!("fetching path '{}'...", build.drv_path)
+                })
+            }
+            Event::FetchSucceeded { build, at } => {
+                (self.fetched, self.last) = (self.fetched + 1, at);
+                let mut lines = self.rest(build);
+                lines.extend(self.only(Level::Chatty, || {
+                    format!("substitution of path '{}' succeeded", build.drv_path)
+                }));
+                lines
+            }
+            Event::FetchFailed {
+                build,
+                message,
+                log_tail,
+                at,
+                ..
+            } => {
+                self.last = at;
+                let mut lines = self.rest(build);
+                if self.style.shows(Level::Warn) {
+                    lines.push(format!("warning: {message}"));
+                    lines.extend(log_tail.iter().map(|line| format!("       > {line}")));
+                }
+                lines
+            }
             Event::Message { .. }
             | Event::Output { .. }
             | Event::Exited { .. }
@@ -105,12 +136,17 @@ impl Wording {
 
     /// One line about the whole run, if there is anything to say.
     pub(super) fn summary(&self) -> Option<String> {
-        if self.built + self.failed == 0 {
+        if self.built + self.failed + self.fetched == 0 {
             return Some("nothing to build: everything asked for is valid".to_owned());
         }
         let failed = match self.failed {
             0 => String::new(),
             count => format!(", {count} failed"),
+        };
+        let fetched = match self.fetched {
+            0 => String::new(),
+            1 => ", 1 path fetched".to_owned(),
+            count => format!(", {count} paths fetched"),
         };
         let plural = if self.built == 1 {
             "derivation"
@@ -118,7 +154,7 @@ impl Wording {
             "derivations"
         };
         Some(format!(
-            "{} {plural} built{failed} in {}",
+            "{} {plural} built{fetched}{failed} in {}",
             self.built,
             seconds(self.last)
         ))

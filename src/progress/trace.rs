@@ -32,6 +32,33 @@ impl Reporter for Trace {
                 kind: FailureKind::Cached,
                 ..
             } => format!("@ build-failed {} - cached", build.drv_path),
+            Event::Failed {
+                build,
+                kind: FailureKind::Hook { status },
+                message,
+                ..
+            } => {
+                let message = message.replace('\n', " ");
+                format!("@ hook-failed {} - {status} {message}", build.drv_path)
+            }
+            Event::FetchStarted { build, program, .. } => {
+                format!("@ substituter-started {} {program}", build.drv_path)
+            }
+            Event::FetchSucceeded { build, .. } => {
+                format!("@ substituter-succeeded {}", build.drv_path)
+            }
+            Event::FetchFailed {
+                build,
+                status,
+                message,
+                ..
+            } => match status {
+                None => format!("@ substituter-failed {} timeout", build.drv_path),
+                Some(status) => {
+                    let message = message.replace('\n', " ");
+                    format!("@ substituter-failed {} {status} {message}", build.drv_path)
+                }
+            },
             // What fails for its inputs never began, and the seed says nothing of it.
             Event::Failed {
                 kind: FailureKind::Dependency,

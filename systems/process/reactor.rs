@@ -13,7 +13,11 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 const WAKER: Token = Token(0);
 const SIGNALS: Token = Token(1);
-const FIRST_CHILD: usize = 2;
+/// The hook that has not accepted a build yet: what it says, and its exit.
+const HOOK: usize = 2;
+const FIRST_CHILD: usize = 4;
+/// How many descriptors of one child are told apart.
+const PER_CHILD: usize = 4;
 
 /// Blocks the signals that ask the engine to stop, in this thread and those it starts from now on; they wait until a
 /// [`Reactor`] reads them. Returns the set of them.
@@ -34,6 +38,12 @@ pub enum Readable {
     Log(u32),
     /// The pidfd of the goal with that entity index: its child has exited.
     Exit(u32),
+    /// What the helper of the goal with that entity index says beside its log.
+    Said(u32),
+    /// The helper of the goal with that entity index can be told more.
+    Told(u32),
+    /// The hook that has not accepted a build yet said something or has exited.
+    Hook,
 }
 
 /// The event loop's one sleeping place.
@@ -80,14 +90,41 @@ impl Reactor {
     /// # Errors
     /// When the system refuses, for want of memory or descriptors.
     pub fn watch(&self, goal: Entity, log: &OwnedFd, pidfd: &OwnedFd) -> io::Result<()> {
-        let first = FIRST_CHILD + goal.index_u32() as usize * 2;
-        for (offset, fd) in [(0, log), (1, pidfd)] {
-            let (fd, token) = (fd.as_raw_fd(), Token(first + offset));
-            self.poll
-                .registry()
-                .register(&mut SourceFd(&fd), token, Interest::READABLE)?;
-        }
-        Ok(())
+        let first = first_token(goal);
+        self.register(log, first, Interest::READABLE)?;
+        self.register(pidfd, first + 1, Interest::READABLE)
+    }
+
+    /// Watches what a helper says beside its log.
+    ///
+    /// # Errors
+    /// When the system refuses, for want of memory or descriptors.
+    pub fn watch_said(&self, goal: Entity, pipe: &OwnedFd) -> io::Result<()> {
+        self.register(pipe, first_token(goal) + 2, Interest::READABLE)
+    }
+
+    /// Watches whether a helper can be told more.
+    ///
+    /// # Errors
+    /// When the system refuses, for want of memory or descriptors.
+    pub fn watch_told(&self, goal: Entity, pipe: &OwnedFd) -> io::Result<()> {
+        self.register(pipe, first_token(goal) + 3, Interest::WRITABLE)
+    }
+
+    /// Watches the hook that has not accepted a build yet.
+    ///
+    /// # Errors
+    /// When the system refuses, for want of memory or descriptors.
+    pub fn watch_hook(&self, from_hook: &OwnedFd, pidfd: &OwnedFd) -> io::Result<()> {
+        self.register(from_hook, HOOK, Interest::READABLE)?;
+        self.register(pidfd, HOOK + 1, Interest::READABLE)
+    }
+
+    fn register(&self, fd: &OwnedFd, token: usize, interest: Interest) -> io::Result<()> {
+        let fd = fd.as_raw_fd();
+        self.poll
+            .registry()
+            .register(&mut SourceFd(&fd), Token(token), interest)
     }
 
     /// Forgets a descriptor before it is closed.
@@ -122,16 +159,23 @@ impl Reactor {
                         signal = i32::try_from(info.ssi_signo).ok();
                     }
                 }
+                Token(token) if token < FIRST_CHILD => readable.push(Readable::Hook),
                 Token(token) => {
                     let child = token - FIRST_CHILD;
-                    let index = (child / 2) as u32;
-                    readable.push(match child % 2 {
+                    let index = (child / PER_CHILD) as u32;
+                    readable.push(match child % PER_CHILD {
                         0 => Readable::Log(index),
-                        _ => Readable::Exit(index),
+                        1 => Readable::Exit(index),
+                        2 => Readable::Said(index),
+                        _ => Readable::Told(index),
                     });
                 }
             }
         }
         Ok(signal)
     }
+}
+
+fn first_token(goal: Entity) -> usize {
+    FIRST_CHILD + goal.index_u32() as usize * PER_CHILD
 }

@@ -211,11 +211,13 @@ pub(super) fn advance(
         let deriver = graph.drv_path(child.drv);
         let output = |&path| BuiltOutput {
             path,
-            deriver,
+            deriver: Some(deriver),
             nar_hash: [0; 32],
             nar_size: 0,
             references: Vec::new(),
+            ultimate: true,
             content_address: None,
+            drv_outputs: Vec::new(),
         };
         let outputs = missing
             .get(child.goal)

@@ -4,6 +4,7 @@
 //! the same set.
 
 mod builder;
+pub mod hook;
 
 use bevy_ecs::prelude::{Commands, NonSendMut, Query, Res, ResMut};
 use bevy_ecs::query::QueryData;

@@ -198,7 +198,7 @@ fn collect_one(
     }
     Ok(BuiltOutput {
         path: output.path,
-        deriver: job.deriver,
+        deriver: Some(job.deriver),
         nar_hash: digest.nar_hash,
         nar_size: digest.nar_size,
         references: digest
@@ -206,7 +206,9 @@ fn collect_one(
             .iter()
             .map(|&i| PathId::from_index(i as usize))
             .collect(),
+        ultimate: true,
         content_address: fixed.map(|fixed| fixed.content_address()),
+        drv_outputs: Vec::new(),
     })
 }
 

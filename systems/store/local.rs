@@ -298,17 +298,17 @@ impl Store for LocalStore {
                     nar_hash: output.nar_hash,
                     nar_size: output.nar_size,
                     registration_time: i64::try_from(now).unwrap_or(i64::MAX),
-                    deriver: Some(graph.full_path(output.deriver)),
+                    deriver: output.deriver.map(|deriver| graph.full_path(deriver)),
                     references: output
                         .references
                         .iter()
                         .map(|&p| graph.full_path(p))
                         .collect(),
-                    ultimate: true,
+                    ultimate: output.ultimate,
                     sigs: Vec::new(),
                     ca: output.content_address.clone(),
                 },
-                outputs: Vec::new(),
+                outputs: output.drv_outputs.clone(),
             })
             .collect();
         self.database.register(&batch)?;

@@ -15,6 +15,7 @@ pub mod local;
 pub mod nar;
 pub mod own_db;
 pub mod path_lock;
+pub mod receive;
 pub mod rewrite;
 pub mod scan;
 pub mod temp_roots;

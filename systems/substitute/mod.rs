@@ -7,6 +7,7 @@
 mod pass;
 pub mod querier;
 pub mod query;
+pub mod substituters;
 
 use bevy_ecs::prelude::World;
 
