@@ -6,12 +6,24 @@ use std::time::Duration;
 
 use bevy_ecs::prelude::Component;
 
-use crate::ids::PathId;
+use crate::graph::BuildGraph;
+use crate::ids::{DrvId, PathId};
 
-/// The outputs to be made now: neither valid before nor made by someone else meanwhile (`missingPaths`).
+/// The outputs to be made now: neither valid before nor made by someone else meanwhile (`missingPaths`). A goal
+/// that makes all of its outputs goes without.
 #[derive(Debug, Clone, Component)]
 #[component(storage = "SparseSet")]
 pub struct MissingOutputs(pub Vec<PathId>);
+
+impl MissingOutputs {
+    /// The outputs that a goal for `drv` is to make.
+    pub fn of(missing: Option<&Self>, graph: &BuildGraph, drv: DrvId) -> Vec<PathId> {
+        match missing {
+            Some(missing) => missing.0.clone(),
+            None => graph.outputs(drv).iter().map(|row| row.path).collect(),
+        }
+    }
+}
 
 /// Outputs that are valid already and so are built under scratch names, to be thrown away (`redirectedOutputs`).
 #[derive(Debug, Clone, Default, Component)]

@@ -1,5 +1,6 @@
 //! What every goal carries: what it is for, how far it is, whom it waits for and who waits for it.
 
+use bevy_ecs::entity::EntityIndex;
 use bevy_ecs::prelude::{Component, Entity, Resource};
 
 use crate::ids::{DrvId, PathId};
@@ -35,7 +36,7 @@ pub enum Stage {
     /// For a lock that someone else holds (`waitForAWhile`), or a path that another goal works on
     /// (`waitForAnyGoal`).
     Locked,
-    /// For its process to be made.
+    /// For its process to be made. From here to its end it holds its locks.
     Starting,
     /// For its child to exit (`buildDone`).
     Running,
@@ -109,17 +110,17 @@ impl Waitees {
     }
 }
 
-const END: u32 = u32::MAX;
+const NONE: u32 = u32::MAX;
 
-/// Who waits for a goal: the head of a list in [`WaiterLists`].
+/// Who waits for a goal: a list in [`WaiterLists`], named by its last edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Component)]
 pub struct Waiters {
-    head: u32,
+    tail: u32,
 }
 
 impl Default for Waiters {
     fn default() -> Self {
-        Self { head: END }
+        Self { tail: NONE }
     }
 }
 
@@ -132,50 +133,82 @@ pub struct Waiter {
     pub round: u32,
 }
 
+/// A graph has several times more edges than goals, so an edge holds the index of an entity and not its generation:
+/// goals are never despawned.
 #[derive(Debug, Clone, Copy)]
 struct Edge {
-    waiter: Waiter,
+    goal: EntityIndex,
+    round: u32,
+    /// The next of the list; of its last edge the first, so that one number names both ends.
     next: u32,
 }
 
-/// All waiting, as linked lists in one array: adding and taking cost the same however many goals there are.
-#[derive(Debug, Default, Resource)]
+/// All waiting, as circular lists in one array: adding one and giving a whole list's room back cost the same
+/// however many there are.
+#[derive(Debug, Resource)]
 pub struct WaiterLists {
     edges: Vec<Edge>,
-    free: Vec<u32>,
+    /// The first free edge; each names the next.
+    free: u32,
+}
+
+impl Default for WaiterLists {
+    fn default() -> Self {
+        Self {
+            edges: Vec::new(),
+            free: NONE,
+        }
+    }
 }
 
 impl WaiterLists {
-    /// Adds a waiter to the front of a list.
+    /// Adds a waiter to the end of a list.
+    ///
+    /// # Panics
+    /// With 2^32 edges; the memory for them is refused long before.
     pub fn add(&mut self, waiters: &mut Waiters, waiter: Waiter) {
-        let edge = Edge {
-            waiter,
-            next: waiters.head,
+        let mut edge = Edge {
+            goal: waiter.goal.index(),
+            round: waiter.round,
+            next: NONE,
         };
-        waiters.head = match self.free.pop() {
-            Some(index) => {
-                self.edges[index as usize] = edge;
-                index
-            }
-            None => {
-                let index = u32::try_from(self.edges.len()).expect("fewer than 2^32 waiters");
-                self.edges.push(edge);
-                index
-            }
+        let index = if self.free == NONE {
+            u32::try_from(self.edges.len()).expect("fewer than 2^32 waiters")
+        } else {
+            self.free
         };
+        edge.next = match waiters.tail {
+            NONE => index,
+            tail => std::mem::replace(&mut self.edges[tail as usize].next, index),
+        };
+        if index == self.free {
+            self.free = std::mem::replace(&mut self.edges[index as usize], edge).next;
+        } else {
+            self.edges.push(edge);
+        }
+        waiters.tail = index;
     }
 
-    /// Empties a list onto `out`, in the order the waiters were added.
-    pub fn take(&mut self, waiters: &mut Waiters, out: &mut Vec<Waiter>) {
-        let start = out.len();
-        let mut at = std::mem::replace(&mut waiters.head, END);
-        while at != END {
+    /// Empties a list, calling `tell` for each of its waiters in the order in which they were added.
+    pub fn take(&mut self, waiters: &mut Waiters, mut tell: impl FnMut(Waiter)) {
+        let tail = std::mem::replace(&mut waiters.tail, NONE);
+        if tail == NONE {
+            return;
+        }
+        let head = std::mem::replace(&mut self.edges[tail as usize].next, self.free);
+        self.free = head;
+        let mut at = head;
+        loop {
             let edge = self.edges[at as usize];
-            self.free.push(at);
-            out.push(edge.waiter);
+            tell(Waiter {
+                goal: Entity::from_index(edge.goal),
+                round: edge.round,
+            });
+            if at == tail {
+                return;
+            }
             at = edge.next;
         }
-        out[start..].reverse();
     }
 }
 
@@ -231,36 +264,25 @@ mod tests {
     #[test]
     fn lists_keep_their_order_and_reuse_their_room() {
         let mut lists = WaiterLists::default();
-        let mut out = Vec::new();
+        let taken = |lists: &mut WaiterLists, waiters: &mut Waiters| {
+            let mut out = Vec::new();
+            lists.take(waiters, |waiter| out.push(waiter));
+            out
+        };
         for _ in 0..3 {
             let (mut one, mut other) = (Waiters::default(), Waiters::default());
             for n in 0..10 {
-                lists.add(
-                    &mut one,
-                    Waiter {
-                        goal: entity(n),
-                        round: n,
-                    },
-                );
-                lists.add(
-                    &mut other,
-                    Waiter {
-                        goal: entity(100 + n),
-                        round: 0,
-                    },
-                );
+                let waiter = |goal, round| Waiter { goal, round };
+                lists.add(&mut one, waiter(entity(n), n));
+                lists.add(&mut other, waiter(entity(100 + n), 0));
             }
-            lists.take(&mut one, &mut out);
+            let out = taken(&mut lists, &mut one);
             assert_eq!(
-                out.iter().map(|w| w.round).collect::<Vec<_>>(),
-                (0..10).collect::<Vec<_>>()
+                out.iter().map(|w| (w.goal, w.round)).collect::<Vec<_>>(),
+                (0..10).map(|n| (entity(n), n)).collect::<Vec<_>>()
             );
-            out.clear();
-            lists.take(&mut one, &mut out);
-            assert!(out.is_empty());
-            lists.take(&mut other, &mut out);
-            assert_eq!(out.len(), 10);
-            out.clear();
+            assert!(taken(&mut lists, &mut one).is_empty());
+            assert_eq!(taken(&mut lists, &mut other).len(), 10);
         }
         assert_eq!(lists.edges.len(), 20);
     }

@@ -11,6 +11,7 @@ pub mod json_graph;
 pub mod lexical;
 pub mod nix32;
 pub mod outputs;
+pub mod path_set;
 pub mod paths;
 pub mod settings;
 pub mod store_path;

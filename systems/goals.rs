@@ -1,13 +1,16 @@
 //! Makes goals and ties them to each other (the seed's `makeDerivationGoal`, `addWaitee`, `amDone`).
 
-use bevy_ecs::prelude::{Entity, World};
+use bevy_ecs::prelude::{Bundle, Entity, Mut, Query, Res, ResMut, World};
+use bevy_ecs::query::QueryData;
+use bevy_ecs::system::SystemParam;
 use windrow_components::goal::{
     DerivationGoal, Outcome, Stage, SubstitutionGoal, Target, Waitees, Waiter, WaiterLists, Waiters,
 };
 use windrow_components::graph::BuildGraph;
+use windrow_components::ids::{DrvId, PathId};
 use windrow_components::outputs::OutputSet;
 
-use crate::world::{Awake, Ended, GoalIndex, RunState};
+use crate::world::{Awake, Ended, GoalIndex, Options, RunState};
 
 /// A goal asked for by another.
 #[derive(Debug, Clone, Copy)]
@@ -20,101 +23,163 @@ pub struct Request {
     pub wanted: OutputSet,
 }
 
-/// The goal for `target`, made if there is none yet; what is wanted of one that exists is widened.
-pub fn make_goal(world: &mut World, target: Target, wanted: OutputSet) -> Entity {
-    if let Some(goal) = world.resource::<GoalIndex>().get(target) {
-        if let Target::Derivation(_) = target {
-            widen(world, goal, wanted);
-        }
-        return goal;
-    }
-    let common = (
-        Stage::New,
-        Outcome::Busy,
-        Waitees::default(),
-        Waiters::default(),
-    );
-    let goal = match target {
-        Target::Derivation(drv) => world.spawn((DerivationGoal { drv, wanted }, common)).id(),
-        Target::Path(path) => world.spawn((SubstitutionGoal { path }, common)).id(),
-    };
-    world.resource_mut::<GoalIndex>().insert(target, goal);
-    world.resource_mut::<Awake>().0.push(goal);
-    goal
+/// What a goal of either kind begins with, beside what it is for.
+#[derive(Bundle)]
+struct Beginning {
+    stage: Stage,
+    outcome: Outcome,
+    waitees: Waitees,
+    waiters: Waiters,
 }
 
-/// Asks a derivation's goal for more outputs (the seed's `addWantedOutputs`).
-fn widen(world: &mut World, goal: Entity, wanted: OutputSet) {
-    let Some(&known) = world.get::<DerivationGoal>(goal) else {
-        return;
-    };
-    if known.wanted == wanted || known.wanted == OutputSet::ALL {
-        return;
-    }
-    let union = world
-        .resource_mut::<BuildGraph>()
-        .output_sets
-        .union(known.wanted, wanted);
-    if union == known.wanted {
-        return;
-    }
-    // A goal that ended well for less is taken up again; the seed would make a new one.
-    let reopen = world.get::<Outcome>(goal) == Some(&Outcome::Success);
-    let mut entity = world.entity_mut(goal);
-    if let Some(mut known) = entity.get_mut::<DerivationGoal>() {
-        known.wanted = union;
-    }
-    if reopen {
-        entity.insert((Stage::New, Outcome::Busy));
-        world.resource_mut::<Awake>().0.push(goal);
+fn beginning() -> Beginning {
+    Beginning {
+        stage: Stage::New,
+        outcome: Outcome::Busy,
+        waitees: Waitees::default(),
+        waiters: Waiters::default(),
     }
 }
 
-/// Lets the waiters of `requests` wait for what they ask for. All requests of one waiter stand together.
-/// A waiter whose requests have all been met already is woken at once.
-pub fn fulfil(world: &mut World, requests: &[Request]) {
-    let mut of_one = Vec::new();
-    for group in requests.chunk_by(|a, b| a.waiter == b.waiter) {
-        of_one.clear();
-        for request in group {
-            of_one.push(make_goal(world, request.target, request.wanted));
-        }
-        of_one.sort_unstable();
-        of_one.dedup();
-        wait_for(world, group[0].waiter, &of_one);
-    }
+/// Goals that are asked for and not there yet, to be made in one go.
+#[derive(Debug, Default)]
+pub struct Unmade {
+    derivations: Vec<(DrvId, OutputSet)>,
+    paths: Vec<PathId>,
 }
 
-fn wait_for(world: &mut World, waiter: Entity, goals: &[Entity]) {
-    let Some(mut waitees) = world.get::<Waitees>(waiter).copied() else {
-        return;
-    };
-    waitees.wait_for(u32::try_from(goals.len()).expect("fewer than 2^32 waitees"));
-    let keep_going = world.resource::<crate::world::Options>().keep_going;
-    let mut woken = waitees.left == 0;
-    for &goal in goals {
-        match world.get::<Outcome>(goal).copied() {
-            Some(Outcome::Busy) | None => {
-                let waiter = Waiter {
-                    goal: waiter,
-                    round: waitees.round,
-                };
-                world.resource_scope::<WaiterLists, _>(|world, mut lists| {
-                    if let Some(mut waiters) = world.get_mut::<Waiters>(goal) {
-                        lists.add(&mut waiters, waiter);
-                    }
-                });
+impl Unmade {
+    /// Notes those targets of `requests` for which there is no goal. Until [`Unmade::make`] their places in `index`
+    /// are taken by none.
+    pub fn note(&mut self, index: &mut GoalIndex, requests: &[Request]) {
+        for request in requests {
+            if index.get(request.target).is_some() {
+                continue;
             }
-            Some(_) if woken => {}
-            Some(outcome) => woken = waitees.waitee_done(outcome, keep_going),
+            index.insert(request.target, Entity::PLACEHOLDER);
+            match request.target {
+                Target::Derivation(drv) => self.derivations.push((drv, request.wanted)),
+                Target::Path(path) => self.paths.push(path),
+            }
         }
     }
-    if let Some(mut known) = world.get_mut::<Waitees>(waiter) {
-        *known = waitees;
+
+    /// Makes them, awake.
+    pub fn make(&mut self, world: &mut World) {
+        if !self.derivations.is_empty() {
+            let bundles = self.derivations.iter().map(|&(drv, wanted)| {
+                let goal = DerivationGoal { drv, wanted };
+                (goal, beginning())
+            });
+            let goals: Vec<Entity> = world.spawn_batch(bundles.collect::<Vec<_>>()).collect();
+            let mut index = world.resource_mut::<GoalIndex>();
+            for (&(drv, _), &goal) in self.derivations.iter().zip(&goals) {
+                index.insert(Target::Derivation(drv), goal);
+            }
+            world.resource_mut::<Awake>().0.extend(goals);
+            self.derivations.clear();
+        }
+        for path in self.paths.drain(..) {
+            let goal = world.spawn((SubstitutionGoal { path }, beginning())).id();
+            world
+                .resource_mut::<GoalIndex>()
+                .insert(Target::Path(path), goal);
+            world.resource_mut::<Awake>().0.push(goal);
+        }
     }
-    if woken {
-        world.resource_mut::<Awake>().0.push(waiter);
+}
+
+/// A goal as it is tied to others.
+#[derive(QueryData)]
+#[query_data(mutable)]
+pub struct TiedGoal {
+    derivation: Option<&'static mut DerivationGoal>,
+    stage: &'static mut Stage,
+    outcome: &'static mut Outcome,
+    waitees: &'static mut Waitees,
+    waiters: &'static mut Waiters,
+}
+
+/// What tying goals to each other touches.
+#[derive(SystemParam)]
+pub struct Tying<'w, 's> {
+    goals: Query<'w, 's, TiedGoal>,
+    graph: ResMut<'w, BuildGraph>,
+    index: Res<'w, GoalIndex>,
+    lists: ResMut<'w, WaiterLists>,
+    awake: ResMut<'w, Awake>,
+    options: Res<'w, Options>,
+}
+
+impl Tying<'_, '_> {
+    /// Lets the waiters of `requests` wait for what they ask for, all of which has been made. All requests of one
+    /// waiter stand together, each for another target. A waiter whose requests have all been met already is
+    /// woken at once.
+    pub fn fulfil(&mut self, requests: &[Request]) {
+        for group in requests.chunk_by(|a, b| a.waiter == b.waiter) {
+            let waiter = group[0].waiter;
+            let Ok(tied) = self.goals.get(waiter) else {
+                continue;
+            };
+            let mut waitees = *tied.waitees;
+            waitees.wait_for(u32::try_from(group.len()).expect("fewer than 2^32 waitees"));
+            let mut woken = false;
+            for request in group {
+                match self.ask(request, waitees.round) {
+                    Outcome::Busy => {}
+                    _ if woken => {}
+                    outcome => woken = waitees.waitee_done(outcome, self.options.keep_going),
+                }
+            }
+            if let Ok(mut tied) = self.goals.get_mut(waiter) {
+                *tied.waitees = waitees;
+            }
+            if woken {
+                self.awake.0.push(waiter);
+            }
+        }
     }
+
+    /// Widens what is wanted of the target, and waits for it unless it has ended; tells how it stands.
+    fn ask(&mut self, request: &Request, round: u32) -> Outcome {
+        let goal = self.index.get(request.target);
+        let Some((goal, mut tied)) = goal.and_then(|g| Some((g, self.goals.get_mut(g).ok()?)))
+        else {
+            return Outcome::Busy;
+        };
+        if let Some(known) = &mut tied.derivation
+            && widen(known, request.wanted, &mut self.graph)
+            && *tied.outcome == Outcome::Success
+        {
+            reopen(&mut tied.stage, &mut tied.outcome);
+            self.awake.0.push(goal);
+        }
+        if *tied.outcome == Outcome::Busy {
+            let waiter = Waiter {
+                goal: request.waiter,
+                round,
+            };
+            self.lists.add(&mut tied.waiters, waiter);
+        }
+        *tied.outcome
+    }
+}
+
+/// Asks a derivation's goal for more outputs (the seed's `addWantedOutputs`); tells whether that is news.
+fn widen(known: &mut Mut<'_, DerivationGoal>, wanted: OutputSet, graph: &mut BuildGraph) -> bool {
+    if known.wanted == wanted || known.wanted == OutputSet::ALL {
+        return false;
+    }
+    let union = graph.output_sets.union(known.wanted, wanted);
+    let grown = union != known.wanted;
+    known.wanted = union;
+    grown
+}
+
+/// A goal that ended well for less is taken up again; the seed would make a new one.
+fn reopen(stage: &mut Stage, outcome: &mut Outcome) {
+    *stage = Stage::New;
+    *outcome = Outcome::Busy;
 }
 
 /// Takes note that a goal's outcome is known; its waiters are told when the tick ends.
@@ -127,7 +192,30 @@ pub fn end(stage: &mut Stage, known: &mut Outcome, ended: &mut Ended, goal: Enti
 
 /// Asks for `target` on behalf of the user.
 pub fn add_top_goal(world: &mut World, target: Target, wanted: OutputSet) -> Entity {
-    let goal = make_goal(world, target, wanted);
+    let known = world.resource::<GoalIndex>().get(target);
+    let goal = match (known, target) {
+        (Some(goal), _) => goal,
+        (None, Target::Derivation(drv)) => {
+            let goal = DerivationGoal { drv, wanted };
+            world.spawn((goal, beginning())).id()
+        }
+        (None, Target::Path(path)) => world.spawn((SubstitutionGoal { path }, beginning())).id(),
+    };
+    if known.is_none() {
+        world.resource_mut::<GoalIndex>().insert(target, goal);
+        world.resource_mut::<Awake>().0.push(goal);
+    } else {
+        world.resource_scope::<BuildGraph, _>(|world, mut graph| {
+            let mut entity = world.entity_mut(goal);
+            if let Some(mut known) = entity.get_mut::<DerivationGoal>()
+                && widen(&mut known, wanted, &mut graph)
+                && entity.get::<Outcome>() == Some(&Outcome::Success)
+            {
+                entity.insert((Stage::New, Outcome::Busy));
+                world.resource_mut::<Awake>().0.push(goal);
+            }
+        });
+    }
     world.resource_mut::<RunState>().top.insert(goal);
     goal
 }

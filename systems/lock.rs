@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, Res, ResMut};
+use bevy_ecs::prelude::{Commands, Entity, Local, NonSendMut, Query, Res, ResMut};
 use bevy_ecs::system::SystemParam;
 use windrow_components::building::MissingOutputs;
-use windrow_components::goal::{DerivationGoal, Outcome, Stage};
+use windrow_components::goal::{Outcome, Stage};
 use windrow_components::graph::BuildGraph;
-use windrow_components::ids::PathId;
+use windrow_components::ids::{DrvId, PathId};
 
 use crate::error::Result;
 use crate::failure::{Failure, FailureKind};
@@ -20,8 +20,8 @@ use crate::policy::ReadyQueue;
 use crate::report::{Event, Level};
 use crate::store::path_lock::OutputLocks;
 use crate::world::{
-    Ended, Failures, ForeignLock, LockWaiters, Now, Options, ReporterHandle, RunState, Slots,
-    Starting, StoreHandle,
+    Ended, Failures, ForeignLock, LockWaiters, Now, Options, ReadyGoal, ReporterHandle, RunState,
+    Slots, Starting, StoreHandle,
 };
 
 /// How long to wait before a lock held by someone else is tried the second time.
@@ -31,15 +31,7 @@ const FIRST_RETRY: Duration = Duration::from_millis(20);
 #[derive(SystemParam)]
 pub struct Locking<'w, 's> {
     commands: Commands<'w, 's>,
-    goals: Query<
-        'w,
-        's,
-        (
-            &'static DerivationGoal,
-            &'static mut Stage,
-            &'static mut Outcome,
-        ),
-    >,
+    goals: Query<'w, 's, (&'static mut Stage, &'static mut Outcome)>,
     graph: Res<'w, BuildGraph>,
     store: NonSendMut<'w, StoreHandle>,
     reporter: NonSendMut<'w, ReporterHandle>,
@@ -54,156 +46,187 @@ pub struct Locking<'w, 's> {
 }
 
 /// Takes locks for as many ready goals as there are free slots.
-pub fn lock(mut params: Locking<'_, '_>, mut run: ResMut<RunState>) {
-    if run.is_over() {
+pub fn lock(mut params: Locking<'_, '_>, mut run: ResMut<RunState>, mut round: Local<Round>) {
+    if params.queue.is_empty() || run.is_over() {
         return;
     }
-    if let Err(error) = params.fill_slots() {
+    if let Err(error) = params.fill_slots(&mut round) {
         run.fatal = Some(error);
     }
 }
 
+/// A goal that holds its locks, while it is found out what it must build.
+struct Locked {
+    goal: Entity,
+    drv: DrvId,
+    /// Where its outputs end in the list of all that were locked with it.
+    end: usize,
+    locks: OutputLocks,
+}
+
+/// Goals that were locked together. Kept for its room.
+#[derive(Default)]
+pub struct Round {
+    goals: Vec<Locked>,
+    outputs: Vec<PathId>,
+}
+
 impl Locking<'_, '_> {
-    fn fill_slots(&mut self) -> Result<()> {
+    fn fill_slots(&mut self, round: &mut Round) -> Result<()> {
         while self.slots.used < self.options.max_jobs {
-            let mut locked: Vec<(Entity, Vec<PathId>, OutputLocks)> = Vec::new();
-            let free = self.options.max_jobs - self.slots.used;
-            while locked.len() < free as usize
-                && let Some(goal) = self.queue.pop()
+            round.goals.clear();
+            round.outputs.clear();
+            let free = (self.options.max_jobs - self.slots.used) as usize;
+            while round.goals.len() < free
+                && let Some(next) = self.queue.pop()
             {
-                if let Some((paths, locks)) = self.try_lock(goal)? {
-                    locked.push((goal, paths, locks));
-                }
+                self.try_lock(next, round)?;
             }
-            if locked.is_empty() {
+            if round.goals.is_empty() {
                 return Ok(());
             }
-            self.look_again(locked)?;
+            self.look_again(round)?;
         }
         Ok(())
     }
 
-    fn try_lock(&mut self, goal: Entity) -> Result<Option<(Vec<PathId>, OutputLocks)>> {
-        let Ok((known, mut stage, _)) = self.goals.get_mut(goal) else {
-            return Ok(None);
-        };
-        let mut paths: Vec<PathId> = self
-            .graph
-            .outputs(known.drv)
+    /// Locks a goal's outputs and adds it to the round, or lets it wait for who holds them.
+    fn try_lock(&mut self, ReadyGoal { goal, drv }: ReadyGoal, round: &mut Round) -> Result<()> {
+        let start = round.outputs.len();
+        let rows = self.graph.outputs(drv);
+        round.outputs.extend(rows.iter().map(|row| row.path));
+        let held = &self.waiting.held;
+        if round.outputs[start..]
             .iter()
-            .map(|row| row.path)
-            .collect();
-        if paths.iter().any(|path| self.waiting.held.contains(path)) {
-            *stage = Stage::Locked;
-            self.waiting.any_goal.push(goal);
-            return Ok(None);
+            .any(|&path| held.contains(path))
+        {
+            round.outputs.truncate(start);
+            self.set_stage(goal, Stage::Locked);
+            self.waiting.any_goal.push(ReadyGoal { goal, drv });
+            return Ok(());
         }
-        paths.sort_unstable_by(|a, b| {
-            self.graph
-                .paths
-                .base_name(*a)
-                .cmp(self.graph.paths.base_name(*b))
-        });
-        paths.dedup();
-        match self.store.0.try_lock(&self.graph, &paths) {
-            Ok(Some(locks)) => {
-                self.waiting.held.extend(&paths);
-                self.waiting.waits.remove(&goal);
-                Ok(Some((paths, locks)))
-            }
-            Ok(None) => {
-                *stage = Stage::Locked;
-                let wait = match self.waiting.waits.get(&goal) {
-                    Some(&last) => (last * 2).min(self.options.lock_poll_interval),
-                    None => FIRST_RETRY,
-                };
-                if self.waiting.waits.insert(goal, wait).is_none() {
-                    let text = "waiting for locks or build slots...";
-                    let event = Event::Message {
-                        level: Level::Info,
-                        text,
-                    };
-                    self.reporter.0.report(&event);
+        if round.outputs.len() - start > 1 {
+            let paths = &self.graph.paths;
+            round.outputs[start..]
+                .sort_unstable_by(|&a, &b| paths.base_name(a).cmp(paths.base_name(b)));
+            let mut previous = None;
+            let mut at = start;
+            for index in start..round.outputs.len() {
+                let path = round.outputs[index];
+                if previous.replace(path) != Some(path) {
+                    round.outputs[at] = path;
+                    at += 1;
                 }
-                self.waiting.foreign.push(ForeignLock {
-                    goal,
-                    retry_at: self.now.0 + wait,
-                });
-                Ok(None)
             }
-            Err(error) if error.is_fatal() => Err(error),
+            round.outputs.truncate(at);
+        }
+        match self.store.0.try_lock(&self.graph, &round.outputs[start..]) {
+            Ok(Some(locks)) => {
+                for &path in &round.outputs[start..] {
+                    self.waiting.held.insert(path);
+                }
+                if !self.waiting.waits.is_empty() {
+                    self.waiting.waits.remove(&goal);
+                }
+                let end = round.outputs.len();
+                round.goals.push(Locked {
+                    goal,
+                    drv,
+                    end,
+                    locks,
+                });
+                return Ok(());
+            }
+            Ok(None) => self.wait_for_others(ReadyGoal { goal, drv }),
+            Err(error) if error.is_fatal() => return Err(error),
             Err(error) => {
                 let failure = Failure::new(FailureKind::Other, error.to_string());
                 self.failures.0.push((goal, failure));
-                Ok(None)
             }
+        }
+        round.outputs.truncate(start);
+        Ok(())
+    }
+
+    /// Somebody else holds a lock: tries again after a while (`waitForAWhile`).
+    fn wait_for_others(&mut self, ready: ReadyGoal) {
+        self.set_stage(ready.goal, Stage::Locked);
+        let wait = match self.waiting.waits.get(&ready.goal) {
+            Some(&last) => (last * 2).min(self.options.lock_poll_interval),
+            None => FIRST_RETRY,
+        };
+        if self.waiting.waits.insert(ready.goal, wait).is_none() {
+            let text = "waiting for locks or build slots...";
+            let event = Event::Message {
+                level: Level::Info,
+                text,
+            };
+            self.reporter.0.report(&event);
+        }
+        self.waiting.foreign.push(ForeignLock {
+            ready,
+            retry_at: self.now.0 + wait,
+        });
+    }
+
+    fn set_stage(&mut self, goal: Entity, to: Stage) {
+        if let Ok((mut stage, _)) = self.goals.get_mut(goal) {
+            *stage = to;
         }
     }
 
     /// Looks up validity once more, now that nobody else can build these paths.
-    fn look_again(&mut self, locked: Vec<(Entity, Vec<PathId>, OutputLocks)>) -> Result<()> {
-        let all: Vec<PathId> = locked
-            .iter()
-            .flat_map(|(_, paths, _)| paths)
-            .copied()
-            .collect();
-        let valid = self.store.0.valid(&self.graph, &all)?;
-        let mut at = 0;
-        for (goal, paths, locks) in locked {
-            let valid = &valid[at..at + paths.len()];
-            at += paths.len();
-            let Ok((known, mut stage, mut outcome)) = self.goals.get_mut(goal) else {
-                continue;
-            };
-            let missing: Vec<PathId> = paths
-                .iter()
-                .zip(valid)
-                .filter(|(_, valid)| !**valid)
-                .map(|(path, _)| *path)
-                .collect();
-            if missing.is_empty() {
-                self.store.0.unlock(locks, true);
-                paths.iter().for_each(|path| {
+    fn look_again(&mut self, round: &mut Round) -> Result<()> {
+        let all_valid = self.store.0.valid(&self.graph, &round.outputs)?;
+        let mut start = 0;
+        for locked in round.goals.drain(..) {
+            let (goal, drv) = (locked.goal, locked.drv);
+            let paths = &round.outputs[start..locked.end];
+            let valid = &all_valid[start..locked.end];
+            start = locked.end;
+            let there = valid.iter().filter(|valid| **valid).count();
+            if there == paths.len() {
+                self.store.0.unlock(locked.locks, true);
+                for &path in paths {
                     self.waiting.held.remove(path);
-                });
-                goals::end(
-                    &mut stage,
-                    &mut outcome,
-                    &mut self.ended,
-                    goal,
-                    Outcome::Success,
-                );
+                }
+                if let Ok((mut stage, mut outcome)) = self.goals.get_mut(goal) {
+                    let ended = &mut self.ended;
+                    goals::end(&mut stage, &mut outcome, ended, goal, Outcome::Success);
+                }
                 continue;
             }
-            let mut entity = self.commands.entity(goal);
-            entity.insert(locks);
-            if missing.len() < paths.len() {
-                let there: Vec<PathId> = paths
-                    .iter()
-                    .copied()
-                    .filter(|path| !missing.contains(path))
-                    .collect();
-                entity.insert(
-                    self.store
-                        .0
-                        .scratch_outputs(&self.graph, known.drv, &there)?,
-                );
+            self.set_stage(goal, Stage::Starting);
+            if !locked.locks.locks.is_empty() {
+                self.commands.entity(goal).insert(locked.locks);
+            }
+            if there > 0 || paths.len() < self.graph.outputs(drv).len() {
+                let those = |which| {
+                    let each = paths.iter().zip(valid);
+                    let those = each.filter(move |(_, valid)| **valid == which);
+                    those.map(|(&path, _)| path).collect::<Vec<_>>()
+                };
+                let mut entity = self.commands.entity(goal);
+                entity.insert(MissingOutputs(those(false)));
+                if there > 0 {
+                    let store = &mut self.store.0;
+                    entity.insert(store.scratch_outputs(&self.graph, drv, &those(true))?);
+                }
             }
             // Someone else may have tried in vain while this goal waited for the lock.
-            let store = &mut *self.store.0;
-            let failed_before = known_failure(store, &self.graph, missing.iter().copied())?;
-            entity.insert(MissingOutputs(missing));
-            if let Some(failure) = failed_before {
+            let missing = paths.iter().zip(valid).filter(|(_, valid)| !**valid);
+            let missing = missing.map(|(&path, _)| path);
+            if let Some(failure) = known_failure(&mut *self.store.0, &self.graph, missing)? {
                 self.failures.0.push((goal, failure));
                 continue;
             }
-            if let Err(error) = self.store.0.check_output_paths(&self.graph, known.drv) {
+            if let Err(error) = self.store.0.check_output_paths(&self.graph, drv) {
                 let failure = Failure::new(FailureKind::Other, error.to_string());
                 self.failures.0.push((goal, failure));
                 continue;
             }
             self.slots.used += 1;
-            self.starting.0.push(goal);
+            self.starting.0.push(ReadyGoal { goal, drv });
         }
         Ok(())
     }

@@ -53,7 +53,7 @@ impl PendingGoals<'_> {
             || !self.newly_ready.0.is_empty()
             || (!self.queue.is_empty() && free_slot)
             || !self.starting.0.is_empty()
-            || !self.completed.0.is_empty()
+            || !self.completed.is_empty()
             || !self.failures.0.is_empty()
             || !self.ended.0.is_empty()
     }

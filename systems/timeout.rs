@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use bevy_ecs::prelude::{Commands, Component, Entity, Query, Res, ResMut};
+use bevy_ecs::prelude::{Commands, Component, Query, Res, ResMut};
 use windrow_components::building::{BuildLog, Deadlines};
 use windrow_components::goal::Stage;
 
 use crate::failure::FailureKind;
-use crate::world::{LockWaiters, NewlyReady, Now, Options, Running};
+use crate::world::{ForeignLock, LockWaiters, NewlyReady, Now, Options, Running};
 
 /// A child that is to be killed, and why.
 #[derive(Debug, Clone, Component)]
@@ -87,17 +87,18 @@ pub fn retry_locks(
     mut ready: ResMut<NewlyReady>,
     now: Res<Now>,
 ) {
-    let due = |goal: Entity| {
-        if let Ok(mut stage) = stages.get_mut(goal) {
+    if waiting.foreign.is_empty() {
+        return;
+    }
+    let due = waiting
+        .foreign
+        .extract_if(.., |lock| lock.retry_at <= now.0);
+    for ForeignLock { ready: due, .. } in due {
+        if let Ok(mut stage) = stages.get_mut(due.goal) {
             *stage = Stage::Ready;
         }
-        ready.0.push(goal);
-    };
-    waiting
-        .foreign
-        .extract_if(.., |lock| lock.retry_at <= now.0)
-        .map(|lock| lock.goal)
-        .for_each(due);
+        ready.0.push(due);
+    }
 }
 
 #[cfg(test)]

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use bevy_ecs::entity::EntityIndex;
 use bevy_ecs::prelude::{Entity, Resource};
 use hashbrown::{HashMap, HashSet};
 use windrow_components::building::HashRewrites;
 use windrow_components::goal::Target;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
+use windrow_components::path_set::PathSet;
 
 use crate::error::{Error, Result};
 use crate::failure::Failure;
@@ -41,7 +43,8 @@ pub trait Store {
     /// When it does not.
     fn check_output_paths(&mut self, graph: &BuildGraph, drv: DrvId) -> Result<()>;
 
-    /// Locks all of the paths, or none if any is locked by someone else (`lockPaths`).
+    /// Locks all of the paths, or none if any is locked by someone else (`lockPaths`). A store that nobody else uses
+    /// gives locks that hold nothing.
     ///
     /// # Errors
     /// When a lock file can't be made.
@@ -154,8 +157,8 @@ pub struct Now(pub Duration);
 /// Which entity is the goal for what.
 #[derive(Debug, Default, Resource)]
 pub struct GoalIndex {
-    /// By derivation id.
-    derivations: Vec<Option<Entity>>,
+    /// By derivation id; of entities only their index, for goals are never despawned.
+    derivations: Vec<Option<EntityIndex>>,
     paths: HashMap<PathId, Entity>,
 }
 
@@ -163,7 +166,10 @@ impl GoalIndex {
     /// The goal for `target`, if there is one.
     pub fn get(&self, target: Target) -> Option<Entity> {
         match target {
-            Target::Derivation(drv) => self.derivations.get(drv.index()).copied().flatten(),
+            Target::Derivation(drv) => {
+                let index = self.derivations.get(drv.index()).copied().flatten();
+                index.map(Entity::from_index)
+            }
             Target::Path(path) => self.paths.get(&path).copied(),
         }
     }
@@ -175,7 +181,7 @@ impl GoalIndex {
                 if self.derivations.len() <= drv.index() {
                     self.derivations.resize(drv.index() + 1, None);
                 }
-                self.derivations[drv.index()] = Some(goal);
+                self.derivations[drv.index()] = Some(goal.index());
             }
             Target::Path(path) => {
                 self.paths.insert(path, goal);
@@ -188,13 +194,22 @@ impl GoalIndex {
 #[derive(Debug, Default, Resource)]
 pub struct Awake(pub Vec<Entity>);
 
+/// A derivation's goal that only lacks a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadyGoal {
+    /// The goal.
+    pub goal: Entity,
+    /// What it is to build.
+    pub drv: DrvId,
+}
+
 /// Goals whose inputs have all come to be there since the policy last ranked goals.
 #[derive(Debug, Default, Resource)]
-pub struct NewlyReady(pub Vec<Entity>);
+pub struct NewlyReady(pub Vec<ReadyGoal>);
 
 /// Goals that hold their locks and get a slot in this tick.
 #[derive(Debug, Default, Resource)]
-pub struct Starting(pub Vec<Entity>);
+pub struct Starting(pub Vec<ReadyGoal>);
 
 /// Goals with a child, as many as there are slots at the most.
 #[derive(Debug, Default, Resource)]
@@ -202,7 +217,45 @@ pub struct Running(pub Vec<Entity>);
 
 /// Goals whose outputs are complete, for one transaction in this tick.
 #[derive(Debug, Default, Resource)]
-pub struct Completed(pub Vec<(Entity, Vec<BuiltOutput>)>);
+pub struct Completed {
+    /// Each goal, and where its outputs end in the list of all; they begin where those of the one before end.
+    goals: Vec<(Entity, usize)>,
+    outputs: Vec<BuiltOutput>,
+}
+
+impl Completed {
+    /// Adds a goal with its outputs.
+    pub fn push(&mut self, goal: Entity, outputs: impl IntoIterator<Item = BuiltOutput>) {
+        self.outputs.extend(outputs);
+        self.goals.push((goal, self.outputs.len()));
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.goals.is_empty()
+    }
+
+    /// The outputs of all goals.
+    pub fn outputs(&self) -> &[BuiltOutput] {
+        &self.outputs
+    }
+
+    /// Each goal and its outputs.
+    pub fn builds(&self) -> impl Iterator<Item = (Entity, &[BuiltOutput])> {
+        let mut start = 0;
+        self.goals.iter().map(move |&(goal, end)| {
+            let outputs = &self.outputs[start..end];
+            start = end;
+            (goal, outputs)
+        })
+    }
+
+    /// Forgets all of them and keeps the room.
+    pub fn clear(&mut self) {
+        self.goals.clear();
+        self.outputs.clear();
+    }
+}
 
 /// Goals that failed in this tick, and why.
 #[derive(Debug, Default, Resource)]
@@ -227,16 +280,16 @@ pub struct LockWaiters {
     /// How long each of these waited last; every time twice as long, up to the poll interval.
     pub waits: HashMap<Entity, Duration>,
     /// Waiting for any goal of this run to end, for it works on the same path (`waitingForAnyGoal`).
-    pub any_goal: Vec<Entity>,
+    pub any_goal: Vec<ReadyGoal>,
     /// Paths that goals of this run hold locks on (`pathIsLockedByMe`).
-    pub held: HashSet<PathId>,
+    pub held: PathSet,
 }
 
 /// A lock that another process holds.
 #[derive(Debug, Clone, Copy)]
 pub struct ForeignLock {
     /// The goal that wants it.
-    pub goal: Entity,
+    pub ready: ReadyGoal,
     /// When to try again.
     pub retry_at: Duration,
 }

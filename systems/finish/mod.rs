@@ -9,7 +9,7 @@ pub mod reap;
 use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, Res, ResMut};
 use bevy_ecs::system::SystemParam;
 use windrow_components::goal::{
-    DerivationGoal, Outcome, Stage, SubstitutionGoal, Waitees, Waiter, WaiterLists, Waiters,
+    DerivationGoal, Outcome, Stage, SubstitutionGoal, Waitees, WaiterLists, Waiters,
 };
 use windrow_components::graph::BuildGraph;
 
@@ -19,8 +19,8 @@ use crate::policy::ReadyQueue;
 use crate::report::{BuildRef, Counts, Event};
 use crate::store::path_lock::OutputLocks;
 use crate::world::{
-    Awake, BuiltOutput, Completed, Ended, Failures, LockWaiters, NewlyReady, Now, Options, Pace,
-    ReporterHandle, RunState, Running, Slots, StoreHandle, Tally,
+    Awake, Completed, Ended, Failures, LockWaiters, NewlyReady, Now, Options, Pace, ReporterHandle,
+    RunState, Running, Slots, StoreHandle, Tally,
 };
 
 /// What registering and failing touch.
@@ -43,17 +43,23 @@ pub struct Finishing<'w, 's> {
 impl Finishing<'_, '_> {
     /// Gives up a goal's locks, deleting their files if its outputs are valid.
     fn unlock(&mut self, goal: Entity, delete: bool) {
-        let Ok(mut held) = self.locks.get_mut(goal) else {
+        // Before it was about to start, it held nothing; another goal may hold the same paths.
+        let held = self.goals.get(goal).is_ok_and(|(stage, _)| {
+            matches!(*stage, Stage::Starting | Stage::Running | Stage::Collecting)
+        });
+        if !held {
             return;
-        };
-        let locks = std::mem::take(&mut *held);
+        }
         if let Ok(known) = self.derivations.get(goal) {
             for row in self.graph.outputs(known.drv) {
-                self.waiting.held.remove(&row.path);
+                self.waiting.held.remove(row.path);
             }
         }
-        self.store.0.unlock(locks, delete);
-        self.commands.entity(goal).remove::<OutputLocks>();
+        if let Ok(mut held) = self.locks.get_mut(goal) {
+            let locks = std::mem::take(&mut *held);
+            self.store.0.unlock(locks, delete);
+            self.commands.entity(goal).remove::<OutputLocks>();
+        }
     }
 
     fn end(&mut self, goal: Entity, how: Outcome) {
@@ -76,20 +82,14 @@ pub fn register(
     let slots_full = slots.used >= options.max_jobs;
     let nothing_to_start = queue.is_empty() && newly_ready.0.is_empty();
     let in_the_way = pace.slots_before_paperwork && !slots_full && !nothing_to_start;
-    if completed.0.is_empty() || in_the_way {
+    if completed.is_empty() || in_the_way {
         return;
     }
-    let builds = std::mem::take(&mut completed.0);
-    let all: Vec<BuiltOutput> = builds
-        .iter()
-        .flat_map(|(_, outputs)| outputs.iter().cloned())
-        .collect();
-    let graph = &params.graph;
-    let together = params.store.0.register(graph, &all);
-    for (goal, outputs) in builds {
+    let together = params.store.0.register(&params.graph, completed.outputs());
+    for (goal, outputs) in completed.builds() {
         let registered = match &together {
             Ok(()) => Ok(()),
-            Err(_) => params.store.0.register(&params.graph, &outputs),
+            Err(_) => params.store.0.register(&params.graph, outputs),
         };
         match registered {
             Ok(()) => {
@@ -114,7 +114,7 @@ pub fn register(
             }
             Err(error) if error.is_fatal() => {
                 run.fatal = Some(error);
-                return;
+                break;
             }
             Err(error) => {
                 let kind = FailureKind::of_outputs(&error);
@@ -124,6 +124,7 @@ pub fn register(
             }
         }
     }
+    completed.clear();
 }
 
 /// Reports failures and gives up what the failed goals held.
@@ -190,14 +191,13 @@ pub fn tell_waiters(
     if ended.0.is_empty() {
         return;
     }
-    let mut to_tell: Vec<Waiter> = Vec::new();
     for (goal, outcome) in ended.0.drain(..) {
-        if let Ok(mut list) = waiters.get_mut(goal) {
-            lists.take(&mut list, &mut to_tell);
-        }
-        for waiter in to_tell.drain(..) {
+        let Ok(mut list) = waiters.get_mut(goal) else {
+            continue;
+        };
+        lists.take(&mut list, |waiter| {
             let Ok(mut counts) = waitees.get_mut(waiter.goal) else {
-                continue;
+                return;
             };
             if counts.round == waiter.round
                 && counts.left > 0
@@ -205,16 +205,16 @@ pub fn tell_waiters(
             {
                 awake.0.push(waiter.goal);
             }
-        }
+        });
         if run.top.remove(&goal) && outcome == Outcome::Failed && !options.keep_going {
             run.given_up = true;
         }
     }
-    for goal in waiting.any_goal.drain(..) {
-        if let Ok(mut stage) = stages.get_mut(goal) {
+    for due in waiting.any_goal.drain(..) {
+        if let Ok(mut stage) = stages.get_mut(due.goal) {
             *stage = Stage::Ready;
         }
-        ready.0.push(goal);
+        ready.0.push(due);
     }
 }
 

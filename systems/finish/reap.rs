@@ -32,7 +32,7 @@ pub struct DeadChild {
     deadlines: &'static Deadlines,
     log: &'static BuildLog,
     dir: &'static BuildDir,
-    missing: &'static MissingOutputs,
+    missing: Option<&'static MissingOutputs>,
     rewrites: Option<&'static HashRewrites>,
     goal: &'static DerivationGoal,
     stage: &'static mut Stage,
@@ -132,7 +132,7 @@ impl Reaping<'_, '_> {
                 &self.graph,
                 &self.config,
                 drv,
-                &child.missing.0,
+                &MissingOutputs::of(child.missing, &self.graph, drv),
                 &closure,
                 child.rewrites,
             );
@@ -214,7 +214,7 @@ pub fn take_collected(
         params.background.collecting -= 1;
         let failed = result.is_err();
         match result {
-            Ok(outputs) => completed.0.push((goal, outputs)),
+            Ok(outputs) => completed.push(goal, outputs),
             Err(mut failure) => {
                 if failure.kind == FailureKind::Rejected
                     && let Ok((dir, _)) = dirs.get(goal)

@@ -3,8 +3,7 @@
 //! Paths are worked out in one pass over the graph as far as it is loaded, and again only when it has grown by a
 //! tenth since, so that all passes together cost as much as a few.
 
-use bevy_ecs::prelude::{Query, Res, ResMut, Resource};
-use windrow_components::goal::DerivationGoal;
+use bevy_ecs::prelude::{Res, ResMut, Resource};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 
@@ -72,7 +71,6 @@ impl RemainingPaths {
 pub fn critical_path(
     mut newly: ResMut<NewlyReady>,
     mut queue: ResMut<ReadyQueue>,
-    goals: Query<&'static DerivationGoal>,
     graph: Res<BuildGraph>,
     estimates: Res<Estimates>,
     awake: Res<Awake>,
@@ -87,7 +85,5 @@ pub fn critical_path(
     } else {
         paths.update(&graph, &estimates);
     }
-    rank_all(&mut newly, &mut queue, &goals, |_, drv| {
-        u64::MAX - paths.of(drv)
-    });
+    rank_all(&mut newly, &mut queue, |drv| u64::MAX - paths.of(drv));
 }

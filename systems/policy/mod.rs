@@ -12,38 +12,34 @@ use bevy_ecs::prelude::{Entity, IntoScheduleConfigs as _, Resource, Schedule, Wo
 use windrow_components::ids::DrvId;
 
 use crate::engine::TickSet;
+use crate::world::ReadyGoal;
 
 pub use critical_path::{RemainingPaths, critical_path};
 pub(crate) use rank::draw;
-pub use rank::{fifo, longest_first, most_dependents, random, shortest_first};
-
-/// A goal with its rank: the smaller comes first, and of equals the derivation that was met first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Ranked {
-    rank: u64,
-    tie: DrvId,
-    goal: Entity,
-}
+pub use rank::{fifo, longest_first, most_dependents, random, rank_all, shortest_first};
 
 /// Goals that only lack a slot, best first. Adding one and taking the best are logarithmic.
 #[derive(Debug, Default, Resource)]
 pub struct ReadyQueue {
-    heap: BinaryHeap<Reverse<Ranked>>,
+    /// Rank, derivation and entity of each as one number, so that comparing two is one comparison.
+    heap: BinaryHeap<Reverse<u128>>,
 }
 
 impl ReadyQueue {
-    /// Adds a goal with its rank; `drv` breaks ties.
-    pub fn push(&mut self, goal: Entity, rank: u64, drv: DrvId) {
-        self.heap.push(Reverse(Ranked {
-            rank,
-            tie: drv,
-            goal,
-        }));
+    /// Adds a goal with its rank: the smaller comes first, and of equals the derivation that was met first.
+    pub fn push(&mut self, ReadyGoal { goal, drv }: ReadyGoal, rank: u64) {
+        let key =
+            u128::from(rank) << 64 | (drv.index() as u128) << 32 | u128::from(goal.index_u32());
+        self.heap.push(Reverse(key));
     }
 
     /// Takes the best goal.
-    pub fn pop(&mut self) -> Option<Entity> {
-        self.heap.pop().map(|Reverse(ranked)| ranked.goal)
+    pub fn pop(&mut self) -> Option<ReadyGoal> {
+        let Reverse(key) = self.heap.pop()?;
+        // Goals are never despawned, so that their index is all there is to know of an entity.
+        let goal = Entity::from_raw_u32(key as u32)?;
+        let drv = DrvId::from_index((key >> 32) as u32 as usize);
+        Some(ReadyGoal { goal, drv })
     }
 
     /// Whether no goal is ready.
@@ -163,10 +159,12 @@ mod tests {
         let mut queue = ReadyQueue::default();
         let goal = |index| Entity::from_raw_u32(index).unwrap();
         for (index, rank) in [(3, 5), (2, 3), (1, 5), (0, 3)] {
-            queue.push(goal(index), rank, DrvId::from_index(index as usize));
+            let drv = DrvId::from_index(index as usize);
+            let goal = goal(index);
+            queue.push(ReadyGoal { goal, drv }, rank);
         }
         let order: Vec<u32> = std::iter::from_fn(|| queue.pop())
-            .map(|g| g.index_u32())
+            .map(|ready| ready.goal.index_u32())
             .collect();
         assert_eq!(order, [0, 2, 1, 3]);
         assert!(queue.is_empty());

@@ -1,77 +1,56 @@
 //! Policies that need no more than the goal itself: each ranks what has newly come to be ready.
 
-use bevy_ecs::prelude::{Entity, Query, Res, ResMut};
-use windrow_components::goal::DerivationGoal;
+use bevy_ecs::prelude::{Res, ResMut};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 
 use super::{Estimates, ReadyQueue, RemainingPaths, Seed};
 use crate::world::{NewlyReady, Now};
 
-type Goals<'w, 's> = Query<'w, 's, &'static DerivationGoal>;
-
 /// Moves all newly ready goals into the queue, each with the rank that `rank` gives it.
-pub(super) fn rank_all(
+pub fn rank_all(
     newly: &mut NewlyReady,
     queue: &mut ReadyQueue,
-    goals: &Goals<'_, '_>,
-    mut rank: impl FnMut(Entity, DrvId) -> u64,
+    mut rank: impl FnMut(DrvId) -> u64,
 ) {
-    for goal in newly.0.drain(..) {
-        if let Ok(known) = goals.get(goal) {
-            queue.push(goal, rank(goal, known.drv), known.drv);
-        }
+    for ready in newly.0.drain(..) {
+        queue.push(ready, rank(ready.drv));
     }
 }
 
 /// First come, first served; what comes at one instant, in the order in which it was met.
-pub fn fifo(
-    mut newly: ResMut<NewlyReady>,
-    mut queue: ResMut<ReadyQueue>,
-    goals: Goals<'_, '_>,
-    now: Res<Now>,
-) {
+pub fn fifo(mut newly: ResMut<NewlyReady>, mut queue: ResMut<ReadyQueue>, now: Res<Now>) {
     let instant = u64::try_from(now.0.as_micros()).unwrap_or(u64::MAX);
-    rank_all(&mut newly, &mut queue, &goals, |_, _| instant);
+    rank_all(&mut newly, &mut queue, |_| instant);
 }
 
 /// What takes the least time first.
 pub fn shortest_first(
     mut newly: ResMut<NewlyReady>,
     mut queue: ResMut<ReadyQueue>,
-    goals: Goals<'_, '_>,
     estimates: Res<Estimates>,
 ) {
-    rank_all(&mut newly, &mut queue, &goals, |_, drv| estimates.of(drv));
+    rank_all(&mut newly, &mut queue, |drv| estimates.of(drv));
 }
 
 /// What takes the most time first.
 pub fn longest_first(
     mut newly: ResMut<NewlyReady>,
     mut queue: ResMut<ReadyQueue>,
-    goals: Goals<'_, '_>,
     estimates: Res<Estimates>,
 ) {
-    rank_all(&mut newly, &mut queue, &goals, |_, drv| {
-        u64::MAX - estimates.of(drv)
-    });
+    rank_all(&mut newly, &mut queue, |drv| u64::MAX - estimates.of(drv));
 }
 
 /// An order drawn by chance, the same for the same seed.
-pub fn random(
-    mut newly: ResMut<NewlyReady>,
-    mut queue: ResMut<ReadyQueue>,
-    goals: Goals<'_, '_>,
-    seed: Res<Seed>,
-) {
-    rank_all(&mut newly, &mut queue, &goals, |_, drv| draw(seed.0, drv));
+pub fn random(mut newly: ResMut<NewlyReady>, mut queue: ResMut<ReadyQueue>, seed: Res<Seed>) {
+    rank_all(&mut newly, &mut queue, |drv| draw(seed.0, drv));
 }
 
 /// What the most derivations of the graph have as an input first.
 pub fn most_dependents(
     mut newly: ResMut<NewlyReady>,
     mut queue: ResMut<ReadyQueue>,
-    goals: Goals<'_, '_>,
     graph: Res<BuildGraph>,
     estimates: Res<Estimates>,
     mut paths: ResMut<RemainingPaths>,
@@ -80,7 +59,7 @@ pub fn most_dependents(
         return;
     }
     paths.update(&graph, &estimates);
-    rank_all(&mut newly, &mut queue, &goals, |_, drv| {
+    rank_all(&mut newly, &mut queue, |drv| {
         u64::MAX - u64::from(paths.dependents(drv))
     });
 }

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use bevy_ecs::prelude::{Entity, Query, Res, ResMut, Resource};
 use hashbrown::HashSet;
-use windrow_components::building::MissingOutputs;
-use windrow_components::goal::{DerivationGoal, Stage};
+use windrow_components::goal::Stage;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 
@@ -18,7 +17,8 @@ use crate::failure::{Failure, FailureKind};
 use crate::policy::{Estimates, draw};
 use crate::poll_io::PendingGoals;
 use crate::world::{
-    BuiltOutput, Completed, Failures, NewlyReady, Now, Options, RunState, Slots, Starting,
+    BuiltOutput, Completed, Failures, NewlyReady, Now, Options, ReadyGoal, RunState, Slots,
+    Starting,
 };
 
 /// Which tasks fail, after their whole duration.
@@ -104,16 +104,16 @@ impl SimulatedChildren {
 pub(super) fn note_ready(
     mut children: ResMut<SimulatedChildren>,
     newly: Res<NewlyReady>,
-    goals: Query<&DerivationGoal>,
     graph: Res<BuildGraph>,
     now: Res<Now>,
 ) {
+    if newly.0.is_empty() {
+        return;
+    }
     let instant = units(now.0);
     children.ready.resize(graph.drv_count(), 0);
-    for &goal in &newly.0 {
-        if let Ok(known) = goals.get(goal) {
-            children.ready[known.drv.index()] = instant;
-        }
+    for ready in &newly.0 {
+        children.ready[ready.drv.index()] = instant;
     }
 }
 
@@ -121,16 +121,19 @@ pub(super) fn note_ready(
 pub(super) fn start(
     mut starting: ResMut<Starting>,
     mut children: ResMut<SimulatedChildren>,
-    mut goals: Query<(&DerivationGoal, &mut Stage)>,
+    mut stages: Query<&mut Stage>,
     estimates: Res<Estimates>,
     now: Res<Now>,
 ) {
+    if starting.0.is_empty() {
+        return;
+    }
+    let children = &mut *children;
     let start = units(now.0);
-    for goal in starting.0.drain(..) {
-        let Ok((known, mut stage)) = goals.get_mut(goal) else {
-            continue;
-        };
-        *stage = Stage::Running;
+    for ReadyGoal { goal, drv } in starting.0.drain(..) {
+        if let Ok(mut stage) = stages.get_mut(goal) {
+            *stage = Stage::Running;
+        }
         let slot = match children.free_slots.pop() {
             Some(Reverse(slot)) => slot,
             None => {
@@ -138,12 +141,12 @@ pub(super) fn start(
                 children.slots_made - 1
             }
         };
-        let end = start + estimates.of(known.drv);
-        let ready = children.ready_at(known.drv);
+        let end = start + estimates.of(drv);
+        let ready = children.ready_at(drv);
         children.waited += start - ready;
         children.running.push(Reverse(Child {
             end,
-            drv: known.drv,
+            drv,
             goal,
             slot,
             start,
@@ -170,7 +173,6 @@ pub(super) fn advance(
     mut failures: ResMut<Failures>,
     mut slots: ResMut<Slots>,
     mut run: ResMut<RunState>,
-    missing: Query<&MissingOutputs>,
     graph: Res<BuildGraph>,
     options: Res<Options>,
 ) {
@@ -209,7 +211,7 @@ pub(super) fn advance(
             continue;
         }
         let deriver = graph.drv_path(child.drv);
-        let output = |&path| BuiltOutput {
+        let output = |path| BuiltOutput {
             path,
             deriver: Some(deriver),
             nar_hash: [0; 32],
@@ -219,10 +221,9 @@ pub(super) fn advance(
             content_address: None,
             drv_outputs: Vec::new(),
         };
-        let outputs = missing
-            .get(child.goal)
-            .map(|missing| missing.0.iter().map(output).collect());
-        completed.0.push((child.goal, outputs.unwrap_or_default()));
+        // In this world nothing is valid before it is built.
+        let outputs = graph.outputs(child.drv).iter();
+        completed.push(child.goal, outputs.map(|row| output(row.path)));
     }
 }
 

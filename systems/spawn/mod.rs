@@ -23,16 +23,15 @@ use crate::process::log_writer::{LogFile, LogThread};
 use crate::process::reactor::Reactor;
 use crate::real::{BuilderConfig, Launched, LauncherHandle, PoolHandle};
 use crate::report::{BuildRef, Event};
-use crate::world::{Background, Failures, Now, ReporterHandle, RunState, Running, Slots, Starting};
+use crate::world::{
+    Background, Failures, Now, ReadyGoal, ReporterHandle, RunState, Running, Slots, Starting,
+};
 
 /// A goal that has its locks and a slot.
 #[derive(QueryData)]
-#[query_data(mutable)]
 pub struct LockedGoal {
-    goal: &'static DerivationGoal,
-    missing: &'static MissingOutputs,
+    missing: Option<&'static MissingOutputs>,
     rewrites: Option<&'static HashRewrites>,
-    stage: &'static mut Stage,
 }
 
 /// What starting builders touches.
@@ -59,16 +58,17 @@ pub fn spawn_builders(
     run: Res<RunState>,
     mut params: Spawning<'_, '_>,
 ) {
-    for goal in starting.0.drain(..) {
-        let Ok(mut locked) = params.goals.get_mut(goal) else {
+    for ReadyGoal { goal, drv } in starting.0.drain(..) {
+        let Ok(locked) = params.goals.get(goal) else {
             continue;
         };
+        let missing = MissingOutputs::of(locked.missing, &params.graph, drv);
         let site = builder::Site {
             graph: &params.graph,
             config: &params.config,
             pool: &params.pool,
-            drv: locked.goal.drv,
-            missing: &locked.missing.0,
+            drv,
+            missing: &missing,
             rewrites: locked.rewrites,
         };
         let prepared = if run.is_over() {
@@ -87,7 +87,6 @@ pub fn spawn_builders(
                 continue;
             }
         };
-        *locked.stage = Stage::Starting;
         params.background.launching += 1;
         let launch = prepared.launch;
         params.launcher.0.submit(move || {
@@ -122,7 +121,7 @@ pub fn spawn_builders(
 #[query_data(mutable)]
 pub struct LaunchedGoal {
     goal: &'static DerivationGoal,
-    missing: &'static MissingOutputs,
+    missing: Option<&'static MissingOutputs>,
     pipes: &'static ChildPipes,
     dir: &'static BuildDir,
     deadlines: &'static mut Deadlines,
@@ -189,11 +188,9 @@ pub fn take_launched(
         running.0.push(goal);
         let graph = &params.graph;
         let drv_path = graph.full_path(graph.drv_path(child.goal.drv));
-        let outputs: Vec<String> = child
-            .missing
-            .0
-            .iter()
-            .map(|&path| graph.full_path(path))
+        let outputs: Vec<String> = MissingOutputs::of(child.missing, graph, child.goal.drv)
+            .into_iter()
+            .map(|path| graph.full_path(path))
             .collect();
         let log_file = child
             .log

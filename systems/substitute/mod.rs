@@ -9,25 +9,37 @@ pub mod querier;
 pub mod query;
 pub mod substituters;
 
-use bevy_ecs::prelude::World;
+use bevy_ecs::prelude::{Local, World};
+use bevy_ecs::system::SystemState;
 
+use crate::goals::Tying;
 use crate::world::{Awake, Pace, RunState};
 
+use pass::{Batch, Looking};
+
 /// Looks at every goal that is awake, and at those that this wakes, up to a bound.
-pub fn substitute(world: &mut World) {
+pub fn substitute(
+    world: &mut World,
+    looking: &mut SystemState<Looking<'static, 'static>>,
+    tying: &mut SystemState<Tying<'static, 'static>>,
+    mut batch: Local<Batch>,
+) {
     let goals_per_tick = world.resource::<Pace>().goals_per_tick;
     let mut seen = 0;
-    while seen < goals_per_tick && !world.resource::<RunState>().is_over() {
-        let mut awake = std::mem::take(&mut world.resource_mut::<Awake>().0);
-        if awake.is_empty() {
+    while seen < goals_per_tick {
+        if world.resource::<Awake>().0.is_empty() || world.resource::<RunState>().is_over() {
             return;
         }
+        let mut queue = world.resource_mut::<Awake>();
+        let mut awake = batch.take_awake();
+        std::mem::swap(&mut queue.0, &mut awake);
         if awake.len() > goals_per_tick {
-            let rest = awake.split_off(goals_per_tick);
-            world.resource_mut::<Awake>().0.extend(rest);
+            queue.0.extend(awake.drain(goals_per_tick..));
         }
         seen += awake.len();
-        if let Err(error) = pass::run(world, &awake) {
+        let done = pass::run(world, looking, tying, &awake, &mut batch);
+        batch.keep_awake(awake);
+        if let Err(error) = done {
             world.resource_mut::<RunState>().fatal = Some(error);
         }
     }

@@ -1,372 +1,406 @@
 //! One pass over a batch of awake goals: the seed's `init` to `inputsRealised`, each step for all at once.
 
-use bevy_ecs::prelude::{Entity, World};
+use bevy_ecs::prelude::{Entity, NonSendMut, Query, ResMut, World};
+use bevy_ecs::query::QueryData;
+use bevy_ecs::system::{SystemParam, SystemState};
 use windrow_components::goal::{DerivationGoal, Outcome, Stage, SubstitutionGoal, Target, Waitees};
 use windrow_components::graph::BuildGraph;
-use windrow_components::ids::PathId;
+use windrow_components::ids::{DrvId, PathId};
 use windrow_components::outputs::OutputSet;
 
 use crate::error::Result;
 use crate::failure::{Failure, FailureKind};
 use crate::failure_cache;
-use crate::goals::{self, Request};
-use crate::world::{Ended, Failures, NewlyReady, StoreHandle, Tally};
+use crate::goals::{self, Request, Tying, Unmade};
+use crate::world::{Ended, Failures, GoalIndex, NewlyReady, ReadyGoal, StoreHandle, Tally};
 
-/// What the goals of a batch are found to be at.
-#[derive(Default)]
-struct Batch {
+/// A derivation's goal, as one step of a pass hands it to the next.
+#[derive(Debug, Clone, Copy)]
+struct Item {
+    goal: Entity,
+    drv: DrvId,
+    wanted: OutputSet,
+}
+
+/// What the goals of a batch are found to be at. Kept from pass to pass for its room.
+#[derive(Debug, Default)]
+pub struct Batch {
+    awake: Vec<Entity>,
     /// Derivation goals whose `.drv` has yet to be found valid.
-    new: Vec<Entity>,
+    new: Vec<Item>,
     /// Derivation goals whose `.drv` is valid.
-    present: Vec<Entity>,
+    present: Vec<Item>,
+    /// Derivation goals whose derivation is loaded.
+    loaded: Vec<Item>,
     /// Derivation goals whose outputs no substitute brought.
-    to_build: Vec<Entity>,
-    /// Derivation goals all of whose inputs have ended.
-    inputs_done: Vec<Entity>,
+    to_build: Vec<Item>,
+    /// Derivation goals all of whose inputs have ended, and how many of those failed.
+    inputs_done: Vec<(Item, u32)>,
     /// Path goals.
-    paths: Vec<Entity>,
+    path_goals: Vec<(Entity, PathId)>,
     /// What goals ask for, those of one goal together.
     requests: Vec<Request>,
+    unmade: Unmade,
+    paths: Vec<PathId>,
+    valid: Vec<bool>,
+}
+
+impl Batch {
+    /// An empty list of goals that has room already.
+    pub(super) fn take_awake(&mut self) -> Vec<Entity> {
+        std::mem::take(&mut self.awake)
+    }
+
+    /// Gives the list back.
+    pub(super) fn keep_awake(&mut self, mut awake: Vec<Entity>) {
+        awake.clear();
+        self.awake = awake;
+    }
+
+    fn clear(&mut self) {
+        self.new.clear();
+        self.present.clear();
+        self.loaded.clear();
+        self.to_build.clear();
+        self.inputs_done.clear();
+        self.path_goals.clear();
+        self.requests.clear();
+    }
 }
 
 /// Takes each goal of `awake` as far as it goes without waiting.
 ///
 /// # Errors
 /// When the store as a whole can't be used. What concerns one goal only makes that goal fail.
-pub(super) fn run(world: &mut World, awake: &[Entity]) -> Result<()> {
-    let mut batch = Batch::default();
-    sort_out(world, awake, &mut batch);
-    look_for_derivations(world, &mut batch)?;
-    load_derivations(world, &mut batch)?;
-    fail_what_failed_before(world, &mut batch)?;
-    ask_for_inputs(world, &mut batch)?;
-    check_inputs(world, &batch);
-    look_for_paths(world, &batch)?;
-    goals::fulfil(world, &batch.requests);
-    Ok(())
-}
-
-fn sort_out(world: &mut World, awake: &[Entity], batch: &mut Batch) {
-    for &goal in awake {
-        let Some(&stage) = world.get::<Stage>(goal) else {
-            continue;
-        };
-        if world.get::<SubstitutionGoal>(goal).is_some() {
-            batch.paths.push(goal);
-            continue;
-        }
-        match stage {
-            Stage::New => batch.new.push(goal),
-            Stage::Derivation => derivation_waited_for(world, goal, batch),
-            Stage::Inputs => batch.inputs_done.push(goal),
-            Stage::Ready
-            | Stage::Locked
-            | Stage::Starting
-            | Stage::Running
-            | Stage::Collecting
-            | Stage::Done => {}
-        }
-    }
-}
-
-fn derivation_waited_for(world: &mut World, goal: Entity, batch: &mut Batch) {
-    if world
-        .get::<Waitees>(goal)
-        .is_some_and(|waitees| waitees.failed > 0)
-    {
-        let path = drv_path(world, goal);
-        let message = format!(
-            "cannot build missing derivation '{path}': it is not in the store and no substituter has it"
-        );
-        fail(world, goal, FailureKind::Other, message);
-    } else {
-        batch.present.push(goal);
-    }
-}
-
-/// Finds which of the new goals' derivations are valid; asks for substitutes of the others.
-fn look_for_derivations(world: &mut World, batch: &mut Batch) -> Result<()> {
-    let paths: Vec<PathId> = {
-        let graph = world.resource::<BuildGraph>();
-        batch
-            .new
-            .iter()
-            .map(|&goal| graph.drv_path(drv_goal(world, goal).drv))
-            .collect()
-    };
-    let valid = rooted_validity(world, &paths)?;
-    for ((&goal, &path), valid) in batch.new.iter().zip(&paths).zip(valid) {
-        if valid {
-            batch.present.push(goal);
-            continue;
-        }
-        set_stage(world, goal, Stage::Derivation);
-        let target = Target::Path(path);
-        batch.requests.push(Request {
-            waiter: goal,
-            target,
-            wanted: OutputSet::ALL,
-        });
+pub(super) fn run(
+    world: &mut World,
+    looking: &mut SystemState<Looking<'static, 'static>>,
+    tying: &mut SystemState<Tying<'static, 'static>>,
+    awake: &[Entity],
+    batch: &mut Batch,
+) -> Result<()> {
+    batch.clear();
+    let mut looking = looking
+        .get_mut(world)
+        .expect("everything of a run is there");
+    looking.sort_out(awake, batch);
+    looking.look_for_derivations(batch)?;
+    looking.load_derivations(batch);
+    looking.look_for_outputs(batch)?;
+    looking.fail_what_failed_before(batch)?;
+    looking.ask_for_inputs(batch)?;
+    looking.check_inputs(batch);
+    looking.look_for_paths(batch)?;
+    if !batch.requests.is_empty() {
+        batch.unmade.note(&mut looking.index, &batch.requests);
+        batch.unmade.make(world);
+        let mut tying = tying.get_mut(world).expect("everything of a run is there");
+        tying.fulfil(&batch.requests);
     }
     Ok(())
 }
 
-/// The seed's `haveDerivation`: loads what is not loaded and looks which wanted outputs are missing.
-fn load_derivations(world: &mut World, batch: &mut Batch) -> Result<()> {
-    let mut loaded = Vec::with_capacity(batch.present.len());
-    for &goal in &batch.present {
-        let drv = drv_goal(world, goal).drv;
-        let result = with_store(world, |store, graph| {
-            if graph.is_loaded(drv) {
-                Ok(())
-            } else {
-                store.load(graph, drv)
+/// A goal as it is looked at.
+#[derive(QueryData)]
+#[query_data(mutable)]
+pub struct AwakeGoal {
+    derivation: Option<&'static mut DerivationGoal>,
+    substitution: Option<&'static SubstitutionGoal>,
+    stage: &'static mut Stage,
+    outcome: &'static mut Outcome,
+    waitees: &'static mut Waitees,
+}
+
+/// What a pass touches.
+#[derive(SystemParam)]
+pub struct Looking<'w, 's> {
+    goals: Query<'w, 's, AwakeGoal>,
+    graph: ResMut<'w, BuildGraph>,
+    store: NonSendMut<'w, StoreHandle>,
+    index: ResMut<'w, GoalIndex>,
+    tally: ResMut<'w, Tally>,
+    ended: ResMut<'w, Ended>,
+    failures: ResMut<'w, Failures>,
+    ready: ResMut<'w, NewlyReady>,
+}
+
+impl Looking<'_, '_> {
+    fn sort_out(&mut self, awake: &[Entity], batch: &mut Batch) {
+        for &goal in awake {
+            let Ok(mut found) = self.goals.get_mut(goal) else {
+                continue;
+            };
+            let Some(known) = found.derivation else {
+                if let Some(known) = found.substitution {
+                    batch.path_goals.push((goal, known.path));
+                }
+                continue;
+            };
+            let &DerivationGoal { drv, wanted } = &*known;
+            let item = Item { goal, drv, wanted };
+            let failed = found.waitees.failed;
+            match *found.stage {
+                Stage::New => batch.new.push(item),
+                Stage::Derivation if failed == 0 => batch.present.push(item),
+                Stage::Derivation => {
+                    let path = self.graph.full_path(self.graph.drv_path(drv));
+                    let message = format!(
+                        "cannot build missing derivation '{path}': it is not in the store and no \
+                         substituter has it"
+                    );
+                    self.fail(goal, FailureKind::Other, message);
+                }
+                Stage::Inputs => {
+                    if failed == 0 {
+                        *found.stage = Stage::Ready;
+                    }
+                    batch.inputs_done.push((item, failed));
+                }
+                Stage::Ready
+                | Stage::Locked
+                | Stage::Starting
+                | Stage::Running
+                | Stage::Collecting
+                | Stage::Done => {}
             }
-        });
-        match result {
-            Ok(()) => loaded.push(goal),
-            Err(error) => fail(world, goal, FailureKind::Other, error.to_string()),
         }
     }
 
-    let mut outputs = Vec::new();
-    let mut counts = Vec::with_capacity(loaded.len());
-    for &goal in &loaded {
-        let known = drv_goal(world, goal);
-        let graph = world.resource::<BuildGraph>();
-        let before = outputs.len();
-        let rows = graph.outputs(known.drv).iter();
-        let wanted = rows.filter(|row| graph.output_sets.wants(known.wanted, row.name));
-        outputs.extend(wanted.map(|row| row.path));
-        counts.push(outputs.len() - before);
-    }
-    let valid = rooted_validity(world, &outputs)?;
-    let mut at = 0;
-    for (&goal, count) in loaded.iter().zip(counts) {
-        let all_valid = valid[at..at + count].iter().all(|&valid| valid);
-        at += count;
-        if let Some(unknown) = unknown_output(world, goal) {
-            let path = drv_path(world, goal);
-            let message = format!("derivation '{path}' has no output {unknown}");
-            fail(world, goal, FailureKind::Other, message);
-        } else if all_valid {
-            end(world, goal, Outcome::Success);
-        } else {
-            batch.to_build.push(goal);
-        }
-    }
-    Ok(())
-}
-
-/// The seed's `pathFailed`, before anything is done for a goal.
-fn fail_what_failed_before(world: &mut World, batch: &mut Batch) -> Result<()> {
-    if world
-        .non_send_mut::<StoreHandle>()
-        .0
-        .failed_paths()
-        .is_none()
-    {
-        return Ok(());
-    }
-    let mut to_build = std::mem::take(&mut batch.to_build);
-    for goal in to_build.drain(..) {
-        let drv = drv_goal(world, goal).drv;
-        let known = with_store(world, |store, graph| {
-            let outputs: Vec<PathId> = graph.outputs(drv).iter().map(|row| row.path).collect();
-            let valid = store.valid(graph, &outputs)?;
-            let missing = outputs.into_iter().zip(valid).filter(|(_, valid)| !valid);
-            failure_cache::known_failure(store, graph, missing.map(|(path, _)| path))
-        });
-        match known? {
-            Some(failure) => world.resource_mut::<Failures>().0.push((goal, failure)),
-            None => batch.to_build.push(goal),
-        }
-    }
-    Ok(())
-}
-
-/// A wanted output that the derivation does not have.
-fn unknown_output(world: &World, goal: Entity) -> Option<String> {
-    let graph = world.resource::<BuildGraph>();
-    let known = drv_goal(world, goal);
-    let has = |name| graph.outputs(known.drv).iter().any(|row| row.name == name);
-    let names = graph.output_sets.names(known.wanted);
-    let unknown = names.iter().find(|&&name| !has(name))?;
-    let outputs: Vec<&str> = graph
-        .outputs(known.drv)
-        .iter()
-        .map(|row| graph.name_text(row.name))
-        .collect();
-    Some(format!(
-        "'{}'; it has {}",
-        graph.name_text(*unknown),
-        outputs.join(", ")
-    ))
-}
-
-/// The seed's `outputsSubstituted`: nothing but building is left, so the inputs are asked for.
-fn ask_for_inputs(world: &mut World, batch: &mut Batch) -> Result<()> {
-    let mut sources: Vec<PathId> = Vec::new();
-    for &goal in &batch.to_build {
-        let graph = world.resource::<BuildGraph>();
-        sources.extend(graph.sources(drv_goal(world, goal).drv));
-    }
-    let valid = rooted_validity(world, &sources)?;
-
-    let mut at = 0;
-    for &goal in &batch.to_build {
-        set_stage(world, goal, Stage::Inputs);
-        world.resource_mut::<Tally>().counts.expected += 1;
-        let before = batch.requests.len();
-        // From here on all outputs count, for all will be built.
-        if let Some(mut known) = world.get_mut::<DerivationGoal>(goal) {
-            known.wanted = OutputSet::ALL;
-        }
-        let graph = world.resource::<BuildGraph>();
-        let drv = drv_goal(world, goal).drv;
-        for input in graph.inputs(drv) {
-            let target = Target::Derivation(input.drv);
+    /// Finds which of the new goals' derivations are valid; asks for substitutes of the others.
+    fn look_for_derivations(&mut self, batch: &mut Batch) -> Result<()> {
+        let paths = batch.new.iter().map(|item| self.graph.drv_path(item.drv));
+        batch.paths.clear();
+        batch.paths.extend(paths);
+        self.rooted_validity(batch)?;
+        for ((&item, &path), &valid) in batch.new.iter().zip(&batch.paths).zip(&batch.valid) {
+            if valid {
+                batch.present.push(item);
+                continue;
+            }
+            if let Ok(mut found) = self.goals.get_mut(item.goal) {
+                *found.stage = Stage::Derivation;
+            }
             batch.requests.push(Request {
-                waiter: goal,
-                target,
-                wanted: input.wanted,
+                waiter: item.goal,
+                target: Target::Path(path),
+                wanted: OutputSet::ALL,
             });
         }
-        for &source in graph.sources(drv) {
-            if !valid[at] {
-                let target = Target::Path(source);
+        Ok(())
+    }
+
+    /// The seed's `haveDerivation`: loads what is not loaded.
+    fn load_derivations(&mut self, batch: &mut Batch) {
+        for &item in &batch.present {
+            if !self.graph.is_loaded(item.drv)
+                && let Err(error) = self.store.0.load(&mut self.graph, item.drv)
+            {
+                self.fail(item.goal, FailureKind::Other, error.to_string());
+            } else {
+                batch.loaded.push(item);
+            }
+        }
+    }
+
+    /// Looks which wanted outputs are missing.
+    fn look_for_outputs(&mut self, batch: &mut Batch) -> Result<()> {
+        batch.paths.clear();
+        for item in &batch.loaded {
+            let graph = &self.graph;
+            let rows = graph.outputs(item.drv).iter();
+            let wanted = rows.filter(|row| graph.output_sets.wants(item.wanted, row.name));
+            batch.paths.extend(wanted.map(|row| row.path));
+        }
+        self.rooted_validity(batch)?;
+        let mut valid = batch.valid.iter();
+        for &item in &batch.loaded {
+            let graph = &self.graph;
+            let mut all_valid = true;
+            for row in graph.outputs(item.drv) {
+                if graph.output_sets.wants(item.wanted, row.name) {
+                    all_valid &= valid.next() == Some(&true);
+                }
+            }
+            if let Some(unknown) = self.unknown_output(item) {
+                let path = self.graph.full_path(self.graph.drv_path(item.drv));
+                let message = format!("derivation '{path}' has no output {unknown}");
+                self.fail(item.goal, FailureKind::Other, message);
+            } else if all_valid {
+                self.end(item.goal, Outcome::Success);
+            } else {
+                batch.to_build.push(item);
+            }
+        }
+        Ok(())
+    }
+
+    /// The seed's `pathFailed`, before anything is done for a goal.
+    fn fail_what_failed_before(&mut self, batch: &mut Batch) -> Result<()> {
+        if self.store.0.failed_paths().is_none() {
+            return Ok(());
+        }
+        let mut to_build = std::mem::take(&mut batch.to_build);
+        for item in to_build.drain(..) {
+            let rows = self.graph.outputs(item.drv).iter();
+            let outputs: Vec<PathId> = rows.map(|row| row.path).collect();
+            let store = &mut *self.store.0;
+            let valid = store.valid(&self.graph, &outputs)?;
+            let missing = outputs.into_iter().zip(valid).filter(|(_, valid)| !valid);
+            let missing = missing.map(|(path, _)| path);
+            match failure_cache::known_failure(store, &self.graph, missing)? {
+                Some(failure) => self.failures.0.push((item.goal, failure)),
+                None => batch.to_build.push(item),
+            }
+        }
+        Ok(())
+    }
+
+    /// A wanted output that the derivation does not have.
+    fn unknown_output(&self, item: Item) -> Option<String> {
+        let graph = &self.graph;
+        let outputs = graph.outputs(item.drv);
+        let names = graph.output_sets.names(item.wanted);
+        let unknown = names
+            .iter()
+            .find(|&&name| !outputs.iter().any(|row| row.name == name))?;
+        let outputs: Vec<&str> = outputs
+            .iter()
+            .map(|row| graph.name_text(row.name))
+            .collect();
+        Some(format!(
+            "'{}'; it has {}",
+            graph.name_text(*unknown),
+            outputs.join(", ")
+        ))
+    }
+
+    /// The seed's `outputsSubstituted`: nothing but building is left, so the inputs are asked for.
+    fn ask_for_inputs(&mut self, batch: &mut Batch) -> Result<()> {
+        batch.paths.clear();
+        for item in &batch.to_build {
+            batch.paths.extend(self.graph.sources(item.drv));
+        }
+        self.rooted_validity(batch)?;
+        let mut valid = batch.valid.iter();
+        for &item in &batch.to_build {
+            self.tally.counts.expected += 1;
+            let before = batch.requests.len();
+            let waiter = item.goal;
+            for input in self.graph.inputs(item.drv) {
                 batch.requests.push(Request {
-                    waiter: goal,
-                    target,
-                    wanted: OutputSet::ALL,
+                    waiter,
+                    target: Target::Derivation(input.drv),
+                    wanted: input.wanted,
                 });
             }
-            at += 1;
-        }
-        if batch.requests.len() == before {
-            if let Some(mut waitees) = world.get_mut::<Waitees>(goal) {
-                waitees.wait_for(0);
+            for &source in self.graph.sources(item.drv) {
+                if valid.next() != Some(&true) {
+                    batch.requests.push(Request {
+                        waiter,
+                        target: Target::Path(source),
+                        wanted: OutputSet::ALL,
+                    });
+                }
             }
-            batch.inputs_done.push(goal);
+            let waits = batch.requests.len() > before;
+            if let Ok(mut found) = self.goals.get_mut(waiter) {
+                *found.stage = if waits { Stage::Inputs } else { Stage::Ready };
+                // From here on all outputs count, for all will be built.
+                if let Some(mut known) = found.derivation {
+                    known.wanted = OutputSet::ALL;
+                }
+                if !waits {
+                    found.waitees.wait_for(0);
+                    batch.inputs_done.push((item, 0));
+                }
+            }
         }
+        Ok(())
     }
-    Ok(())
-}
 
-/// The seed's `inputsRealised`: a goal with all its inputs is ready to be built.
-fn check_inputs(world: &mut World, batch: &Batch) {
-    for &goal in &batch.inputs_done {
-        let failed = world
-            .get::<Waitees>(goal)
-            .map_or(0, |waitees| waitees.failed);
-        if failed > 0 {
-            let path = drv_path(world, goal);
-            let message = format!(
-                "cannot build derivation '{path}': {failed} dependencies couldn't be built"
-            );
-            fail(world, goal, FailureKind::Dependency, message);
-            continue;
-        }
-        if let Some(message) = unknown_input_output(world, goal) {
-            fail(world, goal, FailureKind::Other, message);
-            continue;
-        }
-        set_stage(world, goal, Stage::Ready);
-        world.resource_mut::<NewlyReady>().0.push(goal);
-    }
-}
-
-/// A complaint about an output that the derivation needs of an input which has no such output.
-fn unknown_input_output(world: &World, goal: Entity) -> Option<String> {
-    let graph = world.resource::<BuildGraph>();
-    let drv = drv_goal(world, goal).drv;
-    for input in graph.inputs(drv) {
-        let outputs = graph.outputs(input.drv);
-        for &name in graph.output_sets.names(input.wanted) {
-            if !outputs.iter().any(|row| row.name == name) {
-                return Some(format!(
-                    "derivation '{}' requires non-existent output '{}' from input derivation '{}'",
-                    graph.full_path(graph.drv_path(drv)),
-                    graph.name_text(name),
-                    graph.full_path(graph.drv_path(input.drv)),
-                ));
+    /// The seed's `inputsRealised`: a goal with all its inputs is ready to be built.
+    fn check_inputs(&mut self, batch: &Batch) {
+        for &(item, failed) in &batch.inputs_done {
+            if failed > 0 {
+                let path = self.graph.full_path(self.graph.drv_path(item.drv));
+                let message = format!(
+                    "cannot build derivation '{path}': {failed} dependencies couldn't be built"
+                );
+                self.fail(item.goal, FailureKind::Dependency, message);
+            } else if let Some(message) = self.unknown_input_output(item.drv) {
+                self.fail(item.goal, FailureKind::Other, message);
+            } else {
+                let Item { goal, drv, .. } = item;
+                self.ready.0.push(ReadyGoal { goal, drv });
             }
         }
     }
-    None
-}
 
-/// The seed's `SubstitutionGoal::init` and `tryNext`: valid already, or no substituter has it.
-fn look_for_paths(world: &mut World, batch: &Batch) -> Result<()> {
-    let paths: Vec<PathId> = batch
-        .paths
-        .iter()
-        .filter_map(|&goal| world.get::<SubstitutionGoal>(goal).map(|known| known.path))
-        .collect();
-    for (&goal, valid) in batch.paths.iter().zip(rooted_validity(world, &paths)?) {
-        end(
-            world,
-            goal,
-            if valid {
+    /// A complaint about an output that the derivation needs of an input which has no such output.
+    fn unknown_input_output(&self, drv: DrvId) -> Option<String> {
+        let graph = &self.graph;
+        for input in graph.inputs(drv) {
+            if input.wanted == OutputSet::ALL {
+                continue;
+            }
+            let outputs = graph.outputs(input.drv);
+            for &name in graph.output_sets.names(input.wanted) {
+                if !outputs.iter().any(|row| row.name == name) {
+                    return Some(format!(
+                        "derivation '{}' requires non-existent output '{}' from input derivation '{}'",
+                        graph.full_path(graph.drv_path(drv)),
+                        graph.name_text(name),
+                        graph.full_path(graph.drv_path(input.drv)),
+                    ));
+                }
+            }
+        }
+        None
+    }
+
+    /// The seed's `SubstitutionGoal::init` and `tryNext`: valid already, or no substituter has it.
+    fn look_for_paths(&mut self, batch: &mut Batch) -> Result<()> {
+        batch.paths.clear();
+        batch
+            .paths
+            .extend(batch.path_goals.iter().map(|&(_, path)| path));
+        self.rooted_validity(batch)?;
+        for (&(goal, _), &valid) in batch.path_goals.iter().zip(&batch.valid) {
+            let how = if valid {
                 Outcome::Success
             } else {
                 Outcome::NoSubstituters
-            },
-        );
+            };
+            self.end(goal, how);
+        }
+        Ok(())
     }
-    Ok(())
-}
 
-/// Makes the paths temporary roots, then looks which are valid: in this order no collection can come between.
-fn rooted_validity(world: &mut World, paths: &[PathId]) -> Result<Vec<bool>> {
-    if paths.is_empty() {
-        return Ok(Vec::new());
+    /// Makes the batch's paths temporary roots, then looks which are valid: in this order no collection can
+    /// come between.
+    fn rooted_validity(&mut self, batch: &mut Batch) -> Result<()> {
+        batch.valid.clear();
+        if batch.paths.is_empty() {
+            return Ok(());
+        }
+        self.store.0.add_temp_roots(&self.graph, &batch.paths)?;
+        batch.valid = self.store.0.valid(&self.graph, &batch.paths)?;
+        Ok(())
     }
-    with_store(world, |store, graph| {
-        store.add_temp_roots(graph, paths)?;
-        store.valid(graph, paths)
-    })
-}
 
-fn with_store<T>(
-    world: &mut World,
-    work: impl FnOnce(&mut dyn crate::world::Store, &mut BuildGraph) -> T,
-) -> T {
-    world.resource_scope::<BuildGraph, _>(|world, mut graph| {
-        let mut store = world.non_send_mut::<StoreHandle>();
-        work(&mut *store.0, &mut graph)
-    })
-}
-
-fn drv_goal(world: &World, goal: Entity) -> DerivationGoal {
-    *world
-        .get::<DerivationGoal>(goal)
-        .expect("derivation goals keep their component")
-}
-
-fn drv_path(world: &World, goal: Entity) -> String {
-    let graph = world.resource::<BuildGraph>();
-    graph.full_path(graph.drv_path(drv_goal(world, goal).drv))
-}
-
-fn set_stage(world: &mut World, goal: Entity, to: Stage) {
-    if let Some(mut stage) = world.get_mut::<Stage>(goal) {
-        *stage = to;
+    fn end(&mut self, goal: Entity, how: Outcome) {
+        if let Ok(mut found) = self.goals.get_mut(goal) {
+            goals::end(
+                &mut found.stage,
+                &mut found.outcome,
+                &mut self.ended,
+                goal,
+                how,
+            );
+        }
     }
-}
 
-fn end(world: &mut World, goal: Entity, how: Outcome) {
-    let mut ended = std::mem::take(&mut *world.resource_mut::<Ended>());
-    let mut entity = world.entity_mut(goal);
-    if let Ok((mut stage, mut known)) = entity.get_components_mut::<(&mut Stage, &mut Outcome)>() {
-        goals::end(&mut stage, &mut known, &mut ended, goal, how);
+    fn fail(&mut self, goal: Entity, kind: FailureKind, message: String) {
+        self.failures.0.push((goal, Failure::new(kind, message)));
     }
-    *world.resource_mut::<Ended>() = ended;
-}
-
-fn fail(world: &mut World, goal: Entity, kind: FailureKind, message: String) {
-    world
-        .resource_mut::<Failures>()
-        .0
-        .push((goal, Failure::new(kind, message)));
 }

@@ -1,0 +1,55 @@
+//! A set of paths as one bit each: looking one up costs the same however many there are. Knows only their ids.
+
+use crate::ids::PathId;
+
+const BITS: usize = u64::BITS as usize;
+
+/// A set of the paths of one run.
+#[derive(Debug, Default)]
+pub struct PathSet {
+    words: Vec<u64>,
+}
+
+impl PathSet {
+    /// Whether `path` is in it.
+    pub fn contains(&self, path: PathId) -> bool {
+        let word = self.words.get(path.index() / BITS);
+        word.is_some_and(|word| word >> (path.index() % BITS) & 1 == 1)
+    }
+
+    /// Puts `path` in.
+    pub fn insert(&mut self, path: PathId) {
+        let index = path.index() / BITS;
+        if self.words.len() <= index {
+            self.words.resize(index + 1, 0);
+        }
+        self.words[index] |= 1 << (path.index() % BITS);
+    }
+
+    /// Takes `path` out.
+    pub fn remove(&mut self, path: PathId) {
+        if let Some(word) = self.words.get_mut(path.index() / BITS) {
+            *word &= !(1 << (path.index() % BITS));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holds_what_was_put_in() {
+        let mut set = PathSet::default();
+        let ids = [0, 63, 64, 1000].map(PathId::from_index);
+        for id in ids {
+            assert!(!set.contains(id));
+            set.remove(id);
+            set.insert(id);
+            assert!(set.contains(id));
+        }
+        set.remove(ids[1]);
+        assert_eq!(ids.map(|id| set.contains(id)), [true, false, true, true]);
+        assert!(!set.contains(PathId::from_index(65)));
+    }
+}
