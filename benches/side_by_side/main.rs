@@ -1,19 +1,23 @@
 //! windrow beside other tools on the same work, taking turns, as ratios of medians. Run small by `cargo test`.
 //!
-//!     cargo bench --bench side_by_side [-- layered [N…] | plan]
+//!     cargo bench --bench side_by_side [-- layered [N…] | plan | simulate [N…]]
 
 mod common;
 mod layered;
 mod plan;
+mod simulate;
 
 use common::named;
 
 fn main() {
-    let all = !named("layered") && !named("plan");
+    let all = !["layered", "plan", "simulate"].into_iter().any(named);
     if all || named("layered") {
         layered::run_all();
     }
     if all || named("plan") {
         plan::run_all();
+    }
+    if all || named("simulate") {
+        simulate::run_all();
     }
 }
