@@ -14,6 +14,7 @@ pub mod outputs;
 pub mod path_set;
 pub mod paths;
 pub mod settings;
+pub mod signing_key;
 pub mod store_path;
 pub mod substitution;
 pub mod task_graph;

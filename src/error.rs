@@ -148,6 +148,35 @@ pub enum Error {
         /// The name or pattern.
         name: String,
     },
+    /// The command line of nix-store is wrong.
+    #[error("{0}")]
+    Usage(String),
+    /// Something was named that is no path in the store.
+    #[error("path '{path}' is not in the Nix store")]
+    NotInStore {
+        /// The path that the name led to.
+        path: String,
+    },
+    /// A derivation lacks a variable.
+    #[error("derivation '{drv}' has no environment binding named '{name}'")]
+    NoBinding {
+        /// The derivation.
+        drv: String,
+        /// The variable.
+        name: String,
+    },
+    /// It is not known what a path was built from.
+    #[error("deriver of path '{path}' is not known")]
+    NoDeriver {
+        /// The path.
+        path: String,
+    },
+    /// A file whose name can't stand in a store path.
+    #[error("'{name}' can't be the name of a store path: it is not UTF-8 text")]
+    BadName {
+        /// The name, as far as it can be shown.
+        name: String,
+    },
     /// There is no log of that.
     #[error("there is no build log of '{path}'; only what was built in this store has one")]
     NoLog {

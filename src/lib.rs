@@ -6,6 +6,7 @@
 pub mod cli;
 pub mod conf;
 pub mod error;
+pub mod nix_store;
 pub mod progress;
 pub mod realise;
 pub mod session;

@@ -299,6 +299,44 @@ pub enum Error {
         referrers: Vec<String>,
     },
 
+    /// Something was asked about a path that isn't valid.
+    #[error("path '{path}' is not valid")]
+    PathNotValid {
+        /// The path.
+        path: String,
+    },
+
+    /// A path's files are no longer the ones that were registered.
+    #[error("path '{path}' was modified! expected hash '{expected}', got '{found}'")]
+    PathModified {
+        /// The path.
+        path: String,
+        /// The registered hash of its NAR.
+        expected: String,
+        /// The hash of what is there.
+        found: String,
+    },
+
+    /// What should be an export of store paths can't be read as one.
+    #[error(
+        "cannot import path number {number} of the export: {reason}; those before it are in the store"
+    )]
+    BadExport {
+        /// Which path of the export, counted from 1.
+        number: u64,
+        /// What is wrong.
+        reason: String,
+    },
+
+    /// Registrations given as text can't be read.
+    #[error("line {line} of the registrations is wrong: {reason}; nothing was registered")]
+    BadRegistration {
+        /// The line, counted from 1.
+        line: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+
     /// A string that should be a store path is not one.
     #[error("'{path}' is not a path in the store '{store_dir}'")]
     NotAStorePath {

@@ -53,7 +53,7 @@ pub(super) fn run(args: &LogArgs) -> Result<()> {
 }
 
 /// The log under any of the names that releases of Nix gave it.
-fn open(log_dir: &Path, base: &str) -> Result<Option<Box<dyn Read>>> {
+pub(crate) fn open(log_dir: &Path, base: &str) -> Result<Option<Box<dyn Read>>> {
     let flat = log_dir.join("drvs").join(base);
     let candidates = [
         (log_path(log_dir, base, false), false),

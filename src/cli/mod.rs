@@ -5,7 +5,7 @@ mod build;
 mod failed_paths;
 mod graph;
 mod history;
-mod log;
+pub(crate) mod log;
 mod plan;
 mod show;
 mod simulate;
@@ -48,6 +48,13 @@ enum Command {
     Log(log::LogArgs),
     /// Say what builds took in this store: time, processor time, memory
     History(history::HistoryArgs),
+    /// Nix's store operations, with its options and output: see docs/NIX_STORE.md
+    #[command(disable_help_flag = true)]
+    NixStore {
+        /// An operation, its options and arguments; --help lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
 }
 
 /// Options of every command.
@@ -161,6 +168,17 @@ fn print_lines<T: AsRef<str>>(lines: impl IntoIterator<Item = T>) -> Result<()> 
 
 /// Runs the program with these arguments; the exit status is documented in README.md.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    // Its command line has rules of its own.
+    let is_nix_store = |arg: Option<&OsString>| {
+        arg.is_some_and(|arg| std::path::Path::new(arg).ends_with(crate::nix_store::NAME))
+    };
+    if is_nix_store(args.first()) {
+        return crate::nix_store::main(args.into_iter().skip(1));
+    }
+    if args.get(1).is_some_and(|arg| arg == crate::nix_store::NAME) {
+        return crate::nix_store::main(args.into_iter().skip(2));
+    }
     // What goes into a store must not depend on the user's umask.
     nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
     let cli = match Cli::try_parse_from(args) {
@@ -189,6 +207,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::FailedPaths(args) => failed_paths::run(&args),
         Command::Log(args) => log::run(&args),
         Command::History(args) => history::run(&args),
+        Command::NixStore { args } => return crate::nix_store::main(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,15 +6,15 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use windrow_components::store_path::StorePath;
+use windrow_components::hash::{Hash, HashAlgo};
+use windrow_components::store_path::{HashMode, StorePath};
 
 use super::canonical::{InodesSeen, canonicalise};
 use super::copy::copy_tree;
 use super::database::{PathInfo, Registration};
-use super::digest::{digest, hash_nar};
+use super::digest::{feed_flat, feed_nar, hash_nar};
 use super::local::LocalStore;
 use super::path_lock::{PathLock, try_lock_all};
-use super::scan::Candidates;
 use super::tree::delete_path;
 use crate::error::{Error, Result};
 
@@ -43,8 +43,23 @@ impl LocalStore {
     /// # Errors
     /// When it can't be read, holds something that no store can, or the store can't be written.
     pub fn add_source(&mut self, source: &Path, name: &str) -> Result<StorePath> {
-        let (nar_hash, _) = hash_nar(source)?;
-        let path = self.store_dir().source_path(name, &nar_hash, [], false)?;
+        self.add_fixed(source, name, HashMode::Recursive, HashAlgo::Sha256)
+    }
+
+    /// Copies a file or folder to where a fixed output with its contents would be, unless it is there (Nix's
+    /// `addToStoreSlow`). Returns its path.
+    ///
+    /// # Errors
+    /// As [`LocalStore::add_source`]; [`Error::NotRegularFile`] for a flat hash of something else.
+    pub fn add_fixed(
+        &mut self,
+        source: &Path,
+        name: &str,
+        mode: HashMode,
+        algo: HashAlgo,
+    ) -> Result<StorePath> {
+        let hash = content_hash(source, mode, algo)?;
+        let path = self.store_dir().fixed_path(name, mode, &hash)?;
         let full = self.store_dir().display(&path);
         self.keep(&[&full])?;
         if self.database.is_valid(&full)? {
@@ -59,19 +74,20 @@ impl LocalStore {
         delete_path(&real)?;
         copy_tree(source, &real)?;
         canonicalise(&real, None, &mut InodesSeen::default())?;
-        let copied = digest(&real, &Candidates::default())?;
-        if copied.nar_hash != nar_hash {
+        if content_hash(&real, mode, algo)? != hash {
             delete_path(&real)?;
             return Err(Error::TreeChanged {
                 path: source.to_owned(),
             });
         }
+        let (nar_hash, nar_size) = hash_nar(&real)?;
+        let recursive = match mode {
+            HashMode::Recursive => "r:",
+            HashMode::Flat => "",
+        };
         let info = PathInfo {
-            ca: Some(format!(
-                "fixed:r:{}",
-                windrow_components::hash::Hash::sha256(&nar_hash).prefixed_base32()
-            )),
-            ..path_info(full, nar_hash, copied.nar_size, Vec::new())
+            ca: Some(format!("fixed:{recursive}{}", hash.prefixed_base32())),
+            ..path_info(full, nar_hash, nar_size, Vec::new())
         };
         self.database.register(&[Registration {
             info,
@@ -119,9 +135,7 @@ impl LocalStore {
             let info = PathInfo {
                 ca: Some(format!(
                     "text:{}",
-                    windrow_components::hash::HashAlgo::Sha256
-                        .hash(&drv.text)
-                        .prefixed_base32()
+                    HashAlgo::Sha256.hash(&drv.text).prefixed_base32()
                 )),
                 ..path_info(
                     full[index].clone(),
@@ -146,6 +160,16 @@ impl LocalStore {
         missing.retain(|_| valid.next() != Some(true));
         Ok(())
     }
+}
+
+/// The hash that says where in the store the contents of `path` belong.
+fn content_hash(path: &Path, mode: HashMode, algo: HashAlgo) -> Result<Hash> {
+    let mut hasher = algo.hasher();
+    match mode {
+        HashMode::Flat => feed_flat(path, |chunk| hasher.update(chunk))?,
+        HashMode::Recursive => feed_nar(path, |chunk| hasher.update(chunk))?,
+    };
+    Ok(hasher.finish())
 }
 
 fn path_info(path: String, nar_hash: [u8; 32], nar_size: u64, references: Vec<String>) -> PathInfo {
@@ -192,7 +216,7 @@ fn write_canonical(path: &Path, contents: &[u8]) -> Result<()> {
 }
 
 /// Locks all the paths, waiting for whoever is adding one of them now.
-fn lock<P: AsRef<Path>>(real: &[P]) -> Result<Vec<PathLock>> {
+pub(super) fn lock<P: AsRef<Path>>(real: &[P]) -> Result<Vec<PathLock>> {
     loop {
         if let Some(locks) = try_lock_all(real)? {
             return Ok(locks);
@@ -201,7 +225,7 @@ fn lock<P: AsRef<Path>>(real: &[P]) -> Result<Vec<PathLock>> {
     }
 }
 
-fn release(locks: Vec<PathLock>) {
+pub(super) fn release(locks: Vec<PathLock>) {
     for lock in locks {
         // A lock file that stays is only litter, which the collector sweeps up.
         let _ = lock.delete();

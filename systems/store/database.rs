@@ -8,6 +8,7 @@ mod query;
 mod register;
 mod schema;
 mod transaction;
+mod walk;
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -20,6 +21,7 @@ use crate::store::Layout;
 pub(super) use connection::{connect, connect_read_only};
 pub(super) use failure::failed_to;
 pub(super) use transaction::retry_while_busy;
+pub use walk::{Edges, Seed};
 
 /// More than the number of different statements, so that none is ever compiled twice.
 const CACHED_STATEMENTS: usize = 64;

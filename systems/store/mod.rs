@@ -9,23 +9,29 @@ pub mod database;
 pub mod digest;
 pub mod failed_paths;
 pub mod gc_roots;
+pub mod graph_print;
 pub mod history;
 pub mod layout;
 pub mod local;
 pub mod nar;
 pub mod own_db;
+pub mod path_graph;
 pub mod path_lock;
 pub mod receive;
+pub mod register_paths;
+pub mod registration_text;
 pub mod rewrite;
 pub mod scan;
 pub mod temp_roots;
+pub mod transfer;
 pub mod tree;
+pub mod verify;
 
 mod buffer;
 mod flock;
 mod xattr;
 
-pub use database::{Database, DatabaseOptions, PathInfo, Registration};
+pub use database::{Database, DatabaseOptions, Edges, PathInfo, Registration, Seed};
 pub use layout::Layout;
 
 /// Whether a folder has no extended attributes but those of the machine's security policy.

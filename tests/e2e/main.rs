@@ -18,6 +18,7 @@ mod graph_sources;
 mod history;
 mod interrupt;
 mod logs;
+mod nix_store;
 mod options;
 mod processes;
 mod propagation;

@@ -1,0 +1,350 @@
+//! The command line of nix-store as Nix reads it: one operation anywhere, `-qR` for `-q -R`, settings as flags.
+//! Which flags an operation takes is its own matter; here they are put aside for it.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use windrow_components::settings::Settings;
+
+use crate::error::{Error, Result};
+
+/// What `--help` prints.
+pub(super) const HELP: &str = "\
+Usage: nix-store OPERATION [OPTIONS] [ARGUMENTS]
+
+Building
+  --realise, -r PATH…          build derivations, make paths valid; prints output paths
+      --dry-run, --check, --repair, --ignore-unknown, --add-root LINK, --indirect, --no-output
+  --query-failed-paths         print the outputs that failed to build before
+  --clear-failed-paths [PATH…] forget them (all with '*')
+
+Looking
+  --query, -q PATH…            one of --outputs, --requisites (-R), --references, --referrers,
+                               --referrers-closure, --deriver (-d), --valid-derivers, --graph, --graphml, --tree,
+                               --binding (-b) NAME, --hash, --size, --roots, --resolve;
+      --use-output (-u), --include-outputs, --force-realise (-f)
+  --read-log, -l PATH…         print build logs
+  --print-env DRV              print a derivation's environment for a shell
+  --check-validity PATH…       fail if one isn't valid; --print-invalid prints them instead
+  --verify                     compare database and files; --check-contents, --repair
+  --verify-path PATH…          compare contents with what was registered
+  --repair-path PATH…          fetch or build again what was modified
+
+Adding
+  --add FILE…                  copy to the store
+  --add-fixed ALGO FILE…       the same, as a fixed output; --recursive
+  --print-fixed-path ALGO HASH NAME
+  --dump PATH, --restore PATH  a Nix archive on standard output, or from standard input
+  --export PATH…, --import     paths with what is registered of them
+
+Housekeeping
+  --gc                         delete what no root needs; --print-roots, --print-live, --print-dead,
+                               --max-freed BYTES
+  --delete PATH…               delete paths if nothing needs them; --ignore-liveness
+  --optimise                   hard-link equal files
+  --init, --dump-db, --load-db, --register-validity [--reregister] [--hash-given]
+  --generate-binary-cache-key NAME SECRET-FILE PUBLIC-FILE
+
+Options of all: -v, --quiet, --store DIR, --option NAME VALUE, --NAME VALUE for any setting, -j N, -k, -K, -Q,
+--fallback, --cores N, --timeout S, --max-silent-time S, --print-build-trace, --log-format FORMAT.
+docs/NIX_STORE.md tells the rest.
+";
+
+/// What nix-store is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Operation {
+    Help,
+    Version,
+    Query,
+    PrintEnv,
+    ReadLog,
+    Add,
+    AddFixed,
+    PrintFixedPath,
+    Dump,
+    Restore,
+    Export,
+    Import,
+    Init,
+    CheckValidity,
+    RegisterValidity,
+    DumpDb,
+    LoadDb,
+    Verify,
+    VerifyPath,
+    GenerateBinaryCacheKey,
+}
+
+impl Operation {
+    fn from_flag(flag: &str) -> Option<Self> {
+        Some(match flag {
+            "--help" => Self::Help,
+            "--version" => Self::Version,
+            "--query" | "-q" => Self::Query,
+            "--print-env" => Self::PrintEnv,
+            "--read-log" | "-l" => Self::ReadLog,
+            "--add" | "-A" => Self::Add,
+            "--add-fixed" => Self::AddFixed,
+            "--print-fixed-path" => Self::PrintFixedPath,
+            "--dump" => Self::Dump,
+            "--restore" => Self::Restore,
+            "--export" => Self::Export,
+            "--import" => Self::Import,
+            "--init" => Self::Init,
+            "--check-validity" => Self::CheckValidity,
+            "--register-validity" => Self::RegisterValidity,
+            "--dump-db" => Self::DumpDb,
+            "--load-db" => Self::LoadDb,
+            "--verify" => Self::Verify,
+            "--verify-path" => Self::VerifyPath,
+            "--generate-binary-cache-key" => Self::GenerateBinaryCacheKey,
+            _ => return None,
+        })
+    }
+}
+
+/// How much is said on standard error; more of it the further down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Level {
+    Error,
+    Warn,
+    Notice,
+    Info,
+    Talkative,
+    Chatty,
+    Debug,
+}
+
+impl Level {
+    const ALL: [Self; 7] = [
+        Self::Error,
+        Self::Warn,
+        Self::Notice,
+        Self::Info,
+        Self::Talkative,
+        Self::Chatty,
+        Self::Debug,
+    ];
+
+    fn shifted(self, by: isize) -> Self {
+        let at = (self as isize + by).clamp(0, Self::Debug as isize);
+        Self::ALL[at.unsigned_abs()]
+    }
+}
+
+/// A command line, taken apart.
+#[derive(Debug)]
+pub(super) struct Command {
+    pub(super) operation: Option<Operation>,
+    /// Flags that are none of everybody's, for the operation.
+    pub(super) flags: Vec<String>,
+    pub(super) args: VecDeque<OsString>,
+    /// Settings by name, in order.
+    pub(super) settings: Vec<(String, String)>,
+    pub(super) store: Option<String>,
+    pub(super) level: Level,
+    pub(super) log_format: Option<String>,
+    pub(super) add_root: Option<PathBuf>,
+    pub(super) no_output: bool,
+    pub(super) gc_warning: bool,
+    pub(super) build_output: bool,
+}
+
+/// Flags of operations that take a value.
+const WITH_VALUE: [&str; 3] = ["--max-freed", "--max-links", "--max-atime"];
+
+impl Command {
+    /// Takes a command line apart.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] says what is wrong with it.
+    pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self> {
+        let mut command = Self {
+            operation: None,
+            flags: Vec::new(),
+            args: VecDeque::new(),
+            settings: Vec::new(),
+            store: None,
+            level: Level::Info,
+            log_format: None,
+            add_root: None,
+            no_output: false,
+            gc_warning: true,
+            build_output: true,
+        };
+        let mut left: VecDeque<OsString> = args.into_iter().collect();
+        while let Some(arg) = left.pop_front() {
+            let text = arg.to_str();
+            match text.filter(|text| text.starts_with('-')) {
+                Some("--") => {
+                    command.args.append(&mut left);
+                }
+                Some(flag) => {
+                    let flag = expand(flag.to_owned(), &mut left);
+                    command.flag(flag, &mut left)?;
+                }
+                None => command.args.push_back(arg),
+            }
+        }
+        Ok(command)
+    }
+
+    fn flag(&mut self, flag: String, left: &mut VecDeque<OsString>) -> Result<()> {
+        let mut text = || -> Result<String> {
+            let value = left.pop_front();
+            let value =
+                value.ok_or_else(|| Error::Usage(format!("'{flag}' requires an argument")))?;
+            value
+                .into_string()
+                .map_err(|_| Error::Usage(format!("the argument of '{flag}' is not UTF-8 text")))
+        };
+        let mut set = |name: &str, value: String| self.settings.push((name.to_owned(), value));
+        match flag.as_str() {
+            "--verbose" | "-v" => self.level = self.level.shifted(1),
+            "--quiet" => self.level = self.level.shifted(-1),
+            "--debug" => self.level = Level::Debug,
+            "--option" => {
+                let name = text()?;
+                set(&name, text()?);
+            }
+            "--log-format" | "--log-type" => self.log_format = Some(text()?),
+            "--max-jobs" | "-j" => set("max-jobs", text()?),
+            "--cores" | "--max-silent-time" | "--timeout" => set(&flag[2..], text()?),
+            "--keep-failed" | "-K" => set("keep-failed", "true".to_owned()),
+            "--keep-going" | "-k" => set("keep-going", "true".to_owned()),
+            "--fallback" => set("fallback", "true".to_owned()),
+            "--print-build-trace" => set("print-build-trace", "true".to_owned()),
+            "--no-build-hook" => set("builders", String::new()),
+            "--no-build-output" | "-Q" => self.build_output = false,
+            "--no-gc-warning" => self.gc_warning = false,
+            "--store" => self.store = Some(text()?),
+            // Nothing is written without need.
+            "--readonly-mode" | "--show-trace" | "--indirect" => {}
+            "--add-root" => self.add_root = Some(text()?.into()),
+            "--no-output" => self.no_output = true,
+            other => {
+                if let Some(operation) = Operation::from_flag(other) {
+                    if self.operation.is_some_and(|earlier| earlier != operation) {
+                        return Err(Error::Usage(
+                            "only one operation may be specified".to_owned(),
+                        ));
+                    }
+                    self.operation = Some(operation);
+                } else if let Some((name, value)) = as_setting(other) {
+                    let value = match value {
+                        Some(value) => value.to_owned(),
+                        None => text()?,
+                    };
+                    set(name, value);
+                } else if WITH_VALUE.contains(&other) {
+                    let value = text()?;
+                    self.flags.extend([flag, value]);
+                } else {
+                    self.flags.push(flag);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Splits letters that were written together: `-qR` is `-q -R`, `-j3` is `-j 3`.
+fn expand(flag: String, left: &mut VecDeque<OsString>) -> String {
+    let letters = &flag[1..];
+    if flag.len() <= 2 || !letters.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        return flag;
+    }
+    let mut more = Vec::new();
+    for (at, letter) in letters.char_indices().skip(1) {
+        if letter.is_ascii_alphabetic() {
+            more.push(OsString::from(format!("-{letter}")));
+        } else {
+            more.push(OsString::from(&letters[at..]));
+            break;
+        }
+    }
+    more.into_iter().rev().for_each(|arg| left.push_front(arg));
+    flag[..2].to_owned()
+}
+
+/// The setting that a long flag stands for, with its value if the flag says that as well.
+fn as_setting(flag: &str) -> Option<(&str, Option<&'static str>)> {
+    let name = flag.strip_prefix("--")?;
+    let settings = Settings::default();
+    let is_switch = |name: &str| {
+        settings
+            .get(name)
+            .is_some_and(|value| value == "true" || value == "false")
+    };
+    if is_switch(name) {
+        return Some((name, Some("true")));
+    }
+    if let Some(name) = name.strip_prefix("no-")
+        && is_switch(name)
+    {
+        return Some((name, Some("false")));
+    }
+    if name == "relaxed-sandbox" {
+        return Some(("sandbox", Some("relaxed")));
+    }
+    let plain = name.strip_prefix("extra-").unwrap_or(name);
+    settings.get(plain).is_some().then_some((name, None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command> {
+        Command::parse(line.split(' ').map(OsString::from))
+    }
+
+    #[test]
+    fn letters_may_stand_together() {
+        let command = parse("-qR x -j3 -kK --use-output").unwrap();
+        assert_eq!(command.operation, Some(Operation::Query));
+        assert_eq!(command.flags, ["-R", "--use-output"]);
+        assert_eq!(command.args, ["x"]);
+        let set: Vec<String> = command
+            .settings
+            .iter()
+            .map(|(n, v)| format!("{n}={v}"))
+            .collect();
+        assert_eq!(set, ["max-jobs=3", "keep-going=true", "keep-failed=true"]);
+    }
+
+    #[test]
+    fn settings_are_flags() {
+        let command =
+            parse("--keep-outputs --no-gc-keep-derivations --log-lines 5 --sandbox --init")
+                .unwrap();
+        let set: Vec<String> = command
+            .settings
+            .iter()
+            .map(|(n, v)| format!("{n}={v}"))
+            .collect();
+        assert_eq!(
+            set,
+            [
+                "keep-outputs=true",
+                "gc-keep-derivations=false",
+                "log-lines=5",
+                "sandbox=true"
+            ]
+        );
+    }
+
+    #[test]
+    fn mistakes_are_said() {
+        for (line, message) in [
+            ("-q --add", "only one operation may be specified"),
+            ("--gc --max-freed", "'--max-freed' requires an argument"),
+            ("--option x", "'--option' requires an argument"),
+        ] {
+            assert_eq!(parse(line).unwrap_err().to_string(), message);
+        }
+        assert_eq!(parse("-q -- -R").unwrap().args, ["-R"]);
+        assert_eq!(parse("-vv --quiet -q").unwrap().level, Level::Talkative);
+    }
+}

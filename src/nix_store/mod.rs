@@ -1,0 +1,183 @@
+//! `windrow nix-store …`, and the program under the name `nix-store`: Nix's operations, options and output.
+//! This file finds out what is asked for; each family of operations has a file of its own.
+
+mod add;
+mod args;
+mod key;
+mod paths;
+mod query;
+mod register;
+mod show;
+mod transfer;
+mod verify;
+
+use std::ffi::OsString;
+use std::io::{BufWriter, StdoutLock, Write};
+use std::process::ExitCode;
+
+use nix::sys::stat::Mode;
+
+use crate::error::{Error, Result};
+use crate::session::Session;
+use args::{Command, HELP, Level, Operation};
+use windrow_systems::store::local::LocalStore;
+
+/// The name under which the whole program is nix-store.
+pub const NAME: &str = "nix-store";
+
+/// One call: what was asked for, and what it works on.
+struct Call {
+    command: Command,
+    session: Session,
+    out: BufWriter<StdoutLock<'static>>,
+    /// The exit status if nothing goes wrong as a whole.
+    status: u8,
+}
+
+/// Runs nix-store with these arguments, the program's name not among them.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    // What goes into a store must not depend on the user's umask.
+    nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
+    let command = match Command::parse(args) {
+        Ok(command) => command,
+        Err(error) => return fail(&error),
+    };
+    match command.operation {
+        Some(Operation::Help) => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        Some(Operation::Version) => {
+            println!("{NAME} (windrow) {}", env!("CARGO_PKG_VERSION"));
+            return ExitCode::SUCCESS;
+        }
+        Some(_) => {}
+        None => return fail(&Error::Usage("no operation specified".to_owned())),
+    }
+    match run(command) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &Error) -> ExitCode {
+    complain(&format!("error: {error}"));
+    if matches!(error, Error::Usage(_)) {
+        complain(&format!("Try '{NAME} --help' for more information."));
+    }
+    ExitCode::from(error.exit_status())
+}
+
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+fn run(command: Command) -> Result<u8> {
+    let session = Session::new(&command.settings, command.store.as_deref())?;
+    let mut call = Call {
+        command,
+        session,
+        out: BufWriter::with_capacity(64 << 10, std::io::stdout().lock()),
+        status: 0,
+    };
+    for warning in std::mem::take(&mut call.session.warnings) {
+        call.say(Level::Warn, &format!("warning: {warning}"));
+    }
+    let result = dispatch(&mut call);
+    // What was found out before something failed is printed, as Nix does.
+    let flushed = call.out.flush().map_err(print_failed);
+    match result.and(flushed) {
+        // A reader that has had enough is no error.
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => {
+            // What is left in the buffer would be tried again when it is dropped.
+            std::mem::forget(call);
+            Ok(0)
+        }
+        Err(error) => Err(error),
+        Ok(()) => Ok(call.status),
+    }
+}
+
+fn dispatch(call: &mut Call) -> Result<()> {
+    match call.command.operation.unwrap_or(Operation::Help) {
+        Operation::Help | Operation::Version => Ok(()),
+        Operation::Query => query::query(call),
+        Operation::PrintEnv => show::print_env(call),
+        Operation::ReadLog => show::read_log(call),
+        Operation::Add => add::add(call),
+        Operation::AddFixed => add::add_fixed(call),
+        Operation::PrintFixedPath => add::print_fixed_path(call),
+        Operation::Dump => transfer::dump(call),
+        Operation::Restore => transfer::restore(call),
+        Operation::Export => transfer::export(call),
+        Operation::Import => transfer::import(call),
+        Operation::Init => register::init(call),
+        Operation::CheckValidity => register::check_validity(call),
+        Operation::RegisterValidity => register::register_validity(call),
+        Operation::DumpDb => register::dump_db(call),
+        Operation::LoadDb => register::load_db(call),
+        Operation::Verify => verify::verify(call),
+        Operation::VerifyPath => verify::verify_path(call),
+        Operation::GenerateBinaryCacheKey => key::generate(call),
+    }
+}
+
+/// Why standard output can't be written.
+fn print_failed(source: std::io::Error) -> Error {
+    Error::io("write to", "standard output")(source)
+}
+
+impl Call {
+    /// Says something on standard error, if it is wanted at this verbosity.
+    fn say(&self, level: Level, text: &str) {
+        if level <= self.command.level {
+            complain(text);
+        }
+    }
+
+    /// Prints a line on standard output.
+    fn print(&mut self, line: impl std::fmt::Display) -> Result<()> {
+        writeln!(self.out, "{line}").map_err(print_failed)
+    }
+
+    /// The store for looking only; one that isn't there yet is made, as Nix does.
+    fn look(&self) -> Result<LocalStore> {
+        match self.session.open_read_only() {
+            Err(Error::Engine(windrow_systems::Error::DatabaseMissing { .. })) => {
+                self.session.open()
+            }
+            other => other,
+        }
+    }
+
+    /// Refuses flags that the operation does not have.
+    fn no_flags(&self) -> Result<()> {
+        match self.command.flags.first() {
+            Some(flag) => Err(unknown_flag(flag)),
+            None => Ok(()),
+        }
+    }
+
+    fn no_args(&self) -> Result<()> {
+        match self.command.args.front() {
+            Some(_) => Err(Error::Usage("no arguments expected".to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    /// Which of the known flags were given.
+    fn switches<const N: usize>(&self, known: [&str; N]) -> Result<[bool; N]> {
+        let mut given = [false; N];
+        for flag in &self.command.flags {
+            match known.iter().position(|known| known == flag) {
+                Some(at) => given[at] = true,
+                None => return Err(unknown_flag(flag)),
+            }
+        }
+        Ok(given)
+    }
+}
+
+fn unknown_flag(flag: &str) -> Error {
+    Error::Usage(format!("unknown flag '{flag}'"))
+}

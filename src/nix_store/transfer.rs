@@ -1,0 +1,56 @@
+//! `--dump`, `--restore`, `--export`, `--import`: archives and streams of paths on standard input and output.
+
+use std::io::{BufReader, Write as _};
+use std::path::PathBuf;
+
+use windrow_systems::store::{nar, transfer};
+
+use super::{Call, print_failed};
+use crate::error::{Error, Result};
+
+fn one_path(call: &Call) -> Result<PathBuf> {
+    call.no_flags()?;
+    match call.command.args.iter().collect::<Vec<_>>()[..] {
+        [path] => Ok(path.into()),
+        _ => Err(Error::Usage("only one argument allowed".to_owned())),
+    }
+}
+
+pub(super) fn dump(call: &mut Call) -> Result<()> {
+    let path = one_path(call)?;
+    Ok(nar::dump(&path, &mut call.out)?)
+}
+
+pub(super) fn restore(call: &mut Call) -> Result<()> {
+    let path = one_path(call)?;
+    let mut input = BufReader::with_capacity(256 << 10, std::io::stdin().lock());
+    Ok(nar::restore(&mut input, &path)?)
+}
+
+pub(super) fn export(call: &mut Call) -> Result<()> {
+    call.no_flags()?;
+    let store = call.look()?;
+    let mut paths = call.store_paths()?;
+    paths.sort_unstable();
+    paths.dedup();
+    Ok(transfer::export(&store, &paths, &mut call.out)?)
+}
+
+pub(super) fn import(call: &mut Call) -> Result<()> {
+    call.no_flags()?;
+    call.no_args()?;
+    let mut store = call.session.open()?;
+    let mut input = BufReader::with_capacity(256 << 10, std::io::stdin().lock());
+    let out = &mut call.out;
+    let mut printed = Ok(());
+    transfer::import(&mut store, &mut input, |path| {
+        // Whoever watches may use the path from here on.
+        if printed.is_ok() {
+            printed = writeln!(out, "{path}")
+                .and_then(|()| out.flush())
+                .map_err(print_failed);
+        }
+        Ok(())
+    })?;
+    printed
+}

@@ -1,0 +1,99 @@
+//! `--verify` and `--verify-path`: is the store what its database says?
+
+use std::io::IsTerminal as _;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use windrow_systems::store::verify::{self, Finding, VerifyOptions};
+
+use super::args::Level;
+use super::{Call, complain};
+use crate::error::Result;
+
+pub(super) fn verify(call: &mut Call) -> Result<()> {
+    call.no_args()?;
+    let [check_contents, repair] = call.switches(["--check-contents", "--repair"])?;
+    let mut store = call.session.open()?;
+    let bar = bar(call);
+    let mut errors = false;
+    let options = VerifyOptions {
+        check_contents,
+        repair,
+    };
+    let say = |level: Level, text: String| bar.suspend(|| call.say(level, &text));
+    verify::verify_store(&mut store, options, &mut |finding| match finding {
+        Finding::Step(text) => say(Level::Info, text.to_owned()),
+        Finding::Progress { done, of } => {
+            bar.set_length(of as u64);
+            bar.set_position(done as u64);
+        }
+        Finding::Removed(path) => say(
+            Level::Info,
+            format!("path '{path}' disappeared, removing from database..."),
+        ),
+        Finding::Missing(path) => {
+            errors = true;
+            say(
+                Level::Error,
+                format!("error: path '{path}' disappeared, but it still has valid referrers!"),
+            );
+        }
+        Finding::Modified { error, .. } => {
+            errors = true;
+            say(Level::Error, format!("error: {error}"));
+        }
+        Finding::Unreadable { error, .. } => {
+            errors = true;
+            say(Level::Error, format!("error: {error}"));
+        }
+        Finding::LinkModified {
+            link,
+            expected,
+            found,
+            removed,
+        } => {
+            let link = link.display();
+            say(
+                Level::Error,
+                format!(
+                    "error: link '{link}' was modified! expected hash '{expected}', got '{found}'"
+                ),
+            );
+            if removed {
+                say(Level::Info, format!("removed link '{link}'"));
+            } else {
+                errors = true;
+            }
+        }
+    })?;
+    bar.finish_and_clear();
+    if errors {
+        call.say(Level::Warn, "warning: not all store errors were fixed");
+        call.status = 1;
+    }
+    Ok(())
+}
+
+/// A bar on a terminal, else nothing.
+pub(super) fn bar(call: &Call) -> ProgressBar {
+    if !std::io::stderr().is_terminal() || call.command.level < Level::Notice {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} paths, {eta} left");
+    ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+pub(super) fn verify_path(call: &mut Call) -> Result<()> {
+    call.no_flags()?;
+    let store = call.look()?;
+    for path in call.store_paths()? {
+        call.say(Level::Talkative, &format!("checking path '{path}'..."));
+        match verify::verify_path(&store, &path) {
+            Err(error @ windrow_systems::Error::PathModified { .. }) => {
+                complain(&format!("error: {error}"));
+                call.status = 1;
+            }
+            other => other?,
+        }
+    }
+    Ok(())
+}
