@@ -3,6 +3,7 @@
 use bevy_ecs::prelude::Resource;
 
 use crate::derivation::Derivation;
+use crate::derivation::attributes::Attributes;
 use crate::ids::{DrvId, NameId, PathId};
 use crate::outputs::{OutputSet, OutputSets};
 use crate::paths::{Interner, PathTable};
@@ -37,6 +38,8 @@ pub struct Traits {
     pub prefer_local: bool,
     /// `allowSubstitutes` is not false.
     pub allow_substitutes: bool,
+    /// Its attributes say what its outputs must be like ([`Derivation::checks_outputs`]).
+    pub checks_outputs: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -242,6 +245,16 @@ impl BuildGraph {
         self.rows[drv.index()].sources.of(&self.sources)
     }
 
+    /// What its builder may refer to itself: its sources, and the outputs of its inputs that it needs.
+    pub fn direct_inputs(&self, drv: DrvId) -> impl Iterator<Item = PathId> {
+        let outputs = self.inputs(drv).iter().flat_map(|input| {
+            let rows = self.outputs(input.drv).iter();
+            rows.filter(|row| self.output_sets.wants(input.wanted, row.name))
+                .map(|row| row.path)
+        });
+        self.sources(drv).iter().copied().chain(outputs)
+    }
+
     /// What must be known before it is built.
     pub fn traits(&self, drv: DrvId) -> Traits {
         self.rows[drv.index()].traits
@@ -279,7 +292,13 @@ impl BuildGraph {
             return Err(error);
         }
         let system = self.name(&contents.system);
-        let features = features(contents).map(|text| self.name(&text));
+        // What is malformed is told when it is to be built; until then it is as if not given.
+        let attributes = Attributes::of(contents).ok();
+        let flag = |name| attributes.as_ref()?.flag(name).ok()?;
+        let features = attributes.as_ref().and_then(|attributes| {
+            let features = attributes.required_features().ok()?;
+            (!features.is_empty()).then(|| self.name(&features.join(",")))
+        });
         let row = &mut self.rows[drv.index()];
         row.outputs = Range::ending_at(starts.0, self.outputs.len());
         row.inputs = Range::ending_at(starts.1, self.inputs.len());
@@ -288,10 +307,9 @@ impl BuildGraph {
         row.features = features;
         row.traits = Traits {
             fixed: contents.is_fixed(),
-            prefer_local: contents.env_flag("preferLocalBuild"),
-            allow_substitutes: contents
-                .env_value("allowSubstitutes")
-                .is_none_or(|v| v == b"1"),
+            prefer_local: flag("preferLocalBuild").unwrap_or(false),
+            allow_substitutes: flag("allowSubstitutes").unwrap_or(true),
+            checks_outputs: contents.checks_outputs(),
         };
         Ok(())
     }
@@ -320,13 +338,6 @@ impl BuildGraph {
         }
         Ok(())
     }
-}
-
-/// The words of `requiredSystemFeatures`, joined by commas.
-fn features(contents: &Derivation<'_>) -> Option<String> {
-    let text = String::from_utf8_lossy(contents.env_value("requiredSystemFeatures")?);
-    let words: Vec<&str> = text.split_ascii_whitespace().collect();
-    (!words.is_empty()).then(|| words.join(","))
 }
 
 #[cfg(test)]

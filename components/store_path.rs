@@ -272,6 +272,8 @@ fn kind_with_references<'a>(
 ) -> String {
     let mut sorted: Vec<&str> = references.into_iter().collect();
     sorted.sort_unstable();
+    // A derivation may be an input and a source at once.
+    sorted.dedup();
     let mut text = kind.to_owned();
     for reference in sorted {
         text.push(':');
@@ -361,6 +363,8 @@ mod tests {
             .text_path("n", &hash, ["/nix/store/a", "/nix/store/b"])
             .unwrap();
         assert_eq!(one, two);
+        let twice = ["/nix/store/a", "/nix/store/b", "/nix/store/a"];
+        assert_eq!(one, store().text_path("n", &hash, twice).unwrap());
         assert_ne!(one, store().text_path("n", &hash, []).unwrap());
         assert_ne!(
             one,

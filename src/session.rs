@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use windrow_components::settings::{Known, Sandbox, Settings, nearest};
@@ -11,6 +12,7 @@ use windrow_systems::real::BuilderConfig;
 use windrow_systems::store::failed_paths::FailedPaths;
 use windrow_systems::store::local::LocalStore;
 use windrow_systems::store::own_db::OwnDatabase;
+use windrow_systems::store::reader::Reader;
 use windrow_systems::store::{DatabaseOptions, Layout};
 use windrow_systems::world::Options;
 
@@ -188,6 +190,9 @@ impl Session {
             store_mount: BuilderConfig::store_mount_for(&self.layout)?,
             platforms,
             system_features: settings.system_features.iter().cloned().collect(),
+            impersonate_linux_26: settings.impersonate_linux_26,
+            impure_env: Arc::new(settings.impure_env.clone()),
+            reader: Arc::new(Reader::new(self.layout.clone(), self.database_options())),
             cores: if settings.cores == 0 {
                 settings.cpus
             } else {

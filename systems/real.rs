@@ -1,8 +1,10 @@
 //! The real world as a plugin: children are processes, the store is SQLite and a folder, time is the clock.
 
-use std::ffi::CString;
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use bevy_ecs::prelude::{Entity, IntoScheduleConfigs as _, Resource, Schedule, World};
@@ -18,7 +20,9 @@ use crate::process::log_writer::LogThread;
 use crate::process::pool::Pool;
 use crate::process::reactor::Reactor;
 use crate::spawn::{spawn_builders, take_launched};
+use crate::store::collect::Mislaid;
 use crate::store::layout::Layout;
+use crate::store::reader::Reader;
 use crate::store::tree::delete_path;
 use crate::world::BuiltOutput;
 
@@ -31,6 +35,12 @@ pub struct BuilderConfig {
     pub platforms: Vec<String>,
     /// Features that derivations may require.
     pub system_features: Vec<String>,
+    /// Whether 64-bit and 32-bit x86 builders are to see a Linux 2.6.
+    pub impersonate_linux_26: bool,
+    /// Values for `impureEnvVars`, before those of the engine's own environment.
+    pub impure_env: Arc<BTreeMap<String, String>>,
+    /// The database, for what is looked up beside the scheduler.
+    pub reader: Arc<Reader>,
     /// `NIX_BUILD_CORES`.
     pub cores: u32,
     /// Where build folders are made.
@@ -90,8 +100,8 @@ impl BuilderConfig {
 pub struct Collected {
     /// The goal they belong to.
     pub goal: Entity,
-    /// The outputs, or the failure.
-    pub result: Result<Vec<BuiltOutput>, Failure>,
+    /// The outputs, or the failure and what can be kept nevertheless.
+    pub result: Result<Vec<BuiltOutput>, (Failure, Option<Box<Mislaid>>)>,
 }
 
 /// The threads that hash and delete.
@@ -104,6 +114,21 @@ impl PoolHandle {
             let _ = delete_path(&path);
             None
         });
+    }
+
+    /// Takes what lies in the store without being valid from its place, and deletes it when there is time.
+    ///
+    /// # Errors
+    /// When it can't be renamed.
+    pub fn discard_invalid(&self, real_path: &Path) -> std::io::Result<()> {
+        let name = real_path.file_name().unwrap_or_default();
+        // A name that starts with a dot is no store path, so collectors delete it if we do not.
+        let mut trash = OsString::from(format!(".windrow-trash-{}-", std::process::id()));
+        trash.push(name);
+        let trash = real_path.with_file_name(trash);
+        std::fs::rename(real_path, &trash)?;
+        self.delete(trash);
+        Ok(())
     }
 
     /// Ends a build folder: kept for the next build if it is as it was made, else deleted.

@@ -1,6 +1,7 @@
 //! A derivation: the recipe of one build, as its `.drv` file holds it. Borrowed from the file's bytes where possible.
 
 mod aterm;
+pub mod attributes;
 mod check;
 mod json;
 mod modulo;

@@ -4,6 +4,7 @@
 //! each build is tried alone, so that one bad output fails its own goal only (the seed's `buildDone`,
 //! `amDone`, `removeGoal`).
 
+mod mislaid;
 pub mod reap;
 
 use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, Res, ResMut};

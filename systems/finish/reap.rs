@@ -11,6 +11,7 @@ use windrow_components::building::{
 use windrow_components::goal::{DerivationGoal, Stage};
 use windrow_components::graph::BuildGraph;
 
+use super::mislaid;
 use crate::error::Result;
 use crate::failure::{Failure, FailureKind, describe_status};
 use crate::process::build_dir::SpareDirs;
@@ -215,13 +216,18 @@ pub fn take_collected(
         let failed = result.is_err();
         match result {
             Ok(outputs) => completed.push(goal, outputs),
-            Err(mut failure) => {
+            Err((mut failure, mislaid)) => {
                 if failure.kind == FailureKind::Rejected
                     && let Ok((dir, _)) = dirs.get(goal)
                     && is_disk_nearly_full(&params.config, &dir.0)
                 {
                     // Many programs don't notice that they could not write.
                     failure.kind = FailureKind::Other;
+                }
+                if let Some(mislaid) = mislaid {
+                    let world = (&mut *params.graph, &mut *params.store);
+                    let kept = mislaid::keep(*mislaid, world, &params.config, &params.pool);
+                    failure.message.push_str(&kept);
                 }
                 params.failures.0.push((goal, failure));
             }

@@ -9,6 +9,7 @@ use std::path::Path;
 use memchr::memmem;
 use windrow_components::building::ScratchOutput;
 use windrow_components::derivation::Derivation;
+use windrow_components::derivation::attributes::{AttributeError, Attributes};
 use windrow_components::hash::sha256;
 use windrow_components::nix32;
 use windrow_components::store_path::placeholder;
@@ -33,10 +34,36 @@ pub struct Invocation {
     pub env: Vec<CString>,
     /// Files to put into its folder first.
     pub files: Vec<ExtraFile>,
+    /// What was replaced in its arguments and environment, and is to be in other texts for it.
+    pub rewrites: Rewrites,
+}
+
+/// What is replaced in texts for a builder: placeholders by output paths, hash parts by those of scratch paths.
+#[derive(Debug, Default)]
+pub struct Rewrites(Vec<(Vec<u8>, Vec<u8>)>);
+
+impl Rewrites {
+    fn new(drv: &Derivation<'_>, scratch: &[ScratchOutput]) -> Self {
+        // Placeholders first: the paths they stand for may have to be rewritten in turn.
+        let placeholders = drv.outputs.iter().map(|output| {
+            (
+                placeholder(&output.name).into_bytes(),
+                output.path.as_bytes().to_vec(),
+            )
+        });
+        let scratch = scratch
+            .iter()
+            .map(|scratch| (scratch.hash.to_vec(), scratch.scratch_hash.to_vec()));
+        Self(placeholders.chain(scratch).collect())
+    }
+
+    /// The text with everything replaced.
+    pub fn apply<'a>(&self, text: &'a [u8]) -> Cow<'a, [u8]> {
+        replace_all(text, &self.0)
+    }
 }
 
 /// What of the outside a builder's environment depends on.
-#[derive(Debug)]
 pub struct Surroundings<'a> {
     /// The logical store folder.
     pub store_dir: &'a str,
@@ -46,8 +73,8 @@ pub struct Surroundings<'a> {
     pub cores: u32,
     /// Outputs that are built under scratch names.
     pub rewrites: &'a [ScratchOutput],
-    /// Values of the engine's own environment, for `impureEnvVars`.
-    pub outer_env: fn(&str) -> Option<std::ffi::OsString>,
+    /// Values for `impureEnvVars`: of the setting `impure-env`, else of the engine's own environment.
+    pub outer_env: &'a dyn Fn(&str) -> Option<std::ffi::OsString>,
 }
 
 /// Why a builder can't be started as its derivation says.
@@ -59,51 +86,23 @@ pub enum EnvironmentError {
         /// What has it.
         what: String,
     },
-    /// A special attribute that is not supported.
-    #[error("it uses '{attribute}', which this version of windrow can't honour")]
-    Unsupported {
-        /// The attribute.
-        attribute: &'static str,
-    },
+    /// A special attribute is malformed.
+    #[error(transparent)]
+    Attribute(#[from] AttributeError),
 }
 
-/// Attributes that change what a build means. Building without heeding them would be wrong.
-const UNSUPPORTED: [&str; 6] = [
-    "__json",
-    "exportReferencesGraph",
-    "allowedReferences",
-    "allowedRequisites",
-    "disallowedReferences",
-    "disallowedRequisites",
-];
-
-/// Works out arguments and environment of the builder of `drv`.
+/// Works out arguments and environment of the builder of a derivation with these attributes.
 ///
 /// # Errors
 /// [`EnvironmentError`] names what can't be passed on.
 pub fn invocation(
-    drv: &Derivation<'_>,
+    attributes: &Attributes<'_>,
     around: &Surroundings<'_>,
 ) -> Result<Invocation, EnvironmentError> {
-    if let Some(&attribute) = UNSUPPORTED
-        .iter()
-        .find(|name| drv.env_value(name).is_some())
-    {
-        return Err(EnvironmentError::Unsupported { attribute });
-    }
-    // Placeholders first: the paths they stand for may have to be rewritten in turn.
-    let placeholders = drv.outputs.iter().map(|output| {
-        (
-            placeholder(&output.name).into_bytes(),
-            output.path.as_bytes(),
-        )
-    });
-    let scratch = around
-        .rewrites
-        .iter()
-        .map(|scratch| (scratch.hash.to_vec(), &scratch.scratch_hash[..]));
-    let rewrites: Vec<(Vec<u8>, &[u8])> = placeholders.chain(scratch).collect();
-    let rewrite = |value| replace_all(value, &rewrites);
+    let drv = attributes.derivation();
+    let rewrites = Rewrites::new(drv, around.rewrites);
+    let rewrite = |value| rewrites.apply(value);
+    let build_dir = around.build_dir.as_os_str().as_bytes();
 
     let cores = around.cores.to_string();
     let mut env: BTreeMap<Cow<'_, [u8]>, Cow<'_, [u8]>> = BTreeMap::new();
@@ -120,7 +119,12 @@ pub fn invocation(
 
     let mut files = Vec::new();
     let as_file = words(drv.env_value("passAsFile").unwrap_or_default());
-    for (name, value) in &drv.env {
+    let variables = match attributes.structured() {
+        // They are in files; none is a variable.
+        Some(_) => &[][..],
+        None => &drv.env[..],
+    };
+    for (name, value) in variables {
         if as_file.contains(&&**name) {
             let file = format!(".attr-{}", nix32::encode(&sha256(name)));
             let path = around.build_dir.join(&file).into_os_string();
@@ -136,19 +140,26 @@ pub fn invocation(
         }
     }
 
-    let build_dir = around.build_dir.as_os_str().as_bytes();
     for name in ["NIX_BUILD_TOP", "TMPDIR", "TEMPDIR", "TMP", "TEMP", "PWD"] {
         env.insert(Cow::Borrowed(name.as_bytes()), Cow::Borrowed(build_dir));
     }
     if drv.is_fixed() {
         env.insert(Cow::Borrowed(b"NIX_OUTPUT_CHECKED"), Cow::Borrowed(b"1"));
-        for name in words(drv.env_value("impureEnvVars").unwrap_or_default()) {
-            let text = String::from_utf8_lossy(name);
-            let value = (around.outer_env)(&text).unwrap_or_default();
+        for name in attributes.list("impureEnvVars")?.unwrap_or_default() {
+            let value = (around.outer_env)(&name).unwrap_or_default();
             env.insert(
-                Cow::Owned(name.to_vec()),
+                Cow::Owned(name.into_bytes()),
                 Cow::Owned(value.as_bytes().to_vec()),
             );
+        }
+    }
+    if attributes.structured().is_some() {
+        for (name, file) in [
+            ("NIX_ATTRS_JSON_FILE", "/.attrs.json"),
+            ("NIX_ATTRS_SH_FILE", "/.attrs.sh"),
+        ] {
+            let path = [build_dir, file.as_bytes()].concat();
+            env.insert(Cow::Borrowed(name.as_bytes()), Cow::Owned(path));
         }
     }
     env.insert(Cow::Borrowed(b"NIX_LOG_FD"), Cow::Borrowed(b"2"));
@@ -182,6 +193,7 @@ pub fn invocation(
         args,
         env,
         files,
+        rewrites,
     })
 }
 
@@ -192,7 +204,7 @@ fn words(text: &[u8]) -> Vec<&[u8]> {
         .collect()
 }
 
-fn replace_all<'a>(value: &'a [u8], rewrites: &[(Vec<u8>, &[u8])]) -> Cow<'a, [u8]> {
+fn replace_all<'a>(value: &'a [u8], rewrites: &[(Vec<u8>, Vec<u8>)]) -> Cow<'a, [u8]> {
     let mut result = Cow::Borrowed(value);
     for (from, to) in rewrites {
         if memmem::find(&result, from).is_none() {
@@ -240,9 +252,9 @@ mod tests {
             build_dir: Path::new("/tmp/b"),
             cores: 3,
             rewrites: &[],
-            outer_env: |name| (name == "http_proxy").then(|| "proxy".into()),
+            outer_env: &|name| (name == "http_proxy").then(|| "proxy".into()),
         };
-        invocation(drv, &around)
+        invocation(&Attributes::of(drv)?, &around)
     }
 
     fn value(made: &Invocation, name: &str) -> Option<String> {
@@ -308,7 +320,29 @@ mod tests {
     fn what_cannot_be_passed_on_is_named() {
         let nul = made(&drv(&[("a", "x\0y")])).unwrap_err();
         assert!(nul.to_string().contains("variable 'a'"), "{nul}");
-        let structured = made(&drv(&[("__json", "{}")])).unwrap_err();
+        let structured = made(&drv(&[("__json", "[]")])).unwrap_err();
         assert!(structured.to_string().contains("__json"), "{structured}");
+    }
+
+    #[test]
+    fn structured_attributes_are_in_files_and_none_is_a_variable() {
+        let made = made(&drv(&[
+            ("__json", r#"{"a": "b", "HOME": "/h"}"#),
+            ("out", "/o"),
+            ("passAsFile", "out"),
+        ]))
+        .unwrap();
+        let expected = [
+            ("NIX_ATTRS_JSON_FILE", Some("/tmp/b/.attrs.json")),
+            ("NIX_ATTRS_SH_FILE", Some("/tmp/b/.attrs.sh")),
+            ("HOME", Some("/homeless-shelter")),
+            ("out", None),
+            ("__json", None),
+            ("a", None),
+        ];
+        for (name, text) in expected {
+            assert_eq!(value(&made, name).as_deref(), text, "{name}");
+        }
+        assert!(made.files.is_empty());
     }
 }

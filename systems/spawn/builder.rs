@@ -5,25 +5,31 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::fcntl::OFlag;
 use windrow_components::building::{BuildDir, HashRewrites};
 use windrow_components::derivation::Derivation;
+use windrow_components::derivation::attributes::{AttributeError, Attributes, Special};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
 
+use super::attributes::Files;
 use crate::failure::{Failure, FailureKind};
 use crate::process::build_dir::SpareDirs;
 use crate::process::environment::{self, Invocation, Surroundings};
 use crate::process::launch::{self, Request, SpawnError, Spawned, Step, StoreMount};
 use crate::process::log_writer::{LogFile, LogThread};
 use crate::real::{BuilderConfig, PoolHandle};
+use crate::store::reader::Reader;
 
 /// The execution domain flag that switches address space randomisation off, as builders expect.
 const ADDR_NO_RANDOMIZE: u64 = 0x004_0000;
 /// The execution domain that makes a 64-bit kernel look like a 32-bit one.
 const PER_LINUX32: u64 = 0x0008;
+/// The execution domain flag that makes the kernel call itself 2.6.
+const UNAME26: u64 = 0x002_0000;
 
 /// What a builder is started from.
 pub(super) struct Site<'a> {
@@ -46,6 +52,9 @@ pub(super) struct Prepared {
 /// The making of one process, for the launching thread: it waits until the new process runs its program.
 pub(super) struct Launch {
     invocation: Invocation,
+    files: Files,
+    folder: PathBuf,
+    reader: Arc<Reader>,
     cwd: CString,
     stdin: File,
     output: OwnedFd,
@@ -74,7 +83,10 @@ pub(super) fn prepare(
         .map_err(|error| other(format!("cannot read derivation '{path}': {error}")))?;
     let drv = Derivation::parse(&text)
         .map_err(|error| other(format!("cannot read derivation '{path}': {error}")))?;
-    check_platform(&drv, &path, config)?;
+    let wrong = |error: AttributeError| other(format!("cannot build derivation '{path}': {error}"));
+    let attributes = Attributes::of(&drv).map_err(wrong)?;
+    let special = attributes.special(&graph.store_dir).map_err(wrong)?;
+    check_platform(&drv, &special, &path, config)?;
     clear_leftovers(site).map_err(&other)?;
 
     let folder = dirs
@@ -97,7 +109,7 @@ pub(super) fn prepare(
         },
         None => None,
     };
-    match launch(&drv, &path, &folder, site) {
+    match launch(&attributes, special, &path, &folder, site) {
         Ok((launch, log_pipe)) => Ok(Prepared {
             launch,
             log_pipe,
@@ -114,7 +126,12 @@ pub(super) fn prepare(
     }
 }
 
-fn check_platform(drv: &Derivation<'_>, path: &str, config: &BuilderConfig) -> Result<(), Failure> {
+fn check_platform(
+    drv: &Derivation<'_>,
+    special: &Special,
+    path: &str,
+    config: &BuilderConfig,
+) -> Result<(), Failure> {
     let other = |message: String| Err(Failure::new(FailureKind::Other, message));
     if drv.builder.starts_with(b"builtin:") {
         let builder = String::from_utf8_lossy(&drv.builder);
@@ -133,10 +150,10 @@ fn check_platform(drv: &Derivation<'_>, path: &str, config: &BuilderConfig) -> R
             drv.system, config.platforms[0]
         ));
     }
-    let features = drv.env_value("requiredSystemFeatures").unwrap_or_default();
-    let features = String::from_utf8_lossy(features);
-    let missing: Vec<&str> = features
-        .split_ascii_whitespace()
+    let missing: Vec<&str> = special
+        .required_features
+        .iter()
+        .map(String::as_str)
         .filter(|feature| !config.system_features.iter().any(|known| known == feature))
         .collect();
     if !missing.is_empty() {
@@ -162,25 +179,19 @@ fn clear_leftovers(site: &Site<'_>) -> Result<(), String> {
         if std::fs::symlink_metadata(&real).is_err() {
             continue;
         }
-        // A name that starts with a dot is no store path, so collectors delete it if we do not.
-        let trash = site.config.layout.real_store_dir.join(format!(
-            ".windrow-trash-{}-{}",
-            std::process::id(),
-            path.rsplit('/').next().unwrap_or_default()
-        ));
-        std::fs::rename(&real, &trash).map_err(|error| {
+        site.pool.discard_invalid(&real).map_err(|error| {
             format!(
                 "cannot move the invalid path '{}' away: {error}",
                 real.display()
             )
         })?;
-        site.pool.delete(trash);
     }
     Ok(())
 }
 
 fn launch(
-    drv: &Derivation<'_>,
+    attributes: &Attributes<'_>,
+    special: Special,
     path: &str,
     folder: &Path,
     site: &Site<'_>,
@@ -192,15 +203,28 @@ fn launch(
         store_dir: &config.layout.store_dir,
         build_dir: folder,
         cores: config.cores,
-        outer_env: |name| std::env::var_os(name),
+        outer_env: &|name| match config.impure_env.get(name) {
+            Some(value) => Some(value.into()),
+            None => std::env::var_os(name),
+        },
         rewrites,
     };
-    let invocation = environment::invocation(drv, &around)
+    let drv = attributes.derivation();
+    let mut invocation = environment::invocation(attributes, &around)
         .map_err(|error| other(format!("cannot build derivation '{path}': {error}")))?;
-    for file in &invocation.files {
-        std::fs::write(folder.join(&file.name), &file.contents)
-            .map_err(|error| other(format!("cannot write '{}': {error}", file.name)))?;
-    }
+    let inputs = if special.exports.is_empty() {
+        Vec::new()
+    } else {
+        let inputs = site.graph.direct_inputs(site.drv);
+        inputs.map(|path| site.graph.full_path(path)).collect()
+    };
+    let files = Files {
+        ready: std::mem::take(&mut invocation.files),
+        structured: attributes.members_for_builder(),
+        exports: special.exports,
+        inputs,
+        rewrites: std::mem::take(&mut invocation.rewrites),
+    };
     let set_up = |error: io::Error| {
         other(format!(
             "failed to set up the build environment for '{path}': {error}"
@@ -213,13 +237,15 @@ fn launch(
         .map_err(|error| set_up(error.into()))?;
     let null = File::open("/dev/null").map_err(set_up)?;
     let cwd = CString::new(folder.as_os_str().as_bytes()).map_err(|error| set_up(error.into()))?;
-    let linux32 = drv.system == "i686-linux" && config.platforms[0] == "x86_64-linux";
     let launch = Launch {
         invocation,
+        files,
+        folder: folder.to_owned(),
+        reader: Arc::clone(&config.reader),
         cwd,
         stdin: null,
         output,
-        personality: ADDR_NO_RANDOMIZE | if linux32 { PER_LINUX32 } else { 0 },
+        personality: personality(&drv.system, config),
         store_mount: config.store_mount.clone(),
         drv_path: path.to_owned(),
         fixed: drv.is_fixed(),
@@ -227,12 +253,31 @@ fn launch(
     Ok((launch, log_pipe))
 }
 
+/// The execution domain that builders of a platform expect.
+fn personality(platform: &str, config: &BuilderConfig) -> u64 {
+    let machine = config.platforms[0].as_str();
+    let linux32 = match platform {
+        "i686-linux" => machine == "x86_64-linux",
+        "armv5tel-linux" | "armv6l-linux" | "armv7l-linux" => machine == "aarch64-linux",
+        _ => false,
+    };
+    let linux26 = config.impersonate_linux_26 && ["i686-linux", "x86_64-linux"].contains(&platform);
+    let flags = [(linux32, PER_LINUX32), (linux26, UNAME26)];
+    let flags = flags.iter().filter(|(set, _)| *set);
+    flags.fold(ADDR_NO_RANDOMIZE, |all, (_, flag)| all | flag)
+}
+
 impl Launch {
-    /// Makes the process.
+    /// Writes the builder's files and makes its process.
     ///
     /// # Errors
     /// The failure to report, when it can't be set up or its program can't be executed.
-    pub(super) fn run(self) -> Result<Spawned, Failure> {
+    pub(super) fn run(mut self) -> Result<Spawned, Failure> {
+        let files = std::mem::take(&mut self.files);
+        if let Err(problem) = files.write(&self.folder, &self.reader) {
+            let text = format!("cannot build derivation '{}': {problem}", self.drv_path);
+            return Err(Failure::new(FailureKind::Other, text));
+        }
         let request = Request {
             program: &self.invocation.program,
             args: &self.invocation.args,

@@ -3,6 +3,7 @@
 //! In the real world a child process (the seed's `startBuilder`); other worlds have their own system in
 //! the same set.
 
+mod attributes;
 mod builder;
 pub mod hook;
 

@@ -5,16 +5,20 @@
 use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use hashbrown::HashMap;
 use windrow_components::building::HashRewrites;
-use windrow_components::derivation::{Derivation, FixedOutput};
+use windrow_components::derivation::FixedOutput;
 use windrow_components::graph::BuildGraph;
 use windrow_components::hash::Hash;
 use windrow_components::ids::{DrvId, PathId};
-use windrow_components::store_path::HashMode;
+use windrow_components::store_path::{HashMode, StoreDir};
 
 use super::canonical::{InodesSeen, canonicalise};
 use super::digest::{digest as hash_and_scan, feed_flat, feed_nar};
+use super::output_checks::{self, Expectations};
+use super::reader::Reader;
 use super::rewrite::{Rewrite, rewrite_hashes};
 use super::scan::Candidates;
 use super::tree::delete_path;
@@ -41,6 +45,18 @@ pub struct CollectJob {
     candidates: Vec<([u8; 32], PathId)>,
     /// What outputs that were valid already were called, and where they lie.
     scratch: Vec<(Rewrite, PathBuf)>,
+    reader: Arc<Reader>,
+}
+
+/// A fixed output with another hash than it should have, which is good at the path of the hash that it has.
+#[derive(Debug)]
+pub struct Mislaid {
+    /// The store path of the hash that it has.
+    pub store_path: String,
+    /// Where it lies.
+    pub real_path: PathBuf,
+    /// What to register, but for the path: there it says where it should have been.
+    pub output: BuiltOutput,
 }
 
 /// Beyond every path's index: that of the first scratch name among the candidates.
@@ -77,11 +93,10 @@ impl CollectJob {
             .chain(own)
             .map(|path| (graph.paths.hash_part(path), path))
             .collect();
-        // Only a fixed output's own derivation says what its hash should be.
-        let drv_file = graph
-            .traits(drv)
-            .fixed
-            .then(|| config.layout.real_path(&drv_path));
+        // Only the derivation itself says what the hash of a fixed output, or what any output should be.
+        let traits = graph.traits(drv);
+        let drv_file =
+            (traits.fixed || traits.checks_outputs).then(|| config.layout.real_path(&drv_path));
         let scratch = rewrites.into_iter().flat_map(|rewrites| &rewrites.scratch);
         let scratch = scratch
             .map(|scratch| {
@@ -96,6 +111,70 @@ impl CollectJob {
             outputs,
             candidates,
             scratch,
+            reader: Arc::clone(&config.reader),
+        }
+    }
+
+    fn expectations(&self, store: &StoreDir) -> Result<Expectations, Failure> {
+        let Some(file) = &self.drv_file else {
+            return Ok(Expectations::default());
+        };
+        Expectations::read(file, store).map_err(|problem| {
+            let text = format!(
+                "cannot register the outputs of '{}': {problem}",
+                self.drv_path
+            );
+            Failure::new(FailureKind::Other, text)
+        })
+    }
+
+    /// Checks what concerns all outputs together, and paths by name.
+    fn check(&self, outputs: &[BuiltOutput], expected: &Expectations) -> Result<(), Failure> {
+        let other = |message: String| Failure::new(FailureKind::Other, message);
+        let about = |error: crate::Error| {
+            other(format!(
+                "cannot check the outputs of '{}': {error}",
+                self.drv_path
+            ))
+        };
+        let own = self.outputs.iter();
+        let mut names: HashMap<PathId, String> = own
+            .map(|output| (output.path, output.store_path.clone()))
+            .collect();
+        let met = |path: &PathId| {
+            outputs
+                .iter()
+                .any(|output| output.references.contains(path))
+        };
+        for (hash, path) in self.candidates.iter().filter(|(_, path)| met(path)) {
+            if !names.contains_key(path) {
+                let hash = String::from_utf8_lossy(hash);
+                let name = self
+                    .reader
+                    .ask(|database| database.path_from_hash_part(&hash));
+                names.extend(name.map_err(about)?.map(|name| (*path, name)));
+            }
+        }
+        let mut candidates: Vec<output_checks::Candidate> = outputs
+            .iter()
+            .map(|output| output_checks::Candidate {
+                path: names[&output.path].clone(),
+                nar_size: output.nar_size,
+                references: (output.references.iter())
+                    .filter_map(|path| names.get(path).cloned())
+                    .collect(),
+            })
+            .collect();
+        // The same output is told of whatever its path is.
+        candidates.sort_by_key(|output| expected.place(&output.path));
+        let checks: Vec<_> = candidates
+            .iter()
+            .map(|output| expected.checks(&output.path))
+            .collect();
+        match output_checks::check(&candidates, &checks, &self.drv_path, &self.reader) {
+            Ok(None) => Ok(()),
+            Ok(Some(problem)) => Err(Failure::new(FailureKind::Rejected, problem)),
+            Err(error) => Err(about(error)),
         }
     }
 }
@@ -103,8 +182,10 @@ impl CollectJob {
 /// Looks at all outputs of a build.
 ///
 /// # Errors
-/// The failure of the build: an output is missing, of a wrong kind, ownership or hash, or can't be read.
-pub fn collect(job: CollectJob) -> Result<Vec<BuiltOutput>, Failure> {
+/// The failure of the build: an output is missing, of a wrong kind, ownership or hash, not as its derivation asks, or
+/// can't be read; and an output that can be kept although it is not the one that was to be made.
+pub fn collect(job: CollectJob) -> Result<Vec<BuiltOutput>, (Failure, Option<Box<Mislaid>>)> {
+    let store = StoreDir::new(&job.reader.layout().store_dir);
     let scratch = (SCRATCH..)
         .zip(&job.scratch)
         .map(|(index, ((hash, _), _))| (*hash, index));
@@ -115,21 +196,37 @@ pub fn collect(job: CollectJob) -> Result<Vec<BuiltOutput>, Failure> {
         .chain(scratch)
         .collect();
     let mut seen = InodesSeen::default();
-    let outputs = job
-        .outputs
-        .iter()
-        .map(|output| collect_one(&job, output, &candidates, &mut seen))
-        .collect();
+    let mut mislaid = None;
+    let collected = job.expectations(&store).and_then(|expected| {
+        let outputs = (job.outputs.iter())
+            .map(|output| {
+                let fixed = expected.fixed(&output.store_path);
+                let mut built = collect_one(&job, output, fixed, &candidates, &mut seen)?;
+                if let Some(fixed) = fixed {
+                    match_hash(&job, output, &fixed, &built, &store, &mut mislaid)?;
+                }
+                if expected.checks(&output.store_path).discard_references {
+                    built.references.clear();
+                }
+                Ok(built)
+            })
+            .collect::<Result<Vec<_>, Failure>>()?;
+        if expected.has_checks() {
+            job.check(&outputs, &expected)?;
+        }
+        Ok(outputs)
+    });
     for (_, path) in &job.scratch {
         // What stays has no name that anyone would look for, and collectors delete it.
         let _ = delete_path(path);
     }
-    outputs
+    collected.map_err(|failure| (failure, mislaid))
 }
 
 fn collect_one(
     job: &CollectJob,
     output: &Expected,
+    fixed: Option<FixedOutput>,
     candidates: &Candidates,
     seen: &mut InodesSeen,
 ) -> Result<BuiltOutput, Failure> {
@@ -154,10 +251,6 @@ fn collect_one(
             "suspicious ownership or permission on '{path}'; rejecting this build output"
         )));
     }
-    let fixed = match &job.drv_file {
-        Some(file) => fixed_output(file, path).map_err(&other)?,
-        None => None,
-    };
     if fixed.is_some_and(|fixed| fixed.mode == HashMode::Flat)
         && !(metadata.is_file() && metadata.mode() & 0o100 == 0)
     {
@@ -177,25 +270,6 @@ fn collect_one(
         canonicalise(&output.real_path, None, seen).map_err(about)?;
         digest = hash_and_scan(&output.real_path, candidates).map_err(about)?;
     }
-    if let Some(fixed) = fixed {
-        let got = fixed_hash(&fixed, output, &digest.nar_hash).map_err(about)?;
-        if got != fixed.hash {
-            return Err(Failure::new(
-                FailureKind::HashMismatch,
-                format!(
-                    "hash mismatch in fixed-output derivation '{drv_path}':\n  specified: {}\n     \
-                     got:    {}",
-                    fixed.hash.sri(),
-                    got.sri()
-                ),
-            ));
-        }
-        if !digest.references.is_empty() {
-            return Err(rejected(format!(
-                "fixed output '{path}' refers to store paths, which a fixed output must not"
-            )));
-        }
-    }
     Ok(BuiltOutput {
         path: output.path,
         deriver: Some(job.deriver),
@@ -212,13 +286,51 @@ fn collect_one(
     })
 }
 
-fn fixed_output(drv_file: &std::path::Path, path: &str) -> Result<Option<FixedOutput>, String> {
-    let text = std::fs::read(drv_file).map_err(|error| error.to_string())?;
-    let drv = Derivation::parse(&text).map_err(|error| error.to_string())?;
-    match drv.outputs.iter().find(|output| output.path == path) {
-        Some(output) => output.fixed().map_err(|error| error.to_string()),
-        None => Ok(None),
+/// Whether a fixed output has the hash it should have, and no references, which its path could not account for.
+fn match_hash(
+    job: &CollectJob,
+    output: &Expected,
+    fixed: &FixedOutput,
+    built: &BuiltOutput,
+    store: &StoreDir,
+    mislaid: &mut Option<Box<Mislaid>>,
+) -> Result<(), Failure> {
+    let other = |message: String| Failure::new(FailureKind::Other, message);
+    let (drv_path, path) = (&job.drv_path, &output.store_path);
+    let about = |error: crate::Error| other(format!("cannot register output '{path}': {error}"));
+    let got = fixed_hash(fixed, output, &built.nar_hash).map_err(about)?;
+    if got != fixed.hash {
+        let real = FixedOutput {
+            mode: fixed.mode,
+            hash: got,
+        };
+        let place = (store.parse(path))
+            .and_then(|path| store.fixed_path(path.name(), real.mode, &real.hash));
+        if let (Ok(place), true) = (place, built.references.is_empty()) {
+            *mislaid = Some(Box::new(Mislaid {
+                store_path: store.display(&place),
+                real_path: output.real_path.clone(),
+                output: BuiltOutput {
+                    content_address: Some(real.content_address()),
+                    ..built.clone()
+                },
+            }));
+        }
+        return Err(Failure::new(
+            FailureKind::HashMismatch,
+            format!(
+                "hash mismatch in fixed-output derivation '{drv_path}':\n  specified: {}\n     got:    {}",
+                fixed.hash.sri(),
+                got.sri()
+            ),
+        ));
     }
+    if !built.references.is_empty() {
+        let text =
+            format!("fixed output '{path}' refers to store paths, which a fixed output must not");
+        return Err(Failure::new(FailureKind::Rejected, text));
+    }
+    Ok(())
 }
 
 /// The hash that the contents of a fixed output really have.

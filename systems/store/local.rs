@@ -276,12 +276,7 @@ impl Store for LocalStore {
     }
 
     fn input_closure(&mut self, graph: &mut BuildGraph, drv: DrvId) -> Result<Vec<PathId>> {
-        let mut roots: Vec<PathId> = graph.sources(drv).to_vec();
-        for input in graph.inputs(drv) {
-            let rows = graph.outputs(input.drv).iter();
-            let wanted = rows.filter(|row| graph.output_sets.wants(input.wanted, row.name));
-            roots.extend(wanted.map(|row| row.path));
-        }
+        let roots: Vec<PathId> = graph.direct_inputs(drv).collect();
         self.closures.closure(&self.database, graph, &roots)
     }
 

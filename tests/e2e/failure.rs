@@ -267,21 +267,6 @@ fn the_log_may_have_a_limit() {
 }
 
 #[test]
-fn what_cannot_be_honoured_is_refused() {
-    let world = World::new();
-    let closure = sh_with(
-        "echo > $out",
-        json!({"env": {"exportReferencesGraph": "file /nix/store/x"}}),
-    );
-    fails(&world, closure, 1, "exportReferencesGraph");
-    fails(
-        &world,
-        sh_with("echo > $out", json!({"env": {"__json": "{}"}})),
-        1,
-        "__json",
-    );
-}
-#[test]
 fn arguments_that_no_program_could_take() {
     let world = World::new();
     let long = json!({"builder": "/bin/sh", "args": ["-c", "true", "x".repeat(300_000)]});

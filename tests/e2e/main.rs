@@ -3,6 +3,7 @@
 
 mod harness;
 
+mod attributes;
 mod bad_database;
 mod bad_derivation;
 mod bad_disk;
@@ -12,6 +13,7 @@ mod builder_env;
 mod concurrent;
 mod failed_paths;
 mod failure;
+mod fixed_output;
 mod graph;
 mod graph_mistakes;
 mod graph_sources;
@@ -20,6 +22,7 @@ mod interrupt;
 mod logs;
 mod nix_store;
 mod options;
+mod output_checks;
 mod processes;
 mod propagation;
 mod real_nix;

@@ -43,28 +43,38 @@ impl Database {
             let Some(row) = row.map_err(self.failed_to(ACTION))? else {
                 return Ok(None);
             };
-            let bad = |column, value: String| Error::DatabaseValue {
-                path: self.path.clone(),
-                store_path: path.to_owned(),
-                column,
-                value,
-            };
-            let nar_hash = parse_sha256(&row.hash).ok_or_else(|| bad("hash", row.hash))?;
-            let nar_size = row.nar_size.unwrap_or_default();
-            let nar_size =
-                u64::try_from(nar_size).map_err(|_| bad("narSize", nar_size.to_string()))?;
-            let sigs = row.sigs.unwrap_or_default();
-            Ok(Some(PathInfo {
-                path: path.to_owned(),
-                nar_hash,
-                nar_size,
-                registration_time: row.registration_time,
-                deriver: row.deriver,
-                references: self.references_in_transaction(path)?,
-                ultimate: row.ultimate == Some(1),
-                sigs: sigs.split_ascii_whitespace().map(str::to_owned).collect(),
-                ca: row.ca,
-            }))
+            let references = self.references_in_transaction(path)?;
+            self.info(path.to_owned(), row, references).map(Some)
+        })
+    }
+
+    /// A row as what it means.
+    pub(super) fn info(
+        &self,
+        path: String,
+        row: RawInfo,
+        references: Vec<String>,
+    ) -> Result<PathInfo> {
+        let bad = |column, value: String| Error::DatabaseValue {
+            path: self.path.clone(),
+            store_path: path.clone(),
+            column,
+            value,
+        };
+        let nar_hash = parse_sha256(&row.hash).ok_or_else(|| bad("hash", row.hash))?;
+        let nar_size = row.nar_size.unwrap_or_default();
+        let nar_size = u64::try_from(nar_size).map_err(|_| bad("narSize", nar_size.to_string()))?;
+        let sigs = row.sigs.unwrap_or_default();
+        Ok(PathInfo {
+            path,
+            nar_hash,
+            nar_size,
+            registration_time: row.registration_time,
+            deriver: row.deriver,
+            references,
+            ultimate: row.ultimate == Some(1),
+            sigs: sigs.split_ascii_whitespace().map(str::to_owned).collect(),
+            ca: row.ca,
         })
     }
 
@@ -170,7 +180,7 @@ impl Database {
 }
 
 /// The columns of `ValidPaths` as they stand there.
-struct RawInfo {
+pub(super) struct RawInfo {
     hash: String,
     nar_size: Option<i64>,
     registration_time: i64,
@@ -181,7 +191,7 @@ struct RawInfo {
 }
 
 impl RawInfo {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             hash: row.get(0)?,
             nar_size: row.get(1)?,

@@ -1,0 +1,61 @@
+//! Keeps a fixed output that has another hash than it should have: valid at the path of the hash that it has, so that
+//! whoever corrects the derivation need not fetch it again. Rare, and a few calls only: nothing is copied or hashed.
+
+use windrow_components::graph::BuildGraph;
+
+use crate::error::Result;
+use crate::real::{BuilderConfig, PoolHandle};
+use crate::store::collect::Mislaid;
+use crate::world::{BuiltOutput, StoreHandle};
+
+/// Registers it, unless somebody works at that path. The answer is what to say of it after the failure.
+pub(super) fn keep(
+    mislaid: Mislaid,
+    world: (&mut BuildGraph, &mut StoreHandle),
+    config: &BuilderConfig,
+    pool: &PoolHandle,
+) -> String {
+    let path = mislaid.store_path.clone();
+    match register(mislaid, world, config, pool) {
+        Ok(true) => format!("\n  what was made is kept as '{path}'"),
+        // The failure that brought us here is what counts; of this one only the garbage stays.
+        Ok(false) | Err(_) => String::new(),
+    }
+}
+
+fn register(
+    mislaid: Mislaid,
+    (graph, StoreHandle(store)): (&mut BuildGraph, &mut StoreHandle),
+    config: &BuilderConfig,
+    pool: &PoolHandle,
+) -> Result<bool> {
+    let path = graph.path(&mislaid.store_path)?;
+    store.add_temp_roots(graph, &[path])?;
+    if store.valid(graph, &[path])?[0] {
+        return Ok(true);
+    }
+    // Never waited for: its holder may in turn be waiting for the locks of this very goal.
+    let Some(locks) = store.try_lock(graph, &[path])? else {
+        return Ok(false);
+    };
+    let place = config.layout.real_path(&mislaid.store_path);
+    let mut put = || -> Result<()> {
+        if store.valid(graph, &[path])?[0] {
+            return Ok(());
+        }
+        if std::fs::symlink_metadata(&place).is_ok() {
+            let moved = pool.discard_invalid(&place);
+            moved.map_err(crate::Error::io("move away the invalid path", &place))?;
+        }
+        std::fs::rename(&mislaid.real_path, &place)
+            .map_err(crate::Error::io("move a fixed output to", &place))?;
+        let output = BuiltOutput {
+            path,
+            ..mislaid.output.clone()
+        };
+        store.register(graph, &[output])
+    };
+    let result = put();
+    store.unlock(locks, result.is_ok());
+    result.map(|()| true)
+}
