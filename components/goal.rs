@@ -13,6 +13,20 @@ pub struct DerivationGoal {
     pub drv: DrvId,
     /// The outputs asked for so far.
     pub wanted: OutputSet,
+    /// What is to be done about outputs that are there.
+    pub mode: BuildMode,
+}
+
+/// What a derivation's goal does about outputs that are valid already (the seed's `BuildMode`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum BuildMode {
+    /// Nothing: what is valid is done.
+    #[default]
+    Normal,
+    /// Build them again, beside those that are there, and compare.
+    Check,
+    /// Look at their contents, and replace those that are corrupt or gone.
+    Repair,
 }
 
 /// A goal to get one store path from a substituter (the seed's `SubstitutionGoal`).

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use windrow_components::goal::BuildMode;
 use windrow_components::settings::{Known, Sandbox, Settings, nearest};
 use windrow_components::store_path::StoreDir;
 use windrow_systems::policy::Policy;
@@ -31,6 +32,8 @@ pub struct Session {
     pub layout: Layout,
     /// Which ready goal is built first.
     pub policy: Policy,
+    /// What to do about outputs that are there.
+    pub mode: BuildMode,
     /// What to warn of before anything else.
     pub warnings: Vec<String>,
     allow_symlinked_store: bool,
@@ -75,6 +78,7 @@ impl Session {
             settings,
             layout,
             policy: Policy::default(),
+            mode: BuildMode::Normal,
             warnings,
             allow_symlinked_store: env("NIX_IGNORE_SYMLINK_STORE").is_some_and(|v| v == "1"),
         })
@@ -162,6 +166,7 @@ impl Session {
     pub fn engine_options(&self) -> Options {
         let settings = &self.settings;
         Options {
+            mode: self.mode,
             max_jobs: settings.max_jobs,
             keep_going: settings.keep_going,
             max_silent_time_s: settings.max_silent_time_s,

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bevy_ecs::prelude::{Entity, IntoScheduleConfigs as _, Schedule, SystemSet, World};
 use bevy_ecs::schedule::{LogLevel, ScheduleBuildSettings, SingleThreadedExecutor};
-use windrow_components::goal::{DerivationGoal, Outcome, SubstitutionGoal, Target, WaiterLists};
+use windrow_components::goal::{
+    BuildMode, DerivationGoal, Outcome, SubstitutionGoal, Target, WaiterLists,
+};
 use windrow_components::graph::BuildGraph;
 use windrow_components::outputs::OutputSet;
 
@@ -40,6 +42,7 @@ pub enum TickSet {
 /// Options of a run that nobody has set.
 pub fn default_options() -> Options {
     Options {
+        mode: BuildMode::Normal,
         max_jobs: 1,
         keep_going: false,
         max_silent_time_s: 0,

@@ -2,7 +2,7 @@
 //! failed before (the seed's `pathFailed`, and the end of its `buildDone`).
 
 use bevy_ecs::prelude::{NonSendMut, Query, Res, ResMut};
-use windrow_components::goal::DerivationGoal;
+use windrow_components::goal::{BuildMode, DerivationGoal};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::PathId;
 
@@ -36,7 +36,7 @@ pub fn known_failure(
 }
 
 /// Remembers the failures of this tick that would happen again. Those of fixed outputs, which often fail for want of a
-/// network, and whatever may go better another time are not among them.
+/// network, whatever may go better another time, and those of outputs that are there already are not among them.
 pub fn remember(
     failures: Res<Failures>,
     goals: Query<&DerivationGoal>,
@@ -55,6 +55,7 @@ pub fn remember(
         let lasting = matches!(failure.kind, FailureKind::Permanent | FailureKind::Rejected);
         if let Ok(known) = goals.get(*goal)
             && lasting
+            && known.mode == BuildMode::Normal
             && !graph.traits(known.drv).fixed
         {
             let outputs = graph.outputs(known.drv).iter();

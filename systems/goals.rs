@@ -4,7 +4,8 @@ use bevy_ecs::prelude::{Bundle, Entity, Mut, Query, Res, ResMut, World};
 use bevy_ecs::query::QueryData;
 use bevy_ecs::system::SystemParam;
 use windrow_components::goal::{
-    DerivationGoal, Outcome, Stage, SubstitutionGoal, Target, Waitees, Waiter, WaiterLists, Waiters,
+    BuildMode, DerivationGoal, Outcome, Stage, SubstitutionGoal, Target, Waitees, Waiter,
+    WaiterLists, Waiters,
 };
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
@@ -66,9 +67,14 @@ impl Unmade {
 
     /// Makes them, awake.
     pub fn make(&mut self, world: &mut World) {
+        // What is to be repaired may have any of its inputs broken; a check is about what was asked for.
+        let mode = match world.resource::<Options>().mode {
+            BuildMode::Repair => BuildMode::Repair,
+            BuildMode::Normal | BuildMode::Check => BuildMode::Normal,
+        };
         if !self.derivations.is_empty() {
             let bundles = self.derivations.iter().map(|&(drv, wanted)| {
-                let goal = DerivationGoal { drv, wanted };
+                let goal = DerivationGoal { drv, wanted, mode };
                 (goal, beginning())
             });
             let goals: Vec<Entity> = world.spawn_batch(bundles.collect::<Vec<_>>()).collect();
@@ -193,10 +199,11 @@ pub fn end(stage: &mut Stage, known: &mut Outcome, ended: &mut Ended, goal: Enti
 /// Asks for `target` on behalf of the user.
 pub fn add_top_goal(world: &mut World, target: Target, wanted: OutputSet) -> Entity {
     let known = world.resource::<GoalIndex>().get(target);
+    let mode = world.resource::<Options>().mode;
     let goal = match (known, target) {
         (Some(goal), _) => goal,
         (None, Target::Derivation(drv)) => {
-            let goal = DerivationGoal { drv, wanted };
+            let goal = DerivationGoal { drv, wanted, mode };
             world.spawn((goal, beginning())).id()
         }
         (None, Target::Path(path)) => world.spawn((SubstitutionGoal { path }, beginning())).id(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bevy_ecs::prelude::{Commands, Entity, Local, NonSendMut, Query, Res, ResMut};
 use bevy_ecs::system::SystemParam;
 use windrow_components::building::MissingOutputs;
-use windrow_components::goal::{Outcome, Stage};
+use windrow_components::goal::{BuildMode, DerivationGoal, Outcome, Stage};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
 
@@ -32,6 +32,7 @@ const FIRST_RETRY: Duration = Duration::from_millis(20);
 pub struct Locking<'w, 's> {
     commands: Commands<'w, 's>,
     goals: Query<'w, 's, (&'static mut Stage, &'static mut Outcome)>,
+    derivations: Query<'w, 's, &'static DerivationGoal>,
     graph: Res<'w, BuildGraph>,
     store: NonSendMut<'w, StoreHandle>,
     reporter: NonSendMut<'w, ReporterHandle>,
@@ -175,6 +176,14 @@ impl Locking<'_, '_> {
         }
     }
 
+    fn mode(&self, goal: Entity) -> BuildMode {
+        if self.options.mode == BuildMode::Normal {
+            return BuildMode::Normal;
+        }
+        let known = self.derivations.get(goal);
+        known.map_or(BuildMode::Normal, |known| known.mode)
+    }
+
     /// Looks up validity once more, now that nobody else can build these paths.
     fn look_again(&mut self, round: &mut Round) -> Result<()> {
         let all_valid = self.store.0.valid(&self.graph, &round.outputs)?;
@@ -185,7 +194,8 @@ impl Locking<'_, '_> {
             let valid = &all_valid[start..locked.end];
             start = locked.end;
             let there = valid.iter().filter(|valid| **valid).count();
-            if there == paths.len() {
+            let mode = self.mode(goal);
+            if there == paths.len() && mode == BuildMode::Normal {
                 self.store.0.unlock(locked.locks, true);
                 for &path in paths {
                     self.waiting.held.remove(path);
@@ -200,7 +210,18 @@ impl Locking<'_, '_> {
             if !locked.locks.locks.is_empty() {
                 self.commands.entity(goal).insert(locked.locks);
             }
-            if there > 0 || paths.len() < self.graph.outputs(drv).len() {
+            if mode == BuildMode::Check {
+                if there < paths.len() {
+                    let message = "outputs that were to be compared are not valid any more";
+                    let failure = Failure::new(FailureKind::Other, message);
+                    self.failures.0.push((goal, failure));
+                    continue;
+                }
+                // All are made again, under scratch names.
+                let rewrites = self.store.0.scratch_outputs(&self.graph, drv, paths)?;
+                let missing = MissingOutputs(paths.to_vec());
+                self.commands.entity(goal).insert((missing, rewrites));
+            } else if there > 0 || paths.len() < self.graph.outputs(drv).len() {
                 let those = |which| {
                     let each = paths.iter().zip(valid);
                     let those = each.filter(move |(_, valid)| **valid == which);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use windrow_components::goal::BuildMode;
+
 use crate::failure::FailureKind;
 
 /// How much a message matters (the seed's `Verbosity`).
@@ -79,6 +81,8 @@ pub enum Event<'a> {
         log_file: &'a str,
         /// The outputs that will be made.
         outputs: &'a [String],
+        /// Why they will be made.
+        mode: BuildMode,
         /// When, since the run began.
         at: Duration,
     },

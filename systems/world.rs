@@ -6,7 +6,7 @@ use bevy_ecs::entity::EntityIndex;
 use bevy_ecs::prelude::{Entity, Resource};
 use hashbrown::{HashMap, HashSet};
 use windrow_components::building::HashRewrites;
-use windrow_components::goal::Target;
+use windrow_components::goal::{BuildMode, Target};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
 use windrow_components::path_set::PathSet;
@@ -42,6 +42,12 @@ pub trait Store {
     /// # Errors
     /// When it does not.
     fn check_output_paths(&mut self, graph: &BuildGraph, drv: DrvId) -> Result<()>;
+
+    /// The SHA-256 of the NAR that a valid path was registered with.
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    fn nar_hash(&mut self, graph: &BuildGraph, path: PathId) -> Result<Option<[u8; 32]>>;
 
     /// Locks all of the paths, or none if any is locked by someone else (`lockPaths`). A store that nobody else uses
     /// gives locks that hold nothing.
@@ -118,6 +124,8 @@ pub struct BuiltOutput {
 /// How a run was asked to go about its work: the settings that the systems themselves look at.
 #[derive(Debug, Clone, Resource)]
 pub struct Options {
+    /// What is asked of the goals of this run.
+    pub mode: BuildMode,
     /// Build slots.
     pub max_jobs: u32,
     /// Go on with what does not depend on a failure.

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use windrow_components::goal::BuildMode;
 use windrow_systems::engine::Summary;
 use windrow_systems::policy::Policy;
 use windrow_systems::store::gc_roots::add_indirect_root;
@@ -35,6 +36,11 @@ pub(super) struct BuildArgs {
     #[arg(long, default_value = "fifo", value_name = "POLICY")]
     policy: Policy,
 
+    /// Build again what is valid, and fail if it comes out different; with -K the other output is kept beside it, as
+    /// PATH.check
+    #[arg(long, visible_alias = "rebuild", conflicts_with = "dry_run")]
+    check: bool,
+
     /// Link the results from here, so that they are not collected as garbage
     #[arg(long, value_name = "LINK")]
     add_root: Option<PathBuf>,
@@ -53,6 +59,9 @@ pub(super) fn run(args: &BuildArgs) -> Result<()> {
     windrow_systems::process::reactor::block_signals();
     let mut session = args.common.session(Some(&args.options))?;
     session.policy = args.policy;
+    if args.check {
+        session.mode = BuildMode::Check;
+    }
     if args.dry_run && !names_a_graph(&args.what) {
         return dry_run(args, &session);
     }

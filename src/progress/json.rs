@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use windrow_systems::report::{Event, Level, Reporter};
 
 use super::Style;
-use super::lines::failure;
+use super::lines::{failure, started};
 
 /// The activity of one build.
 const BUILD: u32 = 105;
@@ -67,9 +67,9 @@ impl Reporter for Json {
     fn report(&mut self, event: &Event<'_>) {
         match *event {
             Event::Message { level, text } if self.style.shows(level) => message(level, text),
-            Event::Started { build, .. } => write(&json!({
+            Event::Started { build, mode, .. } => write(&json!({
                 "action": "start", "id": build.id, "level": 3, "type": BUILD, "parent": ALL,
-                "text": format!("building '{}'", build.drv_path),
+                "text": started(build, mode).trim_end_matches('.'),
                 "fields": [build.drv_path, "", 1, 1],
             })),
             Event::Output { build, bytes } => self.log_lines(build.id, bytes, false),

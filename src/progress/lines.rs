@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use hashbrown::HashMap;
+use windrow_components::goal::BuildMode;
 use windrow_systems::report::{BuildRef, Event, Level, Reporter};
 
 use super::Style;
@@ -47,8 +48,12 @@ pub(super) struct Wording {
     style: Style,
     built: u32,
     fetched: u32,
+    checked: u32,
+    repaired: u32,
     failed: u32,
     last: Duration,
+    /// Builds that run for another reason than that their outputs are missing.
+    modes: HashMap<u64, BuildMode>,
     /// What a builder has written since its last line ended, by build.
     partial: HashMap<u64, Vec<u8>>,
 }
@@ -59,8 +64,11 @@ impl Wording {
             style,
             built: 0,
             fetched: 0,
+            checked: 0,
+            repaired: 0,
             failed: 0,
             last: Duration::ZERO,
+            modes: HashMap::new(),
             partial: HashMap::new(),
         }
     }
@@ -75,13 +83,23 @@ impl Wording {
                     text.to_owned()
                 }]
             }
-            Event::Started { build, at, .. } => {
+            Event::Started {
+                build, at, mode, ..
+            } => {
                 self.last = at;
-                self.only(Level::Info, || format!("building '{}'...", build.drv_path))
+                if mode != BuildMode::Normal {
+                    self.modes.insert(build.id, mode);
+                }
+                self.only(Level::Info, || started(build, mode))
             }
             Event::Output { build, bytes } if self.style.build_logs => self.output(build, bytes),
             Event::Succeeded { build, at } => {
-                (self.built, self.last) = (self.built + 1, at);
+                self.last = at;
+                match self.modes.remove(&build.id) {
+                    None | Some(BuildMode::Normal) => self.built += 1,
+                    Some(BuildMode::Check) => self.checked += 1,
+                    Some(BuildMode::Repair) => self.repaired += 1,
+                }
                 let mut lines = self.rest(build);
                 lines.extend(self.only(Level::Talkative, || format!("built '{}'", build.drv_path)));
                 lines
@@ -136,28 +154,33 @@ impl Wording {
 
     /// One line about the whole run, if there is anything to say.
     pub(super) fn summary(&self) -> Option<String> {
-        if self.built + self.failed + self.fetched == 0 {
+        let done = [
+            (self.built, "built"),
+            (self.checked, "built again and found the same"),
+            (self.repaired, "repaired"),
+            (self.fetched, "fetched"),
+            (self.failed, "failed"),
+        ];
+        if done.iter().all(|(count, _)| *count == 0) {
             return Some("nothing to build: everything asked for is valid".to_owned());
         }
-        let failed = match self.failed {
-            0 => String::new(),
-            count => format!(", {count} failed"),
-        };
-        let fetched = match self.fetched {
-            0 => String::new(),
-            1 => ", 1 path fetched".to_owned(),
-            count => format!(", {count} paths fetched"),
-        };
-        let plural = if self.built == 1 {
-            "derivation"
-        } else {
-            "derivations"
-        };
-        Some(format!(
-            "{} {plural} built{fetched}{failed} in {}",
-            self.built,
-            seconds(self.last)
-        ))
+        let mut parts = Vec::new();
+        for (count, what) in done {
+            let nothing_else = what == "built" && self.checked + self.repaired == 0;
+            if count == 0 && !nothing_else {
+                continue;
+            }
+            // Beside numbers of derivations, the noun stands once.
+            let noun = match (what, parts.is_empty(), count) {
+                ("fetched", _, 1) => " path",
+                ("fetched", _, _) => " paths",
+                (_, false, _) => "",
+                (_, true, 1) => " derivation",
+                (_, true, _) => " derivations",
+            };
+            parts.push(format!("{count}{noun} {what}"));
+        }
+        Some(format!("{} in {}", parts.join(", "), seconds(self.last)))
     }
 
     fn only(&self, level: Level, line: impl FnOnce() -> String) -> Vec<String> {
@@ -194,6 +217,16 @@ impl Wording {
             }
             _ => Vec::new(),
         }
+    }
+}
+
+/// What is being done, as Nix says it.
+pub(super) fn started(build: BuildRef<'_>, mode: BuildMode) -> String {
+    let path = build.drv_path;
+    match mode {
+        BuildMode::Normal => format!("building '{path}'..."),
+        BuildMode::Check => format!("checking outputs of '{path}'..."),
+        BuildMode::Repair => format!("repairing outputs of '{path}'..."),
     }
 }
 

@@ -8,7 +8,7 @@ use bevy_ecs::system::SystemParam;
 use windrow_components::building::{
     BuildDir, BuildLog, BuilderProcess, ChildPipes, Deadlines, HashRewrites, MissingOutputs,
 };
-use windrow_components::goal::{DerivationGoal, Stage};
+use windrow_components::goal::{BuildMode, DerivationGoal, Stage};
 use windrow_components::graph::BuildGraph;
 
 use super::mislaid;
@@ -18,6 +18,7 @@ use crate::process::build_dir::SpareDirs;
 use crate::process::log_writer::{LogFile, LogThread};
 use crate::real::{BuilderConfig, Collected, CollectedQueue, PoolHandle};
 use crate::report::{BuildRef, Event, Level, Usage};
+use crate::store::check::Check;
 use crate::store::collect::{CollectJob, collect};
 use crate::timeout::Condemned;
 use crate::world::{
@@ -129,14 +130,25 @@ impl Reaping<'_, '_> {
         if good {
             *child.stage = Stage::Collecting;
             let closure = self.store.0.input_closure(&mut self.graph, drv)?;
-            let job = CollectJob::new(
+            let missing = MissingOutputs::of(child.missing, &self.graph, drv);
+            let mut job = CollectJob::new(
                 &self.graph,
                 &self.config,
                 drv,
-                &MissingOutputs::of(child.missing, &self.graph, drv),
+                &missing,
                 &closure,
                 child.rewrites,
             );
+            if child.goal.mode == BuildMode::Check {
+                let registered = missing
+                    .iter()
+                    .map(|&path| self.store.0.nar_hash(&self.graph, path))
+                    .collect::<Result<Vec<_>>>()?;
+                job = job.comparing(Check {
+                    registered,
+                    keep: self.config.keep_failed,
+                });
+            }
             self.background.collecting += 1;
             self.pool.0.submit(move || {
                 Some(Collected {

@@ -168,12 +168,15 @@ fn check_platform(
 
 /// Moves what lies at the outputs' places, though it is not valid, out of the way; the pool deletes it.
 fn clear_leftovers(site: &Site<'_>) -> Result<(), String> {
-    let scratch = site
-        .rewrites
-        .into_iter()
-        .flat_map(|rewrites| &rewrites.scratch);
-    let scratch = scratch.map(|scratch| scratch.scratch_path.clone());
-    let outputs = site.missing.iter().map(|&path| site.graph.full_path(path));
+    let rewritten = site.rewrites.map_or(&[][..], |rewrites| &rewrites.scratch);
+    let scratch = rewritten.iter().map(|scratch| scratch.scratch_path.clone());
+    // Valid outputs, even those that are to be made again, stay.
+    let is_valid = |path: PathId| {
+        let hash = site.graph.paths.hash_part(path);
+        rewritten.iter().any(|scratch| scratch.hash == hash)
+    };
+    let outputs = site.missing.iter().filter(|&&path| !is_valid(path));
+    let outputs = outputs.map(|&path| site.graph.full_path(path));
     for path in outputs.chain(scratch) {
         let real = site.config.layout.real_path(&path);
         if std::fs::symlink_metadata(&real).is_err() {

@@ -206,6 +206,7 @@ pub fn take_launched(
             system: graph.system(child.goal.drv).unwrap_or_default(),
             log_file: log_file.as_deref().unwrap_or_default(),
             outputs: &outputs,
+            mode: child.goal.mode,
             at,
         });
         let Spawned { pid, pidfd } = spawned;

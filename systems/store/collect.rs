@@ -16,9 +16,11 @@ use windrow_components::ids::{DrvId, PathId};
 use windrow_components::store_path::{HashMode, StoreDir};
 
 use super::canonical::{InodesSeen, canonicalise};
+use super::check::Check;
 use super::digest::{digest as hash_and_scan, feed_flat, feed_nar};
 use super::output_checks::{self, Expectations};
 use super::reader::Reader;
+use super::replace::replace_valid_path;
 use super::rewrite::{Rewrite, rewrite_hashes};
 use super::scan::Candidates;
 use super::tree::delete_path;
@@ -28,10 +30,13 @@ use crate::world::BuiltOutput;
 
 /// An output to look at.
 #[derive(Debug)]
-struct Expected {
-    path: PathId,
-    store_path: String,
-    real_path: PathBuf,
+pub(super) struct Expected {
+    pub(super) path: PathId,
+    pub(super) store_path: String,
+    /// Where the builder was to put it.
+    pub(super) real_path: PathBuf,
+    /// Where it belongs, if that is not the same.
+    pub(super) place: Option<PathBuf>,
 }
 
 /// What the pool needs to know to look at the outputs of one build.
@@ -46,6 +51,7 @@ pub struct CollectJob {
     /// What outputs that were valid already were called, and where they lie.
     scratch: Vec<(Rewrite, PathBuf)>,
     reader: Arc<Reader>,
+    check: Option<Check>,
 }
 
 /// A fixed output with another hash than it should have, which is good at the path of the hash that it has.
@@ -78,11 +84,18 @@ impl CollectJob {
             .iter()
             .map(|&path| {
                 let store_path = graph.full_path(path);
-                let real_path = config.layout.real_path(&store_path);
+                let place = config.layout.real_path(&store_path);
+                let hash = graph.paths.hash_part(path);
+                let mut scratch = rewrites.into_iter().flat_map(|rewrites| &rewrites.scratch);
+                let (real_path, place) = match scratch.find(|scratch| scratch.hash == hash) {
+                    Some(scratch) => (config.layout.real_path(&scratch.scratch_path), Some(place)),
+                    None => (place, None),
+                };
                 Expected {
                     path,
                     store_path,
                     real_path,
+                    place,
                 }
             })
             .collect();
@@ -112,6 +125,7 @@ impl CollectJob {
             candidates,
             scratch,
             reader: Arc::clone(&config.reader),
+            check: None,
         }
     }
 
@@ -177,6 +191,12 @@ impl CollectJob {
             Err(error) => Err(about(error)),
         }
     }
+
+    /// Makes it a comparison with what is valid instead of a replacement.
+    pub fn comparing(mut self, check: Check) -> Self {
+        self.check = Some(check);
+        self
+    }
 }
 
 /// Looks at all outputs of a build.
@@ -214,6 +234,10 @@ pub fn collect(job: CollectJob) -> Result<Vec<BuiltOutput>, (Failure, Option<Box
         if expected.has_checks() {
             job.check(&outputs, &expected)?;
         }
+        if let Some(check) = &job.check {
+            return check.compare(&job.drv_path, &job.outputs, &outputs);
+        }
+        put_in_place(&job.outputs)?;
         Ok(outputs)
     });
     for (_, path) in &job.scratch {
@@ -221,6 +245,20 @@ pub fn collect(job: CollectJob) -> Result<Vec<BuiltOutput>, (Failure, Option<Box
         let _ = delete_path(path);
     }
     collected.map_err(|failure| (failure, mislaid))
+}
+
+/// Puts outputs that were built under scratch names where corrupt ones lie.
+fn put_in_place(outputs: &[Expected]) -> Result<(), Failure> {
+    for output in outputs {
+        if let Some(place) = &output.place {
+            replace_valid_path(place, &output.real_path).map_err(|error| {
+                let path = &output.store_path;
+                let text = format!("cannot replace output '{path}': {error}");
+                Failure::new(FailureKind::Other, text)
+            })?;
+        }
+    }
+    Ok(())
 }
 
 fn collect_one(

@@ -221,6 +221,11 @@ impl Store for LocalStore {
         self.check_derivation(&path, &contents)
     }
 
+    fn nar_hash(&mut self, graph: &BuildGraph, path: PathId) -> Result<Option<[u8; 32]>> {
+        let info = self.database.path_info(&graph.full_path(path))?;
+        Ok(info.map(|info| info.nar_hash))
+    }
+
     fn try_lock(&mut self, graph: &BuildGraph, paths: &[PathId]) -> Result<Option<OutputLocks>> {
         let real: Vec<_> = paths
             .iter()

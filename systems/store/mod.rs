@@ -1,8 +1,9 @@
 //! The store: its files (walked, archived, scanned, made canonical), its database, locks and roots. Knows no goals,
-//! but for `local` and `collect`, through which the systems use it.
+//! but for `local`, `collect` and `check`, through which the systems use it.
 
 pub mod add;
 pub mod canonical;
+pub mod check;
 pub mod collect;
 pub mod copy;
 pub mod database;
@@ -22,6 +23,7 @@ pub mod reader;
 pub mod receive;
 pub mod register_paths;
 pub mod registration_text;
+pub mod replace;
 pub mod rewrite;
 pub mod scan;
 pub mod temp_roots;

@@ -3,7 +3,9 @@
 use bevy_ecs::prelude::{Entity, NonSendMut, Query, ResMut, World};
 use bevy_ecs::query::QueryData;
 use bevy_ecs::system::{SystemParam, SystemState};
-use windrow_components::goal::{DerivationGoal, Outcome, Stage, SubstitutionGoal, Target, Waitees};
+use windrow_components::goal::{
+    BuildMode, DerivationGoal, Outcome, Stage, SubstitutionGoal, Target, Waitees,
+};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
 use windrow_components::outputs::OutputSet;
@@ -20,6 +22,7 @@ struct Item {
     goal: Entity,
     drv: DrvId,
     wanted: OutputSet,
+    mode: BuildMode,
 }
 
 /// What the goals of a batch are found to be at. Kept from pass to pass for its room.
@@ -88,6 +91,7 @@ pub(super) fn run(
     looking.load_derivations(batch);
     looking.look_for_outputs(batch)?;
     looking.fail_what_failed_before(batch)?;
+    looking.refuse_checks(batch)?;
     looking.ask_for_inputs(batch)?;
     looking.check_inputs(batch);
     looking.look_for_paths(batch)?;
@@ -136,8 +140,13 @@ impl Looking<'_, '_> {
                 }
                 continue;
             };
-            let &DerivationGoal { drv, wanted } = &*known;
-            let item = Item { goal, drv, wanted };
+            let &DerivationGoal { drv, wanted, mode } = &*known;
+            let item = Item {
+                goal,
+                drv,
+                wanted,
+                mode,
+            };
             let failed = found.waitees.failed;
             match *found.stage {
                 Stage::New => batch.new.push(item),
@@ -225,7 +234,7 @@ impl Looking<'_, '_> {
                 let path = self.graph.full_path(self.graph.drv_path(item.drv));
                 let message = format!("derivation '{path}' has no output {unknown}");
                 self.fail(item.goal, FailureKind::Other, message);
-            } else if all_valid {
+            } else if all_valid && item.mode == BuildMode::Normal {
                 self.end(item.goal, Outcome::Success);
             } else {
                 batch.to_build.push(item);
@@ -251,6 +260,29 @@ impl Looking<'_, '_> {
                 Some(failure) => self.failures.0.push((item.goal, failure)),
                 None => batch.to_build.push(item),
             }
+        }
+        Ok(())
+    }
+
+    /// Fails goals that are to compare outputs which are not there.
+    fn refuse_checks(&mut self, batch: &mut Batch) -> Result<()> {
+        let mut impossible = Vec::new();
+        for item in &batch.to_build {
+            if item.mode == BuildMode::Check {
+                let rows = self.graph.outputs(item.drv).iter();
+                let outputs: Vec<PathId> = rows.map(|row| row.path).collect();
+                if self.store.0.valid(&self.graph, &outputs)?.contains(&false) {
+                    impossible.push(*item);
+                }
+            }
+        }
+        for item in impossible {
+            batch.to_build.retain(|other| other.goal != item.goal);
+            let path = self.graph.full_path(self.graph.drv_path(item.drv));
+            let message = format!(
+                "some outputs of '{path}' are not valid, so checking is not possible; build it first"
+            );
+            self.fail(item.goal, FailureKind::Other, message);
         }
         Ok(())
     }
