@@ -12,6 +12,7 @@ pub mod realise;
 pub mod session;
 pub mod target;
 pub mod task_graph;
+pub mod trace;
 
 pub use windrow_components as components;
 pub use windrow_systems as systems;

@@ -144,6 +144,8 @@ impl PoolHandle {
 pub struct Launched {
     /// The goal it belongs to.
     pub goal: Entity,
+    /// When its process began to be made.
+    pub began: Instant,
     /// The process, or the failure.
     pub result: Result<Spawned, Failure>,
 }

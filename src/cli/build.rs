@@ -11,9 +11,10 @@ use windrow_systems::store::gc_roots::add_indirect_root;
 
 use super::{BuildOptions, CommonArgs, LogFormat, print_lines};
 use crate::error::{Error, Result};
-use crate::progress::{self, Style};
+use crate::progress::{self, Style, Tracing};
 use crate::realise::{realise, understand};
 use crate::session::Session;
+use crate::trace::TraceFile;
 
 #[derive(Debug, Args)]
 pub(super) struct BuildArgs {
@@ -40,6 +41,10 @@ pub(super) struct BuildArgs {
     /// PATH.check
     #[arg(long, visible_alias = "rebuild", conflicts_with = "dry_run")]
     check: bool,
+
+    /// Write when and in which slot each builder ran, in the trace format of Chrome and Perfetto
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
 
     /// Link the results from here, so that they are not collected as garbage
     #[arg(long, value_name = "LINK")]
@@ -71,7 +76,11 @@ pub(super) fn run(args: &BuildArgs) -> Result<()> {
         return super::plan::describe(&session, store, &wanted, false);
     }
     let style = style(args, &session);
-    let reporter = progress::reporter(style);
+    let mut reporter = progress::reporter(style);
+    if let Some(file) = &args.trace {
+        let trace = TraceFile::create(file, "windrow build")?;
+        reporter = Box::new(Tracing::new(reporter, trace));
+    }
     let (summary, outputs) = realise(&session, store, &wanted, reporter, style.shows_output())?;
     if let Some(signal) = summary.interrupted {
         return Err(Error::Interrupted { signal });

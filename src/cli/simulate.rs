@@ -1,20 +1,23 @@
 //! `windrow simulate`: runs a task graph in simulated time and says how well each policy does with so many slots.
 
-use std::fs::File;
-use std::io::{BufWriter, Write as _};
-use std::path::PathBuf;
+mod memory;
+mod report;
+
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
 use hashbrown::HashSet;
-use serde_json::{Value, json};
-use windrow_components::task_graph::{Stats, TaskGraph, TimeUnit};
+use serde_json::json;
+use windrow_components::task_graph::{TaskGraph, TaskId};
 use windrow_systems::policy::Policy;
-use windrow_systems::simulate::{Faults, Outcome, Run, Simulation, simulate};
+use windrow_systems::simulate::{Faults, Run, Simulation, peak_outputs, simulate};
 
-use super::graph::{GraphSource, time};
+use self::report::{Cost, SimulationResult};
+use super::graph::GraphSource;
 use super::print_lines;
 use crate::error::{Error, Result};
+use crate::trace::{Span, TraceFile};
 
 #[derive(Debug, Args)]
 pub(super) struct SimulateArgs {
@@ -52,6 +55,10 @@ pub(super) struct SimulateArgs {
     #[arg(long, value_delimiter = ',', value_name = "TASKS")]
     fail: Vec<String>,
 
+    /// Say how many outputs had to be kept at a time at the most
+    #[arg(long)]
+    outputs: bool,
+
     /// Print the results as JSON, one object a line
     #[arg(long)]
     json: bool,
@@ -79,16 +86,19 @@ pub(super) fn run(args: &SimulateArgs) -> Result<()> {
     } else {
         args.compare.clone()
     };
-    if args.trace.is_some() && (policies.len() > 1 || args.jobs.len() > 1) {
+    let single = policies.len() == 1 && args.jobs.len() == 1;
+    if args.trace.is_some() && !single {
         return Err(Error::Unsupported(
             "a trace is of one simulation: give one policy and one number of jobs".to_owned(),
         ));
     }
+    let before = memory::resident();
     let graph = args.source.load()?;
     let stats = graph.stats();
+    memory::refuse_to_simulate(&stats)?;
     let faults = faults(args, &graph)?;
     if !args.json {
-        print_lines([header()])?;
+        print_lines([report::header()])?;
     }
     for &jobs in &args.jobs {
         for &policy in &policies {
@@ -98,20 +108,33 @@ pub(super) fn run(args: &SimulateArgs) -> Result<()> {
                 seed: args.source.seed,
                 keep_going: args.keep_going,
                 faults: faults.clone(),
-                record_runs: args.trace.is_some(),
+                record_runs: args.trace.is_some() || args.outputs,
             };
+            memory::forget_peak();
             let began = Instant::now();
             let outcome = simulate(&graph, &simulation)?;
-            let seconds = began.elapsed().as_secs_f64();
+            let cost = Cost {
+                seconds: began.elapsed().as_secs_f64(),
+                memory: memory::peak().saturating_sub(before),
+            };
             if let Some(file) = &args.trace {
                 write_trace(&graph, &outcome.runs, file)?;
             }
-            let line = if args.json {
-                as_json(&simulation, &outcome, &stats, seconds).to_string()
-            } else {
-                row(&simulation, &outcome, &stats)
+            let result = SimulationResult {
+                held: args.outputs.then(|| peak_outputs(&graph, &outcome.runs)),
+                simulation: &simulation,
+                outcome: &outcome,
+                stats: &stats,
+                cost,
             };
-            print_lines([line])?;
+            if args.json {
+                print_lines([result.as_json().to_string()])?;
+            } else {
+                print_lines([result.row()])?;
+                if single {
+                    print_lines(result.details())?;
+                }
+            }
         }
     }
     Ok(())
@@ -141,92 +164,18 @@ fn faults(args: &SimulateArgs, graph: &TaskGraph) -> Result<Faults> {
     }
 }
 
-/// Makespan over its lower bound, and the busy share of all slots.
-fn shares(simulation: &Simulation, outcome: &Outcome, stats: &Stats) -> (u64, f64, f64) {
-    let bound = stats.lower_bound(u64::from(simulation.jobs));
-    let makespan = outcome.makespan as f64;
-    let ratio = if bound == 0 {
-        1.0
-    } else {
-        makespan / bound as f64
-    };
-    let room = makespan * f64::from(simulation.jobs);
-    (
-        bound,
-        ratio,
-        if room == 0.0 {
-            0.0
-        } else {
-            outcome.busy as f64 / room
-        },
-    )
-}
-
-fn header() -> String {
-    format!(
-        "{:<16}{:>6}{:>20}{:>20}{:>8}{:>8}{:>18}{:>10}{:>8}",
-        "policy", "jobs", "makespan", "lower bound", "ratio", "busy", "mean wait", "done", "failed"
-    )
-}
-
-fn row(simulation: &Simulation, outcome: &Outcome, stats: &Stats) -> String {
-    let (bound, ratio, busy) = shares(simulation, outcome, stats);
-    let wait = outcome.waited / outcome.succeeded.max(1);
-    format!(
-        "{:<16}{:>6}{:>20}{:>20}{ratio:>8.3}{:>7.1}%{:>18}{:>10}{:>8}",
-        simulation.policy.name(),
-        simulation.jobs,
-        time(outcome.makespan, stats.unit),
-        time(bound, stats.unit),
-        busy * 100.0,
-        time(wait, stats.unit),
-        outcome.succeeded,
-        outcome.failed,
-    )
-}
-
-fn as_json(simulation: &Simulation, outcome: &Outcome, stats: &Stats, seconds: f64) -> Value {
-    let (bound, ratio, busy) = shares(simulation, outcome, stats);
-    json!({
-        "policy": simulation.policy.name(),
-        "jobs": simulation.jobs,
-        "seed": simulation.seed,
-        "unit": match stats.unit { TimeUnit::Microseconds => "us", TimeUnit::Units => "ut" },
-        "makespan": outcome.makespan,
-        "lowerBound": bound,
-        "ratio": ratio,
-        "utilisation": busy,
-        "waited": outcome.waited,
-        "succeeded": outcome.succeeded,
-        "failed": outcome.failed,
-        "ticks": outcome.ticks,
-        "seconds": seconds,
-        "goalsPerSecond": (outcome.succeeded + outcome.failed) as f64 / seconds.max(1e-9),
-    })
-}
-
-/// One complete event a task, each slot a thread; abstract units are shown as microseconds.
-fn write_trace(graph: &TaskGraph, runs: &[Run], file: &PathBuf) -> Result<()> {
-    let sink = File::create(file).map_err(Error::io("create", file))?;
-    let mut sink = BufWriter::new(sink);
-    let mut write = || {
-        writeln!(sink, "[")?;
-        for (index, run) in runs.iter().enumerate() {
-            let task = windrow_components::task_graph::TaskId::from_index(run.task as usize);
-            let event = json!({
-                "name": graph.name(task),
-                "ph": "X",
-                "ts": run.start,
-                "dur": run.end - run.start,
-                "pid": 1,
-                "tid": run.slot,
-                "cname": if run.failed { "terrible" } else { "good" },
-            });
-            let comma = if index + 1 < runs.len() { "," } else { "" };
-            writeln!(sink, "{event}{comma}")?;
-        }
-        writeln!(sink, "]")?;
-        sink.flush()
-    };
-    write().map_err(Error::io("write to", file))
+/// A span a task, a line a slot; abstract units are shown as microseconds.
+fn write_trace(graph: &TaskGraph, runs: &[Run], file: &Path) -> Result<()> {
+    let mut trace = TraceFile::create(file, "windrow simulate")?;
+    for run in runs {
+        trace.add(&Span {
+            name: &graph.name(TaskId::from_index(run.task as usize)),
+            slot: run.slot,
+            start: run.start,
+            end: run.end,
+            good: !run.failed,
+            args: json!({"task": run.task}),
+        })?;
+    }
+    trace.finish()
 }

@@ -5,12 +5,14 @@ mod json;
 mod lines;
 mod recording;
 mod trace;
+mod tracing;
 
 use windrow_systems::report::{Event, Level, Reporter};
 
 use crate::cli::LogFormat;
 
 pub use recording::Recording;
+pub use tracing::Tracing;
 
 /// What the user wants to see.
 #[derive(Debug, Clone, Copy)]

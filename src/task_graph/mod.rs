@@ -86,7 +86,8 @@ fn limits() -> Limits {
     }
 }
 
-fn available_memory() -> u64 {
+/// Nine tenths of what the kernel says is to be had, in bytes.
+pub fn available_memory() -> u64 {
     let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = info
         .lines()

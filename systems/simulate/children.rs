@@ -12,6 +12,7 @@ use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 
 use super::Simulation;
+use super::measure::{Utilisation, WaitTimes, Waits};
 use crate::error::Error;
 use crate::failure::{Failure, FailureKind};
 use crate::policy::{Estimates, draw};
@@ -63,11 +64,10 @@ pub struct SimulatedChildren {
     seed: u64,
     faults: Faults,
     record: bool,
-    /// When each task came to be ready.
-    ready: Vec<u64>,
+    waits: WaitTimes,
     pub(super) last_end: u64,
     pub(super) busy: u64,
-    pub(super) waited: u64,
+    utilisation: Utilisation,
     pub(super) runs: Vec<Run>,
 }
 
@@ -80,16 +80,18 @@ impl SimulatedChildren {
             seed: simulation.seed,
             faults: simulation.faults.clone(),
             record: simulation.record_runs,
-            ready: Vec::new(),
+            waits: WaitTimes::default(),
             last_end: 0,
             busy: 0,
-            waited: 0,
+            utilisation: Utilisation::default(),
             runs: Vec::new(),
         }
     }
 
-    fn ready_at(&self, drv: DrvId) -> u64 {
-        self.ready.get(drv.index()).copied().unwrap_or(0)
+    /// What was measured, once the run is over.
+    pub(super) fn measured(&mut self) -> (Waits, Utilisation) {
+        let waits = std::mem::take(&mut self.waits);
+        (waits.finish(), std::mem::take(&mut self.utilisation))
     }
 
     fn fails(&self, drv: DrvId) -> bool {
@@ -111,9 +113,9 @@ pub(super) fn note_ready(
         return;
     }
     let instant = units(now.0);
-    children.ready.resize(graph.drv_count(), 0);
+    children.waits.resize(graph.drv_count());
     for ready in &newly.0 {
-        children.ready[ready.drv.index()] = instant;
+        children.waits.ready(ready.drv.index(), instant);
     }
 }
 
@@ -142,8 +144,7 @@ pub(super) fn start(
             }
         };
         let end = start + estimates.of(drv);
-        let ready = children.ready_at(drv);
-        children.waited += start - ready;
+        children.waits.start(drv.index(), start);
         children.running.push(Reverse(Child {
             end,
             drv,
@@ -193,6 +194,7 @@ pub(super) fn advance(
         slots.used -= 1;
         children.last_end = end;
         children.busy += end - child.start;
+        children.utilisation.add(child.start, end);
         let failed = children.fails(child.drv);
         if children.record {
             let Child { start, slot, .. } = child;

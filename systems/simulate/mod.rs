@@ -4,6 +4,7 @@
 //! in a real build.
 
 mod children;
+mod measure;
 mod store;
 
 use bevy_ecs::prelude::IntoScheduleConfigs as _;
@@ -20,6 +21,7 @@ use crate::report::Silent;
 use crate::world::{Options, Pace, RunState};
 
 pub use children::{Faults, Run, SimulatedChildren};
+pub use measure::{PARTS, Utilisation, Waits, peak_outputs};
 
 /// What to simulate.
 #[derive(Debug, Clone)]
@@ -45,8 +47,10 @@ pub struct Outcome {
     pub makespan: u64,
     /// How long all tasks that ran took together.
     pub busy: u64,
-    /// How long tasks were ready before they ran, all together.
-    pub waited: u64,
+    /// How long tasks were ready before they ran.
+    pub waits: Waits,
+    /// How busy the slots were when.
+    pub utilisation: Utilisation,
     /// How many tasks ran to a good end.
     pub succeeded: u64,
     /// How many failed, for themselves or for a task they needed.
@@ -55,6 +59,15 @@ pub struct Outcome {
     pub ticks: u64,
     /// When and where each task ran, if that was asked for.
     pub runs: Vec<Run>,
+}
+
+/// An estimate of the bytes that simulating a graph of that size takes, the loaded graph not counted.
+pub fn memory_needed(tasks: u64, edges: u64) -> u64 {
+    const BYTES_PER_TASK: u64 = 384;
+    const BYTES_PER_EDGE: u64 = 32;
+    tasks
+        .saturating_mul(BYTES_PER_TASK)
+        .saturating_add(edges.saturating_mul(BYTES_PER_EDGE))
 }
 
 /// Runs the engine's own systems over `tasks`, in simulated time.
@@ -118,10 +131,12 @@ pub fn simulate(tasks: &TaskGraph, simulation: &Simulation) -> Result<Outcome> {
         .world
         .resource_mut::<SimulatedChildren>()
         .into_inner();
+    let (waits, utilisation) = children.measured();
     Ok(Outcome {
         makespan: children.last_end,
         busy: children.busy,
-        waited: children.waited,
+        waits,
+        utilisation,
         succeeded: u64::from(counts.built),
         failed: u64::from(counts.failed),
         ticks,

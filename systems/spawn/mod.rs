@@ -7,6 +7,8 @@ mod attributes;
 mod builder;
 pub mod hook;
 
+use std::time::Instant;
+
 use bevy_ecs::prelude::{Commands, NonSendMut, Query, Res, ResMut};
 use bevy_ecs::query::QueryData;
 use bevy_ecs::system::SystemParam;
@@ -18,6 +20,7 @@ use windrow_components::graph::BuildGraph;
 
 use crate::failure::{Failure, FailureKind};
 use crate::finish::reap::kill_and_reap;
+use crate::poll_io::Clock;
 use crate::process::build_dir::SpareDirs;
 use crate::process::launch::Spawned;
 use crate::process::log_writer::{LogFile, LogThread};
@@ -91,8 +94,10 @@ pub fn spawn_builders(
         params.background.launching += 1;
         let launch = prepared.launch;
         params.launcher.0.submit(move || {
+            let began = Instant::now();
             Some(Launched {
                 goal,
+                began,
                 result: launch.run(),
             })
         });
@@ -136,7 +141,7 @@ pub struct Launching<'w, 's> {
     commands: Commands<'w, 's>,
     goals: Query<'w, 's, LaunchedGoal>,
     graph: Res<'w, BuildGraph>,
-    now: Res<'w, Now>,
+    clock: Res<'w, Clock>,
     reactor: NonSendMut<'w, Reactor>,
     pool: NonSendMut<'w, PoolHandle>,
     launcher: NonSendMut<'w, LauncherHandle>,
@@ -153,7 +158,12 @@ pub fn take_launched(
     mut failures: ResMut<Failures>,
     mut params: Launching<'_, '_>,
 ) {
-    while let Some(Launched { goal, result }) = params.launcher.0.take() {
+    while let Some(launched) = params.launcher.0.take() {
+        let Launched {
+            goal,
+            began,
+            result,
+        } = launched;
         params.background.launching -= 1;
         let Ok(mut child) = params.goals.get_mut(goal) else {
             continue;
@@ -183,7 +193,7 @@ pub fn take_launched(
                 continue;
             }
         };
-        let at = params.now.0;
+        let at = began.saturating_duration_since(params.clock.0);
         (child.deadlines.started, child.deadlines.last_output) = (at, at);
         *child.stage = Stage::Running;
         running.0.push(goal);

@@ -6,7 +6,7 @@ use std::path::Path;
 use proptest::prelude::*;
 use windrow_components::task_graph::{Builder, Limits, TaskGraph, TaskId, TimeUnit, load};
 use windrow_systems::policy::Policy;
-use windrow_systems::simulate::{Faults, Outcome, Simulation, simulate};
+use windrow_systems::simulate::{Faults, Outcome, Simulation, peak_outputs, simulate};
 
 fn simulation(jobs: u32, policy: Policy) -> Simulation {
     Simulation {
@@ -125,6 +125,27 @@ proptest! {
         // Graham's bound for every schedule that leaves no slot idle while a task is ready.
         let jobs = u64::from(jobs);
         prop_assert!(outcome.makespan * jobs <= stats.work + (jobs - 1) * stats.critical_path);
+    }
+
+    #[test]
+    fn what_is_measured_is_what_ran(graph in graphs(), jobs in 1..5_u32) {
+        for policy in Policy::ALL {
+            let outcome = run(&graph, &simulation(jobs, policy));
+            prop_assert_eq!(outcome.utilisation.busy.iter().sum::<u64>(), outcome.busy);
+            prop_assert_eq!(outcome.waits.started, graph.len() as u64);
+            let end = |task: TaskId| {
+                outcome.runs.iter().find(|run| run.task as usize == task.index()).unwrap().end
+            };
+            let waited = outcome.runs.iter().map(|run| {
+                let inputs = graph.predecessors(TaskId::from_index(run.task as usize));
+                run.start - inputs.iter().map(|&input| end(input)).max().unwrap_or(0)
+            });
+            prop_assert_eq!(outcome.waits.total, waited.clone().sum::<u64>());
+            prop_assert_eq!(outcome.waits.max, waited.max().unwrap());
+            // Whoever runs holds an output, and nobody holds more than all.
+            let held = peak_outputs(&graph, &outcome.runs);
+            prop_assert!((1..=graph.len() as u64).contains(&held));
+        }
     }
 
     #[test]

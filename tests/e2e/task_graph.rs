@@ -127,8 +127,12 @@ fn policies_are_compared_for_several_numbers_of_slots() {
         .collect();
     for (one, other) in results.iter().zip(&again) {
         assert_eq!(
-            (&one["makespan"], &one["waited"]),
-            (&other["makespan"], &other["waited"])
+            (&one["makespan"], &one["wait"], &one["utilisationOverTime"]),
+            (
+                &other["makespan"],
+                &other["wait"],
+                &other["utilisationOverTime"]
+            )
         );
     }
     let table = world
@@ -139,6 +143,14 @@ fn policies_are_compared_for_several_numbers_of_slots() {
     assert!(table.lines()[1].starts_with("fifo "), "{table}");
 }
 
+/// The spans of a trace.
+fn spans(file: &Path) -> Vec<Value> {
+    let mut events: Vec<Value> = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let names = events.extract_if(.., |event| event["ph"] == "M").count();
+    assert!(names > 0, "a trace names its process and its slots");
+    events
+}
+
 #[test]
 fn a_trace_has_every_run() {
     let world = World::new();
@@ -147,13 +159,130 @@ fn a_trace_has_every_run() {
         .windrow("simulate")
         .arg("tree:n=31,degree=2,time=constant:1s");
     command.args(["-j", "3", "--trace"]).arg(&file).ok();
-    let events: Vec<Value> = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let events = spans(&file);
     assert_eq!(events.len(), 31);
     for event in &events {
         assert_eq!(event["ph"], "X");
         assert!(event["tid"].as_u64().unwrap() < 3);
         assert_eq!(event["dur"], 1_000_000);
     }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace_byte_for_byte() {
+    let world = World::new();
+    let trace = |seed: &str, name: &str| {
+        let file = world.file(name);
+        let command = world
+            .windrow("simulate")
+            .arg(LAYERED)
+            .args(["-j", "7", "-k"]);
+        let command = command.args(["--policy", "random", "--fail-probability", "0.02"]);
+        let command = command.args(["--durations", "exponential:3s", "--seed", seed]);
+        command.arg("--trace").arg(&file).ok();
+        std::fs::read(&file).unwrap()
+    };
+    let first = trace("5", "one");
+    assert!(
+        first == trace("5", "two"),
+        "the same seed gave another trace"
+    );
+    assert!(
+        first != trace("6", "three"),
+        "another seed gave the same trace"
+    );
+}
+
+#[test]
+fn a_simulation_says_when_slots_were_busy_and_how_long_tasks_waited() {
+    let world = World::new();
+    // One task of a second, then 99 that share two slots.
+    let command = world
+        .windrow("simulate")
+        .arg("fan:n=101,degree=99,time=constant:1s");
+    let ran = command.args(["-j", "2", "--json", "--outputs"]).ok();
+    let result: Value = serde_json::from_str(&ran.line()).unwrap();
+    let makespan = result["makespan"].as_u64().unwrap();
+    let series = &result["utilisationOverTime"];
+    let width = series["width"].as_u64().unwrap();
+    let shares = series["shares"].as_array().unwrap();
+    assert!(
+        shares.len() <= 256 && shares.len() as u64 == makespan.div_ceil(width),
+        "{series}"
+    );
+    assert_eq!(
+        (&shares[0], &shares[shares.len() / 2]),
+        (&json!(0.5), &json!(1.0))
+    );
+    let wait = &result["wait"];
+    assert_eq!(wait["max"], 49_000_000, "{wait}");
+    assert_eq!(wait["p50"], 24_000_000, "{wait}");
+    assert!(wait["p90"].as_u64() <= wait["p99"].as_u64(), "{wait}");
+    assert!(result["memoryPerGoal"].as_u64().unwrap() > 0, "{result}");
+    assert!(result["outputsKept"].as_u64().unwrap() >= 99, "{result}");
+
+    let command = world
+        .windrow("simulate")
+        .arg("chain:n=100,time=constant:1s");
+    let alone = command.args(["-j", "2"]).ok();
+    for part in [
+        "▄▄▄▄",
+        "waiting for a slot",
+        "half at most 0.000000 s",
+        "goals a second",
+    ] {
+        assert!(alone.out().contains(part), "{alone}");
+    }
+}
+
+#[test]
+fn a_real_build_has_the_same_kind_of_trace() {
+    let world = World::new();
+    let graph = graph_of([
+        ("a-1", sh("sleep 0.2; echo > $out")),
+        ("b-1", sh("sleep 0.2; echo > $out")),
+        ("c-1", sh("cat @{a-1} @{b-1} > $out")),
+        ("d-1", sh("cat @{c-1}; exit 1")),
+    ]);
+    let file = world.graph("g.json", &graph);
+    let trace = world.file("trace.json");
+    let command = world.windrow("build").arg(&file).args(["-j2", "--trace"]);
+    command.arg(&trace).run().exits(100);
+    let events = spans(&trace);
+    let named = |name: &str| events.iter().find(|event| event["name"] == name).unwrap();
+    assert_eq!(events.len(), 4);
+    let figure = |name: &str, key: &str| named(name)[key].as_u64().unwrap();
+    assert!(figure("a-1", "dur") >= 200_000, "{events:?}");
+    assert_ne!(
+        figure("a-1", "tid"),
+        figure("b-1", "tid"),
+        "they ran side by side"
+    );
+    assert!(
+        events
+            .iter()
+            .all(|event| event["tid"].as_u64().unwrap() < 2),
+        "{events:?}"
+    );
+    for first in ["a-1", "b-1"] {
+        assert!(
+            figure(first, "ts") + figure(first, "dur") <= figure("c-1", "ts"),
+            "{events:?}"
+        );
+    }
+    assert_eq!(named("d-1")["args"]["succeeded"], false);
+    assert_eq!(named("c-1")["args"]["succeeded"], true);
+    assert!(
+        named("a-1")["args"]["derivation"]
+            .as_str()
+            .unwrap()
+            .ends_with("-a-1.drv")
+    );
+    let nowhere = world
+        .windrow("build")
+        .arg(&file)
+        .args(["--trace", "no/such/folder"]);
+    nowhere.run().exits(1).one_error().says("no/such/folder");
 }
 
 #[test]

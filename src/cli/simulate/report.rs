@@ -1,0 +1,194 @@
+//! What a simulation came to, for people and for programs.
+
+use serde_json::{Value, json};
+use windrow_components::task_graph::{Stats, TimeUnit};
+use windrow_systems::simulate::{Outcome, Simulation};
+
+use crate::cli::graph::time;
+
+/// What the engine itself needed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cost {
+    /// Real time.
+    pub(super) seconds: f64,
+    /// The most memory the process had resident in this simulation, graph included, less what it had before the graph
+    /// was loaded, in bytes.
+    pub(super) memory: u64,
+}
+
+/// One simulation and what came of it.
+pub(super) struct SimulationResult<'a> {
+    pub(super) simulation: &'a Simulation,
+    pub(super) outcome: &'a Outcome,
+    pub(super) stats: &'a Stats,
+    pub(super) cost: Cost,
+    /// The most outputs kept at a time, if that was asked for.
+    pub(super) held: Option<u64>,
+}
+
+/// How many marks the table has for utilisation over time, and how many the details of one simulation have.
+const MARKS: usize = 16;
+const MANY_MARKS: usize = 64;
+
+pub(super) fn header() -> String {
+    format!(
+        "{:<20}{:>6}{:>19}{:>19}{:>8}{:>8}  {:<MARKS$}{:>19}{:>19}{:>10}{:>8}",
+        "policy",
+        "jobs",
+        "makespan",
+        "lower bound",
+        "ratio",
+        "busy",
+        "over time",
+        "mean wait",
+        "longest wait",
+        "done",
+        "failed"
+    )
+}
+
+impl SimulationResult<'_> {
+    fn bound(&self) -> u64 {
+        self.stats.lower_bound(u64::from(self.simulation.jobs))
+    }
+
+    /// Makespan over its lower bound.
+    fn ratio(&self) -> f64 {
+        match self.bound() {
+            0 => 1.0,
+            bound => self.outcome.makespan as f64 / bound as f64,
+        }
+    }
+
+    /// The busy share of all slots.
+    fn busy(&self) -> f64 {
+        let room = self.outcome.makespan as f64 * f64::from(self.simulation.jobs);
+        if room == 0.0 {
+            0.0
+        } else {
+            self.outcome.busy as f64 / room
+        }
+    }
+
+    fn marks(&self, count: usize) -> String {
+        let Outcome {
+            makespan,
+            utilisation,
+            ..
+        } = self.outcome;
+        let shares = utilisation.shares(count, *makespan, self.simulation.jobs);
+        shares.into_iter().map(mark).collect()
+    }
+
+    fn goals(&self) -> u64 {
+        self.outcome.succeeded + self.outcome.failed
+    }
+
+    fn goals_per_second(&self) -> f64 {
+        self.goals() as f64 / self.cost.seconds.max(1e-9)
+    }
+
+    fn memory_per_goal(&self) -> u64 {
+        self.cost.memory / (self.stats.tasks as u64).max(1)
+    }
+
+    pub(super) fn row(&self) -> String {
+        let (outcome, unit) = (self.outcome, self.stats.unit);
+        format!(
+            "{:<20}{:>6}{:>19}{:>19}{:>8.3}{:>7.1}%  {:<MARKS$}{:>19}{:>19}{:>10}{:>8}",
+            self.simulation.policy.name(),
+            self.simulation.jobs,
+            time(outcome.makespan, unit),
+            time(self.bound(), unit),
+            self.ratio(),
+            self.busy() * 100.0,
+            self.marks(MARKS),
+            time(outcome.waits.mean(), unit),
+            time(outcome.waits.max, unit),
+            outcome.succeeded,
+            outcome.failed,
+        )
+    }
+
+    /// More about a simulation that stands alone.
+    pub(super) fn details(&self) -> Vec<String> {
+        let (waits, unit) = (&self.outcome.waits, self.stats.unit);
+        let mut lines = vec![
+            String::new(),
+            format!("busy slots over time  {}", self.marks(MANY_MARKS)),
+            format!(
+                "waiting for a slot    half at most {}, 90 % at most {}, 99 % at most {}",
+                time(waits.half, unit),
+                time(waits.p90, unit),
+                time(waits.p99, unit),
+            ),
+            format!(
+                "engine                {:.3} s, {} ticks, {:.0} goals a second, {} bytes a goal",
+                self.cost.seconds,
+                self.outcome.ticks,
+                self.goals_per_second(),
+                self.memory_per_goal(),
+            ),
+        ];
+        lines.extend(
+            self.held
+                .map(|held| format!("outputs kept          {held} at a time at the most")),
+        );
+        lines
+    }
+
+    pub(super) fn as_json(&self) -> Value {
+        let Outcome {
+            makespan,
+            waits,
+            utilisation,
+            ..
+        } = self.outcome;
+        let jobs = self.simulation.jobs;
+        let series = utilisation.busy.iter().enumerate().map(|(part, &busy)| {
+            let start = part as u64 * utilisation.width;
+            let length = utilisation.width.min(makespan - start);
+            let share = busy as f64 / (length as f64 * f64::from(jobs));
+            (share * 1e4).round() / 1e4
+        });
+        let mut value = json!({
+            "policy": self.simulation.policy.name(),
+            "jobs": jobs,
+            "seed": self.simulation.seed,
+            "unit": match self.stats.unit { TimeUnit::Microseconds => "us", TimeUnit::Units => "ut" },
+            "makespan": makespan,
+            "lowerBound": self.bound(),
+            "ratio": self.ratio(),
+            "utilisation": self.busy(),
+            "utilisationOverTime": {
+                "width": utilisation.width,
+                "shares": series.collect::<Vec<f64>>(),
+            },
+            "wait": {
+                "total": waits.total,
+                "mean": waits.mean(),
+                "p50": waits.half,
+                "p90": waits.p90,
+                "p99": waits.p99,
+                "max": waits.max,
+            },
+            "succeeded": self.outcome.succeeded,
+            "failed": self.outcome.failed,
+            "ticks": self.outcome.ticks,
+            "seconds": self.cost.seconds,
+            "goalsPerSecond": self.goals_per_second(),
+            "memory": self.cost.memory,
+            "memoryPerGoal": self.memory_per_goal(),
+        });
+        if let Some(held) = self.held {
+            value["outputsKept"] = held.into();
+        }
+        value
+    }
+}
+
+/// A bar of eight heights.
+fn mark(share: f64) -> char {
+    const MARKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    MARKS[(share.clamp(0.0, 1.0) * 8.0).round() as usize]
+}

@@ -1,0 +1,234 @@
+//! What a simulation measures while it runs, in bounded memory: how long tasks waited, and how many slots were busy when.
+//! Knows instants and indices, nothing of goals.
+
+use windrow_components::task_graph::TaskGraph;
+
+use super::Run;
+
+/// How many parts of the time a [`Utilisation`] has at the most.
+pub const PARTS: usize = 256;
+
+/// How much slots were busy over time, in parts of equal length.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Utilisation {
+    /// How long a part is, in the graph's unit: a power of two.
+    pub width: u64,
+    /// For each part the time that slots were busy in it, all slots together. The last one may be shorter.
+    pub busy: Vec<u64>,
+}
+
+impl Default for Utilisation {
+    fn default() -> Self {
+        Self {
+            width: 1,
+            busy: Vec::new(),
+        }
+    }
+}
+
+impl Utilisation {
+    /// Counts a slot as busy from `start` to `end`.
+    pub(super) fn add(&mut self, start: u64, end: u64) {
+        if start == end {
+            return;
+        }
+        while (end - 1) / self.width >= PARTS as u64 {
+            self.halve();
+        }
+        let (first, last) = (start / self.width, (end - 1) / self.width);
+        if self.busy.len() as u64 <= last {
+            self.busy.resize(last as usize + 1, 0);
+        }
+        for part in first..=last {
+            let from = (part * self.width).max(start);
+            let to = (part + 1).saturating_mul(self.width).min(end);
+            self.busy[part as usize] += to - from;
+        }
+    }
+
+    /// Makes every two parts one.
+    fn halve(&mut self) {
+        self.width *= 2;
+        let parts = self.busy.chunks(2).map(|pair| pair.iter().sum());
+        self.busy = parts.collect();
+    }
+
+    /// The share of `jobs` slots that was busy, for each of so many equal pieces of the time up to `makespan`.
+    pub fn shares(&self, pieces: usize, makespan: u64, jobs: u32) -> Vec<f64> {
+        let length = makespan as f64 / pieces as f64;
+        let mut shares = vec![0.0; if makespan == 0 { 0 } else { pieces }];
+        for (part, &busy) in self.busy.iter().enumerate() {
+            let from = part as u64 * self.width;
+            let to = (from + self.width).min(makespan);
+            // Within a part nothing is known but the sum, so it is spread evenly.
+            let density = busy as f64 / (to - from) as f64 / length / f64::from(jobs);
+            let first = (from as f64 / length) as usize;
+            for (piece, share) in shares.iter_mut().enumerate().skip(first) {
+                let start = (piece as f64 * length).max(from as f64);
+                let end = ((piece + 1) as f64 * length).min(to as f64);
+                if start >= to as f64 {
+                    break;
+                }
+                *share += (end - start).max(0.0) * density;
+            }
+        }
+        shares
+    }
+}
+
+/// How long tasks waited from being ready to their start, in the graph's unit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waits {
+    /// All together.
+    pub total: u64,
+    /// How many tasks started.
+    pub started: u64,
+    /// Half of the tasks waited no longer.
+    pub half: u64,
+    /// Nine of ten waited no longer.
+    pub p90: u64,
+    /// 99 of a hundred waited no longer.
+    pub p99: u64,
+    /// The longest.
+    pub max: u64,
+}
+
+impl Waits {
+    /// The mean, rounded down.
+    pub fn mean(&self) -> u64 {
+        self.total / self.started.max(1)
+    }
+}
+
+/// In one number a task: when it came to be ready, and once it has started, how long it had waited.
+#[derive(Debug, Default)]
+pub(super) struct WaitTimes(Vec<u64>);
+
+const STARTED: u64 = 1 << 63;
+
+impl WaitTimes {
+    pub(super) fn resize(&mut self, tasks: usize) {
+        if self.0.len() < tasks {
+            self.0.resize(tasks, 0);
+        }
+    }
+
+    pub(super) fn ready(&mut self, task: usize, instant: u64) {
+        self.0[task] = instant.min(STARTED - 1);
+    }
+
+    pub(super) fn start(&mut self, task: usize, instant: u64) {
+        self.0[task] = instant.saturating_sub(self.0[task]).min(STARTED - 1) | STARTED;
+    }
+
+    /// What came of it: the smallest waits that so many hundredths of the tasks did not exceed.
+    pub(super) fn finish(self) -> Waits {
+        // In place: there may be ten million of them.
+        let mut waits = self.0;
+        waits.retain(|word| word & STARTED != 0);
+        waits.iter_mut().for_each(|word| *word &= !STARTED);
+        if waits.is_empty() {
+            return Waits::default();
+        }
+        let last = waits.len() - 1;
+        let total = waits
+            .iter()
+            .fold(0_u64, |sum, &wait| sum.saturating_add(wait));
+        let mut at = |hundredths: usize| {
+            let rank = (waits.len() * hundredths).div_ceil(100) - 1;
+            *waits.select_nth_unstable(rank).1
+        };
+        let (half, p90, p99) = (at(50), at(90), at(99));
+        Waits {
+            total,
+            started: last as u64 + 1,
+            half,
+            p90,
+            p99,
+            max: at(100),
+        }
+    }
+}
+
+/// How many outputs had to be kept at a time at the most, if each is there from its task's start until the last task
+/// that needs it has ended, and those that none needs until the end of the run. What ends at an instant is gone before
+/// anything starts.
+pub fn peak_outputs(tasks: &TaskGraph, runs: &[Run]) -> u64 {
+    let mut left = vec![0_u32; tasks.len()];
+    for task in tasks.tasks() {
+        for input in tasks.predecessors(task) {
+            left[input.index()] += 1;
+        }
+    }
+    let mut by_start: Vec<&Run> = runs.iter().collect();
+    by_start.sort_by_key(|run| run.start);
+    let mut ends = runs.iter().peekable();
+    let (mut held, mut peak) = (0_u64, 0);
+    for run in by_start {
+        // A task of no duration that runs at this instant is not gone before it starts.
+        while let Some(ended) = ends.next_if(|it| it.end <= run.start && it.start < run.start) {
+            held -= release(tasks, ended, &mut left);
+        }
+        held += 1;
+        peak = peak.max(held);
+    }
+    peak
+}
+
+fn release(tasks: &TaskGraph, ended: &Run, left: &mut [u32]) -> u64 {
+    use windrow_components::task_graph::TaskId;
+    let inputs = tasks.predecessors(TaskId::from_index(ended.task as usize));
+    let mut released = 0;
+    for input in inputs {
+        left[input.index()] -= 1;
+        released += u64::from(left[input.index()] == 0);
+    }
+    released
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn no_busy_time_is_lost(intervals in proptest::collection::vec((0..5_000_u64, 0..3_000_u64), 0..60)) {
+            let mut measured = Utilisation::default();
+            for &(start, length) in &intervals {
+                measured.add(start, start + length);
+            }
+            prop_assert!(measured.busy.len() <= PARTS && measured.width.is_power_of_two());
+            for (part, &busy) in measured.busy.iter().enumerate() {
+                let (from, to) = (part as u64 * measured.width, (part as u64 + 1) * measured.width);
+                let inside = |&(start, length): &(u64, u64)| {
+                    (start + length).min(to).saturating_sub(start.max(from))
+                };
+                prop_assert_eq!(busy, intervals.iter().map(inside).sum::<u64>());
+            }
+            let makespan = intervals.iter().map(|(start, length)| start + length).max().unwrap_or(0);
+            let shares = measured.shares(10, makespan, 2);
+            let all: f64 = shares.iter().map(|share| share * makespan as f64 / 10.0 * 2.0).sum();
+            let sum: u64 = intervals.iter().map(|(_, length)| length).sum();
+            prop_assert!((all - sum as f64).abs() < 1e-6 * (1.0 + sum as f64), "{} {}", all, sum);
+        }
+
+        #[test]
+        fn waits_are_exact(waits in proptest::collection::vec(0..1000_u64, 1..300)) {
+            let mut times = WaitTimes::default();
+            times.resize(waits.len() + 1);
+            for (task, wait) in waits.iter().enumerate() {
+                times.ready(task, 7);
+                times.start(task, 7 + wait);
+            }
+            times.ready(waits.len(), 99); // never starts
+            let found = times.finish();
+            let mut sorted = waits.clone();
+            sorted.sort_unstable();
+            let at = |share: f64| sorted[((sorted.len() as f64 * share).ceil() as usize).max(1) - 1];
+            prop_assert_eq!((found.half, found.p90), (at(0.5), at(0.9)));
+            prop_assert_eq!((found.max, found.started), (*sorted.last().unwrap(), waits.len() as u64));
+            prop_assert_eq!(found.total, waits.iter().sum::<u64>());
+        }
+    }
+}
