@@ -149,7 +149,9 @@ pub fn realise(
     for &(target, set) in &targets {
         engine.want(target, set);
     }
+    let watcher = crate::auto_gc::watch(session);
     let summary = engine.run();
+    drop(watcher);
     real::clean_up(&mut engine.world);
     let summary = summary?;
 

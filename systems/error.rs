@@ -306,6 +306,16 @@ pub enum Error {
         path: String,
     },
 
+    /// A path that was to be deleted is needed.
+    #[error(
+        "cannot delete path '{path}' since it is still alive; to find out why, use \
+         'nix-store --query --roots' and '--query --referrers'"
+    )]
+    StillAlive {
+        /// The path.
+        path: String,
+    },
+
     /// A path's files are no longer the ones that were registered.
     #[error("path '{path}' was modified! expected hash '{expected}', got '{found}'")]
     PathModified {

@@ -73,6 +73,8 @@ pub(super) enum Operation {
     LoadDb,
     Verify,
     VerifyPath,
+    Gc,
+    Delete,
     GenerateBinaryCacheKey,
 }
 
@@ -97,6 +99,8 @@ impl Operation {
             "--dump-db" => Self::DumpDb,
             "--load-db" => Self::LoadDb,
             "--verify" => Self::Verify,
+            "--gc" => Self::Gc,
+            "--delete" => Self::Delete,
             "--verify-path" => Self::VerifyPath,
             "--generate-binary-cache-key" => Self::GenerateBinaryCacheKey,
             _ => return None,

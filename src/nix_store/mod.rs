@@ -3,6 +3,7 @@
 
 mod add;
 mod args;
+mod gc;
 mod key;
 mod paths;
 mod query;
@@ -117,6 +118,8 @@ fn dispatch(call: &mut Call) -> Result<()> {
         Operation::DumpDb => register::dump_db(call),
         Operation::LoadDb => register::load_db(call),
         Operation::Verify => verify::verify(call),
+        Operation::Gc => gc::gc(call),
+        Operation::Delete => gc::delete(call),
         Operation::VerifyPath => verify::verify_path(call),
         Operation::GenerateBinaryCacheKey => key::generate(call),
     }

@@ -6,6 +6,7 @@ use windrow_systems::store::local::LocalStore;
 use windrow_systems::store::path_graph::PathGraph;
 use windrow_systems::store::{Edges, PathInfo, Seed};
 
+use super::gc::find_roots;
 use super::paths::{not_valid, outputs_of, with_derivation};
 use super::{Call, print_failed, unknown_flag};
 use crate::error::{Error, Result};
@@ -26,6 +27,7 @@ enum Query {
     Graph,
     GraphMl,
     Resolve,
+    Roots,
 }
 
 /// Which outputs are meant by a derivation.
@@ -61,6 +63,7 @@ pub(super) fn query(call: &mut Call) -> Result<()> {
             "--graph" => Query::Graph,
             "--graphml" => Query::GraphMl,
             "--resolve" => Query::Resolve,
+            "--roots" => Query::Roots,
             "--use-output" | "-u" => {
                 options.use_output = true;
                 continue;
@@ -162,6 +165,7 @@ pub(super) fn query(call: &mut Call) -> Result<()> {
                 .collect();
             write_graphml(&graph, &places, &sizes?, &mut call.out).map_err(print_failed)
         }
+        Query::Roots => roots(call, &store, options),
         Query::Resolve => each(call, |call, path| call.print(path)),
     }
 }
@@ -196,6 +200,27 @@ fn sets(call: &mut Call, store: &LocalStore, query: Query, options: Options) -> 
     let graph = store.database.walk(&seeds, edges)?;
     for at in graph.sorted()? {
         call.print(graph.path(at))?;
+    }
+    Ok(())
+}
+
+fn roots(call: &mut Call, store: &LocalStore, options: Options) -> Result<()> {
+    let mut paths = Vec::new();
+    for path in call.store_paths()? {
+        paths.extend(meant(store, path, options)?);
+    }
+    let edges = Edges {
+        referrers: true,
+        outputs: call.session.settings.keep_outputs,
+        derivers: call.session.settings.keep_derivations,
+    };
+    let seeds: Vec<Seed<'_>> = paths.iter().map(|path| Seed::Closure(path)).collect();
+    let graph = store.database.walk(&seeds, edges)?;
+    let mut found = find_roots(store)?;
+    found.retain(|(_, target)| graph.find(target).is_some());
+    found.sort_unstable_by(|(a, b), (c, d)| (b, a).cmp(&(d, c)));
+    for (link, target) in found {
+        call.print(format!("{link} -> {target}"))?;
     }
     Ok(())
 }

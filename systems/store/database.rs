@@ -10,6 +10,7 @@ mod register;
 mod schema;
 mod transaction;
 mod walk;
+mod whole;
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -23,6 +24,7 @@ pub(super) use connection::{connect, connect_read_only};
 pub(super) use failure::failed_to;
 pub(super) use transaction::retry_while_busy;
 pub use walk::{Edges, Seed};
+pub use whole::StoreGraph;
 
 /// More than the number of different statements, so that none is ever compiled twice.
 const CACHED_STATEMENTS: usize = 64;
@@ -178,7 +180,7 @@ fn reserve_space(path: &Path, bytes: u64) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::store) mod tests {
     use std::fs;
     use std::io;
     use std::os::unix::process::CommandExt;
@@ -188,7 +190,7 @@ mod tests {
     use crate::store::flock;
     use crate::store::layout::tests::{scratch, store_path};
 
-    pub(super) fn registration(number: usize, references: &[usize]) -> Registration {
+    pub(in crate::store) fn registration(number: usize, references: &[usize]) -> Registration {
         let info = PathInfo {
             path: store_path(number),
             nar_hash: [7; 32],
@@ -206,7 +208,7 @@ mod tests {
         }
     }
 
-    pub(super) fn fresh(folder: &tempfile::TempDir) -> (Layout, Database) {
+    pub(in crate::store) fn fresh(folder: &tempfile::TempDir) -> (Layout, Database) {
         let layout = scratch(folder.path());
         layout.create_directories(None, false).unwrap();
         let database = Database::open(&layout, &DatabaseOptions::default()).unwrap();

@@ -14,6 +14,16 @@ pub(super) fn lock_shared(file: &File) -> io::Result<()> {
     }
 }
 
+/// Waits for the exclusive lock, however often a signal interrupts the wait.
+pub(super) fn lock_exclusive(file: &File) -> io::Result<()> {
+    loop {
+        match file.lock() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            answer => return answer,
+        }
+    }
+}
+
 /// Takes the exclusive lock if nobody holds a lock; says whether it did.
 pub(super) fn try_lock_exclusive(file: &File) -> io::Result<bool> {
     taken(file.try_lock())

@@ -9,6 +9,7 @@ pub mod copy;
 pub mod database;
 pub mod digest;
 pub mod failed_paths;
+pub mod gc;
 pub mod gc_roots;
 pub mod graph_print;
 pub mod history;

@@ -54,6 +54,16 @@ impl PathGraph {
         found.ok().map(|at| at as u32)
     }
 
+    /// The places of the paths that begin like this.
+    pub fn starting_with(&self, prefix: &str) -> std::ops::Range<u32> {
+        let start = self.paths.partition_point(|path| **path < *prefix);
+        let length = self.paths[start..]
+            .iter()
+            .take_while(|path| path.starts_with(prefix))
+            .count();
+        start as u32..(start + length) as u32
+    }
+
     /// The other paths that the path at a place refers to, sorted.
     pub fn references(&self, at: u32) -> &[u32] {
         let start = at
@@ -154,6 +164,8 @@ mod tests {
         assert_eq!(graph.sorted_among(&[0, 2, 3]).unwrap(), [2, 0, 3]);
         assert_eq!(graph.find("p2"), Some(2));
         assert_eq!(graph.find("p9"), None);
+        assert_eq!(graph.starting_with("p2"), 2..3);
+        assert!(graph.starting_with("q").is_empty());
     }
 
     #[test]

@@ -20,19 +20,31 @@ use crate::error::{Error, Result};
 /// What is missing, be it `path` itself or an entry that another process deletes at the same time,
 /// is no error. Links are deleted, never followed. The first failure ends the work.
 pub fn delete_path(path: &Path) -> Result<u64> {
+    delete(path, 1)
+}
+
+/// As [`delete_path`], for a path of the store: a file with two names counts as freed, as the other name probably is
+/// the one in `.links`, which goes as well.
+pub fn delete_store_path(path: &Path) -> Result<u64> {
+    delete(path, 2)
+}
+
+fn delete(path: &Path, names: u64) -> Result<u64> {
     let (parent, name) = match open_parent(path) {
         Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
             return Ok(0);
         }
         parent => parent?,
     };
-    let mut deleter = Deleter { freed: 0 };
+    let mut deleter = Deleter { freed: 0, names };
     walk_in(parent.as_fd(), name, path, Order::Any, &mut deleter)?;
     Ok(deleter.freed)
 }
 
 struct Deleter {
     freed: u64,
+    /// How many names a file may have that is freed with one of them.
+    names: u64,
 }
 
 impl Visitor for Deleter {
@@ -50,7 +62,7 @@ impl Visitor for Deleter {
             }
             return Ok(Some((handle, ())));
         }
-        if unlink(node, UnlinkatFlags::NoRemoveDir)? && stat.st_nlink == 1 {
+        if unlink(node, UnlinkatFlags::NoRemoveDir)? && stat.st_nlink <= self.names {
             self.freed += u64::try_from(stat.st_size).unwrap_or(0);
         }
         Ok(None)
@@ -141,7 +153,7 @@ mod tests {
         }
         let folder = tree.join("sub");
         let mut disturbed = Disturbed {
-            deleter: Deleter { freed: 0 },
+            deleter: Deleter { freed: 0, names: 1 },
             folder: &folder,
             outside: &outside,
         };

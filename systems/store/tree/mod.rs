@@ -9,7 +9,7 @@ mod stack;
 mod walk;
 
 pub use create::NewTree;
-pub use delete::delete_path;
+pub use delete::{delete_path, delete_store_path};
 pub(super) use node::magic_link;
 pub use node::{Kind, Node, Opened};
 pub use stack::{DirStack, Left, Trail};

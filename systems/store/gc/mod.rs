@@ -1,0 +1,219 @@
+//! The collector: deletes what nothing needs, while builds by anybody go on (Nix's `collectGarbage`).
+//! Here is the order of its steps; roots, the socket, liveness and the deletion itself have files of their own.
+
+pub mod auto;
+mod liveness;
+pub mod roots;
+pub mod runtime;
+mod server;
+mod sweep;
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crate::error::{Error, Result};
+use crate::store::{Database, Layout, flock};
+use liveness::Liveness;
+use server::{HashPart, Server, Shared};
+use sweep::{Entry, Sweep};
+
+/// What is to be done with what nothing needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// List what is alive.
+    ListLive,
+    /// List what is dead.
+    ListDead,
+    /// Delete what is dead.
+    DeleteDead,
+    /// Delete these paths, or fail.
+    Delete(Vec<String>),
+}
+
+/// How garbage is collected.
+#[derive(Debug, Clone)]
+pub struct GcOptions {
+    /// What to do.
+    pub action: Action,
+    /// Delete given paths although there are roots that lead to them. Temporary roots count all the same.
+    pub ignore_liveness: bool,
+    /// Stop after more than so many bytes.
+    pub max_freed: u64,
+    /// Whether derivations keep their outputs alive.
+    pub keep_outputs: bool,
+    /// Whether paths keep the derivation alive that built them.
+    pub keep_derivations: bool,
+    /// Ends the deletion early, and in good order, when it becomes true.
+    pub stop: Option<Arc<AtomicBool>>,
+}
+
+/// What came of it, as far as it went.
+#[derive(Debug, Default)]
+pub struct Collected {
+    /// The paths that were asked for, sorted; none when paths are deleted.
+    pub paths: Vec<String>,
+    /// How many paths were deleted.
+    pub deleted: u64,
+    /// How many bytes that freed.
+    pub bytes: u64,
+}
+
+/// What is said on the way.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A step begins, said in Nix's words.
+    Step(&'static str),
+    /// A path is being deleted.
+    Deleting {
+        /// The path.
+        path: &'a str,
+        /// How many were deleted before it.
+        done: u64,
+        /// How many there are, as far as is known.
+        of: u64,
+    },
+    /// Enough was deleted.
+    LimitReached(u64),
+    /// How many bytes hard links save.
+    LinksSave(i64),
+}
+
+/// Collects garbage. Waits for other collections to end.
+///
+/// # Errors
+/// [`Error::StillAlive`] for a path that can't be deleted; what can't be read, deleted or locked. `collected` tells how
+/// far it came.
+pub fn collect(
+    layout: &Layout,
+    database: &mut Database,
+    options: &GcOptions,
+    collected: &mut Collected,
+    tell: &mut dyn FnMut(Event<'_>),
+) -> Result<()> {
+    let deletes = matches!(options.action, Action::DeleteDead | Action::Delete(_));
+    if deletes {
+        // What it is kept for.
+        let _ = fs::remove_file(layout.db_dir().join("reserved"));
+    }
+    let _lock = lock(layout, tell)?;
+    let shared = Arc::new(Shared::default());
+    // From here on, new roots are told to the server.
+    let server = Server::start(layout, Arc::clone(&shared))?;
+
+    tell(Event::Step("finding garbage collector roots..."));
+    let mut roots = Vec::new();
+    if !options.ignore_liveness {
+        roots.extend(roots::links(layout, database)?.into_keys());
+        roots.extend(runtime::find(layout, database)?.into_keys());
+    }
+    let temporary = roots::temporary(layout)?;
+    let parts = temporary
+        .iter()
+        .filter_map(|(path, _)| layout.hash_part(path).ok());
+    shared.add_roots(parts.copied());
+
+    let keep = matches!(options.action, Action::Delete(_)) && options.ignore_liveness;
+    let whole = database.whole(
+        options.keep_outputs && !keep,
+        options.keep_derivations && !keep,
+    )?;
+    let live = Liveness::mark(layout, &whole, &roots, &shared.roots());
+    let mut sweep = Sweep {
+        layout,
+        database,
+        shared: &shared,
+        max_freed: options.max_freed,
+        stop: options.stop.as_deref(),
+        collected,
+        tell,
+    };
+    match &options.action {
+        Action::ListLive => {
+            sweep.collected.paths = live.list(layout, &entries(layout)?);
+        }
+        Action::ListDead => {
+            let (valid, unknown) = live.dead(layout, &entries(layout)?);
+            let mut paths: Vec<String> = unknown.iter().map(|entry| entry.path(layout)).collect();
+            paths.extend(valid.into_iter().map(|at| whole.graph.path(at).to_owned()));
+            paths.sort_unstable();
+            sweep.collected.paths = paths;
+        }
+        Action::DeleteDead if options.max_freed > 0 => {
+            (sweep.tell)(Event::Step("deleting garbage..."));
+            let (valid, unknown) = live.dead(layout, &entries(layout)?);
+            let valid = live.referrers_first(&valid)?;
+            let dead = valid
+                .into_iter()
+                .map(|at| Entry::valid(layout, whole.graph.path(at)));
+            sweep.delete(unknown.into_iter().chain(dead).collect())?;
+        }
+        Action::DeleteDead => {}
+        Action::Delete(paths) => {
+            let mut targets = paths.clone();
+            targets.sort_unstable();
+            targets.dedup();
+            let mut done = hashbrown::HashSet::new();
+            for target in &targets {
+                let doomed = live.closure_within(layout, target, &targets)?;
+                let doomed = doomed.ok_or_else(|| still_alive(target))?;
+                let new = doomed.into_iter().filter(|path| done.insert(path.clone()));
+                let entries = new.map(|path| Entry::valid(layout, &path)).collect();
+                sweep.delete(entries)?;
+                // Somebody may have begun to use it since it was looked at.
+                if sweep.database.is_valid(target)? {
+                    return Err(still_alive(target));
+                }
+            }
+        }
+    }
+    drop(server);
+    if deletes {
+        tell(Event::Step("deleting unused links..."));
+        let saved = sweep::delete_unused_links(layout)?;
+        tell(Event::LinksSave(saved));
+    }
+    Ok(())
+}
+
+fn still_alive(path: &str) -> Error {
+    Error::StillAlive {
+        path: path.to_owned(),
+    }
+}
+
+/// Takes the collector's lock for oneself.
+fn lock(layout: &Layout, tell: &mut dyn FnMut(Event<'_>)) -> Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let path = layout.gc_lock();
+    let mut options = File::options();
+    options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600);
+    let lock = options.open(&path).map_err(Error::io("open", &path))?;
+    if !flock::try_lock_exclusive(&lock).map_err(Error::io("lock", &path))? {
+        tell(Event::Step("waiting for the big garbage collector lock..."));
+        flock::lock_exclusive(&lock).map_err(Error::io("lock", &path))?;
+    }
+    Ok(lock)
+}
+
+/// All that lies in the store folder.
+fn entries(layout: &Layout) -> Result<Vec<Entry>> {
+    let dir: &Path = &layout.real_store_dir;
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
+        let name = entry.map_err(Error::io("list", dir))?.file_name();
+        if name != ".links" {
+            entries.push(Entry::unknown(layout, name));
+        }
+    }
+    Ok(entries)
+}
+
+#[cfg(test)]
+mod tests;

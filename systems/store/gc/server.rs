@@ -1,0 +1,265 @@
+//! The collector's socket: processes tell the temporary roots that they add while a collection runs, a path a line,
+//! and get a byte back when they may rely on it. What is being deleted is waited for, one path and no longer.
+
+use std::fs::{self, File, Permissions};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use hashbrown::{HashMap, HashSet};
+
+use crate::error::{Error, Result};
+use crate::store::Layout;
+
+/// The part of a store path that protects it and all that stands beside it (locks, scratch paths).
+pub(super) type HashPart = [u8; 32];
+
+/// What collector and clients share.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    state: Mutex<State>,
+    deleted: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    roots: HashSet<HashPart>,
+    /// What is being deleted now, and how many entries of each hash part.
+    pending: HashMap<HashPart, usize>,
+    ended: bool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds roots that were found before.
+    pub(super) fn add_roots(&self, parts: impl IntoIterator<Item = HashPart>) {
+        self.lock().roots.extend(parts);
+    }
+
+    /// The roots known so far.
+    pub(super) fn roots(&self) -> HashSet<HashPart> {
+        self.lock().roots.clone()
+    }
+
+    /// Marks what may be deleted now; what has become a root is refused, by place.
+    pub(super) fn begin(&self, parts: &[Option<HashPart>]) -> Vec<bool> {
+        let mut state = self.lock();
+        let mut allowed = Vec::with_capacity(parts.len());
+        for part in parts {
+            let free = part.is_none_or(|part| !state.roots.contains(&part));
+            if let Some(part) = part.filter(|_| free) {
+                *state.pending.entry(part).or_default() += 1;
+            }
+            allowed.push(free);
+        }
+        allowed
+    }
+
+    /// Says that something marked has been deleted, or is left alone after all.
+    pub(super) fn end(&self, part: Option<HashPart>) {
+        let Some(part) = part else { return };
+        let mut state = self.lock();
+        if let Some(count) = state.pending.get_mut(&part) {
+            *count -= 1;
+            if *count == 0 {
+                state.pending.remove(&part);
+                self.deleted.notify_all();
+            }
+        }
+    }
+
+    fn add_root(&self, part: HashPart) {
+        let mut state = self.lock();
+        state.roots.insert(part);
+        while state.pending.contains_key(&part) && !state.ended {
+            state = self
+                .deleted
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// The socket with the threads that answer at it. Dropped, it is closed, and clients see that the collection is over.
+pub(super) struct Server {
+    shared: Arc<Shared>,
+    stop: UnixStream,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Opens the socket. Only whoever holds the collector's lock may do so.
+    pub(super) fn start(layout: &Layout, shared: Arc<Shared>) -> Result<Self> {
+        let path = layout.gc_socket();
+        let listener = bind(&path).map_err(Error::io("open the collector's socket", &path))?;
+        let (stop, stopped) = UnixStream::pair().map_err(Error::io("make a pipe for", &path))?;
+        let state = Arc::clone(&shared);
+        let layout = layout.clone();
+        let thread = std::thread::spawn(move || serve(&listener, &stopped, &layout, &state));
+        Ok(Self {
+            shared,
+            stop,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shared.lock().ended = true;
+        self.shared.deleted.notify_all();
+        let _ = self.stop.write_all(b"x");
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn bind(path: &Path) -> std::io::Result<UnixListener> {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(ErrorKind::InvalidInput.into());
+    };
+    fs::create_dir_all(dir)?;
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // A socket's address holds 107 bytes; the folder's descriptor makes a short way to it.
+    let handle = File::open(dir)?;
+    let short = format!("/proc/self/fd/{}", handle.as_raw_fd());
+    let listener = UnixListener::bind(Path::new(&short).join(name))?;
+    fs::set_permissions(path, Permissions::from_mode(0o666))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn serve(listener: &UnixListener, stopped: &UnixStream, layout: &Layout, shared: &Arc<Shared>) {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::os::fd::AsFd as _;
+    let mut clients: Vec<(UnixStream, JoinHandle<()>)> = Vec::new();
+    loop {
+        let mut ready = [
+            PollFd::new(stopped.as_fd(), PollFlags::POLLIN),
+            PollFd::new(listener.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut ready, PollTimeout::NONE) {
+            Err(nix::errno::Errno::EINTR) => continue,
+            Err(_) => break,
+            Ok(_) => {}
+        }
+        if ready[0].any() == Some(true) {
+            break;
+        }
+        let Ok((stream, _)) = listener.accept() else {
+            continue;
+        };
+        if stream.set_nonblocking(false).is_err() {
+            continue;
+        }
+        let Ok(copy) = stream.try_clone() else {
+            continue;
+        };
+        clients.retain(|(_, thread)| !thread.is_finished());
+        let (layout, shared) = (layout.clone(), Arc::clone(shared));
+        let thread = std::thread::spawn(move || answer(&stream, &layout, &shared));
+        clients.push((copy, thread));
+    }
+    for (stream, thread) in clients {
+        // Ends the read that its thread waits in.
+        let _ = stream.shutdown(std::net::Shutdown::Both);
+        let _ = thread.join();
+    }
+}
+
+/// Serves one client to its end.
+fn answer(stream: &UnixStream, layout: &Layout, shared: &Shared) {
+    /// No path is longer, in bytes.
+    const LINE_MAX: usize = 4096;
+    let mut reader = BufReader::new(stream);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let mut limited = std::io::Read::take(&mut reader, LINE_MAX as u64);
+        match limited.read_until(b'\n', &mut line) {
+            Ok(1..) if line.last() == Some(&b'\n') => line.pop(),
+            _ => return,
+        };
+        // As Nix does, nonsense is acknowledged: it protects nothing.
+        if let Ok(path) = str::from_utf8(&line)
+            && let Ok(part) = layout.hash_part(path)
+        {
+            shared.add_root(*part);
+        }
+        let mut out = stream;
+        if out.write_all(b"1").is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::store::layout::tests::{scratch, store_path};
+    use crate::store::temp_roots::TempRoots;
+
+    #[test]
+    fn a_root_is_acknowledged_when_its_deletion_has_ended_and_not_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = scratch(folder.path());
+        layout.create_directories(None, false).unwrap();
+        let part = |number: usize| *layout.hash_part(&store_path(number)).unwrap();
+        let mut roots = TempRoots::open(&layout).unwrap();
+        let lock = File::open(layout.gc_lock()).unwrap();
+        lock.lock().unwrap();
+        let shared = Arc::new(Shared::default());
+        let server = Server::start(&layout, Arc::clone(&shared)).unwrap();
+        assert_eq!(
+            shared.begin(&[Some(part(1)), Some(part(2)), None]),
+            [true; 3]
+        );
+        // Another path is not waited for.
+        roots.add(&[&store_path(3)]).unwrap();
+        assert_eq!(shared.begin(&[Some(part(3))]), [false]);
+        std::thread::scope(|scope| {
+            let adding = scope.spawn(|| roots.add(&[&store_path(1)]).unwrap());
+            std::thread::sleep(Duration::from_millis(50));
+            assert!(!adding.is_finished());
+            shared.end(Some(part(1)));
+            adding.join().unwrap();
+        });
+        assert_eq!(shared.begin(&[Some(part(1))]), [false]);
+        drop(server);
+        lock.unlock().unwrap();
+        roots.add(&[&store_path(5)]).unwrap();
+    }
+
+    #[test]
+    fn nonsense_is_acknowledged_and_protects_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = scratch(folder.path());
+        layout.create_directories(None, false).unwrap();
+        let shared = Arc::new(Shared::default());
+        let _server = Server::start(&layout, Arc::clone(&shared)).unwrap();
+        let mut stream = UnixStream::connect(layout.gc_socket()).unwrap();
+        let mut answer = [0];
+        for line in [&b"nonsense\n"[..], b"\n", b"\xff\xfe\n", b"/nix/store/x\n"] {
+            stream.write_all(line).unwrap();
+            std::io::Read::read_exact(&mut stream, &mut answer).unwrap();
+            assert_eq!(&answer, b"1");
+        }
+        assert!(shared.roots().is_empty());
+        stream.write_all(&[b'x'; 10_000]).unwrap_or(());
+        let mode = layout.gc_socket().metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o666);
+    }
+}
