@@ -27,6 +27,9 @@ use crate::world::{
 /// How many reads of one pipe a tick makes before it looks after the other children.
 const READS_PER_TICK: usize = 16;
 
+/// How long to wait for a log that can't be written as fast as its builder goes on.
+const CATCH_UP: Duration = Duration::from_millis(5);
+
 /// How long the user's terminal goes without news at most, in a run that has nothing to do but wait.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
@@ -114,19 +117,19 @@ pub fn poll_children(
             .iter()
             .filter_map(|&goal| params.children.get(goal).ok());
         let deadlines = children.map(|child| child.deadlines);
-        let next = next_deadline(&params.options, &waiting, deadlines);
+        let next = next_deadline(&params.options, &waiting, deadlines, now.0);
         let nothing_under_way =
             running.0.is_empty() && background.collecting == 0 && background.launching == 0;
         if nothing_under_way && waiting.foreign.is_empty() {
             run.fatal = Some(stuck(&params.options));
             return;
         }
-        let heartbeat = params.clock.0.elapsed() + HEARTBEAT;
-        Some(
-            next.unwrap_or(heartbeat)
-                .min(heartbeat)
-                .saturating_sub(params.clock.0.elapsed()),
-        )
+        let elapsed = params.clock.0.elapsed();
+        let at_most = match params.collected.held_back.is_empty() {
+            true => elapsed + HEARTBEAT,
+            false => elapsed + CATCH_UP,
+        };
+        Some(next.unwrap_or(at_most).min(at_most).saturating_sub(elapsed))
     };
     // Loading a large graph has nothing to poll for; children are looked after in between.
     let mut readable = Vec::new();
@@ -152,11 +155,13 @@ pub fn poll_children(
         };
         match event {
             Readable::Exit(_) => params.note_exit(goal, now.0),
-            _ => params.read_log(goal, now.0),
+            _ => params.read_log(goal, now.0, false),
         }
     }
-    for goal in std::mem::take(&mut params.collected.unread) {
-        params.read_log(goal, now.0);
+    let mut unread = std::mem::take(&mut params.collected.unread);
+    unread.append(&mut params.collected.held_back);
+    for goal in unread {
+        params.read_log(goal, now.0, false);
     }
     while let Some(collected) = params.pool.0.take() {
         params.collected.done.push(collected);
@@ -179,12 +184,19 @@ fn stuck(options: &Options) -> Error {
 }
 
 impl Watching<'_, '_> {
-    /// Reads what a child has written, up to a bound; what is left is read in the next tick.
-    fn read_log(&mut self, goal: Entity, now: Duration) {
+    /// Reads what a child has written, up to a bound; what is left is read in the next tick. Unless it `must`, it reads
+    /// nothing while the log is behind: the full pipe then makes the child wait.
+    fn read_log(&mut self, goal: Entity, now: Duration, must: bool) {
         let Ok(mut child) = self.children.get_mut(goal) else {
             return;
         };
         let Some(pipe) = &child.pipes.log else { return };
+        if !must && child.file.as_ref().is_some_and(|file| file.is_behind()) {
+            // That it says nothing new is our doing.
+            child.deadlines.last_output = now;
+            push_once(&mut self.collected.held_back, goal);
+            return;
+        }
         let (path, name) = match (child.derivation, child.path) {
             (Some(known), _) => (
                 self.graph.drv_path(known.drv),
@@ -225,12 +237,13 @@ impl Watching<'_, '_> {
                 }
             }
         }
-        self.collected.unread.push(goal);
+        push_once(&mut self.collected.unread, goal);
     }
 
     /// A child has exited. Its zombie keeps its process group's number until what it left behind is killed.
     fn note_exit(&mut self, goal: Entity, now: Duration) {
-        self.read_log(goal, now);
+        // What it wrote itself is in the pipe now. More is written only by what it left running, which must not keep us.
+        self.read_log(goal, now, true);
         let Ok(mut child) = self.children.get_mut(goal) else {
             return;
         };
@@ -242,6 +255,13 @@ impl Watching<'_, '_> {
         } else {
             now
         });
+    }
+}
+
+/// The lists are as short as there are slots at most.
+fn push_once(list: &mut Vec<Entity>, goal: Entity) {
+    if !list.contains(&goal) {
+        list.push(goal);
     }
 }
 

@@ -160,6 +160,8 @@ pub struct CollectedQueue {
     pub done: Vec<Collected>,
     /// Goals whose pipes were not read to their end.
     pub unread: Vec<Entity>,
+    /// Goals whose pipes are not read just now, for their logs can't be written that fast.
+    pub held_back: Vec<Entity>,
 }
 
 /// Adds the systems and resources of the real world.

@@ -23,19 +23,26 @@ pub struct Condemned {
 /// `tee` to write its last lines, short enough that a daemon delays nothing.
 pub const LINGER: Duration = Duration::from_secs(1);
 
-/// The next time at which this system has something to do, if nothing else happens before.
+/// The next time after `now` at which this system has something to do, if nothing else happens before. What was due
+/// by `now` has been done in the tick that came to know that time.
 pub fn next_deadline<'a>(
     options: &Options,
     waiting: &LockWaiters,
     children: impl Iterator<Item = &'a Deadlines>,
+    now: Duration,
 ) -> Option<Duration> {
-    let of_children = children.filter_map(|child| {
-        let silence = limit(options.max_silent_time_s).map(|limit| child.last_output + limit);
-        let total = limit(options.timeout_s).map(|limit| child.started + limit);
-        [silence, total, child.linger].into_iter().flatten().min()
+    let of_children = children.flat_map(|child| match child.linger {
+        // Only a child that still runs can take too long.
+        Some(linger) => [Some(linger), None],
+        None => [
+            limit(options.max_silent_time_s).map(|limit| child.last_output + limit),
+            limit(options.timeout_s).map(|limit| child.started + limit),
+        ],
     });
     of_children
+        .flatten()
         .chain(waiting.foreign.iter().map(|lock| lock.retry_at))
+        .filter(|&at| at > now)
         .min()
 }
 
@@ -55,8 +62,10 @@ pub fn condemn(
         let Ok((deadlines, log)) = children.get(goal) else {
             continue;
         };
+        // What it left behind may hold its log open, but it did not take too long itself.
+        let runs = deadlines.linger.is_none();
         let over = |since: Duration, seconds: u64| {
-            limit(seconds).is_some_and(|limit| now.0.saturating_sub(since) >= limit)
+            runs && limit(seconds).is_some_and(|limit| now.0.saturating_sub(since) >= limit)
         };
         let (kind, reason) = if over(deadlines.last_output, options.max_silent_time_s) {
             let seconds = options.max_silent_time_s;
@@ -116,24 +125,21 @@ mod tests {
             linger: None,
         };
         let waiting = LockWaiters::default();
-        assert_eq!(
-            next_deadline(&options, &waiting, [&child].into_iter()),
-            None
-        );
+        let after = |now, options: &Options, children: &[&Deadlines]| {
+            next_deadline(options, &waiting, children.iter().copied(), seconds(now))
+        };
+        assert_eq!(after(5, &options, &[&child]), None);
         options.max_silent_time_s = 3;
         options.timeout_s = 10;
-        assert_eq!(
-            next_deadline(&options, &waiting, [&child].into_iter()),
-            Some(seconds(8))
-        );
+        assert_eq!(after(5, &options, &[&child]), Some(seconds(8)));
+        // What is due has been done, and is nothing to stay awake for.
+        assert_eq!(after(8, &options, &[&child]), Some(seconds(11)));
+        assert_eq!(after(11, &options, &[&child]), None);
         let lingering = Deadlines {
             linger: Some(seconds(6)),
             ..child
         };
-        let both = [&child, &lingering];
-        assert_eq!(
-            next_deadline(&options, &waiting, both.into_iter()),
-            Some(seconds(6))
-        );
+        assert_eq!(after(5, &options, &[&child, &lingering]), Some(seconds(6)));
+        assert_eq!(after(6, &options, &[&lingering]), None);
     }
 }

@@ -7,6 +7,8 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use bevy_ecs::prelude::Component;
@@ -19,6 +21,10 @@ use crate::error::{Error, Result};
 
 /// How much of a log is gathered before it is handed on, in bytes.
 const CHUNK_BYTES: usize = 128 * 1024;
+
+/// How far behind with a log the writing thread may be before no more of it is taken in, in bytes: some tenths of a second of
+/// compressing.
+const BACKLOG_BYTES: usize = 4 << 20;
 
 /// An empty bzip2 stream of level 9.
 const EMPTY_BZIP2: [u8; 14] = [
@@ -35,6 +41,8 @@ pub struct LogFile {
     file: Option<File>,
     compress: bool,
     gathered: Vec<u8>,
+    /// How many bytes the writing thread has been given and has not written.
+    backlog: Arc<AtomicUsize>,
 }
 
 enum Order {
@@ -47,6 +55,7 @@ enum Order {
     Write {
         id: u64,
         bytes: Vec<u8>,
+        backlog: Arc<AtomicUsize>,
     },
     Close {
         id: u64,
@@ -108,6 +117,7 @@ impl LogThread {
             file: Some(file),
             compress,
             gathered: Vec::new(),
+            backlog: Arc::default(),
         })
     }
 
@@ -152,7 +162,12 @@ impl LogThread {
             });
         }
         let bytes = std::mem::take(&mut log.gathered);
-        self.send(Order::Write { id: log.id, bytes });
+        log.backlog.fetch_add(bytes.len(), Ordering::Relaxed);
+        self.send(Order::Write {
+            id: log.id,
+            bytes,
+            backlog: Arc::clone(&log.backlog),
+        });
     }
 
     fn send(&self, order: Order) {
@@ -172,6 +187,11 @@ impl Drop for LogThread {
 }
 
 impl LogFile {
+    /// Whether more is written to it than can be kept up with, so that its writer should wait.
+    pub fn is_behind(&self) -> bool {
+        self.backlog.load(Ordering::Relaxed) > BACKLOG_BYTES
+    }
+
     /// Where it lies.
     pub fn path(&self) -> &Path {
         &self.path
@@ -211,15 +231,17 @@ fn write_logs(orders: &Receiver<Order>, problems: &Sender<String>) {
                 open.insert(id, (path, log));
                 continue;
             }
-            Order::Write { id, bytes } => {
-                let Some((path, log)) = open.get_mut(&id) else {
-                    continue;
-                };
-                let result = match log {
-                    Open::Plain(file) => file.write_all(&bytes),
-                    Open::Compressed(encoder) => encoder.write_all(&bytes),
-                };
-                (path.clone(), result.map_err(|error| (id, error)))
+            Order::Write { id, bytes, backlog } => {
+                let written = open.get_mut(&id).map(|(path, log)| {
+                    let result = match log {
+                        Open::Plain(file) => file.write_all(&bytes),
+                        Open::Compressed(encoder) => encoder.write_all(&bytes),
+                    };
+                    (path.clone(), result.map_err(|error| (id, error)))
+                });
+                backlog.fetch_sub(bytes.len(), Ordering::Relaxed);
+                let Some(written) = written else { continue };
+                written
             }
             Order::Close { id } => {
                 let Some((path, log)) = open.remove(&id) else {
@@ -268,6 +290,38 @@ mod tests {
         let mut text = Vec::new();
         BzDecoder::new(&bytes[..]).read_to_end(&mut text).unwrap();
         text
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_kept_up_with_says_so_until_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut thread = LogThread::default();
+        // Without a disk behind it, nothing can be written, and that must not count for ever.
+        for path in [folder.path().join("log"), "/dev/full".into()] {
+            let mut log = thread.open(folder.path(), BASE, true).unwrap();
+            log.file = Some(
+                File::options()
+                    .write(true)
+                    .create(true)
+                    .truncate(false)
+                    .open(path)
+                    .unwrap(),
+            );
+            let mut rounds = 0;
+            let noise: Vec<u8> = (0..CHUNK_BYTES * 8)
+                .map(|at| ((at * at) >> 7) as u8)
+                .collect();
+            while !log.is_behind() && rounds < 200 {
+                thread.append(&mut log, &noise);
+                rounds += 1;
+            }
+            let start = std::time::Instant::now();
+            while log.is_behind() && start.elapsed().as_secs() < 60 {
+                std::thread::yield_now();
+            }
+            assert!(!log.is_behind());
+            thread.close(&mut log);
+        }
     }
 
     #[test]

@@ -252,6 +252,36 @@ fn a_disk_that_a_builder_fills() {
 }
 
 #[test]
+fn a_build_directory_that_a_builder_fills() {
+    need_mounts!();
+    need!("dd");
+    let world = World::new();
+    let drv = world.add_one(
+        "x",
+        sh("dd if=/dev/zero of=big bs=1M count=100 2>/dev/null && exit 5"),
+    );
+    let small = format!(
+        "mount -t tmpfs -o size=20m none {}",
+        world.at("tmp").display()
+    );
+    let ran = after_mounting(world.windrow("build").arg(&drv), &small)
+        .run()
+        .exits(1)
+        .one_error();
+    ran.says("nearly full").says(&drv);
+    let large = format!(
+        "mount -t tmpfs -o size=200m none {}",
+        world.at("tmp").display()
+    );
+    let ran = after_mounting(world.windrow("build").arg(&drv), &large)
+        .run()
+        .exits(100);
+    ran.says("exit code 5").never_says("nearly full");
+    world.is_clean();
+    world.stays_valid();
+}
+
+#[test]
 fn what_a_full_disk_makes_fail_is_not_remembered() {
     need_mounts!();
     need!("dd");

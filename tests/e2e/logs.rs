@@ -182,3 +182,16 @@ fn logs_of_builds_side_by_side_do_not_mix() {
         );
     }
 }
+
+#[test]
+fn a_log_that_comes_faster_than_it_can_be_written_is_whole_and_its_builder_waits() {
+    need!("bzip2", "perl");
+    let world = World::new();
+    // Forty megabytes of lines that do not compress well, in well under a second.
+    let script = r#"perl -e 'my $x = 1; for (1 .. 40) { my $s = ""; for (1 .. 125000) { $x = ($x * 69069 + 1) & 0xffffffff;
+        $s .= pack("N", $x) . "ab\n" . "c" } print $s }'; echo > $out"#;
+    let drv = world.add_one("x", sh(script));
+    world.windrow("build").arg(&drv).ok();
+    assert_eq!(world.windrow("log").arg(&drv).ok().stdout.len(), 40_000_000);
+    world.is_clean();
+}

@@ -24,6 +24,8 @@ mod logs;
 mod nix_store;
 mod options;
 mod output_checks;
+mod outputs;
+mod platforms;
 mod processes;
 mod propagation;
 mod real_nix;

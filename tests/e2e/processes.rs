@@ -1,7 +1,7 @@
 //! When a build counts as ended, and that nothing it started outlives it.
 //! Interruption of windrow itself is in interrupt.rs.
 
-use crate::harness::{World, sh, text};
+use crate::harness::{World, need, sh, text};
 
 /// Builds a derivation, whose output's text it gives, and expects nothing to be left.
 #[track_caller]
@@ -33,6 +33,129 @@ fn a_child_that_goes_on_writing_does_not_stall_the_build() {
         built("(while :; do echo noise; sleep 0.01; done) & echo done > $out"),
         "done\n"
     );
+}
+
+/// Builds a derivation that leaves a process which has gone to a session of its own, where no signal to the builder's
+/// group reaches it, and which the test ends.
+#[track_caller]
+fn leaves_a_daemon(daemon: &str, rest: &str, args: &[&str]) -> crate::harness::Ran {
+    let world = World::new();
+    let pid = world.file("pid");
+    let script = format!(
+        "setsid sh -c 'echo $$ > {0}; {daemon}' & while [ ! -s {0} ]; do sleep 0.01; done; {rest}",
+        pid.display()
+    );
+    let drv = world.add_one("x", sh(&script));
+    let ran = world.windrow("build").arg(&drv).args(args).run();
+    let pid = text(pid);
+    world
+        .program("sh")
+        .args(["-c", &format!("kill -9 {} 2>/dev/null || true", pid.trim())])
+        .ok();
+    world.is_clean();
+    world.stays_valid();
+    ran
+}
+
+#[test]
+fn a_daemon_that_keeps_the_log_open_does_not_stall_the_build() {
+    need!("setsid");
+    leaves_a_daemon("exec sleep 300", "echo done > $out", &[]).exits(0);
+    leaves_a_daemon("exec sleep 300", "exit 4", &[])
+        .exits(100)
+        .says("exit code 4");
+}
+
+#[test]
+fn a_daemon_that_goes_on_writing_does_not_stall_the_build() {
+    need!("setsid");
+    leaves_a_daemon(
+        "while :; do echo noise; sleep 0.01; done",
+        "echo done > $out",
+        &[],
+    )
+    .exits(0);
+    leaves_a_daemon("exec yes", "echo done > $out", &[]).exits(0);
+}
+
+#[test]
+fn a_daemon_does_not_keep_a_build_from_timing_out() {
+    need!("setsid");
+    let ran = leaves_a_daemon("exec sleep 300", "sleep 300", &["--timeout", "1"]);
+    ran.exits(101).says("timed out after 1 seconds");
+    let ran = leaves_a_daemon("exec sleep 300", "sleep 300", &["--max-silent-time", "1"]);
+    ran.exits(101).says("of silence");
+}
+
+#[test]
+fn what_a_builder_leaves_running_does_not_make_it_time_out() {
+    // Its end counts, not that of the log, which comes a second later.
+    let world = World::new();
+    let drv = world.add_one("x", sh("sleep 300 & sleep 0.5; echo done > $out"));
+    world
+        .windrow("build")
+        .arg(&drv)
+        .args(["--timeout", "1", "--max-silent-time", "1"])
+        .ok();
+    world.is_clean();
+}
+
+#[test]
+fn other_builds_go_on_while_one_is_looked_after() {
+    let world = World::new();
+    let flag = world.file("flag");
+    let graph = crate::harness::graph_of([
+        (
+            "closed",
+            sh(&format!(
+                "exec >&- 2>&-; while [ ! -e {} ]; do sleep 0.01; done; echo > $out",
+                flag.display()
+            )),
+        ),
+        ("held", sh("sleep 300 & echo > $out")),
+        (
+            "after",
+            sh(&format!(
+                ": @{{held}}; echo > {}; echo > $out",
+                flag.display()
+            )),
+        ),
+    ]);
+    let file = world.graph("g.json", &graph);
+    world.windrow("build").arg(file).arg("-j2").ok();
+    world.is_clean();
+}
+
+#[test]
+fn a_builder_that_closes_its_output_is_killed_when_it_takes_too_long() {
+    let world = World::new();
+    let drv = world.add_one("x", sh("exec >&- 2>&-; sleep 300; echo > $out"));
+    for (option, says) in [
+        ("--timeout", "after 1 seconds"),
+        ("--max-silent-time", "of silence"),
+    ] {
+        let ran = world
+            .windrow("build")
+            .arg(&drv)
+            .args([option, "1"])
+            .run()
+            .exits(101);
+        ran.says(says);
+        world.is_clean();
+    }
+}
+
+#[test]
+fn a_builder_that_stops_itself_is_killed_when_it_takes_too_long() {
+    let world = World::new();
+    let drv = world.add_one("x", sh("kill -STOP $$; echo > $out"));
+    world
+        .windrow("build")
+        .arg(&drv)
+        .args(["--timeout", "1"])
+        .run()
+        .exits(101);
+    world.is_clean();
 }
 
 #[test]
