@@ -1,7 +1,7 @@
 //! Makes goals and ties them to each other (the seed's `makeDerivationGoal`, `addWaitee`, `amDone`).
 
-use bevy_ecs::prelude::{Bundle, Entity, Mut, Query, Res, ResMut, World};
-use bevy_ecs::query::QueryData;
+use bevy_ecs::entity::Entities;
+use bevy_ecs::prelude::{Bundle, Entity, Res, ResMut, World};
 use bevy_ecs::system::SystemParam;
 use windrow_components::goal::{
     BuildMode, DerivationGoal, Outcome, Stage, SubstitutionGoal, Target, Waitees, Waiter,
@@ -11,6 +11,7 @@ use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
 use windrow_components::outputs::OutputSet;
 
+use crate::columns::{Cells, Column, place};
 use crate::world::{Awake, Ended, GoalIndex, Options, RunState};
 
 /// A goal asked for by another.
@@ -77,7 +78,7 @@ impl Unmade {
                 let goal = DerivationGoal { drv, wanted, mode };
                 (goal, beginning())
             });
-            let goals: Vec<Entity> = world.spawn_batch(bundles.collect::<Vec<_>>()).collect();
+            let goals: Vec<Entity> = world.spawn_batch(bundles).collect();
             let mut index = world.resource_mut::<GoalIndex>();
             for (&(drv, _), &goal) in self.derivations.iter().zip(&goals) {
                 index.insert(Target::Derivation(drv), goal);
@@ -95,21 +96,15 @@ impl Unmade {
     }
 }
 
-/// A goal as it is tied to others.
-#[derive(QueryData)]
-#[query_data(mutable)]
-pub struct TiedGoal {
-    derivation: Option<&'static mut DerivationGoal>,
-    stage: &'static mut Stage,
-    outcome: &'static mut Outcome,
-    waitees: &'static mut Waitees,
-    waiters: &'static mut Waiters,
-}
-
-/// What tying goals to each other touches.
+/// What tying goals to each other touches, as a system's parameter.
 #[derive(SystemParam)]
 pub struct Tying<'w, 's> {
-    goals: Query<'w, 's, TiedGoal>,
+    entities: &'w Entities,
+    derivations: Column<'w, 's, DerivationGoal>,
+    stages: Column<'w, 's, Stage>,
+    outcomes: Column<'w, 's, Outcome>,
+    waitees: Column<'w, 's, Waitees>,
+    waiters: Column<'w, 's, Waiters>,
     graph: ResMut<'w, BuildGraph>,
     index: Res<'w, GoalIndex>,
     lists: ResMut<'w, WaiterLists>,
@@ -118,27 +113,62 @@ pub struct Tying<'w, 's> {
 }
 
 impl Tying<'_, '_> {
+    /// Looks up where all components lie.
+    pub fn open(&mut self) -> Ties<'_> {
+        Ties {
+            entities: self.entities,
+            derivations: self.derivations.open(self.entities),
+            stages: self.stages.open(self.entities),
+            outcomes: self.outcomes.open(self.entities),
+            waitees: self.waitees.open(self.entities),
+            waiters: self.waiters.open(self.entities),
+            graph: &mut self.graph,
+            index: &self.index,
+            lists: &mut self.lists,
+            awake: &mut self.awake,
+            keep_going: self.options.keep_going,
+        }
+    }
+}
+
+/// What tying goals to each other touches.
+pub struct Ties<'a> {
+    entities: &'a Entities,
+    derivations: Cells<'a, DerivationGoal>,
+    stages: Cells<'a, Stage>,
+    outcomes: Cells<'a, Outcome>,
+    waitees: Cells<'a, Waitees>,
+    waiters: Cells<'a, Waiters>,
+    graph: &'a mut BuildGraph,
+    index: &'a GoalIndex,
+    lists: &'a mut WaiterLists,
+    awake: &'a mut Awake,
+    keep_going: bool,
+}
+
+impl Ties<'_> {
     /// Lets the waiters of `requests` wait for what they ask for, all of which has been made. All requests of one
     /// waiter stand together, each for another target. A waiter whose requests have all been met already is
     /// woken at once.
+    ///
+    /// # Panics
+    /// Never: a goal that asks exists.
     pub fn fulfil(&mut self, requests: &[Request]) {
         for group in requests.chunk_by(|a, b| a.waiter == b.waiter) {
             let waiter = group[0].waiter;
-            let Ok(tied) = self.goals.get(waiter) else {
-                continue;
-            };
-            let mut waitees = *tied.waitees;
+            let at = place(self.entities, waiter).expect("who asks exists");
+            let mut waitees = *self.waitees.at(at).expect("a goal has waitees");
             waitees.wait_for(u32::try_from(group.len()).expect("fewer than 2^32 waitees"));
             let mut woken = false;
             for request in group {
                 match self.ask(request, waitees.round) {
                     Outcome::Busy => {}
                     _ if woken => {}
-                    outcome => woken = waitees.waitee_done(outcome, self.options.keep_going),
+                    outcome => woken = waitees.waitee_done(outcome, self.keep_going),
                 }
             }
-            if let Ok(mut tied) = self.goals.get_mut(waiter) {
-                *tied.waitees = waitees;
+            if let Some(cell) = self.waitees.at(at) {
+                *cell = waitees;
             }
             if woken {
                 self.awake.0.push(waiter);
@@ -149,30 +179,34 @@ impl Tying<'_, '_> {
     /// Widens what is wanted of the target, and waits for it unless it has ended; tells how it stands.
     fn ask(&mut self, request: &Request, round: u32) -> Outcome {
         let goal = self.index.get(request.target);
-        let Some((goal, mut tied)) = goal.and_then(|g| Some((g, self.goals.get_mut(g).ok()?)))
-        else {
-            return Outcome::Busy;
-        };
-        if let Some(known) = &mut tied.derivation
-            && widen(known, request.wanted, &mut self.graph)
-            && *tied.outcome == Outcome::Success
+        let goal = goal.expect("what is asked for was made");
+        let at = place(self.entities, goal).expect("what was made exists");
+        let outcome = self.outcomes.at(at).expect("a goal has an outcome");
+        if let Some(known) = self.derivations.at(at)
+            && widen(known, request.wanted, self.graph)
+            && *outcome == Outcome::Success
         {
-            reopen(&mut tied.stage, &mut tied.outcome);
+            // A goal that ended well for less is taken up again; the seed would make a new one.
+            *outcome = Outcome::Busy;
+            if let Some(stage) = self.stages.at(at) {
+                *stage = Stage::New;
+            }
             self.awake.0.push(goal);
         }
-        if *tied.outcome == Outcome::Busy {
+        if *outcome == Outcome::Busy {
             let waiter = Waiter {
                 goal: request.waiter,
                 round,
             };
-            self.lists.add(&mut tied.waiters, waiter);
+            let waiters = self.waiters.at(at).expect("a goal has waiters");
+            self.lists.add(waiters, waiter);
         }
-        *tied.outcome
+        *outcome
     }
 }
 
 /// Asks a derivation's goal for more outputs (the seed's `addWantedOutputs`); tells whether that is news.
-fn widen(known: &mut Mut<'_, DerivationGoal>, wanted: OutputSet, graph: &mut BuildGraph) -> bool {
+fn widen(known: &mut DerivationGoal, wanted: OutputSet, graph: &mut BuildGraph) -> bool {
     if known.wanted == wanted || known.wanted == OutputSet::ALL {
         return false;
     }
@@ -180,12 +214,6 @@ fn widen(known: &mut Mut<'_, DerivationGoal>, wanted: OutputSet, graph: &mut Bui
     let grown = union != known.wanted;
     known.wanted = union;
     grown
-}
-
-/// A goal that ended well for less is taken up again; the seed would make a new one.
-fn reopen(stage: &mut Stage, outcome: &mut Outcome) {
-    *stage = Stage::New;
-    *outcome = Outcome::Busy;
 }
 
 /// Takes note that a goal's outcome is known; its waiters are told when the tick ends.

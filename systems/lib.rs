@@ -17,6 +17,7 @@
 //!
 //! [`Schedule`]: bevy_ecs::schedule::Schedule
 
+pub mod columns;
 pub mod engine;
 mod error;
 pub mod failure;
@@ -25,6 +26,7 @@ pub mod finish;
 pub mod goals;
 pub mod instantiate;
 pub mod lock;
+pub mod memory;
 pub mod plan;
 pub mod policy;
 pub mod poll_io;

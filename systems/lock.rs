@@ -31,7 +31,8 @@ const FIRST_RETRY: Duration = Duration::from_millis(20);
 #[derive(SystemParam)]
 pub struct Locking<'w, 's> {
     commands: Commands<'w, 's>,
-    goals: Query<'w, 's, (&'static mut Stage, &'static mut Outcome)>,
+    stages: Query<'w, 's, &'static mut Stage>,
+    outcomes: Query<'w, 's, &'static mut Outcome>,
     derivations: Query<'w, 's, &'static DerivationGoal>,
     graph: Res<'w, BuildGraph>,
     store: NonSendMut<'w, StoreHandle>,
@@ -171,7 +172,7 @@ impl Locking<'_, '_> {
     }
 
     fn set_stage(&mut self, goal: Entity, to: Stage) {
-        if let Ok((mut stage, _)) = self.goals.get_mut(goal) {
+        if let Ok(mut stage) = self.stages.get_mut(goal) {
             *stage = to;
         }
     }
@@ -200,7 +201,9 @@ impl Locking<'_, '_> {
                 for &path in paths {
                     self.waiting.held.remove(path);
                 }
-                if let Ok((mut stage, mut outcome)) = self.goals.get_mut(goal) {
+                if let (Ok(mut stage), Ok(mut outcome)) =
+                    (self.stages.get_mut(goal), self.outcomes.get_mut(goal))
+                {
                     let ended = &mut self.ended;
                     goals::end(&mut stage, &mut outcome, ended, goal, Outcome::Success);
                 }

@@ -7,6 +7,7 @@
 mod mislaid;
 pub mod reap;
 
+use bevy_ecs::entity::Entities;
 use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, Res, ResMut};
 use bevy_ecs::system::SystemParam;
 use windrow_components::goal::{
@@ -14,6 +15,7 @@ use windrow_components::goal::{
 };
 use windrow_components::graph::BuildGraph;
 
+use crate::columns::{Column, place};
 use crate::failure::{Failure, FailureKind};
 use crate::goals;
 use crate::policy::ReadyQueue;
@@ -28,8 +30,15 @@ use crate::world::{
 #[derive(SystemParam)]
 pub struct Finishing<'w, 's> {
     commands: Commands<'w, 's>,
-    goals: Query<'w, 's, (&'static mut Stage, &'static mut Outcome)>,
-    derivations: Query<'w, 's, &'static DerivationGoal>,
+    goals: Query<
+        'w,
+        's,
+        (
+            &'static mut Stage,
+            &'static mut Outcome,
+            Option<&'static DerivationGoal>,
+        ),
+    >,
     substitutions: Query<'w, 's, &'static SubstitutionGoal>,
     locks: Query<'w, 's, &'static mut OutputLocks>,
     graph: Res<'w, BuildGraph>,
@@ -42,31 +51,24 @@ pub struct Finishing<'w, 's> {
 }
 
 impl Finishing<'_, '_> {
-    /// Gives up a goal's locks, deleting their files if its outputs are valid.
-    fn unlock(&mut self, goal: Entity, delete: bool) {
-        // Before it was about to start, it held nothing; another goal may hold the same paths.
-        let held = self.goals.get(goal).is_ok_and(|(stage, _)| {
-            matches!(*stage, Stage::Starting | Stage::Running | Stage::Collecting)
-        });
-        if !held {
+    /// Ends a goal and gives up its locks, deleting their files if its outputs are valid.
+    fn settle(&mut self, goal: Entity, how: Outcome) {
+        let Ok((mut stage, mut known, derivation)) = self.goals.get_mut(goal) else {
             return;
-        }
-        if let Ok(known) = self.derivations.get(goal) {
-            for row in self.graph.outputs(known.drv) {
+        };
+        // Before it was about to start, it held nothing; another goal may hold the same paths.
+        let held = matches!(*stage, Stage::Starting | Stage::Running | Stage::Collecting);
+        if held && let Some(derivation) = derivation {
+            for row in self.graph.outputs(derivation.drv) {
                 self.waiting.held.remove(row.path);
             }
+            if let Ok(mut held) = self.locks.get_mut(goal) {
+                let locks = std::mem::take(&mut *held);
+                self.store.0.unlock(locks, how == Outcome::Success);
+                self.commands.entity(goal).remove::<OutputLocks>();
+            }
         }
-        if let Ok(mut held) = self.locks.get_mut(goal) {
-            let locks = std::mem::take(&mut *held);
-            self.store.0.unlock(locks, delete);
-            self.commands.entity(goal).remove::<OutputLocks>();
-        }
-    }
-
-    fn end(&mut self, goal: Entity, how: Outcome) {
-        if let Ok((mut stage, mut known)) = self.goals.get_mut(goal) {
-            goals::end(&mut stage, &mut known, &mut self.ended, goal, how);
-        }
+        goals::end(&mut stage, &mut known, &mut self.ended, goal, how);
     }
 }
 
@@ -94,11 +96,10 @@ pub fn register(
         };
         match registered {
             Ok(()) => {
-                params.unlock(goal, true);
                 params.tally.counts.built += 1;
                 let now = params.now.0;
                 if params.reporter.0.wants_builds()
-                    && let Ok(known) = params.derivations.get(goal)
+                    && let Ok((.., Some(known))) = params.goals.get(goal)
                 {
                     let drv_path = params.graph.full_path(params.graph.drv_path(known.drv));
                     let build = BuildRef {
@@ -111,7 +112,7 @@ pub fn register(
                         .0
                         .report(&Event::Succeeded { build, at: now });
                 }
-                params.end(goal, Outcome::Success);
+                params.settle(goal, Outcome::Success);
             }
             Err(error) if error.is_fatal() => {
                 run.fatal = Some(error);
@@ -136,13 +137,12 @@ pub fn fail(
 ) {
     for (goal, failure) in failures.0.drain(..) {
         run.failures.add(failure.kind);
-        params.unlock(goal, false);
         params.tally.counts.failed += 1;
         if !params.reporter.0.wants_builds() {
-            params.end(goal, Outcome::Failed);
+            params.settle(goal, Outcome::Failed);
             continue;
         }
-        let (path, name) = if let Ok(known) = params.derivations.get(goal) {
+        let (path, name) = if let Ok((.., Some(known))) = params.goals.get(goal) {
             let graph = &params.graph;
             (
                 graph.full_path(graph.drv_path(known.drv)),
@@ -162,7 +162,7 @@ pub fn fail(
         let started = params
             .goals
             .get(goal)
-            .is_ok_and(|(stage, _)| matches!(*stage, Stage::Running | Stage::Collecting));
+            .is_ok_and(|(stage, ..)| matches!(*stage, Stage::Running | Stage::Collecting));
         params.reporter.0.report(&Event::Failed {
             build,
             kind: failure.kind,
@@ -171,48 +171,59 @@ pub fn fail(
             log_tail: &failure.log_tail,
             at: params.now.0,
         });
-        params.end(goal, Outcome::Failed);
+        params.settle(goal, Outcome::Failed);
     }
 }
 
+/// What telling waiters touches.
+#[derive(SystemParam)]
+pub struct Telling<'w, 's> {
+    entities: &'w Entities,
+    waiters: Column<'w, 's, Waiters>,
+    waitees: Column<'w, 's, Waitees>,
+    stages: Query<'w, 's, &'static mut Stage>,
+    lists: ResMut<'w, WaiterLists>,
+    options: Res<'w, Options>,
+}
+
 /// Tells those who wait for goals that ended, and wakes the ones that need not wait any longer.
-#[expect(clippy::too_many_arguments, reason = "one system, many queues")]
 pub fn tell_waiters(
     mut ended: ResMut<Ended>,
     mut awake: ResMut<Awake>,
     mut ready: ResMut<NewlyReady>,
     mut waiting: ResMut<LockWaiters>,
     mut run: ResMut<RunState>,
-    mut lists: ResMut<WaiterLists>,
-    mut waiters: Query<&mut Waiters>,
-    mut waitees: Query<&mut Waitees>,
-    mut stages: Query<&mut Stage>,
-    options: Res<Options>,
+    mut params: Telling<'_, '_>,
 ) {
     if ended.0.is_empty() {
         return;
     }
+    let entities = params.entities;
+    let keep_going = params.options.keep_going;
+    let mut all_waiters = params.waiters.open(entities);
+    let mut all_waitees = params.waitees.open(entities);
     for (goal, outcome) in ended.0.drain(..) {
-        let Ok(mut list) = waiters.get_mut(goal) else {
+        let Some(waiters) = place(entities, goal).and_then(|at| all_waiters.at(at)) else {
             continue;
         };
-        lists.take(&mut list, |waiter| {
-            let Ok(mut counts) = waitees.get_mut(waiter.goal) else {
+        params.lists.take(waiters, |waiter| {
+            let at = place(entities, waiter.goal);
+            let Some(counts) = at.and_then(|at| all_waitees.at(at)) else {
                 return;
             };
             if counts.round == waiter.round
                 && counts.left > 0
-                && counts.waitee_done(outcome, options.keep_going)
+                && counts.waitee_done(outcome, keep_going)
             {
                 awake.0.push(waiter.goal);
             }
         });
-        if run.top.remove(&goal) && outcome == Outcome::Failed && !options.keep_going {
+        if run.top.remove(&goal) && outcome == Outcome::Failed && !keep_going {
             run.given_up = true;
         }
     }
     for due in waiting.any_goal.drain(..) {
-        if let Ok(mut stage) = stages.get_mut(due.goal) {
+        if let Ok(mut stage) = params.stages.get_mut(due.goal) {
             *stage = Stage::Ready;
         }
         ready.0.push(due);

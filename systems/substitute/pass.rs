@@ -1,7 +1,7 @@
 //! One pass over a batch of awake goals: the seed's `init` to `inputsRealised`, each step for all at once.
 
+use bevy_ecs::entity::Entities;
 use bevy_ecs::prelude::{Entity, NonSendMut, Query, ResMut, World};
-use bevy_ecs::query::QueryData;
 use bevy_ecs::system::{SystemParam, SystemState};
 use windrow_components::goal::{
     BuildMode, DerivationGoal, Outcome, Stage, SubstitutionGoal, Target, Waitees,
@@ -10,16 +10,18 @@ use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
 use windrow_components::outputs::OutputSet;
 
+use crate::columns::{Cells, Column, Place, place};
 use crate::error::Result;
 use crate::failure::{Failure, FailureKind};
 use crate::failure_cache;
 use crate::goals::{self, Request, Tying, Unmade};
-use crate::world::{Ended, Failures, GoalIndex, NewlyReady, ReadyGoal, StoreHandle, Tally};
+use crate::world::{Ended, Failures, GoalIndex, NewlyReady, ReadyGoal, Store, StoreHandle, Tally};
 
 /// A derivation's goal, as one step of a pass hands it to the next.
 #[derive(Debug, Clone, Copy)]
 struct Item {
     goal: Entity,
+    place: Place,
     drv: DrvId,
     wanted: OutputSet,
     mode: BuildMode,
@@ -40,7 +42,7 @@ pub struct Batch {
     /// Derivation goals all of whose inputs have ended, and how many of those failed.
     inputs_done: Vec<(Item, u32)>,
     /// Path goals.
-    path_goals: Vec<(Entity, PathId)>,
+    path_goals: Vec<(Entity, Place, PathId)>,
     /// What goals ask for, those of one goal together.
     requests: Vec<Request>,
     unmade: Unmade,
@@ -83,42 +85,39 @@ pub(super) fn run(
     batch: &mut Batch,
 ) -> Result<()> {
     batch.clear();
-    let mut looking = looking
-        .get_mut(world)
-        .expect("everything of a run is there");
-    looking.sort_out(awake, batch);
-    looking.look_for_derivations(batch)?;
-    looking.load_derivations(batch);
-    looking.look_for_outputs(batch)?;
-    looking.fail_what_failed_before(batch)?;
-    looking.refuse_checks(batch)?;
-    looking.ask_for_inputs(batch)?;
-    looking.check_inputs(batch);
-    looking.look_for_paths(batch)?;
+    {
+        let mut looking = looking
+            .get_mut(world)
+            .expect("everything of a run is there");
+        let mut pass = looking.open();
+        pass.sort_out(awake, batch);
+        pass.look_for_derivations(batch)?;
+        pass.load_derivations(batch);
+        pass.look_for_outputs(batch)?;
+        pass.fail_what_failed_before(batch)?;
+        pass.refuse_checks(batch)?;
+        pass.ask_for_inputs(batch)?;
+        pass.check_inputs(batch);
+        pass.look_for_paths(batch)?;
+        batch.unmade.note(pass.index, &batch.requests);
+    }
     if !batch.requests.is_empty() {
-        batch.unmade.note(&mut looking.index, &batch.requests);
         batch.unmade.make(world);
         let mut tying = tying.get_mut(world).expect("everything of a run is there");
-        tying.fulfil(&batch.requests);
+        tying.open().fulfil(&batch.requests);
     }
     Ok(())
 }
 
-/// A goal as it is looked at.
-#[derive(QueryData)]
-#[query_data(mutable)]
-pub struct AwakeGoal {
-    derivation: Option<&'static mut DerivationGoal>,
-    substitution: Option<&'static SubstitutionGoal>,
-    stage: &'static mut Stage,
-    outcome: &'static mut Outcome,
-    waitees: &'static mut Waitees,
-}
-
-/// What a pass touches.
+/// What a pass touches, as a system's parameter.
 #[derive(SystemParam)]
 pub struct Looking<'w, 's> {
-    goals: Query<'w, 's, AwakeGoal>,
+    entities: &'w Entities,
+    derivations: Column<'w, 's, DerivationGoal>,
+    substitutions: Query<'w, 's, &'static SubstitutionGoal>,
+    stages: Column<'w, 's, Stage>,
+    outcomes: Column<'w, 's, Outcome>,
+    waitees: Column<'w, 's, Waitees>,
     graph: ResMut<'w, BuildGraph>,
     store: NonSendMut<'w, StoreHandle>,
     index: ResMut<'w, GoalIndex>,
@@ -128,30 +127,67 @@ pub struct Looking<'w, 's> {
     ready: ResMut<'w, NewlyReady>,
 }
 
-impl Looking<'_, '_> {
+impl<'s> Looking<'_, 's> {
+    fn open(&mut self) -> Pass<'_, 's> {
+        Pass {
+            entities: self.entities,
+            derivations: self.derivations.open(self.entities),
+            substitutions: self.substitutions.as_readonly(),
+            stages: self.stages.open(self.entities),
+            outcomes: self.outcomes.open(self.entities),
+            waitees: self.waitees.open(self.entities),
+            graph: &mut self.graph,
+            store: &mut *self.store.0,
+            index: &mut self.index,
+            tally: &mut self.tally,
+            ended: &mut self.ended,
+            failures: &mut self.failures,
+            ready: &mut self.ready,
+        }
+    }
+}
+
+/// What a pass touches.
+struct Pass<'a, 's> {
+    entities: &'a Entities,
+    derivations: Cells<'a, DerivationGoal>,
+    substitutions: Query<'a, 's, &'static SubstitutionGoal>,
+    stages: Cells<'a, Stage>,
+    outcomes: Cells<'a, Outcome>,
+    waitees: Cells<'a, Waitees>,
+    graph: &'a mut BuildGraph,
+    store: &'a mut dyn Store,
+    index: &'a mut GoalIndex,
+    tally: &'a mut Tally,
+    ended: &'a mut Ended,
+    failures: &'a mut Failures,
+    ready: &'a mut NewlyReady,
+}
+
+impl Pass<'_, '_> {
     fn sort_out(&mut self, awake: &[Entity], batch: &mut Batch) {
         for &goal in awake {
-            let Ok(mut found) = self.goals.get_mut(goal) else {
+            let Some(place) = place(self.entities, goal) else {
                 continue;
             };
-            let Some(known) = found.derivation else {
-                if let Some(known) = found.substitution {
-                    batch.path_goals.push((goal, known.path));
+            let Some(&mut DerivationGoal { drv, wanted, mode }) = self.derivations.at(place) else {
+                if let Ok(known) = self.substitutions.get(goal) {
+                    batch.path_goals.push((goal, place, known.path));
                 }
                 continue;
             };
-            let &DerivationGoal { drv, wanted, mode } = &*known;
             let item = Item {
                 goal,
+                place,
                 drv,
                 wanted,
                 mode,
             };
-            let failed = found.waitees.failed;
-            match *found.stage {
-                Stage::New => batch.new.push(item),
-                Stage::Derivation if failed == 0 => batch.present.push(item),
-                Stage::Derivation => {
+            let failed = self.waitees.at(place).map_or(0, |waitees| waitees.failed);
+            match self.stages.at(place) {
+                Some(Stage::New) => batch.new.push(item),
+                Some(Stage::Derivation) if failed == 0 => batch.present.push(item),
+                Some(Stage::Derivation) => {
                     let path = self.graph.full_path(self.graph.drv_path(drv));
                     let message = format!(
                         "cannot build missing derivation '{path}': it is not in the store and no \
@@ -159,18 +195,8 @@ impl Looking<'_, '_> {
                     );
                     self.fail(goal, FailureKind::Other, message);
                 }
-                Stage::Inputs => {
-                    if failed == 0 {
-                        *found.stage = Stage::Ready;
-                    }
-                    batch.inputs_done.push((item, failed));
-                }
-                Stage::Ready
-                | Stage::Locked
-                | Stage::Starting
-                | Stage::Running
-                | Stage::Collecting
-                | Stage::Done => {}
+                Some(Stage::Inputs) => batch.inputs_done.push((item, failed)),
+                _ => {}
             }
         }
     }
@@ -186,9 +212,7 @@ impl Looking<'_, '_> {
                 batch.present.push(item);
                 continue;
             }
-            if let Ok(mut found) = self.goals.get_mut(item.goal) {
-                *found.stage = Stage::Derivation;
-            }
+            self.set_stage(item.place, Stage::Derivation);
             batch.requests.push(Request {
                 waiter: item.goal,
                 target: Target::Path(path),
@@ -202,7 +226,7 @@ impl Looking<'_, '_> {
     fn load_derivations(&mut self, batch: &mut Batch) {
         for &item in &batch.present {
             if !self.graph.is_loaded(item.drv)
-                && let Err(error) = self.store.0.load(&mut self.graph, item.drv)
+                && let Err(error) = self.store.load(self.graph, item.drv)
             {
                 self.fail(item.goal, FailureKind::Other, error.to_string());
             } else {
@@ -215,7 +239,7 @@ impl Looking<'_, '_> {
     fn look_for_outputs(&mut self, batch: &mut Batch) -> Result<()> {
         batch.paths.clear();
         for item in &batch.loaded {
-            let graph = &self.graph;
+            let graph = &*self.graph;
             let rows = graph.outputs(item.drv).iter();
             let wanted = rows.filter(|row| graph.output_sets.wants(item.wanted, row.name));
             batch.paths.extend(wanted.map(|row| row.path));
@@ -223,7 +247,7 @@ impl Looking<'_, '_> {
         self.rooted_validity(batch)?;
         let mut valid = batch.valid.iter();
         for &item in &batch.loaded {
-            let graph = &self.graph;
+            let graph = &*self.graph;
             let mut all_valid = true;
             for row in graph.outputs(item.drv) {
                 if graph.output_sets.wants(item.wanted, row.name) {
@@ -235,7 +259,7 @@ impl Looking<'_, '_> {
                 let message = format!("derivation '{path}' has no output {unknown}");
                 self.fail(item.goal, FailureKind::Other, message);
             } else if all_valid && item.mode == BuildMode::Normal {
-                self.end(item.goal, Outcome::Success);
+                self.end(item.goal, item.place, Outcome::Success);
             } else {
                 batch.to_build.push(item);
             }
@@ -245,18 +269,18 @@ impl Looking<'_, '_> {
 
     /// The seed's `pathFailed`, before anything is done for a goal.
     fn fail_what_failed_before(&mut self, batch: &mut Batch) -> Result<()> {
-        if self.store.0.failed_paths().is_none() {
+        if self.store.failed_paths().is_none() {
             return Ok(());
         }
         let mut to_build = std::mem::take(&mut batch.to_build);
         for item in to_build.drain(..) {
             let rows = self.graph.outputs(item.drv).iter();
             let outputs: Vec<PathId> = rows.map(|row| row.path).collect();
-            let store = &mut *self.store.0;
-            let valid = store.valid(&self.graph, &outputs)?;
+            let store = &mut *self.store;
+            let valid = store.valid(self.graph, &outputs)?;
             let missing = outputs.into_iter().zip(valid).filter(|(_, valid)| !valid);
             let missing = missing.map(|(path, _)| path);
-            match failure_cache::known_failure(store, &self.graph, missing)? {
+            match failure_cache::known_failure(store, self.graph, missing)? {
                 Some(failure) => self.failures.0.push((item.goal, failure)),
                 None => batch.to_build.push(item),
             }
@@ -271,7 +295,7 @@ impl Looking<'_, '_> {
             if item.mode == BuildMode::Check {
                 let rows = self.graph.outputs(item.drv).iter();
                 let outputs: Vec<PathId> = rows.map(|row| row.path).collect();
-                if self.store.0.valid(&self.graph, &outputs)?.contains(&false) {
+                if self.store.valid(self.graph, &outputs)?.contains(&false) {
                     impossible.push(*item);
                 }
             }
@@ -289,7 +313,7 @@ impl Looking<'_, '_> {
 
     /// A wanted output that the derivation does not have.
     fn unknown_output(&self, item: Item) -> Option<String> {
-        let graph = &self.graph;
+        let graph = &*self.graph;
         let outputs = graph.outputs(item.drv);
         let names = graph.output_sets.names(item.wanted);
         let unknown = names
@@ -334,17 +358,17 @@ impl Looking<'_, '_> {
                     });
                 }
             }
-            let waits = batch.requests.len() > before;
-            if let Ok(mut found) = self.goals.get_mut(waiter) {
-                *found.stage = if waits { Stage::Inputs } else { Stage::Ready };
-                // From here on all outputs count, for all will be built.
-                if let Some(mut known) = found.derivation {
-                    known.wanted = OutputSet::ALL;
+            // From here on all outputs count, for all will be built.
+            if let Some(known) = self.derivations.at(item.place) {
+                known.wanted = OutputSet::ALL;
+            }
+            if batch.requests.len() > before {
+                self.set_stage(item.place, Stage::Inputs);
+            } else {
+                if let Some(waitees) = self.waitees.at(item.place) {
+                    waitees.wait_for(0);
                 }
-                if !waits {
-                    found.waitees.wait_for(0);
-                    batch.inputs_done.push((item, 0));
-                }
+                batch.inputs_done.push((item, 0));
             }
         }
         Ok(())
@@ -362,6 +386,7 @@ impl Looking<'_, '_> {
             } else if let Some(message) = self.unknown_input_output(item.drv) {
                 self.fail(item.goal, FailureKind::Other, message);
             } else {
+                self.set_stage(item.place, Stage::Ready);
                 let Item { goal, drv, .. } = item;
                 self.ready.0.push(ReadyGoal { goal, drv });
             }
@@ -370,7 +395,7 @@ impl Looking<'_, '_> {
 
     /// A complaint about an output that the derivation needs of an input which has no such output.
     fn unknown_input_output(&self, drv: DrvId) -> Option<String> {
-        let graph = &self.graph;
+        let graph = &*self.graph;
         for input in graph.inputs(drv) {
             if input.wanted == OutputSet::ALL {
                 continue;
@@ -395,15 +420,15 @@ impl Looking<'_, '_> {
         batch.paths.clear();
         batch
             .paths
-            .extend(batch.path_goals.iter().map(|&(_, path)| path));
+            .extend(batch.path_goals.iter().map(|&(_, _, path)| path));
         self.rooted_validity(batch)?;
-        for (&(goal, _), &valid) in batch.path_goals.iter().zip(&batch.valid) {
+        for (&(goal, place, _), &valid) in batch.path_goals.iter().zip(&batch.valid) {
             let how = if valid {
                 Outcome::Success
             } else {
                 Outcome::NoSubstituters
             };
-            self.end(goal, how);
+            self.end(goal, place, how);
         }
         Ok(())
     }
@@ -415,20 +440,20 @@ impl Looking<'_, '_> {
         if batch.paths.is_empty() {
             return Ok(());
         }
-        self.store.0.add_temp_roots(&self.graph, &batch.paths)?;
-        batch.valid = self.store.0.valid(&self.graph, &batch.paths)?;
+        self.store.add_temp_roots(self.graph, &batch.paths)?;
+        batch.valid = self.store.valid(self.graph, &batch.paths)?;
         Ok(())
     }
 
-    fn end(&mut self, goal: Entity, how: Outcome) {
-        if let Ok(mut found) = self.goals.get_mut(goal) {
-            goals::end(
-                &mut found.stage,
-                &mut found.outcome,
-                &mut self.ended,
-                goal,
-                how,
-            );
+    fn set_stage(&mut self, place: Place, to: Stage) {
+        if let Some(stage) = self.stages.at(place) {
+            *stage = to;
+        }
+    }
+
+    fn end(&mut self, goal: Entity, place: Place, how: Outcome) {
+        if let (Some(stage), Some(outcome)) = (self.stages.at(place), self.outcomes.at(place)) {
+            goals::end(stage, outcome, self.ended, goal, how);
         }
     }
 
