@@ -90,9 +90,35 @@ pub struct BuildGraph {
     /// The derivation stored at each path, by path id, or `NONE`.
     by_path: Vec<u32>,
     outputs: Vec<OutputRow>,
-    inputs: Vec<InputRow>,
+    /// The derivation of each input.
+    inputs: Vec<DrvId>,
+    /// What is needed of each; inputs behind its end are needed whole.
+    input_sets: Vec<OutputSet>,
     sources: Vec<PathId>,
 }
+
+/// The inputs of a derivation.
+#[derive(Debug, Clone)]
+pub struct Inputs<'a> {
+    drvs: std::slice::Iter<'a, DrvId>,
+    wanted: std::slice::Iter<'a, OutputSet>,
+}
+
+impl Iterator for Inputs<'_> {
+    type Item = InputRow;
+
+    fn next(&mut self) -> Option<InputRow> {
+        let drv = *self.drvs.next()?;
+        let wanted = self.wanted.next().copied().unwrap_or(OutputSet::ALL);
+        Some(InputRow { drv, wanted })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.drvs.size_hint()
+    }
+}
+
+impl ExactSizeIterator for Inputs<'_> {}
 
 impl BuildGraph {
     /// An empty graph over that store.
@@ -106,6 +132,7 @@ impl BuildGraph {
             by_path: Vec::new(),
             outputs: Vec::new(),
             inputs: Vec::new(),
+            input_sets: Vec::new(),
             sources: Vec::new(),
         }
     }
@@ -127,14 +154,11 @@ impl BuildGraph {
                 name: out,
                 path: PathId::from_index(count + index),
             });
-            let wanted = OutputSet::ALL;
             let drvs = tasks
                 .predecessors(task)
                 .iter()
                 .map(|task| DrvId::from_index(task.index()));
-            graph
-                .inputs
-                .extend(drvs.map(|drv| InputRow { drv, wanted }));
+            graph.inputs.extend(drvs);
             graph.rows.push(DrvRow {
                 path: PathId::from_index(index),
                 outputs: Range::ending_at(outputs, graph.outputs.len()),
@@ -236,8 +260,14 @@ impl BuildGraph {
     }
 
     /// Its input derivations.
-    pub fn inputs(&self, drv: DrvId) -> &[InputRow] {
-        self.rows[drv.index()].inputs.of(&self.inputs)
+    pub fn inputs(&self, drv: DrvId) -> Inputs<'_> {
+        let range = self.rows[drv.index()].inputs;
+        let (start, end) = (range.start as usize, (range.start + range.len) as usize);
+        let sets = self.input_sets.len();
+        Inputs {
+            drvs: self.inputs[start..end].iter(),
+            wanted: self.input_sets[start.min(sets)..end.min(sets)].iter(),
+        }
     }
 
     /// Its sources.
@@ -247,9 +277,9 @@ impl BuildGraph {
 
     /// What its builder may refer to itself: its sources, and the outputs of its inputs that it needs.
     pub fn direct_inputs(&self, drv: DrvId) -> impl Iterator<Item = PathId> {
-        let outputs = self.inputs(drv).iter().flat_map(|input| {
+        let outputs = self.inputs(drv).flat_map(move |input| {
             let rows = self.outputs(input.drv).iter();
-            rows.filter(|row| self.output_sets.wants(input.wanted, row.name))
+            rows.filter(move |row| self.output_sets.wants(input.wanted, row.name))
                 .map(|row| row.path)
         });
         self.sources(drv).iter().copied().chain(outputs)
@@ -288,6 +318,7 @@ impl BuildGraph {
         if let Err(error) = self.push_rows(contents) {
             self.outputs.truncate(starts.0);
             self.inputs.truncate(starts.1);
+            self.input_sets.truncate(starts.1);
             self.sources.truncate(starts.2);
             return Err(error);
         }
@@ -326,11 +357,12 @@ impl BuildGraph {
             let path = self.path(&input.path)?;
             let mut names = input.outputs.iter().map(|name| self.name(name)).collect();
             let wanted = self.output_sets.intern(&mut names);
-            let row = InputRow {
-                drv: self.drv(path),
-                wanted,
-            };
-            self.inputs.push(row);
+            let drv = self.drv(path);
+            if wanted != OutputSet::ALL || !self.input_sets.is_empty() {
+                self.input_sets.resize(self.inputs.len(), OutputSet::ALL);
+                self.input_sets.push(wanted);
+            }
+            self.inputs.push(drv);
         }
         for source in &contents.input_srcs {
             let path = self.path(source)?;
@@ -362,7 +394,7 @@ mod tests {
         assert_eq!(graph.system(drv), Some("x86_64-linux"));
         assert!(graph.traits(drv).prefer_local && !graph.traits(drv).fixed);
         assert_eq!(graph.required_features(drv), "kvm,big-parallel");
-        let input = graph.inputs(drv)[0];
+        let input = graph.inputs(drv).next().unwrap();
         assert_eq!(graph.drv_name(input.drv), "y");
         assert!(!graph.is_loaded(input.drv));
         assert_eq!(graph.output_sets.names(input.wanted).len(), 1);

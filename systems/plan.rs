@@ -47,12 +47,7 @@ pub fn plan(
         let mut sources = Vec::new();
         for &drv in &missing {
             to_build.push(drv);
-            wave.extend(
-                graph
-                    .inputs(drv)
-                    .iter()
-                    .map(|input| (input.drv, input.wanted)),
-            );
+            wave.extend(graph.inputs(drv).map(|input| (input.drv, input.wanted)));
             sources.extend_from_slice(graph.sources(drv));
         }
         sources.sort_unstable();

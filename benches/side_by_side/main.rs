@@ -8,6 +8,11 @@ mod plan;
 mod simulate;
 
 use common::named;
+use windrow::systems::memory::HugePages;
+
+// As the program has it.
+#[global_allocator]
+static ALLOCATOR: HugePages = HugePages;
 
 fn main() {
     let all = !["layered", "plan", "simulate"].into_iter().any(named);

@@ -11,22 +11,27 @@ use super::rank::rank_all;
 use super::{Estimates, ReadyQueue};
 use crate::world::{Awake, NewlyReady};
 
-/// For each derivation the longest path from its start to the end of the graph, and how many need it directly.
+/// For each derivation the longest path from its start to the end of the graph.
 #[derive(Debug, Default, Resource)]
 pub struct RemainingPaths {
     remaining: Vec<u64>,
-    dependents: Vec<u32>,
+}
+
+/// How many derivations have each as an input.
+pub(super) fn count_dependents(graph: &BuildGraph, dependents: &mut Vec<u32>) {
+    dependents.clear();
+    dependents.resize(graph.drv_count(), 0);
+    for drv in (0..graph.drv_count()).map(DrvId::from_index) {
+        for input in graph.inputs(drv) {
+            dependents[input.drv.index()] += 1;
+        }
+    }
 }
 
 impl RemainingPaths {
     /// The longest path from the start of `drv` to the end of the graph, its own time included, in microseconds.
     pub fn of(&self, drv: DrvId) -> u64 {
         self.remaining.get(drv.index()).copied().unwrap_or(0)
-    }
-
-    /// How many derivations have `drv` as an input.
-    pub fn dependents(&self, drv: DrvId) -> u32 {
-        self.dependents.get(drv.index()).copied().unwrap_or(0)
     }
 
     /// Works all out again if the graph has grown enough.
@@ -40,16 +45,10 @@ impl RemainingPaths {
     fn compute(&mut self, graph: &BuildGraph, estimates: &Estimates) {
         let count = graph.drv_count();
         let drvs = || (0..count).map(DrvId::from_index);
-        self.dependents.clear();
-        self.dependents.resize(count, 0);
-        for drv in drvs() {
-            for input in graph.inputs(drv) {
-                self.dependents[input.drv.index()] += 1;
-            }
-        }
+        let mut left = Vec::new();
+        count_dependents(graph, &mut left);
         self.remaining.clear();
         self.remaining.resize(count, 0);
-        let mut left = self.dependents.clone();
         let mut done: Vec<DrvId> = drvs().filter(|drv| left[drv.index()] == 0).collect();
         while let Some(drv) = done.pop() {
             let path = self.remaining[drv.index()].saturating_add(estimates.of(drv));

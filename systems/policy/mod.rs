@@ -16,7 +16,9 @@ use crate::world::ReadyGoal;
 
 pub use critical_path::{RemainingPaths, critical_path};
 pub(crate) use rank::draw;
-pub use rank::{fifo, longest_first, most_dependents, random, rank_all, shortest_first};
+pub use rank::{
+    Dependents, fifo, longest_first, most_dependents, random, rank_all, shortest_first,
+};
 
 /// Goals that only lack a slot, best first. Adding one and taking the best are logarithmic.
 #[derive(Debug, Default, Resource)]
@@ -126,7 +128,7 @@ impl Policy {
                 schedule.add_systems(critical_path.in_set(TickSet::Rank))
             }
             Self::MostDependents => {
-                world.init_resource::<RemainingPaths>();
+                world.init_resource::<Dependents>();
                 schedule.add_systems(most_dependents.in_set(TickSet::Rank))
             }
         };

@@ -1,10 +1,11 @@
 //! Policies that need no more than the goal itself: each ranks what has newly come to be ready.
 
-use bevy_ecs::prelude::{Res, ResMut};
+use bevy_ecs::prelude::{Res, ResMut, Resource};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 
-use super::{Estimates, ReadyQueue, RemainingPaths, Seed};
+use super::critical_path::count_dependents;
+use super::{Estimates, ReadyQueue, Seed};
 use crate::world::{NewlyReady, Now};
 
 /// Moves all newly ready goals into the queue, each with the rank that `rank` gives it.
@@ -47,20 +48,28 @@ pub fn random(mut newly: ResMut<NewlyReady>, mut queue: ResMut<ReadyQueue>, seed
     rank_all(&mut newly, &mut queue, |drv| draw(seed.0, drv));
 }
 
+/// How many derivations of the graph have each as an input.
+#[derive(Debug, Default, Resource)]
+pub struct Dependents(Vec<u32>);
+
 /// What the most derivations of the graph have as an input first.
 pub fn most_dependents(
     mut newly: ResMut<NewlyReady>,
     mut queue: ResMut<ReadyQueue>,
     graph: Res<BuildGraph>,
-    estimates: Res<Estimates>,
-    mut paths: ResMut<RemainingPaths>,
+    mut dependents: ResMut<Dependents>,
 ) {
     if newly.0.is_empty() {
         return;
     }
-    paths.update(&graph, &estimates);
+    // As the graph grows, counted anew whenever it has grown by a tenth: all in all the cost of a few countings.
+    let known = dependents.0.len();
+    if graph.drv_count() > known + known / 10 {
+        count_dependents(&graph, &mut dependents.0);
+    }
     rank_all(&mut newly, &mut queue, |drv| {
-        u64::MAX - u64::from(paths.dependents(drv))
+        let count = dependents.0.get(drv.index()).copied().unwrap_or(0);
+        u64::MAX - u64::from(count)
     });
 }
 

@@ -95,8 +95,10 @@ pub fn simulate(tasks: &TaskGraph, simulation: &Simulation) -> Result<Outcome> {
         goals_per_tick: usize::MAX,
         slots_before_paperwork: false,
     });
-    let durations = tasks.tasks().map(|task| tasks.duration(task)).collect();
-    world.insert_resource(Estimates(durations));
+    if tasks.has_durations() {
+        let durations = tasks.tasks().map(|task| tasks.duration(task)).collect();
+        world.insert_resource(Estimates(durations));
+    }
     world.insert_resource(Seed(simulation.seed));
     world.insert_resource(SimulatedChildren::new(simulation));
     engine.schedule.add_systems((

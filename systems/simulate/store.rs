@@ -3,6 +3,7 @@
 use windrow_components::building::HashRewrites;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
+use windrow_components::path_set::PathSet;
 
 use crate::error::Result;
 use crate::store::path_lock::OutputLocks;
@@ -10,15 +11,18 @@ use crate::world::{BuiltOutput, Store};
 
 /// Knows which of the paths of a graph made by [`BuildGraph::from_tasks`] are valid.
 pub(super) struct SimulatedStore {
-    /// By path: derivations from the beginning, outputs once they are registered.
-    valid: Vec<bool>,
+    /// Derivations come first, and are valid from the beginning.
+    tasks: usize,
+    /// Outputs, once they are registered.
+    built: PathSet,
 }
 
 impl SimulatedStore {
     pub(super) fn new(tasks: usize) -> Self {
-        let mut valid = vec![true; tasks];
-        valid.resize(2 * tasks, false);
-        Self { valid }
+        Self {
+            tasks,
+            built: PathSet::default(),
+        }
     }
 }
 
@@ -28,7 +32,8 @@ impl Store for SimulatedStore {
     }
 
     fn valid(&mut self, _: &BuildGraph, paths: &[PathId]) -> Result<Vec<bool>> {
-        Ok(paths.iter().map(|path| self.valid[path.index()]).collect())
+        let valid = |&path: &PathId| path.index() < self.tasks || self.built.contains(path);
+        Ok(paths.iter().map(valid).collect())
     }
 
     fn load(&mut self, _: &mut BuildGraph, _: DrvId) -> Result<()> {
@@ -59,7 +64,7 @@ impl Store for SimulatedStore {
 
     fn register(&mut self, _: &BuildGraph, outputs: &[BuiltOutput]) -> Result<()> {
         for output in outputs {
-            self.valid[output.path.index()] = true;
+            self.built.insert(output.path);
         }
         Ok(())
     }
