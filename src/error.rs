@@ -165,6 +165,14 @@ pub enum Error {
         /// The variable.
         name: String,
     },
+    /// A derivation lacks an output.
+    #[error("derivation '{drv}' does not have an output named '{name}'")]
+    NoOutput {
+        /// The derivation.
+        drv: String,
+        /// The output.
+        name: String,
+    },
     /// It is not known what a path was built from.
     #[error("deriver of path '{path}' is not known")]
     NoDeriver {

@@ -1,11 +1,12 @@
 //! windrow beside other tools on the same work, taking turns, as ratios of medians. Run small by `cargo test`.
 //!
-//!     cargo bench --bench side_by_side [-- layered [N…] | plan | simulate [N…]]
+//!     cargo bench --bench side_by_side [-- layered [N…] | plan | simulate [N…] | store [N]]
 
 mod common;
 mod layered;
 mod plan;
 mod simulate;
+mod store;
 
 use common::named;
 use windrow::systems::memory::HugePages;
@@ -15,12 +16,17 @@ use windrow::systems::memory::HugePages;
 static ALLOCATOR: HugePages = HugePages;
 
 fn main() {
-    let all = !["layered", "plan", "simulate"].into_iter().any(named);
+    let all = !["layered", "plan", "simulate", "store"]
+        .into_iter()
+        .any(named);
     if all || named("layered") {
         layered::run_all();
     }
     if all || named("plan") {
         plan::run_all();
+    }
+    if all || named("store") {
+        store::run_all();
     }
     if all || named("simulate") {
         simulate::run_all();

@@ -116,7 +116,7 @@ fn dry_run(args: &BuildArgs, session: &Session) -> Result<()> {
 }
 
 /// As nix-store names roots: LINK for the first target, LINK-2 for the second; outputs but `out` add their name.
-fn root_name(link: &Path, index: usize, output: &str) -> PathBuf {
+pub(crate) fn root_name(link: &Path, index: usize, output: &str) -> PathBuf {
     let mut name = link.as_os_str().to_owned();
     if index > 0 {
         name.push(format!("-{}", index + 1));
@@ -127,7 +127,7 @@ fn root_name(link: &Path, index: usize, output: &str) -> PathBuf {
     name.into()
 }
 
-fn failure(summary: &Summary) -> Error {
+pub(crate) fn failure(summary: &Summary) -> Error {
     let quoted = |paths: &[String]| {
         paths
             .iter()

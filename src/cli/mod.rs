@@ -1,7 +1,7 @@
 //! The command line: what can be asked, and in which words. Each command has a file of its own.
 
 mod add;
-mod build;
+pub(crate) mod build;
 mod failed_paths;
 mod graph;
 mod history;

@@ -7,6 +7,7 @@ mod gc;
 mod key;
 mod paths;
 mod query;
+mod realise;
 mod register;
 mod show;
 mod transfer;
@@ -118,6 +119,9 @@ fn dispatch(call: &mut Call) -> Result<()> {
         Operation::DumpDb => register::dump_db(call),
         Operation::LoadDb => register::load_db(call),
         Operation::Verify => verify::verify(call),
+        Operation::Realise => realise::realise(call),
+        Operation::QueryFailedPaths => realise::query_failed_paths(call),
+        Operation::ClearFailedPaths => realise::clear_failed_paths(call),
         Operation::Gc => gc::gc(call),
         Operation::Delete => gc::delete(call),
         Operation::VerifyPath => verify::verify_path(call),

@@ -8,6 +8,7 @@ use windrow_systems::store::{Edges, PathInfo, Seed};
 
 use super::gc::find_roots;
 use super::paths::{not_valid, outputs_of, with_derivation};
+use super::realise::force;
 use super::{Call, print_failed, unknown_flag};
 use crate::error::{Error, Result};
 
@@ -86,9 +87,7 @@ pub(super) fn query(call: &mut Call) -> Result<()> {
         query = Some(this);
     }
     if options.realise {
-        return Err(Error::Usage(
-            "'--force-realise' is not there yet".to_owned(),
-        ));
+        force(call)?;
     }
     let query = query.unwrap_or(Query::Outputs);
     let store = call.look()?;

@@ -1,6 +1,7 @@
 //! `windrow nix-store` beside Debian's nix-store: on the same store both must print the same bytes and end alike.
 //! A file for each family of operations.
 
+mod building;
 mod keeping;
 mod looking;
 mod moving;

@@ -1,0 +1,228 @@
+//! `--realise`: builds or fetches what is asked for, through the engine as `windrow build` does, and says what it would
+//! do first; also the memory of failed builds.
+
+use std::path::PathBuf;
+
+use windrow_systems::process::reactor::block_signals;
+use windrow_systems::store::gc_roots::add_indirect_root;
+use windrow_systems::store::local::LocalStore;
+use windrow_systems::store::{Edges, Seed};
+
+use super::Call;
+use super::args::Level;
+use crate::cli::LogFormat;
+use crate::cli::build::{failure, root_name};
+use crate::error::{Error, Result};
+use crate::progress::{self, Style};
+use crate::realise::{Outputs, Wanted, make_plan};
+
+pub(super) fn realise(call: &mut Call) -> Result<()> {
+    // From here on an interruption is an orderly end.
+    block_signals();
+    let [dry_run, ignore_unknown] = call.switches(["--dry-run", "--ignore-unknown"])?;
+    let mut wanted = Vec::new();
+    for arg in &call.command.args {
+        wanted.push(target(call, arg)?);
+    }
+    let unknown = announce(call, &wanted, ignore_unknown)?;
+    if dry_run {
+        return Ok(());
+    }
+    if ignore_unknown {
+        wanted.retain(|wanted| !unknown.contains(path_of(wanted)));
+    }
+    let outputs = make_valid(call, &wanted)?;
+    if ignore_unknown {
+        return Ok(());
+    }
+    let roots = call.command.add_root.clone();
+    if roots.is_none() && call.command.gc_warning && !wanted.is_empty() {
+        call.say(
+            Level::Warn,
+            "warning: you did not specify '--add-root'; the result might be removed by the garbage collector",
+        );
+    }
+    for (index, outputs) in outputs.into_iter().enumerate() {
+        let mut lines = Vec::new();
+        for (name, path) in outputs {
+            lines.push(match &roots {
+                None => path,
+                Some(root) => {
+                    let link = absolute(root_name(root, index, &name))?;
+                    let link = add_indirect_root(&call.session.layout, &link, &path)?;
+                    link.to_string_lossy().into_owned()
+                }
+            });
+        }
+        if !call.command.no_output {
+            lines.sort_unstable();
+            lines.dedup();
+            lines.iter().try_for_each(|line| call.print(line))?;
+        }
+    }
+    Ok(())
+}
+
+fn absolute(path: PathBuf) -> Result<PathBuf> {
+    std::path::absolute(&path).map_err(Error::io("find", path))
+}
+
+/// What an argument asks for: a path, or outputs of a derivation as `x.drv!out,dev` names them.
+fn target(call: &Call, arg: &std::ffi::OsStr) -> Result<Wanted> {
+    let text = arg.to_string_lossy();
+    let (path, outputs) = match text.rsplit_once(['!', '^']) {
+        Some((path, outputs)) => (path.as_ref(), Some(outputs)),
+        None => (arg, None),
+    };
+    let path = call.store_path(path)?;
+    if !path.ends_with(".drv") {
+        return Ok(Wanted::Path(path));
+    }
+    let names = outputs.filter(|&names| names != "*").unwrap_or_default();
+    let outputs = names
+        .split(',')
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect();
+    Ok(Wanted::Derivation { path, outputs })
+}
+
+fn path_of(wanted: &Wanted) -> &String {
+    match wanted {
+        Wanted::Derivation { path, .. } | Wanted::Path(path) => path,
+    }
+}
+
+/// Says what will be built; returns what nobody knows how to make (Nix's `queryMissing` and `printMissing`).
+fn announce(call: &Call, wanted: &[Wanted], ignore_unknown: bool) -> Result<Vec<String>> {
+    let store = call.look()?;
+    let (graph, plan) = make_plan(&call.session, store, wanted)?;
+    let builds: Vec<String> = plan
+        .builds
+        .iter()
+        .map(|&drv| graph.full_path(graph.drv_path(drv)))
+        .collect();
+    if !builds.is_empty() {
+        let count = builds.len();
+        call.say(
+            Level::Info,
+            &match count {
+                1 => "this derivation will be built:".to_owned(),
+                _ => format!("these {count} derivations will be built:"),
+            },
+        );
+        let seeds: Vec<Seed<'_>> = builds.iter().map(|path| Seed::Path(path)).collect();
+        let order = call.look()?.database.walk(&seeds, Edges::default())?;
+        for at in order.sorted()? {
+            call.say(Level::Info, &format!("  {}", order.path(at)));
+        }
+    }
+    let mut unknown: Vec<String> = plan
+        .unknown
+        .iter()
+        .map(|&path| graph.full_path(path))
+        .collect();
+    unknown.sort_unstable();
+    if !unknown.is_empty() && !ignore_unknown {
+        call.say(Level::Info, "don't know how to build these paths:");
+        unknown
+            .iter()
+            .for_each(|path| call.say(Level::Info, &format!("  {path}")));
+    }
+    Ok(unknown)
+}
+
+/// Makes everything wanted valid; returns the outputs of each.
+pub(super) fn make_valid(call: &Call, wanted: &[Wanted]) -> Result<Outputs> {
+    let store = call.session.open()?;
+    check_outputs(&store, wanted)?;
+    let style = style(call)?;
+    let reporter = progress::reporter(style);
+    let shows = style.shows_output();
+    let (summary, outputs) =
+        crate::realise::realise(&call.session, store, wanted, reporter, shows)?;
+    if let Some(signal) = summary.interrupted {
+        return Err(Error::Interrupted { signal });
+    }
+    if !summary.failed.is_empty() || !summary.missing.is_empty() {
+        return Err(failure(&summary));
+    }
+    Ok(outputs)
+}
+
+/// Refuses outputs that a derivation does not have, before anything is built.
+fn check_outputs(store: &LocalStore, wanted: &[Wanted]) -> Result<()> {
+    for wanted in wanted {
+        let Wanted::Derivation { path, outputs } = wanted else {
+            continue;
+        };
+        if outputs.is_empty() || !store.database.is_valid(path)? {
+            continue;
+        }
+        let known = super::paths::outputs_of(store, path)?;
+        for output in outputs {
+            if !known.iter().any(|(name, _)| name == output) {
+                let (drv, name) = (path.clone(), output.clone());
+                return Err(Error::NoOutput { drv, name });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn style(call: &Call) -> Result<Style> {
+    let (format, logs) = match call.command.log_format.as_deref() {
+        None => (LogFormat::Raw, call.command.build_output),
+        Some("raw") => (LogFormat::Raw, false),
+        Some("raw-with-logs") => (LogFormat::Raw, true),
+        Some("internal-json") => (LogFormat::InternalJson, true),
+        Some("bar") => (LogFormat::Bar, false),
+        Some("bar-with-logs") => (LogFormat::BarWithLogs, true),
+        Some(other) => return Err(Error::Usage(format!("unknown log format '{other}'"))),
+    };
+    Ok(Style {
+        format,
+        verbosity: call.command.level as i16 - Level::Info as i16,
+        build_logs: logs,
+        trace: call.session.settings.print_build_trace,
+    })
+}
+
+/// What `--force-realise` does before a query.
+pub(super) fn force(call: &Call) -> Result<()> {
+    block_signals();
+    let mut wanted = Vec::new();
+    for path in call.store_paths()? {
+        wanted.push(if path.ends_with(".drv") {
+            let outputs = Vec::new();
+            Wanted::Derivation { path, outputs }
+        } else {
+            Wanted::Path(path)
+        });
+    }
+    make_valid(call, &wanted).map(drop)
+}
+
+pub(super) fn query_failed_paths(call: &mut Call) -> Result<()> {
+    call.no_flags()?;
+    call.no_args()?;
+    let Some(failed) = call.session.failed_paths(false)? else {
+        return Ok(());
+    };
+    failed.all()?.iter().try_for_each(|path| call.print(path))
+}
+
+pub(super) fn clear_failed_paths(call: &mut Call) -> Result<()> {
+    call.no_flags()?;
+    let all = call.command.args.iter().any(|arg| arg == "*");
+    let paths = if all { Vec::new() } else { call.store_paths()? };
+    let Some(failed) = call.session.failed_paths(true)? else {
+        return Ok(());
+    };
+    if all {
+        failed.clear_all()?;
+    } else {
+        failed.clear(&paths)?;
+    }
+    Ok(())
+}

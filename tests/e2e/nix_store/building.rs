@@ -1,0 +1,279 @@
+//! `--realise` with its options, queries that build first, and the memory of failed builds.
+
+use crate::harness::{World, have, need, sorted_lines, text};
+
+/// Two derivations, the second needs the first and has two outputs; each notes that it ran.
+fn pair(world: &World, salt: &str) -> Vec<String> {
+    world.instantiate(&format!(
+        r#"let make = name: more: derivation ({{ inherit name; system = builtins.currentSystem; builder = "/bin/sh"; }} // more);
+               log = "echo to the log; echo ran >> {runs};";
+               a = make "a{salt}" {{ args = [ "-c" "${{log}} echo a > $out" ]; }};
+               b = make "b{salt}" {{ outputs = [ "out" "dev" ]; args = [ "-c" "${{log}} read x < ${{a}}; echo $x > $out; echo $out > $dev" ]; }};
+           in [ a b ]"#,
+        runs = world.file("runs").display()
+    ))
+}
+
+/// The part of standard error that says what will be done.
+fn announced(stderr: &str) -> Vec<String> {
+    let lines = stderr.lines();
+    let wanted = |line: &&str| {
+        line.starts_with("  /")
+            || line.contains("will be built")
+            || line.contains("will be fetched")
+            || line.contains("don't know how")
+    };
+    lines.filter(wanted).map(str::to_owned).collect()
+}
+
+#[test]
+fn dry_runs_say_the_same() {
+    need!(nix);
+    let world = World::new();
+    let drvs = pair(&world, "");
+    let absent = format!(
+        "{}/8rhh74q2l84v5z1fa0n941xhbpgw3ncf-absent",
+        world.store().display()
+    );
+    let absent_drv = format!("{absent}.drv");
+    let both = |flags: &[&str], paths: &[&str]| {
+        let args = [flags, paths].concat();
+        let theirs = world.theirs(&args).run();
+        let ours = world.alike(&args);
+        assert_eq!(
+            announced(&ours.stderr),
+            announced(&theirs.stderr),
+            "{args:?}\n{theirs}\n{ours}"
+        );
+        ours
+    };
+    both(&["-r", "--dry-run"], &[&drvs[0]]).says("this derivation will be built:");
+    both(&["--realise", "--dry-run"], &[&drvs[1]]).says("these 2 derivations will be built:");
+    both(&["--realise", "--dry-run"], &[&drvs[1], &drvs[0], &drvs[1]]);
+    both(&["-r", "--dry-run"], &[&absent, &drvs[0]]).says("don't know how to build these paths:");
+    both(&["-r", "--dry-run"], &[&absent_drv]);
+    both(
+        &["-r", "--dry-run", "--ignore-unknown"],
+        &[&absent, &drvs[0]],
+    )
+    .never_says("don't know");
+    both(&["-r", "--dry-run"], &[&format!("{}!dev", drvs[1])]);
+    both(&["-r", "--dry-run"], &[]);
+    assert!(!world.file("runs").exists());
+    world.theirs(["-r", &drvs[0]]).ok();
+    both(&["-r", "--dry-run"], &[&drvs[0]]).never_says("will be built");
+    both(&["-r", "--dry-run"], &[&drvs[1]]).says("this derivation will be built:");
+    both(&["-r", "--dry-run", "--quiet"], &[&drvs[1]]).never_says("will be built");
+}
+
+#[test]
+fn what_is_built_is_printed_alike() {
+    need!(nix);
+    let world = World::new();
+    let drvs = pair(&world, "");
+    let with_outputs = format!("{}!out,dev", drvs[1]);
+    for args in [
+        &["-r", &drvs[1]][..],
+        &["--realise", &drvs[1], &drvs[0]],
+        &[
+            "--realize",
+            "-j2",
+            "-k",
+            "-K",
+            "-Q",
+            "--fallback",
+            "--cores",
+            "1",
+            "--timeout",
+            "100",
+            "--max-silent-time",
+            "100",
+            &drvs[1],
+        ],
+        &["-r", &format!("{}!dev", drvs[1]), &drvs[0]],
+        &["-r", &with_outputs],
+        &["-r", "--no-output", &drvs[1]],
+        &["-r", "--ignore-unknown", &drvs[1]],
+        &["-r", "--option", "max-jobs", "2", &drvs[1]],
+        &["-r", "--add-root", "root", "--indirect", &drvs[0], &drvs[1]],
+        &["-r", "--add-root", "root", &drvs[1], &drvs[0]],
+        &["-r", "--add-root", "dir/root", &drvs[1]],
+        &["-r", &format!("{}!nothing", drvs[1])],
+        &["-r", "--nonsense", &drvs[1]],
+        &["-r", "/etc/passwd"],
+        &["-r"],
+        &["-q", "-f", &drvs[1]],
+        &["-q", "--force-realise", "--hash", "-u", &drvs[1]],
+        &["-qRf", &drvs[1]],
+    ] {
+        let mut results = Vec::new();
+        for ours in [false, true] {
+            pair(&world, "");
+            let ran = if ours {
+                world.ours(args).run().no_panic()
+            } else {
+                world.theirs(args).run()
+            };
+            let roots: Vec<String> = [
+                "root",
+                "root-dev",
+                "root-2",
+                "root-2-dev",
+                "dir/root",
+                "dir/root-dev",
+            ]
+            .iter()
+            .map(|name| {
+                std::fs::read_link(world.file(name))
+                    .map_or("-".to_owned(), |to| to.display().to_string())
+            })
+            .collect();
+            let auto = std::fs::read_dir(world.state().join("gcroots/auto"));
+            let mut auto: Vec<_> = auto
+                .into_iter()
+                .flatten()
+                .map(|entry| entry.unwrap().file_name())
+                .collect();
+            auto.sort();
+            results.push((
+                ran.out(),
+                ran.status.code(),
+                roots,
+                auto,
+                sorted_lines(world.file("runs")),
+            ));
+            world.verifies();
+            for name in [
+                "root",
+                "root-dev",
+                "root-2",
+                "root-2-dev",
+                "dir/root",
+                "dir/root-dev",
+                "runs",
+            ] {
+                let _ = std::fs::remove_file(world.file(name));
+            }
+            for dir in ["store", "state", "log"] {
+                world
+                    .program("chmod")
+                    .args(["-R", "u+w"])
+                    .arg(world.at(dir))
+                    .run();
+                let _ = std::fs::remove_dir_all(world.at(dir));
+            }
+        }
+        assert_eq!(results[1], results[0], "{args:?}: windrow's on the left");
+    }
+}
+
+#[test]
+fn failures_end_alike() {
+    need!(nix);
+    let world = World::new();
+    let drvs = world.instantiate(
+        r#"let make = name: script: derivation { inherit name; system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" script ]; };
+               fixed = hash: script: derivation { name = "fixed"; system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" script ];
+                 outputHashMode = "flat"; outputHashAlgo = "sha256"; outputHash = hash; };
+           in [ (make "fails" "echo no; exit 3") (make "none" ":") (make "slow" "exec /bin/sleep 100") (make "fine" "echo x > $out")
+                (fixed "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824" "echo other > $out")
+                (derivation { name = "elsewhere"; system = "m68k-amiga"; builder = "/bin/sh"; }) ]"#,
+    );
+    let absent = format!(
+        "{}/8rhh74q2l84v5z1fa0n941xhbpgw3ncf-absent",
+        world.store().display()
+    );
+    for args in [
+        &["-r", &drvs[0]][..],
+        &["-r", &drvs[1]],
+        &["-r", "--timeout", "1", &drvs[2]],
+        &["-r", "--max-silent-time", "1", &drvs[2]],
+        &["-r", "--timeout", "1", "-k", &drvs[2], &drvs[4]],
+        &["-r", "-k", &drvs[0], &drvs[3]],
+        &["-r", &drvs[4]],
+        &["-r", &drvs[5]],
+        &["-r", &absent],
+        &["-r", &format!("{absent}.drv")],
+        &["-q", "-f", &drvs[0]],
+    ] {
+        let ran = world.alike(args);
+        assert_ne!(ran.status.code(), Some(0), "{ran}");
+        ran.prints_nothing();
+    }
+    world.verifies();
+}
+
+#[test]
+fn builders_are_heard_unless_told_otherwise() {
+    need!(nix);
+    let world = World::new();
+    let drvs = pair(&world, "1");
+    let ran = world.ours(["-r", "--print-build-trace", &drvs[0]]).ok();
+    let ran = ran
+        .says("to the log")
+        .says("@ build-started ")
+        .says("@ build-succeeded ");
+    let ran = ran.says("you did not specify '--add-root'");
+    assert_eq!(ran.lines().len(), 1);
+    let drvs = pair(&world, "2");
+    world
+        .ours(["-rQ", "--no-gc-warning", &drvs[0]])
+        .ok()
+        .never_says("to the log")
+        .never_says("--add-root");
+    let drvs = pair(&world, "3");
+    world
+        .ours(["-r", "--log-format", "internal-json", &drvs[0]])
+        .ok()
+        .says("@nix {");
+    world
+        .ours(["-r", "--log-format", "nothing", &drvs[0]])
+        .run()
+        .exits(1)
+        .one_error();
+    assert_eq!(sorted_lines(world.file("runs")).len(), 3);
+    assert!(text(world.file("runs")).contains("ran"));
+}
+
+#[test]
+fn failed_paths_are_listed_and_forgotten() {
+    need!("nix-instantiate");
+    if !have(&["nix-store"]) {
+        return;
+    }
+    let world = World::new();
+    let drv = world
+        .instantiate(&format!(
+            r#"derivation {{ name = "fails"; system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" "echo ran >> {}; exit 1" ]; }}"#,
+            world.file("runs").display()
+        ))
+        .remove(0);
+    let out = world.theirs(["-q", "--outputs", &drv]).ok().line();
+    world.ours(["--query-failed-paths"]).ok().prints_nothing();
+    let build = || {
+        world
+            .ours(["-r", "--build-cache-failure", &drv])
+            .run()
+            .exits(100)
+    };
+    build();
+    assert_eq!(world.ours(["--query-failed-paths"]).ok().line(), out);
+    build();
+    assert_eq!(sorted_lines(world.file("runs")).len(), 1);
+    world.ours(["--clear-failed-paths"]).ok();
+    assert_eq!(world.ours(["--query-failed-paths"]).ok().line(), out);
+    for what in [&*out, "*"] {
+        world
+            .ours(["--clear-failed-paths", what])
+            .ok()
+            .prints_nothing();
+        world.ours(["--query-failed-paths"]).ok().prints_nothing();
+        build();
+    }
+    assert_eq!(sorted_lines(world.file("runs")).len(), 3);
+    world
+        .ours(["--query-failed-paths", "x"])
+        .run()
+        .exits(1)
+        .one_error();
+}
