@@ -12,6 +12,7 @@ use windrow_systems::policy::Policy;
 use windrow_systems::real::BuilderConfig;
 use windrow_systems::store::failed_paths::FailedPaths;
 use windrow_systems::store::local::LocalStore;
+use windrow_systems::store::optimise::Optimiser;
 use windrow_systems::store::own_db::OwnDatabase;
 use windrow_systems::store::reader::Reader;
 use windrow_systems::store::{DatabaseOptions, Layout};
@@ -210,6 +211,10 @@ impl Session {
             log_dir: settings.keep_build_log.then(|| self.layout.log_dir.clone()),
             compress_log: settings.compress_build_log,
             keep_failed: settings.keep_failed,
+            optimiser: match settings.auto_optimise_store {
+                true => Some(Arc::new(Optimiser::open(&self.layout)?)),
+                false => None,
+            },
             log_lines: usize::try_from(settings.log_lines).unwrap_or(usize::MAX),
             report_output,
             layout: self.layout.clone(),

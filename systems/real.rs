@@ -22,6 +22,7 @@ use crate::process::reactor::Reactor;
 use crate::spawn::{spawn_builders, take_launched};
 use crate::store::collect::Mislaid;
 use crate::store::layout::Layout;
+use crate::store::optimise::Optimiser;
 use crate::store::reader::Reader;
 use crate::store::tree::delete_path;
 use crate::world::BuiltOutput;
@@ -51,6 +52,8 @@ pub struct BuilderConfig {
     pub compress_log: bool,
     /// Whether the build folders of failed builds are kept.
     pub keep_failed: bool,
+    /// Links equal files of new outputs, if that is wanted.
+    pub optimiser: Option<Arc<Optimiser>>,
     /// How many lines of a failed build's log to show.
     pub log_lines: usize,
     /// Whether the reporter wants the builders' output.
@@ -102,6 +105,8 @@ pub struct Collected {
     pub goal: Entity,
     /// The outputs, or the failure and what can be kept nevertheless.
     pub result: Result<Vec<BuiltOutput>, (Failure, Option<Box<Mislaid>>)>,
+    /// What to warn of.
+    pub warnings: Vec<String>,
 }
 
 /// The threads that hash and delete.

@@ -150,10 +150,20 @@ impl Reaping<'_, '_> {
                 });
             }
             self.background.collecting += 1;
+            let optimiser = self.config.optimiser.clone();
             self.pool.0.submit(move || {
+                let places = optimiser.as_ref().map(|_| job.places());
+                let result = collect(job);
+                let warnings = match (optimiser, places, &result) {
+                    (Some(optimiser), Some(places), Ok(built)) if !built.is_empty() => {
+                        optimiser.optimise_new(&places)
+                    }
+                    _ => Vec::new(),
+                };
                 Some(Collected {
                     goal,
-                    result: collect(job),
+                    result,
+                    warnings,
                 })
             });
             self.strip(goal);
@@ -223,8 +233,17 @@ pub fn take_collected(
     dirs: Query<(&BuildDir, &BuildLog)>,
     mut params: Reaping<'_, '_>,
 ) {
-    for Collected { goal, result } in queue.done.drain(..) {
+    for Collected {
+        goal,
+        result,
+        warnings,
+    } in queue.done.drain(..)
+    {
         params.background.collecting -= 1;
+        for text in &warnings {
+            let level = Level::Warn;
+            params.reporter.0.report(&Event::Message { level, text });
+        }
         let failed = result.is_err();
         match result {
             Ok(outputs) => completed.push(goal, outputs),

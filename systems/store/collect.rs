@@ -192,6 +192,13 @@ impl CollectJob {
         }
     }
 
+    /// Where the outputs will lie.
+    pub fn places(&self) -> Vec<PathBuf> {
+        let outputs = self.outputs.iter();
+        let places = outputs.map(|output| output.place.as_ref().unwrap_or(&output.real_path));
+        places.cloned().collect()
+    }
+
     /// Makes it a comparison with what is valid instead of a replacement.
     pub fn comparing(mut self, check: Check) -> Self {
         self.check = Some(check);

@@ -16,6 +16,7 @@ pub mod history;
 pub mod layout;
 pub mod local;
 pub mod nar;
+pub mod optimise;
 pub mod output_checks;
 pub mod own_db;
 pub mod path_graph;

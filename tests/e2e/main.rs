@@ -22,6 +22,7 @@ mod history;
 mod interrupt;
 mod logs;
 mod nix_store;
+mod optimise;
 mod options;
 mod output_checks;
 mod outputs;

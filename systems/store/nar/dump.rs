@@ -1,15 +1,17 @@
 //! Writing the archive of a file tree in the strict order all readers accept.
 //! Framing and contents share one buffer, so a small tree reaches the sink in a single write.
 
+use std::ffi::{CStr, OsStr};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::{MAGIC, padding};
 use crate::error::{Error, Result};
 use crate::store::buffer::{CHUNK, grow, with_buffer};
-use crate::store::tree::{Kind, Node, Order, Visitor, unsupported, walk};
+use crate::store::tree::{Kind, Node, Order, Visitor, unsupported, walk, walk_in};
 
 /// Writes the NAR of `path`, a file, link or directory of any depth, to `sink`.
 ///
@@ -28,6 +30,28 @@ pub fn dump(path: &Path, sink: &mut impl Write) -> Result<()> {
         };
         dumper.out.token(MAGIC.as_bytes())?;
         walk(path, Order::Sorted, &mut dumper)?;
+        dumper.out.flush()
+    })
+}
+
+/// As [`dump`], for the entry `name` of an open directory. Errors name the entry only.
+pub(in crate::store) fn dump_entry(
+    parent: BorrowedFd<'_>,
+    name: &CStr,
+    sink: &mut impl Write,
+) -> Result<()> {
+    let path = Path::new(OsStr::from_bytes(name.to_bytes()));
+    with_buffer(|buffer| {
+        let mut dumper = Dumper {
+            out: Output {
+                sink,
+                buffer,
+                filled: 0,
+                path,
+            },
+        };
+        dumper.out.token(MAGIC.as_bytes())?;
+        walk_in(parent, name.to_owned(), path, Order::Sorted, &mut dumper)?;
         dumper.out.flush()
     })
 }

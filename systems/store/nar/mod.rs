@@ -7,7 +7,7 @@ mod parse;
 mod restore;
 
 pub use dump::dump;
-pub(super) use dump::feed_file;
+pub(super) use dump::{dump_entry, feed_file};
 pub use fault::NarFault;
 pub use parse::{Contents, Handler, parse, skip};
 pub use restore::restore;

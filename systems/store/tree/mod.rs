@@ -13,8 +13,8 @@ pub use delete::{delete_path, delete_store_path};
 pub(super) use node::magic_link;
 pub use node::{Kind, Node, Opened};
 pub use stack::{DirStack, Left, Trail};
-pub(super) use walk::unsupported;
 pub use walk::{Order, Visitor, walk};
+pub(super) use walk::{unsupported, walk_in};
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;

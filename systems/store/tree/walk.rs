@@ -48,7 +48,7 @@ pub fn walk<V: Visitor>(root: &Path, order: Order, visitor: &mut V) -> Result<()
 }
 
 /// As [`walk`], for the entry `name` of an open directory; `root` is used in messages only.
-pub(super) fn walk_in<V: Visitor>(
+pub(in crate::store) fn walk_in<V: Visitor>(
     parent: BorrowedFd<'_>,
     name: CString,
     root: &Path,
