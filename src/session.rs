@@ -1,6 +1,6 @@
 //! What every command starts from: settings, and which of the three kinds of store to use.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use windrow_components::goal::BuildMode;
 use windrow_components::settings::{Known, Sandbox, Settings, nearest};
 use windrow_components::store_path::StoreDir;
+use windrow_systems::builtin::Builtins;
 use windrow_systems::policy::Policy;
 use windrow_systems::real::BuilderConfig;
 use windrow_systems::store::failed_paths::FailedPaths;
@@ -151,6 +152,20 @@ impl Session {
         }
     }
 
+    /// Builders that come with the engine are this very program, started once more.
+    fn builtins(&self) -> Builtins {
+        Builtins {
+            // Even if the file has been replaced meanwhile.
+            program: c"/proc/self/exe".into(),
+            invocation: [
+                c"windrow".into(),
+                CString::new(crate::cli::BUILTIN).expect("no NUL in it"),
+            ],
+            path: env("PATH").unwrap_or_default(),
+            mirrors: self.settings.hashed_mirrors.clone(),
+        }
+    }
+
     /// Only the system's store is shared with a group of build users; others are one user's affair.
     fn build_users_gid(&self) -> Option<u32> {
         let group = self.settings.build_users_group.as_str();
@@ -196,6 +211,7 @@ impl Session {
             store_mount: BuilderConfig::store_mount_for(&self.layout)?,
             platforms,
             system_features: settings.system_features.iter().cloned().collect(),
+            builtins: Some(Arc::new(self.builtins())),
             impersonate_linux_26: settings.impersonate_linux_26,
             impure_env: Arc::new(settings.impure_env.clone()),
             reader: Arc::new(Reader::new(self.layout.clone(), self.database_options())),

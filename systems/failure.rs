@@ -24,6 +24,8 @@ pub enum FailureKind {
     },
     /// Built again, an output came out different.
     NotDeterministic,
+    /// It is for a platform whose programs do not run here.
+    Platform,
     /// Anything else, which may go better another time or elsewhere.
     Other,
     /// Something it needs failed.
@@ -88,6 +90,7 @@ impl FailureKinds {
             FailureKind::Rejected
             | FailureKind::LogLimit
             | FailureKind::Hook { .. }
+            | FailureKind::Platform
             | FailureKind::Other
             | FailureKind::Dependency => {}
         }

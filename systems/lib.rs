@@ -17,6 +17,7 @@
 //!
 //! [`Schedule`]: bevy_ecs::schedule::Schedule
 
+pub mod builtin;
 pub mod columns;
 pub mod engine;
 mod error;

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use bevy_ecs::prelude::{Entity, IntoScheduleConfigs as _, Resource, Schedule, World};
 
+use crate::builtin::Builtins;
 use crate::engine::TickSet;
 use crate::error::{Error, Result};
 use crate::failure::Failure;
@@ -34,6 +35,8 @@ pub struct BuilderConfig {
     pub layout: Layout,
     /// Platforms whose programs run here, this machine's own first.
     pub platforms: Vec<String>,
+    /// Builders that come with the engine; `None` where a derivation that wants one is refused.
+    pub builtins: Option<Arc<Builtins>>,
     /// Features that derivations may require.
     pub system_features: Vec<String>,
     /// Whether 64-bit and 32-bit x86 builders are to see a Linux 2.6.

@@ -122,6 +122,8 @@ pub enum Event<'a> {
         kind: FailureKind,
         /// Whether the builder had been started.
         started: bool,
+        /// The platform it is for; empty if that is not known.
+        system: &'a str,
         /// What failed and why.
         message: &'a str,
         /// The end of its log.

@@ -20,6 +20,9 @@ use nix::sys::stat::Mode;
 use crate::error::Result;
 use crate::session::Session;
 
+/// The command that runs a builder which comes with the engine, in its process.
+pub(crate) const BUILTIN: &str = "__builtin";
+
 /// Turns Nix derivations into valid store paths.
 #[derive(Debug, Parser)]
 #[command(name = "windrow", version, about, max_term_width = 100)]
@@ -178,6 +181,16 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     if args.get(1).is_some_and(|arg| arg == crate::nix_store::NAME) {
         return crate::nix_store::main(args.into_iter().skip(2));
+    }
+    if args.get(1).is_some_and(|arg| arg == BUILTIN) {
+        // Not from people: the engine starts itself so, in the place of a builder.
+        return match windrow_systems::builtin::run(&args[2..]) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(problem) => {
+                let _ = writeln!(std::io::stderr(), "error: {problem}");
+                ExitCode::FAILURE
+            }
+        };
     }
     // What goes into a store must not depend on the user's umask.
     nix::sys::stat::umask(Mode::from_bits_truncate(0o022));

@@ -29,6 +29,19 @@ impl Reporter for Trace {
             }
             Event::Failed {
                 build,
+                kind: FailureKind::Platform,
+                system,
+                message,
+                ..
+            } => {
+                let path = build.drv_path;
+                let message = message.replace('\n', " ");
+                format!(
+                    "@ unsupported-platform {path} {system}\n@ build-failed {path} - 0 {message}"
+                )
+            }
+            Event::Failed {
+                build,
                 kind: FailureKind::Cached,
                 ..
             } => format!("@ build-failed {} - cached", build.drv_path),

@@ -163,10 +163,14 @@ pub fn fail(
             .goals
             .get(goal)
             .is_ok_and(|(stage, ..)| matches!(*stage, Stage::Running | Stage::Collecting));
+        let known = params.goals.get(goal).ok().and_then(|(.., known)| known);
+        let system = known.and_then(|known| params.graph.system(known.drv));
+        let system = system.unwrap_or_default();
         params.reporter.0.report(&Event::Failed {
             build,
             kind: failure.kind,
             started,
+            system,
             message: &failure.message,
             log_tail: &failure.log_tail,
             at: params.now.0,

@@ -16,6 +16,7 @@ use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
 
 use super::attributes::Files;
+use crate::builtin::{self, Builtins};
 use crate::failure::{Failure, FailureKind};
 use crate::process::build_dir::SpareDirs;
 use crate::process::environment::{self, Invocation, Surroundings};
@@ -133,22 +134,22 @@ fn check_platform(
     config: &BuilderConfig,
 ) -> Result<(), Failure> {
     let other = |message: String| Err(Failure::new(FailureKind::Other, message));
-    if drv.builder.starts_with(b"builtin:") {
+    let builtin = drv.builder.starts_with(BUILTIN);
+    if builtin && builtin_of(drv, config).is_none() {
         let builder = String::from_utf8_lossy(&drv.builder);
         return other(format!(
             "cannot build derivation '{path}': windrow does not have the builder '{builder}'"
         ));
     }
-    if !config
-        .platforms
-        .iter()
-        .any(|platform| *platform == drv.system)
-    {
-        return other(format!(
+    let known = (config.platforms.iter()).any(|platform| *platform == drv.system);
+    // What comes with the engine runs wherever the engine does.
+    if !known && !builtin {
+        let text = format!(
             "a '{}' is required to build '{path}', but I am a '{}'; use such a machine, or add it to \
              the setting 'extra-platforms' if this one can run its programs",
             drv.system, config.platforms[0]
-        ));
+        );
+        return Err(Failure::new(FailureKind::Platform, text));
     }
     let missing: Vec<&str> = special
         .required_features
@@ -164,6 +165,21 @@ fn check_platform(
         ));
     }
     Ok(())
+}
+
+/// How builders that come with the engine are called.
+const BUILTIN: &[u8] = b"builtin:";
+
+/// The builder of the engine that the derivation names, and what starts it.
+fn builtin_of<'c>(
+    drv: &Derivation<'_>,
+    config: &'c BuilderConfig,
+) -> Option<(&'static str, &'c Builtins)> {
+    let name = drv.builder.strip_prefix(BUILTIN)?;
+    let name = builtin::NAMES
+        .into_iter()
+        .find(|known| known.as_bytes() == name)?;
+    Some((name, config.builtins.as_deref()?))
 }
 
 /// Moves what lies at the outputs' places, though it is not valid, out of the way; the pool deletes it.
@@ -215,6 +231,11 @@ fn launch(
     let drv = attributes.derivation();
     let mut invocation = environment::invocation(attributes, &around)
         .map_err(|error| other(format!("cannot build derivation '{path}': {error}")))?;
+    if let Some((name, builtins)) = builtin_of(drv, config) {
+        let args = builtins.args(name);
+        invocation.args = args.map_err(|error| other(format!("cannot run '{name}': {error}")))?;
+        invocation.program.clone_from(&builtins.program);
+    }
     let inputs = if special.exports.is_empty() {
         Vec::new()
     } else {

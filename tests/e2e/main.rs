@@ -10,6 +10,7 @@ mod bad_disk;
 mod bad_usage;
 mod build;
 mod builder_env;
+mod builtin;
 mod check;
 mod concurrent;
 mod failed_paths;

@@ -76,6 +76,9 @@ fn systems_that_the_setting_allows() {
     ran.says("'riscv64-linux' is required")
         .says("extra-platforms")
         .says(&drv);
+    let traced = world.windrow("build").arg(&drv).arg("--print-build-trace");
+    let line = format!("@ unsupported-platform {drv} riscv64-linux\n@ build-failed {drv} - 0 ");
+    traced.run().exits(1).says(line);
     world
         .windrow("build")
         .arg(&drv)
