@@ -111,7 +111,7 @@ pub type Outputs = Vec<Vec<(String, String)>>;
 /// What ends a run as a whole. That something could not be built is said in the summary.
 pub fn realise(
     session: &Session,
-    store: LocalStore,
+    mut store: LocalStore,
     wanted: &[Wanted],
     mut reporter: Box<dyn Reporter>,
     report_output: bool,
@@ -128,7 +128,7 @@ pub fn realise(
         });
     }
     let options = session.engine_options();
-    let config = session.builder_config(report_output)?;
+    let config = session.builder_config(&mut store, report_output)?;
     let policy = session.policy;
     let history = policy.uses_estimates().then(|| {
         History::load(&session.layout).unwrap_or_else(|error| {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use windrow_components::goal::BuildMode;
-use windrow_components::settings::{Known, Sandbox, Settings, nearest};
+use windrow_components::settings::{Known, Settings, nearest};
 use windrow_components::store_path::StoreDir;
 use windrow_systems::builtin::Builtins;
 use windrow_systems::policy::Policy;
@@ -22,6 +22,7 @@ use windrow_systems::world::Options;
 use crate::conf::locations::{Locations, Remote};
 use crate::conf::nix_conf;
 use crate::error::{Error, Result};
+use crate::isolation::{Isolated, build_folder, isolation};
 
 /// The word for a store under the user's data folder.
 const OWN: &str = "own";
@@ -54,28 +55,29 @@ impl Session {
     /// When a configuration or a setting is malformed, or the store is none that can be opened.
     pub fn new(options: &[(String, String)], store: Option<&str>) -> Result<Self> {
         let locations = Locations::from_env(&env)?;
-        let (mut settings, warnings) = nix_conf::load(&env, &locations.conf_dir)?;
-        for (name, value) in options {
-            match settings.set(name, value)? {
-                Known::Yes | Known::Ignored => {}
-                Known::No => {
-                    return Err(Error::UnknownSetting {
-                        name: name.clone(),
-                        nearest: nearest(name),
-                    });
+        let read = |own_store| {
+            let (mut settings, warnings) = nix_conf::load(&env, &locations.conf_dir, own_store)?;
+            for (name, value) in options {
+                match settings.set(name, value)? {
+                    Known::Yes | Known::Ignored => {}
+                    Known::No => {
+                        return Err(Error::UnknownSetting {
+                            name: name.clone(),
+                            nearest: nearest(name),
+                        });
+                    }
                 }
             }
-        }
-        let mut warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
-        if settings.sandbox != Sandbox::Off && settings.sandbox_fallback {
-            warnings.push(
-                "the setting 'sandbox' is on, but this version of windrow can't isolate builders; \
-                 they run without (as 'sandbox-fallback' allows)"
-                    .to_owned(),
-            );
-        }
+            Ok((settings, warnings))
+        };
+        let (mut settings, warnings) = read(false)?;
         let chosen = store.map_or_else(|| settings.store.clone().into(), OsString::from);
         let layout = choose_layout(&locations, &chosen)?;
+        if own_layout().is_ok_and(|own| own == layout) {
+            // Which store it is depends on settings, and what is the default of others on the store.
+            (settings, _) = read(true)?;
+        }
+        let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
         Ok(Self {
             settings,
             layout,
@@ -195,20 +197,31 @@ impl Session {
     /// What builders are told of this machine.
     ///
     /// # Errors
-    /// When settings ask for a sandbox, which this release does not have, or the store can't be shown to builders.
-    pub fn builder_config(&self, report_output: bool) -> Result<BuilderConfig> {
+    /// When there can be no sandbox although there must be one, or the store can't be shown to builders.
+    pub fn builder_config(
+        &self,
+        store: &mut LocalStore,
+        report_output: bool,
+    ) -> Result<BuilderConfig> {
         let settings = &self.settings;
-        if settings.sandbox != Sandbox::Off && !settings.sandbox_fallback {
-            return Err(Error::Unsupported(
-                "the setting 'sandbox' is on and 'sandbox-fallback' off, but this version of windrow \
-                 can't isolate builders; give '--option sandbox false' to build without"
-                    .to_owned(),
-            ));
-        }
+        let Isolated {
+            limits,
+            sandbox,
+            notice,
+        } = isolation(settings, &self.layout, store)?;
+        let store_mount = match BuilderConfig::store_mount_for(&self.layout) {
+            Ok(mount) => mount,
+            // A sandbox shows the store wherever it must.
+            Err(_) if sandbox.is_some() => None,
+            Err(error) => return Err(error.into()),
+        };
         let mut platforms = vec![settings.system.clone()];
         platforms.extend(settings.extra_platforms.iter().cloned());
         Ok(BuilderConfig {
-            store_mount: BuilderConfig::store_mount_for(&self.layout)?,
+            store_mount,
+            limits,
+            sandbox,
+            notice,
             platforms,
             system_features: settings.system_features.iter().cloned().collect(),
             builtins: Some(Arc::new(self.builtins())),
@@ -220,10 +233,7 @@ impl Session {
             } else {
                 settings.cores
             },
-            build_folder: settings
-                .build_dir
-                .clone()
-                .unwrap_or_else(std::env::temp_dir),
+            build_folder: build_folder(settings),
             log_dir: settings.keep_build_log.then(|| self.layout.log_dir.clone()),
             compress_log: settings.compress_build_log,
             keep_failed: settings.keep_failed,

@@ -34,6 +34,7 @@ pub mod poll_io;
 pub mod process;
 pub mod real;
 pub mod report;
+pub mod sandbox;
 pub mod simulate;
 pub mod spawn;
 pub mod store;

@@ -1,13 +1,14 @@
 //! The real world as a plugin: children are processes, the store is SQLite and a folder, time is the clock.
 
 use std::collections::BTreeMap;
-use std::ffi::{CString, OsString};
-use std::os::unix::ffi::OsStrExt as _;
+use std::ffi::{OsString, c_int};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use bevy_ecs::prelude::{Entity, IntoScheduleConfigs as _, Resource, Schedule, World};
+use bevy_ecs::prelude::{
+    Component, Entity, IntoScheduleConfigs as _, Resource, Schedule, Without, World,
+};
 
 use crate::builtin::Builtins;
 use crate::engine::TickSet;
@@ -16,17 +17,21 @@ use crate::failure::Failure;
 use crate::finish::reap;
 use crate::poll_io::{Clock, HelperEvents, poll_children};
 use crate::process::build_dir::SpareDirs;
-use crate::process::launch::{Spawned, StoreMount, UserNamespace};
+use crate::process::launch::Spawned;
 use crate::process::log_writer::LogThread;
 use crate::process::pool::Pool;
 use crate::process::reactor::Reactor;
+use crate::report::{Event, Level};
+use crate::sandbox::action::Action;
+use crate::sandbox::user_ns::IdMap;
+use crate::sandbox::{Isolation, Limits, Room, Workshop};
 use crate::spawn::{spawn_builders, take_launched};
 use crate::store::collect::Mislaid;
 use crate::store::layout::Layout;
 use crate::store::optimise::Optimiser;
 use crate::store::reader::Reader;
 use crate::store::tree::delete_path;
-use crate::world::BuiltOutput;
+use crate::world::{BuiltOutput, ReporterHandle};
 
 /// What builders need to know of this machine and these settings.
 #[derive(Debug, Clone, Resource)]
@@ -63,6 +68,21 @@ pub struct BuilderConfig {
     pub report_output: bool,
     /// For a store that lies elsewhere than builders see it.
     pub store_mount: Option<StoreMount>,
+    /// What no builder may do.
+    pub limits: Limits,
+    /// The sandbox, for builds that have one.
+    pub sandbox: Option<Isolation>,
+    /// What to warn of as the run begins.
+    pub notice: Option<String>,
+}
+
+/// How a builder without a sandbox comes to see a store at another place than it lies at.
+#[derive(Debug, Clone)]
+pub struct StoreMount {
+    /// The namespaces it takes.
+    pub namespaces: c_int,
+    /// What the builder does first.
+    pub actions: Vec<Action>,
 }
 
 impl BuilderConfig {
@@ -80,24 +100,31 @@ impl BuilderConfig {
                 store_dir: logical.to_owned(),
             });
         }
-        let c_string = |bytes: &[u8]| {
-            CString::new(bytes).map_err(|_| Error::NoMountPoint {
-                store_dir: logical.to_owned(),
-            })
+        let mut mount = StoreMount {
+            namespaces: libc::CLONE_NEWNS,
+            actions: Vec::new(),
         };
         let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
-        let user_namespace = if uid.is_root() {
-            None
-        } else {
-            let uid_map = c_string(format!("{uid} {uid} 1").as_bytes())?;
-            let gid_map = c_string(format!("{gid} {gid} 1").as_bytes())?;
-            Some(UserNamespace { uid_map, gid_map })
-        };
-        Ok(Some(StoreMount {
-            source: c_string(layout.real_store_dir.as_os_str().as_bytes())?,
-            target: c_string(layout.store_dir.as_bytes())?,
-            user_namespace,
-        }))
+        if !uid.is_root() {
+            mount.namespaces |= libc::CLONE_NEWUSER;
+            mount
+                .actions
+                .extend(crate::sandbox::own_user_namespace(&IdMap {
+                    uid: uid.as_raw(),
+                    gid: gid.as_raw(),
+                    outer_uid: uid.as_raw(),
+                    outer_gid: gid.as_raw(),
+                    count: 1,
+                }));
+        }
+        let private = libc::MS_REC | libc::MS_PRIVATE;
+        let bind = libc::MS_BIND | libc::MS_REC;
+        let source = Some(layout.real_store_dir.as_path());
+        mount.actions.extend([
+            Action::mount(None, "/", None, private, None),
+            Action::mount(source, logical, None, bind, None),
+        ]);
+        Ok(Some(mount))
     }
 }
 
@@ -110,18 +137,56 @@ pub struct Collected {
     pub result: Result<Vec<BuiltOutput>, (Failure, Option<Box<Mislaid>>)>,
     /// What to warn of.
     pub warnings: Vec<String>,
+    /// The build directory, if it was kept although the build had a room.
+    pub kept: Option<PathBuf>,
 }
 
-/// The threads that hash and delete.
-pub struct PoolHandle(pub Pool<Collected>);
+/// The threads that hash, and the one that deletes, so that nothing waits for a large tree to go.
+pub struct PoolHandle(pub Pool<Collected>, pub Janitor);
 
-impl PoolHandle {
-    /// Deletes a tree when there is time. What can't be deleted stays where nobody looks for it.
+/// A thread that deletes. What can't be deleted stays where nobody looks for it. Clones are the same; the last one to go
+/// waits for all that was asked for.
+#[derive(Clone)]
+pub struct Janitor(Arc<Pool<()>>);
+
+impl Janitor {
+    /// Starts the thread.
+    pub fn new() -> Self {
+        Self(Arc::new(Pool::new(1, || {})))
+    }
+
+    /// Deletes a tree when there is time.
     pub fn delete(&self, path: PathBuf) {
         self.0.submit(move || {
             let _ = delete_path(&path);
             None
         });
+    }
+}
+
+impl Default for Janitor {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl PoolHandle {
+    /// Deletes a tree when there is time.
+    pub fn delete(&self, path: PathBuf) {
+        self.1.delete(path);
+    }
+
+    /// Ends the room of a process that was not started.
+    pub fn leave(&self, room: Option<Room>) {
+        if let Some(room) = room {
+            let janitor = self.1.clone();
+            self.0.submit(move || {
+                room.leave(false)
+                    .into_iter()
+                    .for_each(|path| janitor.delete(path));
+                None
+            });
+        }
     }
 
     /// Takes what lies in the store without being valid from its place, and deletes it when there is time.
@@ -156,10 +221,25 @@ pub struct Launched {
     pub began: Instant,
     /// The process, or the failure.
     pub result: Result<Spawned, Failure>,
+    /// Where it runs, if it has a room.
+    pub room: Option<Room>,
 }
 
 /// The thread that makes processes.
 pub struct LauncherHandle(pub Pool<Launched>);
+
+/// The thread that makes processes in a workshop, and its workshop once it has entered it.
+pub struct WorkshopHandle {
+    /// The thread.
+    pub pool: Pool<Launched>,
+    /// For that thread only.
+    pub workshop: Arc<Mutex<Option<Workshop>>>,
+}
+
+/// The room of a build, until it is left.
+#[derive(Debug, Component)]
+#[component(storage = "SparseSet")]
+pub struct Lodging(pub Option<Room>);
 
 /// What has come back from the pool, and pipes with more to read, since the last tick.
 #[derive(Debug, Default, Resource)]
@@ -183,9 +263,18 @@ pub fn plug_in(world: &mut World, schedule: &mut Schedule, config: BuilderConfig
     // Should the kernel refuse to wake, the next event or heartbeat brings the result.
     let wake = move || drop(waker.wake());
     let pool = Pool::new(threads.min(8), wake.clone());
-    let launcher = Pool::new(1, wake);
+    let launcher = Pool::new(1, wake.clone());
+    if let Some(text) = &config.notice {
+        let level = Level::Warn;
+        let mut reporter = world.non_send_mut::<ReporterHandle>();
+        reporter.0.report(&Event::Message { level, text });
+    }
+    world.insert_non_send(WorkshopHandle {
+        pool: Pool::new(1, wake),
+        workshop: Arc::default(),
+    });
     world.insert_non_send(reactor);
-    world.insert_non_send(PoolHandle(pool));
+    world.insert_non_send(PoolHandle(pool, Janitor::new()));
     world.insert_non_send(LauncherHandle(launcher));
     world.insert_non_send(LogThread::default());
     world.insert_resource(config);
@@ -214,11 +303,19 @@ pub fn plug_in(world: &mut World, schedule: &mut Schedule, config: BuilderConfig
 pub fn clean_up(world: &mut World) {
     use crate::store::path_lock::OutputLocks;
     use windrow_components::building::{BuildDir, BuilderProcess};
-    if let Some(launcher) = world.remove_non_send::<LauncherHandle>() {
-        for launched in launcher.0.finish() {
+    let mut rooms: Vec<Room> = Vec::new();
+    let plain = world.remove_non_send::<LauncherHandle>();
+    let workshop = world.remove_non_send::<WorkshopHandle>();
+    let launchers = plain.map(|handle| handle.0);
+    for launcher in launchers
+        .into_iter()
+        .chain(workshop.map(|handle| handle.pool))
+    {
+        for launched in launcher.finish() {
             if let Ok(spawned) = launched.result {
                 reap::kill_and_reap(spawned.pid);
             }
+            rooms.extend(launched.room);
         }
     }
     let mut children = world.query::<(Entity, &BuilderProcess)>();
@@ -240,7 +337,19 @@ pub fn clean_up(world: &mut World) {
     }
     // Waits for what is being hashed, whose folders could not be deleted under it.
     drop(world.remove_non_send::<PoolHandle>());
-    let mut dirs = world.query::<&BuildDir>();
+    let mut lodgings = world.query::<&mut Lodging>();
+    rooms.extend(
+        lodgings
+            .iter_mut(world)
+            .filter_map(|mut lodging| lodging.0.take()),
+    );
+    for path in rooms.into_iter().flat_map(|room| room.leave(false)) {
+        let _ = delete_path(&path);
+    }
+    if let Some(sandbox) = &world.resource::<BuilderConfig>().sandbox {
+        sandbox.close();
+    }
+    let mut dirs = world.query_filtered::<&BuildDir, Without<Lodging>>();
     for dir in dirs.iter(world) {
         // What can't be deleted stays in the temporary folder, which is no harm to the store.
         let _ = delete_path(&dir.0);

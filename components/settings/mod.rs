@@ -33,6 +33,8 @@ pub struct Host {
     pub cpus: u32,
     /// Whether builds are started by root.
     pub root: bool,
+    /// Whether the store is the user's own, rather than Nix's.
+    pub own_store: bool,
     /// Whether /dev/kvm can be read and written.
     pub kvm: bool,
     /// The type of machine, such as `x86_64-linux`.
@@ -49,6 +51,7 @@ impl Default for Host {
         Host {
             cpus: 1,
             root: false,
+            own_store: false,
             kvm: false,
             system: "x86_64-linux".to_owned(),
             extra_platforms: BTreeSet::new(),

@@ -153,8 +153,8 @@ settings! { with host;
 
     /// Run builders in a sandbox: true, relaxed or false.
     ///
-    /// Off by default in this release, unlike in Nix on Linux: sandboxed builds arrive later.
-    sandbox: Sandbox = Sandbox::Off, "sandbox" ["build-use-chroot", "build-use-sandbox"];
+    /// On by default, but for a store of one's own, whose derivations use the machine's programs.
+    sandbox: Sandbox = if host.own_store { Sandbox::Off } else { Sandbox::On }, "sandbox" ["build-use-chroot", "build-use-sandbox"];
     /// Paths builders see in the sandbox: PATH or TARGET=SOURCE, with ? at the end if optional.
     sandbox_paths: BTreeSet<String> = BTreeSet::new(),
         "sandbox-paths" ["build-chroot-dirs", "build-sandbox-paths"];
@@ -162,6 +162,10 @@ settings! { with host;
     sandbox_build_dir: PathBuf = PathBuf::from("/build"), "sandbox-build-dir";
     /// The size of /dev/shm in the sandbox, as tmpfs takes it.
     sandbox_dev_shm_size: String = "50%".to_owned(), "sandbox-dev-shm-size";
+    /// Processes a sandboxed build may have at once, where the kernel can limit that; 0 for no limit.
+    ///
+    /// Not a setting of Nix.
+    sandbox_max_processes: u64 = 16_384, "sandbox-max-processes";
     /// Build without a sandbox where the kernel allows none.
     sandbox_fallback: bool = true, "sandbox-fallback";
     /// Keep builders from making setuid files and setting extended attributes.

@@ -114,7 +114,7 @@ fn each_name_of_nix_1_8_reaches_its_setting() {
         ("build-timeout", "3", "timeout"),
         ("build-max-log-size", "3", "max-build-log-size"),
         ("build-fallback", "true", "fallback"),
-        ("build-use-chroot", "true", "sandbox"),
+        ("build-use-chroot", "false", "sandbox"),
         ("build-use-sandbox", "relaxed", "sandbox"),
         ("build-chroot-dirs", "/x", "sandbox-paths"),
         ("build-sandbox-paths", "/x", "sandbox-paths"),

@@ -16,6 +16,7 @@ pub fn this_machine(conf_dir: &Path) -> Host {
     Host {
         cpus,
         root: Uid::current().is_root(),
+        own_store: false,
         kvm: access("/dev/kvm", AccessFlags::R_OK | AccessFlags::W_OK).is_ok(),
         system: format!("{}-linux", cpu_type()),
         extra_platforms: extra_platforms(),

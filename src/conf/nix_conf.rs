@@ -80,7 +80,8 @@ impl fmt::Display for Warning {
     }
 }
 
-/// Reads the settings of this machine; `conf_dir` is where nix.conf is.
+/// Reads the settings of this machine; `conf_dir` is where nix.conf is. With `own_store` they are for the user's own
+/// store.
 ///
 /// Later ones win: defaults, the variables that stand for one setting, `conf_dir`/nix.conf, the
 /// user's files from last to first, `NIX_CONFIG`, and `_NIX_OPTIONS`, with which Nix 1.8 passed
@@ -89,8 +90,13 @@ impl fmt::Display for Warning {
 pub fn load(
     env: &impl Fn(&str) -> Option<OsString>,
     conf_dir: &Path,
+    own_store: bool,
 ) -> Result<(Settings, Vec<Warning>), ConfError> {
-    load_for(&this_machine(conf_dir), env)
+    let host = Host {
+        own_store,
+        ..this_machine(conf_dir)
+    };
+    load_for(&host, env)
 }
 
 /// Reads the settings as [`load`] does, for a machine that is described rather than looked at.

@@ -16,8 +16,9 @@ use crate::error::Result;
 use crate::failure::{Failure, FailureKind, describe_status};
 use crate::process::build_dir::SpareDirs;
 use crate::process::log_writer::{LogFile, LogThread};
-use crate::real::{BuilderConfig, Collected, CollectedQueue, PoolHandle};
+use crate::real::{BuilderConfig, Collected, CollectedQueue, Janitor, Lodging, PoolHandle};
 use crate::report::{BuildRef, Event, Level, Usage};
+use crate::sandbox::Room;
 use crate::store::check::Check;
 use crate::store::collect::{CollectJob, collect};
 use crate::timeout::Condemned;
@@ -47,6 +48,7 @@ pub struct Reaping<'w, 's> {
     children: Query<'w, 's, DeadChild>,
     log_files: Query<'w, 's, &'static mut LogFile>,
     condemned: Query<'w, 's, &'static Condemned>,
+    lodgings: Query<'w, 's, &'static mut Lodging>,
     graph: ResMut<'w, BuildGraph>,
     config: Res<'w, BuilderConfig>,
     now: Res<'w, Now>,
@@ -108,6 +110,10 @@ impl Reaping<'_, '_> {
             cpu,
             peak_memory,
         } = kill_and_measure(child.process.pid);
+        let lodging = self.lodgings.get_mut(goal).ok();
+        let room = lodging.and_then(|mut lodging| lodging.0.take());
+        // In a sandbox everything has its own name.
+        let rewrites = child.rewrites.filter(|_| room.is_none());
         let path = self.graph.full_path(self.graph.drv_path(drv));
         let condemned = self.condemned.get(goal).ok().cloned();
         let good = status == 0 && condemned.is_none();
@@ -137,7 +143,8 @@ impl Reaping<'_, '_> {
                 drv,
                 &missing,
                 &closure,
-                child.rewrites,
+                rewrites,
+                room.as_ref(),
             );
             if child.goal.mode == BuildMode::Check {
                 let registered = missing
@@ -151,19 +158,22 @@ impl Reaping<'_, '_> {
             }
             self.background.collecting += 1;
             let optimiser = self.config.optimiser.clone();
+            let (janitor, keep_failed) = (self.pool.1.clone(), self.config.keep_failed);
             self.pool.0.submit(move || {
                 let places = optimiser.as_ref().map(|_| job.places());
-                let result = collect(job);
+                let result = collect(&job);
                 let warnings = match (optimiser, places, &result) {
                     (Some(optimiser), Some(places), Ok(built)) if !built.is_empty() => {
                         optimiser.optimise_new(&places)
                     }
                     _ => Vec::new(),
                 };
+                let kept = leave(room, &job, result.is_err() && keep_failed, &janitor);
                 Some(Collected {
                     goal,
                     result,
                     warnings,
+                    kept,
                 })
             });
             self.strip(goal);
@@ -187,11 +197,27 @@ impl Reaping<'_, '_> {
             message: format!("builder for '{path}' {what}{note}"),
             log_tail: child.log.last_lines(self.config.log_lines),
         };
+        if room.is_some() {
+            let missing = MissingOutputs::of(child.missing, &self.graph, drv);
+            let (graph, config) = (&self.graph, &self.config);
+            let job = CollectJob::new(graph, config, drv, &missing, &[], None, room.as_ref());
+            *child.stage = Stage::Collecting;
+            self.background.collecting += 1;
+            let (janitor, keep_failed) = (self.pool.1.clone(), self.config.keep_failed);
+            self.pool.0.submit(move || {
+                let kept = leave(room, &job, keep_failed, &janitor);
+                Some(Collected {
+                    goal,
+                    result: Err((failure, None)),
+                    warnings: Vec::new(),
+                    kept,
+                })
+            });
+            self.strip(goal);
+            return Ok(());
+        }
         self.failures.0.push((goal, failure));
-        let scratch = child
-            .rewrites
-            .into_iter()
-            .flat_map(|rewrites| &rewrites.scratch);
+        let scratch = rewrites.into_iter().flat_map(|rewrites| &rewrites.scratch);
         for scratch in scratch {
             let path = self.config.layout.real_path(&scratch.scratch_path);
             self.pool.delete(path);
@@ -209,16 +235,20 @@ impl Reaping<'_, '_> {
         entity.remove::<(BuilderProcess, ChildPipes, Deadlines, LogFile, Condemned)>();
     }
 
+    fn say_kept(&mut self, dir: &std::path::Path) {
+        let text = format!("note: keeping build directory '{}'", dir.display());
+        self.reporter.0.report(&Event::Message {
+            level: Level::Error,
+            text: &text,
+        });
+    }
+
     /// Deletes a build folder, or keeps it for whoever wants to know why the build failed.
     fn discard(&mut self, dir: &BuildDir, failed: bool) {
         if failed && self.config.keep_failed {
             let readable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
             let _ = std::fs::set_permissions(&dir.0, readable);
-            let text = format!("note: keeping build directory '{}'", dir.0.display());
-            self.reporter.0.report(&Event::Message {
-                level: Level::Error,
-                text: &text,
-            });
+            self.say_kept(&dir.0);
             return;
         }
         // Most builders leave it as it was, ready for the next.
@@ -237,6 +267,7 @@ pub fn take_collected(
         goal,
         result,
         warnings,
+        kept,
     } in queue.done.drain(..)
     {
         params.background.collecting -= 1;
@@ -263,14 +294,38 @@ pub fn take_collected(
                 params.failures.0.push((goal, failure));
             }
         }
-        if let Ok((dir, _)) = dirs.get(goal) {
+        if let Some(kept) = kept {
+            params.say_kept(&kept);
+        }
+        if !params.lodgings.contains(goal)
+            && let Ok((dir, _)) = dirs.get(goal)
+        {
             params.discard(dir, failed);
         }
         params
             .commands
             .entity(goal)
-            .remove::<(BuildDir, BuildLog)>();
+            .remove::<(BuildDir, BuildLog, Lodging)>();
     }
+}
+
+/// Ends the room of a build, if it had one. With `keep` its directory and what there is of its outputs stay for
+/// somebody to look at; returns the directory then.
+fn leave(
+    room: Option<Room>,
+    job: &CollectJob,
+    keep: bool,
+    janitor: &Janitor,
+) -> Option<std::path::PathBuf> {
+    let room = room?;
+    let dir = room.build_dir();
+    if keep {
+        job.keep_outputs();
+    }
+    for path in room.leave(keep) {
+        janitor.delete(path);
+    }
+    keep.then_some(dir)
 }
 
 /// Kills everything in a child's process group.

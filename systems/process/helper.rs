@@ -153,11 +153,12 @@ impl Launch {
             let source = error.into();
             SpawnError {
                 step: Step::Execute,
+                what: Step::Execute.describe().to_owned(),
                 source,
             }
         })?;
         launch::spawn(&Request {
-            program: &program,
+            program: Some(&program),
             args: &self.args,
             env: &self.env,
             cwd: c"/",
@@ -166,7 +167,8 @@ impl Launch {
             error: self.stderr.as_ref().map(|fd| fd.as_fd()),
             builder_log: self.builder_log.as_ref().map(|fd| fd.as_fd()),
             personality: 0,
-            store_mount: None,
+            namespaces: 0,
+            actions: &[],
         })
     }
 }

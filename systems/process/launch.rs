@@ -8,33 +8,15 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
-/// A store that a builder sees at another place than it lies at.
-#[derive(Debug, Clone)]
-pub struct StoreMount {
-    /// Where it lies.
-    pub source: CString,
-    /// Where the builder sees it; a folder that exists.
-    pub target: CString,
-    /// The uid and gid maps of a new user namespace, for engines that are not root.
-    pub user_namespace: Option<UserNamespace>,
-}
-
-/// How ids inside a user namespace map to those outside: the contents of the files under /proc/self.
-#[derive(Debug, Clone)]
-pub struct UserNamespace {
-    /// For `uid_map`.
-    pub uid_map: CString,
-    /// For `gid_map`.
-    pub gid_map: CString,
-}
+use crate::sandbox::action::{self, Action};
 
 /// A program to start.
 #[derive(Debug)]
 pub struct Request<'a> {
-    /// The program, absolute.
-    pub program: &'a CStr,
+    /// The program, absolute. Without one the process exits after its actions, with status 0.
+    pub program: Option<&'a CStr>,
     /// Its arguments, the zeroth included.
     pub args: &'a [CString],
     /// Its environment, `NAME=VALUE` each.
@@ -51,8 +33,10 @@ pub struct Request<'a> {
     pub builder_log: Option<BorrowedFd<'a>>,
     /// The execution domain to run it in, or-ed to the present one.
     pub personality: u64,
-    /// A store to mount before it starts.
-    pub store_mount: Option<&'a StoreMount>,
+    /// The namespaces it gets of its own (`CLONE_NEW…`).
+    pub namespaces: c_int,
+    /// What it does to itself before it runs the program.
+    pub actions: &'a [Action],
 }
 
 /// A started child.
@@ -72,8 +56,8 @@ pub enum Step {
     Clone = 1,
     /// Setting up its session, descriptors and limits.
     SetUp,
-    /// Mounting the store where it expects it.
-    MountStore,
+    /// Arranging what it sees, and giving up what it may do.
+    Isolate,
     /// Changing into its folder.
     ChangeFolder,
     /// Executing the program.
@@ -86,7 +70,7 @@ impl Step {
         match self {
             Self::Clone => "start a process",
             Self::SetUp => "set up the process",
-            Self::MountStore => "mount the store for the process",
+            Self::Isolate => "isolate the process",
             Self::ChangeFolder => "change into the build directory",
             Self::Execute => "execute the program",
         }
@@ -95,10 +79,12 @@ impl Step {
 
 /// A child that could not be started.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {}: {source}", .step.describe())]
+#[error("cannot {}: {source}", .what)]
 pub struct SpawnError {
     /// What it was doing.
     pub step: Step,
+    /// The same, as the object of "cannot".
+    pub what: String,
     /// The system's answer.
     pub source: io::Error,
 }
@@ -117,6 +103,7 @@ struct Plan<'a> {
     builder_log: c_int,
     failed_step: AtomicI32,
     failed_errno: AtomicI32,
+    failed_action: AtomicUsize,
 }
 
 fn null_terminated(strings: &[CString]) -> Vec<*const c_char> {
@@ -153,14 +140,10 @@ pub fn spawn(request: &Request<'_>) -> Result<Spawned, SpawnError> {
         builder_log: request.builder_log.map_or(-1, |fd| fd.as_raw_fd()),
         failed_step: AtomicI32::new(0),
         failed_errno: AtomicI32::new(0),
+        failed_action: AtomicUsize::new(0),
     };
-    let mut flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
-    if let Some(mount) = request.store_mount {
-        flags |= libc::CLONE_NEWNS;
-        if mount.user_namespace.is_some() {
-            flags |= libc::CLONE_NEWUSER;
-        }
-    }
+    let memory = libc::CLONE_VM | libc::CLONE_VFORK;
+    let flags = memory | libc::CLONE_PIDFD | libc::SIGCHLD | request.namespaces;
     let mut pidfd: c_int = -1;
     // SAFETY: the stack outlives the child's use of it, for CLONE_VFORK suspends this thread until the
     // child executes or exits; its end is aligned to 16 bytes. `run_child` only reads `plan`, but for its
@@ -178,8 +161,14 @@ pub fn spawn(request: &Request<'_>) -> Result<Spawned, SpawnError> {
     // SAFETY: `old_mask` was filled in above.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &old_mask, ptr::null_mut()) };
     if pid == -1 {
+        let namespaces = if request.namespaces == 0 {
+            ""
+        } else {
+            " with namespaces of its own"
+        };
         return Err(SpawnError {
             step: Step::Clone,
+            what: format!("{}{namespaces}", Step::Clone.describe()),
             source: clone_error,
         });
     }
@@ -188,15 +177,22 @@ pub fn spawn(request: &Request<'_>) -> Result<Spawned, SpawnError> {
     let step = match plan.failed_step.load(Ordering::Acquire) {
         0 => return Ok(Spawned { pid, pidfd }),
         2 => Step::SetUp,
-        3 => Step::MountStore,
+        3 => Step::Isolate,
         4 => Step::ChangeFolder,
         _ => Step::Execute,
     };
     // SAFETY: `pid` is a child of ours that has exited and was not waited for yet.
     unsafe { libc::waitpid(pid, ptr::null_mut(), 0) };
     let errno = plan.failed_errno.load(Ordering::Acquire);
+    let action = request
+        .actions
+        .get(plan.failed_action.load(Ordering::Acquire));
     Err(SpawnError {
         step,
+        what: match action {
+            Some(action) if step == Step::Isolate => action.describe(),
+            _ => step.describe().to_owned(),
+        },
         source: io::Error::from_raw_os_error(errno),
     })
 }
@@ -262,67 +258,18 @@ fn set_up_and_execute(plan: &Plan<'_>) -> Result<std::convert::Infallible, Step>
         if current != -1 {
             libc::personality(current as libc::c_ulong | plan.request.personality as libc::c_ulong);
         }
-        if let Some(mount) = plan.request.store_mount {
-            mount_store(mount)?;
+        if let Err((index, errno)) = action::run_all(plan.request.actions) {
+            plan.failed_action.store(index, Ordering::Release);
+            *libc::__errno_location() = errno;
+            return Err(Step::Isolate);
         }
         ok(libc::chdir(plan.request.cwd.as_ptr()), Step::ChangeFolder)?;
         // Builders start with nothing blocked, whatever the engine blocks for its own purposes.
         libc::sigprocmask(libc::SIG_SETMASK, &empty_sigset(), ptr::null_mut());
-        libc::execve(plan.request.program.as_ptr(), plan.args, plan.env);
+        match plan.request.program {
+            Some(program) => libc::execve(program.as_ptr(), plan.args, plan.env),
+            None => libc::_exit(0),
+        };
     }
     Err(Step::Execute)
-}
-
-/// Makes the store appear where the builder expects it, in this process's mount namespace only.
-fn mount_store(mount: &StoreMount) -> Result<(), Step> {
-    let ok = |result: c_int| {
-        if result == -1 {
-            Err(Step::MountStore)
-        } else {
-            Ok(())
-        }
-    };
-    if let Some(ids) = &mount.user_namespace {
-        write_file(c"/proc/self/setgroups", c"deny")?;
-        write_file(c"/proc/self/uid_map", &ids.uid_map)?;
-        write_file(c"/proc/self/gid_map", &ids.gid_map)?;
-    }
-    // SAFETY: NUL-terminated strings and null pointers where the kernel allows them.
-    unsafe {
-        let private = libc::MS_REC | libc::MS_PRIVATE;
-        ok(libc::mount(
-            ptr::null(),
-            c"/".as_ptr(),
-            ptr::null(),
-            private,
-            ptr::null(),
-        ))?;
-        let (source, target) = (mount.source.as_ptr(), mount.target.as_ptr());
-        ok(libc::mount(
-            source,
-            target,
-            ptr::null(),
-            libc::MS_BIND | libc::MS_REC,
-            ptr::null(),
-        ))
-    }
-}
-
-fn write_file(path: &CStr, contents: &CStr) -> Result<(), Step> {
-    let bytes = contents.to_bytes();
-    // SAFETY: plain system calls on valid strings; the descriptor is closed again.
-    let written = unsafe {
-        let fd = libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
-        if fd == -1 {
-            return Err(Step::MountStore);
-        }
-        let written = libc::write(fd, bytes.as_ptr().cast::<c_void>(), bytes.len());
-        libc::close(fd);
-        written
-    };
-    if usize::try_from(written).is_ok_and(|count| count == bytes.len()) {
-        Ok(())
-    } else {
-        Err(Step::MountStore)
-    }
 }

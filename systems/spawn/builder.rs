@@ -1,12 +1,12 @@
 //! One builder: checks that it can run here, makes its folder, environment, log and pipe; then its process.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsStr, c_int};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::fcntl::OFlag;
 use windrow_components::building::{BuildDir, HashRewrites};
@@ -20,9 +20,11 @@ use crate::builtin::{self, Builtins};
 use crate::failure::{Failure, FailureKind};
 use crate::process::build_dir::SpareDirs;
 use crate::process::environment::{self, Invocation, Surroundings};
-use crate::process::launch::{self, Request, SpawnError, Spawned, Step, StoreMount};
+use crate::process::launch::{self, Request, SpawnError, Spawned, Step};
 use crate::process::log_writer::{LogFile, LogThread};
 use crate::real::{BuilderConfig, PoolHandle};
+use crate::sandbox::action::{Action, c_path};
+use crate::sandbox::{Isolation, Room, Wish, Workshop};
 use crate::store::reader::Reader;
 
 /// The execution domain flag that switches address space randomisation off, as builders expect.
@@ -40,6 +42,8 @@ pub(super) struct Site<'a> {
     pub(super) drv: DrvId,
     pub(super) missing: &'a [PathId],
     pub(super) rewrites: Option<&'a HashRewrites>,
+    /// What a sandbox would show of the store.
+    pub(super) closure: &'a [PathId],
 }
 
 /// A builder that lacks only its process.
@@ -47,7 +51,8 @@ pub(super) struct Prepared {
     pub(super) launch: Launch,
     pub(super) log_pipe: OwnedFd,
     pub(super) log_file: Option<LogFile>,
-    pub(super) build_dir: BuildDir,
+    /// `None` if it is made together with the sandbox.
+    pub(super) build_dir: Option<BuildDir>,
 }
 
 /// The making of one process, for the launching thread: it waits until the new process runs its program.
@@ -60,7 +65,9 @@ pub(super) struct Launch {
     stdin: File,
     output: OwnedFd,
     personality: u64,
-    store_mount: Option<StoreMount>,
+    namespaces: c_int,
+    actions: Vec<Action>,
+    sandbox: Option<(Isolation, Wish)>,
     drv_path: String,
     fixed: bool,
 }
@@ -90,15 +97,21 @@ pub(super) fn prepare(
     check_platform(&drv, &special, &path, config)?;
     clear_leftovers(site).map_err(&other)?;
 
-    let folder = dirs
-        .create(
-            &config.build_folder,
-            graph.paths.name(graph.drv_path(site.drv)),
-        )
-        .map_err(|error| other(error.to_string()))?;
+    let sandbox = wish(&attributes, site)
+        .map_err(|reason| other(format!("cannot build derivation '{path}': {reason}")))?;
+    let folder = match sandbox {
+        Some(_) => None,
+        None => {
+            let name = graph.paths.name(graph.drv_path(site.drv));
+            let folder = dirs.create(&config.build_folder, name);
+            Some(folder.map_err(|error| other(error.to_string()))?)
+        }
+    };
     let remove_folder = || {
-        // It has just been made and holds a few plain files at most.
-        let _ = std::fs::remove_dir_all(&folder);
+        if let Some(folder) = &folder {
+            // It has just been made and holds a few plain files at most.
+            let _ = std::fs::remove_dir_all(folder);
+        }
     };
     let log_file = match &config.log_dir {
         Some(log_dir) => match logs.open(log_dir, base_name, config.compress_log) {
@@ -110,12 +123,19 @@ pub(super) fn prepare(
         },
         None => None,
     };
-    match launch(&attributes, special, &path, &folder, site) {
+    match launch(
+        &attributes,
+        special,
+        &path,
+        folder.as_deref(),
+        sandbox,
+        site,
+    ) {
         Ok((launch, log_pipe)) => Ok(Prepared {
             launch,
             log_pipe,
             log_file,
-            build_dir: BuildDir(folder),
+            build_dir: folder.map(BuildDir),
         }),
         Err(failure) => {
             remove_folder();
@@ -208,19 +228,55 @@ fn clear_leftovers(site: &Site<'_>) -> Result<(), String> {
     Ok(())
 }
 
+/// The sandbox that a build is to have, if any.
+fn wish(attributes: &Attributes<'_>, site: &Site<'_>) -> Result<Option<(Isolation, Wish)>, String> {
+    let Some(isolation) = &site.config.sandbox else {
+        return Ok(None);
+    };
+    let drv = attributes.derivation();
+    if builtin_of(drv, site.config).is_some() {
+        // It is a program of ours, which takes this machine's files.
+        return Ok(None);
+    }
+    let no_chroot = attributes
+        .flag("__noChroot")
+        .map_err(|error| error.to_string())?;
+    if !isolation.applies(drv.is_fixed(), no_chroot == Some(true))? {
+        return Ok(None);
+    }
+    let paths = &site.graph.paths;
+    let wish = Wish {
+        drv_base_name: paths.base_name(site.graph.drv_path(site.drv)).to_owned(),
+        inputs: site
+            .closure
+            .iter()
+            .map(|&path| c_path(paths.base_name(path)))
+            .collect(),
+        network: drv.is_fixed(),
+    };
+    Ok(Some((isolation.clone(), wish)))
+}
+
 fn launch(
     attributes: &Attributes<'_>,
     special: Special,
     path: &str,
-    folder: &Path,
+    folder: Option<&Path>,
+    sandbox: Option<(Isolation, Wish)>,
     site: &Site<'_>,
 ) -> Result<(Launch, OwnedFd), Failure> {
     let other = |message: String| Failure::new(FailureKind::Other, message);
     let config = site.config;
-    let rewrites = site.rewrites.map_or(&[][..], |rewrites| &rewrites.scratch);
+    // In a sandbox nothing is in the way of outputs that are valid already.
+    let rewrites = site.rewrites.filter(|_| sandbox.is_none());
+    let rewrites = rewrites.map_or(&[][..], |rewrites| &rewrites.scratch);
+    let seen_at = match (&sandbox, folder) {
+        (Some((isolation, _)), _) => isolation.build_dir(),
+        (None, folder) => folder.unwrap_or(Path::new("/")),
+    };
     let around = Surroundings {
         store_dir: &config.layout.store_dir,
-        build_dir: folder,
+        build_dir: seen_at,
         cores: config.cores,
         outer_env: &|name| match config.impure_env.get(name) {
             Some(value) => Some(value.into()),
@@ -260,17 +316,24 @@ fn launch(
     nix::fcntl::fcntl(&log_pipe, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
         .map_err(|error| set_up(error.into()))?;
     let null = File::open("/dev/null").map_err(set_up)?;
-    let cwd = CString::new(folder.as_os_str().as_bytes()).map_err(|error| set_up(error.into()))?;
+    let cwd = c_path(seen_at);
+    let mount = config.store_mount.as_ref().filter(|_| sandbox.is_none());
+    let mut actions: Vec<Action> = mount.map_or_else(Vec::new, |mount| mount.actions.clone());
+    if sandbox.is_none() {
+        actions.extend(config.limits.actions());
+    }
     let launch = Launch {
         invocation,
         files,
-        folder: folder.to_owned(),
+        folder: seen_at.to_owned(),
         reader: Arc::clone(&config.reader),
         cwd,
         stdin: null,
         output,
         personality: personality(&drv.system, config),
-        store_mount: config.store_mount.clone(),
+        namespaces: mount.map_or(0, |mount| mount.namespaces),
+        actions,
+        sandbox,
         drv_path: path.to_owned(),
         fixed: drv.is_fixed(),
     };
@@ -292,18 +355,59 @@ fn personality(platform: &str, config: &BuilderConfig) -> u64 {
 }
 
 impl Launch {
-    /// Writes the builder's files and makes its process.
+    /// Whether it must be run by the thread with the workshop.
+    pub(super) fn wants_workshop(&self) -> bool {
+        self.sandbox
+            .as_ref()
+            .is_some_and(|(isolation, wish)| isolation.wants_workshop(wish))
+    }
+
+    /// Makes the builder's room if it is to have one, writes its files and makes its process. A room is returned even if
+    /// the process could not be made.
     ///
     /// # Errors
     /// The failure to report, when it can't be set up or its program can't be executed.
-    pub(super) fn run(mut self) -> Result<Spawned, Failure> {
+    pub(super) fn run(
+        mut self,
+        workshop: &Mutex<Option<Workshop>>,
+    ) -> (Result<Spawned, Failure>, Option<Room>) {
+        let Some((isolation, wish)) = &self.sandbox else {
+            return (self.start(), None);
+        };
+        let set_up = |error: String| {
+            let path = &self.drv_path;
+            let text = format!("failed to set up the sandbox for '{path}': {error}");
+            Failure::new(FailureKind::Other, text)
+        };
+        let mut workshop = workshop.lock().unwrap_or_else(PoisonError::into_inner);
+        let workshop = if isolation.wants_workshop(wish) {
+            if workshop.is_none() {
+                match Workshop::enter(isolation) {
+                    Ok(entered) => *workshop = Some(entered),
+                    Err(error) => return (Err(set_up(format!("cannot {error}"))), None),
+                }
+            }
+            workshop.as_ref()
+        } else {
+            None
+        };
+        let setup = match isolation.set_up(wish, workshop) {
+            Ok(setup) => setup,
+            Err(error) => return (Err(set_up(error.to_string())), None),
+        };
+        (self.namespaces, self.actions) = (setup.namespaces, setup.actions);
+        self.folder = setup.build_dir;
+        (self.start(), Some(setup.room))
+    }
+
+    fn start(&mut self) -> Result<Spawned, Failure> {
         let files = std::mem::take(&mut self.files);
         if let Err(problem) = files.write(&self.folder, &self.reader) {
             let text = format!("cannot build derivation '{}': {problem}", self.drv_path);
             return Err(Failure::new(FailureKind::Other, text));
         }
         let request = Request {
-            program: &self.invocation.program,
+            program: Some(&self.invocation.program),
             args: &self.invocation.args,
             env: &self.invocation.env,
             cwd: &self.cwd,
@@ -312,7 +416,8 @@ impl Launch {
             error: None,
             builder_log: None,
             personality: self.personality,
-            store_mount: self.store_mount.as_ref(),
+            namespaces: self.namespaces,
+            actions: &self.actions,
         };
         launch::spawn(&request).map_err(|error| self.failure(error))
     }
@@ -336,16 +441,24 @@ impl Launch {
             format!(
                 "cannot build derivation '{path}': its builder '{}' can't be executed: {}",
                 program.display(),
-                execution_problem(&error.source, Path::new(program)),
+                self.execution_problem(&error.source, Path::new(program)),
             ),
         )
     }
-}
-
-/// Says more than "No such file" where it can: a script's interpreter or a program's loader may be what is missing.
-fn execution_problem(error: &io::Error, program: &Path) -> String {
-    if error.kind() == io::ErrorKind::NotFound && program.exists() {
-        return format!("{error}; the file exists, so its interpreter or loader is missing");
+    /// Says more than "No such file" where it can: a script's interpreter or a program's loader may be what is missing.
+    fn execution_problem(&self, error: &io::Error, program: &Path) -> String {
+        if error.kind() != io::ErrorKind::NotFound {
+            return error.to_string();
+        }
+        if self.sandbox.is_some() {
+            return format!(
+                "{error}; in the sandbox there are only the derivation's inputs and what the setting 'sandbox-paths' \
+                 names"
+            );
+        }
+        if program.exists() {
+            return format!("{error}; the file exists, so its interpreter or loader is missing");
+        }
+        error.to_string()
     }
-    error.to_string()
 }

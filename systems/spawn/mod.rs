@@ -7,6 +7,7 @@ mod attributes;
 mod builder;
 pub mod hook;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bevy_ecs::prelude::{Commands, NonSendMut, Query, Res, ResMut};
@@ -25,10 +26,11 @@ use crate::process::build_dir::SpareDirs;
 use crate::process::launch::Spawned;
 use crate::process::log_writer::{LogFile, LogThread};
 use crate::process::reactor::Reactor;
-use crate::real::{BuilderConfig, Launched, LauncherHandle, PoolHandle};
+use crate::real::{BuilderConfig, Launched, LauncherHandle, Lodging, PoolHandle, WorkshopHandle};
 use crate::report::{BuildRef, Event};
 use crate::world::{
     Background, Failures, Now, ReadyGoal, ReporterHandle, RunState, Running, Slots, Starting,
+    StoreHandle,
 };
 
 /// A goal that has its locks and a slot.
@@ -43,11 +45,13 @@ pub struct LockedGoal {
 pub struct Spawning<'w, 's> {
     commands: Commands<'w, 's>,
     goals: Query<'w, 's, LockedGoal>,
-    graph: Res<'w, BuildGraph>,
+    graph: ResMut<'w, BuildGraph>,
     config: Res<'w, BuilderConfig>,
     now: Res<'w, Now>,
+    store: NonSendMut<'w, StoreHandle>,
     pool: NonSendMut<'w, PoolHandle>,
     launcher: NonSendMut<'w, LauncherHandle>,
+    workshop: NonSendMut<'w, WorkshopHandle>,
     logs: NonSendMut<'w, LogThread>,
     slots: ResMut<'w, Slots>,
     background: ResMut<'w, Background>,
@@ -59,12 +63,22 @@ pub struct Spawning<'w, 's> {
 pub fn spawn_builders(
     mut starting: ResMut<Starting>,
     mut failures: ResMut<Failures>,
-    run: Res<RunState>,
+    mut run: ResMut<RunState>,
     mut params: Spawning<'_, '_>,
 ) {
     for ReadyGoal { goal, drv } in starting.0.drain(..) {
         let Ok(locked) = params.goals.get(goal) else {
             continue;
+        };
+        let closure = match &params.config.sandbox {
+            Some(_) => match params.store.0.input_closure(&mut params.graph, drv) {
+                Ok(closure) => closure,
+                Err(error) => {
+                    run.fatal = Some(error);
+                    return;
+                }
+            },
+            None => Vec::new(),
         };
         let missing = MissingOutputs::of(locked.missing, &params.graph, drv);
         let site = builder::Site {
@@ -74,6 +88,7 @@ pub fn spawn_builders(
             drv,
             missing: &missing,
             rewrites: locked.rewrites,
+            closure: &closure,
         };
         let prepared = if run.is_over() {
             Err(Failure::new(
@@ -93,12 +108,20 @@ pub fn spawn_builders(
         };
         params.background.launching += 1;
         let launch = prepared.launch;
-        params.launcher.0.submit(move || {
+        let launcher = if launch.wants_workshop() {
+            &params.workshop.pool
+        } else {
+            &params.launcher.0
+        };
+        let workshop = Arc::clone(&params.workshop.workshop);
+        launcher.submit(move || {
             let began = Instant::now();
+            let (result, room) = launch.run(&workshop);
             Some(Launched {
                 goal,
                 began,
-                result: launch.run(),
+                result,
+                room,
             })
         });
         let at = params.now.0;
@@ -107,7 +130,6 @@ pub fn spawn_builders(
             ChildPipes {
                 log: Some(prepared.log_pipe),
             },
-            prepared.build_dir,
             Deadlines {
                 started: at,
                 last_output: at,
@@ -116,6 +138,9 @@ pub fn spawn_builders(
             },
             BuildLog::default(),
         ));
+        if let Some(dir) = prepared.build_dir {
+            entity.insert(dir);
+        }
         if let Some(log) = prepared.log_file {
             entity.insert(log);
         }
@@ -129,7 +154,7 @@ pub struct LaunchedGoal {
     goal: &'static DerivationGoal,
     missing: Option<&'static MissingOutputs>,
     pipes: &'static ChildPipes,
-    dir: &'static BuildDir,
+    dir: Option<&'static BuildDir>,
     deadlines: &'static mut Deadlines,
     log: Option<&'static mut LogFile>,
     stage: &'static mut Stage,
@@ -145,6 +170,7 @@ pub struct Launching<'w, 's> {
     reactor: NonSendMut<'w, Reactor>,
     pool: NonSendMut<'w, PoolHandle>,
     launcher: NonSendMut<'w, LauncherHandle>,
+    workshop: NonSendMut<'w, WorkshopHandle>,
     logs: NonSendMut<'w, LogThread>,
     reporter: NonSendMut<'w, ReporterHandle>,
     slots: ResMut<'w, Slots>,
@@ -158,11 +184,17 @@ pub fn take_launched(
     mut failures: ResMut<Failures>,
     mut params: Launching<'_, '_>,
 ) {
-    while let Some(launched) = params.launcher.0.take() {
+    while let Some(launched) = params
+        .launcher
+        .0
+        .take()
+        .or_else(|| params.workshop.pool.take())
+    {
         let Launched {
             goal,
             began,
             result,
+            room,
         } = launched;
         params.background.launching -= 1;
         let Ok(mut child) = params.goals.get_mut(goal) else {
@@ -187,7 +219,10 @@ pub fn take_launched(
                 if let Some(log) = &mut child.log {
                     params.logs.close(log);
                 }
-                params.pool.retire(&child.dir.0, &mut params.dirs);
+                if let Some(dir) = child.dir {
+                    params.pool.retire(&dir.0, &mut params.dirs);
+                }
+                params.pool.leave(room);
                 let mut entity = params.commands.entity(goal);
                 entity.remove::<(ChildPipes, BuildDir, Deadlines, BuildLog, LogFile)>();
                 continue;
@@ -220,10 +255,14 @@ pub fn take_launched(
             at,
         });
         let Spawned { pid, pidfd } = spawned;
-        params.commands.entity(goal).insert(BuilderProcess {
+        let mut entity = params.commands.entity(goal);
+        entity.insert(BuilderProcess {
             pid,
             pidfd,
             exited: false,
         });
+        if let Some(room) = room {
+            entity.insert((BuildDir(room.build_dir()), Lodging(Some(room))));
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::collect::Expected;
+use super::replace::move_tree;
 use super::tree::delete_path;
 use crate::error::Error;
 use crate::failure::{Failure, FailureKind};
@@ -62,8 +63,7 @@ impl Check {
         kept.push(".check");
         let kept = PathBuf::from(kept);
         delete_path(&kept)?;
-        std::fs::rename(&output.real_path, &kept)
-            .map_err(Error::io("keep the output as", &kept))?;
+        move_tree(&output.real_path, &kept)?;
         Ok(Some(kept))
     }
 }

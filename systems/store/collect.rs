@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use nix::unistd::geteuid;
 use windrow_components::building::HashRewrites;
 use windrow_components::derivation::FixedOutput;
 use windrow_components::graph::BuildGraph;
@@ -17,15 +18,17 @@ use windrow_components::store_path::{HashMode, StoreDir};
 
 use super::canonical::{InodesSeen, canonicalise};
 use super::check::Check;
+use super::copy::copy_tree;
 use super::digest::{digest as hash_and_scan, feed_flat, feed_nar};
 use super::output_checks::{self, Expectations};
 use super::reader::Reader;
-use super::replace::replace_valid_path;
+use super::replace::{move_tree, replace_valid_path};
 use super::rewrite::{Rewrite, rewrite_hashes};
 use super::scan::Candidates;
 use super::tree::delete_path;
 use crate::failure::{Failure, FailureKind};
 use crate::real::BuilderConfig;
+use crate::sandbox::Room;
 use crate::world::BuiltOutput;
 
 /// An output to look at.
@@ -52,6 +55,10 @@ pub struct CollectJob {
     scratch: Vec<(Rewrite, PathBuf)>,
     reader: Arc<Reader>,
     check: Option<Check>,
+    /// Whom everything must belong to.
+    builder_uid: u32,
+    /// A folder for copies, which the builder could not enter.
+    private: Option<PathBuf>,
 }
 
 /// A fixed output with another hash than it should have, which is good at the path of the hash that it has.
@@ -77,7 +84,9 @@ impl CollectJob {
         missing: &[PathId],
         closure: &[PathId],
         rewrites: Option<&HashRewrites>,
+        room: Option<&Room>,
     ) -> Self {
+        let room_store = room.and_then(Room::store);
         let deriver = graph.drv_path(drv);
         let drv_path = graph.full_path(deriver);
         let outputs = missing
@@ -87,9 +96,13 @@ impl CollectJob {
                 let place = config.layout.real_path(&store_path);
                 let hash = graph.paths.hash_part(path);
                 let mut scratch = rewrites.into_iter().flat_map(|rewrites| &rewrites.scratch);
-                let (real_path, place) = match scratch.find(|scratch| scratch.hash == hash) {
-                    Some(scratch) => (config.layout.real_path(&scratch.scratch_path), Some(place)),
-                    None => (place, None),
+                let scratch = scratch.find(|scratch| scratch.hash == hash);
+                let (real_path, place) = match (scratch, &room_store) {
+                    (_, Some(store)) => (store.join(graph.paths.base_name(path)), Some(place)),
+                    (Some(scratch), _) => {
+                        (config.layout.real_path(&scratch.scratch_path), Some(place))
+                    }
+                    (None, None) => (place, None),
                 };
                 Expected {
                     path,
@@ -126,6 +139,22 @@ impl CollectJob {
             scratch,
             reader: Arc::clone(&config.reader),
             check: None,
+            builder_uid: room.map_or_else(|| geteuid().as_raw(), Room::builder_uid),
+            private: room.and_then(Room::private),
+        }
+    }
+
+    /// Moves what a failed builder made in its sandbox to where it belongs, for somebody to look at. It is not valid, and
+    /// it is made harmless first; what can't be stays behind.
+    pub fn keep_outputs(&self) {
+        let mut seen = InodesSeen::default();
+        for output in &self.outputs {
+            if let Some(place) = &output.place
+                && place.symlink_metadata().is_err()
+                && canonicalise(&output.real_path, Some(self.builder_uid), &mut seen).is_ok()
+            {
+                let _ = move_tree(&output.real_path, place);
+            }
         }
     }
 
@@ -211,7 +240,7 @@ impl CollectJob {
 /// # Errors
 /// The failure of the build: an output is missing, of a wrong kind, ownership or hash, not as its derivation asks, or
 /// can't be read; and an output that can be kept although it is not the one that was to be made.
-pub fn collect(job: CollectJob) -> Result<Vec<BuiltOutput>, (Failure, Option<Box<Mislaid>>)> {
+pub fn collect(job: &CollectJob) -> Result<Vec<BuiltOutput>, (Failure, Option<Box<Mislaid>>)> {
     let store = StoreDir::new(&job.reader.layout().store_dir);
     let scratch = (SCRATCH..)
         .zip(&job.scratch)
@@ -228,9 +257,9 @@ pub fn collect(job: CollectJob) -> Result<Vec<BuiltOutput>, (Failure, Option<Box
         let outputs = (job.outputs.iter())
             .map(|output| {
                 let fixed = expected.fixed(&output.store_path);
-                let mut built = collect_one(&job, output, fixed, &candidates, &mut seen)?;
+                let mut built = collect_one(job, output, fixed, &candidates, &mut seen)?;
                 if let Some(fixed) = fixed {
-                    match_hash(&job, output, &fixed, &built, &store, &mut mislaid)?;
+                    match_hash(job, output, &fixed, &built, &store, &mut mislaid)?;
                 }
                 if expected.checks(&output.store_path).discard_references {
                     built.references.clear();
@@ -247,6 +276,16 @@ pub fn collect(job: CollectJob) -> Result<Vec<BuiltOutput>, (Failure, Option<Box
         put_in_place(&job.outputs)?;
         Ok(outputs)
     });
+    if let Some(mislaid) = &mut mislaid {
+        // The room that it lies in will be gone before it is looked at.
+        let own = job.outputs.iter();
+        let mut own = own.filter(|output| output.real_path == mislaid.real_path);
+        if let Some(place) = own.next().and_then(|output| output.place.as_ref())
+            && move_tree(&mislaid.real_path, place).is_ok()
+        {
+            mislaid.real_path.clone_from(place);
+        }
+    }
     for (_, path) in &job.scratch {
         // What stays has no name that anyone would look for, and collectors delete it.
         let _ = delete_path(path);
@@ -289,9 +328,7 @@ fn collect_one(
     };
     // Others may have had their hands in what others could write (the seed's check).
     let writable_by_others = metadata.permissions().mode() & 0o022 != 0;
-    if (!metadata.is_symlink() && writable_by_others)
-        || metadata.uid() != nix::unistd::geteuid().as_raw()
-    {
+    if (!metadata.is_symlink() && writable_by_others) || metadata.uid() != job.builder_uid {
         return Err(rejected(format!(
             "suspicious ownership or permission on '{path}'; rejecting this build output"
         )));
@@ -307,7 +344,17 @@ fn collect_one(
         let kind = FailureKind::of_outputs(&error);
         Failure::new(kind, format!("cannot register output '{path}': {error}"))
     };
-    canonicalise(&output.real_path, None, seen).map_err(about)?;
+    let foreign = (job.builder_uid != geteuid().as_raw()).then_some(job.builder_uid);
+    canonicalise(&output.real_path, foreign, seen).map_err(about)?;
+    if let (Some(private), Some(_)) = (&job.private, &fixed) {
+        // Its builder had the machine's network, and may have handed an open file to somebody outside. Nobody else
+        // has the files of a copy.
+        let copy = private.join("copy");
+        copy_tree(&output.real_path, &copy).map_err(about)?;
+        delete_path(&output.real_path).map_err(about)?;
+        canonicalise(&copy, None, seen).map_err(about)?;
+        move_tree(&copy, &output.real_path).map_err(about)?;
+    }
     let mut digest = hash_and_scan(&output.real_path, candidates).map_err(about)?;
     if digest.references.iter().any(|&index| index >= SCRATCH) {
         let rewrites: Vec<Rewrite> = job.scratch.iter().map(|(rewrite, _)| *rewrite).collect();

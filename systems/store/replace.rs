@@ -2,9 +2,11 @@
 //! first took the old one away).
 
 use std::ffi::{CString, OsString};
+use std::fs::Permissions;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::tree::delete_path;
@@ -16,7 +18,40 @@ use crate::error::{Error, Result};
 /// # Errors
 /// When the new one can't take its place; the old one is there still, or again.
 pub fn replace_valid_path(place: &Path, new: &Path) -> Result<()> {
-    replace_with(place, new, exchange)
+    let opened = open_for_moving(new);
+    replace_with(place, new, exchange)?;
+    if opened {
+        close_again(place)?;
+    }
+    Ok(())
+}
+
+/// Renames a tree, even a directory that its owner may not write to, which moving it elsewhere takes.
+///
+/// # Errors
+/// When it can't be renamed.
+pub fn move_tree(from: &Path, to: &Path) -> Result<()> {
+    let opened = open_for_moving(from);
+    std::fs::rename(from, to).map_err(Error::io("move an output to", to))?;
+    if opened {
+        close_again(to)?;
+    }
+    Ok(())
+}
+
+/// Makes a directory writable to an owner who is not root; whether it has done so.
+fn open_for_moving(path: &Path) -> bool {
+    if nix::unistd::geteuid().is_root() {
+        return false;
+    }
+    let closed = std::fs::symlink_metadata(path)
+        .is_ok_and(|metadata| metadata.is_dir() && metadata.permissions().mode() & 0o200 == 0);
+    closed && std::fs::set_permissions(path, Permissions::from_mode(0o755)).is_ok()
+}
+
+fn close_again(path: &Path) -> Result<()> {
+    std::fs::set_permissions(path, Permissions::from_mode(0o555))
+        .map_err(Error::io("set the mode of", path))
 }
 
 fn replace_with(

@@ -1,6 +1,6 @@
 //! What a builder finds around itself, beside what Nix gives the same builder for the same derivation.
-//! Differences that are meant: standard output and error are a pipe here and a pseudo-terminal in Nix, and Nix sets
-//! no_new_privs and a filter of system calls (`filter-syscalls`), which windrow leaves to its sandbox.
+//! Differences that are meant: standard output and error are a pipe here and a pseudo-terminal in Nix. What only a sandbox
+//! shows is in sandbox.rs.
 
 use crate::harness::{World, graph_of, need, sh, sh_with, text};
 use serde_json::json;

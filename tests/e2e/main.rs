@@ -31,6 +31,7 @@ mod platforms;
 mod processes;
 mod propagation;
 mod real_nix;
+mod sandbox;
 mod seed_table;
 mod task_graph;
 mod terminal;

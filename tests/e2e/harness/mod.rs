@@ -5,11 +5,13 @@ mod command;
 mod graphs;
 mod leftovers;
 mod needs;
+mod sealed;
 mod world;
 
 pub(crate) use command::{Cmd, Ran};
 pub(crate) use graphs::{graph_of, sh, sh_with, step};
 pub(crate) use needs::{have, is_root, layered_nix, need, skip};
+pub(crate) use sealed::{Caller, SEALED, busybox, busybox_with, for_each_caller};
 pub(crate) use world::World;
 
 use std::path::Path;

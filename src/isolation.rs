@@ -1,0 +1,134 @@
+//! From settings to the isolation of builders: what a sandbox shows, and what is done where there can be none.
+
+use std::path::{Path, PathBuf};
+
+use windrow_components::settings::{Sandbox, Settings};
+use windrow_systems::sandbox::action::c_path;
+use windrow_systems::sandbox::paths::SandboxPath;
+use windrow_systems::sandbox::root::{self, Blueprint};
+use windrow_systems::sandbox::{Isolation, Limits, Support, filter};
+use windrow_systems::store::Layout;
+use windrow_systems::store::local::LocalStore;
+
+use crate::error::{Error, Result};
+
+/// How builders are isolated, and what to say of it.
+pub struct Isolated {
+    /// What none of them may do.
+    pub limits: Limits,
+    /// The sandbox, if there is one.
+    pub sandbox: Option<Isolation>,
+    /// Why there is none although the settings ask for it.
+    pub notice: Option<String>,
+}
+
+/// Looks at what this machine can do and what the settings ask for.
+///
+/// # Errors
+/// When there can be no sandbox and `sandbox-fallback` is off, or a path that it is to show can't be shown.
+pub fn isolation(settings: &Settings, layout: &Layout, store: &mut LocalStore) -> Result<Isolated> {
+    let limits = Limits {
+        no_new_privileges: !settings.allow_new_privileges,
+        filter: settings.filter_syscalls.then(filter::program).flatten(),
+    };
+    let without = |notice| Isolated {
+        limits: limits.clone(),
+        sandbox: None,
+        notice,
+    };
+    if settings.sandbox == Sandbox::Off {
+        return Ok(without(None));
+    }
+    let support = match Support::probe() {
+        Ok(support) => support,
+        Err(why) if settings.sandbox_fallback => {
+            return Ok(without(Some(format!(
+                "there can be no sandbox here: cannot {why}; building without one, as the setting 'sandbox-fallback' \
+                 allows"
+            ))));
+        }
+        Err(why) => {
+            return Err(Error::Unsupported(format!(
+                "the setting 'sandbox' is on, but there can be no sandbox here: cannot {why}; give '--option sandbox \
+                 false' to build without one, or '--option sandbox-fallback true' to do so wherever there can be none"
+            )));
+        }
+    };
+    let (paths, always) = shown(settings, layout, store)?;
+    let blueprint = Blueprint {
+        store_dir: PathBuf::from(&layout.store_dir),
+        real_store_dir: layout.real_store_dir.clone(),
+        build_folder: build_folder(settings),
+        build_dir: settings.sandbox_build_dir.clone(),
+        dev_shm_size: settings.sandbox_dev_shm_size.clone(),
+        paths,
+        kvm: settings.system_features.contains("kvm"),
+        guarded: root::GUARDED
+            .into_iter()
+            .filter(|name| Path::new("/proc").join(name).exists())
+            .collect(),
+        max_processes: (settings.sandbox_max_processes > 0)
+            .then_some(settings.sandbox_max_processes),
+    };
+    let always = always.iter().map(c_path).collect();
+    Ok(Isolated {
+        sandbox: Some(Isolation::new(
+            settings.sandbox,
+            limits.clone(),
+            blueprint,
+            support,
+            always,
+        )),
+        limits,
+        notice: None,
+    })
+}
+
+/// Where build directories are made.
+pub fn build_folder(settings: &Settings) -> PathBuf {
+    settings
+        .build_dir
+        .clone()
+        .unwrap_or_else(std::env::temp_dir)
+}
+
+type Shown = Vec<(SandboxPath, windrow_systems::sandbox::paths::Shown)>;
+
+/// What of the machine builders see, and the base names of what of the store that takes.
+fn shown(
+    settings: &Settings,
+    layout: &Layout,
+    store: &mut LocalStore,
+) -> Result<(Shown, Vec<String>)> {
+    let store_dir = Path::new(&layout.store_dir);
+    let (mut paths, mut in_store) = (Shown::new(), Vec::new());
+    for word in &settings.sandbox_paths {
+        let mut path = SandboxPath::parse(word).map_err(Error::Unsupported)?;
+        if path.source.starts_with(store_dir) {
+            in_store.extend(path.store_path(store_dir));
+            path.source = layout.real_path(&path.source.to_string_lossy());
+        }
+        let Some(kind) = path.look(store_dir).map_err(Error::Unsupported)? else {
+            continue;
+        };
+        in_store.extend(path.store_path(store_dir));
+        paths.push((path, kind));
+    }
+    paths.sort_by(|a, b| a.0.target.cmp(&b.0.target));
+    // What is in the store may need all that it refers to.
+    let mut at = 0;
+    while at < in_store.len() {
+        for reference in store.database.references(&in_store[at])? {
+            if !in_store.contains(&reference) {
+                in_store.push(reference);
+            }
+        }
+        at += 1;
+    }
+    in_store.sort();
+    in_store.dedup();
+    let kept: Vec<&str> = in_store.iter().map(String::as_str).collect();
+    store.keep(&kept)?;
+    let base = |path: &String| path.rsplit('/').next().unwrap_or_default().to_owned();
+    Ok((paths, in_store.iter().map(base).collect()))
+}

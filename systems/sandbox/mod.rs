@@ -1,0 +1,494 @@
+//! Isolation of builders: namespaces, a root of their own, users, filters. One [`Isolation`] for a run, one [`Room`] for
+//! each build that has one. Knows derivations by name only, and nothing of goals.
+//!
+//! As root, a thread that makes processes lives in a *workshop*: a mount namespace that holds little more than what all
+//! sandboxes have in common ([`root`]). A builder is born with a copy of it and adds a few mounts of its own. Where that
+//! can't be (an ordinary user's builders, and those with the machine's network), the new process makes its own workshop
+//! first.
+
+pub mod action;
+pub mod cell;
+pub mod filter;
+pub mod network;
+pub mod paths;
+pub mod root;
+pub mod user_ns;
+
+mod support;
+
+use std::ffi::{CString, OsStr, c_int};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hashbrown::HashMap;
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use windrow_components::settings::Sandbox;
+
+use action::{Action, c_path, run_all};
+use cell::{Cell, Cells, InputKind, Owner, Rubbish, View};
+use network::{Lease, Networks};
+use root::{Blueprint, Insider, Proc, SANDBOX_GID, SANDBOX_UID};
+use user_ns::IdMap;
+
+pub use support::Support;
+
+/// How the builders of a run are isolated. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct Isolation {
+    /// Which builds have a sandbox.
+    pub mode: Sandbox,
+    /// What builders may not do, sandboxed or not.
+    pub limits: Limits,
+    shared: Arc<Shared>,
+}
+
+/// What builders may not do, whether they have a sandbox or not.
+#[derive(Debug, Clone, Default)]
+pub struct Limits {
+    /// Gain privileges from programs (`allow-new-privileges`).
+    pub no_new_privileges: bool,
+    /// Calls that this program refuses (`filter-syscalls`).
+    pub filter: Option<Arc<[libc::sock_filter]>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    blueprint: Blueprint,
+    support: Support,
+    cells: Cells,
+    /// What sandboxes show of the store beside a build's inputs.
+    always: Vec<CString>,
+    /// What the inputs seen so far are.
+    kinds: Mutex<HashMap<CString, InputKind>>,
+    user_namespaces: Mutex<HashMap<IdMap, Arc<OwnedFd>>>,
+}
+
+/// One build's request for a sandbox.
+#[derive(Debug)]
+pub struct Wish {
+    /// The base name of the derivation.
+    pub drv_base_name: String,
+    /// The base names of what it may read of the store.
+    pub inputs: Vec<CString>,
+    /// Whether it has the machine's network.
+    pub network: bool,
+}
+
+/// Where and as whom one build runs, as long as anything of it is left. Dropped before it was left, it gives up its user
+/// and network but keeps its folders.
+#[derive(Debug)]
+pub struct Room {
+    isolation: Isolation,
+    cell: Option<Cell>,
+    lease: Option<Lease>,
+    owner: Owner,
+}
+
+/// What a process needs to be started in a sandbox.
+#[derive(Debug)]
+pub struct Setup {
+    /// Its namespaces.
+    pub namespaces: c_int,
+    /// What it does first.
+    pub actions: Vec<Action>,
+    /// The build directory, as the launching thread sees it.
+    pub build_dir: PathBuf,
+    /// The room, to be left when all is over.
+    pub room: Room,
+}
+
+impl Limits {
+    /// What a process does about them, as the last thing before it gives up its user.
+    pub fn actions(&self) -> impl Iterator<Item = Action> {
+        let privileges = self.no_new_privileges.then_some(Action::NoNewPrivileges);
+        // An ordinary user who may still gain privileges may not install a filter.
+        let allowed = self.no_new_privileges || nix::unistd::geteuid().is_root();
+        let filter = self.filter.clone().filter(|_| allowed);
+        privileges.into_iter().chain(filter.map(Action::Filter))
+    }
+}
+
+impl Isolation {
+    /// Isolation as the settings ask for it, on a machine that can do it. `always` are base names of store paths that
+    /// all sandboxes show.
+    pub fn new(
+        mode: Sandbox,
+        limits: Limits,
+        mut blueprint: Blueprint,
+        support: Support,
+        always: Vec<CString>,
+    ) -> Self {
+        if !support.pid_limits {
+            blueprint.max_processes = None;
+        }
+        let cells = Cells::new(blueprint.tmp_dirs());
+        let shared = Shared {
+            blueprint,
+            support,
+            cells,
+            always,
+            kinds: Mutex::default(),
+            user_namespaces: Mutex::default(),
+        };
+        Self {
+            mode,
+            limits,
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Whether a build has a sandbox, by the rules of the setting: with `relaxed`, fixed outputs and those that ask for
+    /// it have none.
+    ///
+    /// # Errors
+    /// When it asks for none though it must have one.
+    pub fn applies(&self, fixed: bool, no_chroot: bool) -> Result<bool, &'static str> {
+        match self.mode {
+            Sandbox::Off => Ok(false),
+            Sandbox::Relaxed => Ok(!fixed && !no_chroot),
+            Sandbox::On if no_chroot => Err(
+                "it has '__noChroot' set, which is allowed only where the setting 'sandbox' is 'relaxed' or 'false'",
+            ),
+            Sandbox::On => Ok(true),
+        }
+    }
+
+    /// Where builders in a sandbox see their build directory.
+    pub fn build_dir(&self) -> &Path {
+        &self.shared.blueprint.build_dir
+    }
+
+    /// Whether a build is to be launched by the thread with the workshop.
+    pub fn wants_workshop(&self, wish: &Wish) -> bool {
+        self.shared.support.root && !wish.network
+    }
+
+    /// Where things are outside.
+    pub fn host_view(&self) -> View {
+        View {
+            store: self.shared.blueprint.real_store_dir.clone(),
+            builds: self.shared.blueprint.build_folder.clone(),
+        }
+    }
+
+    /// Deletes the folders kept for builds to come.
+    pub fn close(&self) {
+        delete(self.shared.cells.drain(&self.host_view()));
+    }
+
+    fn insider(&self, owner: Owner) -> Insider {
+        if self.shared.support.user_namespaces {
+            Insider {
+                uid: SANDBOX_UID,
+                gid: SANDBOX_GID,
+            }
+        } else {
+            Insider {
+                uid: owner.uid,
+                gid: owner.gid,
+            }
+        }
+    }
+
+    /// What the inputs are, looked up where that is not known yet.
+    fn kinds(&self, view: &View, wish: &Wish) -> io::Result<Vec<(CString, InputKind)>> {
+        let mut known = self
+            .shared
+            .kinds
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let all = wish.inputs.iter().chain(
+            self.shared
+                .always
+                .iter()
+                .filter(|name| !wish.inputs.contains(name)),
+        );
+        all.map(|name| {
+            if let Some(kind) = known.get(name) {
+                return Ok((name.clone(), kind.clone()));
+            }
+            let path = view.store.join(OsStr::from_bytes(name.as_bytes()));
+            let about = |error: io::Error| {
+                let text = format!("cannot look at the input '{}': {error}", path.display());
+                io::Error::new(error.kind(), text)
+            };
+            let metadata = path.symlink_metadata().map_err(about)?;
+            let kind = if metadata.is_dir() {
+                InputKind::Directory
+            } else if metadata.is_symlink() {
+                InputKind::Link(path.read_link().map_err(about)?.into_os_string())
+            } else {
+                InputKind::File
+            };
+            known.insert(name.clone(), kind.clone());
+            Ok((name.clone(), kind))
+        })
+        .collect()
+    }
+
+    fn user_namespace(&self, owner: Owner) -> io::Result<Arc<OwnedFd>> {
+        let map = sandbox_ids(owner);
+        let mut known = self
+            .shared
+            .user_namespaces
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(namespace) = known.get(&map) {
+            return Ok(Arc::clone(namespace));
+        }
+        let namespace = Arc::new(user_ns::create(&map, &self.shared.support.proc)?);
+        known.insert(map, Arc::clone(&namespace));
+        Ok(namespace)
+    }
+
+    /// Makes the folders of a build, and works out what its process must do. For the launching thread.
+    ///
+    /// # Errors
+    /// When a folder or namespace can't be made. Nothing is left behind.
+    pub fn set_up(&self, wish: &Wish, workshop: Option<&Workshop>) -> io::Result<Setup> {
+        let shared = &*self.shared;
+        let inside = View {
+            store: "/store".into(),
+            builds: "/builds".into(),
+        };
+        let view = match workshop {
+            Some(_) => inside.clone(),
+            None => self.host_view(),
+        };
+        let owner = Owner {
+            uid: nix::unistd::geteuid().as_raw(),
+            gid: nix::unistd::getegid().as_raw(),
+        };
+        let inputs = self.kinds(&view, wish)?;
+        let (cell, rubbish) = shared
+            .cells
+            .create(&view, &wish.drv_base_name, owner, &inputs)?;
+        delete(rubbish);
+        let mut room = Room {
+            isolation: self.clone(),
+            cell: Some(cell),
+            lease: None,
+            owner,
+        };
+        match self.actions(wish, workshop, &mut room, &inputs, &view, &inside) {
+            Ok((namespaces, actions)) => Ok(Setup {
+                namespaces,
+                actions,
+                build_dir: room.place(&view),
+                room,
+            }),
+            Err(error) => {
+                if let Some(cell) = room.cell.take() {
+                    delete(shared.cells.give_back(&view, cell, false));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn actions(
+        &self,
+        wish: &Wish,
+        workshop: Option<&Workshop>,
+        room: &mut Room,
+        inputs: &[(CString, InputKind)],
+        view: &View,
+        inside: &View,
+    ) -> io::Result<(c_int, Vec<Action>)> {
+        let (shared, owner) = (&*self.shared, room.owner);
+        let support = &shared.support;
+        let Some(cell) = &room.cell else {
+            return Ok((0, Vec::new()));
+        };
+        let mut namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC;
+        let mut actions = Vec::new();
+        let proc = if support.root {
+            Proc::Fresh {
+                guarded: owner.uid == 0,
+            }
+        } else {
+            Proc::Waiting
+        };
+        match workshop {
+            Some(workshop) => room.lease = Some(workshop.networks.enter()?),
+            None => {
+                namespaces |= libc::CLONE_NEWUTS;
+                if !support.root {
+                    namespaces |= libc::CLONE_NEWUSER;
+                    actions.extend(own_user_namespace(&sandbox_ids(owner)));
+                }
+                if !wish.network {
+                    namespaces |= libc::CLONE_NEWNET;
+                    actions.push(Action::LoopbackUp);
+                }
+                actions.push(Action::NameHost);
+                actions.extend(shared.blueprint.workshop(
+                    &cell.base(view),
+                    self.insider(owner),
+                    wish.network,
+                    proc == Proc::Waiting,
+                ));
+            }
+        }
+        let shown = inputs
+            .iter()
+            .filter(|(_, kind)| !matches!(kind, InputKind::Link(_)));
+        let names: Vec<CString> = shown.map(|(name, _)| name.clone()).collect();
+        actions.extend(shared.blueprint.build(&cell.place(inside), &names, proc));
+        actions.push(Action::NewKeyring);
+        if workshop.is_none() {
+            if let Some(ruleset) = support.socket_scope.as_ref().filter(|_| wish.network) {
+                actions.push(Action::Landlock(Arc::clone(ruleset)));
+            }
+            actions.extend(self.limits.actions());
+        }
+        if support.root {
+            if let Some(count) = shared.blueprint.max_processes.filter(|_| owner.uid != 0) {
+                actions.push(Action::LimitProcesses(count));
+            }
+            actions.push(Action::LeaveGroups);
+            if support.user_namespaces {
+                actions.push(Action::Enter(self.user_namespace(owner)?));
+                actions.push(Action::Become {
+                    uid: SANDBOX_UID,
+                    gid: SANDBOX_GID,
+                });
+            } else if owner.uid == 0 {
+                actions.push(Action::DropCapabilities);
+            } else {
+                actions.push(Action::Become {
+                    uid: owner.uid,
+                    gid: owner.gid,
+                });
+            }
+        }
+        Ok((namespaces, actions))
+    }
+}
+
+/// The ids of a builder in the user namespace of a sandbox.
+fn sandbox_ids(owner: Owner) -> IdMap {
+    IdMap {
+        uid: SANDBOX_UID,
+        gid: SANDBOX_GID,
+        outer_uid: owner.uid,
+        outer_gid: owner.gid,
+        count: 1,
+    }
+}
+
+/// The first steps of a process in a user namespace of its own, which an ordinary user may fill with itself only.
+pub(crate) fn own_user_namespace(map: &IdMap) -> [Action; 3] {
+    let write = |path: &str, contents: String| Action::Write {
+        path: c_path(path),
+        contents: c_path(contents),
+        needed: true,
+    };
+    [
+        write("/proc/self/setgroups", "deny".to_owned()),
+        write("/proc/self/uid_map", map.uids()),
+        write("/proc/self/gid_map", map.gids()),
+    ]
+}
+
+fn delete(rubbish: Rubbish) {
+    for path in rubbish {
+        // What can't be deleted has a name that nobody looks for, and collectors delete it.
+        let _ = crate::store::tree::delete_path(&path);
+    }
+}
+
+impl Room {
+    /// The build directory, as the launching thread sees it.
+    fn place(&self, view: &View) -> PathBuf {
+        self.cell
+            .as_ref()
+            .map(|cell| cell.place(view).build)
+            .unwrap_or_default()
+    }
+
+    /// The build directory, as the machine sees it.
+    pub fn build_dir(&self) -> PathBuf {
+        self.place(&self.isolation.host_view())
+    }
+
+    /// The folder in which the builder makes its outputs, if that is not the store itself.
+    pub fn store(&self) -> Option<PathBuf> {
+        let view = self.isolation.host_view();
+        self.cell.as_ref().map(|cell| cell.place(&view).store)
+    }
+
+    /// A folder that no builder can enter, on the file system of the store.
+    pub fn private(&self) -> Option<PathBuf> {
+        let view = self.isolation.host_view();
+        self.cell.as_ref().map(|cell| cell.private(&view))
+    }
+
+    /// Whom everything that the builder makes must belong to.
+    pub fn builder_uid(&self) -> u32 {
+        self.owner.uid
+    }
+
+    /// Ends it, when all its processes are dead and what is wanted of it has been taken. Returns what is to be deleted. With
+    /// `keep` the build directory stays, and is opened to everybody.
+    pub fn leave(mut self, keep: bool) -> Rubbish {
+        let view = self.isolation.host_view();
+        let Some(cell) = self.cell.take() else {
+            return Rubbish::new();
+        };
+        if keep {
+            let open = || std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            let _ = std::fs::set_permissions(cell.place(&view).build, open());
+            let _ = std::fs::set_permissions(cell.top(&view), open());
+        }
+        self.isolation.shared.cells.give_back(&view, cell, keep)
+    }
+}
+
+/// A thread's own small world, in which sandboxed processes are made. It must stay with that thread.
+#[derive(Debug)]
+pub struct Workshop {
+    networks: Networks,
+}
+
+impl Workshop {
+    /// Moves the calling thread into a workshop, for good. Takes root.
+    ///
+    /// # Errors
+    /// Which step failed and why, as the end of a sentence that starts with "cannot".
+    pub fn enter(isolation: &Isolation) -> Result<Self, String> {
+        let blueprint = &isolation.shared.blueprint;
+        let about = |what: &str, error: io::Error| format!("{what}: {error}");
+        let networks =
+            Networks::new().map_err(|error| about("look at the network namespace", error))?;
+        let name = PathBuf::from(format!(".windrow-workshop-{}", std::process::id()));
+        let base = blueprint.build_folder.join(&name);
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let parent = openat(AT_FDCWD, &blueprint.build_folder, flags, Mode::empty())
+            .map_err(|errno| about("open the folder of build directories", errno.into()))?;
+        std::fs::create_dir(&base).map_err(|error| about("make a mount point", error))?;
+        let own = Owner { uid: 0, gid: 0 };
+        let mut actions = vec![
+            Action::Unshare(libc::CLONE_FS | libc::CLONE_NEWNS | libc::CLONE_NEWUTS),
+            Action::NameHost,
+        ];
+        actions.extend(blueprint.workshop(&base, isolation.insider(own), false, false));
+        actions.extend(isolation.limits.actions());
+        let result = run_all(&actions).map_err(|(index, errno)| {
+            about(
+                &actions[index].describe(),
+                io::Error::from_raw_os_error(errno),
+            )
+        });
+        // SAFETY: sets the mask of this thread's own file system state, which it shares with no other any more.
+        unsafe { libc::umask(0o022) };
+        // Nothing of it is left outside; nobody needs the empty directory it was mounted on.
+        let _ = unlinkat(&parent, &name, UnlinkatFlags::RemoveDir);
+        result.map(|()| Self { networks })
+    }
+}

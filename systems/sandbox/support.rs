@@ -1,0 +1,157 @@
+//! What the kernel, and whoever set up this machine, let us do. Looked at once, before the first build.
+
+use std::ffi::c_int;
+use std::fs::File;
+use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::action::Action;
+use super::cell::Owner;
+use super::user_ns;
+use crate::process::launch::{Request, spawn};
+
+/// What can be done here.
+#[derive(Debug, Clone)]
+pub struct Support {
+    /// Whether we are root.
+    pub root: bool,
+    /// The folder /proc, open.
+    pub proc: Arc<OwnedFd>,
+    /// Whether a builder can have a user namespace.
+    pub user_namespaces: bool,
+    /// A Landlock ruleset that keeps processes from the abstract sockets of others, and from signalling them.
+    pub socket_scope: Option<Arc<OwnedFd>>,
+    /// Whether a PID namespace has a limit of its own on the number of processes.
+    pub pid_limits: bool,
+}
+
+impl Support {
+    /// Tries it.
+    ///
+    /// # Errors
+    /// Why there can be no sandbox here, as the end of a sentence that starts with "cannot".
+    pub fn probe() -> Result<Self, String> {
+        let root = nix::unistd::geteuid().is_root();
+        let own = Owner {
+            uid: nix::unistd::geteuid().as_raw(),
+            gid: nix::unistd::getegid().as_raw(),
+        };
+        let proc = user_ns::open_proc().map_err(|error| format!("open '/proc': {error}"))?;
+        let user_namespaces = !root || user_ns::create(&super::sandbox_ids(own), &proc).is_ok();
+        try_namespaces(root, own).map_err(|error| error + advice(root))?;
+        Ok(Self {
+            root,
+            proc: Arc::new(proc),
+            user_namespaces,
+            socket_scope: socket_scope().map(Arc::new),
+            pid_limits: kernel_version().is_some_and(|version| version >= (6, 14)),
+        })
+    }
+}
+
+/// Starts a process as a sandbox's would be, and lets it mount something.
+fn try_namespaces(root: bool, own: Owner) -> Result<(), String> {
+    let mut namespaces: c_int = libc::CLONE_NEWNS
+        | libc::CLONE_NEWPID
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWUTS
+        | libc::CLONE_NEWNET;
+    let mut actions = Vec::new();
+    if !root {
+        namespaces |= libc::CLONE_NEWUSER;
+        actions.extend(super::own_user_namespace(&super::sandbox_ids(own)));
+    }
+    let private = libc::MS_REC | libc::MS_PRIVATE;
+    let (slash, none) = (Path::new("/"), Some(Path::new("none")));
+    let tmp = std::env::temp_dir();
+    actions.extend([
+        Action::LoopbackUp,
+        Action::NameHost,
+        Action::mount(None, slash, None, private, None),
+        Action::mount(none, &tmp, Some(c"tmpfs"), 0, None),
+        Action::dir(tmp.join("proc")),
+        Action::mount(none, tmp.join("proc"), Some(c"proc"), 0, None),
+        Action::dir(tmp.join("pts")),
+        Action::mount(
+            none,
+            tmp.join("pts"),
+            Some(c"devpts"),
+            0,
+            Some("newinstance"),
+        ),
+    ]);
+    let null = File::options().read(true).write(true).open("/dev/null");
+    let null = null.map_err(|error| format!("open '/dev/null': {error}"))?;
+    let request = Request {
+        program: None,
+        args: &[],
+        env: &[],
+        cwd: c"/",
+        stdin: null.as_fd(),
+        output: null.as_fd(),
+        error: None,
+        builder_log: None,
+        personality: 0,
+        namespaces,
+        actions: &actions,
+    };
+    let child = spawn(&request).map_err(|error| format!("{}: {}", error.what, error.source))?;
+    // SAFETY: a child of ours, which has exited or is about to.
+    unsafe { libc::waitpid(child.pid, std::ptr::null_mut(), 0) };
+    Ok(())
+}
+
+/// Linux 6.12 and later can scope abstract sockets and signals.
+fn socket_scope() -> Option<OwnedFd> {
+    #[repr(C)]
+    struct Attributes {
+        handled_access_fs: u64,
+        handled_access_net: u64,
+        scoped: u64,
+    }
+    const ABSTRACT_SOCKETS_AND_SIGNALS: u64 = 0b11;
+    let attributes = Attributes {
+        handled_access_fs: 0,
+        handled_access_net: 0,
+        scoped: ABSTRACT_SOCKETS_AND_SIGNALS,
+    };
+    // SAFETY: the structure is valid and of the size given; a descriptor that is returned is ours alone.
+    unsafe {
+        let result = libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::from_ref(&attributes),
+            size_of::<Attributes>(),
+            0,
+        );
+        let descriptor = c_int::try_from(result).ok().filter(|&fd| fd >= 0)?;
+        Some(OwnedFd::from_raw_fd(descriptor))
+    }
+}
+
+/// Of this kernel, major and minor.
+fn kernel_version() -> Option<(u32, u32)> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// Why an attempt failed, with the knob that most often is the reason.
+fn advice(root: bool) -> &'static str {
+    let read = |path: &str| std::fs::read_to_string(path);
+    if root {
+        return "";
+    }
+    if read("/proc/sys/user/max_user_namespaces").is_ok_and(|text| text.trim() == "0") {
+        return " (the kernel's user.max_user_namespaces is 0)";
+    }
+    if read("/proc/sys/kernel/unprivileged_userns_clone").is_ok_and(|text| text.trim() == "0") {
+        return " (the kernel's kernel.unprivileged_userns_clone is 0)";
+    }
+    if read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
+        .is_ok_and(|text| text.trim() == "1")
+    {
+        return " (the kernel's kernel.apparmor_restrict_unprivileged_userns is 1)";
+    }
+    ""
+}
