@@ -44,6 +44,8 @@ impl<T: Component<Mutability = Mutable>> Column<'_, '_, T> {
             .expect("a component that lies in tables");
         let tables = tables.filter_map(|(goals, cells)| {
             let first = place(entities, *goals.first()?)?;
+            // Marking all cells as changed, as the other ways do, would cost as much as there are goals.
+            let (cells, _) = ContiguousMut::bypass_change_detection_split(cells);
             Some((first.table, cells))
         });
         Cells {
@@ -54,15 +56,16 @@ impl<T: Component<Mutability = Mutable>> Column<'_, '_, T> {
 
 /// One component of all goals: a slice for every kind of goal. Writing to it is no change that a query's filter sees.
 pub struct Cells<'a, T> {
-    tables: SmallVec<[(TableId, ContiguousMut<'a, T>); 2]>,
+    tables: SmallVec<[(TableId, &'a mut [T]); 2]>,
 }
 
 impl<T> Cells<'_, T> {
     /// The component at `place`, if a goal there has one.
     #[inline]
     pub fn at(&mut self, place: Place) -> Option<&mut T> {
-        let (_, cells) = self.tables.iter_mut().find(|(id, _)| *id == place.table)?;
-        cells.bypass_change_detection().get_mut(place.row.index())
+        let mut tables = self.tables.iter_mut();
+        let (_, cells) = tables.find(|(id, _)| *id == place.table)?;
+        cells.get_mut(place.row.index())
     }
 }
 
