@@ -6,11 +6,15 @@ use windrow_components::settings::{Sandbox, Settings};
 use windrow_systems::sandbox::action::c_path;
 use windrow_systems::sandbox::paths::SandboxPath;
 use windrow_systems::sandbox::root::{self, Blueprint};
+use windrow_systems::sandbox::users::UserPool;
 use windrow_systems::sandbox::{Isolation, Limits, Support, filter};
 use windrow_systems::store::Layout;
 use windrow_systems::store::local::LocalStore;
 
 use crate::error::{Error, Result};
+
+/// The group that has the build users unless a setting says otherwise.
+const DEFAULT_GROUP: &str = "nixbld";
 
 /// How builders are isolated, and what to say of it.
 pub struct Isolated {
@@ -20,6 +24,8 @@ pub struct Isolated {
     pub sandbox: Option<Isolation>,
     /// Why there is none although the settings ask for it.
     pub notice: Option<String>,
+    /// Who runs builders.
+    pub users: Option<UserPool>,
 }
 
 /// Looks at what this machine can do and what the settings ask for.
@@ -31,10 +37,12 @@ pub fn isolation(settings: &Settings, layout: &Layout, store: &mut LocalStore) -
         no_new_privileges: !settings.allow_new_privileges,
         filter: settings.filter_syscalls.then(filter::program).flatten(),
     };
+    let users = build_users(settings, layout)?;
     let without = |notice| Isolated {
         limits: limits.clone(),
         sandbox: None,
         notice,
+        users: users.clone(),
     };
     if settings.sandbox == Sandbox::Off {
         return Ok(without(None));
@@ -81,7 +89,33 @@ pub fn isolation(settings: &Settings, layout: &Layout, store: &mut LocalStore) -
         )),
         limits,
         notice: None,
+        users: users.clone(),
     })
+}
+
+/// The build users, which only root's engine can have. The group that is the default need not exist.
+fn build_users(settings: &Settings, layout: &Layout) -> Result<Option<UserPool>> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(None);
+    }
+    if settings.auto_allocate_uids {
+        let (start, count) = (settings.start_id, settings.id_count);
+        let pool = UserPool::allocated(start, count, &layout.state_dir);
+        return pool.map(Some).map_err(Error::Unsupported);
+    }
+    let group = settings.build_users_group.as_str();
+    if group.is_empty() {
+        return Ok(None);
+    }
+    let pool = UserPool::of_group(group, &layout.state_dir, &layout.real_store_dir)
+        .map_err(Error::Unsupported)?;
+    if pool.is_none() && group != DEFAULT_GROUP {
+        return Err(Error::Unsupported(format!(
+            "the group '{group}' of the setting 'build-users-group' does not exist; make it, or set it to nothing to \
+             build as root"
+        )));
+    }
+    Ok(pool)
 }
 
 /// Where build directories are made.

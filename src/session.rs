@@ -208,6 +208,7 @@ impl Session {
             limits,
             sandbox,
             notice,
+            users,
         } = isolation(settings, &self.layout, store)?;
         let store_mount = match BuilderConfig::store_mount_for(&self.layout) {
             Ok(mount) => mount,
@@ -222,6 +223,7 @@ impl Session {
             limits,
             sandbox,
             notice,
+            users,
             platforms,
             system_features: settings.system_features.iter().cloned().collect(),
             builtins: Some(Arc::new(self.builtins())),

@@ -24,6 +24,7 @@ use crate::process::reactor::Reactor;
 use crate::report::{Event, Level};
 use crate::sandbox::action::Action;
 use crate::sandbox::user_ns::IdMap;
+use crate::sandbox::users::UserPool;
 use crate::sandbox::{Isolation, Limits, Room, Workshop};
 use crate::spawn::{spawn_builders, take_launched};
 use crate::store::collect::Mislaid;
@@ -72,6 +73,8 @@ pub struct BuilderConfig {
     pub limits: Limits,
     /// The sandbox, for builds that have one.
     pub sandbox: Option<Isolation>,
+    /// Who runs builders, if not whoever runs the engine.
+    pub users: Option<UserPool>,
     /// What to warn of as the run begins.
     pub notice: Option<String>,
 }
@@ -343,6 +346,10 @@ pub fn clean_up(world: &mut World) {
             .iter_mut(world)
             .filter_map(|mut lodging| lodging.0.take()),
     );
+    for room in &rooms {
+        // What does not die now is what the user must look after.
+        let _ = room.kill_processes();
+    }
     for path in rooms.into_iter().flat_map(|room| room.leave(false)) {
         let _ = delete_path(&path);
     }

@@ -133,7 +133,8 @@ settings! { with host;
     impersonate_linux_26: bool = false, "impersonate-linux-26" ["build-impersonate-linux-26"];
     /// The group whose members run the builds; empty to build as the caller.
     build_users_group: String =
-        if host.root { "nixbld".to_owned() } else { String::new() }, "build-users-group";
+        if host.root && !host.own_store { "nixbld".to_owned() } else { String::new() },
+        "build-users-group";
     /// Take build users from a range of ids instead of a group.
     auto_allocate_uids: bool = false, "auto-allocate-uids";
     /// The first id of that range.

@@ -20,7 +20,7 @@ use crate::real::{BuilderConfig, Collected, CollectedQueue, Janitor, Lodging, Po
 use crate::report::{BuildRef, Event, Level, Usage};
 use crate::sandbox::Room;
 use crate::store::check::Check;
-use crate::store::collect::{CollectJob, collect};
+use crate::store::collect::{CollectJob, Mislaid, collect};
 use crate::timeout::Condemned;
 use crate::world::{
     Background, Completed, Failures, Now, ReporterHandle, RunState, Running, Slots, StoreHandle,
@@ -113,7 +113,8 @@ impl Reaping<'_, '_> {
         let lodging = self.lodgings.get_mut(goal).ok();
         let room = lodging.and_then(|mut lodging| lodging.0.take());
         // In a sandbox everything has its own name.
-        let rewrites = child.rewrites.filter(|_| room.is_none());
+        let boxed = room.as_ref().is_some_and(Room::is_sandbox);
+        let rewrites = child.rewrites.filter(|_| !boxed);
         let path = self.graph.full_path(self.graph.drv_path(drv));
         let condemned = self.condemned.get(goal).ok().cloned();
         let good = status == 0 && condemned.is_none();
@@ -161,7 +162,7 @@ impl Reaping<'_, '_> {
             let (janitor, keep_failed) = (self.pool.1.clone(), self.config.keep_failed);
             self.pool.0.submit(move || {
                 let places = optimiser.as_ref().map(|_| job.places());
-                let result = collect(&job);
+                let result = undisturbed(room.as_ref()).and_then(|()| collect(&job));
                 let warnings = match (optimiser, places, &result) {
                     (Some(optimiser), Some(places), Ok(built)) if !built.is_empty() => {
                         optimiser.optimise_new(&places)
@@ -200,15 +201,17 @@ impl Reaping<'_, '_> {
         if room.is_some() {
             let missing = MissingOutputs::of(child.missing, &self.graph, drv);
             let (graph, config) = (&self.graph, &self.config);
-            let job = CollectJob::new(graph, config, drv, &missing, &[], None, room.as_ref());
+            let job = CollectJob::new(graph, config, drv, &missing, &[], rewrites, room.as_ref());
             *child.stage = Stage::Collecting;
             self.background.collecting += 1;
             let (janitor, keep_failed) = (self.pool.1.clone(), self.config.keep_failed);
             self.pool.0.submit(move || {
+                let result = undisturbed(room.as_ref()).and(Err((failure, None)));
+                job.discard_scratch();
                 let kept = leave(room, &job, keep_failed, &janitor);
                 Some(Collected {
                     goal,
-                    result: Err((failure, None)),
+                    result,
                     warnings: Vec::new(),
                     kept,
                 })
@@ -307,6 +310,16 @@ pub fn take_collected(
             .entity(goal)
             .remove::<(BuildDir, BuildLog, Lodging)>();
     }
+}
+
+/// Makes sure that nothing the builder left behind can touch its outputs any more (the seed's `UserLock::kill`).
+fn undisturbed(room: Option<&Room>) -> Result<(), (Failure, Option<Box<Mislaid>>)> {
+    let Some(room) = room else { return Ok(()) };
+    room.kill_processes().map_err(|error| {
+        let uid = room.builder_uid();
+        let text = format!("cannot kill the processes of the build user {uid}: {error}");
+        (Failure::new(FailureKind::Other, text), None)
+    })
 }
 
 /// Ends the room of a build, if it had one. With `keep` its directory and what there is of its outputs stay for

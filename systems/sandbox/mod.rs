@@ -9,10 +9,12 @@
 pub mod action;
 pub mod cell;
 pub mod filter;
+pub mod kill;
 pub mod network;
 pub mod paths;
 pub mod root;
 pub mod user_ns;
+pub mod users;
 
 mod support;
 
@@ -34,6 +36,7 @@ use cell::{Cell, Cells, InputKind, Owner, Rubbish, View};
 use network::{Lease, Networks};
 use root::{Blueprint, Insider, Proc, SANDBOX_GID, SANDBOX_UID};
 use user_ns::IdMap;
+use users::UserLock;
 
 pub use support::Support;
 
@@ -83,10 +86,13 @@ pub struct Wish {
 /// and network but keeps its folders.
 #[derive(Debug)]
 pub struct Room {
-    isolation: Isolation,
-    cell: Option<Cell>,
+    /// Its folders, if it is in a sandbox.
+    cell: Option<(Isolation, Cell)>,
+    /// Its folder, if it is not.
+    dir: Option<PathBuf>,
     lease: Option<Lease>,
     owner: Owner,
+    user: Option<UserLock>,
 }
 
 /// What a process needs to be started in a sandbox.
@@ -250,7 +256,12 @@ impl Isolation {
     ///
     /// # Errors
     /// When a folder or namespace can't be made. Nothing is left behind.
-    pub fn set_up(&self, wish: &Wish, workshop: Option<&Workshop>) -> io::Result<Setup> {
+    pub fn set_up(
+        &self,
+        wish: &Wish,
+        workshop: Option<&Workshop>,
+        user: Option<UserLock>,
+    ) -> io::Result<Setup> {
         let shared = &*self.shared;
         let inside = View {
             store: "/store".into(),
@@ -260,32 +271,32 @@ impl Isolation {
             Some(_) => inside.clone(),
             None => self.host_view(),
         };
-        let owner = Owner {
-            uid: nix::unistd::geteuid().as_raw(),
-            gid: nix::unistd::getegid().as_raw(),
-        };
+        let owner = user.as_ref().map_or_else(ourselves, UserLock::owner);
         let inputs = self.kinds(&view, wish)?;
         let (cell, rubbish) = shared
             .cells
             .create(&view, &wish.drv_base_name, owner, &inputs)?;
         delete(rubbish);
         let mut room = Room {
-            isolation: self.clone(),
-            cell: Some(cell),
+            cell: None,
+            dir: None,
             lease: None,
             owner,
+            user,
         };
-        match self.actions(wish, workshop, &mut room, &inputs, &view, &inside) {
-            Ok((namespaces, actions)) => Ok(Setup {
-                namespaces,
-                actions,
-                build_dir: room.place(&view),
-                room,
-            }),
+        match self.actions(wish, workshop, &mut room, &cell, &inputs, (&view, &inside)) {
+            Ok((namespaces, actions)) => {
+                let build_dir = cell.place(&view).build;
+                room.cell = Some((self.clone(), cell));
+                Ok(Setup {
+                    namespaces,
+                    actions,
+                    build_dir,
+                    room,
+                })
+            }
             Err(error) => {
-                if let Some(cell) = room.cell.take() {
-                    delete(shared.cells.give_back(&view, cell, false));
-                }
+                delete(shared.cells.give_back(&view, cell, false));
                 Err(error)
             }
         }
@@ -296,15 +307,12 @@ impl Isolation {
         wish: &Wish,
         workshop: Option<&Workshop>,
         room: &mut Room,
+        cell: &Cell,
         inputs: &[(CString, InputKind)],
-        view: &View,
-        inside: &View,
+        (view, inside): (&View, &View),
     ) -> io::Result<(c_int, Vec<Action>)> {
         let (shared, owner) = (&*self.shared, room.owner);
         let support = &shared.support;
-        let Some(cell) = &room.cell else {
-            return Ok((0, Vec::new()));
-        };
         let mut namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC;
         let mut actions = Vec::new();
         let proc = if support.root {
@@ -403,30 +411,60 @@ fn delete(rubbish: Rubbish) {
     }
 }
 
+/// Whoever runs the engine.
+fn ourselves() -> Owner {
+    Owner {
+        uid: nix::unistd::geteuid().as_raw(),
+        gid: nix::unistd::getegid().as_raw(),
+    }
+}
+
+/// What a builder without a sandbox does to become a build user.
+pub fn become_user(owner: Owner) -> [Action; 2] {
+    [
+        Action::LeaveGroups,
+        Action::Become {
+            uid: owner.uid,
+            gid: owner.gid,
+        },
+    ]
+}
+
 impl Room {
-    /// The build directory, as the launching thread sees it.
-    fn place(&self, view: &View) -> PathBuf {
-        self.cell
-            .as_ref()
-            .map(|cell| cell.place(view).build)
-            .unwrap_or_default()
+    /// That of a build user without a sandbox, who owns the build directory `dir`.
+    pub fn without_sandbox(dir: PathBuf, user: UserLock) -> Self {
+        Self {
+            cell: None,
+            dir: Some(dir),
+            lease: None,
+            owner: user.owner(),
+            user: Some(user),
+        }
     }
 
     /// The build directory, as the machine sees it.
     pub fn build_dir(&self) -> PathBuf {
-        self.place(&self.isolation.host_view())
+        match (&self.cell, &self.dir) {
+            (Some((isolation, cell)), _) => cell.place(&isolation.host_view()).build,
+            (None, dir) => dir.clone().unwrap_or_default(),
+        }
+    }
+
+    /// Whether it is in a sandbox.
+    pub fn is_sandbox(&self) -> bool {
+        self.cell.is_some()
     }
 
     /// The folder in which the builder makes its outputs, if that is not the store itself.
     pub fn store(&self) -> Option<PathBuf> {
-        let view = self.isolation.host_view();
-        self.cell.as_ref().map(|cell| cell.place(&view).store)
+        let (isolation, cell) = self.cell.as_ref()?;
+        Some(cell.place(&isolation.host_view()).store)
     }
 
     /// A folder that no builder can enter, on the file system of the store.
     pub fn private(&self) -> Option<PathBuf> {
-        let view = self.isolation.host_view();
-        self.cell.as_ref().map(|cell| cell.private(&view))
+        let (isolation, cell) = self.cell.as_ref()?;
+        Some(cell.private(&isolation.host_view()))
     }
 
     /// Whom everything that the builder makes must belong to.
@@ -434,19 +472,39 @@ impl Room {
         self.owner.uid
     }
 
+    /// Makes sure that nothing of the builder runs any more. What is in a sandbox died with its first process.
+    ///
+    /// # Errors
+    /// When processes don't die.
+    pub fn kill_processes(&self) -> io::Result<()> {
+        match &self.user {
+            Some(_) if self.cell.is_none() => kill::kill_user(self.owner.uid),
+            _ => Ok(()),
+        }
+    }
+
     /// Ends it, when all its processes are dead and what is wanted of it has been taken. Returns what is to be deleted. With
     /// `keep` the build directory stays, and is opened to everybody.
     pub fn leave(mut self, keep: bool) -> Rubbish {
-        let view = self.isolation.host_view();
-        let Some(cell) = self.cell.take() else {
-            return Rubbish::new();
+        let open = |dir: &Path| {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            let _ = std::fs::set_permissions(dir, mode);
         };
-        if keep {
-            let open = || std::os::unix::fs::PermissionsExt::from_mode(0o755);
-            let _ = std::fs::set_permissions(cell.place(&view).build, open());
-            let _ = std::fs::set_permissions(cell.top(&view), open());
+        match (self.cell.take(), self.dir.take()) {
+            (Some((isolation, cell)), _) => {
+                let view = isolation.host_view();
+                if keep {
+                    open(&cell.place(&view).build);
+                    open(&cell.top(&view));
+                }
+                isolation.shared.cells.give_back(&view, cell, keep)
+            }
+            (None, Some(dir)) if keep => {
+                open(&dir);
+                Rubbish::new()
+            }
+            (None, dir) => dir.into_iter().collect(),
         }
-        self.isolation.shared.cells.give_back(&view, cell, keep)
     }
 }
 

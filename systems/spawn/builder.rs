@@ -24,7 +24,10 @@ use crate::process::launch::{self, Request, SpawnError, Spawned, Step};
 use crate::process::log_writer::{LogFile, LogThread};
 use crate::real::{BuilderConfig, PoolHandle};
 use crate::sandbox::action::{Action, c_path};
-use crate::sandbox::{Isolation, Room, Wish, Workshop};
+use crate::sandbox::cell::Owner;
+use crate::sandbox::kill::kill_user;
+use crate::sandbox::users::UserLock;
+use crate::sandbox::{Isolation, Room, Wish, Workshop, become_user};
 use crate::store::reader::Reader;
 
 /// The execution domain flag that switches address space randomisation off, as builders expect.
@@ -42,6 +45,8 @@ pub(super) struct Site<'a> {
     pub(super) drv: DrvId,
     pub(super) missing: &'a [PathId],
     pub(super) rewrites: Option<&'a HashRewrites>,
+    /// Who builds it, if not whoever runs the engine.
+    pub(super) user: Option<UserLock>,
     /// What a sandbox would show of the store.
     pub(super) closure: &'a [PathId],
 }
@@ -68,6 +73,7 @@ pub(super) struct Launch {
     namespaces: c_int,
     actions: Vec<Action>,
     sandbox: Option<(Isolation, Wish)>,
+    user: Option<UserLock>,
     drv_path: String,
     fixed: bool,
 }
@@ -77,7 +83,7 @@ pub(super) struct Launch {
 /// # Errors
 /// The failure to report for this goal; what was made so far is removed again.
 pub(super) fn prepare(
-    site: &Site<'_>,
+    site: &mut Site<'_>,
     logs: &mut LogThread,
     dirs: &mut SpareDirs,
 ) -> Result<Prepared, Failure> {
@@ -263,7 +269,7 @@ fn launch(
     path: &str,
     folder: Option<&Path>,
     sandbox: Option<(Isolation, Wish)>,
-    site: &Site<'_>,
+    site: &mut Site<'_>,
 ) -> Result<(Launch, OwnedFd), Failure> {
     let other = |message: String| Failure::new(FailureKind::Other, message);
     let config = site.config;
@@ -321,6 +327,9 @@ fn launch(
     let mut actions: Vec<Action> = mount.map_or_else(Vec::new, |mount| mount.actions.clone());
     if sandbox.is_none() {
         actions.extend(config.limits.actions());
+        if let Some(user) = &site.user {
+            actions.extend(become_user(user.owner()));
+        }
     }
     let launch = Launch {
         invocation,
@@ -334,6 +343,7 @@ fn launch(
         namespaces: mount.map_or(0, |mount| mount.namespaces),
         actions,
         sandbox,
+        user: site.user.take(),
         drv_path: path.to_owned(),
         fixed: drv.is_fixed(),
     };
@@ -371,9 +381,21 @@ impl Launch {
         mut self,
         workshop: &Mutex<Option<Workshop>>,
     ) -> (Result<Spawned, Failure>, Option<Room>) {
+        let user = self.user.take();
+        if let Some(user) = &user {
+            // What another engine left when it was killed must not meet this build.
+            let uid = user.owner().uid;
+            if let Err(error) = kill_user(uid) {
+                let text = format!("cannot kill the processes of the build user {uid}: {error}");
+                return (Err(Failure::new(FailureKind::Other, text)), None);
+            }
+        }
         let Some((isolation, wish)) = &self.sandbox else {
-            return (self.start(), None);
+            let owner = user.as_ref().map(UserLock::owner);
+            let room = user.map(|user| Room::without_sandbox(self.folder.clone(), user));
+            return (self.start(owner), room);
         };
+        let owner = user.as_ref().map(UserLock::owner);
         let set_up = |error: String| {
             let path = &self.drv_path;
             let text = format!("failed to set up the sandbox for '{path}': {error}");
@@ -391,20 +413,28 @@ impl Launch {
         } else {
             None
         };
-        let setup = match isolation.set_up(wish, workshop) {
+        let setup = match isolation.set_up(wish, workshop, user) {
             Ok(setup) => setup,
             Err(error) => return (Err(set_up(error.to_string())), None),
         };
         (self.namespaces, self.actions) = (setup.namespaces, setup.actions);
         self.folder = setup.build_dir;
-        (self.start(), Some(setup.room))
+        (self.start(owner), Some(setup.room))
     }
 
-    fn start(&mut self) -> Result<Spawned, Failure> {
+    fn start(&mut self, owner: Option<Owner>) -> Result<Spawned, Failure> {
         let files = std::mem::take(&mut self.files);
         if let Err(problem) = files.write(&self.folder, &self.reader) {
             let text = format!("cannot build derivation '{}': {problem}", self.drv_path);
             return Err(Failure::new(FailureKind::Other, text));
+        }
+        if let Some(owner) = owner {
+            give_folder(&self.folder, owner).map_err(|error| {
+                let path = &self.drv_path;
+                let text =
+                    format!("cannot give the build directory of '{path}' to its user: {error}");
+                Failure::new(FailureKind::Other, text)
+            })?;
         }
         let request = Request {
             program: Some(&self.invocation.program),
@@ -461,4 +491,14 @@ impl Launch {
         }
         error.to_string()
     }
+}
+
+/// Gives a build directory and the files that were put into it to a build user. Nothing of that user's runs yet.
+fn give_folder(folder: &Path, owner: Owner) -> io::Result<()> {
+    let files = std::fs::read_dir(folder)?;
+    let paths = files.map(|entry| Ok::<_, io::Error>(entry?.path()));
+    for path in paths.chain([Ok(folder.to_owned())]) {
+        std::os::unix::fs::lchown::<PathBuf>(path?, Some(owner.uid), Some(owner.gid))?;
+    }
+    Ok(())
 }

@@ -8,7 +8,7 @@ mod builder;
 pub mod hook;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bevy_ecs::prelude::{Commands, NonSendMut, Query, Res, ResMut};
 use bevy_ecs::query::QueryData;
@@ -27,10 +27,12 @@ use crate::process::launch::Spawned;
 use crate::process::log_writer::{LogFile, LogThread};
 use crate::process::reactor::Reactor;
 use crate::real::{BuilderConfig, Launched, LauncherHandle, Lodging, PoolHandle, WorkshopHandle};
-use crate::report::{BuildRef, Event};
+use crate::report::{BuildRef, Event, Level};
+use crate::sandbox::users::{UserLock, UserPool};
+use crate::store::path_lock::OutputLocks;
 use crate::world::{
-    Background, Failures, Now, ReadyGoal, ReporterHandle, RunState, Running, Slots, Starting,
-    StoreHandle,
+    Background, Failures, ForeignLock, LockWaiters, Now, Options, ReadyGoal, ReporterHandle,
+    RunState, Running, Slots, Starting, StoreHandle,
 };
 
 /// A goal that has its locks and a slot.
@@ -56,6 +58,61 @@ pub struct Spawning<'w, 's> {
     slots: ResMut<'w, Slots>,
     background: ResMut<'w, Background>,
     dirs: ResMut<'w, SpareDirs>,
+    locks: Query<'w, 's, &'static mut OutputLocks>,
+    stages: Query<'w, 's, &'static mut Stage>,
+    waiting: ResMut<'w, LockWaiters>,
+    options: Res<'w, Options>,
+    reporter: NonSendMut<'w, ReporterHandle>,
+}
+
+/// How long a goal waits for a build user that this run will free itself.
+const OWN_USER: Duration = Duration::from_millis(20);
+
+impl Spawning<'_, '_> {
+    /// A user for a builder: none of its own where there are no build users, `None` where all are in use.
+    fn build_user(&self) -> Result<Option<Option<UserLock>>, String> {
+        match &self.config.users {
+            Some(pool) => Ok(pool.acquire()?.map(Some)),
+            None => Ok(Some(None)),
+        }
+    }
+
+    /// Lets a goal give up its locks and try again later, when a build user may be free.
+    fn wait_for_user(&mut self, ready: ReadyGoal) {
+        let ReadyGoal { goal, drv } = ready;
+        if let Ok(mut held) = self.locks.get_mut(goal) {
+            let locks = std::mem::take(&mut *held);
+            for row in self.graph.outputs(drv) {
+                self.waiting.held.remove(row.path);
+            }
+            self.store.0.unlock(locks, false);
+        }
+        let mut entity = self.commands.entity(goal);
+        entity.remove::<(OutputLocks, MissingOutputs, HashRewrites)>();
+        self.slots.used -= 1;
+        if let Ok(mut stage) = self.stages.get_mut(goal) {
+            *stage = Stage::Locked;
+        }
+        let pool = self.config.users.as_ref();
+        let ours = pool.is_some_and(UserPool::is_used_by_us);
+        let wait = match self.waiting.waits.get(&goal) {
+            _ if ours => OWN_USER,
+            Some(&last) => (last * 2).min(self.options.lock_poll_interval),
+            None => OWN_USER,
+        };
+        if self.waiting.waits.insert(goal, wait).is_none() && !ours {
+            let origin = pool.map_or("", UserPool::origin);
+            let text = format!("waiting for a free build user in {origin}...");
+            self.reporter.0.report(&Event::Message {
+                level: Level::Info,
+                text: &text,
+            });
+        }
+        self.waiting.foreign.push(ForeignLock {
+            ready,
+            retry_at: self.now.0 + wait,
+        });
+    }
 }
 
 /// Prepares real builders and has their processes made, by a thread that can wait for that: until a new process runs
@@ -70,6 +127,19 @@ pub fn spawn_builders(
         let Ok(locked) = params.goals.get(goal) else {
             continue;
         };
+        let user = match params.build_user() {
+            Ok(Some(user)) => user,
+            Ok(None) => {
+                params.wait_for_user(ReadyGoal { goal, drv });
+                continue;
+            }
+            Err(problem) => {
+                params.slots.used -= 1;
+                let failure = Failure::new(FailureKind::Other, problem);
+                failures.0.push((goal, failure));
+                continue;
+            }
+        };
         let closure = match &params.config.sandbox {
             Some(_) => match params.store.0.input_closure(&mut params.graph, drv) {
                 Ok(closure) => closure,
@@ -81,13 +151,14 @@ pub fn spawn_builders(
             None => Vec::new(),
         };
         let missing = MissingOutputs::of(locked.missing, &params.graph, drv);
-        let site = builder::Site {
+        let mut site = builder::Site {
             graph: &params.graph,
             config: &params.config,
             pool: &params.pool,
             drv,
             missing: &missing,
             rewrites: locked.rewrites,
+            user,
             closure: &closure,
         };
         let prepared = if run.is_over() {
@@ -96,7 +167,7 @@ pub fn spawn_builders(
                 "interrupted before it started",
             ))
         } else {
-            builder::prepare(&site, &mut params.logs, &mut params.dirs)
+            builder::prepare(&mut site, &mut params.logs, &mut params.dirs)
         };
         let prepared = match prepared {
             Ok(prepared) => prepared,

@@ -144,6 +144,14 @@ impl CollectJob {
         }
     }
 
+    /// Deletes what was made under scratch names.
+    pub fn discard_scratch(&self) {
+        for (_, path) in &self.scratch {
+            // What stays has no name that anyone would look for, and collectors delete it.
+            let _ = delete_path(path);
+        }
+    }
+
     /// Moves what a failed builder made in its sandbox to where it belongs, for somebody to look at. It is not valid, and
     /// it is made harmless first; what can't be stays behind.
     pub fn keep_outputs(&self) {
@@ -286,10 +294,7 @@ pub fn collect(job: &CollectJob) -> Result<Vec<BuiltOutput>, (Failure, Option<Bo
             mislaid.real_path.clone_from(place);
         }
     }
-    for (_, path) in &job.scratch {
-        // What stays has no name that anyone would look for, and collectors delete it.
-        let _ = delete_path(path);
-    }
+    job.discard_scratch();
     collected.map_err(|failure| (failure, mislaid))
 }
 

@@ -25,7 +25,7 @@ pub(super) fn lock_exclusive(file: &File) -> io::Result<()> {
 }
 
 /// Takes the exclusive lock if nobody holds a lock; says whether it did.
-pub(super) fn try_lock_exclusive(file: &File) -> io::Result<bool> {
+pub(crate) fn try_lock_exclusive(file: &File) -> io::Result<bool> {
     taken(file.try_lock())
 }
 

@@ -38,6 +38,7 @@ mod flock;
 mod xattr;
 
 pub use database::{Database, DatabaseOptions, Edges, PathInfo, Registration, Seed};
+pub(crate) use flock::try_lock_exclusive;
 pub use layout::Layout;
 
 /// Whether a folder has no extended attributes but those of the machine's security policy.

@@ -9,6 +9,7 @@ mod bad_derivation;
 mod bad_disk;
 mod bad_usage;
 mod build;
+mod build_users;
 mod builder_env;
 mod builtin;
 mod check;
