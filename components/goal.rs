@@ -13,8 +13,6 @@ pub struct DerivationGoal {
     pub drv: DrvId,
     /// The outputs asked for so far.
     pub wanted: OutputSet,
-    /// What is to be done about outputs that are there.
-    pub mode: BuildMode,
 }
 
 /// What a derivation's goal does about outputs that are valid already (the seed's `BuildMode`).
@@ -34,6 +32,8 @@ pub enum BuildMode {
 pub struct SubstitutionGoal {
     /// The path.
     pub path: PathId,
+    /// Whether it is got anew although it is valid, because it is corrupt.
+    pub repair: bool,
 }
 
 /// How far a goal is. Each stage says what it waits for.
@@ -43,6 +43,10 @@ pub enum Stage {
     New,
     /// For its `.drv` file, which was missing (`haveDerivation`).
     Derivation,
+    /// For the contents of its outputs to be looked at (`checkPathValidity` with `checkHash`).
+    Verifying,
+    /// For paths that its outputs refer to to be repaired (`closureRepaired`).
+    Closure,
     /// For its input derivations and sources (`inputsRealised`).
     Inputs,
     /// For a build slot: all inputs are there (`tryToBuild`).
@@ -233,6 +237,8 @@ pub enum Target {
     Derivation(DrvId),
     /// A store path.
     Path(PathId),
+    /// A store path, in place of one that may be corrupt.
+    Repair(PathId),
 }
 
 #[cfg(test)]

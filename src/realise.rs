@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io::Read as _;
 
-use windrow_components::goal::Target as GoalTarget;
+use windrow_components::goal::{BuildMode, Target as GoalTarget};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 use windrow_components::outputs::OutputSet;
@@ -124,6 +124,9 @@ pub fn realise(
                 let (drv, set) = intern(&mut graph, path, outputs)?;
                 (GoalTarget::Derivation(drv), set)
             }
+            Wanted::Path(path) if session.mode == BuildMode::Repair => {
+                to_repair(&mut graph, &store, path)?
+            }
             Wanted::Path(path) => (GoalTarget::Path(graph.path(path)?), OutputSet::ALL),
         });
     }
@@ -161,12 +164,31 @@ pub fn realise(
     Ok((summary, outputs))
 }
 
+/// What repairs a path: the derivation that it is an output of, if that is there, for it can be built; else whatever
+/// substituter has it (`repairPath`).
+fn to_repair(
+    graph: &mut BuildGraph,
+    store: &LocalStore,
+    path: &str,
+) -> Result<(GoalTarget, OutputSet)> {
+    for deriver in store.database.valid_derivers(path)? {
+        let outputs = store.database.derivation_outputs(&deriver)?;
+        if let Some((name, _)) = outputs.iter().find(|(_, output)| output == path) {
+            let (drv, set) = intern(graph, &deriver, std::slice::from_ref(name))?;
+            return Ok((GoalTarget::Derivation(drv), set));
+        }
+    }
+    Ok((GoalTarget::Repair(graph.path(path)?), OutputSet::ALL))
+}
+
 /// The wanted output paths of each target, by output name.
 fn output_paths(engine: &mut Engine, targets: &[(GoalTarget, OutputSet)]) -> Outputs {
     let world = &mut engine.world;
     world.resource_scope::<BuildGraph, _>(|world, mut graph| {
         let outputs = targets.iter().map(|&(target, set)| match target {
-            GoalTarget::Path(path) => vec![("out".to_owned(), graph.full_path(path))],
+            GoalTarget::Path(path) | GoalTarget::Repair(path) => {
+                vec![("out".to_owned(), graph.full_path(path))]
+            }
             GoalTarget::Derivation(drv) => {
                 if !graph.is_loaded(drv) {
                     // A goal that failed before its derivation was read has nothing to print.

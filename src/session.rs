@@ -240,8 +240,12 @@ impl Session {
             compress_log: settings.compress_build_log,
             keep_failed: settings.keep_failed,
             optimiser: match settings.auto_optimise_store {
-                true => Some(Arc::new(Optimiser::open(&self.layout)?)),
                 false => None,
+                // Where something is corrupt, what is linked to it is corrupt as well.
+                true if self.mode == BuildMode::Repair => {
+                    Some(Arc::new(Optimiser::open_for_all(&self.layout, true)?))
+                }
+                true => Some(Arc::new(Optimiser::open(&self.layout)?)),
             },
             log_lines: usize::try_from(settings.log_lines).unwrap_or(usize::MAX),
             report_output,

@@ -13,6 +13,7 @@ use windrow_components::outputs::OutputSet;
 use crate::error::{Error, Result};
 use crate::failure::FailureKinds;
 use crate::policy::{Policy, ReadyQueue};
+use crate::repair::Repairs;
 use crate::report::Reporter;
 use crate::world::{
     Awake, Background, Completed, Ended, Failures, GoalIndex, LockWaiters, NewlyReady, Now,
@@ -129,6 +130,7 @@ impl Engine {
     ) -> Self {
         let mut world = World::new();
         world.insert_resource(graph);
+        let mode = options.mode;
         world.insert_resource(options);
         world.insert_non_send(StoreHandle(store));
         world.insert_non_send(ReporterHandle(reporter));
@@ -148,7 +150,11 @@ impl Engine {
         world.init_resource::<Tally>();
         world.init_resource::<Background>();
         world.init_resource::<Pace>();
-        world.init_resource::<RunState>();
+        world.insert_resource(RunState {
+            mode,
+            ..RunState::default()
+        });
+        world.init_resource::<Repairs>();
         let mut schedule = tick_schedule();
         policy.plug_in(&mut world, &mut schedule);
         Self {

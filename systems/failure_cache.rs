@@ -55,7 +55,7 @@ pub fn remember(
         let lasting = matches!(failure.kind, FailureKind::Permanent | FailureKind::Rejected);
         if let Ok(known) = goals.get(*goal)
             && lasting
-            && known.mode == BuildMode::Normal
+            && run.mode_of(*goal) == BuildMode::Normal
             && !graph.traits(known.drv).fixed
         {
             let outputs = graph.outputs(known.drv).iter();

@@ -4,8 +4,7 @@ use bevy_ecs::entity::Entities;
 use bevy_ecs::prelude::{Bundle, Entity, Res, ResMut, World};
 use bevy_ecs::system::SystemParam;
 use windrow_components::goal::{
-    BuildMode, DerivationGoal, Outcome, Stage, SubstitutionGoal, Target, Waitees, Waiter,
-    WaiterLists, Waiters,
+    DerivationGoal, Outcome, Stage, SubstitutionGoal, Target, Waitees, Waiter, WaiterLists, Waiters,
 };
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
@@ -47,7 +46,8 @@ fn beginning() -> Beginning {
 #[derive(Debug, Default)]
 pub struct Unmade {
     derivations: Vec<(DrvId, OutputSet)>,
-    paths: Vec<PathId>,
+    /// Paths, and whether they are to be repaired.
+    paths: Vec<(PathId, bool)>,
 }
 
 impl Unmade {
@@ -61,21 +61,17 @@ impl Unmade {
             index.insert(request.target, Entity::PLACEHOLDER);
             match request.target {
                 Target::Derivation(drv) => self.derivations.push((drv, request.wanted)),
-                Target::Path(path) => self.paths.push(path),
+                Target::Path(path) => self.paths.push((path, false)),
+                Target::Repair(path) => self.paths.push((path, true)),
             }
         }
     }
 
     /// Makes them, awake.
     pub fn make(&mut self, world: &mut World) {
-        // What is to be repaired may have any of its inputs broken; a check is about what was asked for.
-        let mode = match world.resource::<Options>().mode {
-            BuildMode::Repair => BuildMode::Repair,
-            BuildMode::Normal | BuildMode::Check => BuildMode::Normal,
-        };
         if !self.derivations.is_empty() {
             let bundles = self.derivations.iter().map(|&(drv, wanted)| {
-                let goal = DerivationGoal { drv, wanted, mode };
+                let goal = DerivationGoal { drv, wanted };
                 (goal, beginning())
             });
             let goals: Vec<Entity> = world.spawn_batch(bundles).collect();
@@ -86,11 +82,15 @@ impl Unmade {
             world.resource_mut::<Awake>().0.extend(goals);
             self.derivations.clear();
         }
-        for path in self.paths.drain(..) {
-            let goal = world.spawn((SubstitutionGoal { path }, beginning())).id();
-            world
-                .resource_mut::<GoalIndex>()
-                .insert(Target::Path(path), goal);
+        for (path, repair) in self.paths.drain(..) {
+            let goal = world.spawn((SubstitutionGoal { path, repair }, beginning()));
+            let goal = goal.id();
+            let target = if repair {
+                Target::Repair(path)
+            } else {
+                Target::Path(path)
+            };
+            world.resource_mut::<GoalIndex>().insert(target, goal);
             world.resource_mut::<Awake>().0.push(goal);
         }
     }
@@ -227,14 +227,17 @@ pub fn end(stage: &mut Stage, known: &mut Outcome, ended: &mut Ended, goal: Enti
 /// Asks for `target` on behalf of the user.
 pub fn add_top_goal(world: &mut World, target: Target, wanted: OutputSet) -> Entity {
     let known = world.resource::<GoalIndex>().get(target);
-    let mode = world.resource::<Options>().mode;
     let goal = match (known, target) {
         (Some(goal), _) => goal,
         (None, Target::Derivation(drv)) => {
-            let goal = DerivationGoal { drv, wanted, mode };
+            let goal = DerivationGoal { drv, wanted };
             world.spawn((goal, beginning())).id()
         }
-        (None, Target::Path(path)) => world.spawn((SubstitutionGoal { path }, beginning())).id(),
+        (None, Target::Path(path) | Target::Repair(path)) => {
+            let repair = matches!(target, Target::Repair(_));
+            let goal = SubstitutionGoal { path, repair };
+            world.spawn((goal, beginning())).id()
+        }
     };
     if known.is_none() {
         world.resource_mut::<GoalIndex>().insert(target, goal);

@@ -33,6 +33,7 @@ pub mod policy;
 pub mod poll_io;
 pub mod process;
 pub mod real;
+pub mod repair;
 pub mod report;
 pub mod sandbox;
 pub mod simulate;

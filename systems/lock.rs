@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use bevy_ecs::prelude::{Commands, Entity, Local, NonSendMut, Query, Res, ResMut};
 use bevy_ecs::system::SystemParam;
+use hashbrown::HashSet;
 use windrow_components::building::MissingOutputs;
-use windrow_components::goal::{BuildMode, DerivationGoal, Outcome, Stage};
+use windrow_components::goal::{BuildMode, Outcome, Stage};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
 
@@ -17,6 +18,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::failure_cache::known_failure;
 use crate::goals;
 use crate::policy::ReadyQueue;
+use crate::repair::Repairs;
 use crate::report::{Event, Level};
 use crate::store::path_lock::OutputLocks;
 use crate::world::{
@@ -33,7 +35,6 @@ pub struct Locking<'w, 's> {
     commands: Commands<'w, 's>,
     stages: Query<'w, 's, &'static mut Stage>,
     outcomes: Query<'w, 's, &'static mut Outcome>,
-    derivations: Query<'w, 's, &'static DerivationGoal>,
     graph: Res<'w, BuildGraph>,
     store: NonSendMut<'w, StoreHandle>,
     reporter: NonSendMut<'w, ReporterHandle>,
@@ -45,6 +46,7 @@ pub struct Locking<'w, 's> {
     starting: ResMut<'w, Starting>,
     ended: ResMut<'w, Ended>,
     failures: ResMut<'w, Failures>,
+    repairs: Res<'w, Repairs>,
 }
 
 /// Takes locks for as many ready goals as there are free slots.
@@ -52,7 +54,7 @@ pub fn lock(mut params: Locking<'_, '_>, mut run: ResMut<RunState>, mut round: L
     if params.queue.is_empty() || run.is_over() {
         return;
     }
-    if let Err(error) = params.fill_slots(&mut round) {
+    if let Err(error) = params.fill_slots(&mut round, &run) {
         run.fatal = Some(error);
     }
 }
@@ -74,7 +76,7 @@ pub struct Round {
 }
 
 impl Locking<'_, '_> {
-    fn fill_slots(&mut self, round: &mut Round) -> Result<()> {
+    fn fill_slots(&mut self, round: &mut Round, run: &RunState) -> Result<()> {
         while self.slots.used < self.options.max_jobs {
             round.goals.clear();
             round.outputs.clear();
@@ -87,7 +89,7 @@ impl Locking<'_, '_> {
             if round.goals.is_empty() {
                 return Ok(());
             }
-            self.look_again(round)?;
+            self.look_again(round, run)?;
         }
         Ok(())
     }
@@ -177,16 +179,8 @@ impl Locking<'_, '_> {
         }
     }
 
-    fn mode(&self, goal: Entity) -> BuildMode {
-        if self.options.mode == BuildMode::Normal {
-            return BuildMode::Normal;
-        }
-        let known = self.derivations.get(goal);
-        known.map_or(BuildMode::Normal, |known| known.mode)
-    }
-
     /// Looks up validity once more, now that nobody else can build these paths.
-    fn look_again(&mut self, round: &mut Round) -> Result<()> {
+    fn look_again(&mut self, round: &mut Round, run: &RunState) -> Result<()> {
         let all_valid = self.store.0.valid(&self.graph, &round.outputs)?;
         let mut start = 0;
         for locked in round.goals.drain(..) {
@@ -195,8 +189,11 @@ impl Locking<'_, '_> {
             let valid = &all_valid[start..locked.end];
             start = locked.end;
             let there = valid.iter().filter(|valid| **valid).count();
-            let mode = self.mode(goal);
-            if there == paths.len() && mode == BuildMode::Normal {
+            let mode = run.mode_of(goal);
+            let bad = &self.repairs.bad;
+            let made = paths.iter().zip(valid);
+            let made = made.filter(|(path, valid)| is_made(mode, bad, **path, **valid));
+            if made.count() == 0 {
                 self.store.0.unlock(locked.locks, true);
                 for &path in paths {
                     self.waiting.held.remove(path);
@@ -213,28 +210,27 @@ impl Locking<'_, '_> {
             if !locked.locks.locks.is_empty() {
                 self.commands.entity(goal).insert(locked.locks);
             }
-            if mode == BuildMode::Check {
-                if there < paths.len() {
-                    let message = "outputs that were to be compared are not valid any more";
-                    let failure = Failure::new(FailureKind::Other, message);
-                    self.failures.0.push((goal, failure));
-                    continue;
-                }
-                // All are made again, under scratch names.
-                let rewrites = self.store.0.scratch_outputs(&self.graph, drv, paths)?;
-                let missing = MissingOutputs(paths.to_vec());
-                self.commands.entity(goal).insert((missing, rewrites));
-            } else if there > 0 || paths.len() < self.graph.outputs(drv).len() {
-                let those = |which| {
+            if mode == BuildMode::Check && there < paths.len() {
+                let message = "outputs that were to be compared are not valid any more";
+                let failure = Failure::new(FailureKind::Other, message);
+                self.failures.0.push((goal, failure));
+                continue;
+            }
+            if there > 0 || paths.len() < self.graph.outputs(drv).len() {
+                let those = |which: &dyn Fn(PathId, bool) -> bool| {
                     let each = paths.iter().zip(valid);
-                    let those = each.filter(move |(_, valid)| **valid == which);
+                    let those = each.filter(|(path, valid)| which(**path, **valid));
                     those.map(|(&path, _)| path).collect::<Vec<_>>()
                 };
+                let bad = &self.repairs.bad;
+                let missing = those(&|path, valid| is_made(mode, bad, path, valid));
                 let mut entity = self.commands.entity(goal);
-                entity.insert(MissingOutputs(those(false)));
+                entity.insert(MissingOutputs(missing));
                 if there > 0 {
+                    // What is valid, even if it is to be made again, stays until something as good is there.
                     let store = &mut self.store.0;
-                    entity.insert(store.scratch_outputs(&self.graph, drv, &those(true))?);
+                    let there = those(&|_, valid| valid);
+                    entity.insert(store.scratch_outputs(&self.graph, drv, &there)?);
                 }
             }
             // Someone else may have tried in vain while this goal waited for the lock.
@@ -253,5 +249,14 @@ impl Locking<'_, '_> {
             self.starting.0.push(ReadyGoal { goal, drv });
         }
         Ok(())
+    }
+}
+
+/// Whether an output is to be made.
+fn is_made(mode: BuildMode, bad: &HashSet<PathId>, path: PathId, valid: bool) -> bool {
+    match mode {
+        BuildMode::Normal => !valid,
+        BuildMode::Check => true,
+        BuildMode::Repair => !valid || bad.contains(&path),
     }
 }

@@ -118,8 +118,7 @@ pub fn poll_children(
             .filter_map(|&goal| params.children.get(goal).ok());
         let deadlines = children.map(|child| child.deadlines);
         let next = next_deadline(&params.options, &waiting, deadlines, now.0);
-        let nothing_under_way =
-            running.0.is_empty() && background.collecting == 0 && background.launching == 0;
+        let nothing_under_way = running.0.is_empty() && !background.is_busy();
         if nothing_under_way && waiting.foreign.is_empty() {
             run.fatal = Some(stuck(&params.options));
             return;

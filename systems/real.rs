@@ -9,6 +9,7 @@ use std::time::Instant;
 use bevy_ecs::prelude::{
     Component, Entity, IntoScheduleConfigs as _, Resource, Schedule, Without, World,
 };
+use windrow_components::goal::BuildMode;
 
 use crate::builtin::Builtins;
 use crate::engine::TickSet;
@@ -32,7 +33,7 @@ use crate::store::layout::Layout;
 use crate::store::optimise::Optimiser;
 use crate::store::reader::Reader;
 use crate::store::tree::delete_path;
-use crate::world::{BuiltOutput, ReporterHandle};
+use crate::world::{BuiltOutput, ReporterHandle, RunState};
 
 /// What builders need to know of this machine and these settings.
 #[derive(Debug, Clone, Resource)]
@@ -273,7 +274,7 @@ pub fn plug_in(world: &mut World, schedule: &mut Schedule, config: BuilderConfig
         reporter.0.report(&Event::Message { level, text });
     }
     world.insert_non_send(WorkshopHandle {
-        pool: Pool::new(1, wake),
+        pool: Pool::new(1, wake.clone()),
         workshop: Arc::default(),
     });
     world.insert_non_send(reactor);
@@ -298,6 +299,9 @@ pub fn plug_in(world: &mut World, schedule: &mut Schedule, config: BuilderConfig
             .in_set(TickSet::Finish)
             .before(crate::finish::register),
     ));
+    if world.resource::<RunState>().mode == BuildMode::Repair {
+        crate::repair::plug_in(world, schedule, wake);
+    }
     Ok(())
 }
 

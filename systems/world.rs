@@ -168,6 +168,7 @@ pub struct GoalIndex {
     /// By derivation id; of entities only their index, for goals are never despawned.
     derivations: Vec<Option<EntityIndex>>,
     paths: HashMap<PathId, Entity>,
+    repairs: HashMap<PathId, Entity>,
 }
 
 impl GoalIndex {
@@ -179,6 +180,7 @@ impl GoalIndex {
                 index.map(Entity::from_index)
             }
             Target::Path(path) => self.paths.get(&path).copied(),
+            Target::Repair(path) => self.repairs.get(&path).copied(),
         }
     }
 
@@ -193,6 +195,9 @@ impl GoalIndex {
             }
             Target::Path(path) => {
                 self.paths.insert(path, goal);
+            }
+            Target::Repair(path) => {
+                self.repairs.insert(path, goal);
             }
         }
     }
@@ -318,6 +323,15 @@ pub struct Background {
     pub launching: u32,
     /// How many goals have their outputs hashed.
     pub collecting: u32,
+    /// How many goals have what is valid looked at.
+    pub verifying: u32,
+}
+
+impl Background {
+    /// Whether anything is to come back.
+    pub fn is_busy(&self) -> bool {
+        self.launching + self.collecting + self.verifying > 0
+    }
 }
 
 /// How the run stands.
@@ -325,6 +339,8 @@ pub struct Background {
 pub struct RunState {
     /// The goals that were asked for, without those that ended.
     pub top: HashSet<Entity>,
+    /// What was asked of them.
+    pub mode: BuildMode,
     /// A top-level goal failed and the run is not to keep going.
     pub given_up: bool,
     /// An error that ends the run whatever its goals.
@@ -336,6 +352,16 @@ pub struct RunState {
 }
 
 impl RunState {
+    /// What is asked of a goal. What is to be repaired may have any of its inputs broken; a check is about what was
+    /// asked for.
+    #[inline]
+    pub fn mode_of(&self, goal: Entity) -> BuildMode {
+        match self.mode {
+            BuildMode::Check if !self.top.contains(&goal) => BuildMode::Normal,
+            mode => mode,
+        }
+    }
+
     /// Whether nothing more is to be done.
     pub fn is_over(&self) -> bool {
         self.top.is_empty() || self.given_up || self.fatal.is_some() || self.interrupted.is_some()

@@ -46,6 +46,11 @@ pub(super) struct BuildArgs {
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
 
+    /// Look at the contents of what is valid and of all that it refers to, and get or build anew what is corrupt or
+    /// missing
+    #[arg(long, conflicts_with_all = ["dry_run", "check"])]
+    repair: bool,
+
     /// Link the results from here, so that they are not collected as garbage
     #[arg(long, value_name = "LINK")]
     add_root: Option<PathBuf>,
@@ -66,6 +71,8 @@ pub(super) fn run(args: &BuildArgs) -> Result<()> {
     session.policy = args.policy;
     if args.check {
         session.mode = BuildMode::Check;
+    } else if args.repair {
+        session.mode = BuildMode::Repair;
     }
     if args.dry_run && !names_a_graph(&args.what) {
         return dry_run(args, &session);
@@ -86,7 +93,7 @@ pub(super) fn run(args: &BuildArgs) -> Result<()> {
         return Err(Error::Interrupted { signal });
     }
     if !summary.failed.is_empty() || !summary.missing.is_empty() {
-        return Err(failure(&summary));
+        return Err(failure(&summary, session.mode));
     }
     match &args.add_root {
         None => print_lines(outputs.iter().flatten().map(|(_, path)| path)),
@@ -127,7 +134,7 @@ pub(crate) fn root_name(link: &Path, index: usize, output: &str) -> PathBuf {
     name.into()
 }
 
-pub(crate) fn failure(summary: &Summary) -> Error {
+pub(crate) fn failure(summary: &Summary, mode: BuildMode) -> Error {
     let quoted = |paths: &[String]| {
         paths
             .iter()
@@ -139,7 +146,12 @@ pub(crate) fn failure(summary: &Summary) -> Error {
     if !summary.failed.is_empty() {
         parts.push(format!("build of {} failed", quoted(&summary.failed)));
     }
-    if !summary.missing.is_empty() {
+    if !summary.missing.is_empty() && mode == BuildMode::Repair {
+        parts.push(format!(
+            "cannot repair {}: no substituter has what is needed, and no derivation that makes it is there",
+            quoted(&summary.missing)
+        ));
+    } else if !summary.missing.is_empty() {
         parts.push(format!(
             "{} not in the store, and no substituter has {}",
             if summary.missing.len() == 1 {

@@ -145,7 +145,7 @@ pub(super) fn make_valid(call: &Call, wanted: &[Wanted]) -> Result<Outputs> {
         return Err(Error::Interrupted { signal });
     }
     if !summary.failed.is_empty() || !summary.missing.is_empty() {
-        return Err(failure(&summary));
+        return Err(failure(&summary, call.session.mode));
     }
     Ok(outputs)
 }

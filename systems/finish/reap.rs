@@ -90,14 +90,15 @@ pub fn reap(
         .collect();
     for goal in buried {
         slots.used -= 1;
-        if let Err(error) = params.bury(goal) {
+        let mode = run.mode_of(goal);
+        if let Err(error) = params.bury(goal, mode) {
             run.fatal = Some(error);
         }
     }
 }
 
 impl Reaping<'_, '_> {
-    fn bury(&mut self, goal: Entity) -> Result<()> {
+    fn bury(&mut self, goal: Entity, mode: BuildMode) -> Result<()> {
         if let Ok(mut file) = self.log_files.get_mut(goal) {
             self.logs.close(&mut file);
         }
@@ -147,7 +148,7 @@ impl Reaping<'_, '_> {
                 rewrites,
                 room.as_ref(),
             );
-            if child.goal.mode == BuildMode::Check {
+            if mode == BuildMode::Check {
                 let registered = missing
                     .iter()
                     .map(|&path| self.store.0.nar_hash(&self.graph, path))

@@ -253,6 +253,7 @@ pub struct Launching<'w, 's> {
 pub fn take_launched(
     mut running: ResMut<Running>,
     mut failures: ResMut<Failures>,
+    run: Res<RunState>,
     mut params: Launching<'_, '_>,
 ) {
     while let Some(launched) = params
@@ -322,7 +323,7 @@ pub fn take_launched(
             system: graph.system(child.goal.drv).unwrap_or_default(),
             log_file: log_file.as_deref().unwrap_or_default(),
             outputs: &outputs,
-            mode: child.goal.mode,
+            mode: run.mode_of(goal),
             at,
         });
         let Spawned { pid, pidfd } = spawned;

@@ -5,6 +5,7 @@ pub mod add;
 pub mod canonical;
 pub mod check;
 pub mod collect;
+pub mod contents;
 pub mod copy;
 pub mod database;
 pub mod digest;

@@ -1,7 +1,9 @@
 //! One pass over a batch of awake goals: the seed's `init` to `inputsRealised`, each step for all at once.
 
+mod repair;
+
 use bevy_ecs::entity::Entities;
-use bevy_ecs::prelude::{Entity, NonSendMut, Query, ResMut, World};
+use bevy_ecs::prelude::{Entity, NonSendMut, Query, Res, ResMut, World};
 use bevy_ecs::system::{SystemParam, SystemState};
 use windrow_components::goal::{
     BuildMode, DerivationGoal, Outcome, Stage, SubstitutionGoal, Target, Waitees,
@@ -15,7 +17,10 @@ use crate::error::Result;
 use crate::failure::{Failure, FailureKind};
 use crate::failure_cache;
 use crate::goals::{self, Request, Tying, Unmade};
-use crate::world::{Ended, Failures, GoalIndex, NewlyReady, ReadyGoal, Store, StoreHandle, Tally};
+use crate::repair::Repairs;
+use crate::world::{
+    Ended, Failures, GoalIndex, NewlyReady, ReadyGoal, RunState, Store, StoreHandle, Tally,
+};
 
 /// A derivation's goal, as one step of a pass hands it to the next.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +44,12 @@ pub struct Batch {
     loaded: Vec<Item>,
     /// Derivation goals whose outputs no substitute brought.
     to_build: Vec<Item>,
+    /// Derivation goals whose outputs' contents have been looked at.
+    verified: Vec<Item>,
+    /// Derivation goals all of whose closure has been repaired, or not: how much of it failed.
+    closures: Vec<(Item, u32)>,
+    /// Path goals whose contents have been looked at.
+    path_repairs: Vec<(Entity, Place, PathId)>,
     /// Derivation goals all of whose inputs have ended, and how many of those failed.
     inputs_done: Vec<(Item, u32)>,
     /// Path goals.
@@ -67,6 +78,9 @@ impl Batch {
         self.present.clear();
         self.loaded.clear();
         self.to_build.clear();
+        self.verified.clear();
+        self.closures.clear();
+        self.path_repairs.clear();
         self.inputs_done.clear();
         self.path_goals.clear();
         self.requests.clear();
@@ -94,6 +108,7 @@ pub(super) fn run(
         pass.look_for_derivations(batch)?;
         pass.load_derivations(batch);
         pass.look_for_outputs(batch)?;
+        pass.judge(batch);
         pass.fail_what_failed_before(batch)?;
         pass.refuse_checks(batch)?;
         pass.ask_for_inputs(batch)?;
@@ -125,6 +140,8 @@ pub struct Looking<'w, 's> {
     ended: ResMut<'w, Ended>,
     failures: ResMut<'w, Failures>,
     ready: ResMut<'w, NewlyReady>,
+    run: Res<'w, RunState>,
+    repairs: ResMut<'w, Repairs>,
 }
 
 impl<'s> Looking<'_, 's> {
@@ -143,6 +160,8 @@ impl<'s> Looking<'_, 's> {
             ended: &mut self.ended,
             failures: &mut self.failures,
             ready: &mut self.ready,
+            run: &self.run,
+            repairs: &mut self.repairs,
         }
     }
 }
@@ -162,6 +181,8 @@ struct Pass<'a, 's> {
     ended: &'a mut Ended,
     failures: &'a mut Failures,
     ready: &'a mut NewlyReady,
+    run: &'a RunState,
+    repairs: &'a mut Repairs,
 }
 
 impl Pass<'_, '_> {
@@ -170,9 +191,16 @@ impl Pass<'_, '_> {
             let Some(place) = place(self.entities, goal) else {
                 continue;
             };
-            let Some(&mut DerivationGoal { drv, wanted, mode }) = self.derivations.at(place) else {
-                if let Ok(known) = self.substitutions.get(goal) {
-                    batch.path_goals.push((goal, place, known.path));
+            let Some(&mut DerivationGoal { drv, wanted }) = self.derivations.at(place) else {
+                let stage = self.stages.at(place).copied();
+                match self.substitutions.get(goal).copied() {
+                    Ok(SubstitutionGoal { path, repair: true }) => match stage {
+                        Some(Stage::New) => self.ask_for_path(goal, place, path),
+                        Some(Stage::Verifying) => batch.path_repairs.push((goal, place, path)),
+                        _ => {}
+                    },
+                    Ok(known) => batch.path_goals.push((goal, place, known.path)),
+                    Err(_) => {}
                 }
                 continue;
             };
@@ -181,7 +209,7 @@ impl Pass<'_, '_> {
                 place,
                 drv,
                 wanted,
-                mode,
+                mode: self.run.mode_of(goal),
             };
             let failed = self.waitees.at(place).map_or(0, |waitees| waitees.failed);
             match self.stages.at(place) {
@@ -195,6 +223,8 @@ impl Pass<'_, '_> {
                     );
                     self.fail(goal, FailureKind::Other, message);
                 }
+                Some(Stage::Verifying) => batch.verified.push(item),
+                Some(Stage::Closure) => batch.closures.push((item, failed)),
                 Some(Stage::Inputs) => batch.inputs_done.push((item, failed)),
                 _ => {}
             }
@@ -258,6 +288,8 @@ impl Pass<'_, '_> {
                 let path = self.graph.full_path(self.graph.drv_path(item.drv));
                 let message = format!("derivation '{path}' has no output {unknown}");
                 self.fail(item.goal, FailureKind::Other, message);
+            } else if item.mode == BuildMode::Repair {
+                self.ask_for_contents(item);
             } else if all_valid && item.mode == BuildMode::Normal {
                 self.end(item.goal, item.place, Outcome::Success);
             } else {

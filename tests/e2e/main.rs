@@ -32,6 +32,7 @@ mod platforms;
 mod processes;
 mod propagation;
 mod real_nix;
+mod repair;
 mod sandbox;
 mod seed_table;
 mod task_graph;

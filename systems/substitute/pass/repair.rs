@@ -1,0 +1,96 @@
+//! What a pass does for goals that repair: asks for their contents to be looked at, and goes on by what was found.
+
+use windrow_components::goal::{Outcome, Stage};
+use windrow_components::ids::PathId;
+use windrow_components::outputs::OutputSet;
+
+use super::{Batch, Item, Pass};
+use crate::columns::Place;
+use crate::failure::FailureKind;
+use crate::goals::Request;
+use crate::repair::{Question, Verdict};
+use bevy_ecs::prelude::Entity;
+
+impl Pass<'_, '_> {
+    /// Has the outputs of a derivation looked at.
+    pub(super) fn ask_for_contents(&mut self, item: Item) {
+        let graph = &*self.graph;
+        let rows = graph.outputs(item.drv).iter();
+        let outputs = rows.map(|row| {
+            let wanted = graph.output_sets.wants(item.wanted, row.name);
+            (row.path, graph.full_path(row.path), wanted)
+        });
+        let question = Question {
+            goal: item.goal,
+            drv_path: Some(graph.full_path(graph.drv_path(item.drv))),
+            outputs: outputs.collect(),
+        };
+        self.repairs.questions.push(question);
+        self.set_stage(item.place, Stage::Verifying);
+    }
+
+    /// Has a path by itself looked at.
+    pub(super) fn ask_for_path(&mut self, goal: Entity, place: Place, path: PathId) {
+        let question = Question {
+            goal,
+            drv_path: None,
+            outputs: vec![(path, self.graph.full_path(path), true)],
+        };
+        self.repairs.questions.push(question);
+        self.set_stage(place, Stage::Verifying);
+    }
+
+    /// Goes on with the goals whose contents have been looked at: what is bad is treated as what is missing, and what
+    /// the outputs refer to gets goals of its own (`repairClosure`).
+    pub(super) fn judge(&mut self, batch: &mut Batch) {
+        for item in std::mem::take(&mut batch.verified) {
+            match self.repairs.verdicts.remove(&item.goal) {
+                Some(Verdict::Good) => self.end(item.goal, item.place, Outcome::Success),
+                Some(Verdict::Bad) => batch.to_build.push(item),
+                Some(Verdict::Closure(targets)) => {
+                    self.set_stage(item.place, Stage::Closure);
+                    batch
+                        .requests
+                        .extend(targets.into_iter().map(|target| Request {
+                            waiter: item.goal,
+                            target,
+                            wanted: OutputSet::ALL,
+                        }));
+                }
+                Some(Verdict::Unknown(reason)) => {
+                    let path = self.graph.full_path(self.graph.drv_path(item.drv));
+                    let message = format!("cannot repair the outputs of '{path}': {reason}");
+                    self.fail(item.goal, FailureKind::Other, message);
+                }
+                // Woken by something else; the answer is on its way.
+                None => {}
+            }
+        }
+        // The seed's `closureRepaired`.
+        for (item, failed) in std::mem::take(&mut batch.closures) {
+            if failed > 0 {
+                let path = self.graph.full_path(self.graph.drv_path(item.drv));
+                let message = format!(
+                    "some paths in the output closure of derivation '{path}' could not be repaired"
+                );
+                self.fail(item.goal, FailureKind::Dependency, message);
+            } else {
+                self.end(item.goal, item.place, Outcome::Success);
+            }
+        }
+        for (goal, place, path) in std::mem::take(&mut batch.path_repairs) {
+            match self.repairs.verdicts.remove(&goal) {
+                Some(Verdict::Good) => self.end(goal, place, Outcome::Success),
+                Some(Verdict::Unknown(reason)) => {
+                    let path = self.graph.full_path(path);
+                    let message = format!("cannot repair path '{path}': {reason}");
+                    self.fail(goal, FailureKind::Other, message);
+                }
+                Some(Verdict::Bad | Verdict::Closure(_)) => {
+                    self.end(goal, place, Outcome::NoSubstituters);
+                }
+                None => {}
+            }
+        }
+    }
+}
