@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use windrow_components::goal::BuildMode;
 use windrow_systems::process::reactor::block_signals;
 use windrow_systems::store::gc_roots::add_indirect_root;
 use windrow_systems::store::local::LocalStore;
@@ -19,7 +20,14 @@ use crate::realise::{Outputs, Wanted, make_plan};
 pub(super) fn realise(call: &mut Call) -> Result<()> {
     // From here on an interruption is an orderly end.
     block_signals();
-    let [dry_run, ignore_unknown] = call.switches(["--dry-run", "--ignore-unknown"])?;
+    let flags = ["--dry-run", "--ignore-unknown", "--check", "--repair"];
+    let [dry_run, ignore_unknown, check, repair] = call.switches(flags)?;
+    if check {
+        call.session.mode = BuildMode::Check;
+    }
+    if repair {
+        call.session.mode = BuildMode::Repair;
+    }
     let mut wanted = Vec::new();
     for arg in &call.command.args {
         wanted.push(target(call, arg)?);

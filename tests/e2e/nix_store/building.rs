@@ -171,11 +171,11 @@ fn what_is_built_is_printed_alike() {
 fn failures_end_alike() {
     need!(nix);
     let world = World::new();
-    let drvs = world.instantiate(
+    let mut world_drv = world.instantiate(
         r#"let make = name: script: derivation { inherit name; system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" script ]; };
                fixed = hash: script: derivation { name = "fixed"; system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" script ];
                  outputHashMode = "flat"; outputHashAlgo = "sha256"; outputHash = hash; };
-           in [ (make "fails" "echo no; exit 3") (make "none" ":") (make "slow" "exec /bin/sleep 100") (make "fine" "echo x > $out")
+           in [ (make "differs" "echo $$ > $out") (make "fails" "echo no; exit 3") (make "none" ":") (make "slow" "exec /bin/sleep 100") (make "fine" "echo x > $out")
                 (fixed "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824" "echo other > $out")
                 (derivation { name = "elsewhere"; system = "m68k-amiga"; builder = "/bin/sh"; }) ]"#,
     );
@@ -183,8 +183,14 @@ fn failures_end_alike() {
         "{}/8rhh74q2l84v5z1fa0n941xhbpgw3ncf-absent",
         world.store().display()
     );
+    let differs = world_drv.remove(0);
+    let drvs = world_drv;
+    world.theirs(["-r", &differs]).ok();
     for args in [
-        &["-r", &drvs[0]][..],
+        &["-r", "--check", &differs][..],
+        &["-r", "--check", "-K", "-Q", &differs],
+        &["-r", "--check", &drvs[3]],
+        &["-r", &drvs[0]],
         &["-r", &drvs[1]],
         &["-r", "--timeout", "1", &drvs[2]],
         &["-r", "--max-silent-time", "1", &drvs[2]],
