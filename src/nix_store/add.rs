@@ -8,6 +8,7 @@ use windrow_components::hash::{Hash, HashAlgo};
 use windrow_components::store_path::HashMode;
 
 use super::Call;
+use super::optimise::added;
 use crate::error::{Error, Result};
 
 pub(super) fn add(call: &mut Call) -> Result<()> {
@@ -31,7 +32,9 @@ fn add_all(call: &mut Call, mode: HashMode, algo: HashAlgo) -> Result<()> {
             name: name.to_string_lossy().into_owned(),
         })?;
         let path = store.add_fixed(Path::new(&arg), name, mode, algo)?;
-        call.print(store.store_dir().display(&path))?;
+        let path = store.store_dir().display(&path);
+        added(call, &store, &path)?;
+        call.print(path)?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ mod add;
 mod args;
 mod gc;
 mod key;
+mod optimise;
 mod paths;
 mod query;
 mod realise;
@@ -122,6 +123,7 @@ fn dispatch(call: &mut Call) -> Result<()> {
         Operation::Realise => realise::realise(call),
         Operation::QueryFailedPaths => realise::query_failed_paths(call),
         Operation::ClearFailedPaths => realise::clear_failed_paths(call),
+        Operation::Optimise => optimise::optimise(call),
         Operation::Gc => gc::gc(call),
         Operation::Delete => gc::delete(call),
         Operation::VerifyPath => verify::verify_path(call),

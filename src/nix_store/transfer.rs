@@ -43,6 +43,7 @@ pub(super) fn import(call: &mut Call) -> Result<()> {
     let mut input = BufReader::with_capacity(256 << 10, std::io::stdin().lock());
     let out = &mut call.out;
     let mut printed = Ok(());
+    let mut imported = Vec::new();
     transfer::import(&mut store, &mut input, |path| {
         // Whoever watches may use the path from here on.
         if printed.is_ok() {
@@ -50,7 +51,11 @@ pub(super) fn import(call: &mut Call) -> Result<()> {
                 .and_then(|()| out.flush())
                 .map_err(print_failed);
         }
+        imported.push(path.to_owned());
         Ok(())
     })?;
+    imported
+        .iter()
+        .try_for_each(|path| super::optimise::added(call, &store, path))?;
     printed
 }

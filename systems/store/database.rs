@@ -5,6 +5,7 @@ mod closure;
 mod connection;
 mod cycles;
 mod failure;
+mod integrity;
 mod query;
 mod register;
 mod schema;

@@ -73,6 +73,7 @@ pub fn verify_store(
     options: VerifyOptions,
     tell: &mut dyn FnMut(Finding),
 ) -> Result<()> {
+    store.database.check(false)?;
     tell(Finding::Step("reading the Nix store..."));
     let lock_path = store.layout().gc_lock();
     let gc_lock = File::options()

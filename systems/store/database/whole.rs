@@ -61,16 +61,17 @@ impl Database {
         keep_outputs: bool,
         keep_derivations: bool,
     ) -> rusqlite::Result<StoreGraph> {
-        let mut places = HashMap::new();
-        let mut paths: Vec<Box<str>> = Vec::new();
+        let mut places: HashMap<i64, u32> = HashMap::new();
+        let mut listed: Vec<(Box<str>, i64)> = Vec::new();
         let mut list = self
             .connection
-            .prepare("select id, path from ValidPaths order by path")?;
+            .prepare("select id, path from ValidPaths not indexed")?;
         let mut rows = list.query([])?;
         while let Some(row) = rows.next()? {
-            places.insert(row.get::<_, i64>(0)?, paths.len() as u32);
-            paths.push(row.get_ref(1)?.as_str()?.into());
+            listed.push((row.get_ref(1)?.as_str()?.into(), row.get(0)?));
         }
+        listed.sort_unstable();
+        places.extend(listed.iter().zip(0..).map(|((_, id), place)| (*id, place)));
         let pairs = |sql: &str| -> rusqlite::Result<Vec<(u32, u32)>> {
             let mut list = self.connection.prepare(sql)?;
             let mut rows = list.query([])?;
@@ -100,7 +101,7 @@ impl Database {
         }
         let mut graph = PathGraph::default();
         let mut left = references.iter().peekable();
-        for (at, path) in paths.into_iter().enumerate() {
+        for (at, (path, _)) in listed.into_iter().enumerate() {
             let own = std::iter::from_fn(|| left.next_if(|&&(from, _)| from == at as u32));
             graph.push(path, own.map(|&(_, to)| to));
         }

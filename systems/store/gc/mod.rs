@@ -94,6 +94,8 @@ pub fn collect(
 ) -> Result<()> {
     let deletes = matches!(options.action, Action::DeleteDead | Action::Delete(_));
     if deletes {
+        // What a damaged database does not show would be deleted.
+        database.check(true)?;
         // What it is kept for.
         let _ = fs::remove_file(layout.db_dir().join("reserved"));
     }

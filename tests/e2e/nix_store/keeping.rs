@@ -360,3 +360,87 @@ fn builds_free_space_where_settings_ask_for_it() {
     world.verifies();
     world.is_clean();
 }
+
+#[test]
+fn a_damaged_database_loses_nothing() {
+    need!("nix-store", "nix-instantiate", "nix-hash", "sqlite3");
+    let (world, drv) = filled();
+    let out = world.theirs(["-q", "--outputs", &drv]).ok().line();
+    symlink(&out, world.state().join("gcroots/out")).unwrap();
+    world.sql("pragma wal_checkpoint(truncate)");
+    let sound = std::fs::read(world.database()).unwrap();
+    let entries = world.store_entries();
+    let mut refused = 0;
+    for page in 1..sound.len() / 4096 {
+        let mut damaged = sound.clone();
+        damaged[page * 4096..][..4000].fill(0xa5);
+        for args in [
+            &["--gc"][..],
+            &["--verify"],
+            &["-qR", &out],
+            &["--dump-db"],
+            &["--gc", "--print-dead"],
+        ] {
+            for log in ["-wal", "-shm"] {
+                let _ = std::fs::remove_file(world.state().join(format!("db/db.sqlite{log}")));
+            }
+            std::fs::write(world.database(), &damaged).unwrap();
+            let ran = world.ours(args).run().no_panic();
+            if !ran.status.success() {
+                ran.exits(1).one_error().says("damaged");
+                refused += 1;
+            }
+            assert_eq!(world.store_entries(), entries, "page {page}, {args:?}");
+        }
+    }
+    assert!(refused > 10, "{refused}");
+    for log in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(world.state().join(format!("db/db.sqlite{log}")));
+    }
+    std::fs::write(world.database(), &sound).unwrap();
+    world.verifies();
+}
+
+#[test]
+fn leftovers_of_dead_builds_go() {
+    need!(nix);
+    let world = World::new();
+    let script = |name: &str| {
+        sh(&format!(
+            "mkdir $out; echo half > $out/x; echo >> {}; exec sleep 100",
+            world.file(name).display()
+        ))
+    };
+    for nix_builds in [false, true] {
+        let name = if nix_builds { "nix" } else { "windrow" };
+        let drv = world.add_one(name, script(name));
+        let build = if nix_builds {
+            world.theirs(["-r", &drv]).start()
+        } else {
+            world.windrow("build").arg(&drv).start()
+        };
+        world.wait_for(name);
+        let before = world.store_entries();
+        assert!(before.len() >= 3, "{before:?}");
+        // Nothing of a living build goes.
+        world.ours(["--gc"]).ok();
+        assert_eq!(world.store_entries(), before);
+        build.signal("KILL");
+        build.wait();
+        world.ours(["--gc"]).ok();
+        assert!(
+            world.store_entries().is_empty(),
+            "{:?}",
+            world.store_entries()
+        );
+        assert!(
+            world
+                .state()
+                .join("temproots")
+                .read_dir()
+                .unwrap()
+                .next()
+                .is_none()
+        );
+    }
+}

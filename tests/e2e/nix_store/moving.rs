@@ -431,3 +431,98 @@ fn what_disappeared_is_forgotten() {
     }
     assert_eq!(left[0], left[1]);
 }
+
+#[test]
+fn an_import_that_was_killed_leaves_litter_at_most() {
+    need!("nix-store", "nix-instantiate", "nix-hash", "mkfifo");
+    let (world, drv) = filled();
+    let paths = world
+        .theirs(["-qR", "--include-outputs", &drv])
+        .ok()
+        .lines();
+    let args: Vec<&str> = ["--export"]
+        .into_iter()
+        .chain(paths.iter().map(String::as_str))
+        .collect();
+    let export = world.ours(&args[..]).ok().stdout;
+    world.set_aside("built");
+    let scratch = || {
+        world
+            .store_entries()
+            .into_iter()
+            .filter(|path| path.to_string_lossy().ends_with("-import"))
+            .count()
+    };
+    for part in 1..8 {
+        let fifo = world.file(&format!("fifo{part}"));
+        world.program("mkfifo").arg(&fifo).ok();
+        let script = format!(
+            "exec {} nix-store --import < {}",
+            env!("CARGO_BIN_EXE_windrow"),
+            fifo.display()
+        );
+        let import = world.program("/bin/sh").args(["-c", &script]).start();
+        let mut pipe = std::fs::File::options().write(true).open(&fifo).unwrap();
+        // It waits for more in the middle of a path.
+        std::io::Write::write_all(&mut pipe, &export[..export.len() * part / 8]).unwrap();
+        let before = scratch();
+        crate::harness::wait_until("it imports", || scratch() > before || before > 0);
+        import.signal("KILL");
+        import.wait();
+        world.verifies();
+    }
+    world.ours(["--import"]).stdin(export).ok();
+    world.verifies();
+    assert!(scratch() > 0);
+    let out = world.theirs(["-q", "--outputs", &drv]).ok().line();
+    symlink(&out, world.state().join("gcroots/out")).unwrap();
+    world.ours(["--gc"]).ok();
+    assert_eq!(scratch(), 0);
+    world.verifies();
+    assert!(world.is_valid(&out));
+}
+
+#[test]
+fn equal_files_are_linked_alike() {
+    use std::os::unix::fs::MetadataExt as _;
+    need!(nix);
+    let mut found = Vec::new();
+    for ours in [false, true] {
+        let (world, drv) = filled();
+        let ran = if ours {
+            world.ours(["--optimise"])
+        } else {
+            world.theirs(["--optimise"])
+        };
+        let ran = ran.ok();
+        let said = ran
+            .stderr
+            .lines()
+            .find(|line| line.contains("freed by hard-linking"))
+            .unwrap()
+            .to_owned();
+        let links = std::fs::read_dir(world.store().join(".links")).unwrap();
+        let mut links: Vec<_> = links
+            .map(|entry| {
+                (
+                    entry.as_ref().unwrap().file_name(),
+                    entry.unwrap().metadata().unwrap().nlink(),
+                )
+            })
+            .collect();
+        links.retain(|(_, count)| *count > 2);
+        found.push((ran.out(), said, links.len()));
+        world.verifies();
+        world.alike(&["--optimise", "x"]).exits(1);
+        let out = world.theirs(["-q", "--outputs", &drv]).ok().line();
+        world.alike(&["--verify-path", &out]).exits(0);
+    }
+    assert_eq!(found[0], found[1]);
+    let world = World::new();
+    world.conf("auto-optimise-store = true\n");
+    world.write("one", "same");
+    world.write("two", "same");
+    let paths = world.ours(["--add", "one", "two"]).ok().lines();
+    let inode = |path: &String| std::fs::metadata(path).unwrap().ino();
+    assert_eq!(inode(&paths[0]), inode(&paths[1]));
+}
