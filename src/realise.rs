@@ -15,6 +15,7 @@ use windrow_systems::real;
 use windrow_systems::report::{Event, Level, Reporter};
 use windrow_systems::store::history::{History, Recorder};
 use windrow_systems::store::local::LocalStore;
+use windrow_systems::store::temp_roots::TempRoots;
 use windrow_systems::world::{Store as _, StoreHandle};
 
 use crate::error::{Error, Result};
@@ -100,6 +101,31 @@ pub fn intern(
     let drv = graph.drv(path);
     let mut names = outputs.iter().map(|name| graph.name(name)).collect();
     Ok((drv, graph.output_sets.intern(&mut names)))
+}
+
+/// Keeps what is wanted from collection until what is returned is dropped: a run gives up its own temporary roots when
+/// it ends, which is before anybody can link to what it made.
+///
+/// # Errors
+/// When a derivation can't be read, or the roots not be written.
+pub fn hold(session: &Session, store: &LocalStore, wanted: &[Wanted]) -> Result<TempRoots> {
+    let mut paths = Vec::new();
+    for wanted in wanted {
+        match wanted {
+            Wanted::Path(path) => paths.push(path.clone()),
+            // What has yet to be fetched can't be asked for its outputs.
+            Wanted::Derivation { path, .. } if store.database.is_valid(path)? => {
+                store.with_derivation(path, |drv| {
+                    paths.extend(drv.outputs.iter().map(|output| output.path.to_string()));
+                    Ok(())
+                })?;
+            }
+            Wanted::Derivation { .. } => {}
+        }
+    }
+    let mut roots = TempRoots::open(&session.layout)?;
+    roots.add(&paths.iter().map(String::as_str).collect::<Vec<_>>())?;
+    Ok(roots)
 }
 
 /// The output paths of each target, by output name.

@@ -12,7 +12,7 @@ use windrow_systems::store::gc_roots::add_indirect_root;
 use super::{BuildOptions, CommonArgs, LogFormat, print_lines};
 use crate::error::{Error, Result};
 use crate::progress::{self, Style, Tracing};
-use crate::realise::{realise, understand};
+use crate::realise::{hold, realise, understand};
 use crate::session::Session;
 use crate::trace::TraceFile;
 
@@ -88,6 +88,10 @@ pub(super) fn run(args: &BuildArgs) -> Result<()> {
         let trace = TraceFile::create(file, "windrow build")?;
         reporter = Box::new(Tracing::new(reporter, trace));
     }
+    let _held = match args.add_root {
+        Some(_) => Some(hold(&session, &store, &wanted)?),
+        None => None,
+    };
     let (summary, outputs) = realise(&session, store, &wanted, reporter, style.shows_output())?;
     if let Some(signal) = summary.interrupted {
         return Err(Error::Interrupted { signal });

@@ -6,6 +6,7 @@ mod args;
 mod gc;
 mod key;
 mod optimise;
+mod pager;
 mod paths;
 mod query;
 mod realise;
@@ -77,6 +78,12 @@ fn complain(text: &str) {
 
 fn run(command: Command) -> Result<u8> {
     let session = Session::new(&command.settings, command.store.as_deref())?;
+    // Dropped last, when all is written.
+    let pages = matches!(
+        command.operation,
+        Some(Operation::Query | Operation::ReadLog)
+    );
+    let _pager = if pages { pager::Pager::start() } else { None };
     let mut call = Call {
         command,
         session,

@@ -15,7 +15,7 @@ use crate::cli::LogFormat;
 use crate::cli::build::{failure, root_name};
 use crate::error::{Error, Result};
 use crate::progress::{self, Style};
-use crate::realise::{Outputs, Wanted, make_plan};
+use crate::realise::{Outputs, Wanted, hold, make_plan};
 
 pub(super) fn realise(call: &mut Call) -> Result<()> {
     // From here on an interruption is an orderly end.
@@ -39,6 +39,7 @@ pub(super) fn realise(call: &mut Call) -> Result<()> {
     if ignore_unknown {
         wanted.retain(|wanted| !unknown.contains(path_of(wanted)));
     }
+    let _held = hold(&call.session, &call.session.open()?, &wanted)?;
     let outputs = make_valid(call, &wanted)?;
     if ignore_unknown {
         return Ok(());

@@ -444,3 +444,43 @@ fn leftovers_of_dead_builds_go() {
         );
     }
 }
+
+/// windrow nix-store with a terminal as its standard output and error.
+fn at_a_terminal(world: &World, line: &str) -> crate::harness::Cmd {
+    let line = format!(
+        "stty cols 100 rows 30; exec {} nix-store {line}",
+        env!("CARGO_BIN_EXE_windrow")
+    );
+    let script =
+        world
+            .program("script")
+            .args(["--quiet", "--flush", "--return", "--command", &line]);
+    script.arg(world.file("seen")).env("TERM", "xterm")
+}
+
+#[test]
+fn a_terminal_sees_how_far_it_is_and_reads_through_a_pager() {
+    need!("nix-store", "nix-instantiate", "nix-hash", "script", "stty");
+    let (world, drv) = filled();
+    let ran = at_a_terminal(&world, "--verify --check-contents").ok();
+    assert!(
+        ran.out().contains("/39 paths") || ran.out().contains(" paths, "),
+        "{ran}"
+    );
+    let ran = at_a_terminal(&world, "--gc --print-dead | cat").ok();
+    assert!(!ran.out().contains(" paths, "), "{ran}");
+    let pages = |pager: &str| {
+        at_a_terminal(&world, &format!("-qR {drv}"))
+            .env("NIX_PAGER", pager)
+            .ok()
+            .out()
+    };
+    let plain = pages("");
+    assert!(plain.contains("-top.drv"), "{plain}");
+    assert_eq!(pages("cat"), plain);
+    let paged = pages("sed 's/^/| /'");
+    assert!(paged.lines().all(|line| line.starts_with("| /")), "{paged}");
+    let ran = at_a_terminal(&world, "--gc").ok();
+    assert!(ran.out().contains(" paths, "), "{ran}");
+    assert!(ran.out().contains("store paths deleted"), "{ran}");
+}
