@@ -113,7 +113,7 @@ fn run(
 }
 
 fn tell(call: &Call, bar: &ProgressBar, event: &Event<'_>) {
-    let say = |level, text: &str| bar.suspend(|| call.say(level, text));
+    let say = |level, text: &str| verify::beside(bar, || call.say(level, text));
     match event {
         Event::Step(text) => say(Level::Info, text),
         Event::Deleting { path, done, of } => {

@@ -19,7 +19,7 @@ pub(super) fn verify(call: &mut Call) -> Result<()> {
         check_contents,
         repair,
     };
-    let say = |level: Level, text: String| bar.suspend(|| call.say(level, &text));
+    let say = |level: Level, text: String| beside(&bar, || call.say(level, &text));
     verify::verify_store(&mut store, options, &mut |finding| match finding {
         Finding::Step(text) => say(Level::Info, text.to_owned()),
         Finding::Progress { done, of } => {
@@ -73,7 +73,15 @@ pub(super) fn verify(call: &mut Call) -> Result<()> {
     Ok(())
 }
 
-/// A bar on a terminal, else nothing.
+/// Writes something without disturbing a bar that is there.
+pub(super) fn beside(bar: &ProgressBar, write: impl FnOnce()) {
+    match bar.length() {
+        Some(_) => bar.suspend(write),
+        None => write(),
+    }
+}
+
+/// A bar on a terminal, else nothing. It appears with its first position.
 pub(super) fn bar(call: &Call) -> ProgressBar {
     if !std::io::stderr().is_terminal() || call.command.level < Level::Notice {
         return ProgressBar::hidden();

@@ -99,6 +99,7 @@ pub fn collect(
         // What it is kept for.
         let _ = fs::remove_file(layout.db_dir().join("reserved"));
     }
+    server::prepare(layout)?;
     let _lock = lock(layout, tell)?;
     let shared = Arc::new(Shared::default());
     // From here on, new roots are told to the server.
@@ -176,7 +177,27 @@ pub fn collect(
         let saved = sweep::delete_unused_links(layout)?;
         tell(Event::LinksSave(saved));
     }
-    Ok(())
+    settle(layout, &shared)
+}
+
+/// Waits a moment for clients that were answered just now to write their roots down, as those of Nix before 2.35 do
+/// only then: a collection that begins right after this one would not know of them.
+fn settle(layout: &Layout, shared: &Shared) -> Result<()> {
+    loop {
+        let recent = shared.recent();
+        if recent.is_empty() {
+            return Ok(());
+        }
+        let written = roots::temporary(layout)?;
+        let written: hashbrown::HashSet<&[u8; 32]> = written
+            .iter()
+            .filter_map(|(path, _)| layout.hash_part(path).ok())
+            .collect();
+        if recent.iter().all(|part| written.contains(part)) {
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
 }
 
 fn still_alive(path: &str) -> Error {

@@ -9,6 +9,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use hashbrown::{HashMap, HashSet};
 
@@ -17,6 +18,9 @@ use crate::store::Layout;
 
 /// The part of a store path that protects it and all that stands beside it (locks, scratch paths).
 pub(super) type HashPart = [u8; 32];
+
+/// How long after its answer a client is expected to have written the root down.
+const RECENT: Duration = Duration::from_millis(300);
 
 /// What collector and clients share.
 #[derive(Debug, Default)]
@@ -28,6 +32,8 @@ pub(super) struct Shared {
 #[derive(Debug, Default)]
 struct State {
     roots: HashSet<HashPart>,
+    /// What was told in the last moments.
+    recent: Vec<(Instant, HashPart)>,
     /// What is being deleted now, and how many entries of each hash part.
     pending: HashMap<HashPart, usize>,
     ended: bool,
@@ -41,6 +47,13 @@ impl Shared {
     /// Adds roots that were found before.
     pub(super) fn add_roots(&self, parts: impl IntoIterator<Item = HashPart>) {
         self.lock().roots.extend(parts);
+    }
+
+    /// What was told so recently that its owner may not have written it down yet.
+    pub(super) fn recent(&self) -> Vec<HashPart> {
+        let mut state = self.lock();
+        state.recent.retain(|(told, _)| told.elapsed() < RECENT);
+        state.recent.iter().map(|(_, part)| *part).collect()
     }
 
     /// The roots known so far.
@@ -78,6 +91,8 @@ impl Shared {
     fn add_root(&self, part: HashPart) {
         let mut state = self.lock();
         state.roots.insert(part);
+        state.recent.retain(|(told, _)| told.elapsed() < RECENT);
+        state.recent.push((Instant::now(), part));
         while state.pending.contains_key(&part) && !state.ended {
             state = self
                 .deleted
@@ -85,6 +100,17 @@ impl Shared {
                 .unwrap_or_else(PoisonError::into_inner);
         }
     }
+}
+
+/// Sees to it that there is a socket, if only one that refuses: to be called before the lock is taken that makes
+/// clients look for it.
+pub(super) fn prepare(layout: &Layout) -> Result<()> {
+    let path = layout.gc_socket();
+    if path.symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    let made = bind(&path).map(drop);
+    made.map_err(Error::io("open the collector's socket", &path))
 }
 
 /// The socket with the threads that answer at it. Dropped, it is closed, and clients see that the collection is over.
@@ -127,15 +153,18 @@ fn bind(path: &Path) -> std::io::Result<UnixListener> {
         return Err(ErrorKind::InvalidInput.into());
     };
     fs::create_dir_all(dir)?;
-    match fs::remove_file(path) {
+    // It appears under its name at once: clients of Nix 2.8 take a socket that is missing for an answer.
+    let new = format!("{}.tmp-{}", name.to_string_lossy(), std::process::id());
+    match fs::remove_file(dir.join(&new)) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     // A socket's address holds 107 bytes; the folder's descriptor makes a short way to it.
     let handle = File::open(dir)?;
     let short = format!("/proc/self/fd/{}", handle.as_raw_fd());
-    let listener = UnixListener::bind(Path::new(&short).join(name))?;
-    fs::set_permissions(path, Permissions::from_mode(0o666))?;
+    let listener = UnixListener::bind(Path::new(&short).join(&new))?;
+    fs::set_permissions(dir.join(&new), Permissions::from_mode(0o666))?;
+    fs::rename(dir.join(&new), path)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
@@ -172,8 +201,9 @@ fn serve(listener: &UnixListener, stopped: &UnixStream, layout: &Layout, shared:
         clients.push((copy, thread));
     }
     for (stream, thread) in clients {
-        // Ends the read that its thread waits in.
-        let _ = stream.shutdown(std::net::Shutdown::Both);
+        // What was sent before this is still read and answered: a client of Nix 2.8 takes a connection that is reset
+        // for an answer.
+        let _ = stream.shutdown(std::net::Shutdown::Read);
         let _ = thread.join();
     }
 }
@@ -206,8 +236,6 @@ fn answer(stream: &UnixStream, layout: &Layout, shared: &Shared) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::store::layout::tests::{scratch, store_path};
     use crate::store::temp_roots::TempRoots;

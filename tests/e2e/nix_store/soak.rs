@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::harness::{World, need};
@@ -34,7 +35,7 @@ fn derivations(world: &World) -> Vec<String> {
 }
 
 /// One thing that one of the programs does. All of it must succeed, whatever the others do.
-fn act(world: &World, random: &mut Random, drvs: &[String], worker: usize) {
+fn act(world: &World, random: &mut Random, drvs: &[String], worker: usize, gate: &RwLock<()>) {
     let ours = random.below(2) == 0;
     let program = |args: &[&str]| {
         if ours {
@@ -44,7 +45,17 @@ fn act(world: &World, random: &mut Random, drvs: &[String], worker: usize) {
         }
     };
     let drv = &drvs[random.below(drvs.len())];
-    let ran = match random.below(13) {
+    let what = random.below(13);
+    // Nix 2.8 deletes what became a root while it decides (mended in 2.35), and its --verify forgets paths that were
+    // registered after it listed the folder. So these work alone; windrow's work beside everything.
+    let alone = !ours && matches!(what, 5..=8 | 10 | 11);
+    let (_alone, _beside);
+    if alone {
+        _alone = gate.write().unwrap_or_else(PoisonError::into_inner);
+    } else {
+        _beside = gate.read().unwrap_or_else(PoisonError::into_inner);
+    }
+    let ran = match what {
         0..=3 => {
             // A root that comes and goes.
             let root = world.file(&format!("root-{worker}-{}", random.below(3)));
@@ -114,13 +125,14 @@ fn both_work_on_one_store_and_it_stays_in_order() {
     let closure = world.theirs(["-qR".as_ref(), top.as_os_str()]).ok().lines();
     assert!(closure.len() > 3);
     let done = AtomicUsize::new(0);
+    let gate = RwLock::new(());
     std::thread::scope(|scope| {
         for worker in 0..4 {
-            let (world, drvs, done) = (&world, &drvs, &done);
+            let (world, drvs, done, gate) = (&world, &drvs, &done, &gate);
             scope.spawn(move || {
                 let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ (worker as u64 + 1) << 20);
                 while Instant::now() < end {
-                    act(world, &mut random, drvs, worker);
+                    act(world, &mut random, drvs, worker, gate);
                     done.fetch_add(1, Ordering::Relaxed);
                 }
             });
