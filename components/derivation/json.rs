@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value, json};
 
+use super::attributes::{STRUCTURED, to_json_text};
 use super::{Derivation, DerivationError, InputDrv, Output, Text, name_from_base};
 use crate::hash::{Hash, HashAlgo};
 use crate::store_path::StoreDir;
@@ -76,7 +77,21 @@ fn one_to_json(
     }
     let sources: Vec<String> = drv.input_srcs.iter().map(|path| short(path)).collect();
     let mut env = Map::new();
+    // Later releases have structured attributes apart, where that gives the very same variable again.
+    let structured = drv
+        .env_value(STRUCTURED)
+        .filter(|_| version == JsonVersion::V4)
+        .and_then(|text| {
+            Some((
+                text,
+                serde_json::from_slice::<Map<String, Value>>(text).ok()?,
+            ))
+        })
+        .filter(|(text, members)| to_json_text(members) == *text);
     for (key, value) in &drv.env {
+        if structured.is_some() && **key == *STRUCTURED.as_bytes() {
+            continue;
+        }
         env.insert(utf8(key)?.to_owned(), Value::from(utf8(value)?));
     }
     let args = drv
@@ -105,6 +120,9 @@ fn one_to_json(
             object["name"] = name.into();
             object["version"] = 4.into();
             object["inputs"] = json!({ "srcs": sources, "drvs": inputs });
+            if let Some((_, members)) = structured {
+                object["structuredAttrs"] = members.into();
+            }
         }
     }
     Ok(object)
@@ -248,10 +266,14 @@ fn one_from_json(
             Cow::Owned(value.as_bytes().to_vec()),
         ));
     }
-    if let Some(structured) = object.get("structuredAttrs") {
+    if let Some(structured) = object
+        .get("structuredAttrs")
+        .filter(|value| !value.is_null())
+    {
+        let members = as_object(structured, "'structuredAttrs'")?;
         env.push((
-            Cow::Borrowed(&b"__json"[..]),
-            Cow::Owned(structured.to_string().into_bytes()),
+            Cow::Borrowed(STRUCTURED.as_bytes()),
+            Cow::Owned(to_json_text(members)),
         ));
     }
     env.sort();
@@ -380,6 +402,37 @@ mod tests {
                     read.outputs[0].path = drv.outputs[0].path.clone();
                 }
                 assert_eq!(read, drv, "{version:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn structured_attributes_stand_apart_in_the_latest_form_only() {
+        let store = StoreDir::new("/nix/store");
+        for (attributes, apart) in [
+            (r#"{"a":[1,2.5,1e+22],"b":"x"}"#, true),
+            (r#"{ "a": 1 }"#, false),
+            ("[1]", false),
+        ] {
+            let mut drv = Derivation::parse(DRV).unwrap().into_owned();
+            let value = Cow::Owned(attributes.as_bytes().to_vec());
+            drv.env.insert(0, (Cow::Borrowed(b"__json"), value));
+            drv.env.sort();
+            for version in [JsonVersion::V1, JsonVersion::V2, JsonVersion::V4] {
+                let json = to_json(&[(PATH.to_owned(), drv.clone())], &store, version).unwrap();
+                let text = json.to_string();
+                assert_eq!(
+                    text.contains("structuredAttrs"),
+                    apart && version == JsonVersion::V4,
+                    "{text}"
+                );
+                assert_eq!(
+                    text.contains("__json"),
+                    !text.contains("structuredAttrs"),
+                    "{text}"
+                );
+                let (_, read) = from_json(&json, &store).unwrap().remove(0);
+                assert_eq!(read.env, drv.env);
             }
         }
     }

@@ -264,6 +264,18 @@ fn the_log_may_have_a_limit() {
         .run();
     ran.exits(1).says("log").says("100000");
     world.is_clean();
+    // It counts as well if the builder is done before anybody could have stopped it.
+    let drv = world.add_one("brief", sh("yes | head -c 300000; echo > $out"));
+    let build = |limit: &str| {
+        world
+            .windrow("build")
+            .arg(&drv)
+            .args(["--option", "max-build-log-size", limit])
+            .run()
+    };
+    build("100000").exits(1).says("more than 100000 bytes");
+    build("300000").exits(0);
+    world.is_clean();
 }
 
 #[test]
