@@ -269,3 +269,47 @@ fn lists_of_references_that_are_malformed() {
         &["'/nix/store/x'"],
     );
 }
+
+#[test]
+fn a_builder_that_cannot_be_given_its_files_gives_its_slot_back() {
+    let world = World::new();
+    let absent = world.store().join("00000000000000000000000000000000-x");
+    let export = json!({"env": {"exportReferencesGraph": format!("g {}", absent.display())}});
+    let graph = crate::harness::graph_of([
+        ("bad1", sh_with("echo > $out", export.clone())),
+        ("bad2", sh_with("echo > $out", export)),
+        ("good", sh_with("echo good > $out", json!({}))),
+    ]);
+    let file = world.graph("g.json", &graph);
+    let ran = world.windrow("build").arg(file).args(["-k", "-j1"]).run();
+    ran.exits(1).says("-bad1.drv'").says("-bad2.drv'");
+    let entries = world.store_entries();
+    let good = entries
+        .iter()
+        .find(|path| path.to_str().unwrap().ends_with("-good"));
+    assert!(world.is_valid(good.expect("the other one is built")));
+    world.is_clean();
+    world.stays_valid();
+}
+
+#[test]
+fn a_large_graph_is_exported_whole() {
+    let world = World::new();
+    // A chain of three hundred, each of which refers to the one before.
+    let mut derivations = vec![("d0".to_owned(), sh_with("echo > $out", json!({})))];
+    for number in 1..300 {
+        let script = format!("echo @{{d{}}} > $out", number - 1);
+        derivations.push((format!("d{number}"), sh_with(&script, json!({}))));
+    }
+    let env = json!({"env": {"exportReferencesGraph": "g @{d299}"}});
+    derivations.push(("x".to_owned(), sh_with("cp g $out", env)));
+    let graph = crate::harness::graph_of(
+        derivations
+            .iter()
+            .map(|(name, value)| (&**name, value.clone())),
+    );
+    let file = world.graph("g.json", &graph);
+    let out = world.windrow("build").arg(file).ok().line();
+    assert_eq!(text(out).lines().count(), 3 + 299 * 4);
+    world.is_clean();
+}
