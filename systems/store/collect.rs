@@ -2,8 +2,9 @@
 //!
 //! Runs in the pool, on plain values; registering the result is the scheduler's affair.
 
+use std::fs::DirBuilder;
 use std::io::ErrorKind;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -57,7 +58,7 @@ pub struct CollectJob {
     check: Option<Check>,
     /// Whom everything must belong to.
     builder_uid: u32,
-    /// A folder for copies, which the builder could not enter.
+    /// A folder for copies, which the builder could not enter; it may not exist yet.
     private: Option<PathBuf>,
 }
 
@@ -140,7 +141,14 @@ impl CollectJob {
             reader: Arc::clone(&config.reader),
             check: None,
             builder_uid: room.map_or_else(|| geteuid().as_raw(), Room::builder_uid),
-            private: room.and_then(Room::private),
+            private: room.map(|room| {
+                room.private().unwrap_or_else(|| {
+                    config
+                        .layout
+                        .real_store_dir
+                        .join(copy_folder(graph, deriver))
+                })
+            }),
         }
     }
 
@@ -241,6 +249,13 @@ impl CollectJob {
         self.check = Some(check);
         self
     }
+}
+
+/// The name of a folder for copies where the build has none of its own. A dot at its start means that collectors delete
+/// it if nobody else does.
+fn copy_folder(graph: &BuildGraph, deriver: PathId) -> String {
+    let (name, pid) = (graph.paths.base_name(deriver), std::process::id());
+    format!(".windrow-copy-{pid}-{name}")
 }
 
 /// Looks at all outputs of a build.
@@ -354,11 +369,16 @@ fn collect_one(
     if let (Some(private), Some(_)) = (&job.private, &fixed) {
         // Its builder had the machine's network, and may have handed an open file to somebody outside. Nobody else
         // has the files of a copy.
+        let made = DirBuilder::new().mode(0o700).create(private).is_ok();
         let copy = private.join("copy");
-        copy_tree(&output.real_path, &copy).map_err(about)?;
-        delete_path(&output.real_path).map_err(about)?;
-        canonicalise(&copy, None, seen).map_err(about)?;
-        move_tree(&copy, &output.real_path).map_err(about)?;
+        let copied = copy_tree(&output.real_path, &copy)
+            .and_then(|()| delete_path(&output.real_path))
+            .and_then(|_| canonicalise(&copy, None, seen))
+            .and_then(|()| move_tree(&copy, &output.real_path));
+        if made {
+            let _ = delete_path(private);
+        }
+        copied.map_err(about)?;
     }
     let mut digest = hash_and_scan(&output.real_path, candidates).map_err(about)?;
     if digest.references.iter().any(|&index| index >= SCRATCH) {

@@ -240,6 +240,33 @@ fn build_users_in_a_sandbox_are_the_same_user_inside() {
 }
 
 #[test]
+fn an_open_file_handed_out_does_not_change_a_fixed_output() {
+    need_users!();
+    let (world, _) = world(TWO);
+    let hash = "sha256-LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=";
+    let inode = world.at("tmp/inode");
+    let script = format!("printf hello > $out; stat -c %i $out > {}", inode.display());
+    let drv = sh_with(
+        &script,
+        json!({ "outputHash": hash, "outputHashMode": "flat" }),
+    );
+    let file = world.graph("g.json", &graph_of([("x", drv)]));
+    let out = with_users(&world, world.windrow("build").arg(file))
+        .ok()
+        .path();
+    let made: u64 = text(&inode).trim().parse().unwrap();
+    assert_ne!(out.metadata().unwrap().ino(), made);
+    world.is_clean_but_for(&[inode]);
+    let strange = world.store_entries();
+    assert!(
+        strange
+            .iter()
+            .all(|path| !path.to_string_lossy().contains("/.")),
+        "{strange:?}"
+    );
+}
+
+#[test]
 fn ids_can_be_allocated_instead() {
     need!(root);
     let world = World::new();

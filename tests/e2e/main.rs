@@ -14,6 +14,7 @@ mod builder_env;
 mod builtin;
 mod check;
 mod concurrent;
+mod escape;
 mod failed_paths;
 mod failure;
 mod fixed_output;
