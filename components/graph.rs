@@ -238,6 +238,11 @@ impl BuildGraph {
         self.rows.len()
     }
 
+    /// How many inputs all derivations have together, as far as they are loaded.
+    pub fn edge_count(&self) -> usize {
+        self.inputs.len()
+    }
+
     /// Where the derivation is stored.
     pub fn drv_path(&self, drv: DrvId) -> PathId {
         self.rows[drv.index()].path

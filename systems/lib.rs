@@ -43,4 +43,5 @@ pub mod substitute;
 pub mod timeout;
 pub mod world;
 
+pub use bevy_ecs as ecs;
 pub use error::{Error, Result};

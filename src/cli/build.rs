@@ -32,8 +32,8 @@ pub(super) struct BuildArgs {
     #[arg(long)]
     dry_run: bool,
 
-    /// Which ready derivation is built first: fifo, random, shortest-first, longest-first, critical-path or
-    /// most-dependents
+    /// Which ready derivation is built first: fifo, random, shortest-first, longest-first, critical-path,
+    /// most-dependents or depth-first-by-memory
     #[arg(long, default_value = "fifo", value_name = "POLICY")]
     policy: Policy,
 

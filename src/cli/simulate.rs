@@ -29,8 +29,8 @@ pub(super) struct SimulateArgs {
           value_name = "M", value_parser = clap::value_parser!(u32).range(1..))]
     jobs: Vec<u32>,
 
-    /// Which ready task comes first: fifo, random, shortest-first, longest-first, critical-path or
-    /// most-dependents
+    /// Which ready task comes first: fifo, random, shortest-first, longest-first, critical-path,
+    /// most-dependents or depth-first-by-memory
     #[arg(long, default_value = "fifo", value_name = "POLICY")]
     policy: Policy,
 

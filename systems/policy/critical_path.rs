@@ -1,19 +1,20 @@
 //! Critical path first: an idle slot takes the goal with the longest path to the end of the graph.
 //!
-//! Paths are worked out in one pass over the graph as far as it is loaded, and again only when it has grown by a
-//! tenth since, so that all passes together cost as much as a few.
+//! Paths are worked out in one pass over the graph as far as it is loaded, and again only when it has grown enough
+//! since; goals that are ready already are ranked again then.
 
 use bevy_ecs::prelude::{Res, ResMut, Resource};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 
 use super::rank::rank_all;
-use super::{Estimates, ReadyQueue};
+use super::{Estimates, Extent, ReadyQueue};
 use crate::world::{Awake, NewlyReady};
 
 /// For each derivation the longest path from its start to the end of the graph.
 #[derive(Debug, Default, Resource)]
 pub struct RemainingPaths {
+    extent: Extent,
     remaining: Vec<u64>,
 }
 
@@ -34,12 +35,14 @@ impl RemainingPaths {
         self.remaining.get(drv.index()).copied().unwrap_or(0)
     }
 
-    /// Works all out again if the graph has grown enough.
-    pub fn update(&mut self, graph: &BuildGraph, estimates: &Estimates) {
-        let known = self.remaining.len();
-        if graph.drv_count() > known + known / 10 {
+    /// Works all out again if the graph has grown enough; tells whether it did. `settled` says that no goal is about
+    /// to load more of it.
+    pub fn update(&mut self, graph: &BuildGraph, estimates: &Estimates, settled: bool) -> bool {
+        let outgrown = self.extent.outgrown(graph, settled);
+        if outgrown {
             self.compute(graph, estimates);
         }
+        outgrown
     }
 
     fn compute(&mut self, graph: &BuildGraph, estimates: &Estimates) {
@@ -78,11 +81,8 @@ pub fn critical_path(
     if newly.0.is_empty() {
         return;
     }
-    if awake.0.is_empty() && paths.remaining.len() < graph.drv_count() {
-        // The graph is loaded as far as it will be for now: ranks are exact.
-        paths.compute(&graph, &estimates);
-    } else {
-        paths.update(&graph, &estimates);
+    if paths.update(&graph, &estimates, awake.0.is_empty()) {
+        queue.rank_again(|drv| u64::MAX - paths.of(drv));
     }
     rank_all(&mut newly, &mut queue, |drv| u64::MAX - paths.of(drv));
 }

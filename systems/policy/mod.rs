@@ -2,53 +2,25 @@
 
 mod critical_path;
 pub mod forecast;
+mod memory;
+mod queue;
 mod rank;
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::str::FromStr;
 
-use bevy_ecs::prelude::{Entity, IntoScheduleConfigs as _, Resource, Schedule, World};
+use bevy_ecs::prelude::{IntoScheduleConfigs as _, Resource, Schedule, World};
+use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 
 use crate::engine::TickSet;
-use crate::world::ReadyGoal;
 
 pub use critical_path::{RemainingPaths, critical_path};
+pub use memory::{Releases, depth_first_by_memory};
+pub use queue::ReadyQueue;
 pub(crate) use rank::draw;
 pub use rank::{
     Dependents, fifo, longest_first, most_dependents, random, rank_all, shortest_first,
 };
-
-/// Goals that only lack a slot, best first. Adding one and taking the best are logarithmic.
-#[derive(Debug, Default, Resource)]
-pub struct ReadyQueue {
-    /// Rank, derivation and entity of each as one number, so that comparing two is one comparison.
-    heap: BinaryHeap<Reverse<u128>>,
-}
-
-impl ReadyQueue {
-    /// Adds a goal with its rank: the smaller comes first, and of equals the derivation that was met first.
-    pub fn push(&mut self, ReadyGoal { goal, drv }: ReadyGoal, rank: u64) {
-        let key =
-            u128::from(rank) << 64 | (drv.index() as u128) << 32 | u128::from(goal.index_u32());
-        self.heap.push(Reverse(key));
-    }
-
-    /// Takes the best goal.
-    pub fn pop(&mut self) -> Option<ReadyGoal> {
-        let Reverse(key) = self.heap.pop()?;
-        // Goals are never despawned, so that their index is all there is to know of an entity.
-        let goal = Entity::from_raw_u32(key as u32)?;
-        let drv = DrvId::from_index((key >> 32) as u32 as usize);
-        Some(ReadyGoal { goal, drv })
-    }
-
-    /// Whether no goal is ready.
-    pub fn is_empty(&self) -> bool {
-        self.heap.is_empty()
-    }
-}
 
 /// How long derivations are thought to take, by derivation id, in microseconds. Where nothing is known, one.
 #[derive(Debug, Default, Resource)]
@@ -65,7 +37,52 @@ impl Estimates {
 #[derive(Debug, Clone, Copy, Default, Resource)]
 pub struct Seed(pub u64);
 
-/// The policies that come with the engine.
+/// How far the graph was loaded when something was worked out from all of it, which is done again only when it has
+/// grown by a tenth, or is loaded as far as it will be for now: all times together cost as much as a few.
+#[derive(Debug, Clone, Copy, Default)]
+struct Extent {
+    drvs: usize,
+    edges: usize,
+}
+
+impl Extent {
+    /// Whether to work it out again. `settled` says that no goal is about to load more of the graph.
+    fn outgrown(&mut self, graph: &BuildGraph, settled: bool) -> bool {
+        let (drvs, edges) = (graph.drv_count(), graph.edge_count());
+        let grown = |now: usize, then: usize| {
+            if settled {
+                now > then
+            } else {
+                now > then + then / 10
+            }
+        };
+        let outgrown = grown(drvs, self.drvs) || grown(edges, self.edges);
+        if outgrown {
+            *self = Self { drvs, edges };
+        }
+        outgrown
+    }
+}
+
+/// A policy from outside the engine: a name, and what adds its system to a run.
+#[derive(Debug, Clone, Copy)]
+pub struct PolicyPlugin {
+    /// What reports call it.
+    pub name: &'static str,
+    /// Adds a system to [`TickSet::Rank`] that moves all of [`NewlyReady`](crate::world::NewlyReady) into the
+    /// [`ReadyQueue`] ([`rank_all`] does), and the resources it needs. [`Estimates`] and [`Seed`] are there already.
+    pub plug_in: fn(&mut World, &mut Schedule),
+}
+
+impl PartialEq for PolicyPlugin {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for PolicyPlugin {}
+
+/// Which ready goal comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Policy {
     /// First come, first served: the seed's order.
@@ -81,17 +98,22 @@ pub enum Policy {
     CriticalPath,
     /// What the most others wait for directly.
     MostDependents,
+    /// What is the last to need the most inputs, then what comes first in a depth-first order that needs little memory.
+    DepthFirstByMemory,
+    /// One that does not come with the engine.
+    Other(PolicyPlugin),
 }
 
 impl Policy {
-    /// All of them.
-    pub const ALL: [Self; 6] = [
+    /// Those that come with the engine.
+    pub const ALL: [Self; 7] = [
         Self::Fifo,
         Self::Random,
         Self::ShortestFirst,
         Self::LongestFirst,
         Self::CriticalPath,
         Self::MostDependents,
+        Self::DepthFirstByMemory,
     ];
 
     /// What it is called on the command line.
@@ -103,14 +125,16 @@ impl Policy {
             Self::LongestFirst => "longest-first",
             Self::CriticalPath => "critical-path",
             Self::MostDependents => "most-dependents",
+            Self::DepthFirstByMemory => "depth-first-by-memory",
+            Self::Other(plugin) => plugin.name,
         }
     }
 
-    /// Whether it looks at how long derivations are thought to take.
+    /// Whether it looks at how long derivations are thought to take, as one from outside may.
     pub const fn uses_estimates(self) -> bool {
         matches!(
             self,
-            Self::ShortestFirst | Self::LongestFirst | Self::CriticalPath
+            Self::ShortestFirst | Self::LongestFirst | Self::CriticalPath | Self::Other(_)
         )
     }
 
@@ -130,6 +154,14 @@ impl Policy {
             Self::MostDependents => {
                 world.init_resource::<Dependents>();
                 schedule.add_systems(most_dependents.in_set(TickSet::Rank))
+            }
+            Self::DepthFirstByMemory => {
+                memory::plug_in(world, schedule);
+                schedule
+            }
+            Self::Other(plugin) => {
+                (plugin.plug_in)(world, schedule);
+                schedule
             }
         };
     }
@@ -155,22 +187,6 @@ impl FromStr for Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn best_rank_first_then_first_met() {
-        let mut queue = ReadyQueue::default();
-        let goal = |index| Entity::from_raw_u32(index).unwrap();
-        for (index, rank) in [(3, 5), (2, 3), (1, 5), (0, 3)] {
-            let drv = DrvId::from_index(index as usize);
-            let goal = goal(index);
-            queue.push(ReadyGoal { goal, drv }, rank);
-        }
-        let order: Vec<u32> = std::iter::from_fn(|| queue.pop())
-            .map(|ready| ready.goal.index_u32())
-            .collect();
-        assert_eq!(order, [0, 2, 1, 3]);
-        assert!(queue.is_empty());
-    }
 
     #[test]
     fn policies_are_found_by_name() {

@@ -5,8 +5,8 @@ use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 
 use super::critical_path::count_dependents;
-use super::{Estimates, ReadyQueue, Seed};
-use crate::world::{NewlyReady, Now};
+use super::{Estimates, Extent, ReadyQueue, Seed};
+use crate::world::{Awake, NewlyReady, Now};
 
 /// Moves all newly ready goals into the queue, each with the rank that `rank` gives it.
 pub fn rank_all(
@@ -50,27 +50,33 @@ pub fn random(mut newly: ResMut<NewlyReady>, mut queue: ResMut<ReadyQueue>, seed
 
 /// How many derivations of the graph have each as an input.
 #[derive(Debug, Default, Resource)]
-pub struct Dependents(Vec<u32>);
+pub struct Dependents {
+    extent: Extent,
+    counts: Vec<u32>,
+}
 
 /// What the most derivations of the graph have as an input first.
 pub fn most_dependents(
     mut newly: ResMut<NewlyReady>,
     mut queue: ResMut<ReadyQueue>,
     graph: Res<BuildGraph>,
+    awake: Res<Awake>,
     mut dependents: ResMut<Dependents>,
 ) {
     if newly.0.is_empty() {
         return;
     }
-    // As the graph grows, counted anew whenever it has grown by a tenth: all in all the cost of a few countings.
-    let known = dependents.0.len();
-    if graph.drv_count() > known + known / 10 {
-        count_dependents(&graph, &mut dependents.0);
+    let dependents = &mut *dependents;
+    let outgrown = dependents.extent.outgrown(&graph, awake.0.is_empty());
+    if outgrown {
+        count_dependents(&graph, &mut dependents.counts);
     }
-    rank_all(&mut newly, &mut queue, |drv| {
-        let count = dependents.0.get(drv.index()).copied().unwrap_or(0);
-        u64::MAX - u64::from(count)
-    });
+    let counts = &dependents.counts;
+    let rank = |drv: DrvId| u64::MAX - u64::from(counts.get(drv.index()).copied().unwrap_or(0));
+    if outgrown {
+        queue.rank_again(rank);
+    }
+    rank_all(&mut newly, &mut queue, rank);
 }
 
 /// A number that depends on nothing but the seed and the derivation's place (splitmix64's mixing).

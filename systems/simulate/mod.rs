@@ -40,6 +40,20 @@ pub struct Simulation {
     pub record_runs: bool,
 }
 
+impl Simulation {
+    /// A simulation without failures, from seed 0, that keeps no runs.
+    pub fn new(jobs: u32, policy: Policy) -> Self {
+        Self {
+            jobs,
+            policy,
+            seed: 0,
+            keep_going: false,
+            faults: Faults::default(),
+            record_runs: false,
+        }
+    }
+}
+
 /// How a simulation went.
 #[derive(Debug)]
 pub struct Outcome {

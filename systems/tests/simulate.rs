@@ -128,6 +128,31 @@ proptest! {
     }
 
     #[test]
+    fn on_one_slot_a_tree_is_run_with_the_least_memory(parents in proptest::collection::vec(any::<prop::sample::Index>(), 0..30)) {
+        let mut builder = Builder::new("tree", TimeUnit::Units, Limits::default());
+        for _ in 0..=parents.len() {
+            builder.add_task(None, None).unwrap();
+        }
+        let mut inputs = vec![Vec::new(); parents.len() + 1];
+        for (index, parent) in parents.iter().enumerate() {
+            let (task, parent) = (index + 1, parent.index(index + 1));
+            builder.add_edge(TaskId::from_index(task), TaskId::from_index(parent)).unwrap();
+            inputs[parent].push(task);
+        }
+        // The need of Sethi and Ullman, inputs kept until their user has ended.
+        let mut need = vec![0; inputs.len()];
+        for task in (0..inputs.len()).rev() {
+            let mut needs: Vec<usize> = inputs[task].iter().map(|&input| need[input]).collect();
+            needs.sort_by_key(|&need| std::cmp::Reverse(need));
+            let most = needs.iter().enumerate().map(|(made, need)| need + made).max();
+            need[task] = most.unwrap_or(0).max(needs.len() + 1);
+        }
+        let graph = builder.finish().unwrap();
+        let outcome = run(&graph, &simulation(1, Policy::DepthFirstByMemory));
+        prop_assert_eq!(peak_outputs(&graph, &outcome.runs), need[0] as u64);
+    }
+
+    #[test]
     fn what_is_measured_is_what_ran(graph in graphs(), jobs in 1..5_u32) {
         for policy in Policy::ALL {
             let outcome = run(&graph, &simulation(jobs, policy));

@@ -286,6 +286,64 @@ fn a_real_build_has_the_same_kind_of_trace() {
 }
 
 #[test]
+fn few_outputs_are_kept_depth_first_by_memory() {
+    let world = World::new();
+    let kept = |policy: &str, jobs: &str| {
+        let command = world
+            .windrow("simulate")
+            .arg("in-tree:n=511,degree=2,time=uniform:1..10s,seed=3");
+        let command = command.args(["--json", "--outputs", "-j", jobs, "--policy", policy]);
+        let result: Value = serde_json::from_str(&command.ok().line()).unwrap();
+        result["outputsKept"].as_u64().unwrap()
+    };
+    // A binary tree of nine levels needs one output a level, and one more where two meet.
+    assert_eq!(kept("depth-first-by-memory", "1"), 10);
+    assert!(kept("fifo", "1") >= 256);
+    assert!(kept("depth-first-by-memory", "4") <= 40);
+}
+
+#[test]
+fn a_real_build_goes_depth_first_by_memory() {
+    // a to d are ready at first; x needs a and c, y needs b and d. The first pair is joined before the second is whole:
+    // the goal that starts while c or a is registered is the only one between.
+    let world = World::new();
+    let log = world.file("log");
+    let step = |name: &str, needs: &[&str]| {
+        let cat: String = needs
+            .iter()
+            .map(|need| format!("cat @{{{need}}}\n"))
+            .collect();
+        sh(&format!(
+            "echo {name} >> {}\n{cat}sleep 0.3; echo > $out",
+            log.display()
+        ))
+    };
+    let graph = graph_of([
+        ("a", step("a", &[])),
+        ("b", step("b", &[])),
+        ("c", step("c", &[])),
+        ("d", step("d", &[])),
+        ("x", step("x", &["a", "c"])),
+        ("y", step("y", &["b", "d"])),
+        ("z", step("z", &["x", "y"])),
+    ]);
+    let order = |graph: &Value, policy: &str| {
+        let file = world.graph("g.json", graph);
+        let command = world
+            .windrow("build")
+            .arg(file)
+            .args(["-j1", "--policy", policy]);
+        command.ok();
+        let order = crate::harness::text(&log).replace('\n', "");
+        std::fs::remove_file(&log).unwrap();
+        order
+    };
+    let depth_first = order(&graph, "depth-first-by-memory");
+    let first = depth_first.find(['x', 'y']).unwrap();
+    assert!(first <= 3, "{depth_first}");
+}
+
+#[test]
 fn failures_on_request_stop_what_needs_them() {
     let world = World::new();
     let result = |more: &[&str]| -> Value {
@@ -367,6 +425,7 @@ fn a_real_build_gives_the_same_results_whatever_the_policy() {
         "longest-first",
         "critical-path",
         "most-dependents",
+        "depth-first-by-memory",
     ] {
         let world = World::new();
         let graph = graph_of([
