@@ -8,6 +8,7 @@ pub mod cli;
 pub mod conf;
 pub mod error;
 pub mod isolation;
+pub mod memory;
 pub mod nix_store;
 pub mod progress;
 pub mod realise;

@@ -1,8 +1,9 @@
 //! windrow beside other tools on the same work, taking turns, as ratios of medians. Run small by `cargo test`.
 //!
-//!     cargo bench --bench side_by_side [-- layered [N…] | plan | simulate [N…] | store [N]]
+//!     cargo bench --bench side_by_side [-- layered [N…] | plan | fidelity | simulate [N…] | store [N]]
 
 mod common;
+mod fidelity;
 mod layered;
 mod plan;
 mod simulate;
@@ -16,7 +17,7 @@ use windrow::systems::memory::HugePages;
 static ALLOCATOR: HugePages = HugePages;
 
 fn main() {
-    let all = !["layered", "plan", "simulate", "store"]
+    let all = !["layered", "plan", "fidelity", "simulate", "store"]
         .into_iter()
         .any(named);
     if all || named("layered") {
@@ -24,6 +25,9 @@ fn main() {
     }
     if all || named("plan") {
         plan::run_all();
+    }
+    if all || named("fidelity") {
+        fidelity::run_all();
     }
     if all || named("store") {
         store::run_all();

@@ -1,6 +1,5 @@
 //! `windrow simulate`: runs a task graph in simulated time and says how well each policy does with so many slots.
 
-mod memory;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -17,6 +16,8 @@ use self::report::{Cost, SimulationResult};
 use super::graph::GraphSource;
 use super::print_lines;
 use crate::error::{Error, Result};
+use crate::memory;
+use crate::task_graph::refuse_to_simulate;
 use crate::trace::{Span, TraceFile};
 
 #[derive(Debug, Args)]
@@ -95,7 +96,7 @@ pub(super) fn run(args: &SimulateArgs) -> Result<()> {
     let before = memory::resident();
     let graph = args.source.load()?;
     let stats = graph.stats();
-    memory::refuse_to_simulate(&stats)?;
+    refuse_to_simulate(&stats)?;
     let faults = faults(args, &graph)?;
     if !args.json {
         print_lines([report::header()])?;

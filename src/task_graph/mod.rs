@@ -6,10 +6,12 @@ mod durations;
 use std::path::Path;
 
 use windrow_components::task_graph::{
-    Generator, Limits, TaskGraph, TaskGraphError, load as load_text,
+    Generator, Limits, Stats, TaskGraph, TaskGraphError, load as load_text,
 };
+use windrow_systems::simulate::memory_needed;
 
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::session::Session;
 
 pub use durations::set as set_durations;
@@ -79,21 +81,30 @@ fn read(action: &'static str, path: &Path, limits: Limits) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(Error::io(action, path))
 }
 
-/// What a graph may use: most of what the machine has to spare.
+/// What a graph may use.
 fn limits() -> Limits {
     Limits {
-        memory_bytes: available_memory(),
+        memory_bytes: memory::available(),
     }
 }
 
-/// Nine tenths of what the kernel says is to be had, in bytes.
-pub fn available_memory() -> u64 {
-    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = info
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
-    kib.map_or(u64::MAX, |kib| kib * 1024 / 10 * 9)
+/// Refuses a graph whose simulation would not fit into the memory that is left.
+///
+/// # Errors
+/// If it would not.
+pub fn refuse_to_simulate(stats: &Stats) -> Result<()> {
+    let (tasks, edges) = (stats.tasks as u64, stats.edges as u64);
+    let (needed, limit) = (memory_needed(tasks, edges), memory::available());
+    if needed > limit {
+        return Err(TaskGraphError::OverMemory {
+            tasks,
+            edges,
+            needed,
+            limit,
+        }
+        .into());
+    }
+    Ok(())
 }
 
 impl From<TaskGraphError> for Error {

@@ -98,7 +98,11 @@ impl ReadyQueue {
     pub fn rank_again(&mut self, mut rank: impl FnMut(DrvId) -> u64) {
         let mut keys = std::mem::take(&mut self.heap).into_vec();
         if let Some(ranks) = &mut self.ranks {
-            keys.retain(|&Reverse(key)| ranks[drv_of(key).index()] == rank_of(key));
+            // A goal that came back may stand here twice under one rank, of which one is void.
+            keys.retain(|&Reverse(key)| {
+                let rank = &mut ranks[drv_of(key).index()];
+                *rank == rank_of(key) && std::mem::replace(rank, ABSENT) != ABSENT
+            });
             self.void = 0;
         }
         for Reverse(key) in &mut keys {

@@ -17,6 +17,7 @@ mod concurrent;
 mod escape;
 mod failed_paths;
 mod failure;
+mod fidelity;
 mod fixed_output;
 mod graph;
 mod graph_mistakes;

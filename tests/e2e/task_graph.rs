@@ -384,21 +384,71 @@ fn mistakes_in_graphs_are_named() {
             .no_panic()
             .says(says);
     };
-    refused(
-        "cycle.ninja",
-        "rule r\n command = x\nbuild a: r b\nbuild b: r c\nbuild c: r a\n",
-        "cycle",
-    );
+    let cycle = "rule r\n command = x\nbuild a: r b\nbuild b: r c\nbuild c: r a\nbuild d: r a\n";
+    let around = "each task needs the next: a -> b -> c -> a";
+    refused("cycle.ninja", cycle, around);
     refused("syntax.ninja", "build a b c\n", "syntax.ninja:1");
-    refused("cut.json", "{\"workflow\": {\"tasks\": [", "cut.json");
-    refused("cut.stg", "5\n0 0 0\n1 3", "cut.stg");
-    let unknown = r#"{"schemaVersion": "1.5", "workflow": {"specification": {"tasks": [
-        {"id": "a", "name": "a", "parents": ["b"], "children": []}]}}}"#;
-    refused("dangling.json", unknown, "b");
+    refused(
+        "cut.ninja",
+        "rule r\n command = x\nbuild a: r b",
+        "cut.ninja:3",
+    );
+    refused(
+        "cycle.stg",
+        "2\n0 0 0\n1 3 1 2\n2 3 1 1\n3 0 1 2\n",
+        "1 -> 2 -> 1",
+    );
+    refused("cut.stg", "5\n0 0 0\n1 3", "cut.stg:3");
+    refused(
+        "dangling.stg",
+        "1\n0 0 0\n1 3 1 7\n2 0 1 1\n",
+        "task `1` names `7`",
+    );
+    refused(
+        "negative.stg",
+        "1\n0 0 0\n1 -3 1 0\n2 0 1 1\n",
+        "negative duration -3",
+    );
+    refused(
+        "absurd.stg",
+        "1\n0 0 0\n1 99999999999999999999 1 0\n2 0 1 1\n",
+        "beyond reason",
+    );
+    refused("cut.json", "{\"workflow\": {\"tasks\": [", "cut.json:1");
+    let workflow =
+        |tasks: &str| format!(r#"{{"schemaVersion": "1.4", "workflow": {{"tasks": [{tasks}]}}}}"#);
+    let task = |name: &str, time: &str, parent: &str| {
+        format!(
+            r#"{{"name": "{name}", "runtimeInSeconds": {time}, "parents": [{parent}], "children": []}}"#
+        )
+    };
+    let both = format!("{}, {}", task("a", "1", "\"b\""), task("b", "1", "\"a\""));
+    refused("cycle.json", &workflow(&both), "a -> b -> a");
+    refused(
+        "dangling.json",
+        &workflow(&task("a", "1", "\"b\"")),
+        "task `a` names `b`",
+    );
+    refused(
+        "negative.json",
+        &workflow(&task("a", "-1", "")),
+        "negative duration -1",
+    );
+    refused(
+        "absurd.json",
+        &workflow(&task("a", "1e300", "")),
+        "beyond reason",
+    );
+    refused("other.json", "{\"workflow\": {}}", "other.json");
+    refused(
+        "nothing",
+        "hello\n",
+        "neither a ninja file nor WfFormat JSON nor an STG file",
+    );
     let absent = world.windrow("graph").arg("absent.ninja").run();
     absent.exits(1).one_error().says("absent.ninja");
     let huge = world.windrow("graph").arg("random:n=4000000000").run();
-    huge.exits(1).one_error().no_panic();
+    huge.exits(1).one_error().says("too large").says("bytes");
     let unfit = world.windrow("graph").arg("spiral:n=3").run();
     unfit.exits(1).one_error().says("spiral");
     for (option, value) in [
@@ -413,6 +463,34 @@ fn mistakes_in_graphs_are_named() {
             .run();
         ran.exits(1).no_panic().says(value);
     }
+}
+
+#[test]
+fn what_does_not_fit_into_memory_is_refused_beforehand() {
+    let world = World::new();
+    let limited = |subcommand: &str, graph: &str| {
+        let ran = world.windrow(subcommand).arg(graph);
+        ran.through("/bin/sh", &["-c", "ulimit -v 700000; exec \"$@\"", "sh"])
+    };
+    // 700 MB are enough for this graph, but not for its simulation, and not for one ten times as large.
+    limited("graph", "chain:n=1500000,degree=1").ok();
+    let ran = limited("simulate", "chain:n=1500000,degree=1").run();
+    ran.exits(1)
+        .one_error()
+        .says("1500000 tasks and 1499999 edges need about")
+        .says("may be used");
+    let ran = limited("graph", "chain:n=15000000,degree=1").run();
+    ran.exits(1)
+        .one_error()
+        .says("need about")
+        .says("may be used");
+    let file = world.file("huge.json");
+    std::fs::File::create(&file)
+        .unwrap()
+        .set_len(1 << 40)
+        .unwrap();
+    let ran = world.windrow("graph").arg(&file).run();
+    ran.exits(1).one_error().says("huge.json").says("too large");
 }
 
 #[test]
