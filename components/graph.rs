@@ -1,6 +1,9 @@
 //! The build graph as flat arrays: a row a derivation, its outputs and inputs as ranges. Holds no whole derivation.
 
+use std::ops::Range;
+
 use bevy_ecs::prelude::Resource;
+use hashbrown::HashMap;
 
 use crate::derivation::Derivation;
 use crate::derivation::attributes::Attributes;
@@ -30,7 +33,7 @@ pub struct InputRow {
 }
 
 /// What the engine must know of a derivation before it builds it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Traits {
     /// All outputs have a hash known beforehand.
     pub fixed: bool,
@@ -42,36 +45,51 @@ pub struct Traits {
     pub checks_outputs: bool,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Range {
-    start: u32,
-    len: u32,
-}
-
-impl Range {
-    fn of<T>(self, rows: &[T]) -> &[T] {
-        &rows[self.start as usize..(self.start + self.len) as usize]
-    }
-
-    fn ending_at(start: usize, end: usize) -> Self {
-        let start = u32::try_from(start).expect("fewer than 2^32 rows");
-        Self {
-            start,
-            len: u32::try_from(end).expect("fewer than 2^32 rows") - start,
-        }
-    }
-}
-
+/// A derivation that has been met.
 #[derive(Debug, Clone, Copy)]
 struct DrvRow {
     path: PathId,
-    outputs: Range,
-    inputs: Range,
-    sources: Range,
-    traits: Traits,
+    /// Its place in the list of those that are loaded, or `NONE`.
+    loaded: u32,
+}
+
+/// A derivation that has been loaded: where its rows begin. They end where those of the one loaded next begin.
+#[derive(Debug, Clone, Copy)]
+struct LoadedRow {
+    outputs: u32,
+    inputs: u32,
+    sources: u32,
+    /// Its place in the list of natures.
+    nature: u32,
+}
+
+/// What a derivation needs of a machine and how it is to be treated. A graph has a handful of different ones.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+struct Nature {
     system: Option<NameId>,
     /// Of `requiredSystemFeatures`, joined by commas.
     features: Option<NameId>,
+    traits: Traits,
+}
+
+/// The natures that a graph has, each once.
+#[derive(Debug, Default)]
+struct Natures {
+    rows: Vec<Nature>,
+    known: HashMap<Nature, u32>,
+}
+
+impl Natures {
+    fn intern(&mut self, nature: Nature) -> u32 {
+        *self.known.entry(nature).or_insert_with(|| {
+            self.rows.push(nature);
+            self.rows.len() as u32 - 1
+        })
+    }
+}
+
+fn index(length: usize) -> u32 {
+    u32::try_from(length).expect("fewer than 2^32 rows")
 }
 
 const NONE: u32 = u32::MAX;
@@ -87,6 +105,8 @@ pub struct BuildGraph {
     pub output_sets: OutputSets,
     names: Interner,
     rows: Vec<DrvRow>,
+    loaded: Vec<LoadedRow>,
+    natures: Natures,
     /// The derivation stored at each path, by path id, or `NONE`.
     by_path: Vec<u32>,
     outputs: Vec<OutputRow>,
@@ -129,6 +149,8 @@ impl BuildGraph {
             output_sets: OutputSets::default(),
             names: Interner::default(),
             rows: Vec::new(),
+            loaded: Vec::new(),
+            natures: Natures::default(),
             by_path: Vec::new(),
             outputs: Vec::new(),
             inputs: Vec::new(),
@@ -143,31 +165,30 @@ impl BuildGraph {
         let mut graph = Self::new(StoreDir::new("/simulated"));
         let count = tasks.len();
         let out = graph.name("out");
-        graph.by_path = (0..count as u32).collect();
+        let nature = graph.natures.intern(Nature::default());
         graph.rows.reserve_exact(count);
+        graph.loaded.reserve_exact(count);
         graph.outputs.reserve_exact(count);
         graph.inputs.reserve_exact(tasks.edge_count());
         for task in tasks.tasks() {
-            let index = task.index();
-            let (outputs, inputs) = (graph.outputs.len(), graph.inputs.len());
+            let number = task.index();
+            graph.rows.push(DrvRow {
+                path: PathId::from_index(number),
+                loaded: index(number),
+            });
+            graph.loaded.push(LoadedRow {
+                outputs: index(graph.outputs.len()),
+                inputs: index(graph.inputs.len()),
+                sources: 0,
+                nature,
+            });
             graph.outputs.push(OutputRow {
                 name: out,
-                path: PathId::from_index(count + index),
+                path: PathId::from_index(count + number),
             });
-            let drvs = tasks
-                .predecessors(task)
-                .iter()
-                .map(|task| DrvId::from_index(task.index()));
+            let drvs = tasks.predecessors(task).iter();
+            let drvs = drvs.map(|task| DrvId::from_index(task.index()));
             graph.inputs.extend(drvs);
-            graph.rows.push(DrvRow {
-                path: PathId::from_index(index),
-                outputs: Range::ending_at(outputs, graph.outputs.len()),
-                inputs: Range::ending_at(inputs, graph.inputs.len()),
-                sources: Range::default(),
-                traits: Traits::default(),
-                system: None,
-                features: None,
-            });
         }
         graph
     }
@@ -220,15 +241,7 @@ impl BuildGraph {
         if *slot == NONE {
             let id = DrvId::from_index(self.rows.len());
             *slot = id.index() as u32;
-            self.rows.push(DrvRow {
-                path,
-                outputs: Range::default(),
-                inputs: Range::default(),
-                sources: Range::default(),
-                traits: Traits::default(),
-                system: None,
-                features: None,
-            });
+            self.rows.push(DrvRow { path, loaded: NONE });
         }
         DrvId::from_index(*slot as usize)
     }
@@ -256,28 +269,48 @@ impl BuildGraph {
 
     /// Whether its contents have been taken in.
     pub fn is_loaded(&self, drv: DrvId) -> bool {
-        self.rows[drv.index()].outputs.len > 0
+        self.rows[drv.index()].loaded != NONE
+    }
+
+    fn loaded(&self, drv: DrvId) -> Option<&LoadedRow> {
+        self.loaded.get(self.rows[drv.index()].loaded as usize)
+    }
+
+    /// The part of a list that belongs to `drv`: from where its rows begin to where the next ones do.
+    fn part(&self, drv: DrvId, start: impl Fn(&LoadedRow) -> u32, length: usize) -> Range<usize> {
+        let place = self.rows[drv.index()].loaded as usize;
+        let Some(row) = self.loaded.get(place) else {
+            return 0..0;
+        };
+        let end = self.loaded.get(place + 1);
+        start(row) as usize..end.map_or(length, |next| start(next) as usize)
     }
 
     /// Its outputs, in the file's order; none before it is loaded.
     pub fn outputs(&self, drv: DrvId) -> &[OutputRow] {
-        self.rows[drv.index()].outputs.of(&self.outputs)
+        &self.outputs[self.part(drv, |row| row.outputs, self.outputs.len())]
     }
 
     /// Its input derivations.
     pub fn inputs(&self, drv: DrvId) -> Inputs<'_> {
-        let range = self.rows[drv.index()].inputs;
-        let (start, end) = (range.start as usize, (range.start + range.len) as usize);
+        let part = self.part(drv, |row| row.inputs, self.inputs.len());
         let sets = self.input_sets.len();
         Inputs {
-            drvs: self.inputs[start..end].iter(),
-            wanted: self.input_sets[start.min(sets)..end.min(sets)].iter(),
+            wanted: self.input_sets[part.start.min(sets)..part.end.min(sets)].iter(),
+            drvs: self.inputs[part].iter(),
         }
     }
 
     /// Its sources.
     pub fn sources(&self, drv: DrvId) -> &[PathId] {
-        self.rows[drv.index()].sources.of(&self.sources)
+        &self.sources[self.part(drv, |row| row.sources, self.sources.len())]
+    }
+
+    fn nature(&self, drv: DrvId) -> Nature {
+        let row = self.loaded(drv);
+        row.map_or_else(Nature::default, |row| {
+            self.natures.rows[row.nature as usize]
+        })
     }
 
     /// What its builder may refer to itself: its sources, and the outputs of its inputs that it needs.
@@ -292,26 +325,24 @@ impl BuildGraph {
 
     /// What must be known before it is built.
     pub fn traits(&self, drv: DrvId) -> Traits {
-        self.rows[drv.index()].traits
+        self.nature(drv).traits
     }
 
     /// The platform it must be built on; `None` before it is loaded.
     pub fn system(&self, drv: DrvId) -> Option<&str> {
-        self.rows[drv.index()]
-            .system
-            .map(|name| self.name_text(name))
+        self.nature(drv).system.map(|name| self.name_text(name))
     }
 
     /// The features it requires of its machine, beyond the platform, as the build hook is told: joined by commas.
     pub fn required_features(&self, drv: DrvId) -> &str {
-        let features = self.rows[drv.index()].features;
+        let features = self.nature(drv).features;
         features.map_or("", |name| self.name_text(name))
     }
 
     /// Which kind of machine it needs: equal for derivations that the same machines can build.
     pub fn machine_kind(&self, drv: DrvId) -> (Option<NameId>, Option<NameId>) {
-        let row = &self.rows[drv.index()];
-        (row.system, row.features)
+        let nature = self.nature(drv);
+        (nature.system, nature.features)
     }
 
     /// Takes in the contents of `drv`.
@@ -335,18 +366,24 @@ impl BuildGraph {
             let features = attributes.required_features().ok()?;
             (!features.is_empty()).then(|| self.name(&features.join(",")))
         });
-        let row = &mut self.rows[drv.index()];
-        row.outputs = Range::ending_at(starts.0, self.outputs.len());
-        row.inputs = Range::ending_at(starts.1, self.inputs.len());
-        row.sources = Range::ending_at(starts.2, self.sources.len());
-        row.system = Some(system);
-        row.features = features;
-        row.traits = Traits {
+        let traits = Traits {
             fixed: contents.is_fixed(),
             prefer_local: flag("preferLocalBuild").unwrap_or(false),
             allow_substitutes: flag("allowSubstitutes").unwrap_or(true),
             checks_outputs: contents.checks_outputs(),
         };
+        let nature = self.natures.intern(Nature {
+            system: Some(system),
+            features,
+            traits,
+        });
+        self.rows[drv.index()].loaded = index(self.loaded.len());
+        self.loaded.push(LoadedRow {
+            outputs: index(starts.0),
+            inputs: index(starts.1),
+            sources: index(starts.2),
+            nature,
+        });
         Ok(())
     }
 
