@@ -10,6 +10,7 @@ use hashbrown::{HashMap, HashSet};
 use windrow_components::goal::Target;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::PathId;
+use windrow_components::outputs::OutputSet;
 
 use crate::engine::TickSet;
 use crate::error::Result;
@@ -28,6 +29,8 @@ pub struct Question {
     pub goal: Entity,
     /// The derivation whose outputs these are; `None` for a path by itself.
     pub drv_path: Option<String>,
+    /// What is wanted of it now; more may be by the time of the answer.
+    pub wanted: OutputSet,
     /// The outputs, and which of them are wanted.
     pub outputs: Vec<(PathId, String, bool)>,
 }
@@ -52,6 +55,8 @@ pub struct Repairs {
     pub questions: Vec<Question>,
     /// What was found, by goal.
     pub verdicts: HashMap<Entity, Verdict>,
+    /// For what each goal that waits for its closure was looked at.
+    pub judged: HashMap<Entity, OutputSet>,
     /// Valid outputs whose contents are bad.
     pub bad: HashSet<PathId>,
 }
@@ -59,6 +64,7 @@ pub struct Repairs {
 /// What comes back from the background.
 struct Answer {
     goal: Entity,
+    wanted: OutputSet,
     finding: Result<Finding>,
     bad: Vec<PathId>,
 }
@@ -113,8 +119,12 @@ fn ask(
         verifier.pool.submit(move || {
             let mut bad = Vec::new();
             let finding = look(&question, &reader, &contents, &mut bad);
-            let goal = question.goal;
-            Some(Answer { goal, finding, bad })
+            Some(Answer {
+                goal: question.goal,
+                wanted: question.wanted,
+                finding,
+                bad,
+            })
         });
     }
 }
@@ -129,7 +139,13 @@ fn answer(
     mut run: ResMut<RunState>,
     verifier: NonSendMut<Verifier>,
 ) {
-    while let Some(Answer { goal, finding, bad }) = verifier.pool.take() {
+    while let Some(answer) = verifier.pool.take() {
+        let Answer {
+            goal,
+            wanted,
+            finding,
+            bad,
+        } = answer;
         background.verifying -= 1;
         repairs.bad.extend(bad);
         let verdict = match finding {
@@ -153,6 +169,7 @@ fn answer(
             Err(error) => Verdict::Unknown(error.to_string()),
         };
         repairs.verdicts.insert(goal, verdict);
+        repairs.judged.insert(goal, wanted);
         awake.0.push(goal);
     }
 }

@@ -7,7 +7,9 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::harness::{Cmd, World, graph_of, need, sh, sh_with, sorted_lines, text};
+use crate::harness::{
+    Cmd, World, busybox_with, for_each_caller, graph_of, need, sh, sh_with, sorted_lines, text,
+};
 
 fn repair(world: &World, what: &str) -> Cmd {
     world.windrow("build").args([what, "--repair"])
@@ -290,4 +292,101 @@ fn nix_finds_in_order_what_windrow_repaired() {
         .program("nix-store")
         .args(["--verify-path", &base, &top])
         .ok();
+}
+
+#[test]
+fn more_outputs_wanted_while_the_first_are_looked_at() {
+    let world = World::new();
+    // The longer, the later it is found to be bad: b after a, and x after both.
+    let script = "head -c 60000000 /dev/zero > $out; echo one > $dev";
+    let two = sh_with(script, json!({"outputs": ["out", "dev"]}));
+    let graph = graph_of([
+        ("x", two),
+        ("a", sh(": @{x}; echo one > $out")),
+        (
+            "b",
+            sh("head -c 8000000 /dev/zero > $out; cat @{x^dev} >> $out"),
+        ),
+    ]);
+    let file = world.graph("g.json", &graph);
+    let outputs = world.windrow("build").arg(&file).ok().lines();
+    let before = entries(&world);
+    let dev = before
+        .iter()
+        .find(|path| path.to_string_lossy().ends_with("-x-dev"))
+        .unwrap();
+    // a asks for x first, and b for its other output while x is being looked at.
+    for path in outputs.iter().map(Path::new).chain([dev.as_path()]) {
+        spoil(path);
+    }
+    world.windrow("build").arg(&file).arg("--repair").ok();
+    for path in outputs.iter().map(Path::new).chain([dev.as_path()]) {
+        assert!(text(path).ends_with("one\n"), "{}", path.display());
+    }
+    is_whole(&world, &before);
+}
+
+#[test]
+fn in_a_sandbox() {
+    for_each_caller(|world, caller| {
+        let script =
+            "echo $dev $out > $out; mkdir $dev; echo one > $dev/file; ln -s $dev/file $dev/link";
+        let derivation = busybox_with(script, json!({"outputs": ["out", "dev"]}));
+        let file = world.graph("g.json", &graph_of([("x", derivation)]));
+        let build = |mode: Option<&str>| {
+            let drv = caller.runs(world.windrow("add").arg(&file)).ok().line();
+            let cmd = world.windrow("build").arg(drv).args(mode);
+            caller.runs(cmd).ok()
+        };
+        let outputs = build(None).lines();
+        let out = outputs.iter().find(|path| path.ends_with("-x")).unwrap();
+        let dev = outputs
+            .iter()
+            .find(|path| path.ends_with("-x-dev"))
+            .unwrap();
+        let inode = || fs::metadata(dev).unwrap().ino();
+        let (before, good, kept) = (entries(world), text(out), inode());
+        build(Some("--check")).says("checking outputs of '");
+        assert_eq!((entries(world), inode()), (before.clone(), kept));
+        spoil(out);
+        build(Some("--repair")).says("repairing outputs of '");
+        assert_eq!(
+            (text(out), inode()),
+            (good.clone(), kept),
+            "the good one stays"
+        );
+        remove(dev);
+        build(Some("--repair"));
+        assert_eq!(text(format!("{dev}/file")), "one\n");
+        // What a check finds different is kept with its own name in it.
+        let fixed = text(&file).replace("echo one", "cat /proc/sys/kernel/random/uuid");
+        fs::write(&file, fixed).unwrap();
+        let dev = build(None)
+            .lines()
+            .into_iter()
+            .find(|path| path.ends_with("-dev"))
+            .unwrap();
+        let drv = caller.runs(world.windrow("add").arg(&file)).ok().line();
+        let cmd = world.windrow("build").args([&drv, "--check", "-K"]);
+        caller
+            .runs(cmd)
+            .run()
+            .exits(104)
+            .says(format!("output '{dev}' differs"));
+        let link = fs::read_link(format!("{dev}.check/link")).unwrap();
+        assert_eq!(link, Path::new(&dev).join("file"));
+        assert_ne!(
+            text(format!("{dev}.check/file")),
+            text(format!("{dev}/file"))
+        );
+        assert_eq!(
+            fs::metadata(format!("{dev}.check")).unwrap().mode() & 0o777,
+            0o555
+        );
+        for kept in world.temporary() {
+            remove(kept.to_str().unwrap());
+        }
+        world.is_clean();
+        world.stays_valid();
+    });
 }

@@ -22,6 +22,7 @@ impl Pass<'_, '_> {
         });
         let question = Question {
             goal: item.goal,
+            wanted: item.wanted,
             drv_path: Some(graph.full_path(graph.drv_path(item.drv))),
             outputs: outputs.collect(),
         };
@@ -33,6 +34,7 @@ impl Pass<'_, '_> {
     pub(super) fn ask_for_path(&mut self, goal: Entity, place: Place, path: PathId) {
         let question = Question {
             goal,
+            wanted: OutputSet::ALL,
             drv_path: None,
             outputs: vec![(path, self.graph.full_path(path), true)],
         };
@@ -44,7 +46,10 @@ impl Pass<'_, '_> {
     /// the outputs refer to gets goals of its own (`repairClosure`).
     pub(super) fn judge(&mut self, batch: &mut Batch) {
         for item in std::mem::take(&mut batch.verified) {
+            let grown = self.repairs.judged.get(&item.goal) != Some(&item.wanted);
             match self.repairs.verdicts.remove(&item.goal) {
+                // More is wanted than was looked at (the seed's `needRestart`).
+                Some(Verdict::Good | Verdict::Closure(_)) if grown => self.ask_for_contents(item),
                 Some(Verdict::Good) => self.end(item.goal, item.place, Outcome::Success),
                 Some(Verdict::Bad) => batch.to_build.push(item),
                 Some(Verdict::Closure(targets)) => {
@@ -68,7 +73,10 @@ impl Pass<'_, '_> {
         }
         // The seed's `closureRepaired`.
         for (item, failed) in std::mem::take(&mut batch.closures) {
-            if failed > 0 {
+            let judged = self.repairs.judged.remove(&item.goal);
+            if failed == 0 && judged != Some(item.wanted) {
+                self.ask_for_contents(item);
+            } else if failed > 0 {
                 let path = self.graph.full_path(self.graph.drv_path(item.drv));
                 let message = format!(
                     "some paths in the output closure of derivation '{path}' could not be repaired"
