@@ -131,6 +131,7 @@ fn dispatch(call: &mut Call) -> Result<()> {
         Operation::QueryFailedPaths => realise::query_failed_paths(call),
         Operation::ClearFailedPaths => realise::clear_failed_paths(call),
         Operation::Optimise => optimise::optimise(call),
+        Operation::RepairPath => realise::repair_path(call),
         Operation::Gc => gc::gc(call),
         Operation::Delete => gc::delete(call),
         Operation::VerifyPath => verify::verify_path(call),

@@ -197,6 +197,33 @@ fn style(call: &Call) -> Result<Style> {
     })
 }
 
+pub(super) fn repair_path(call: &mut Call) -> Result<()> {
+    call.no_flags()?;
+    block_signals();
+    call.session.mode = BuildMode::Repair;
+    let wanted: Vec<Wanted> = call.store_paths()?.into_iter().map(Wanted::Path).collect();
+    make_valid(call, &wanted).map(drop)
+}
+
+/// Repairs what `--verify` found; says whether all of it is as it should be now.
+pub(super) fn repair(call: &mut Call, broken: Vec<String>) -> Result<bool> {
+    block_signals();
+    call.session.mode = BuildMode::Repair;
+    let mut all = true;
+    for path in broken {
+        // One that can't be repaired is no reason not to repair the others.
+        match make_valid(call, &[Wanted::Path(path)]) {
+            Err(interrupted @ Error::Interrupted { .. }) => return Err(interrupted),
+            Err(error) => {
+                call.say(Level::Error, &format!("error: {error}"));
+                all = false;
+            }
+            Ok(_) => {}
+        }
+    }
+    Ok(all)
+}
+
 /// What `--force-realise` does before a query.
 pub(super) fn force(call: &Call) -> Result<()> {
     block_signals();

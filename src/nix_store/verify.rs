@@ -15,6 +15,7 @@ pub(super) fn verify(call: &mut Call) -> Result<()> {
     let mut store = call.session.open()?;
     let bar = bar(call);
     let mut errors = false;
+    let mut broken = Vec::new();
     let options = VerifyOptions {
         check_contents,
         repair,
@@ -31,15 +32,17 @@ pub(super) fn verify(call: &mut Call) -> Result<()> {
             format!("path '{path}' disappeared, removing from database..."),
         ),
         Finding::Missing(path) => {
-            errors = true;
+            errors |= !repair;
             say(
                 Level::Error,
                 format!("error: path '{path}' disappeared, but it still has valid referrers!"),
             );
+            broken.push(path);
         }
-        Finding::Modified { error, .. } => {
-            errors = true;
+        Finding::Modified { path, error } => {
+            errors |= !repair;
             say(Level::Error, format!("error: {error}"));
+            broken.push(path);
         }
         Finding::Unreadable { error, .. } => {
             errors = true;
@@ -66,6 +69,10 @@ pub(super) fn verify(call: &mut Call) -> Result<()> {
         }
     })?;
     bar.finish_and_clear();
+    drop(store);
+    if repair && !broken.is_empty() {
+        errors |= !super::realise::repair(call, broken)?;
+    }
     if errors {
         call.say(Level::Warn, "warning: not all store errors were fixed");
         call.status = 1;

@@ -283,3 +283,46 @@ fn failed_paths_are_listed_and_forgotten() {
         .exits(1)
         .one_error();
 }
+
+#[test]
+fn what_was_modified_is_repaired() {
+    use std::os::unix::fs::PermissionsExt as _;
+    need!(nix);
+    let world = World::new();
+    let drvs = pair(&world, "");
+    let outs = world.ours(["-r", "-Q", &drvs[0], &drvs[1]]).ok().lines();
+    let break_it = |path: &str| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        std::fs::write(path, "something else").unwrap();
+    };
+    for args in [
+        &["--repair-path", &outs[0]][..],
+        &["--verify", "--check-contents", "--repair"],
+        &["-r", "--repair", &drvs[0]],
+    ] {
+        break_it(&outs[0]);
+        world.alike(&["--verify-path", &outs[0]]).exits(1);
+        world.ours(args).ok();
+        world.alike(&["--verify-path", &outs[0]]).exits(0);
+        assert_eq!(text(&outs[0]), "a\n");
+        world.verifies();
+    }
+    // Nobody knows how to make a source.
+    let file = world.write("plain", "text");
+    let source = world.ours(["--add".as_ref(), file.as_os_str()]).ok().line();
+    break_it(&source);
+    break_it(&outs[0]);
+    world
+        .ours(["--repair-path", &source])
+        .run()
+        .exits(1)
+        .one_error();
+    let ran = world
+        .ours(["--verify", "--check-contents", "--repair"])
+        .run()
+        .exits(1);
+    ran.says("not all store errors were fixed").no_panic();
+    world.alike(&["--verify-path", &outs[0]]).exits(0);
+    world.alike(&["--verify-path", &source]).exits(1);
+    world.is_clean();
+}
