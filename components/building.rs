@@ -75,12 +75,28 @@ pub struct BuildDir(pub PathBuf);
 pub struct Deadlines {
     /// When the child was started.
     pub started: Duration,
+    /// Whether the limits on silence and on time hold (the seed's `respectTimeouts`): not for a hook's build, which
+    /// is told of them.
+    pub limited: bool,
     /// When it last wrote something.
     pub last_output: Duration,
     /// When it exited.
     pub exited: Option<Duration>,
     /// When processes that it left behind are to be killed, once it has exited.
     pub linger: Option<Duration>,
+}
+
+impl Deadlines {
+    /// Those of a child that starts now.
+    pub fn new(now: Duration, limited: bool) -> Self {
+        Self {
+            started: now,
+            limited,
+            last_output: now,
+            exited: None,
+            linger: None,
+        }
+    }
 }
 
 /// The log of a build: how much there was, and its end for the report of a failure.

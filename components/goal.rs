@@ -47,7 +47,12 @@ pub enum Stage {
     Verifying,
     /// For paths that its outputs refer to to be repaired (`closureRepaired`).
     Closure,
-    /// For its input derivations and sources (`inputsRealised`).
+    /// For substitutes of its outputs (`outputsSubstituted`).
+    Outputs,
+    /// For a substituter to say whether it has the path (`tryNext`).
+    Info,
+    /// For its input derivations and sources (`inputsRealised`), or for the references of its path
+    /// (`referencesValid`).
     Inputs,
     /// For a build slot: all inputs are there (`tryToBuild`).
     Ready,

@@ -27,6 +27,8 @@ pub struct Substitution {
     pub sub: usize,
     /// Whether one has said that it has the path (`hasSubstitute`).
     pub has_substitute: bool,
+    /// How many paths the run had made when this one was found to lack references: with as many it still does.
+    pub ended_at: u32,
 }
 
 /// Whether a derivation's outputs are worth asking for once more when its inputs are there.

@@ -7,6 +7,7 @@ pub mod auto_gc;
 pub mod cli;
 pub mod conf;
 pub mod error;
+pub mod helpers;
 pub mod isolation;
 pub mod memory;
 pub mod nix_store;

@@ -8,6 +8,7 @@ use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 use windrow_components::outputs::OutputSet;
 use windrow_systems::engine::{Engine, Summary};
+use windrow_systems::helpers;
 use windrow_systems::instantiate::instantiate_file;
 use windrow_systems::plan::plan;
 use windrow_systems::policy::forecast;
@@ -171,6 +172,8 @@ pub fn realise(
     let reporter = Box::new(Recording::new(reporter, recorder));
     let mut engine = Engine::new(graph, Box::new(store), reporter, options, policy);
     real::plug_in(&mut engine.world, &mut engine.schedule, config)?;
+    let helpers = crate::helpers::helper_config(session);
+    helpers::plug_in(&mut engine.world, &mut engine.schedule, helpers);
     if let Some(history) = history {
         let system = &session.settings.system;
         forecast::plug_in(&mut engine.world, &mut engine.schedule, history, system);

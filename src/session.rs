@@ -77,7 +77,8 @@ impl Session {
             // Which store it is depends on settings, and what is the default of others on the store.
             (settings, _) = read(true)?;
         }
-        let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+        let mut warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+        warnings.extend(crate::helpers::warnings(&settings));
         Ok(Self {
             settings,
             layout,
@@ -180,6 +181,14 @@ impl Session {
             .map(|group| group.gid.as_raw())
     }
 
+    /// The platforms whose builders run here, the machine's own first.
+    fn platforms(&self) -> Vec<String> {
+        let more = self.settings.extra_platforms.iter().cloned();
+        std::iter::once(self.settings.system.clone())
+            .chain(more)
+            .collect()
+    }
+
     /// What the systems look at.
     pub fn engine_options(&self) -> Options {
         let settings = &self.settings;
@@ -187,6 +196,9 @@ impl Session {
             mode: self.mode,
             max_jobs: settings.max_jobs,
             keep_going: settings.keep_going,
+            fallback: settings.fallback,
+            always_allow_substitutes: settings.always_allow_substitutes,
+            platforms: self.platforms(),
             max_silent_time_s: settings.max_silent_time_s,
             timeout_s: settings.timeout_s,
             max_log_size: settings.max_build_log_size,
@@ -216,15 +228,13 @@ impl Session {
             Err(_) if sandbox.is_some() => None,
             Err(error) => return Err(error.into()),
         };
-        let mut platforms = vec![settings.system.clone()];
-        platforms.extend(settings.extra_platforms.iter().cloned());
         Ok(BuilderConfig {
             store_mount,
             limits,
             sandbox,
             notice,
             users,
-            platforms,
+            platforms: self.platforms(),
             system_features: settings.system_features.iter().cloned().collect(),
             builtins: Some(Arc::new(self.builtins())),
             impersonate_linux_26: settings.impersonate_linux_26,

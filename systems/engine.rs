@@ -12,9 +12,12 @@ use windrow_components::outputs::OutputSet;
 
 use crate::error::{Error, Result};
 use crate::failure::FailureKinds;
+use crate::lock::fetch::FetchQueue;
 use crate::policy::{Policy, ReadyQueue};
 use crate::repair::Repairs;
 use crate::report::Reporter;
+use crate::spawn::hook::desk::{self, HookDesk};
+use crate::substitute::substituters::Substituters;
 use crate::world::{
     Awake, Background, Completed, Ended, Failures, GoalIndex, LockWaiters, NewlyReady, Now,
     Options, Pace, ReporterHandle, RunState, Running, Slots, Starting, Store, StoreHandle, Tally,
@@ -46,6 +49,9 @@ pub fn default_options() -> Options {
         mode: BuildMode::Normal,
         max_jobs: 1,
         keep_going: false,
+        fallback: false,
+        always_allow_substitutes: false,
+        platforms: Vec::new(),
         max_silent_time_s: 0,
         timeout_s: 0,
         max_log_size: 0,
@@ -78,7 +84,9 @@ pub fn tick_schedule() -> Schedule {
     );
     schedule.add_systems((
         substitute::substitute.in_set(TickSet::Substitute),
-        lock::lock.in_set(TickSet::Lock),
+        (desk::take_reply, lock::fetch::lock_paths, lock::lock)
+            .chain()
+            .in_set(TickSet::Lock),
         (timeout::condemn, timeout::retry_locks)
             .chain()
             .in_set(TickSet::Timeout),
@@ -86,6 +94,7 @@ pub fn tick_schedule() -> Schedule {
             finish::register,
             failure_cache::remember,
             finish::fail,
+            (lock::fetch::retry_paths, desk::wake_postponed).chain(),
             finish::tell_waiters,
             finish::report_progress,
         )
@@ -102,6 +111,8 @@ pub struct Summary {
     pub failed: Vec<String>,
     /// Paths that nobody could provide: neither valid nor substitutable.
     pub missing: Vec<String>,
+    /// Paths that a substituter has, but not all of what they refer to.
+    pub incomplete: Vec<String>,
     /// How many derivations were built.
     pub built: u32,
     /// The kinds of failures seen.
@@ -146,6 +157,9 @@ impl Engine {
         world.init_resource::<Failures>();
         world.init_resource::<Ended>();
         world.init_resource::<Slots>();
+        world.init_resource::<Substituters>();
+        world.init_resource::<FetchQueue>();
+        world.init_resource::<HookDesk>();
         world.init_resource::<LockWaiters>();
         world.init_resource::<Tally>();
         world.init_resource::<Background>();
@@ -189,11 +203,13 @@ impl Engine {
         let (failures, interrupted) = (state.failures, state.interrupted);
         let mut failed = Vec::new();
         let mut missing = Vec::new();
+        let mut incomplete = Vec::new();
         for &goal in &self.top {
             let path = self.goal_path(goal);
             match self.world.get::<Outcome>(goal) {
                 Some(Outcome::Failed) => failed.push(path),
-                Some(Outcome::NoSubstituters | Outcome::IncompleteClosure) => missing.push(path),
+                Some(Outcome::NoSubstituters) => missing.push(path),
+                Some(Outcome::IncompleteClosure) => incomplete.push(path),
                 _ => {}
             }
         }
@@ -201,6 +217,7 @@ impl Engine {
         Ok(Summary {
             failed,
             missing,
+            incomplete,
             built,
             failures,
             interrupted,

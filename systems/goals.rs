@@ -1,7 +1,7 @@
 //! Makes goals and ties them to each other (the seed's `makeDerivationGoal`, `addWaitee`, `amDone`).
 
 use bevy_ecs::entity::Entities;
-use bevy_ecs::prelude::{Bundle, Entity, Res, ResMut, World};
+use bevy_ecs::prelude::{Bundle, Entity, Query, Res, ResMut, World};
 use bevy_ecs::system::SystemParam;
 use windrow_components::goal::{
     DerivationGoal, Outcome, Stage, SubstitutionGoal, Target, Waitees, Waiter, WaiterLists, Waiters,
@@ -9,9 +9,10 @@ use windrow_components::goal::{
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
 use windrow_components::outputs::OutputSet;
+use windrow_components::substitution::Substitution;
 
 use crate::columns::{Cells, Column, place};
-use crate::world::{Awake, Ended, GoalIndex, Options, RunState};
+use crate::world::{Awake, Ended, GoalIndex, Options, RunState, Tally};
 
 /// A goal asked for by another.
 #[derive(Debug, Clone, Copy)]
@@ -110,11 +111,13 @@ pub struct Tying<'w, 's> {
     lists: ResMut<'w, WaiterLists>,
     awake: ResMut<'w, Awake>,
     options: Res<'w, Options>,
+    substitutions: Query<'w, 's, &'static Substitution>,
+    tally: Res<'w, Tally>,
 }
 
-impl Tying<'_, '_> {
+impl<'s> Tying<'_, 's> {
     /// Looks up where all components lie.
-    pub fn open(&mut self) -> Ties<'_> {
+    pub fn open(&mut self) -> Ties<'_, 's> {
         Ties {
             entities: self.entities,
             derivations: self.derivations.open(self.entities),
@@ -127,12 +130,14 @@ impl Tying<'_, '_> {
             lists: &mut self.lists,
             awake: &mut self.awake,
             keep_going: self.options.keep_going,
+            substitutions: self.substitutions.as_readonly(),
+            made: self.tally.counts.made(),
         }
     }
 }
 
 /// What tying goals to each other touches.
-pub struct Ties<'a> {
+pub struct Ties<'a, 's> {
     entities: &'a Entities,
     derivations: Cells<'a, DerivationGoal>,
     stages: Cells<'a, Stage>,
@@ -144,9 +149,12 @@ pub struct Ties<'a> {
     lists: &'a mut WaiterLists,
     awake: &'a mut Awake,
     keep_going: bool,
+    substitutions: Query<'a, 's, &'static Substitution>,
+    /// How many goals have made something valid.
+    made: u32,
 }
 
-impl Ties<'_> {
+impl Ties<'_, '_> {
     /// Lets the waiters of `requests` wait for what they ask for, all of which has been made. All requests of one
     /// waiter stand together, each for another target. A waiter whose requests have all been met already is
     /// woken at once.
@@ -187,6 +195,17 @@ impl Ties<'_> {
             && *outcome == Outcome::Success
         {
             // A goal that ended well for less is taken up again; the seed would make a new one.
+            *outcome = Outcome::Busy;
+            if let Some(stage) = self.stages.at(at) {
+                *stage = Stage::New;
+            }
+            self.awake.0.push(goal);
+        }
+        // What lacked references may have them now; the seed would make a new goal.
+        if *outcome == Outcome::IncompleteClosure
+            && let Ok(substitution) = self.substitutions.get(goal)
+            && substitution.ended_at != self.made
+        {
             *outcome = Outcome::Busy;
             if let Some(stage) = self.stages.at(at) {
                 *stage = Stage::New;

@@ -25,6 +25,7 @@ pub mod failure;
 pub mod failure_cache;
 pub mod finish;
 pub mod goals;
+pub mod helpers;
 pub mod instantiate;
 pub mod lock;
 pub mod memory;

@@ -3,6 +3,8 @@
 //! Only goals that can start now take locks, so that other engines on the store find the rest free. After
 //! the lock the outputs are looked up again: someone else may have built them (the seed's `tryToBuild`).
 
+pub mod fetch;
+
 use std::time::Duration;
 
 use bevy_ecs::prelude::{Commands, Entity, Local, NonSendMut, Query, Res, ResMut};
@@ -19,7 +21,8 @@ use crate::failure_cache::known_failure;
 use crate::goals;
 use crate::policy::ReadyQueue;
 use crate::repair::Repairs;
-use crate::report::{Event, Level};
+use crate::report::{Event, Level, Reporter};
+use crate::spawn::hook::desk::HookDesk;
 use crate::store::path_lock::OutputLocks;
 use crate::world::{
     Ended, Failures, ForeignLock, LockWaiters, Now, Options, ReadyGoal, ReporterHandle, RunState,
@@ -47,14 +50,36 @@ pub struct Locking<'w, 's> {
     ended: ResMut<'w, Ended>,
     failures: ResMut<'w, Failures>,
     repairs: Res<'w, Repairs>,
+    desk: ResMut<'w, HookDesk>,
+}
+
+/// Whether a derivation is to be built on this machine, which bothers neither the hook nor substituters (the seed's
+/// `willBuildLocally`).
+pub fn stays_here(graph: &BuildGraph, options: &Options, drv: DrvId) -> bool {
+    let runs_here = |system| options.platforms.iter().any(|known| known == system);
+    graph.traits(drv).prefer_local && graph.system(drv).is_none_or(runs_here)
+}
+
+/// Tells the user that the run waits for somebody else.
+fn say_waiting(reporter: &mut dyn Reporter) {
+    let text = "waiting for locks or build slots...";
+    let level = Level::Info;
+    reporter.report(&Event::Message { level, text });
 }
 
 /// Takes locks for as many ready goals as there are free slots.
 pub fn lock(mut params: Locking<'_, '_>, mut run: ResMut<RunState>, mut round: Local<Round>) {
-    if params.queue.is_empty() || run.is_over() {
+    if run.is_over() {
         return;
     }
-    if let Err(error) = params.fill_slots(&mut round, &run) {
+    let filled = if params.desk.is_on() {
+        params.fill_with_hook(&mut round, &run)
+    } else if params.queue.is_empty() {
+        return;
+    } else {
+        params.fill_slots(&mut round, &run)
+    };
+    if let Err(error) = filled {
         run.fatal = Some(error);
     }
 }
@@ -89,9 +114,45 @@ impl Locking<'_, '_> {
             if round.goals.is_empty() {
                 return Ok(());
             }
-            self.look_again(round, run)?;
+            self.look_again(round, run, None)?;
         }
         Ok(())
+    }
+
+    /// The same with a build hook, which is offered each build first, one at a time, whether there is a slot or not
+    /// (the seed's `tryToBuild`).
+    fn fill_with_hook(&mut self, round: &mut Round, run: &RunState) -> Result<()> {
+        loop {
+            let free_slot = self.slots.used < self.options.max_jobs;
+            let next = self.desk.next(&mut self.queue, free_slot, self.now.0);
+            let Some((ready, rank)) = next else {
+                return Ok(());
+            };
+            // A hook can't build beside what is valid.
+            let local = run.mode_of(ready.goal) != BuildMode::Normal
+                || stays_here(&self.graph, &self.options, ready.drv);
+            if local && !free_slot {
+                self.desk.wait_for_slot(ready, rank);
+                continue;
+            }
+            if !local {
+                if self.desk.is_asking() {
+                    self.queue.push(ready, rank);
+                    return Ok(());
+                }
+                if self
+                    .desk
+                    .wait_with_kind(&self.graph, (ready, rank), self.now.0)
+                {
+                    continue;
+                }
+            }
+            round.goals.clear();
+            round.outputs.clear();
+            self.try_lock(ready, round)?;
+            let offer = (!local).then_some((rank, free_slot));
+            self.look_again(round, run, offer)?;
+        }
     }
 
     /// Locks a goal's outputs and adds it to the round, or lets it wait for who holds them.
@@ -160,12 +221,7 @@ impl Locking<'_, '_> {
             None => FIRST_RETRY,
         };
         if self.waiting.waits.insert(ready.goal, wait).is_none() {
-            let text = "waiting for locks or build slots...";
-            let event = Event::Message {
-                level: Level::Info,
-                text,
-            };
-            self.reporter.0.report(&event);
+            say_waiting(&mut *self.reporter.0);
         }
         self.waiting.foreign.push(ForeignLock {
             ready,
@@ -180,7 +236,13 @@ impl Locking<'_, '_> {
     }
 
     /// Looks up validity once more, now that nobody else can build these paths.
-    fn look_again(&mut self, round: &mut Round, run: &RunState) -> Result<()> {
+    /// What is still to be built gets a slot, or with `offer`, a rank and whether there is a slot, goes to the hook.
+    fn look_again(
+        &mut self,
+        round: &mut Round,
+        run: &RunState,
+        offer: Option<(u64, bool)>,
+    ) -> Result<()> {
         let all_valid = self.store.0.valid(&self.graph, &round.outputs)?;
         let mut start = 0;
         for locked in round.goals.drain(..) {
@@ -245,8 +307,15 @@ impl Locking<'_, '_> {
                 self.failures.0.push((goal, failure));
                 continue;
             }
-            self.slots.used += 1;
-            self.starting.0.push(ReadyGoal { goal, drv });
+            match offer {
+                Some((rank, willing)) => {
+                    self.desk.offer(ReadyGoal { goal, drv }, rank, willing);
+                }
+                None => {
+                    self.slots.used += 1;
+                    self.starting.0.push(ReadyGoal { goal, drv });
+                }
+            }
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
-use bevy_ecs::prelude::{Entity, NonSendMut, Query, Res, ResMut, Resource};
+use bevy_ecs::prelude::{Entity, NonSend, NonSendMut, Query, Res, ResMut, Resource};
 use bevy_ecs::query::QueryData;
 use bevy_ecs::system::SystemParam;
 use windrow_components::building::{BuildLog, BuilderProcess, ChildPipes, Deadlines};
@@ -13,11 +13,15 @@ use windrow_components::goal::{DerivationGoal, SubstitutionGoal};
 use windrow_components::graph::BuildGraph;
 
 use crate::error::Error;
+use crate::lock::fetch::{FetchQueue, free_slot as free_slot_to_fetch};
 use crate::policy::ReadyQueue;
 use crate::process::log_writer::{LogFile, LogThread};
 use crate::process::reactor::{Reactor, Readable};
 use crate::real::{BuilderConfig, CollectedQueue, PoolHandle};
 use crate::report::{BuildRef, Event, Level};
+use crate::spawn::hook::desk::HookDesk;
+use crate::spawn::hook::talk::HookHandle;
+use crate::substitute::substituters::Substituters;
 use crate::timeout::{LINGER, next_deadline};
 use crate::world::{
     Awake, Background, Completed, Ended, Failures, LockWaiters, NewlyReady, Now, Options,
@@ -47,14 +51,25 @@ pub struct PendingGoals<'w> {
     completed: Res<'w, Completed>,
     failures: Res<'w, Failures>,
     ended: Res<'w, Ended>,
+    fetches: Res<'w, FetchQueue>,
+    desk: Res<'w, HookDesk>,
+    slots: Res<'w, Slots>,
+    options: Res<'w, Options>,
 }
 
 impl PendingGoals<'_> {
-    /// Whether a system has something to do, given whether there is a free slot.
-    pub fn any(&self, free_slot: bool) -> bool {
+    /// Whether a system has something to do.
+    pub fn any(&self) -> bool {
+        let free_slot = self.slots.used < self.options.max_jobs;
+        // Whoever could be offered to the hook has been.
+        let startable = !self.desk.is_on() && free_slot && !self.queue.is_empty();
         !self.awake.0.is_empty()
             || !self.newly_ready.0.is_empty()
-            || (!self.queue.is_empty() && free_slot)
+            || startable
+            || self.desk.is_pending()
+            || self
+                .fetches
+                .is_pending(free_slot_to_fetch(&self.slots, &self.options))
             || !self.starting.0.is_empty()
             || !self.completed.is_empty()
             || !self.failures.0.is_empty()
@@ -98,17 +113,15 @@ pub struct Watching<'w, 's> {
 /// Waits for real children.
 pub fn poll_children(
     mut run: ResMut<RunState>,
-    running: Res<Running>,
-    waiting: Res<LockWaiters>,
+    (running, waiting): (Res<Running>, Res<LockWaiters>),
     mut now: ResMut<Now>,
     pending: PendingGoals<'_>,
-    (slots, background): (Res<Slots>, Res<Background>),
+    (background, substituters): (Res<Background>, Res<Substituters>),
+    hook: Option<NonSend<HookHandle>>,
     mut params: Watching<'_, '_>,
 ) {
     // A pipe that was not read to its end says nothing new by itself, for the poll tells of changes only.
-    let busy = pending.any(slots.used < params.options.max_jobs)
-        || !params.collected.unread.is_empty()
-        || run.is_over();
+    let busy = pending.any() || !params.collected.unread.is_empty() || run.is_over();
     let timeout = if busy {
         Some(Duration::ZERO)
     } else {
@@ -117,9 +130,20 @@ pub fn poll_children(
             .iter()
             .filter_map(|&goal| params.children.get(goal).ok());
         let deadlines = children.map(|child| child.deadlines);
-        let next = next_deadline(&params.options, &waiting, deadlines, now.0);
-        let nothing_under_way = running.0.is_empty() && !background.is_busy();
-        if nothing_under_way && waiting.foreign.is_empty() {
+        let (desk, fetches) = (&pending.desk, &pending.fetches);
+        let next = [
+            next_deadline(&params.options, &waiting, deadlines, now.0),
+            fetches.next_retry(),
+            desk.next_retry(),
+            hook.and_then(|hook| hook.deadline(&params.options)),
+        ];
+        let next = next.into_iter().flatten().min();
+        let nothing_under_way = running.0.is_empty()
+            && !background.is_busy()
+            && !substituters.is_waiting()
+            && !desk.is_asking();
+        let retries = [fetches.next_retry(), desk.next_retry()];
+        if nothing_under_way && waiting.foreign.is_empty() && retries == [None, None] {
             run.fatal = Some(stuck(&params.options));
             return;
         }

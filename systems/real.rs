@@ -325,6 +325,7 @@ pub fn clean_up(world: &mut World) {
             rooms.extend(launched.room);
         }
     }
+    crate::helpers::clean_up(world);
     let mut children = world.query::<(Entity, &BuilderProcess)>();
     let pids: Vec<(Entity, i32)> = children
         .iter(world)

@@ -31,12 +31,13 @@ pub fn next_deadline<'a>(
     children: impl Iterator<Item = &'a Deadlines>,
     now: Duration,
 ) -> Option<Duration> {
+    let of = |child: &Deadlines, seconds| limit(seconds).filter(|_| child.limited);
     let of_children = children.flat_map(|child| match child.linger {
         // Only a child that still runs can take too long.
         Some(linger) => [Some(linger), None],
         None => [
-            limit(options.max_silent_time_s).map(|limit| child.last_output + limit),
-            limit(options.timeout_s).map(|limit| child.started + limit),
+            of(child, options.max_silent_time_s).map(|limit| child.last_output + limit),
+            of(child, options.timeout_s).map(|limit| child.started + limit),
         ],
     });
     of_children
@@ -63,7 +64,7 @@ pub fn condemn(
             continue;
         };
         // What it left behind may hold its log open, but it did not take too long itself.
-        let runs = deadlines.linger.is_none();
+        let runs = deadlines.limited && deadlines.linger.is_none();
         let over = |since: Duration, seconds: u64| {
             runs && limit(seconds).is_some_and(|limit| now.0.saturating_sub(since) >= limit)
         };
@@ -120,6 +121,7 @@ mod tests {
         let mut options = crate::engine::default_options();
         let child = Deadlines {
             started: seconds(1),
+            limited: true,
             last_output: seconds(5),
             exited: None,
             linger: None,

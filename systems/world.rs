@@ -86,6 +86,12 @@ pub trait Store {
     /// When the database can't be read.
     fn input_closure(&mut self, graph: &mut BuildGraph, drv: DrvId) -> Result<Vec<PathId>>;
 
+    /// The closure of valid paths, themselves included (`computeFSClosure`).
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    fn closure(&mut self, graph: &mut BuildGraph, paths: &[PathId]) -> Result<Vec<PathId>>;
+
     /// Registers outputs as valid, all in one transaction (`registerValidPaths`).
     ///
     /// # Errors
@@ -130,6 +136,12 @@ pub struct Options {
     pub max_jobs: u32,
     /// Go on with what does not depend on a failure.
     pub keep_going: bool,
+    /// Build what a substituter has but could not deliver.
+    pub fallback: bool,
+    /// Ask substituters even for outputs of derivations that don't allow it.
+    pub always_allow_substitutes: bool,
+    /// Platforms whose builders run on this machine.
+    pub platforms: Vec<String>,
     /// Seconds of silence after which a build is killed; 0 for none.
     pub max_silent_time_s: u64,
     /// Seconds after which a build is killed; 0 for none.

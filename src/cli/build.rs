@@ -68,6 +68,7 @@ pub(super) fn run(args: &BuildArgs) -> Result<()> {
     // From here on an interruption is an orderly end.
     windrow_systems::process::reactor::block_signals();
     let mut session = args.common.session(Some(&args.options))?;
+    session.settings.print_build_trace |= args.print_build_trace;
     session.policy = args.policy;
     if args.check {
         session.mode = BuildMode::Check;
@@ -96,7 +97,7 @@ pub(super) fn run(args: &BuildArgs) -> Result<()> {
     if let Some(signal) = summary.interrupted {
         return Err(Error::Interrupted { signal });
     }
-    if !summary.failed.is_empty() || !summary.missing.is_empty() {
+    if !summary.failed.is_empty() || !summary.missing.is_empty() || !summary.incomplete.is_empty() {
         return Err(failure(&summary, session.mode));
     }
     match &args.add_root {
@@ -167,6 +168,17 @@ pub(crate) fn failure(summary: &Summary, mode: BuildMode) -> Error {
                 "it"
             } else {
                 "them"
+            },
+        ));
+    }
+    if !summary.incomplete.is_empty() {
+        parts.push(format!(
+            "{} can't be substituted, for no substituter has all that {} to",
+            quoted(&summary.incomplete),
+            if summary.incomplete.len() == 1 {
+                "it refers"
+            } else {
+                "they refer"
             },
         ));
     }

@@ -99,6 +99,10 @@ struct BuildOptions {
     #[arg(short = 'k', long)]
     keep_going: bool,
 
+    /// Build what a substituter has but could not deliver
+    #[arg(long)]
+    fallback: bool,
+
     /// Keep the build directories of failed builds
     #[arg(short = 'K', long)]
     keep_failed: bool,
@@ -138,6 +142,7 @@ impl CommonArgs {
             set("max-jobs", build.max_jobs.as_deref());
             set("cores", build.cores.as_deref());
             set("keep-going", build.keep_going.then_some("true"));
+            set("fallback", build.fallback.then_some("true"));
             set("keep-failed", build.keep_failed.then_some("true"));
             set("max-silent-time", build.max_silent_time.as_deref());
             set("timeout", build.timeout.as_deref());

@@ -4,6 +4,8 @@
 //! each build is tried alone, so that one bad output fails its own goal only (the seed's `buildDone`,
 //! `amDone`, `removeGoal`).
 
+pub mod fetch;
+pub mod hook;
 mod mislaid;
 pub mod reap;
 
@@ -20,6 +22,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::goals;
 use crate::policy::ReadyQueue;
 use crate::report::{BuildRef, Counts, Event};
+use crate::spawn::hook::desk::HookDesk;
 use crate::store::path_lock::OutputLocks;
 use crate::world::{
     Awake, Completed, Ended, Failures, LockWaiters, NewlyReady, Now, Options, Pace, ReporterHandle,
@@ -58,9 +61,13 @@ impl Finishing<'_, '_> {
         };
         // Before it was about to start, it held nothing; another goal may hold the same paths.
         let held = matches!(*stage, Stage::Starting | Stage::Running | Stage::Collecting);
-        if held && let Some(derivation) = derivation {
-            for row in self.graph.outputs(derivation.drv) {
-                self.waiting.held.remove(row.path);
+        if held {
+            if let Some(derivation) = derivation {
+                for row in self.graph.outputs(derivation.drv) {
+                    self.waiting.held.remove(row.path);
+                }
+            } else if let Ok(substitution) = self.substitutions.get(goal) {
+                self.waiting.held.remove(substitution.path);
             }
             if let Ok(mut held) = self.locks.get_mut(goal) {
                 let locks = std::mem::take(&mut *held);
@@ -70,6 +77,35 @@ impl Finishing<'_, '_> {
         }
         goals::end(&mut stage, &mut known, &mut self.ended, goal, how);
     }
+
+    /// Counts and reports what is valid now.
+    fn succeeded(&mut self, goal: Entity) {
+        let Ok((.., derivation)) = self.goals.get(goal) else {
+            return;
+        };
+        match derivation {
+            Some(_) => self.tally.counts.built += 1,
+            None => self.tally.counts.fetched += 1,
+        }
+        if !self.reporter.0.wants_builds() {
+            return;
+        }
+        let (graph, at) = (&self.graph, self.now.0);
+        let (path, name) = match (derivation, self.substitutions.get(goal)) {
+            (Some(known), _) => (graph.drv_path(known.drv), graph.drv_name(known.drv)),
+            (None, Ok(known)) => (known.path, graph.paths.name(known.path)),
+            (None, Err(_)) => return,
+        };
+        let build = BuildRef {
+            id: goal.to_bits(),
+            drv_path: &graph.full_path(path),
+            name,
+        };
+        self.reporter.0.report(&match derivation {
+            Some(_) => Event::Succeeded { build, at },
+            None => Event::FetchSucceeded { build, at },
+        });
+    }
 }
 
 /// Registers everything that is complete.
@@ -78,12 +114,12 @@ pub fn register(
     mut failures: ResMut<Failures>,
     mut run: ResMut<RunState>,
     (slots, options, pace): (Res<Slots>, Res<Options>, Res<Pace>),
-    (queue, newly_ready): (Res<ReadyQueue>, Res<NewlyReady>),
+    (queue, newly_ready, desk): (Res<ReadyQueue>, Res<NewlyReady>, Res<HookDesk>),
     mut params: Finishing<'_, '_>,
 ) {
     // Free slots come first: what is complete can be registered while the next builders run.
     let slots_full = slots.used >= options.max_jobs;
-    let nothing_to_start = queue.is_empty() && newly_ready.0.is_empty();
+    let nothing_to_start = (queue.is_empty() && newly_ready.0.is_empty()) || desk.is_asking();
     let in_the_way = pace.slots_before_paperwork && !slots_full && !nothing_to_start;
     if completed.is_empty() || in_the_way {
         return;
@@ -96,22 +132,7 @@ pub fn register(
         };
         match registered {
             Ok(()) => {
-                params.tally.counts.built += 1;
-                let now = params.now.0;
-                if params.reporter.0.wants_builds()
-                    && let Ok((.., Some(known))) = params.goals.get(goal)
-                {
-                    let drv_path = params.graph.full_path(params.graph.drv_path(known.drv));
-                    let build = BuildRef {
-                        id: goal.to_bits(),
-                        drv_path: &drv_path,
-                        name: params.graph.drv_name(known.drv),
-                    };
-                    params
-                        .reporter
-                        .0
-                        .report(&Event::Succeeded { build, at: now });
-                }
+                params.succeeded(goal);
                 params.settle(goal, Outcome::Success);
             }
             Err(error) if error.is_fatal() => {
@@ -137,7 +158,8 @@ pub fn fail(
 ) {
     for (goal, failure) in failures.0.drain(..) {
         run.failures.add(failure.kind);
-        params.tally.counts.failed += 1;
+        let derivation = params.goals.get(goal).is_ok_and(|(.., d)| d.is_some());
+        params.tally.counts.failed += u32::from(derivation);
         if !params.reporter.0.wants_builds() {
             params.settle(goal, Outcome::Failed);
             continue;
@@ -238,7 +260,6 @@ pub fn tell_waiters(
 pub fn report_progress(
     mut tally: ResMut<Tally>,
     running: Res<Running>,
-    slots: Res<Slots>,
     mut reporter: NonSendMut<ReporterHandle>,
 ) {
     let counts = Counts {
@@ -246,7 +267,6 @@ pub fn report_progress(
         ..tally.counts
     };
     if tally.reported != Some(counts) {
-        debug_assert!(slots.used as usize >= running.0.len());
         tally.reported = Some(counts);
         reporter.0.report(&Event::Progress(counts));
     }

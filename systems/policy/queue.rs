@@ -50,6 +50,11 @@ impl ReadyQueue {
 
     /// Takes the best goal.
     pub fn pop(&mut self) -> Option<ReadyGoal> {
+        self.pop_ranked().map(|(ready, _)| ready)
+    }
+
+    /// Takes the best goal with its rank.
+    pub fn pop_ranked(&mut self) -> Option<(ReadyGoal, u64)> {
         loop {
             let Reverse(key) = self.heap.pop()?;
             let drv = drv_of(key);
@@ -63,7 +68,7 @@ impl ReadyQueue {
             }
             // Goals are never despawned, so that their index is all there is to know of an entity.
             let goal = Entity::from_raw_u32(key as u32)?;
-            return Some(ReadyGoal { goal, drv });
+            return Some((ReadyGoal { goal, drv }, rank_of(key)));
         }
     }
 

@@ -156,13 +156,8 @@ pub(super) fn start(
 }
 
 /// Whether nothing is left to be done at this instant.
-pub(super) fn idle(
-    pending: PendingGoals<'_>,
-    slots: Res<Slots>,
-    options: Res<Options>,
-    run: Res<RunState>,
-) -> bool {
-    !pending.any(slots.used < options.max_jobs) && !run.is_over()
+pub(super) fn idle(pending: PendingGoals<'_>, run: Res<RunState>) -> bool {
+    !pending.any() && !run.is_over()
 }
 
 /// Lets time jump to the next end.

@@ -5,6 +5,7 @@
 
 mod attributes;
 mod builder;
+pub mod fetch;
 pub mod hook;
 
 use std::sync::Arc;
@@ -201,12 +202,7 @@ pub fn spawn_builders(
             ChildPipes {
                 log: Some(prepared.log_pipe),
             },
-            Deadlines {
-                started: at,
-                last_output: at,
-                exited: None,
-                linger: None,
-            },
+            Deadlines::new(at, true),
             BuildLog::default(),
         ));
         if let Some(dir) = prepared.build_dir {

@@ -285,6 +285,10 @@ impl Store for LocalStore {
         self.closures.closure(&self.database, graph, &roots)
     }
 
+    fn closure(&mut self, graph: &mut BuildGraph, paths: &[PathId]) -> Result<Vec<PathId>> {
+        self.closures.closure(&self.database, graph, paths)
+    }
+
     fn register(&mut self, graph: &BuildGraph, outputs: &[BuiltOutput]) -> Result<()> {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)

@@ -4,6 +4,7 @@
 //! them, so that temporary roots, validity and the making of sub-goals are shared by the whole batch:
 //! derivations are loaded, wanted outputs looked up, substitutes preferred, inputs asked for.
 
+pub mod answers;
 mod pass;
 pub mod querier;
 pub mod query;

@@ -1,5 +1,7 @@
 //! One pass over a batch of awake goals: the seed's `init` to `inputsRealised`, each step for all at once.
 
+mod outputs;
+mod paths;
 mod repair;
 
 use bevy_ecs::entity::Entities;
@@ -11,16 +13,21 @@ use windrow_components::goal::{
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
 use windrow_components::outputs::OutputSet;
+use windrow_components::substitution::{OutputSubstitution, Substitution};
 
 use crate::columns::{Cells, Column, Place, place};
 use crate::error::Result;
 use crate::failure::{Failure, FailureKind};
 use crate::failure_cache;
 use crate::goals::{self, Request, Tying, Unmade};
+use crate::lock::fetch::FetchQueue;
 use crate::repair::Repairs;
+use crate::substitute::substituters::Substituters;
 use crate::world::{
-    Ended, Failures, GoalIndex, NewlyReady, ReadyGoal, RunState, Store, StoreHandle, Tally,
+    Ended, Failures, GoalIndex, NewlyReady, Options, ReadyGoal, RunState, Store, StoreHandle, Tally,
 };
+
+use paths::PathItem;
 
 /// A derivation's goal, as one step of a pass hands it to the next.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +37,8 @@ struct Item {
     drv: DrvId,
     wanted: OutputSet,
     mode: BuildMode,
+    /// Whether substituters have been asked for what it lacks.
+    asked: bool,
 }
 
 /// What the goals of a batch are found to be at. Kept from pass to pass for its room.
@@ -42,6 +51,8 @@ pub struct Batch {
     present: Vec<Item>,
     /// Derivation goals whose derivation is loaded.
     loaded: Vec<Item>,
+    /// Derivation goals whose outputs substituters were asked for, and what came of that.
+    substituted: Vec<(Item, Waitees)>,
     /// Derivation goals whose outputs no substitute brought.
     to_build: Vec<Item>,
     /// Derivation goals whose outputs' contents have been looked at.
@@ -52,8 +63,14 @@ pub struct Batch {
     path_repairs: Vec<(Entity, Place, PathId)>,
     /// Derivation goals all of whose inputs have ended, and how many of those failed.
     inputs_done: Vec<(Item, u32)>,
-    /// Path goals.
-    path_goals: Vec<(Entity, Place, PathId)>,
+    /// Path goals whose path has yet to be found valid.
+    path_goals: Vec<PathItem>,
+    /// Path goals that go to the next substituter.
+    try_next: Vec<PathItem>,
+    /// What path goals are to carry from now on.
+    substitutions: Vec<(Entity, Substitution)>,
+    /// What derivation goals are to carry from now on.
+    output_substitutions: Vec<(Entity, OutputSubstitution)>,
     /// What goals ask for, those of one goal together.
     requests: Vec<Request>,
     unmade: Unmade,
@@ -83,6 +100,8 @@ impl Batch {
         self.path_repairs.clear();
         self.inputs_done.clear();
         self.path_goals.clear();
+        self.substituted.clear();
+        self.try_next.clear();
         self.requests.clear();
     }
 }
@@ -107,14 +126,23 @@ pub(super) fn run(
         pass.sort_out(awake, batch);
         pass.look_for_derivations(batch)?;
         pass.load_derivations(batch);
+        pass.outputs_substituted(batch);
         pass.look_for_outputs(batch)?;
         pass.judge(batch);
         pass.fail_what_failed_before(batch)?;
+        pass.prefer_substitutes(batch)?;
         pass.refuse_checks(batch)?;
         pass.ask_for_inputs(batch)?;
         pass.check_inputs(batch);
         pass.look_for_paths(batch)?;
+        pass.try_next(batch)?;
         batch.unmade.note(pass.index, &batch.requests);
+    }
+    for (goal, substitution) in batch.substitutions.drain(..) {
+        world.entity_mut(goal).insert(substitution);
+    }
+    for (goal, substitution) in batch.output_substitutions.drain(..) {
+        world.entity_mut(goal).insert(substitution);
     }
     if !batch.requests.is_empty() {
         batch.unmade.make(world);
@@ -142,6 +170,11 @@ pub struct Looking<'w, 's> {
     ready: ResMut<'w, NewlyReady>,
     run: Res<'w, RunState>,
     repairs: ResMut<'w, Repairs>,
+    options: Res<'w, Options>,
+    substituters: ResMut<'w, Substituters>,
+    progress: Query<'w, 's, &'static mut Substitution>,
+    retries: Query<'w, 's, &'static mut OutputSubstitution>,
+    fetches: ResMut<'w, FetchQueue>,
 }
 
 impl<'s> Looking<'_, 's> {
@@ -162,6 +195,11 @@ impl<'s> Looking<'_, 's> {
             ready: &mut self.ready,
             run: &self.run,
             repairs: &mut self.repairs,
+            options: &self.options,
+            substituters: &mut self.substituters,
+            progress: self.progress.reborrow(),
+            retries: self.retries.reborrow(),
+            fetches: &mut self.fetches,
         }
     }
 }
@@ -183,6 +221,11 @@ struct Pass<'a, 's> {
     ready: &'a mut NewlyReady,
     run: &'a RunState,
     repairs: &'a mut Repairs,
+    options: &'a Options,
+    substituters: &'a mut Substituters,
+    progress: Query<'a, 's, &'static mut Substitution>,
+    retries: Query<'a, 's, &'static mut OutputSubstitution>,
+    fetches: &'a mut FetchQueue,
 }
 
 impl Pass<'_, '_> {
@@ -199,7 +242,7 @@ impl Pass<'_, '_> {
                         Some(Stage::Verifying) => batch.path_repairs.push((goal, place, path)),
                         _ => {}
                     },
-                    Ok(known) => batch.path_goals.push((goal, place, known.path)),
+                    Ok(known) => self.sort_out_path((goal, place, known.path), batch),
                     Err(_) => {}
                 }
                 continue;
@@ -210,9 +253,10 @@ impl Pass<'_, '_> {
                 drv,
                 wanted,
                 mode: self.run.mode_of(goal),
+                asked: false,
             };
             let failed = self.waitees.at(place).map_or(0, |waitees| waitees.failed);
-            match self.stages.at(place) {
+            match self.stages.at(place).copied() {
                 Some(Stage::New) => batch.new.push(item),
                 Some(Stage::Derivation) if failed == 0 => batch.present.push(item),
                 Some(Stage::Derivation) => {
@@ -225,6 +269,13 @@ impl Pass<'_, '_> {
                 }
                 Some(Stage::Verifying) => batch.verified.push(item),
                 Some(Stage::Closure) => batch.closures.push((item, failed)),
+                Some(Stage::Outputs) => {
+                    let waitees = self.waitees.at(place).copied().unwrap_or_default();
+                    batch.substituted.push((item, waitees));
+                }
+                Some(Stage::Inputs) if failed == 0 && self.retries_substitutes(goal) => {
+                    batch.loaded.push(item);
+                }
                 Some(Stage::Inputs) => batch.inputs_done.push((item, failed)),
                 _ => {}
             }
@@ -445,24 +496,6 @@ impl Pass<'_, '_> {
             }
         }
         None
-    }
-
-    /// The seed's `SubstitutionGoal::init` and `tryNext`: valid already, or no substituter has it.
-    fn look_for_paths(&mut self, batch: &mut Batch) -> Result<()> {
-        batch.paths.clear();
-        batch
-            .paths
-            .extend(batch.path_goals.iter().map(|&(_, _, path)| path));
-        self.rooted_validity(batch)?;
-        for (&(goal, place, _), &valid) in batch.path_goals.iter().zip(&batch.valid) {
-            let how = if valid {
-                Outcome::Success
-            } else {
-                Outcome::NoSubstituters
-            };
-            self.end(goal, place, how);
-        }
-        Ok(())
     }
 
     /// Makes the batch's paths temporary roots, then looks which are valid: in this order no collection can

@@ -37,5 +37,6 @@ mod real_nix;
 mod repair;
 mod sandbox;
 mod seed_table;
+mod substitute;
 mod task_graph;
 mod terminal;

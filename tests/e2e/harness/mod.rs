@@ -1,6 +1,7 @@
 //! What the tests stand on: worlds, commands with time limits, and graphs in short.
 //! Knows the command line and Nix's folders, nothing of windrow's insides.
 
+mod cache;
 mod command;
 mod graphs;
 mod leftovers;
@@ -8,6 +9,7 @@ mod needs;
 mod sealed;
 mod world;
 
+pub(crate) use cache::{Cache, Known};
 pub(crate) use command::{Cmd, Ran};
 pub(crate) use graphs::{graph_of, sh, sh_with, step};
 pub(crate) use needs::{have, is_root, layered_nix, need, skip};

@@ -55,6 +55,13 @@ impl World {
         path
     }
 
+    /// Writes a shell script that can be run, and gives its path.
+    pub(crate) fn script(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.write(name, format!("#!/bin/sh\n{text}\n"));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a file of ours");
+        path
+    }
+
     /// Writes nix.conf: what all worlds have, and `more`.
     pub(crate) fn conf(&self, more: &str) {
         fs::write(self.root.join("conf/nix.conf"), format!("{NIX_CONF}{more}")).expect("nix.conf");

@@ -1,0 +1,156 @@
+//! Which programs help a build: substituters and the hook, by the settings and by the environment as in Nix 1.8.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use windrow_components::settings::Settings;
+use windrow_systems::helpers::HelperConfig;
+use windrow_systems::process::helper::helper_env;
+
+use crate::session::Session;
+
+/// The binary cache that every nix.conf may name without meaning anything by it.
+const USUAL_CACHE: &str = "https://cache.nixos.org";
+
+/// The helpers of a session.
+pub fn helper_config(session: &Session) -> HelperConfig {
+    let settings = &session.settings;
+    let flag = u8::from(settings.print_build_trace).to_string();
+    let named = Settings::names().flat_map(|name| {
+        let value = settings.get(name).unwrap_or_default();
+        std::iter::once(name)
+            .chain(Settings::aliases(name).iter().copied())
+            .map(move |name| (name, value.clone()))
+    });
+    HelperConfig {
+        substituters: substituters(settings, std::env::var_os("NIX_SUBSTITUTERS").as_deref()),
+        hook: hook(settings, std::env::var_os("NIX_BUILD_HOOK").as_deref()),
+        hook_args: vec![
+            settings.system.clone(),
+            settings.max_silent_time_s.to_string(),
+            flag,
+            settings.timeout_s.to_string(),
+        ],
+        env: helper_env(std::env::vars_os(), &session.layout, named),
+        patience_s: settings.stalled_download_timeout,
+    }
+}
+
+/// The substituters' programs: those of `NIX_SUBSTITUTERS`, a list with colons in which `default` stands for those of
+/// the settings, or else the latter.
+fn substituters(settings: &Settings, variable: Option<&OsStr>) -> Vec<PathBuf> {
+    if !settings.substitute {
+        return Vec::new();
+    }
+    let default = || settings.substituter_programs.iter().map(PathBuf::from);
+    let mut programs: Vec<PathBuf> = Vec::new();
+    match variable {
+        None => programs.extend(default()),
+        Some(list) => {
+            let items = list.as_bytes().split(|&byte| byte == b':');
+            for item in items.filter(|item| !item.is_empty()) {
+                if item == b"default" {
+                    programs.extend(default());
+                } else {
+                    programs.push(OsStr::from_bytes(item).into());
+                }
+            }
+        }
+    }
+    programs.iter().map(|program| absolute(program)).collect()
+}
+
+fn hook(settings: &Settings, variable: Option<&OsStr>) -> Option<PathBuf> {
+    match variable.filter(|value| !value.is_empty()) {
+        Some(program) => Some(absolute(Path::new(program))),
+        None => settings.build_hook_program.clone(),
+    }
+}
+
+/// Helpers are started in `/`, so what is relative must be made absolute here.
+fn absolute(program: &Path) -> PathBuf {
+    std::path::absolute(program).unwrap_or_else(|_| program.to_owned())
+}
+
+/// What to warn of: helpers that are set and can't be called.
+pub fn warnings(settings: &Settings) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let foreign: Vec<&str> = settings
+        .substituters
+        .iter()
+        .map(String::as_str)
+        .filter(|url| url.trim_end_matches('/') != USUAL_CACHE)
+        .collect();
+    if settings.substitute && !foreign.is_empty() {
+        warnings.push(format!(
+            "the setting 'substituters' names {}, which windrow can't fetch from; it asks the programs in the \
+             setting 'substituter-programs' or in NIX_SUBSTITUTERS, and builds what they don't have",
+            foreign.join(", ")
+        ));
+    }
+    if !settings.build_hook.is_empty() && settings.build_hook != Settings::default().build_hook {
+        warnings.push(format!(
+            "the setting 'build-hook' names '{}', which speaks the protocol of Nix 2 and is not called; name \
+             a program that speaks that of Nix 1.8 in the setting 'build-hook-program' or in NIX_BUILD_HOOK",
+            settings.build_hook.join(" ")
+        ));
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(pairs: &[(&str, &str)]) -> Settings {
+        let mut settings = Settings::default();
+        for (name, value) in pairs {
+            assert_eq!(
+                settings.set(name, value),
+                Ok(windrow_components::settings::Known::Yes)
+            );
+        }
+        settings
+    }
+
+    #[test]
+    fn substituters_come_from_the_variable_then_from_the_setting() {
+        let of = |pairs: &[(&str, &str)], variable: Option<&str>| {
+            let programs = substituters(&settings(pairs), variable.map(OsStr::new));
+            let text = programs.iter().map(|program| program.display().to_string());
+            text.collect::<Vec<_>>().join(" ")
+        };
+        let set = [("substituter-programs", "/a /b")];
+        assert_eq!(of(&set, None), "/a /b");
+        assert_eq!(of(&set, Some("default")), "/a /b");
+        assert_eq!(of(&set, Some("/x:default:/y")), "/x /a /b /y");
+        assert_eq!(of(&set, Some("")), "");
+        assert_eq!(of(&[], None), "");
+        let off = [("substituter-programs", "/a"), ("substitute", "false")];
+        assert_eq!(of(&off, Some("/x")), "");
+        assert!(of(&[], Some("x")).ends_with("/x"));
+    }
+
+    #[test]
+    fn the_hook_comes_from_the_variable_then_from_the_setting() {
+        let set = settings(&[("build-hook-program", "/hook")]);
+        assert_eq!(hook(&set, None), Some("/hook".into()));
+        assert_eq!(hook(&set, Some(OsStr::new(""))), Some("/hook".into()));
+        assert_eq!(hook(&set, Some(OsStr::new("/x"))), Some("/x".into()));
+        assert_eq!(hook(&settings(&[]), None), None);
+    }
+
+    #[test]
+    fn only_what_is_unusual_is_warned_of() {
+        assert!(warnings(&settings(&[])).is_empty());
+        assert!(warnings(&settings(&[("substituters", "https://cache.nixos.org/")])).is_empty());
+        let unusual = settings(&[
+            ("substituters", "https://cache.nixos.org file:///c"),
+            ("build-hook", "/my/hook"),
+        ]);
+        let warnings = warnings(&unusual);
+        assert!(warnings[0].contains("file:///c") && !warnings[0].contains("nixos"));
+        assert!(warnings[1].contains("/my/hook"));
+    }
+}

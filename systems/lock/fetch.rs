@@ -1,0 +1,183 @@
+//! Slots and locks for goals that fetch a path from a substituter (the seed's `tryToRun`). They come before all builds,
+//! and at least one may run however few builds may, for no other machine can do it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, Res, ResMut, Resource};
+use bevy_ecs::system::SystemParam;
+use windrow_components::goal::{Outcome, Stage};
+use windrow_components::graph::BuildGraph;
+use windrow_components::ids::PathId;
+
+use super::{FIRST_RETRY, say_waiting};
+use crate::error::Result;
+use crate::failure::{Failure, FailureKind};
+use crate::goals;
+use crate::world::{
+    Ended, Failures, LockWaiters, Now, Options, ReporterHandle, RunState, Slots, StoreHandle,
+};
+
+/// A goal that only lacks a slot to fetch its path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadyFetch {
+    /// The goal.
+    pub goal: Entity,
+    /// What it is to fetch.
+    pub path: PathId,
+}
+
+/// Goals on their way to fetching.
+#[derive(Debug, Default, Resource)]
+pub struct FetchQueue {
+    /// Waiting for a slot, first come, first served.
+    pub ready: VecDeque<ReadyFetch>,
+    /// Waiting for any goal of this run to end, for it works on the same path (`waitForAnyGoal`).
+    pub any_goal: Vec<ReadyFetch>,
+    /// Waiting for a lock that another process holds (`waitForAWhile`), and when to try it again.
+    pub foreign: Vec<(ReadyFetch, Duration)>,
+    /// Holding their locks and slots.
+    pub starting: Vec<ReadyFetch>,
+}
+
+impl FetchQueue {
+    /// Whether a system has something to do, given whether a path may be fetched now.
+    pub fn is_pending(&self, free_slot: bool) -> bool {
+        !self.starting.is_empty() || (free_slot && !self.ready.is_empty())
+    }
+
+    /// When a lock is to be tried again.
+    pub fn next_retry(&self) -> Option<Duration> {
+        self.foreign.iter().map(|&(_, retry_at)| retry_at).min()
+    }
+}
+
+/// Whether a path may be fetched now.
+pub fn free_slot(slots: &Slots, options: &Options) -> bool {
+    slots.used < options.max_jobs.max(1)
+}
+
+/// What taking a path's lock touches.
+#[derive(SystemParam)]
+pub struct LockingPaths<'w, 's> {
+    commands: Commands<'w, 's>,
+    goals: Query<'w, 's, (&'static mut Stage, &'static mut Outcome)>,
+    graph: Res<'w, BuildGraph>,
+    store: NonSendMut<'w, StoreHandle>,
+    reporter: NonSendMut<'w, ReporterHandle>,
+    options: Res<'w, Options>,
+    now: Res<'w, Now>,
+    slots: ResMut<'w, Slots>,
+    queue: ResMut<'w, FetchQueue>,
+    waiting: ResMut<'w, LockWaiters>,
+    ended: ResMut<'w, Ended>,
+    failures: ResMut<'w, Failures>,
+}
+
+/// Takes locks for as many paths to be fetched as there are free slots.
+pub fn lock_paths(mut params: LockingPaths<'_, '_>, mut run: ResMut<RunState>) {
+    if params.queue.ready.is_empty() || run.is_over() {
+        return;
+    }
+    if let Err(error) = params.fill_slots() {
+        run.fatal = Some(error);
+    }
+}
+
+impl LockingPaths<'_, '_> {
+    fn fill_slots(&mut self) -> Result<()> {
+        loop {
+            let limit = self.options.max_jobs.max(1);
+            let free = limit.saturating_sub(self.slots.used) as usize;
+            let mut locked = Vec::new();
+            while locked.len() < free
+                && let Some(next) = self.queue.ready.pop_front()
+            {
+                if self.waiting.held.contains(next.path) {
+                    self.set_stage(next.goal, Stage::Locked);
+                    self.queue.any_goal.push(next);
+                    continue;
+                }
+                match self.store.0.try_lock(&self.graph, &[next.path]) {
+                    Ok(Some(locks)) => {
+                        self.waiting.held.insert(next.path);
+                        self.waiting.waits.remove(&next.goal);
+                        locked.push((next, locks));
+                    }
+                    Ok(None) => self.wait_for_others(next),
+                    Err(error) if error.is_fatal() => return Err(error),
+                    Err(error) => {
+                        let failure = Failure::new(FailureKind::Other, error.to_string());
+                        self.failures.0.push((next.goal, failure));
+                    }
+                }
+            }
+            if locked.is_empty() {
+                return Ok(());
+            }
+            // Somebody else may have fetched or built it meanwhile.
+            let paths: Vec<PathId> = locked.iter().map(|(ready, _)| ready.path).collect();
+            let valid = self.store.0.valid(&self.graph, &paths)?;
+            for ((ready, locks), valid) in locked.into_iter().zip(valid) {
+                if valid {
+                    self.store.0.unlock(locks, true);
+                    self.waiting.held.remove(ready.path);
+                    if let Ok((mut stage, mut outcome)) = self.goals.get_mut(ready.goal) {
+                        let ended = &mut self.ended;
+                        goals::end(
+                            &mut stage,
+                            &mut outcome,
+                            ended,
+                            ready.goal,
+                            Outcome::Success,
+                        );
+                    }
+                    continue;
+                }
+                self.set_stage(ready.goal, Stage::Starting);
+                self.commands.entity(ready.goal).insert(locks);
+                self.slots.used += 1;
+                self.queue.starting.push(ready);
+            }
+        }
+    }
+
+    fn wait_for_others(&mut self, ready: ReadyFetch) {
+        self.set_stage(ready.goal, Stage::Locked);
+        let wait = match self.waiting.waits.get(&ready.goal) {
+            Some(&last) => (last * 2).min(self.options.lock_poll_interval),
+            None => FIRST_RETRY,
+        };
+        if self.waiting.waits.insert(ready.goal, wait).is_none() {
+            say_waiting(&mut *self.reporter.0);
+        }
+        self.queue.foreign.push((ready, self.now.0 + wait));
+    }
+
+    fn set_stage(&mut self, goal: Entity, to: Stage) {
+        if let Ok((mut stage, _)) = self.goals.get_mut(goal) {
+            *stage = to;
+        }
+    }
+}
+
+/// Makes goals ready again whose locks are due for another try, and those that wait for any goal when one has ended.
+pub fn retry_paths(
+    mut stages: Query<&mut Stage>,
+    mut queue: ResMut<FetchQueue>,
+    ended: Res<Ended>,
+    now: Res<Now>,
+) {
+    let queue = &mut *queue;
+    let due = queue.foreign.extract_if(.., |(_, at)| *at <= now.0);
+    let mut due: Vec<ReadyFetch> = due.map(|(ready, _)| ready).collect();
+    if !ended.0.is_empty() {
+        due.append(&mut queue.any_goal);
+    }
+    for ready in due {
+        if let Ok(mut stage) = stages.get_mut(ready.goal) {
+            *stage = Stage::Ready;
+        }
+        queue.ready.push_back(ready);
+    }
+}

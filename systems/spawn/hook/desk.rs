@@ -1,0 +1,305 @@
+//! Which builds are offered to the build hook, and what becomes of them by its answers. One build is offered at a time
+//! (the seed's `worker.hook`); any number may be under way at hooks that have accepted one.
+//!
+//! A build that is declined waits for a slot, and is offered again when it gets one. A build that is postponed waits
+//! until anything has ended or a while has passed, and with it all others that need the same kind of machine: what
+//! they would be told is known.
+
+use std::time::Duration;
+
+use bevy_ecs::prelude::{Commands, NonSendMut, Query, Res, ResMut, Resource};
+use windrow_components::building::{HashRewrites, MissingOutputs};
+use windrow_components::goal::Stage;
+use windrow_components::graph::BuildGraph;
+use windrow_components::ids::NameId;
+
+use super::instance::Reply;
+use crate::policy::ReadyQueue;
+use crate::store::path_lock::OutputLocks;
+use crate::world::{
+    Ended, LockWaiters, Now, Options, ReadyGoal, RunState, Slots, Starting, StoreHandle,
+};
+
+/// What a derivation needs of a machine: its platform and the features it requires.
+type Kind = (Option<NameId>, Option<NameId>);
+
+/// A build to be offered.
+#[derive(Debug, Clone, Copy)]
+pub struct Question {
+    /// The build.
+    pub ready: ReadyGoal,
+    /// Whether a local slot is free for it.
+    pub willing: bool,
+}
+
+#[derive(Debug)]
+struct Parked {
+    kind: Kind,
+    queue: ReadyQueue,
+    until: Duration,
+}
+
+/// Who waits for the hook.
+#[derive(Debug, Default, Resource)]
+pub struct HookDesk {
+    on: bool,
+    offered: Option<(ReadyGoal, u64)>,
+    question: Option<Question>,
+    reply: Option<Reply>,
+    for_slot: ReadyQueue,
+    parked: Vec<Parked>,
+    accepted: Vec<ReadyGoal>,
+}
+
+impl HookDesk {
+    /// A desk with a hook behind it.
+    pub fn open() -> Self {
+        Self {
+            on: true,
+            ..Self::default()
+        }
+    }
+
+    /// Whether there is a hook to offer builds to.
+    pub fn is_on(&self) -> bool {
+        self.on
+    }
+
+    /// Whether a build was offered and not answered.
+    pub fn is_asking(&self) -> bool {
+        self.offered.is_some()
+    }
+
+    /// Whether there is something for the next tick.
+    pub fn is_pending(&self) -> bool {
+        self.reply.is_some() || self.question.is_some() || !self.accepted.is_empty()
+    }
+
+    /// Whether a build waits for a slot, for no hook took it.
+    pub fn wants_slot(&self) -> bool {
+        !self.for_slot.is_empty()
+    }
+
+    /// When postponed builds are to be offered again.
+    pub fn next_retry(&self) -> Option<Duration> {
+        // Whoever is asked now has an answer first.
+        if self.is_asking() {
+            return None;
+        }
+        let waiting = self.parked.iter().filter(|parked| !parked.queue.is_empty());
+        waiting.map(|parked| parked.until).min()
+    }
+
+    /// The next build to look at: declined before and now with a slot, postponed before and due, or from the queue of
+    /// those that are ready.
+    pub fn next(
+        &mut self,
+        queue: &mut ReadyQueue,
+        free_slot: bool,
+        now: Duration,
+    ) -> Option<(ReadyGoal, u64)> {
+        if free_slot && let Some(next) = self.for_slot.pop_ranked() {
+            return Some(next);
+        }
+        if !self.is_asking() {
+            let due = self.parked.iter_mut().filter(|parked| parked.until <= now);
+            for parked in due {
+                if let Some(next) = parked.queue.pop_ranked() {
+                    return Some(next);
+                }
+            }
+        }
+        if free_slot || !self.is_asking() {
+            return queue.pop_ranked();
+        }
+        None
+    }
+
+    /// Lets a build wait for a slot.
+    pub fn wait_for_slot(&mut self, ready: ReadyGoal, rank: u64) {
+        self.for_slot.push(ready, rank);
+    }
+
+    /// Lets a build wait with the others of its kind, if they have been postponed; tells whether it does.
+    pub fn wait_with_kind(
+        &mut self,
+        graph: &BuildGraph,
+        (ready, rank): (ReadyGoal, u64),
+        now: Duration,
+    ) -> bool {
+        let kind = graph.machine_kind(ready.drv);
+        let parked = self.parked.iter_mut().find(|parked| parked.kind == kind);
+        match parked {
+            Some(parked) if parked.until > now => {
+                parked.queue.push(ready, rank);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Offers a build.
+    pub fn offer(&mut self, ready: ReadyGoal, rank: u64, willing: bool) {
+        debug_assert!(self.offered.is_none());
+        self.offered = Some((ready, rank));
+        self.question = Some(Question { ready, willing });
+    }
+
+    /// What the world is to ask its hook now.
+    pub fn take_question(&mut self) -> Option<Question> {
+        self.question.take()
+    }
+
+    /// Takes in what the hook answered.
+    pub fn answer(&mut self, reply: Reply) {
+        if self.is_asking() {
+            self.reply = Some(reply);
+        }
+    }
+
+    /// Builds that the hook has accepted and that the world is to hand over.
+    pub fn take_accepted(&mut self) -> Vec<ReadyGoal> {
+        std::mem::take(&mut self.accepted)
+    }
+
+    fn park(&mut self, kind: Kind, (ready, rank): (ReadyGoal, u64), until: Duration) {
+        let index = match self.parked.iter().position(|parked| parked.kind == kind) {
+            Some(index) => index,
+            None => {
+                let queue = ReadyQueue::default();
+                self.parked.push(Parked { kind, queue, until });
+                self.parked.len() - 1
+            }
+        };
+        self.parked[index].until = until;
+        self.parked[index].queue.push(ready, rank);
+    }
+
+    /// Nothing is offered any more; everybody goes back to the queue.
+    fn close(&mut self, queue: &mut ReadyQueue) {
+        self.on = false;
+        let parked = self.parked.drain(..).map(|parked| parked.queue);
+        for mut waiting in parked.chain([std::mem::take(&mut self.for_slot)]) {
+            while let Some((ready, rank)) = waiting.pop_ranked() {
+                queue.push(ready, rank);
+            }
+        }
+    }
+}
+
+/// Acts on the hook's answer: a build that it takes needs no slot, one that it declines needs one.
+#[expect(clippy::too_many_arguments, reason = "one system, many queues")]
+pub fn take_reply(
+    mut commands: Commands,
+    mut desk: ResMut<HookDesk>,
+    mut queue: ResMut<ReadyQueue>,
+    mut slots: ResMut<Slots>,
+    mut starting: ResMut<Starting>,
+    mut waiting: ResMut<LockWaiters>,
+    mut store: NonSendMut<StoreHandle>,
+    mut goals: Query<(&mut Stage, Option<&mut OutputLocks>)>,
+    (graph, options, now, run): (Res<BuildGraph>, Res<Options>, Res<Now>, Res<RunState>),
+) {
+    if desk.reply.is_none() || run.is_over() {
+        return;
+    }
+    let (Some(reply), Some((ready, rank))) = (desk.reply.take(), desk.offered.take()) else {
+        return;
+    };
+    match reply {
+        Reply::Accept => return desk.accepted.push(ready),
+        Reply::DeclinePermanently => desk.close(&mut queue),
+        Reply::Decline | Reply::Postpone => {}
+    }
+    if reply != Reply::Postpone && slots.used < options.max_jobs {
+        slots.used += 1;
+        starting.0.push(ready);
+        return;
+    }
+    // It holds nothing while it waits.
+    for row in graph.outputs(ready.drv) {
+        waiting.held.remove(row.path);
+    }
+    if let Ok((mut stage, locks)) = goals.get_mut(ready.goal) {
+        *stage = Stage::Ready;
+        if let Some(mut locks) = locks {
+            store.0.unlock(std::mem::take(&mut *locks), false);
+        }
+    }
+    commands
+        .entity(ready.goal)
+        .remove::<(OutputLocks, MissingOutputs, HashRewrites)>();
+    match reply {
+        Reply::Postpone => {
+            let kind = graph.machine_kind(ready.drv);
+            desk.park(kind, (ready, rank), now.0 + options.lock_poll_interval);
+        }
+        Reply::DeclinePermanently => queue.push(ready, rank),
+        Reply::Accept | Reply::Decline => desk.for_slot.push(ready, rank),
+    }
+}
+
+/// Lets postponed builds be offered again when something has ended.
+pub fn wake_postponed(mut desk: ResMut<HookDesk>, ended: Res<Ended>, now: Res<Now>) {
+    if !ended.0.is_empty() && !desk.parked.is_empty() {
+        for parked in &mut desk.parked {
+            parked.until = parked.until.min(now.0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bevy_ecs::prelude::Entity;
+    use windrow_components::ids::DrvId;
+    use windrow_components::store_path::StoreDir;
+
+    fn ready(index: usize) -> ReadyGoal {
+        ReadyGoal {
+            goal: Entity::from_raw_u32(index as u32).unwrap(),
+            drv: DrvId::from_index(index),
+        }
+    }
+
+    #[test]
+    fn declined_builds_come_first_when_there_is_a_slot_and_not_before() {
+        let (mut desk, mut queue) = (HookDesk::open(), ReadyQueue::default());
+        let now = Duration::ZERO;
+        queue.push(ready(0), 0);
+        queue.push(ready(1), 1);
+        let (first, rank) = desk.next(&mut queue, false, now).unwrap();
+        assert_eq!(first, ready(0));
+        desk.offer(first, rank, false);
+        assert!(desk.next(&mut queue, false, now).is_none());
+        desk.answer(Reply::Decline);
+        assert!(desk.is_pending());
+        (desk.offered, desk.reply, desk.question) = (None, None, None);
+        desk.wait_for_slot(first, rank);
+        assert_eq!(desk.next(&mut queue, false, now), Some((ready(1), 1)));
+        assert_eq!(desk.next(&mut queue, false, now), None);
+        assert_eq!(desk.next(&mut queue, true, now), Some((ready(0), 0)));
+    }
+
+    #[test]
+    fn postponed_builds_wait_with_their_kind() {
+        let mut graph = BuildGraph::new(StoreDir::new("/s"));
+        for n in 0..3 {
+            let path = format!("/s/{n}0000000000000000000000000000000-x.drv");
+            let path = graph.path(&path).unwrap();
+            graph.drv(path);
+        }
+        let (mut desk, mut queue) = (HookDesk::open(), ReadyQueue::default());
+        let second = Duration::from_secs(1);
+        let kind = graph.machine_kind(ready(0).drv);
+        desk.park(kind, (ready(0), 0), second);
+        assert!(desk.wait_with_kind(&graph, (ready(1), 1), Duration::ZERO));
+        assert_eq!(desk.next_retry(), Some(second));
+        assert_eq!(desk.next(&mut queue, true, Duration::ZERO), None);
+        assert_eq!(desk.next(&mut queue, true, second), Some((ready(0), 0)));
+        assert!(!desk.wait_with_kind(&graph, (ready(2), 2), second));
+        desk.close(&mut queue);
+        assert_eq!(queue.pop(), Some(ready(1)));
+        assert!(!desk.is_on());
+    }
+}

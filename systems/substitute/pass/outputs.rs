@@ -1,0 +1,117 @@
+//! Substitutes for a derivation's outputs: asked for before it is built (the seed's `haveDerivation`), and what came of
+//! that (`outputsSubstituted`).
+
+use windrow_components::goal::{Stage, Target, Waitees};
+use windrow_components::ids::DrvId;
+use windrow_components::outputs::OutputSet;
+use windrow_components::substitution::{OutputSubstitution, Retry};
+
+use super::{Batch, Item, Pass};
+use crate::error::Result;
+use crate::failure::FailureKind;
+use crate::goals::Request;
+use crate::lock::stays_here;
+
+impl Pass<'_, '_> {
+    /// Whether a derivation's outputs may come from substituters.
+    fn may_substitute(&self, drv: DrvId) -> bool {
+        let traits = self.graph.traits(drv);
+        let allowed = traits.allow_substitutes && !stays_here(self.graph, self.options, drv);
+        allowed || self.options.always_allow_substitutes
+    }
+
+    /// Goals that may get what they lack from substituters ask for that first; the others are left to be built.
+    pub(super) fn prefer_substitutes(&mut self, batch: &mut Batch) -> Result<()> {
+        if self.substituters.is_empty() || batch.to_build.is_empty() {
+            return Ok(());
+        }
+        let items = std::mem::take(&mut batch.to_build);
+        let (ask, build): (Vec<Item>, Vec<Item>) = items
+            .into_iter()
+            .partition(|item| !item.asked && self.may_substitute(item.drv));
+        batch.to_build = build;
+        batch.paths.clear();
+        let graph = &*self.graph;
+        for item in &ask {
+            let rows = graph.outputs(item.drv).iter();
+            let wanted = rows.filter(|row| graph.output_sets.wants(item.wanted, row.name));
+            batch.paths.extend(wanted.map(|row| row.path));
+        }
+        self.rooted_validity(batch)?;
+        let mut known = batch.paths.iter().zip(&batch.valid);
+        for &item in &ask {
+            let before = batch.requests.len();
+            for row in self.graph.outputs(item.drv) {
+                if !self.graph.output_sets.wants(item.wanted, row.name) {
+                    continue;
+                }
+                let target = Target::Path(row.path);
+                let again = batch.requests[before..].iter().any(|r| r.target == target);
+                if let Some((_, false)) = known.next()
+                    && !again
+                {
+                    batch.requests.push(Request {
+                        waiter: item.goal,
+                        target,
+                        wanted: OutputSet::ALL,
+                    });
+                }
+            }
+            if batch.requests.len() == before {
+                // It lacks nothing, and is built again to be compared.
+                batch.to_build.push(item);
+                continue;
+            }
+            self.set_stage(item.place, Stage::Outputs);
+            let retry = self.retries.get(item.goal).map(|known| known.retry);
+            let asked = OutputSubstitution {
+                asked: item.wanted,
+                retry: retry.unwrap_or_default(),
+            };
+            batch.output_substitutions.push((item.goal, asked));
+        }
+        Ok(())
+    }
+
+    /// The seed's `outputsSubstituted`, as far as it is about what substituters did.
+    pub(super) fn outputs_substituted(&mut self, batch: &mut Batch) {
+        let substituted: Vec<(Item, Waitees)> = batch.substituted.drain(..).collect();
+        for (mut item, waitees) in substituted {
+            let really_failed =
+                waitees.failed > waitees.no_substituters + waitees.incomplete_closure;
+            if really_failed && !self.options.fallback {
+                let path = self.graph.full_path(self.graph.drv_path(item.drv));
+                let message = format!(
+                    "some substitutes for the outputs of derivation '{path}' failed (usually happens \
+                     due to networking issues); try '--fallback' to build derivation from source"
+                );
+                self.fail(item.goal, FailureKind::Other, message);
+                continue;
+            }
+            item.asked = true;
+            if let Ok(mut known) = self.retries.get_mut(item.goal) {
+                if waitees.incomplete_closure > 0 && known.retry == Retry::NoNeed {
+                    known.retry = Retry::AfterInputs;
+                }
+                // More outputs have been asked for meanwhile (the seed's `needRestart`).
+                item.asked = known.asked == item.wanted;
+            }
+            batch.loaded.push(item);
+        }
+    }
+
+    /// A goal has all its inputs: whether its outputs are to be asked for once more, since what a substitute lacked
+    /// may be there now.
+    pub(super) fn retries_substitutes(&mut self, goal: bevy_ecs::prelude::Entity) -> bool {
+        let Ok(mut known) = self.retries.get_mut(goal) else {
+            return false;
+        };
+        let retry = known.retry == Retry::AfterInputs;
+        if retry {
+            known.retry = Retry::Done;
+            // It will be counted again if it must be built after all.
+            self.tally.counts.expected -= 1;
+        }
+        retry
+    }
+}

@@ -1,0 +1,150 @@
+//! Goals for one path: valid already, at a substituter, or nowhere (the seed's `SubstitutionGoal::init`, `tryNext`,
+//! `gotInfo` and `referencesValid`).
+
+use bevy_ecs::prelude::Entity;
+use windrow_components::goal::{Outcome, Stage, Target};
+use windrow_components::ids::PathId;
+use windrow_components::outputs::OutputSet;
+use windrow_components::substitution::Substitution;
+
+use super::{Batch, Pass};
+use crate::columns::Place;
+use crate::error::Result;
+use crate::goals::Request;
+use crate::lock::fetch::ReadyFetch;
+use crate::substitute::substituters::Find;
+
+/// A path's goal, as one step of a pass hands it to the next.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PathItem {
+    goal: Entity,
+    place: Place,
+    path: PathId,
+    /// How far it is in the list of substituters.
+    substitution: Substitution,
+}
+
+impl Pass<'_, '_> {
+    /// A path's goal is awake: puts it where its stage says.
+    pub(super) fn sort_out_path(
+        &mut self,
+        (goal, place, path): (Entity, Place, PathId),
+        batch: &mut Batch,
+    ) {
+        let item = |substitution| PathItem {
+            goal,
+            place,
+            path,
+            substitution,
+        };
+        let waitees = self.waitees.at(place).copied().unwrap_or_default();
+        match self.stages.at(place).copied().unwrap_or(Stage::Done) {
+            Stage::New => batch.path_goals.push(item(Substitution::default())),
+            Stage::Info => {
+                let known = self.progress.get(goal).copied();
+                batch.try_next.push(item(known.unwrap_or_default()));
+            }
+            Stage::Inputs if waitees.failed == 0 => {
+                self.references_valid(item(Substitution::default()))
+            }
+            Stage::Inputs => {
+                let incomplete = waitees.no_substituters > 0 || waitees.incomplete_closure > 0;
+                if let (true, Ok(mut known)) = (incomplete, self.progress.get_mut(goal)) {
+                    known.ended_at = self.tally.counts.made();
+                }
+                self.end(
+                    goal,
+                    place,
+                    match incomplete {
+                        true => Outcome::IncompleteClosure,
+                        false => Outcome::Failed,
+                    },
+                );
+            }
+            _ => {}
+        }
+    }
+
+    /// The seed's `init`: what is valid is done, the rest goes to the first substituter.
+    pub(super) fn look_for_paths(&mut self, batch: &mut Batch) -> Result<()> {
+        batch.paths.clear();
+        batch
+            .paths
+            .extend(batch.path_goals.iter().map(|item| item.path));
+        self.rooted_validity(batch)?;
+        for (item, &valid) in batch.path_goals.iter().zip(&batch.valid) {
+            if valid {
+                self.end(item.goal, item.place, Outcome::Success);
+            } else {
+                batch.try_next.push(*item);
+            }
+        }
+        Ok(())
+    }
+
+    /// The seed's `tryNext`: the next substituter that has the path; its references come first.
+    pub(super) fn try_next(&mut self, batch: &mut Batch) -> Result<()> {
+        let mut found = Vec::new();
+        for mut item in batch.try_next.drain(..) {
+            let from = item.substitution.sub;
+            match self.substituters.find(item.path, from) {
+                Find::At(sub) => {
+                    item.substitution.sub = sub;
+                    item.substitution.has_substitute = true;
+                    batch.substitutions.push((item.goal, item.substitution));
+                    found.push(item);
+                }
+                Find::Asked(sub) => {
+                    item.substitution.sub = sub;
+                    batch.substitutions.push((item.goal, item.substitution));
+                    self.set_stage(item.place, Stage::Info);
+                }
+                // Whoever asked should build it, unless someone had it (the seed's "hack").
+                Find::Nobody if item.substitution.has_substitute => {
+                    self.end(item.goal, item.place, Outcome::Failed);
+                }
+                Find::Nobody => self.end(item.goal, item.place, Outcome::NoSubstituters),
+            }
+        }
+        if found.is_empty() {
+            return Ok(());
+        }
+        batch.paths.clear();
+        let mut ends = Vec::with_capacity(found.len());
+        for item in &found {
+            let info = self.substituters.info(item.substitution.sub, item.path);
+            let references = info.map_or(&[][..], |info| &info.references);
+            let others = references.iter().filter(|&&path| path != item.path);
+            batch.paths.extend(others);
+            ends.push(batch.paths.len());
+        }
+        self.rooted_validity(batch)?;
+        let mut start = 0;
+        for (item, end) in found.iter().zip(ends) {
+            let before = batch.requests.len();
+            for (&path, &valid) in batch.paths[start..end].iter().zip(&batch.valid[start..end]) {
+                if !valid {
+                    batch.requests.push(Request {
+                        waiter: item.goal,
+                        target: Target::Path(path),
+                        wanted: OutputSet::ALL,
+                    });
+                }
+            }
+            start = end;
+            if batch.requests.len() == before {
+                self.references_valid(*item);
+            } else {
+                self.set_stage(item.place, Stage::Inputs);
+            }
+        }
+        Ok(())
+    }
+
+    /// The seed's `referencesValid`: it only lacks a slot.
+    fn references_valid(&mut self, item: PathItem) {
+        self.set_stage(item.place, Stage::Ready);
+        let (goal, path) = (item.goal, item.path);
+        self.fetches.ready.push_back(ReadyFetch { goal, path });
+    }
+}
