@@ -10,14 +10,14 @@ use windrow_components::outputs::OutputSet;
 use windrow_systems::engine::{Engine, Summary};
 use windrow_systems::helpers;
 use windrow_systems::instantiate::instantiate_file;
-use windrow_systems::plan::plan;
+use windrow_systems::plan::{Substitutes, plan};
 use windrow_systems::policy::forecast;
 use windrow_systems::real;
 use windrow_systems::report::{Event, Level, Reporter};
 use windrow_systems::store::history::{History, Recorder};
 use windrow_systems::store::local::LocalStore;
 use windrow_systems::store::temp_roots::TempRoots;
-use windrow_systems::world::{Store as _, StoreHandle};
+use windrow_systems::world::StoreHandle;
 
 use crate::error::{Error, Result};
 use crate::progress::Recording;
@@ -261,14 +261,14 @@ pub fn make_plan(
             Wanted::Path(path) => paths.push(graph.path(path)?),
         }
     }
-    let mut plan = plan(&mut graph, &mut store, &targets)?;
-    let valid = store.valid(&graph, &paths)?;
-    plan.unknown.extend(
-        paths
-            .iter()
-            .zip(valid)
-            .filter(|(_, valid)| !valid)
-            .map(|(p, _)| *p),
-    );
+    let helpers = crate::helpers::helper_config(session);
+    let mut substitutes = Substitutes::new(&helpers, session.engine_options());
+    let mut plan = plan(&mut graph, &mut store, &targets, &mut substitutes)?;
+    substitutes.fetch((&mut graph, &mut store), paths, &mut plan)?;
+    plan.unknown.sort_unstable();
+    plan.unknown.dedup();
+    for complaint in &substitutes.complaints {
+        crate::cli::complain(complaint);
+    }
     Ok((graph, plan))
 }

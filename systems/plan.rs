@@ -1,11 +1,15 @@
 //! What a build would do, without doing it: the derivations to build, in an order that works, and how deep they lie.
 
+mod substitutes;
+
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
 use windrow_components::outputs::OutputSet;
 
 use crate::error::Result;
 use crate::world::Store;
+
+pub use substitutes::Substitutes;
 
 /// What would be done.
 #[derive(Debug, Default)]
@@ -14,7 +18,13 @@ pub struct Plan {
     pub builds: Vec<DrvId>,
     /// How many of them come one after the other in the longest chain.
     pub depth: u32,
-    /// Derivations and sources that are needed, but neither valid nor buildable.
+    /// The paths to fetch from substituters.
+    pub fetches: Vec<PathId>,
+    /// How many bytes that would fetch, as far as the substituters know.
+    pub download_size: u64,
+    /// How long the NARs of these paths are together, in bytes, as far as the substituters know.
+    pub nar_size: u64,
+    /// Derivations and paths that are needed, but neither valid nor to be had.
     pub unknown: Vec<PathId>,
 }
 
@@ -34,6 +44,7 @@ pub fn plan(
     graph: &mut BuildGraph,
     store: &mut dyn Store,
     wanted: &[(DrvId, OutputSet)],
+    substitutes: &mut Substitutes,
 ) -> Result<Plan> {
     let mut found: Vec<Option<Found>> = Vec::new();
     let mut plan = Plan::default();
@@ -43,23 +54,18 @@ pub fn plan(
         found.resize(graph.drv_count(), None);
         let asked = unanswered(graph, &found, std::mem::take(&mut wave));
         let present = load(graph, store, &asked, &mut found, &mut plan)?;
-        let missing = missing_outputs(graph, store, &present, &mut found)?;
+        let mut missing = missing_outputs(graph, store, &present, &mut found)?;
+        substitutes.prefer((&mut *graph, &mut *store), &mut missing, &mut plan)?;
         let mut sources = Vec::new();
-        for &drv in &missing {
+        for &(drv, _) in &missing {
+            found[drv.index()] = Some(Found::ToBuild);
             to_build.push(drv);
             wave.extend(graph.inputs(drv).map(|input| (input.drv, input.wanted)));
             sources.extend_from_slice(graph.sources(drv));
         }
         sources.sort_unstable();
         sources.dedup();
-        let valid = store.valid(graph, &sources)?;
-        plan.unknown.extend(
-            sources
-                .iter()
-                .zip(valid)
-                .filter(|(_, valid)| !valid)
-                .map(|(s, _)| *s),
-        );
+        substitutes.fetch((&mut *graph, &mut *store), sources, &mut plan)?;
     }
     plan.unknown.sort_unstable();
     plan.unknown.dedup();
@@ -120,7 +126,7 @@ fn missing_outputs(
     store: &mut dyn Store,
     present: &[(DrvId, OutputSet)],
     found: &mut [Option<Found>],
-) -> Result<Vec<DrvId>> {
+) -> Result<Vec<(DrvId, OutputSet)>> {
     let mut outputs = Vec::new();
     let mut ends = Vec::with_capacity(present.len());
     for &(drv, wanted) in present {
@@ -135,13 +141,10 @@ fn missing_outputs(
     for (&(drv, wanted), end) in present.iter().zip(ends) {
         let all_valid = valid[start..end].iter().all(|&valid| valid);
         start = end;
-        found[drv.index()] = Some(if all_valid {
-            Found::Valid(wanted)
-        } else {
-            Found::ToBuild
-        });
+        // What is missing may be fetched; what must be built is told from that when that is known.
+        found[drv.index()] = Some(Found::Valid(wanted));
         if !all_valid {
-            missing.push(drv);
+            missing.push((drv, wanted));
         }
     }
     Ok(missing)

@@ -158,7 +158,7 @@ impl CommonArgs {
 }
 
 /// Writes a line to standard error; that nobody reads it is no reason to stop.
-fn complain(text: &str) {
+pub(crate) fn complain(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 

@@ -9,6 +9,8 @@ use super::{CommonArgs, complain, print_lines};
 use crate::error::Result;
 use crate::realise::{Wanted, make_plan, understand};
 use crate::session::Session;
+use windrow_components::graph::BuildGraph;
+use windrow_systems::plan::Plan;
 use windrow_systems::store::local::LocalStore;
 
 #[derive(Debug, Args)]
@@ -65,5 +67,26 @@ pub(super) fn describe(
         complain(&summary);
         paths.for_each(|path| complain(&format!("  {path}")));
     }
+    describe_fetches(&graph, &plan);
     Ok(())
+}
+
+/// Says on standard error what would be fetched, and what is nowhere to be had, as nix-store's dry run does.
+fn describe_fetches(graph: &BuildGraph, plan: &Plan) {
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let count = plan.fetches.len();
+    if count > 0 {
+        let what = match count {
+            1 => "this path".to_owned(),
+            _ => format!("these {count} paths"),
+        };
+        complain(&format!(
+            "{what} would be fetched ({:.2} MiB download, {:.2} MiB unpacked):",
+            mib(plan.download_size),
+            mib(plan.nar_size)
+        ));
+        let mut paths: Vec<String> = plan.fetches.iter().map(|&p| graph.full_path(p)).collect();
+        paths.sort_unstable();
+        paths.iter().for_each(|path| complain(&format!("  {path}")));
+    }
 }

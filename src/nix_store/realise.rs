@@ -126,6 +126,23 @@ fn announce(call: &Call, wanted: &[Wanted], ignore_unknown: bool) -> Result<Vec<
             call.say(Level::Info, &format!("  {}", order.path(at)));
         }
     }
+    let mut fetches: Vec<String> = plan.fetches.iter().map(|&p| graph.full_path(p)).collect();
+    fetches.sort_unstable();
+    if !fetches.is_empty() {
+        let what = match fetches.len() {
+            1 => "this path".to_owned(),
+            count => format!("these {count} paths"),
+        };
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let (download, unpacked) = (mib(plan.download_size), mib(plan.nar_size));
+        let text = format!(
+            "{what} will be fetched ({download:.2} MiB download, {unpacked:.2} MiB unpacked):"
+        );
+        call.say(Level::Info, &text);
+        fetches
+            .iter()
+            .for_each(|path| call.say(Level::Info, &format!("  {path}")));
+    }
     let mut unknown: Vec<String> = plan
         .unknown
         .iter()
@@ -153,7 +170,8 @@ pub(super) fn make_valid(call: &Call, wanted: &[Wanted]) -> Result<Outputs> {
     if let Some(signal) = summary.interrupted {
         return Err(Error::Interrupted { signal });
     }
-    if !summary.failed.is_empty() || !summary.missing.is_empty() {
+    let lacking = [&summary.failed, &summary.missing, &summary.incomplete];
+    if lacking.iter().any(|paths| !paths.is_empty()) {
         return Err(failure(&summary, call.session.mode));
     }
     Ok(outputs)

@@ -118,7 +118,7 @@ impl Asking<'_> {
     }
 }
 
-fn understand(
+pub(crate) fn understand(
     graph: &mut BuildGraph,
     info: &RawInfo,
 ) -> windrow_components::Result<SubstituteInfo> {

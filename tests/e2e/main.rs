@@ -23,6 +23,7 @@ mod graph;
 mod graph_mistakes;
 mod graph_sources;
 mod history;
+mod hook;
 mod interrupt;
 mod logs;
 mod nix_store;

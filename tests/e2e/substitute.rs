@@ -831,3 +831,35 @@ fn helpers_are_told_the_settings_and_the_store() {
         scene.world.verifies();
     }
 }
+
+#[test]
+fn a_plan_tells_what_would_be_fetched_and_how_much() {
+    need!("sqlite3");
+    let scene = Scene::pair();
+    let (a, b) = (scene.path("a"), scene.path("b"));
+    let known = |references: &[&String], mib: u64| Known {
+        deriver: String::new(),
+        references: references.iter().map(|path| (*path).clone()).collect(),
+        nar_size: mib << 20,
+        hash: String::new(),
+    };
+    scene.cache.describe(&a, &known(&[], 4));
+    scene.cache.describe(&b, &known(&[&a, &b], 2));
+    let program = scene.cache.program(&scene.world);
+    let plan = || {
+        let plan = scene.world.windrow("plan").arg(&scene.drv);
+        let plan = plan.args(["--option", "substitute", "true"]);
+        plan.env("NIX_SUBSTITUTERS", &program).ok()
+    };
+    let ran = plan().prints_nothing();
+    ran.says("these 2 paths would be fetched (3.00 MiB download, 6.00 MiB unpacked):")
+        .says(format!("\n  {a}\n"))
+        .says(format!("\n  {b}\n"))
+        .says("nothing would be built");
+    scene.cache.forget(&b);
+    let ran = plan();
+    assert_eq!(ran.line(), scene.drv);
+    ran.says("this path would be fetched (2.00 MiB download, 4.00 MiB unpacked):");
+    assert!(scene.cache.fetched().is_empty());
+    assert!(!Path::new(&a).exists());
+}

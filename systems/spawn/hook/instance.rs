@@ -40,6 +40,9 @@ pub enum HookError {
         /// Its raw wait status.
         status: i32,
     },
+    /// It closed its output before it had answered, and went on running.
+    #[error("it closed its standard error without a reply")]
+    HungUp,
     /// It said something that the protocol does not have.
     #[error("it replied '{reply}', which is none of accept, decline and postpone")]
     BadReply {

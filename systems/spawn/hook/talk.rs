@@ -242,6 +242,8 @@ impl Talking<'_, '_> {
     fn broken(&mut self, error: HookError) {
         let status = self.end_instance();
         let error = match (error, status) {
+            // Had it ended itself, the signal that is to end it would have come too late.
+            (HookError::Died { .. }, Some(libc::SIGTERM)) => HookError::HungUp,
             (HookError::Died { .. }, Some(status)) => HookError::Died { status },
             (error, _) => error,
         };

@@ -1,0 +1,207 @@
+//! What of a plan would be fetched: asks the same substituters as a build would, one question for a whole wave, and
+//! waits for the answers, for a plan has nothing else to do (`queryMissing`).
+
+use std::path::PathBuf;
+
+use hashbrown::{HashMap, HashSet};
+use windrow_components::graph::BuildGraph;
+use windrow_components::ids::{DrvId, PathId};
+use windrow_components::outputs::OutputSet;
+use windrow_components::substitution::SubstituteInfo;
+
+use super::Plan;
+use crate::error::Result;
+use crate::helpers::HelperConfig;
+use crate::lock::stays_here;
+use crate::process::helper::HelperEnv;
+use crate::substitute::answers::understand;
+use crate::substitute::query::{Around, QueryError, QueryProcess};
+use crate::substitute::substituters::{Find, Substituters};
+use crate::world::{Options, Store};
+
+/// The substituters that a plan asks.
+pub struct Substitutes {
+    programs: Vec<PathBuf>,
+    env: HelperEnv,
+    patience_s: u64,
+    options: Options,
+    processes: Vec<Option<QueryProcess>>,
+    known: Substituters,
+    fetched: HashSet<PathId>,
+    /// What went wrong, and what substituters said, a line each.
+    pub complaints: Vec<String>,
+}
+
+impl Substitutes {
+    /// The substituters of a run with that configuration and those options.
+    pub fn new(config: &HelperConfig, options: Options) -> Self {
+        let names = config.substituters.iter();
+        let names = names.map(|program| program.to_string_lossy().into_owned());
+        Self {
+            programs: config.substituters.clone(),
+            env: config.env.clone(),
+            patience_s: config.patience_s,
+            options,
+            processes: config.substituters.iter().map(|_| None).collect(),
+            known: Substituters::new(names),
+            fetched: HashSet::new(),
+            complaints: Vec::new(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.programs.is_empty()
+    }
+
+    /// What is known of each of the paths, asked for where it is not known yet.
+    fn infos(&mut self, graph: &mut BuildGraph, paths: &[PathId]) -> Vec<Option<SubstituteInfo>> {
+        loop {
+            let found: Vec<Find> = paths.iter().map(|&path| self.known.find(path, 0)).collect();
+            let questions = self.known.take_questions();
+            if questions.is_empty() {
+                let info = |(find, &path): (Find, &PathId)| match find {
+                    Find::At(sub) => self.known.info(sub, path).cloned(),
+                    Find::Asked(_) | Find::Nobody => None,
+                };
+                return found.into_iter().zip(paths).map(info).collect();
+            }
+            for (sub, asked) in questions {
+                match self.ask(graph, sub, &asked) {
+                    Ok(Some(infos)) => self.known.answer(sub, &asked, infos),
+                    Ok(None) => drop(self.known.disable(sub)),
+                    Err(error) => {
+                        let program = self.programs[sub].display();
+                        self.complaints
+                            .push(format!("substituter '{program}': {error}"));
+                        self.known.disable(sub);
+                    }
+                }
+            }
+        }
+    }
+
+    fn ask(
+        &mut self,
+        graph: &mut BuildGraph,
+        sub: usize,
+        asked: &[PathId],
+    ) -> Result<Option<Vec<(PathId, SubstituteInfo)>>, QueryError> {
+        let program = &self.programs[sub];
+        let complaints = &mut self.complaints;
+        let mut say = |line: &str| complaints.push(format!("{}: {line}", program.display()));
+        let mut around = Around {
+            env: &self.env,
+            patience_s: self.patience_s,
+            stop: None,
+            say: &mut say,
+        };
+        let process = &mut self.processes[sub];
+        if process.is_none() {
+            *process = QueryProcess::start(program, &mut around)?;
+        }
+        let Some(process) = process else {
+            return Ok(None);
+        };
+        let paths: Vec<String> = asked.iter().map(|&path| graph.full_path(path)).collect();
+        let infos = process.infos(&paths, &mut around)?;
+        let ids: HashMap<&str, PathId> = paths
+            .iter()
+            .map(|p| &**p)
+            .zip(asked.iter().copied())
+            .collect();
+        // What can't be understood is told of in a build; a plan leaves it out.
+        let known = infos.iter().filter_map(|info| {
+            let id = *ids.get(info.path.as_str())?;
+            Some((id, understand(graph, info).ok()?))
+        });
+        Ok(Some(known.collect()))
+    }
+
+    /// Takes out of `missing` the derivations whose missing outputs can all be fetched, and plans for that.
+    pub(super) fn prefer(
+        &mut self,
+        (graph, store): (&mut BuildGraph, &mut dyn Store),
+        missing: &mut Vec<(DrvId, OutputSet)>,
+        plan: &mut Plan,
+    ) -> Result<()> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        let mut outputs = Vec::new();
+        let mut ends = Vec::with_capacity(missing.len());
+        for &(drv, wanted) in &*missing {
+            let allowed =
+                graph.traits(drv).allow_substitutes && !stays_here(graph, &self.options, drv);
+            if allowed || self.options.always_allow_substitutes {
+                let rows = graph.outputs(drv).iter();
+                let rows = rows.filter(|row| graph.output_sets.wants(wanted, row.name));
+                outputs.extend(rows.map(|row| row.path));
+            }
+            ends.push(outputs.len());
+        }
+        let valid = store.valid(graph, &outputs)?;
+        let asked: Vec<PathId> = outputs
+            .iter()
+            .zip(&valid)
+            .filter(|(_, valid)| !**valid)
+            .map(|(p, _)| *p)
+            .collect();
+        let infos: HashMap<PathId, bool> = {
+            let infos = self.infos(graph, &asked);
+            asked
+                .into_iter()
+                .zip(infos)
+                .map(|(path, info)| (path, info.is_some()))
+                .collect()
+        };
+        let mut start = 0;
+        let mut index = 0;
+        let mut fetch = Vec::new();
+        missing.retain(|_| {
+            let own = &outputs[start..ends[index]];
+            start = ends[index];
+            index += 1;
+            let needed = own.iter().filter(|path| infos.contains_key(*path));
+            let fetched = !own.is_empty() && needed.clone().all(|path| infos[path]);
+            if fetched {
+                fetch.extend(needed);
+            }
+            !fetched
+        });
+        self.fetch((graph, store), fetch, plan)
+    }
+
+    /// Plans to fetch paths with all that they refer to; what nobody has is unknown.
+    pub fn fetch(
+        &mut self,
+        (graph, store): (&mut BuildGraph, &mut dyn Store),
+        mut wave: Vec<PathId>,
+        plan: &mut Plan,
+    ) -> Result<()> {
+        while !wave.is_empty() {
+            wave.sort_unstable();
+            wave.dedup();
+            wave.retain(|path| !self.fetched.contains(path));
+            let valid = store.valid(graph, &wave)?;
+            let mut valid = valid.into_iter();
+            wave.retain(|_| valid.next() == Some(false));
+            let infos = self.infos(graph, &wave);
+            let mut next = Vec::new();
+            for (&path, info) in wave.iter().zip(infos) {
+                self.fetched.insert(path);
+                match info {
+                    Some(info) => {
+                        plan.fetches.push(path);
+                        plan.download_size += info.download_size;
+                        plan.nar_size += info.nar_size;
+                        next.extend_from_slice(&info.references);
+                    }
+                    None => plan.unknown.push(path),
+                }
+            }
+            wave = next;
+        }
+        Ok(())
+    }
+}
