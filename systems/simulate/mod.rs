@@ -5,6 +5,7 @@
 
 mod children;
 mod measure;
+pub mod scenario;
 mod store;
 
 use bevy_ecs::prelude::IntoScheduleConfigs as _;
