@@ -158,7 +158,8 @@ pub fn plug_in(world: &mut World, schedule: &mut Schedule, config: HelperConfig)
         world.insert_resource(HookDesk::open());
         world.insert_non_send(HookHandle::new(program, config.hook_args));
         schedule.add_systems((
-            (talk::offer_builds, talk::hand_over)
+            // What was accepted leaves with its process before another is offered.
+            (talk::hand_over, talk::offer_builds)
                 .chain()
                 .in_set(TickSet::Spawn)
                 .after(spawn_builders)
