@@ -66,7 +66,7 @@ pub(crate) fn run_all() {
     }
 }
 
-fn instantiate(scratch: &Scratch, expression: &std::path::Path, n: usize) -> String {
+pub(crate) fn instantiate(scratch: &Scratch, expression: &std::path::Path, n: usize) -> String {
     let w = match n {
         0..100 => 10,
         100..5000 => 100,

@@ -1,11 +1,12 @@
 //! windrow beside other tools on the same work, taking turns, as ratios of medians. Run small by `cargo test`.
 //!
-//!     cargo bench --bench side_by_side [-- layered [N…] | plan | fidelity | simulate [N…] | store [N]]
+//!     cargo bench --bench side_by_side [-- layered [N…] | sandboxed [N…] | plan | fidelity | simulate [N…] | store [N]]
 
 mod common;
 mod fidelity;
 mod layered;
 mod plan;
+mod sandboxed;
 mod simulate;
 mod store;
 
@@ -17,11 +18,21 @@ use windrow::systems::memory::HugePages;
 static ALLOCATOR: HugePages = HugePages;
 
 fn main() {
-    let all = !["layered", "plan", "fidelity", "simulate", "store"]
-        .into_iter()
-        .any(named);
+    let all = ![
+        "layered",
+        "sandboxed",
+        "plan",
+        "fidelity",
+        "simulate",
+        "store",
+    ]
+    .into_iter()
+    .any(named);
     if all || named("layered") {
         layered::run_all();
+    }
+    if all || named("sandboxed") {
+        sandboxed::run_all();
     }
     if all || named("plan") {
         plan::run_all();

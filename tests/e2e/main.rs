@@ -36,6 +36,7 @@ mod processes;
 mod propagation;
 mod real_nix;
 mod repair;
+mod same_results;
 mod sandbox;
 mod seed_table;
 mod substitute;
