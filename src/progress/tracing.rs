@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use serde_json::json;
-use windrow_systems::report::{Event, Level, Reporter};
+use serde_json::{Value, json};
+use windrow_systems::report::{BuildRef, Event, Level, Reporter};
 
 use crate::error::Result;
 use crate::trace::{Span, TraceFile};
@@ -54,7 +54,33 @@ impl Tracing {
         }
     }
 
-    fn add(&mut self, builder: &Builder, end: Duration, good: bool, args: serde_json::Value) {
+    fn start(&mut self, build: BuildRef<'_>, at: Duration) {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots += 1;
+            self.slots - 1
+        });
+        self.last = self.last.max(at);
+        let builder = Builder {
+            name: build.name.to_owned(),
+            drv_path: build.drv_path.to_owned(),
+            slot,
+            started: at,
+        };
+        self.running.insert(build.id, builder);
+    }
+
+    /// Ends a span, if it has not ended before.
+    fn end(&mut self, id: u64, at: Duration, good: bool, args: impl FnOnce(&Builder) -> Value) {
+        self.last = self.last.max(at);
+        if let Some(builder) = self.running.remove(&id) {
+            self.free.push(builder.slot);
+            self.free.sort_unstable_by(|a, b| b.cmp(a));
+            let args = args(&builder);
+            self.add(&builder, at, good, args);
+        }
+    }
+
+    fn add(&mut self, builder: &Builder, end: Duration, good: bool, args: Value) {
         let Some(trace) = &mut self.trace else { return };
         let added = trace.add(&Span {
             name: &builder.name,
@@ -71,20 +97,7 @@ impl Tracing {
 impl Reporter for Tracing {
     fn report(&mut self, event: &Event<'_>) {
         match event {
-            Event::Started { build, at, .. } => {
-                let slot = self.free.pop().unwrap_or_else(|| {
-                    self.slots += 1;
-                    self.slots - 1
-                });
-                self.last = self.last.max(*at);
-                let builder = Builder {
-                    name: build.name.to_owned(),
-                    drv_path: build.drv_path.to_owned(),
-                    slot,
-                    started: *at,
-                };
-                self.running.insert(build.id, builder);
-            }
+            Event::Started { build, at, .. } => self.start(*build, *at),
             Event::Exited {
                 build,
                 usage,
@@ -92,19 +105,28 @@ impl Reporter for Tracing {
                 at,
                 ..
             } => {
-                self.last = self.last.max(*at);
-                if let Some(builder) = self.running.remove(&build.id) {
-                    self.free.push(builder.slot);
-                    self.free.sort_unstable_by(|a, b| b.cmp(a));
-                    let args = json!({
+                self.end(build.id, *at, *good, |builder| {
+                    json!({
                         "derivation": builder.drv_path,
                         "cpu": micros(usage.cpu),
                         "peakMemory": usage.peak_memory,
                         "succeeded": good,
-                    });
-                    self.add(&builder, *at, *good, args);
-                }
+                    })
+                });
             }
+            // What ran elsewhere has no exit that could be seen here.
+            Event::Succeeded { build, at } => self.end(
+                build.id,
+                *at,
+                true,
+                |builder| json!({"derivation": builder.drv_path, "succeeded": true}),
+            ),
+            Event::Failed { build, at, .. } => self.end(
+                build.id,
+                *at,
+                false,
+                |builder| json!({"derivation": builder.drv_path, "succeeded": false}),
+            ),
             _ => {}
         }
         self.shown.report(event);
@@ -124,5 +146,65 @@ impl Drop for Tracing {
             let finished = trace.finish();
             self.warn_of(finished);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use windrow_systems::report::{Silent, Usage};
+
+    use super::*;
+
+    #[test]
+    fn every_start_has_an_end_and_slots_are_used_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("trace.json");
+        let trace = TraceFile::create(&file, "test").unwrap();
+        let mut tracing = Tracing::new(Box::new(Silent), trace);
+        let names = ["seen", "elsewhere", "next", "killed"];
+        let build = |id: usize| BuildRef {
+            id: id as u64,
+            drv_path: names[id],
+            name: names[id],
+        };
+        let second = Duration::from_secs;
+        tracing.start(build(0), second(0));
+        tracing.start(build(1), second(0));
+        tracing.report(&Event::Exited {
+            build: build(0),
+            system: "",
+            usage: Usage::default(),
+            good: true,
+            at: second(1),
+        });
+        tracing.start(build(2), second(2));
+        for id in [0, 1, 2] {
+            let build = build(id);
+            tracing.report(&Event::Succeeded {
+                build,
+                at: second(3),
+            });
+        }
+        tracing.start(build(3), second(3));
+        drop(tracing);
+        let events: Vec<Value> = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        let spans = events.iter().filter(|event| event["ph"] == "X");
+        let spans: Vec<(&str, u64, u64, bool)> = spans
+            .map(|span| {
+                let seconds = |key: &str| span[key].as_u64().unwrap() / 1_000_000;
+                let name = span["name"].as_str().unwrap();
+                let good = span["args"]["succeeded"].as_bool().unwrap();
+                (name, span["tid"].as_u64().unwrap(), seconds("dur"), good)
+            })
+            .collect();
+        assert_eq!(
+            spans,
+            [
+                ("seen", 0, 1, true),
+                ("elsewhere", 1, 3, true),
+                ("next", 0, 1, true),
+                ("killed", 0, 0, false),
+            ]
+        );
     }
 }

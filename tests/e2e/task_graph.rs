@@ -473,11 +473,11 @@ fn what_does_not_fit_into_memory_is_refused_beforehand() {
         ran.through("/bin/sh", &["-c", "ulimit -v 700000; exec \"$@\"", "sh"])
     };
     // 700 MB are enough for this graph, but not for its simulation, and not for one ten times as large.
-    limited("graph", "chain:n=1500000,degree=1").ok();
-    let ran = limited("simulate", "chain:n=1500000,degree=1").run();
+    limited("graph", "chain:n=2000000,degree=1").ok();
+    let ran = limited("simulate", "chain:n=2000000,degree=1").run();
     ran.exits(1)
         .one_error()
-        .says("1500000 tasks and 1499999 edges need about")
+        .says("2000000 tasks and 1999999 edges need about")
         .says("may be used");
     let ran = limited("graph", "chain:n=15000000,degree=1").run();
     ran.exits(1)
