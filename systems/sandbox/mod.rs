@@ -34,7 +34,7 @@ use windrow_components::settings::Sandbox;
 use action::{Action, c_path, run_all};
 use cell::{Cell, Cells, InputKind, Owner, Rubbish, View};
 use network::{Lease, Networks};
-use root::{Blueprint, Insider, Proc, SANDBOX_GID, SANDBOX_UID};
+use root::{Blueprint, Insider, Proc, SANDBOX_GID, SANDBOX_UID, WaitingProc};
 use user_ns::IdMap;
 use users::UserLock;
 
@@ -339,7 +339,11 @@ impl Isolation {
                     &cell.base(view),
                     self.insider(owner),
                     wish.network,
-                    proc == Proc::Waiting,
+                    if support.root {
+                        support.waiting_proc()
+                    } else {
+                        WaitingProc::Own
+                    },
                 ));
             }
         }
@@ -359,7 +363,9 @@ impl Isolation {
             if let Some(count) = shared.blueprint.max_processes.filter(|_| owner.uid != 0) {
                 actions.push(Action::LimitProcesses(count));
             }
-            actions.push(Action::LeaveGroups);
+            if support.may_leave_groups {
+                actions.push(Action::LeaveGroups);
+            }
             if support.user_namespaces {
                 actions.push(Action::Enter(self.user_namespace(owner)?));
                 actions.push(Action::Become {
@@ -535,7 +541,12 @@ impl Workshop {
             Action::Unshare(libc::CLONE_FS | libc::CLONE_NEWNS | libc::CLONE_NEWUTS),
             Action::NameHost,
         ];
-        actions.extend(blueprint.workshop(&base, isolation.insider(own), false, false));
+        actions.extend(blueprint.workshop(
+            &base,
+            isolation.insider(own),
+            false,
+            isolation.shared.support.waiting_proc(),
+        ));
         actions.extend(isolation.limits.actions());
         let result = run_all(&actions).map_err(|(index, errno)| {
             about(

@@ -49,6 +49,17 @@ pub struct Insider {
     pub gid: u32,
 }
 
+/// Which /proc can be seen in a workshop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitingProc {
+    /// None.
+    None,
+    /// That of the PID namespace of whoever makes the workshop.
+    Own,
+    /// The machine's.
+    Machine,
+}
+
 /// Where a build's /proc comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proc {
@@ -154,14 +165,14 @@ impl Draft {
 
 impl Blueprint {
     /// Makes the workshop at `base`, a directory, and everything that sandboxes share, and leaves the rest of the
-    /// machine. With `proc`, a /proc of the calling process's namespace waits there at `/proc`: where the machine's own
-    /// can't be seen, an ordinary user can't mount one any more.
+    /// machine. `waiting` is the /proc that waits there at `/proc`: where none can be seen, nobody can mount one in a
+    /// user namespace.
     pub fn workshop(
         &self,
         base: &Path,
         insider: Insider,
         network: bool,
-        proc: bool,
+        waiting: WaitingProc,
     ) -> Vec<Action> {
         let private = libc::MS_REC | libc::MS_PRIVATE;
         let mut actions = vec![
@@ -183,9 +194,13 @@ impl Blueprint {
                 devices: false,
             });
         }
-        if proc {
-            actions.push(Action::dir(base.join("proc")));
-            actions.push(self.proc(&base.join("proc")));
+        let proc = base.join("proc");
+        match waiting {
+            WaitingProc::None => {}
+            WaitingProc::Own => actions.extend([Action::dir(&proc), self.proc(&proc)]),
+            WaitingProc::Machine => {
+                actions.extend([Action::dir(&proc), Action::bind("/proc", &proc)]);
+            }
         }
         let root = base.join("root");
         actions.push(Action::dir(&root));

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::action::Action;
 use super::cell::Owner;
+use super::root::WaitingProc;
 use super::user_ns;
 use crate::process::launch::{Request, spawn};
 
@@ -16,6 +17,10 @@ use crate::process::launch::{Request, spawn};
 pub struct Support {
     /// Whether we are root.
     pub root: bool,
+    /// Whether we are root of a user namespace only.
+    pub contained: bool,
+    /// Whether supplementary groups can be given up, which a user namespace of an ordinary user's does not allow.
+    pub may_leave_groups: bool,
     /// The folder /proc, open.
     pub proc: Arc<OwnedFd>,
     /// Whether a builder can have a user namespace.
@@ -42,12 +47,32 @@ impl Support {
         try_namespaces(root, own).map_err(|error| error + advice(root))?;
         Ok(Self {
             root,
+            contained: root && is_contained(),
+            may_leave_groups: std::fs::read_to_string("/proc/self/setgroups")
+                .is_ok_and(|text| text.trim() == "allow"),
             proc: Arc::new(proc),
             user_namespaces,
             socket_scope: socket_scope().map(Arc::new),
             pid_limits: kernel_version().is_some_and(|version| version >= (6, 14)),
         })
     }
+}
+
+impl Support {
+    /// The /proc that a workshop of root's must show for new ones to be mounted.
+    pub(super) fn waiting_proc(&self) -> WaitingProc {
+        if self.contained {
+            WaitingProc::Machine
+        } else {
+            WaitingProc::None
+        }
+    }
+}
+
+/// Whether this is not the machine's own user namespace: that one has all ids, and each is what it is.
+fn is_contained() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.split_ascii_whitespace().ne(["0", "0", "4294967295"])
 }
 
 /// Starts a process as a sandbox's would be, and lets it mount something.

@@ -291,6 +291,27 @@ fn where_there_can_be_no_sandbox_the_fallback_decides() {
 }
 
 #[test]
+fn root_of_a_user_namespace_without_further_ones_has_a_sandbox_too() {
+    for_each_caller(|world, caller| {
+        let script = "exec > $out; id -u; grep -E '^Cap(Eff|Bnd)' /proc/self/status; echo $$; ls / | grep -c .
+            (echo x > /etc/new) 2>/dev/null && echo wrote; mount -t tmpfs none /tmp 2>/dev/null && echo mounted; true";
+        let graph = graph_of([("dep", busybox("echo dep > $out")), ("x", busybox(script))]);
+        let file = world.graph("g.json", &graph);
+        let line = "echo 0 > /proc/sys/user/max_user_namespaces; exec \"$@\"";
+        let args = ["--user", "--map-root-user", "/bin/sh", "-c", line, "sh"];
+        let cmd = world
+            .windrow("build")
+            .arg(file)
+            .through("/usr/bin/unshare", &args);
+        let ran = caller.runs(cmd).ok();
+        let seen = text(ran.lines().last().expect("an output"));
+        let none = "0000000000000000";
+        assert_eq!(seen, format!("0\nCapEff:\t{none}\nCapBnd:\t{none}\n1\n6\n"));
+        world.is_clean();
+    });
+}
+
+#[test]
 fn a_store_kept_elsewhere_is_shown_where_its_paths_say() {
     for_each_caller(|world, caller| {
         let graph = graph_of([
