@@ -51,6 +51,11 @@ impl<T: Send + 'static> Pool<T> {
         }
     }
 
+    /// A way to queue jobs from other threads. The pool does not end before it is dropped.
+    pub fn remote(&self) -> Remote<T> {
+        Remote(self.jobs.clone())
+    }
+
     /// Waits for all jobs, and gives the results that were not taken.
     pub fn finish(mut self) -> Vec<T> {
         self.join();
@@ -60,6 +65,19 @@ impl<T: Send + 'static> Pool<T> {
     /// A result that has come back, if there is one.
     pub fn take(&self) -> Option<T> {
         self.results.try_recv().ok()
+    }
+}
+
+/// Queues jobs of a pool from another thread.
+pub struct Remote<T>(Option<Sender<Job<T>>>);
+
+impl<T> Remote<T> {
+    /// As [`Pool::submit`].
+    pub fn submit(self, job: impl FnOnce() -> Option<T> + Send + 'static) {
+        if let Some(jobs) = self.0 {
+            // The pool's threads live as long as this sender.
+            let _ = jobs.send(Box::new(job));
+        }
     }
 }
 

@@ -310,6 +310,7 @@ fn launch(
         exports: special.exports,
         inputs,
         rewrites: std::mem::take(&mut invocation.rewrites),
+        problem: None,
     };
     let set_up = |error: io::Error| {
         other(format!(
@@ -372,6 +373,18 @@ impl Launch {
             .is_some_and(|(isolation, wish)| isolation.wants_workshop(wish))
     }
 
+    /// Whether [`Launch::with_graphs`] must come first.
+    pub(super) fn wants_graphs(&self) -> bool {
+        !self.files.exports.is_empty()
+    }
+
+    /// Looks up the reference graphs that the builder is to get. Not on a thread that makes processes: it may take a while,
+    /// and such a thread may live where neither database nor store can be seen.
+    pub(super) fn with_graphs(mut self) -> Self {
+        self.files.look_up(&self.reader);
+        self
+    }
+
     /// Makes the builder's room if it is to have one, writes its files and makes its process. A room is returned even if
     /// the process could not be made.
     ///
@@ -424,7 +437,7 @@ impl Launch {
 
     fn start(&mut self, owner: Option<Owner>) -> Result<Spawned, Failure> {
         let files = std::mem::take(&mut self.files);
-        if let Err(problem) = files.write(&self.folder, &self.reader) {
+        if let Err(problem) = files.write(&self.folder) {
             let text = format!("cannot build derivation '{}': {problem}", self.drv_path);
             return Err(Failure::new(FailureKind::Other, text));
         }

@@ -186,7 +186,7 @@ pub fn spawn_builders(
             &params.launcher.0
         };
         let workshop = Arc::clone(&params.workshop.workshop);
-        launcher.submit(move || {
+        let make = move |launch: builder::Launch| {
             let began = Instant::now();
             let (result, room) = launch.run(&workshop);
             Some(Launched {
@@ -195,7 +195,17 @@ pub fn spawn_builders(
                 result,
                 room,
             })
-        });
+        };
+        if launch.wants_graphs() {
+            let launcher = launcher.remote();
+            params.pool.0.submit(move || {
+                let launch = launch.with_graphs();
+                launcher.submit(move || make(launch));
+                None
+            });
+        } else {
+            launcher.submit(move || make(launch));
+        }
         let at = params.now.0;
         let mut entity = params.commands.entity(goal);
         entity.insert((

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{World, need, sh_with, text};
+use crate::harness::{World, busybox_with, for_each_caller, need, sh_with, text};
 
 /// Builds the one derivation of an expression with Nix and then, at the same paths, with windrow, and expects its
 /// output `out` to be the same, which the builder made from what it saw. Gives the output.
@@ -312,4 +312,43 @@ fn a_large_graph_is_exported_whole() {
     let out = world.windrow("build").arg(file).ok().line();
     assert_eq!(text(out).lines().count(), 3 + 299 * 4);
     world.is_clean();
+}
+
+#[test]
+fn in_a_sandbox_the_files_are_where_their_variables_say() {
+    for_each_caller(|world, caller| {
+        let look = "cat $1 $textPath; cat $NIX_ATTRS_JSON_FILE $NIX_ATTRS_SH_FILE; echo $NIX_ATTRS_JSON_FILE";
+        let mut structured = busybox_with(&format!("({look}) > @{{^out}} 2>&1"), json!({}));
+        structured["env"] =
+            json!({"__json": "{\"a\":\"b\",\"exportReferencesGraph\":{\"g\":\"@{low}\"}}"});
+        let env = json!({"env": {"exportReferencesGraph": "graph @{low}", "passAsFile": "text", "text": "passed\n"}});
+        let graph = crate::harness::graph_of([
+            ("low", busybox_with("echo low > $out", json!({}))),
+            (
+                "plain",
+                busybox_with("cat graph $textPath > $out; echo $textPath >> $out", env),
+            ),
+            ("structured", structured),
+        ]);
+        let file = world.graph("g.json", &graph);
+        let outs = caller.runs(world.windrow("build").arg(file)).ok().lines();
+        let out = |name: &str| text(outs.iter().find(|out| out.ends_with(name)).unwrap());
+        let plain = out("-plain");
+        assert!(
+            plain.contains("-low\n\n0\npassed\n/build/.attr-"),
+            "{plain}"
+        );
+        let seen = out("-structured");
+        assert!(
+            seen.contains(r#"{"a":"b","exportReferencesGraph":"#),
+            "{seen}"
+        );
+        assert!(seen.contains("declare a='b'\n"), "{seen}");
+        assert!(
+            seen.contains(r#""narSize":"#) && seen.ends_with("/build/.attrs.json\n"),
+            "{seen}"
+        );
+        world.is_clean();
+        world.stays_valid();
+    });
 }

@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Ran, World, need, sh_with, text};
+use crate::harness::{Ran, World, busybox_with, for_each_caller, graph_of, need, sh_with, text};
 
 /// What `nix-hash` says of a file or folder, in base 16.
 #[track_caller]
@@ -271,4 +271,30 @@ fn variables_come_from_the_setting_before_the_environment() {
         .env("two", "caller")
         .ok();
     assert_eq!(text(seen), "setting caller\n");
+}
+
+#[test]
+fn in_a_sandbox_it_is_kept_as_well() {
+    for_each_caller(|world, caller| {
+        let hash = "0".repeat(64);
+        let fixed =
+            json!({"outputHash": hash, "outputHashAlgo": "sha256", "outputHashMode": "recursive"});
+        let make = "mkdir -p $out/d; echo hello > $out/d/x";
+        let file = world.graph("g.json", &graph_of([("x", busybox_with(make, fixed))]));
+        let ran = caller
+            .runs(world.windrow("build").arg(file))
+            .run()
+            .exits(102);
+        let ran = ran.one_error().says("kept as '");
+        let kept = ran
+            .stderr
+            .split("kept as '")
+            .nth(1)
+            .and_then(|rest| rest.split('\'').next());
+        let kept = kept.expect("a path");
+        assert!(world.is_valid(kept));
+        assert_eq!(text(format!("{kept}/d/x")), "hello\n");
+        world.is_clean();
+        world.stays_valid();
+    });
 }

@@ -1,5 +1,5 @@
 //! Puts what attributes promise a builder into its folder: values passed as files, structured attributes, reference
-//! graphs. Runs on the thread that makes the process, for a graph may take a while to be found out.
+//! graphs. Graphs are looked up by the pool, files are written by the thread that makes the process.
 
 mod graph_export;
 
@@ -26,29 +26,41 @@ pub(super) struct Files {
     pub(super) inputs: Vec<String>,
     /// What is to be replaced in texts for the builder.
     pub(super) rewrites: Rewrites,
+    /// Why a graph can't be given.
+    pub(super) problem: Option<String>,
 }
 
 impl Files {
+    /// Finds out the reference graphs. A problem is told by [`Files::write`].
+    pub(super) fn look_up(&mut self, reader: &Reader) {
+        if let Err(error) = self.add_graphs(reader) {
+            self.problem = Some(error.to_string());
+        }
+    }
+
+    fn add_graphs(&mut self, reader: &Reader) -> Result<(), ExportError> {
+        let graph = graph_export::InputGraph::of(&self.inputs, reader)?;
+        for export in &self.exports {
+            let members = graph.export(&export.paths, reader)?;
+            if let Some(structured) = &mut self.structured {
+                structured.insert(export.name.clone(), members.to_json());
+            } else {
+                self.ready.push(ExtraFile {
+                    name: export.name.clone(),
+                    contents: members.to_registration(),
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// Writes everything into `folder`.
     ///
     /// # Errors
     /// A message for people: a graph that can't be given, or a file that can't be written.
-    pub(super) fn write(mut self, folder: &Path, reader: &Reader) -> Result<(), String> {
-        if !self.exports.is_empty() {
-            let text = |error: ExportError| error.to_string();
-            let inputs = std::mem::take(&mut self.inputs);
-            let graph = graph_export::InputGraph::of(&inputs, reader).map_err(text)?;
-            for export in &self.exports {
-                let members = graph.export(&export.paths, reader).map_err(text)?;
-                if let Some(structured) = &mut self.structured {
-                    structured.insert(export.name.clone(), members.to_json());
-                } else {
-                    self.ready.push(ExtraFile {
-                        name: export.name.clone(),
-                        contents: members.to_registration(),
-                    });
-                }
-            }
+    pub(super) fn write(mut self, folder: &Path) -> Result<(), String> {
+        if let Some(problem) = self.problem.take() {
+            return Err(problem);
         }
         if let Some(members) = &self.structured {
             for (name, text) in [
