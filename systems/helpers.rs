@@ -13,6 +13,7 @@ use crate::poll_io::HelperEvents;
 use crate::process::helper::HelperEnv;
 use crate::process::launch::{SpawnError, Spawned};
 use crate::process::reactor::Reactor;
+use crate::repair;
 use crate::spawn::hook::desk::HookDesk;
 use crate::spawn::hook::instance::{HookError, Instance, dismiss};
 use crate::spawn::hook::talk::{self, HookBuild, HookHandle};
@@ -134,7 +135,10 @@ pub fn plug_in(world: &mut World, schedule: &mut Schedule, config: HelperConfig)
         world.insert_non_send(queriers);
         world.insert_resource(finish_fetch::ReceivedQueue::default());
         schedule.add_systems((
-            answers::ask.in_set(TickSet::Substitute).after(substitute),
+            answers::ask
+                .in_set(TickSet::Substitute)
+                .after(substitute)
+                .after(repair::ask),
             spawn_fetch::start_fetches
                 .in_set(TickSet::Spawn)
                 .after(spawn_builders),
@@ -146,11 +150,13 @@ pub fn plug_in(world: &mut World, schedule: &mut Schedule, config: HelperConfig)
             )
                 .chain()
                 .in_set(TickSet::PollIo)
-                .after(take_launched),
+                .after(take_launched)
+                .after(repair::answer),
             (finish_fetch::reap_fetches, finish_fetch::take_received)
                 .chain()
                 .in_set(TickSet::Finish)
                 .after(reap::take_collected)
+                .before(repair::remember)
                 .before(crate::finish::register),
         ));
     }
@@ -168,6 +174,7 @@ pub fn plug_in(world: &mut World, schedule: &mut Schedule, config: HelperConfig)
                 .chain()
                 .in_set(TickSet::PollIo)
                 .after(take_launched)
+                .after(repair::answer)
                 .after(answers::break_circle),
             talk::hurry_hook
                 .in_set(TickSet::Timeout)
@@ -177,6 +184,7 @@ pub fn plug_in(world: &mut World, schedule: &mut Schedule, config: HelperConfig)
                 .in_set(TickSet::Finish)
                 .after(reap::take_collected)
                 .after(finish_fetch::take_received)
+                .before(repair::remember)
                 .before(crate::finish::register),
         ));
     }

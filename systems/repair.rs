@@ -77,7 +77,7 @@ enum Finding {
 }
 
 /// The thread that looks.
-struct Verifier {
+pub(crate) struct Verifier {
     pool: Pool<Answer>,
     contents: Arc<Contents>,
 }
@@ -107,7 +107,7 @@ pub fn plug_in(
 }
 
 /// Hands questions to the background.
-fn ask(
+pub(crate) fn ask(
     mut repairs: ResMut<Repairs>,
     mut background: ResMut<Background>,
     config: Res<BuilderConfig>,
@@ -130,7 +130,7 @@ fn ask(
 }
 
 /// Takes answers, says what was found, and wakes those who asked.
-fn answer(
+pub(crate) fn answer(
     mut repairs: ResMut<Repairs>,
     mut background: ResMut<Background>,
     mut awake: ResMut<Awake>,
@@ -193,7 +193,7 @@ fn targets(graph: &mut BuildGraph, broken: Vec<(String, Option<String>)>) -> Res
 }
 
 /// Outputs that are about to be registered are good.
-fn remember(
+pub(crate) fn remember(
     completed: Res<Completed>,
     mut repairs: ResMut<Repairs>,
     graph: Res<BuildGraph>,

@@ -14,7 +14,7 @@ use crate::helpers::{HelperNews, News};
 use crate::process::reactor::Reactor;
 use crate::real::{BuilderConfig, PoolHandle};
 use crate::report::{BuildRef, Event, Level};
-use crate::spawn::fetch::FetchPipe;
+use crate::spawn::fetch::{FetchPipe, destination};
 use crate::store::path_lock::OutputLocks;
 use crate::store::receive::{ReceiveJob, receive};
 use crate::substitute::substituters::Substituters;
@@ -107,7 +107,9 @@ impl BuryingFetches<'_, '_> {
         entity.remove::<(BuilderProcess, ChildPipes, Deadlines, FetchPipe, Condemned)>();
         let path = known.path;
         let store_path = self.graph.full_path(path);
-        let real_path = self.config.layout.real_path(&store_path);
+        let place = self.config.layout.real_path(&store_path);
+        let real_path = destination(place.clone(), known.repair);
+        let replaces = known.repair.then(|| place.clone());
         if let Some(condemned) = condemned {
             // The seed cancels the whole goal, whatever substituters are left.
             let message = format!("fetching path '{store_path}' {}", condemned.reason);
@@ -152,6 +154,7 @@ impl BuryingFetches<'_, '_> {
             references: references.collect(),
             store_path,
             real_path,
+            replaces,
             store_dir: self.graph.store_dir.clone(),
             status,
             said: std::mem::take(&mut pipe.said),
@@ -162,7 +165,7 @@ impl BuryingFetches<'_, '_> {
         self.pool.0.submit(move || {
             let result = receive(&job);
             let warnings = match (optimiser, &result) {
-                (Some(optimiser), Ok(_)) => optimiser.optimise_new(&[job.real_path]),
+                (Some(optimiser), Ok(_)) => optimiser.optimise_new(&[place]),
                 _ => Vec::new(),
             };
             tell(HelperNews::Received {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, Res, ResMut, Resource};
 use bevy_ecs::system::SystemParam;
-use windrow_components::goal::{Outcome, Stage};
+use windrow_components::goal::{Outcome, Stage, SubstitutionGoal};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::PathId;
 
@@ -62,6 +62,7 @@ pub fn free_slot(slots: &Slots, options: &Options) -> bool {
 pub struct LockingPaths<'w, 's> {
     commands: Commands<'w, 's>,
     goals: Query<'w, 's, (&'static mut Stage, &'static mut Outcome)>,
+    paths: Query<'w, 's, &'static SubstitutionGoal>,
     graph: Res<'w, BuildGraph>,
     store: NonSendMut<'w, StoreHandle>,
     reporter: NonSendMut<'w, ReporterHandle>,
@@ -119,7 +120,8 @@ impl LockingPaths<'_, '_> {
             let paths: Vec<PathId> = locked.iter().map(|(ready, _)| ready.path).collect();
             let valid = self.store.0.valid(&self.graph, &paths)?;
             for ((ready, locks), valid) in locked.into_iter().zip(valid) {
-                if valid {
+                let repair = self.paths.get(ready.goal).is_ok_and(|known| known.repair);
+                if valid && !repair {
                     self.store.0.unlock(locks, true);
                     self.waiting.held.remove(ready.path);
                     if let Ok((mut stage, mut outcome)) = self.goals.get_mut(ready.goal) {

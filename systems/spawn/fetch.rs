@@ -2,7 +2,7 @@
 //! reads what it says beside its log.
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bevy_ecs::prelude::{Commands, Component, NonSendMut, Query, Res, ResMut};
 use bevy_ecs::system::SystemParam;
@@ -58,7 +58,7 @@ impl FetchPipe {
 #[derive(SystemParam)]
 pub struct StartingFetches<'w, 's> {
     commands: Commands<'w, 's>,
-    goals: Query<'w, 's, &'static Substitution>,
+    goals: Query<'w, 's, (&'static Substitution, &'static SubstitutionGoal)>,
     graph: Res<'w, BuildGraph>,
     config: Res<'w, BuilderConfig>,
     substituters: Res<'w, Substituters>,
@@ -81,12 +81,12 @@ pub fn start_fetches(
         if run.is_over() {
             continue;
         }
-        let Ok(substitution) = params.goals.get(goal) else {
+        let Ok((substitution, known)) = params.goals.get(goal) else {
             continue;
         };
         let program = Path::new(params.substituters.program(substitution.sub)).to_owned();
         let store_path = params.graph.full_path(path);
-        let real_path = params.config.layout.real_path(&store_path);
+        let real_path = destination(params.config.layout.real_path(&store_path), known.repair);
         let dest = real_path.to_string_lossy().into_owned();
         let args = ["--substitute", &store_path, &dest];
         let prepared = clear(&real_path, &params.pool)
@@ -121,6 +121,16 @@ pub fn start_fetches(
             BuildLog::default(),
         ));
     }
+}
+
+/// Where a substituter is to put a path: beside it, if there is one that is to be replaced (the seed's `destPath`).
+pub(crate) fn destination(real_path: PathBuf, repair: bool) -> PathBuf {
+    if !repair {
+        return real_path;
+    }
+    let mut beside = real_path.into_os_string();
+    beside.push(".tmp");
+    beside.into()
 }
 
 /// Takes what lies at a path's place without being valid out of the way.

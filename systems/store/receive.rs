@@ -11,6 +11,7 @@ use windrow_components::substitution::SubstituteInfo;
 
 use super::canonical::{InodesSeen, canonicalise};
 use super::digest::{feed_nar, hash_nar};
+use super::replace::replace_valid_path;
 use super::tree::delete_path;
 use crate::failure::describe_status;
 use crate::world::BuiltOutput;
@@ -24,6 +25,8 @@ pub struct ReceiveJob {
     pub store_path: String,
     /// Where it lies now.
     pub real_path: PathBuf,
+    /// What it is to take the place of, if that is not where it lies.
+    pub replaces: Option<PathBuf>,
     /// The store it belongs to.
     pub store_dir: StoreDir,
     /// The substituter's raw wait status.
@@ -84,6 +87,9 @@ fn check(job: &ReceiveJob) -> Result<BuiltOutput, String> {
         (None, Vec::new())
     };
     canonicalise(&job.real_path, None, &mut InodesSeen::default()).map_err(about)?;
+    if let Some(place) = &job.replaces {
+        replace_valid_path(place, &job.real_path).map_err(about)?;
+    }
     Ok(BuiltOutput {
         path: job.path,
         deriver: job.info.deriver,

@@ -108,8 +108,11 @@ impl Asking<'_> {
     }
 
     fn wake(&mut self, paths: &[PathId]) {
-        let goals = paths.iter().map(|&path| self.index.get(Target::Path(path)));
-        self.awake.0.extend(goals.flatten());
+        for &path in paths {
+            let goals = [Target::Path(path), Target::Repair(path)];
+            let goals = goals.map(|target| self.index.get(target));
+            self.awake.0.extend(goals.into_iter().flatten());
+        }
     }
 
     fn complain(&mut self, text: &str) {

@@ -240,7 +240,7 @@ impl Pass<'_, '_> {
                     Ok(SubstitutionGoal { path, repair: true }) => match stage {
                         Some(Stage::New) => self.ask_for_path(goal, place, path),
                         Some(Stage::Verifying) => batch.path_repairs.push((goal, place, path)),
-                        _ => {}
+                        _ => self.sort_out_path((goal, place, path), batch),
                     },
                     Ok(known) => self.sort_out_path((goal, place, known.path), batch),
                     Err(_) => {}

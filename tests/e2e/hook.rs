@@ -446,3 +446,31 @@ fn keep_going_goes_on_past_a_hooks_failure() {
     assert_eq!(runs(&world), ["good"]);
     is_well(&world);
 }
+
+#[test]
+fn what_is_repaired_or_checked_is_not_offered() {
+    let (world, drv) = single();
+    let hook = hook(&world, "hook", "accept", "build");
+    world.windrow("build").arg(&drv).ok();
+    for mode in ["--repair", "--check"] {
+        with_hook(&world, &hook).args([drv.as_str(), mode]).ok();
+        assert!(!world.file("hook.asked").exists(), "{mode}");
+    }
+    is_well(&world);
+}
+
+#[test]
+fn hook_and_substituters_work_side_by_side() {
+    let (world, drv) = pair();
+    let hook = hook(&world, "hook", "accept", "build");
+    let nothing = world.script("nothing", "echo; while read x; do echo; done");
+    let both = || {
+        with_hook(&world, &hook)
+            .env("NIX_SUBSTITUTERS", &nothing)
+            .args(["--option", "substitute", "true", drv.as_str()])
+    };
+    both().ok();
+    assert!(runs(&world).is_empty());
+    both().arg("--repair").ok();
+    is_well(&world);
+}

@@ -863,3 +863,43 @@ fn a_plan_tells_what_would_be_fetched_and_how_much() {
     assert!(scene.cache.fetched().is_empty());
     assert!(!Path::new(&a).exists());
 }
+
+#[test]
+fn corrupt_paths_are_replaced_by_substitutes() {
+    use std::os::unix::fs::PermissionsExt as _;
+    need!("sqlite3");
+    let scene = Scene::pair();
+    let program = scene.cache.program(&scene.world);
+    scene.build(&[&program]).ok();
+    let (a, b) = (scene.path("a"), scene.path("b"));
+    let good = text(&a);
+    let spoil = |path: &str| {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+        fs::write(path, "spoilt").unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o444)).unwrap();
+    };
+    // By the derivation whose output it is, and by what that refers to.
+    spoil(&a);
+    scene.build(&[&program]).arg("--repair").ok();
+    assert_eq!(text(&a), good);
+    spoil(&b);
+    scene.build(&[&program]).arg("--repair").ok();
+    assert_eq!(names(&scene.cache.fetched()), ["a", "b", "a", "b"]);
+    // By itself.
+    spoil(&a);
+    scene
+        .asking(&[&program])
+        .args([a.as_str(), "--repair"])
+        .ok();
+    assert_eq!(text(&a), good);
+    assert_eq!(scene.cache.fetched().len(), 5);
+    assert!(scene.runs().is_empty());
+    scene.is_well();
+    // What can't be fetched is built, with what is there left alone until then.
+    spoil(&a);
+    let bad = scene.cache.program_with(&scene.world, "", "echo; exit 3");
+    scene.build(&[&bad]).args(["--repair", "--fallback"]).ok();
+    assert_eq!(text(&a), good);
+    assert_eq!(scene.runs(), ["a"]);
+    scene.is_well();
+}

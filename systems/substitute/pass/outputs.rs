@@ -1,7 +1,7 @@
 //! Substitutes for a derivation's outputs: asked for before it is built (the seed's `haveDerivation`), and what came of
 //! that (`outputsSubstituted`).
 
-use windrow_components::goal::{Stage, Target, Waitees};
+use windrow_components::goal::{BuildMode, Stage, Target, Waitees};
 use windrow_components::ids::DrvId;
 use windrow_components::outputs::OutputSet;
 use windrow_components::substitution::{OutputSubstitution, Retry};
@@ -26,9 +26,11 @@ impl Pass<'_, '_> {
             return Ok(());
         }
         let items = std::mem::take(&mut batch.to_build);
-        let (ask, build): (Vec<Item>, Vec<Item>) = items
-            .into_iter()
-            .partition(|item| !item.asked && self.may_substitute(item.drv));
+        let (ask, build): (Vec<Item>, Vec<Item>) = items.into_iter().partition(|item| {
+            // What was looked at again after that is as bad as before.
+            let repaired = item.mode == BuildMode::Repair && self.retries.contains(item.goal);
+            !item.asked && !repaired && self.may_substitute(item.drv)
+        });
         batch.to_build = build;
         batch.paths.clear();
         let graph = &*self.graph;
@@ -45,11 +47,14 @@ impl Pass<'_, '_> {
                 if !self.graph.output_sets.wants(item.wanted, row.name) {
                     continue;
                 }
-                let target = Target::Path(row.path);
+                let valid = known.next().is_some_and(|(_, valid)| *valid);
+                let bad = item.mode == BuildMode::Repair && self.repairs.bad.contains(&row.path);
+                let target = match valid {
+                    true => Target::Repair(row.path),
+                    false => Target::Path(row.path),
+                };
                 let again = batch.requests[before..].iter().any(|r| r.target == target);
-                if let Some((_, false)) = known.next()
-                    && !again
-                {
+                if (!valid || bad) && !again {
                     batch.requests.push(Request {
                         waiter: item.goal,
                         target,

@@ -24,6 +24,18 @@ pub(super) struct PathItem {
     substitution: Substitution,
 }
 
+impl PathItem {
+    /// A path whose contents are bad, before any substituter was looked at.
+    pub(super) fn corrupt((goal, place, path): (Entity, Place, PathId)) -> Self {
+        Self {
+            goal,
+            place,
+            path,
+            substitution: Substitution::default(),
+        }
+    }
+}
+
 impl Pass<'_, '_> {
     /// A path's goal is awake: puts it where its stage says.
     pub(super) fn sort_out_path(

@@ -4,7 +4,7 @@ use windrow_components::goal::{Outcome, Stage};
 use windrow_components::ids::PathId;
 use windrow_components::outputs::OutputSet;
 
-use super::{Batch, Item, Pass};
+use super::{Batch, Item, Pass, PathItem};
 use crate::columns::Place;
 use crate::failure::FailureKind;
 use crate::goals::Request;
@@ -95,7 +95,7 @@ impl Pass<'_, '_> {
                     self.fail(goal, FailureKind::Other, message);
                 }
                 Some(Verdict::Bad | Verdict::Closure(_)) => {
-                    self.end(goal, place, Outcome::NoSubstituters);
+                    batch.try_next.push(PathItem::corrupt((goal, place, path)));
                 }
                 None => {}
             }
