@@ -167,7 +167,8 @@ fn what_a_builder_leaves_behind_dies_before_its_output_is_looked_at() {
         .path();
     std::thread::sleep(std::time::Duration::from_millis(200));
     let contents = text(&out);
-    assert!(["good\n", "evil\n"].contains(&contents.as_str()));
+    // It may have died between emptying the file and writing to it.
+    assert!(["good\n", "evil\n", ""].contains(&contents.as_str()));
     world.is_clean();
     // Whatever it was when it was hashed, it is that still.
     world.conf("");
