@@ -366,6 +366,11 @@ fn personality(platform: &str, config: &BuilderConfig) -> u64 {
 }
 
 impl Launch {
+    /// Whether it is to run in a sandbox.
+    pub(super) fn wants_sandbox(&self) -> bool {
+        self.sandbox.is_some()
+    }
+
     /// Whether it must be run by the thread with the workshop.
     pub(super) fn wants_workshop(&self) -> bool {
         self.sandbox
@@ -386,13 +391,14 @@ impl Launch {
     }
 
     /// Makes the builder's room if it is to have one, writes its files and makes its process. A room is returned even if
-    /// the process could not be made.
+    /// the process could not be made. Where this thread is `limited` itself, a builder without a sandbox is already.
     ///
     /// # Errors
     /// The failure to report, when it can't be set up or its program can't be executed.
     pub(super) fn run(
         mut self,
         workshop: &Mutex<Option<Workshop>>,
+        limited: bool,
     ) -> (Result<Spawned, Failure>, Option<Room>) {
         let user = self.user.take();
         if let Some(user) = &user {
@@ -404,6 +410,11 @@ impl Launch {
             }
         }
         let Some((isolation, wish)) = &self.sandbox else {
+            if limited {
+                let limit =
+                    |action: &Action| matches!(action, Action::NoNewPrivileges | Action::Filter(_));
+                self.actions.retain(|action| !limit(action));
+            }
             let owner = user.as_ref().map(UserLock::owner);
             let room = user.map(|user| Room::without_sandbox(self.folder.clone(), user));
             return (self.start(owner), room);

@@ -9,6 +9,7 @@ pub mod fetch;
 pub mod hook;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bevy_ecs::prelude::{Commands, NonSendMut, Query, Res, ResMut};
@@ -27,7 +28,9 @@ use crate::process::build_dir::SpareDirs;
 use crate::process::launch::Spawned;
 use crate::process::log_writer::{LogFile, LogThread};
 use crate::process::reactor::Reactor;
-use crate::real::{BuilderConfig, Launched, LauncherHandle, Lodging, PoolHandle, WorkshopHandle};
+use crate::real::{
+    BuilderConfig, Launched, LauncherHandle, Lodging, PlainLauncher, PoolHandle, WorkshopHandle,
+};
 use crate::report::{BuildRef, Event, Level};
 use crate::sandbox::users::{UserLock, UserPool};
 use crate::store::path_lock::OutputLocks;
@@ -54,6 +57,7 @@ pub struct Spawning<'w, 's> {
     store: NonSendMut<'w, StoreHandle>,
     pool: NonSendMut<'w, PoolHandle>,
     launcher: NonSendMut<'w, LauncherHandle>,
+    plain: NonSendMut<'w, PlainLauncher>,
     workshop: NonSendMut<'w, WorkshopHandle>,
     logs: NonSendMut<'w, LogThread>,
     slots: ResMut<'w, Slots>,
@@ -182,13 +186,17 @@ pub fn spawn_builders(
         let launch = prepared.launch;
         let launcher = if launch.wants_workshop() {
             &params.workshop.pool
-        } else {
+        } else if launch.wants_sandbox() {
             &params.launcher.0
+        } else {
+            &params.plain.pool
         };
         let workshop = Arc::clone(&params.workshop.workshop);
+        let limited = Arc::clone(&params.plain.limited);
         let make = move |launch: builder::Launch| {
             let began = Instant::now();
-            let (result, room) = launch.run(&workshop);
+            let limited = limited.load(Ordering::Relaxed);
+            let (result, room) = launch.run(&workshop, limited);
             Some(Launched {
                 goal,
                 began,
@@ -247,6 +255,7 @@ pub struct Launching<'w, 's> {
     reactor: NonSendMut<'w, Reactor>,
     pool: NonSendMut<'w, PoolHandle>,
     launcher: NonSendMut<'w, LauncherHandle>,
+    plain: NonSendMut<'w, PlainLauncher>,
     workshop: NonSendMut<'w, WorkshopHandle>,
     logs: NonSendMut<'w, LogThread>,
     reporter: NonSendMut<'w, ReporterHandle>,
@@ -266,6 +275,7 @@ pub fn take_launched(
         .launcher
         .0
         .take()
+        .or_else(|| params.plain.pool.take())
         .or_else(|| params.workshop.pool.take())
     {
         let Launched {
