@@ -370,31 +370,54 @@ fn a_daemon_does_not_rewrite_the_output_afterwards() {
 #[test]
 fn an_output_that_is_being_swapped_is_taken_as_it_is_in_the_end() {
     attempts(|world, caller| {
-        let script = "mkdir $out; echo good > $out/file
-            setsid sh -c 'while :; do mv '$out' ./was; ln -s /etc '$out'; rm '$out'; mv ./was '$out'; \
-              rm '$out'/file; ln -s /etc/passwd '$out'/file; rm '$out'/file; echo good > '$out'/file; done' > /dev/null 2>&1 < /dev/null &
-            sleep 0.3";
-        let passwd = || {
-            let metadata = fs::symlink_metadata("/etc/passwd").unwrap();
-            (
-                metadata.mode(),
-                metadata.uid(),
-                metadata.mtime(),
-                metadata.ino(),
-            )
+        // Not /etc itself, so that nothing but this file is harmed where the protection fails.
+        let victim = world.write("victim/file", "precious");
+        fs::set_permissions(&victim, fs::Permissions::from_mode(0o640)).unwrap();
+        let folder = victim.parent().unwrap();
+        // They end by themselves, where nothing ends them. The second one stays in the output wherever that is moved.
+        let swap = format!(
+            "mkdir $out; echo good > $out/file
+            setsid sh -c 'n=0; while [ $n -lt 1500 ]; do n=$((n + 1)); mv '$out' ./was; ln -s {folder} '$out'; rm '$out'; mv ./was '$out'; \
+              rm '$out'/file; ln -s {victim} '$out'/file; rm '$out'/file; echo good > '$out'/file; done' > /dev/null 2>&1 < /dev/null &
+            sleep 0.3",
+            folder = folder.display(),
+            victim = victim.display(),
+        );
+        let change = format!(
+            "mkdir $out; cd $out; echo good > file
+            setsid sh -c 'n=0; while [ $n -lt 1500 ]; do n=$((n + 1)); chmod u+w .; rm -f file; ln -s {victim} file; \
+              rm -f file; echo $n > file; done' > /dev/null 2>&1 < /dev/null &
+            sleep 0.3",
+            victim = victim.display(),
+        );
+        let look = || {
+            [&victim, folder].map(|path| {
+                let metadata = fs::symlink_metadata(path).unwrap();
+                (
+                    metadata.mode(),
+                    metadata.uid(),
+                    metadata.mtime(),
+                    metadata.ino(),
+                )
+            })
         };
-        let before = passwd();
-        for n in 0..5 {
+        let before = look();
+        for n in 0..6 {
+            let script = if n % 2 == 0 { &swap } else { &change };
             let name = format!("x{n}");
             let file = world.graph(
                 "g.json",
                 &graph_of([(name.as_str(), sh(&format!("# {n}\n{script}")))]),
             );
             let ran = caller.runs(world.windrow("build").arg(file)).run();
-            // Whatever lay there when everything died: it is that, or an error, and never something of /etc.
-            assert!([0, 1].contains(&ran.status.code().unwrap_or(-1)), "{ran}");
+            // Whatever lay there when everything died: it is that, or an error, and never something of the folder.
+            let worst = if n % 2 == 0 { 1 } else { 0 };
+            assert!(
+                (0..=worst).contains(&ran.status.code().unwrap_or(-1)),
+                "{ran}"
+            );
             let _ = ran.no_panic();
-            assert_eq!(passwd(), before);
+            assert_eq!(look(), before);
         }
         world.is_clean();
         world.stays_valid();
@@ -506,12 +529,14 @@ fn filling_what_is_shared_does_no_harm() {
     need!("perl");
     attempts(|world, caller| {
         let limit = ["--option", "max-build-log-size", "100000"];
-        let file = world.graph("log.json", &graph_of([("log", sh("yes"))]));
-        caller
-            .runs(world.windrow("build").arg(file).args(limit))
-            .run()
-            .exits(1)
-            .says("log");
+        // It ends by itself, so that it is a success where nothing limits it.
+        let file = world.graph(
+            "log.json",
+            &graph_of([("log", sh("yes | head -c 30000000; echo > $out"))]),
+        );
+        let build = || caller.runs(world.windrow("build").arg(&file));
+        build().args(limit).run().exits(1).says("log");
+        build().ok();
 
         let shm = "head -c 1000000 /dev/zero > /dev/shm/fill";
         let inside = built(
