@@ -5,6 +5,7 @@ mod building;
 mod keeping;
 mod looking;
 mod moving;
+mod repair;
 mod soak;
 
 use std::ffi::OsStr;
