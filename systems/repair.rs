@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use bevy_ecs::prelude::{
-    Entity, IntoScheduleConfigs as _, NonSendMut, Res, ResMut, Resource, Schedule, World,
+    Entity, IntoScheduleConfigs as _, NonSendMut, Query, Res, ResMut, Resource, Schedule, World,
 };
 use hashbrown::{HashMap, HashSet};
-use windrow_components::goal::Target;
+use windrow_components::goal::{DerivationGoal, Target};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::PathId;
 use windrow_components::outputs::OutputSet;
@@ -16,7 +16,7 @@ use crate::engine::TickSet;
 use crate::error::Result;
 use crate::process::pool::Pool;
 use crate::real::BuilderConfig;
-use crate::report::{Event, Level};
+use crate::report::Level;
 use crate::store::PathInfo;
 use crate::store::contents::Contents;
 use crate::store::reader::Reader;
@@ -137,7 +137,7 @@ pub(crate) fn answer(
     mut graph: ResMut<BuildGraph>,
     mut reporter: NonSendMut<ReporterHandle>,
     mut run: ResMut<RunState>,
-    verifier: NonSendMut<Verifier>,
+    (verifier, goals): (NonSendMut<Verifier>, Query<&DerivationGoal>),
 ) {
     while let Some(answer) = verifier.pool.take() {
         let Answer {
@@ -153,9 +153,16 @@ pub(crate) fn answer(
             Ok(Finding::Bad) => Verdict::Bad,
             Ok(Finding::Closure(broken)) => {
                 for (path, _) in &broken {
-                    let text = format!("found corrupted or missing path '{path}'");
-                    let (level, text) = (Level::Error, text.as_str());
-                    reporter.0.report(&Event::Message { level, text });
+                    reporter.0.say(Level::Error, || match goals.get(goal) {
+                        Ok(known) => {
+                            let drv_path = graph.full_path(graph.drv_path(known.drv));
+                            format!(
+                                "found corrupted or missing path '{path}' in the output closure of \
+                                 '{drv_path}'"
+                            )
+                        }
+                        Err(_) => format!("found corrupted or missing path '{path}'"),
+                    });
                 }
                 match targets(&mut graph, broken) {
                     Ok(targets) => Verdict::Closure(targets),

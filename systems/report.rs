@@ -182,6 +182,16 @@ pub trait Reporter {
     fn report(&mut self, event: &Event<'_>);
 }
 
+impl dyn Reporter + '_ {
+    /// Reports a message, which is put into words only if somebody looks at builds.
+    pub fn say(&mut self, level: Level, text: impl FnOnce() -> String) {
+        if self.wants_builds() {
+            let text = &text();
+            self.report(&Event::Message { level, text });
+        }
+    }
+}
+
 /// Says nothing.
 #[derive(Debug, Default)]
 pub struct Silent;

@@ -215,6 +215,10 @@ pub fn take_received(
         }
         let message = match result {
             Ok(output) => {
+                ending.reporter.0.say(Level::Chatty, || {
+                    let path = graph.full_path(output.path);
+                    format!("substitution of path '{path}' succeeded")
+                });
                 completed.push(goal, [output]);
                 commands.entity(goal).remove::<BuildLog>();
                 continue;

@@ -159,6 +159,12 @@ impl Reaping<'_, '_> {
                 });
             }
             self.background.collecting += 1;
+            for &output in &missing {
+                self.reporter.0.say(Level::Talkative, || {
+                    let output = self.graph.full_path(output);
+                    format!("scanning for references inside '{output}'")
+                });
+            }
             let optimiser = self.config.optimiser.clone();
             let (janitor, keep_failed) = (self.pool.1.clone(), self.config.keep_failed);
             self.pool.0.submit(move || {

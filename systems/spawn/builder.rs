@@ -366,6 +366,16 @@ fn personality(platform: &str, config: &BuilderConfig) -> u64 {
 }
 
 impl Launch {
+    /// The derivation's path.
+    pub(super) fn drv_path(&self) -> &str {
+        &self.drv_path
+    }
+
+    /// What it executes.
+    pub(super) fn program(&self) -> &OsStr {
+        OsStr::from_bytes(self.invocation.program.as_bytes())
+    }
+
     /// Whether it is to run in a sandbox.
     pub(super) fn wants_sandbox(&self) -> bool {
         self.sandbox.is_some()

@@ -184,6 +184,15 @@ pub fn spawn_builders(
         };
         params.background.launching += 1;
         let launch = prepared.launch;
+        let reporter = &mut params.reporter.0;
+        if launch.wants_sandbox() {
+            reporter.say(Level::Chatty, || {
+                format!("setting up a sandbox for '{}'", launch.drv_path())
+            });
+        }
+        reporter.say(Level::Chatty, || {
+            format!("executing builder '{}'", launch.program().display())
+        });
         let launcher = if launch.wants_workshop() {
             &params.workshop.pool
         } else if launch.wants_sandbox() {

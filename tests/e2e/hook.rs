@@ -323,6 +323,50 @@ fn a_hook_that_fails_says_whose_fault_it_is() {
 }
 
 #[test]
+fn trouble_of_a_hook_is_not_remembered_but_a_failed_builder_is() {
+    for (work, status, again) in [
+        ("exit 1", 1, 1),
+        ("exit 101", 101, 101),
+        ("exit 100", 100, 100),
+    ] {
+        let (world, drv) = single();
+        world.conf("build-cache-failure = true\n");
+        let hook = hook(&world, "hook", "accept", work);
+        with_hook(&world, &hook).arg(&drv).run().exits(status);
+        let starts = || {
+            let asked = asked(&world);
+            asked.iter().filter(|line| line.ends_with("x.drv ")).count()
+        };
+        assert_eq!(starts(), 1);
+        let ran = with_hook(&world, &hook).arg(&drv).run().exits(again);
+        if status == 100 {
+            ran.says("failed previously (cached)");
+            assert_eq!(starts(), 1, "nobody is asked again");
+        } else {
+            ran.never_says("cached");
+            assert_eq!(starts(), 2);
+        }
+        // A setting that Nix warns of, for it has none of that name any more.
+        world.conf("");
+        is_well(&world);
+    }
+}
+
+#[test]
+fn what_a_hook_is_used_for_is_told_to_those_who_ask_for_more() {
+    for (flags, told) in [(&[][..], false), (&["-v"], true)] {
+        let (world, drv) = single();
+        let hook = hook(&world, "hook", "accept", "build");
+        let ran = with_hook(&world, &hook).arg(&drv).args(flags).ok();
+        if told {
+            ran.says("using hook to build path(s) '");
+        } else {
+            ran.never_says("using hook");
+        }
+    }
+}
+
+#[test]
 fn a_hook_that_can_not_be_asked_costs_a_message_and_the_build_is_done_here() {
     for (decide, says) in [
         ("exit 3", "died unexpectedly: it failed with exit code 3"),

@@ -325,3 +325,35 @@ fn a_store_below_a_folder_is_seen_at_its_usual_place() {
     assert!(world.at("chroot/nix/var/log/nix/drvs").exists());
     world.is_clean();
 }
+
+#[test]
+fn every_level_says_what_the_seed_says_at_it() {
+    // Each with the number of -v from which on it is said; -1 stands for --quiet.
+    let told = [
+        ("building '", 0),
+        ("scanning for references inside '", 1),
+        ("built '", 1),
+        ("executing builder '/bin/sh'", 2),
+        ("error: builder for '", -1),
+    ];
+    for verbosity in -1..=2_i32 {
+        let world = World::new();
+        let graph = graph_of([("good", sh("echo x > $out")), ("bad", sh("exit 1"))]);
+        let file = world.graph("g.json", &graph);
+        let mut cmd = world.windrow("build").args(["-k", "-j1"]).arg(&file);
+        if verbosity < 0 {
+            cmd = cmd.arg("--quiet");
+        }
+        for _ in 0..verbosity {
+            cmd = cmd.arg("-v");
+        }
+        let mut ran = cmd.run().exits(100);
+        for (text, from) in told {
+            ran = if verbosity >= from {
+                ran.says(text)
+            } else {
+                ran.never_says(text)
+            };
+        }
+    }
+}

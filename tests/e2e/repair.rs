@@ -191,8 +191,10 @@ fn what_an_output_refers_to_is_repaired_by_its_own_derivation() {
     // The tool is in no output's closure, so nobody looks at it.
     spoil(&tool);
     let ran = repair(&world, &drv).ok();
-    ran.says(format!("found corrupted or missing path '{base}'"))
-        .never_says("'-tool'");
+    ran.says(format!(
+        "found corrupted or missing path '{base}' in the output closure of '{drv}'"
+    ))
+    .never_says("'-tool'");
     assert_eq!(text(&base), "one\n");
     assert_eq!(sorted_lines(&log), ["base"], "nothing else is built");
     // But what must be built anew is built from good inputs only.

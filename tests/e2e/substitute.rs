@@ -155,6 +155,22 @@ fn programs_come_from_the_settings_too() {
 }
 
 #[test]
+fn a_fetch_that_went_well_is_told_to_those_who_ask_for_much() {
+    need!("sqlite3");
+    for (flags, told) in [("-v", false), ("-vv", true)] {
+        let scene = Scene::pair();
+        let program = scene.cache.program(&scene.world);
+        let ran = scene.build(&[&program]).arg(flags).ok();
+        let text = format!("substitution of path '{}' succeeded", scene.path("b"));
+        if told {
+            ran.says(text);
+        } else {
+            ran.never_says(&text);
+        }
+    }
+}
+
+#[test]
 fn a_binary_cache_is_not_asked_and_nothing_stops() {
     let world = World::new();
     world.conf("substitute = true\nsubstituters = https://cache.nixos.org https://other.example\n");

@@ -368,6 +368,9 @@ impl Talking<'_, '_> {
         *stage = Stage::Running;
         over.running.0.push(goal);
         let at = self.now.0;
+        self.reporter.0.say(Level::Talkative, || {
+            format!("using hook to build path(s) '{}'", outputs.join("', '"))
+        });
         self.reporter.0.report(&Event::Started {
             build: BuildRef {
                 id: goal.to_bits(),
