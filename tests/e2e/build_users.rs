@@ -325,3 +325,30 @@ fn an_interrupted_run_leaves_nothing_of_its_users() {
     running.wait().exits(143);
     world.is_clean_but_for(&[world.at("tmp/started")]);
 }
+
+#[test]
+fn a_derivation_that_can_not_be_built_gives_its_user_back() {
+    need_users!();
+    let (world, _) = world("windrow-test-1");
+    for (n, env) in [
+        json!({ "exportReferencesGraph": "odd" }),
+        json!({ "allowedReferences": "/not/in/the/store" }),
+        json!({ "requiredSystemFeatures": "wings" }),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let bad = sh_with("echo x > $out", json!({ "env": env }));
+        let graph = graph_of([
+            ("bad", bad),
+            ("first", sh(&format!("echo {n} > $out"))),
+            ("second", sh("cat @{first} > $out")),
+        ]);
+        let file = world.graph("g.json", &graph);
+        // There is one user for all, and the bad one has its turn before the second at the latest.
+        let build = world.windrow("build").args(["-k", "-j1"]).arg(&file);
+        let ran = with_users(&world, build).run().exits(1);
+        ran.says("-bad.drv'").says("2 derivations built, 1 failed");
+        world.is_clean();
+    }
+}

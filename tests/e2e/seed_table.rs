@@ -46,7 +46,7 @@ fn every_place_and_test_it_names_exists() {
         }
         let (here, test) = (cells[1].trim(), cells[2].trim());
         assert!(
-            here == "not yet" || !test.is_empty(),
+            !here.is_empty() && !test.is_empty(),
             "no test shows {}",
             cells[0]
         );
