@@ -1,5 +1,5 @@
 //! Deleting trees that a builder may have made hostile: of any depth, with folders nobody may
-//! enter, and with links or folders being exchanged meanwhile.
+//! enter, with files that are immutable, and with links or folders being exchanged meanwhile.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -9,6 +9,7 @@ use nix::fcntl::AtFlags;
 use nix::sys::stat::{FileStat, Mode, fchmod, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
+use super::flags;
 use super::node::{Kind, Node, Opened};
 use super::open_parent;
 use super::walk::{Order, Visitor, walk_in};
@@ -57,8 +58,12 @@ impl Visitor for Deleter {
         if Kind::from_mode(stat.st_mode) == Kind::Directory {
             let Opened { handle, mode, .. } = node.open_owned(Kind::Directory)?;
             if mode & 0o700 != 0o700 {
-                fchmod(&handle, Mode::from_bits_truncate(mode | 0o700))
-                    .map_err(node.failed("make writable"))?;
+                let widen = || fchmod(&handle, Mode::from_bits_truncate(mode | 0o700));
+                match widen() {
+                    Err(Errno::EPERM) if flags::release_open(handle.as_fd()) => widen(),
+                    result => result,
+                }
+                .map_err(node.failed("make writable"))?;
             }
             return Ok(Some((handle, ())));
         }
@@ -83,7 +88,12 @@ fn stat_if_there(node: &Node<'_>) -> Result<Option<FileStat>> {
 
 /// Whether the name was still there.
 fn unlink(node: &Node<'_>, flag: UnlinkatFlags) -> Result<bool> {
-    match unlinkat(node.parent(), node.name(), flag) {
+    let once = || unlinkat(node.parent(), node.name(), flag);
+    let result = match once() {
+        Err(Errno::EPERM) if flags::release(node) => once(),
+        result => result,
+    };
+    match result {
         Ok(()) => Ok(true),
         Err(Errno::ENOENT) => Ok(false),
         Err(errno) => Err(node.failed("delete")(errno)),

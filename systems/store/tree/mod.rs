@@ -3,6 +3,7 @@
 
 mod create;
 mod delete;
+mod flags;
 mod list;
 mod node;
 mod stack;
