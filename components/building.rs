@@ -56,6 +56,14 @@ pub struct BuilderProcess {
     pub exited: bool,
 }
 
+impl BuilderProcess {
+    /// Whether it can be buried: it has exited, and its log is at its end or was given time enough to be.
+    pub fn is_over(&self, pipes: &ChildPipes, deadlines: &Deadlines, now: Duration) -> bool {
+        let waited = deadlines.linger.is_some_and(|until| until <= now);
+        self.exited && (pipes.log.is_none() || waited)
+    }
+}
+
 /// The read end of the pipe that the builder's standard output and error go to (the seed's `builderOut`).
 #[derive(Debug, Component)]
 #[component(storage = "SparseSet")]

@@ -82,10 +82,7 @@ pub fn reap_fetches(mut running: ResMut<Running>, mut params: BuryingFetches<'_,
         .extract_if(.., |goal| {
             children
                 .get(*goal)
-                .is_ok_and(|(process, pipes, deadlines, ..)| {
-                    let over = deadlines.linger.is_some_and(|until| until <= now);
-                    process.exited && (pipes.log.is_none() || over)
-                })
+                .is_ok_and(|(process, pipes, deadlines, ..)| process.is_over(pipes, deadlines, now))
         })
         .collect();
     for goal in buried {

@@ -82,10 +82,9 @@ pub fn reap(
     let buried: Vec<Entity> = running
         .0
         .extract_if(.., |goal| {
-            children.get(*goal).is_ok_and(|child| {
-                let over = child.deadlines.linger.is_some_and(|until| until <= now);
-                child.process.exited && (child.pipes.log.is_none() || over)
-            })
+            children
+                .get(*goal)
+                .is_ok_and(|child| child.process.is_over(child.pipes, child.deadlines, now))
         })
         .collect();
     for goal in buried {
