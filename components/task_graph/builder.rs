@@ -180,6 +180,23 @@ impl Builder {
         Ok(())
     }
 
+    /// Gives all tasks their edges at once: the predecessors of all, task by task, and where those of each
+    /// end. The same edge may come again.
+    ///
+    /// # Errors
+    /// If there are too many edges.
+    pub(super) fn set_rows(
+        &mut self,
+        ends: &[u32],
+        rows: Vec<TaskId>,
+    ) -> Result<(), TaskGraphError> {
+        self.limits.admit(self.tasks as u64, rows.len() as u64)?;
+        self.row_starts.truncate(1);
+        self.row_starts.extend_from_slice(ends);
+        self.rows = rows;
+        Ok(())
+    }
+
     /// Checks the graph and hands it out.
     ///
     /// # Errors

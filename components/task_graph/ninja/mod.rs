@@ -2,6 +2,7 @@
 //! another's output. Follows include and subninja, sees through phony rules, skips what only
 //! running would need.
 
+mod batch;
 mod paths;
 mod resolve;
 mod scanner;
@@ -10,7 +11,8 @@ mod scope;
 use std::io;
 
 use super::{Limits, TaskGraph, TaskGraphError};
-use paths::Paths;
+use batch::{Batch, Statement};
+use paths::{PathHash, Paths};
 use scanner::{Raw, Scanner};
 use scope::{ScopeId, Scopes};
 
@@ -37,7 +39,7 @@ pub(super) fn load(
         scopes: Scopes::new(),
         reading: Vec::new(),
         known_rule: (Scopes::TOP, Vec::new()),
-        raws: Vec::new(),
+        batch: Batch::default(),
         scratch: Vec::new(),
     };
     loader.file(file, text, Scopes::TOP)?;
@@ -96,6 +98,22 @@ impl Manifest {
         }
     }
 
+    /// Makes sure that there is a place for the producer of a path, new or not.
+    #[inline]
+    fn known(&mut self, id: Option<u32>) -> Result<u32> {
+        let Some(path) = id else {
+            let limit = u64::from(u32::MAX);
+            return Err(TaskGraphError::TooLarge {
+                what: "paths, or bytes of paths",
+                limit,
+            });
+        };
+        if path as usize == self.producers.len() {
+            self.producers.push(NO_PRODUCER);
+        }
+        Ok(path)
+    }
+
     fn path_text(&self, path: u32) -> String {
         String::from_utf8_lossy(self.paths.get(path)).into_owned()
     }
@@ -110,7 +128,7 @@ struct Loader<'r> {
     reading: Vec<String>,
     /// The rule that was looked up last, since most statements use the one before's.
     known_rule: (ScopeId, Vec<u8>),
-    raws: Vec<Raw>,
+    batch: Batch,
     scratch: Vec<u8>,
 }
 
@@ -118,18 +136,26 @@ impl Loader<'_> {
     fn file(&mut self, file: &str, text: &[u8], scope: ScopeId) -> Result<()> {
         self.reading.push(file.to_owned());
         let mut scanner = Scanner::new(file, text);
+        let read = self.lines(&mut scanner, scope);
+        // Mistakes of statements that stand before the one that could not be read come first.
+        self.settle(&scanner)?;
+        read?;
+        self.reading.pop();
+        Ok(())
+    }
+
+    fn lines(&mut self, scanner: &mut Scanner<'_>, scope: ScopeId) -> Result<()> {
         while let Some(indented) = scanner.next_line(false)? {
             if indented {
                 return scanner.wrong(scanner.pos(), "this line should not be indented");
             }
             if scanner.eat(b"build ") {
                 scanner.skip_spaces();
-                self.build(&mut scanner, scope)?;
+                self.build(scanner, scope)?;
             } else {
-                self.other_line(&mut scanner, scope)?;
+                self.other_line(scanner, scope)?;
             }
         }
-        self.reading.pop();
         Ok(())
     }
 
@@ -192,6 +218,7 @@ impl Loader<'_> {
             return scanner.expected("a path");
         };
         scanner.end_of_line()?;
+        self.settle(scanner)?;
         self.expand(scanner, &raw, &[], scope)?;
         let path = String::from_utf8_lossy(&self.scratch).into_owned();
         if let Some(from) = self.reading.iter().position(|file| *file == path) {
@@ -216,6 +243,7 @@ impl Loader<'_> {
     }
 
     fn default_targets(&mut self, scanner: &mut Scanner<'_>, scope: ScopeId) -> Result<()> {
+        self.settle(scanner)?;
         let start = scanner.pos();
         let mut targets = 0;
         while let Some(raw) = scanner.path()? {
@@ -232,29 +260,22 @@ impl Loader<'_> {
         scanner.end_of_line()
     }
 
-    fn paths(&mut self, scanner: &mut Scanner<'_>) -> Result<()> {
-        while let Some(raw) = scanner.path()? {
-            self.raws.push(raw);
-        }
-        Ok(())
-    }
-
     fn build(&mut self, scanner: &mut Scanner<'_>, scope: ScopeId) -> Result<()> {
         let start = scanner.pos();
-        self.raws.clear();
-        self.paths(scanner)?;
+        let first = self.batch.raws.len();
+        scanner.paths(&mut self.batch.raws)?;
         if scanner.eat(b"|") {
             scanner.skip_spaces();
-            self.paths(scanner)?;
+            scanner.paths(&mut self.batch.raws)?;
         }
-        if self.raws.is_empty() {
+        let outputs_end = self.batch.raws.len();
+        if outputs_end == first {
             return scanner.expected("the path of an output");
         }
         if !scanner.eat(b":") {
             return scanner.expected("`:`");
         }
         scanner.skip_spaces();
-        let outputs = self.raws.len();
         let rule_at = scanner.pos();
         let rule = scanner.identifier("the name of a rule")?;
         if self.known_rule.0 != scope || self.known_rule.1 != rule {
@@ -265,31 +286,91 @@ impl Loader<'_> {
             self.known_rule = (scope, rule.to_vec());
         }
         let phony = rule == b"phony";
-        self.paths(scanner)?;
+        scanner.paths(&mut self.batch.raws)?;
         // Inputs of any kind are edges, except validations, which nothing waits for.
-        let mut inputs_end = self.raws.len();
+        let mut inputs_end = self.batch.raws.len();
         for separator in [b"|".as_slice(), b"||", b"|@"] {
             let single = separator == b"|" && (scanner.sees(b"||") || scanner.sees(b"|@"));
             if !single && scanner.eat(separator) {
                 scanner.skip_spaces();
-                self.paths(scanner)?;
+                scanner.paths(&mut self.batch.raws)?;
                 if separator != b"|@" {
-                    inputs_end = self.raws.len();
+                    inputs_end = self.batch.raws.len();
                 }
             }
         }
         scanner.end_of_line()?;
-        let own = self.own_variables(scanner, scope)?;
+        let plain = self.batch.raws[first..].iter().all(|raw| !raw.dollars);
+        let own = self.own_variables(scanner, scope, plain)?;
+        let statement = Statement {
+            start,
+            phony,
+            outputs_end,
+            inputs_end,
+        };
+        if plain {
+            self.batch.raws.truncate(inputs_end);
+            self.batch.statements.push(statement);
+            if self.batch.is_full() {
+                self.settle(scanner)?;
+            }
+            return Ok(());
+        }
+        let raws = self.batch.raws.split_off(first);
+        self.settle(scanner)?;
+        let (outputs, inputs) = (outputs_end - first, inputs_end - first);
+        self.state(
+            scanner,
+            &statement,
+            &raws[..inputs],
+            outputs,
+            |loader, raw| loader.path_id(scanner, raw, &own, scope),
+        )
+    }
 
-        let raws = std::mem::take(&mut self.raws);
+    /// Puts the statements of the batch into the manifest.
+    fn settle(&mut self, scanner: &Scanner<'_>) -> Result<()> {
+        if self.batch.statements.is_empty() {
+            self.batch.raws.clear();
+            return Ok(());
+        }
+        let mut batch = std::mem::take(&mut self.batch);
+        batch.look_ahead(scanner, &self.manifest.paths);
+        let (mut first, mut at) = (0, 0);
+        for statement in &batch.statements {
+            let raws = &batch.raws[first..statement.inputs_end];
+            let outputs = statement.outputs_end - first;
+            first = statement.inputs_end;
+            self.state(scanner, statement, raws, outputs, |loader, raw| {
+                let hash = batch.hashes[at];
+                at += 1;
+                loader.plain_path_id(scanner.bytes(&raw.range), hash)
+            })?;
+        }
+        batch.clear();
+        self.batch = batch;
+        Ok(())
+    }
+
+    /// Puts a statement into the manifest; the first so many of its paths are outputs, the others inputs.
+    #[inline]
+    fn state(
+        &mut self,
+        scanner: &Scanner<'_>,
+        statement: &Statement,
+        raws: &[Raw],
+        outputs: usize,
+        mut path_id: impl FnMut(&mut Self, &Raw) -> Result<u32>,
+    ) -> Result<()> {
+        let phony = statement.phony;
         let number = self.number_for_next(phony)?;
         let producer = if phony { number | PHONY } else { number };
         for (place, raw) in raws[..outputs].iter().enumerate() {
-            let path = self.path_id(scanner, raw, &own, scope)?;
+            let path = path_id(self, raw)?;
             let made_by = &mut self.manifest.producers[path as usize];
             if *made_by != NO_PRODUCER {
                 return Err(TaskGraphError::DuplicateOutput {
-                    place: scanner.place(start),
+                    place: scanner.place(statement.start),
                     output: self.manifest.path_text(path),
                 });
             }
@@ -298,15 +379,14 @@ impl Loader<'_> {
                 self.manifest.statements(phony).outputs.push(path);
             }
         }
-        for raw in &raws[outputs..inputs_end] {
-            let path = self.path_id(scanner, raw, &own, scope)?;
+        for raw in &raws[outputs..] {
+            let path = path_id(self, raw)?;
             // Old CMake wrote phony statements that name themselves; ninja ignores that with a
             // warning.
             if !phony || self.manifest.producers[path as usize] != producer {
                 self.manifest.statements(phony).inputs.push(path);
             }
         }
-        self.raws = raws;
         let statements = self.manifest.statements(phony);
         let Ok(end) = u32::try_from(statements.inputs.len()) else {
             let limit = u64::from(u32::MAX);
@@ -341,12 +421,12 @@ impl Loader<'_> {
         &mut self,
         scanner: &mut Scanner<'t>,
         scope: ScopeId,
+        plain: bool,
     ) -> Result<Vec<(&'t [u8], Vec<u8>)>> {
-        let needed = self.raws.iter().any(|raw| raw.dollars);
         let mut own = Vec::new();
         while scanner.next_line(true)? == Some(true) {
             let (name, value) = scanner.binding()?;
-            if needed {
+            if !plain {
                 self.expand(scanner, &value, &[], scope)?;
                 own.push((name, self.scratch.clone()));
             }
@@ -354,7 +434,7 @@ impl Loader<'_> {
         Ok(own)
     }
 
-    #[inline]
+    /// The id of a path in a statement that has escapes or variables.
     fn path_id(
         &mut self,
         scanner: &Scanner<'_>,
@@ -362,7 +442,7 @@ impl Loader<'_> {
         own: &[(&[u8], Vec<u8>)],
         scope: ScopeId,
     ) -> Result<u32> {
-        let path = if raw.dollars {
+        let id = if raw.dollars {
             self.expand(scanner, raw, own, scope)?;
             if self.scratch.is_empty() {
                 return scanner.wrong(raw.range.start, "this path is empty");
@@ -371,17 +451,17 @@ impl Loader<'_> {
         } else {
             self.manifest.paths.intern(scanner.bytes(&raw.range))
         };
-        let Some(path) = path else {
-            let limit = u64::from(u32::MAX);
-            return Err(TaskGraphError::TooLarge {
-                what: "paths, or bytes of paths",
-                limit,
-            });
+        self.manifest.known(id)
+    }
+
+    /// The id of a path that stands as it is, with what is known of its hash.
+    #[inline]
+    fn plain_path_id(&mut self, path: &[u8], hash: Option<PathHash>) -> Result<u32> {
+        let id = match hash {
+            Some(hash) => self.manifest.paths.intern_hashed(path, hash),
+            None => self.manifest.paths.intern(path),
         };
-        if path as usize == self.manifest.producers.len() {
-            self.manifest.producers.push(NO_PRODUCER);
-        }
-        Ok(path)
+        self.manifest.known(id)
     }
 }
 

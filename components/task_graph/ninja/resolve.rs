@@ -8,27 +8,32 @@ impl Manifest {
     /// The graph; `file` is what messages call it.
     pub(super) fn into_graph(mut self, file: &str, limits: Limits) -> Result<TaskGraph> {
         let producers = std::mem::take(&mut self.producers);
-        for statements in [&mut self.tasks, &mut self.phonies] {
-            statements
-                .inputs
-                .iter_mut()
-                .for_each(|input| *input = producers[*input as usize]);
-        }
+        self.tasks.name_producers(&producers);
+        self.phonies.name_producers(&producers);
         drop(producers);
         let behind = Behind::new(&self, limits)?;
         let mut builder = Builder::new(file, TimeUnit::Units, limits);
         builder.reserve(self.tasks.outputs.len(), 0)?;
+        let (bytes, starts) = self.paths.into_bytes();
+        let text = str::from_utf8(&bytes).ok();
         for &output in &self.tasks.outputs {
-            builder.add_task(Some(&String::from_utf8_lossy(self.paths.get(output))), None)?;
+            let index = output as usize;
+            let range = starts[index] as usize..starts[index + 1] as usize;
+            match text.and_then(|text| text.get(range.clone())) {
+                Some(name) => builder.add_task(Some(name), None)?,
+                None => builder.add_task(Some(&String::from_utf8_lossy(&bytes[range])), None)?,
+            };
         }
-        drop(self.paths);
+        drop((bytes, starts));
+        if self.phonies.outputs.is_empty() {
+            let rows = self.tasks.inputs.into_iter().map(TaskId).collect();
+            builder.set_rows(&self.tasks.ends, rows)?;
+            return builder.finish();
+        }
         builder.reserve(0, self.tasks.inputs.len())?;
         for number in 0..self.tasks.outputs.len() {
             let task = TaskId::from_index(number);
             for &producer in self.tasks.row(number) {
-                if producer == NO_PRODUCER {
-                    continue;
-                }
                 if producer & PHONY == 0 {
                     builder.add_edge(TaskId(producer), task)?;
                     continue;
@@ -40,6 +45,23 @@ impl Manifest {
         }
         drop(self.tasks);
         builder.finish()
+    }
+}
+
+impl Statements {
+    /// Puts who makes an input in its place, and takes inputs away that nobody makes.
+    fn name_producers(&mut self, producers: &[u32]) {
+        let (mut start, mut kept) = (0, 0);
+        for end in &mut self.ends {
+            for at in start..*end as usize {
+                let producer = producers[self.inputs[at] as usize];
+                self.inputs[kept] = producer;
+                kept += usize::from(producer != NO_PRODUCER);
+            }
+            start = *end as usize;
+            *end = kept as u32;
+        }
+        self.inputs.truncate(kept);
     }
 }
 
@@ -71,9 +93,6 @@ impl Behind {
         for phony in order {
             found.clear();
             for &producer in phonies.row(phony as usize) {
-                if producer == NO_PRODUCER {
-                    continue;
-                }
                 if producer & PHONY == 0 {
                     found.push(producer);
                 } else {
@@ -117,7 +136,7 @@ fn inner_first(phonies: &Statements) -> std::result::Result<Vec<u32>, Vec<u32>> 
                 continue;
             };
             *next += 1;
-            if producer == NO_PRODUCER || producer & PHONY == 0 {
+            if producer & PHONY == 0 {
                 continue;
             }
             let inner = producer & !PHONY;

@@ -14,6 +14,34 @@ pub(super) struct Raw {
     pub(super) range: Range<usize>,
     /// It has escapes or variables.
     pub(super) dollars: bool,
+    /// It has a `.` or `/`, without which ninja leaves a path as it is. Only known of paths.
+    pub(super) dots_or_slashes: bool,
+}
+
+/// Eight times the same byte.
+const fn eight(byte: u8) -> u64 {
+    u64::from_le_bytes([byte; 8])
+}
+
+/// The top bits of those bytes that are below `limit`, which is at most 128: right up to the first one.
+const fn below(bytes: u64, limit: u8) -> u64 {
+    bytes.wrapping_sub(eight(limit)) & !bytes & eight(0x80)
+}
+
+/// The same for bytes that are `byte`.
+const fn equal(bytes: u64, byte: u8) -> u64 {
+    below(bytes ^ eight(byte), 1)
+}
+
+/// The top bits of the bytes up to the first that may end a path: all that do, and a few more.
+const fn stops(bytes: u64) -> u64 {
+    below(bytes, b'$' + 1) | equal(bytes, b':') | equal(bytes, b'|')
+}
+
+/// The top bits of bytes that are `.` or `/`.
+const fn dots_or_slashes(bytes: u64) -> u64 {
+    // Only the lowest bit tells the two apart.
+    equal(bytes & !eight(1), b'.')
 }
 
 /// A place in a file, moving forward.
@@ -82,6 +110,7 @@ impl<'t> Scanner<'t> {
         self.wrong(self.pos, format!("{found} where {what} should stand"))
     }
 
+    #[inline]
     fn peek(&self) -> Option<u8> {
         self.text.get(self.pos).copied()
     }
@@ -112,7 +141,15 @@ impl<'t> Scanner<'t> {
     /// Goes to the next line that says something. `Some(true)` if it is indented, with its
     /// indentation behind; `None` at the end of the file. An empty line ends a block of indented
     /// ones, which `in_block` asks about.
+    #[inline]
     pub(super) fn next_line(&mut self, in_block: bool) -> Result<Option<bool>> {
+        if self.peek().is_some_and(|byte| byte.is_ascii_lowercase()) {
+            return Ok(Some(false));
+        }
+        self.next_line_beyond(in_block)
+    }
+
+    fn next_line_beyond(&mut self, in_block: bool) -> Result<Option<bool>> {
         loop {
             let line = self.pos;
             while self.peek() == Some(b' ') {
@@ -164,25 +201,75 @@ impl<'t> Scanner<'t> {
     }
 
     /// A path with the spaces after it; `None` if none stands here.
-    #[inline]
     pub(super) fn path(&mut self) -> Result<Option<Raw>> {
-        let start = self.pos;
-        let mut dollars = false;
-        loop {
-            self.while_class(PATH);
-            match self.peek() {
-                Some(b' ' | b':' | b'|' | b'\n') => break,
-                Some(b'\r') if self.sees(b"\r\n") => break,
-                Some(b'$') => {
-                    dollars = true;
-                    self.escape()?;
+        let mut found = Vec::new();
+        self.some_paths(1, &mut found)?;
+        Ok(found.pop())
+    }
+
+    /// All paths up to where none stands, with the spaces after each.
+    pub(super) fn paths(&mut self, found: &mut Vec<Raw>) -> Result<()> {
+        self.some_paths(usize::MAX, found)
+    }
+
+    #[inline]
+    fn some_paths(&mut self, most: usize, found: &mut Vec<Raw>) -> Result<()> {
+        for _ in 0..most {
+            let start = self.pos;
+            let mut raw = Raw {
+                dots_or_slashes: self.skip_path_bytes(),
+                dollars: false,
+                range: start..start,
+            };
+            loop {
+                match self.peek() {
+                    Some(b' ' | b':' | b'|' | b'\n') => break,
+                    Some(b'\r') if self.sees(b"\r\n") => break,
+                    Some(b'$') => {
+                        raw.dollars = true;
+                        self.escape()?;
+                        raw.dots_or_slashes |= self.skip_path_bytes();
+                    }
+                    _ => return self.expected("the rest of the path"),
                 }
-                _ => return self.expected("the rest of the path"),
             }
+            raw.range.end = self.pos;
+            self.skip_spaces();
+            if raw.range.is_empty() {
+                break;
+            }
+            found.push(raw);
         }
-        let range = start..self.pos;
-        self.skip_spaces();
-        Ok((!range.is_empty()).then_some(Raw { range, dollars }))
+        Ok(())
+    }
+
+    /// Goes on to what is no plain part of a path; whether a `.` or `/` was met.
+    #[inline]
+    fn skip_path_bytes(&mut self) -> bool {
+        let mut found = 0;
+        while let Some(&bytes) = self.text[self.pos..].first_chunk() {
+            let bytes = u64::from_le_bytes(bytes);
+            let stops = stops(bytes);
+            if stops == 0 {
+                found |= dots_or_slashes(bytes);
+                self.pos += 8;
+                continue;
+            }
+            let before = stops & stops.wrapping_neg();
+            found |= dots_or_slashes(bytes) & (before - 1);
+            self.pos += stops.trailing_zeros() as usize / 8;
+            let stop = self.text[self.pos];
+            if CLASSES[stop as usize] & PATH == 0 {
+                return found != 0;
+            }
+            self.pos += 1;
+        }
+        let rest = self.while_class(PATH);
+        found != 0
+            || self
+                .bytes(&rest)
+                .iter()
+                .any(|byte| matches!(byte, b'.' | b'/'))
     }
 
     fn escape(&mut self) -> Result<()> {
@@ -237,6 +324,7 @@ impl<'t> Scanner<'t> {
                 let range = start..start + line.len();
                 return Ok(Raw {
                     dollars: memchr::memchr(b'$', line).is_some(),
+                    dots_or_slashes: true,
                     range,
                 });
             }
@@ -277,12 +365,33 @@ impl<'t> Scanner<'t> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn eight_bytes_at_a_time_stop_where_single_ones_do(
+            text in proptest::collection::vec(
+                prop_oneof![4 => b'a'..b'd', 2 => proptest::sample::select(b"./ :|\n\r$\0!#\t".as_slice()), 1 => any::<u8>()],
+                0..40,
+            ),
+            start in 0..8usize,
+        ) {
+            let start = start.min(text.len());
+            let mut scanner = Scanner { pos: start, ..Scanner::new("f", &text) };
+            let found = scanner.skip_path_bytes();
+            let mut single = Scanner { pos: start, ..Scanner::new("f", &text) };
+            let range = single.while_class(PATH);
+            prop_assert_eq!(scanner.pos, range.end);
+            prop_assert_eq!(found, text[range].iter().any(|byte| matches!(byte, b'.' | b'/')));
+        }
+    }
 
     fn expanded(text: &str) -> Result<String> {
         let scanner = Scanner::new("f", text.as_bytes());
         let raw = Raw {
             range: 0..text.len(),
             dollars: true,
+            dots_or_slashes: true,
         };
         let mut out = Vec::new();
         let variable = |name: &[u8]| match name {

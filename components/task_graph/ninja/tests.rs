@@ -195,6 +195,95 @@ fn every_mistake_has_its_place() {
     }
 }
 
+#[test]
+fn the_first_mistake_is_told() {
+    // Paths are looked up many statements later than they are read.
+    for (text, wanted) in [
+        ("build a: r\nbuild a: r\nbuild b r\n", "4:7: `a` is already"),
+        ("build a: r\nbuild b r\nbuild a: r\n", "4:10: the line ends"),
+        (
+            "build a: r\nbuild a: r\ninclude gone\n",
+            "4:7: `a` is already",
+        ),
+        (
+            "build a: r\nbuild a: r\ndefault gone\n",
+            "4:7: `a` is already",
+        ),
+        (
+            "build a: r\nbuild a: r\nbuild b: r $\n",
+            "4:7: `a` is already",
+        ),
+        (
+            "build a: r\nbuild a: r\nbuild ${x}a: r\n",
+            "4:7: `a` is already",
+        ),
+        (
+            "build a: r\nbuild ${x}a: r\nbuild a: r\n",
+            "4:7: `a` is already",
+        ),
+    ] {
+        let message = refusal(text);
+        assert!(message.contains(wanted), "{text:?}: {message}");
+    }
+    let below = read_with(&[
+        ("build.ninja", "subninja s\nbuild a: r\nbuild x y\n"),
+        (
+            "s",
+            "rule r\n  command = x\nbuild a: r\nbuild a: r\nbuild x y\n",
+        ),
+    ]);
+    let below = below.unwrap_err().to_string();
+    assert!(below.starts_with("s:4:7: `a` is already"), "{below}");
+}
+
+/// Several ways to write a path that ninja takes for the same.
+fn spelled(name: &str, way: usize) -> String {
+    match way {
+        0 => format!("./{name}"),
+        1 => format!("x/../{name}"),
+        2 => format!("${{none}}{name}"),
+        3 => name.replace(':', "$:"),
+        _ => name.to_owned(),
+    }
+}
+
+proptest! {
+    #[test]
+    fn many_statements_come_out_as_they_were_meant(
+        statements in proptest::collection::vec(
+            (0..12usize, proptest::collection::vec((0..400usize, 0..12usize), 0..6), 0..40usize),
+            0..400,
+        ),
+    ) {
+        let name = |number: usize| format!("d{}/out{number}", number % 7);
+        let mut text = String::new();
+        let mut wanted = String::new();
+        for (number, (way, inputs, kind)) in statements.iter().enumerate() {
+            text.push_str(&format!("build {}: r", spelled(&name(number), *way)));
+            let mut edges = std::collections::BTreeSet::new();
+            for &(input, way) in inputs {
+                // What lies ahead would make a circle; nobody makes it under this name.
+                let path = if input < number { name(input) } else { format!("src{input}") };
+                text.push_str(&format!(" {}", spelled(&path, way)));
+                edges.extend((input < number).then_some(input));
+            }
+            text.push_str(match kind {
+                0 => "\n  k = v $none\n",
+                1 => "\n\n# comment\n",
+                2 => " | extra || later\n",
+                3 => "\nx = 1\n",
+                _ => "\n",
+            });
+            wanted.push_str(&format!("{}:", name(number)));
+            for edge in edges {
+                wanted.push_str(&format!(" {}", name(edge)));
+            }
+            wanted.push('\n');
+        }
+        prop_assert_eq!(shown(&read(&text).unwrap()), wanted);
+    }
+}
+
 const SAMPLE: &str = "d = o$\n ut\nrule r\n  command = x\nbuild $d/a$ b: r in | p || q\n  k = $d\n\
                       build p: phony ./q\nbuild q: r\r\npool z\n  depth = 1\ndefault q\n";
 
