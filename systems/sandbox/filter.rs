@@ -34,18 +34,32 @@ enum Rule {
     Create { flags: u8, mode: u8 },
 }
 
-/// A call by its numbers on the ABIs that this machine has, in the order of [`ABIS`]; -1 where it does not exist.
-type Row = ([i32; ABIS.len()], Rule);
+/// A kind of machine: what its ABIs are called in `struct seccomp_data`, and the calls of each.
+struct Machine {
+    /// The one that the engine itself is of comes first.
+    abis: [Abi; 2],
+    rows: [Row; 23],
+}
 
-#[cfg(target_arch = "x86_64")]
-const ABIS: [u32; 2] = [0xc000_003e, 0x4000_0003];
-#[cfg(target_arch = "aarch64")]
-const ABIS: [u32; 2] = [0xc000_00b7, 0x4000_0028];
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-const ABIS: [u32; 0] = [];
+/// An ABI.
+struct Abi {
+    /// `AUDIT_ARCH_…`; 0 for none.
+    arch: u32,
+    /// A bit that may be set in numbers without making them others, but in -1.
+    ignored: u32,
+}
+
+impl Abi {
+    const fn plain(arch: u32) -> Self {
+        Self { arch, ignored: 0 }
+    }
+}
+
+/// A call by its numbers on the ABIs of a machine, in their order; -1 where it does not exist.
+type Row = ([i32; 2], Rule);
 
 /// Numbers of x32 are those of x86-64 with this bit.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(test, target_arch = "x86_64"))]
 const X32: u32 = 0x4000_0000;
 
 const NO_ATTRIBUTES: Rule = Rule::Fail(libc::ENOTSUP);
@@ -54,34 +68,54 @@ const ABSENT: Rule = Rule::Fail(libc::ENOSYS);
 
 /// chmod, fchmod, fchmodat, fchmodat2; open, creat, openat, mknod, mknodat, which take a mode as well; openat2 and
 /// io_uring, which hide theirs; and the families of setxattr, getxattr and listxattr.
-#[cfg(target_arch = "x86_64")]
-const ROWS: [Row; 23] = [
-    ([90, 15], Rule::Mode(1)),
-    ([91, 94], Rule::Mode(1)),
-    ([268, 306], Rule::Mode(2)),
-    ([452, 452], Rule::Mode(2)),
-    ([2, 5], Rule::Create { flags: 1, mode: 2 }),
-    ([257, 295], Rule::Create { flags: 2, mode: 3 }),
-    ([85, 8], Rule::Mode(1)),
-    ([133, 14], Rule::Mode(1)),
-    ([259, 297], Rule::Mode(2)),
-    ([437, 437], ABSENT),
-    ([425, 425], ABSENT),
-    ([188, 226], NO_ATTRIBUTES),
-    ([189, 227], NO_ATTRIBUTES),
-    ([190, 228], NO_ATTRIBUTES),
-    ([191, 229], NO_ATTRIBUTES),
-    ([192, 230], NO_ATTRIBUTES),
-    ([193, 231], NO_ATTRIBUTES),
-    ([194, 232], NO_ATTRIBUTES),
-    ([195, 233], NO_ATTRIBUTES),
-    ([196, 234], NO_ATTRIBUTES),
-    ([463, 463], NO_ATTRIBUTES),
-    ([464, 464], NO_ATTRIBUTES),
-    ([465, 465], NO_ATTRIBUTES),
-];
-#[cfg(target_arch = "aarch64")]
-const ROWS: [Row; 23] = [
+#[cfg(any(test, target_arch = "x86_64"))]
+const X86_64: Machine = Machine {
+    abis: [
+        Abi {
+            arch: 0xc000_003e,
+            ignored: X32,
+        },
+        Abi::plain(0x4000_0003),
+    ],
+    rows: [
+        ([90, 15], Rule::Mode(1)),
+        ([91, 94], Rule::Mode(1)),
+        ([268, 306], Rule::Mode(2)),
+        ([452, 452], Rule::Mode(2)),
+        ([2, 5], Rule::Create { flags: 1, mode: 2 }),
+        ([257, 295], Rule::Create { flags: 2, mode: 3 }),
+        ([85, 8], Rule::Mode(1)),
+        ([133, 14], Rule::Mode(1)),
+        ([259, 297], Rule::Mode(2)),
+        ([437, 437], ABSENT),
+        ([425, 425], ABSENT),
+        ([188, 226], NO_ATTRIBUTES),
+        ([189, 227], NO_ATTRIBUTES),
+        ([190, 228], NO_ATTRIBUTES),
+        ([191, 229], NO_ATTRIBUTES),
+        ([192, 230], NO_ATTRIBUTES),
+        ([193, 231], NO_ATTRIBUTES),
+        ([194, 232], NO_ATTRIBUTES),
+        ([195, 233], NO_ATTRIBUTES),
+        ([196, 234], NO_ATTRIBUTES),
+        ([463, 463], NO_ATTRIBUTES),
+        ([464, 464], NO_ATTRIBUTES),
+        ([465, 465], NO_ATTRIBUTES),
+    ],
+};
+#[cfg(any(test, target_arch = "aarch64"))]
+const AARCH64: Machine = Machine {
+    abis: [Abi::plain(0xc000_00b7), Abi::plain(0x4000_0028)],
+    rows: AARCH64_AND_ARM,
+};
+/// It has the numbers that all new machines have, and no other ABI in use.
+#[cfg(any(test, target_arch = "riscv64"))]
+const RISCV64: Machine = Machine {
+    abis: [Abi::plain(0xc000_00f3), Abi::plain(0)],
+    rows: AARCH64_AND_ARM,
+};
+#[cfg(any(test, target_arch = "aarch64", target_arch = "riscv64"))]
+const AARCH64_AND_ARM: [Row; 23] = [
     ([-1, 15], Rule::Mode(1)),
     ([52, 94], Rule::Mode(1)),
     ([53, 333], Rule::Mode(2)),
@@ -106,65 +140,87 @@ const ROWS: [Row; 23] = [
     ([464, 464], NO_ATTRIBUTES),
     ([465, 465], NO_ATTRIBUTES),
 ];
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-const ROWS: [Row; 0] = [];
+
+#[cfg(target_arch = "x86_64")]
+const HERE: Option<Machine> = Some(X86_64);
+#[cfg(target_arch = "aarch64")]
+const HERE: Option<Machine> = Some(AARCH64);
+#[cfg(target_arch = "riscv64")]
+const HERE: Option<Machine> = Some(RISCV64);
+#[cfg(not(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    target_arch = "riscv64"
+)))]
+const HERE: Option<Machine> = None;
 
 /// O_CREAT and the bit that tells O_TMPFILE from O_DIRECTORY, which have the same values on all ABIs here.
 const CREATES: u32 = 0o100 | 0o20_000_000;
 
 /// The program; `None` on a machine whose system calls it does not know.
 pub fn program() -> Option<Arc<[sock_filter]>> {
-    if ABIS.is_empty() {
-        return None;
-    }
-    let mut code = vec![statement(LOAD, ARCH)];
-    for (abi, &arch) in ABIS.iter().enumerate() {
-        let rules = rules_of(abi);
-        // An ABI may need more instructions than a jump can skip, so each begins with its own test of the architecture.
-        let skip = u32::try_from(rules.len()).unwrap_or(u32::MAX);
-        code.push(jump(EQUAL, arch, 1, 0));
-        code.push(statement(JUMP, skip));
-        code.extend(rules);
-    }
-    // Calls of an ABI that is none of these are not let through, for nothing is known of their numbers.
-    code.push(statement(RETURN, ERRNO | libc::ENOSYS as u32));
-    Some(code.into())
+    HERE.map(|machine| machine.program().into())
 }
 
-/// What is done about the calls of one ABI, to its end.
-fn rules_of(abi: usize) -> Vec<sock_filter> {
-    let mut code = vec![statement(LOAD, NUMBER)];
-    #[cfg(target_arch = "x86_64")]
-    if abi == 0 {
-        // -1 is no call of x32, but what a tracer puts in a call's place to skip it.
-        code.push(jump(EQUAL, u32::MAX, 1, 0));
-        code.push(statement(AND, !X32));
+impl Machine {
+    fn program(&self) -> Vec<sock_filter> {
+        let mut code = vec![statement(LOAD, ARCH)];
+        for (index, abi) in self.abis.iter().enumerate() {
+            if abi.arch == 0 {
+                continue;
+            }
+            let rules = self.rules_of(index, abi);
+            // An ABI may need more instructions than a jump can skip, so each begins with its own test of the architecture.
+            let skip = u32::try_from(rules.len()).unwrap_or(u32::MAX);
+            code.push(jump(EQUAL, abi.arch, 1, 0));
+            code.push(statement(JUMP, skip));
+            code.extend(rules);
+        }
+        // Calls of an ABI that is none of these are not let through, for nothing is known of their numbers.
+        code.push(statement(RETURN, ERRNO | libc::ENOSYS as u32));
+        code
     }
-    for (numbers, rule) in ROWS {
-        let Ok(number) = u32::try_from(numbers[abi]) else {
-            continue;
-        };
-        let body = match rule {
-            Rule::Fail(errno) => vec![statement(RETURN, ERRNO | errno as u32)],
-            Rule::Mode(arg) => vec![
-                statement(LOAD, argument(arg)),
-                jump(ANY_BIT, SET_ID, 0, 1),
-                statement(RETURN, ERRNO | libc::EPERM as u32),
-                statement(RETURN, ALLOW),
-            ],
-            Rule::Create { flags, mode } => vec![
-                statement(LOAD, argument(flags)),
-                jump(ANY_BIT, CREATES, 0, 3),
-                statement(LOAD, argument(mode)),
-                jump(ANY_BIT, SET_ID, 0, 1),
-                statement(RETURN, ERRNO | libc::EPERM as u32),
-                statement(RETURN, ALLOW),
-            ],
-        };
-        code.push(jump(EQUAL, number, 0, body.len() as u8));
-        code.extend(body);
+
+    /// What is done about the calls of one ABI, to its end.
+    fn rules_of(&self, index: usize, abi: &Abi) -> Vec<sock_filter> {
+        let mut code = vec![statement(LOAD, NUMBER)];
+        if abi.ignored != 0 {
+            // -1 is no call of x32, but what a tracer puts in a call's place to skip it.
+            code.push(jump(EQUAL, u32::MAX, 1, 0));
+            code.push(statement(AND, !abi.ignored));
+        }
+        for (numbers, rule) in self.rows {
+            let Ok(number) = u32::try_from(numbers[index]) else {
+                continue;
+            };
+            code.extend(rule_for(number, rule));
+        }
+        code.push(statement(RETURN, ALLOW));
+        code
     }
-    code.push(statement(RETURN, ALLOW));
+}
+
+/// What is done about one call; goes on behind itself for others.
+fn rule_for(number: u32, rule: Rule) -> Vec<sock_filter> {
+    let body = match rule {
+        Rule::Fail(errno) => vec![statement(RETURN, ERRNO | errno as u32)],
+        Rule::Mode(arg) => vec![
+            statement(LOAD, argument(arg)),
+            jump(ANY_BIT, SET_ID, 0, 1),
+            statement(RETURN, ERRNO | libc::EPERM as u32),
+            statement(RETURN, ALLOW),
+        ],
+        Rule::Create { flags, mode } => vec![
+            statement(LOAD, argument(flags)),
+            jump(ANY_BIT, CREATES, 0, 3),
+            statement(LOAD, argument(mode)),
+            jump(ANY_BIT, SET_ID, 0, 1),
+            statement(RETURN, ERRNO | libc::EPERM as u32),
+            statement(RETURN, ALLOW),
+        ],
+    };
+    let mut code = vec![jump(EQUAL, number, 0, body.len() as u8)];
+    code.extend(body);
     code
 }
 
@@ -214,58 +270,170 @@ mod tests {
         }
     }
 
+    const EPERM: u32 = ERRNO | libc::EPERM as u32;
+    const ENOTSUP: u32 = ERRNO | libc::ENOTSUP as u32;
+    const ENOSYS: u32 = ERRNO | libc::ENOSYS as u32;
+
+    /// What an ABI calls the calls that matter, apart from the tables of the filter: arch/x86/entry/syscalls/syscall_64.tbl
+    /// and syscall_32.tbl, scripts/syscall.tbl and arch/arm/tools/syscall.tbl of the kernel.
+    #[rustfmt::skip]
+    const NAMES: [&str; 26] = [
+        "chmod", "fchmod", "fchmodat", "fchmodat2", "open", "creat", "openat", "openat2", "mknod", "mknodat",
+        "setxattr", "lsetxattr", "fsetxattr", "setxattrat", "getxattr", "lgetxattr", "fgetxattr", "getxattrat",
+        "listxattr", "llistxattr", "flistxattr", "listxattrat", "io_uring_setup", "removexattr", "read", "execve",
+    ];
+    #[rustfmt::skip]
+    const ON_X86_64: [i32; 26] = [
+        90, 91, 268, 452, 2, 85, 257, 437, 133, 259,
+        188, 189, 190, 463, 191, 192, 193, 464,
+        194, 195, 196, 465, 425, 197, 0, 59,
+    ];
+    #[rustfmt::skip]
+    const ON_I386: [i32; 26] = [
+        15, 94, 306, 452, 5, 8, 295, 437, 14, 297,
+        226, 227, 228, 463, 229, 230, 231, 464,
+        232, 233, 234, 465, 425, 235, 3, 11,
+    ];
+    #[rustfmt::skip]
+    const ON_NEW_ONES: [i32; 26] = [
+        -1, 52, 53, 452, -1, -1, 56, 437, -1, 33,
+        5, 6, 7, 463, 8, 9, 10, 464,
+        11, 12, 13, 465, 425, 14, 63, 221,
+    ];
+    #[rustfmt::skip]
+    const ON_ARM: [i32; 26] = [
+        15, 94, 333, 452, 5, 8, 322, 437, 14, 324,
+        226, 227, 228, 463, 229, 230, 231, 464,
+        232, 233, 234, 465, 425, 235, 3, 11,
+    ];
+
+    // As linux/audit.h makes them of the ELF machine, 64 bits and little endian.
+    const fn audit_arch(machine: u32, wide: bool) -> u32 {
+        0x4000_0000 | machine | if wide { 0x8000_0000 } else { 0 }
+    }
+
+    /// A call's answer to a mode with and without set-id bits, as one who knows what the call does expects it.
+    fn expect(program: &[sock_filter], arch: u32, number: u32, name: &str) {
+        // The upper half is not the kernel's business and must not be the filter's.
+        let ask = |pairs: &[(usize, u32)]| {
+            let mut args = [0xdead_beef_0000_0000_u64; 6];
+            for &(index, value) in pairs {
+                args[index] |= u64::from(value);
+            }
+            answer(program, arch, number, args)
+        };
+        let modes = |flags: &[(usize, u32)], mode: usize| {
+            for (bits, wanted) in [
+                (0o4755, EPERM),
+                (0o2755, EPERM),
+                (0o6000, EPERM),
+                (0o1777, ALLOW),
+                (0o644, ALLOW),
+            ] {
+                let pairs = [flags, &[(mode, bits)]].concat();
+                assert_eq!(ask(&pairs), wanted, "{name} on {arch:#x}, mode {bits:o}");
+            }
+        };
+        let opens = |flags: usize| {
+            // O_CREAT | O_WRONLY, and O_TMPFILE with every O_DIRECTORY that there is.
+            for creating in [0o101, 0o20_200_002, 0o20_040_002] {
+                modes(&[(flags, creating)], flags + 1);
+            }
+            // O_RDONLY | O_DIRECTORY: the mode is left over from something.
+            for listing in [0o200_000, 0o40_000, 0] {
+                assert_eq!(ask(&[(flags, listing), (flags + 1, 0o6777)]), ALLOW);
+            }
+        };
+        match name {
+            "chmod" | "fchmod" | "creat" | "mknod" => modes(&[], 1),
+            "fchmodat" | "fchmodat2" | "mknodat" => modes(&[], 2),
+            "open" => opens(1),
+            "openat" => opens(2),
+            "openat2" | "io_uring_setup" => assert_eq!(ask(&[]), ENOSYS, "{name} on {arch:#x}"),
+            "removexattr" | "read" | "execve" => {
+                assert_eq!(ask(&[(0, u32::MAX), (1, 0o6777), (2, 0o6777)]), ALLOW);
+            }
+            _ => assert_eq!(ask(&[(0, 0o755)]), ENOTSUP, "{name} on {arch:#x}"),
+        }
+    }
+
     #[test]
     fn set_id_bits_and_attributes_are_refused_on_every_abi() {
-        let program = program().unwrap();
-        let eperm = ERRNO | libc::EPERM as u32;
-        for (abi, &arch) in ABIS.iter().enumerate() {
-            for (numbers, rule) in ROWS {
-                let Ok(number) = u32::try_from(numbers[abi]) else {
-                    continue;
-                };
-                let ask = |args| answer(&program, arch, number, args);
-                let with = |pairs: &[(u8, u32)]| {
-                    // The upper half is not the kernel's business and must not be the filter's.
-                    let mut args = [0xdead_beef_0000_0000_u64; 6];
-                    for &(index, value) in pairs {
-                        args[index as usize] |= u64::from(value);
-                    }
-                    ask(args)
-                };
-                match rule {
-                    Rule::Fail(errno) => assert_eq!(ask([0; 6]), ERRNO | errno as u32),
-                    Rule::Mode(arg) => {
-                        assert_eq!(with(&[(arg, 0o4755)]), eperm);
-                        assert_eq!(with(&[(arg, 0o2755)]), eperm);
-                        assert_eq!(with(&[(arg, 0o1777)]), ALLOW);
-                    }
-                    Rule::Create { flags, mode } => {
-                        let create = (libc::O_CREAT | libc::O_WRONLY) as u32;
-                        assert_eq!(with(&[(flags, create), (mode, 0o4755)]), eperm);
-                        assert_eq!(with(&[(flags, create), (mode, 0o755)]), ALLOW);
-                        let temporary = (libc::O_TMPFILE | libc::O_RDWR) as u32;
-                        assert_eq!(with(&[(flags, temporary), (mode, 0o2700)]), eperm);
-                        let list = (libc::O_RDONLY | libc::O_DIRECTORY) as u32;
-                        assert_eq!(with(&[(flags, list), (mode, 0o6777)]), ALLOW);
+        let (x86_64, i386) = (audit_arch(62, true), audit_arch(3, false));
+        let (aarch64, arm) = (audit_arch(183, true), audit_arch(40, false));
+        let riscv64 = audit_arch(243, true);
+        let machines = [
+            (X86_64, vec![(x86_64, ON_X86_64), (i386, ON_I386)]),
+            (AARCH64, vec![(aarch64, ON_NEW_ONES), (arm, ON_ARM)]),
+            (RISCV64, vec![(riscv64, ON_NEW_ONES)]),
+        ];
+        for (machine, abis) in machines {
+            let program = machine.program();
+            // The kernel's limit on a program, and that on a jump.
+            assert!(program.len() < 4096);
+            for (arch, numbers) in &abis {
+                for (name, &number) in NAMES.iter().zip(numbers) {
+                    if let Ok(number) = u32::try_from(number) {
+                        expect(&program, *arch, number, name);
                     }
                 }
+                // Nothing else is refused, whatever it is given.
+                let ruled: Vec<i32> = machine.rows.iter().flat_map(|(both, _)| *both).collect();
+                for number in (0..600).filter(|number| !ruled.contains(number)) {
+                    let answer = answer(&program, *arch, number as u32, [u64::MAX; 6]);
+                    assert_eq!(answer, ALLOW, "{number} on {arch:#x}");
+                }
             }
-            assert_eq!(answer(&program, arch, 0, [u64::MAX; 6]), ALLOW);
+            for arch in [x86_64, i386, aarch64, arm, riscv64, 0, 0x1234] {
+                if abis.iter().all(|(known, _)| *known != arch) {
+                    assert_eq!(answer(&program, arch, 0, [0; 6]), ENOSYS, "{arch:#x}");
+                }
+            }
         }
-        let enosys = ERRNO | libc::ENOSYS as u32;
-        assert_eq!(answer(&program, 0x1234, 0, [0; 6]), enosys);
-        assert!(program.len() < 4096);
     }
 
     #[cfg(target_arch = "x86_64")]
     #[test]
+    fn the_numbers_of_this_machine_are_those_of_the_c_library() {
+        let known = [
+            ("chmod", libc::SYS_chmod),
+            ("fchmod", libc::SYS_fchmod),
+            ("fchmodat", libc::SYS_fchmodat),
+            ("fchmodat2", libc::SYS_fchmodat2),
+            ("open", libc::SYS_open),
+            ("creat", libc::SYS_creat),
+            ("openat", libc::SYS_openat),
+            ("openat2", libc::SYS_openat2),
+            ("mknod", libc::SYS_mknod),
+            ("mknodat", libc::SYS_mknodat),
+            ("setxattr", libc::SYS_setxattr),
+            ("lsetxattr", libc::SYS_lsetxattr),
+            ("fsetxattr", libc::SYS_fsetxattr),
+            ("getxattr", libc::SYS_getxattr),
+            ("lgetxattr", libc::SYS_lgetxattr),
+            ("fgetxattr", libc::SYS_fgetxattr),
+            ("listxattr", libc::SYS_listxattr),
+            ("llistxattr", libc::SYS_llistxattr),
+            ("flistxattr", libc::SYS_flistxattr),
+            ("io_uring_setup", libc::SYS_io_uring_setup),
+            ("removexattr", libc::SYS_removexattr),
+            ("read", libc::SYS_read),
+            ("execve", libc::SYS_execve),
+        ];
+        for (name, number) in known {
+            let at = NAMES.iter().position(|known| *known == name).unwrap();
+            assert_eq!(i64::from(ON_X86_64[at]), number, "{name}");
+        }
+    }
+
+    #[test]
     fn x32_numbers_are_those_of_x86_64() {
-        let program = program().unwrap();
-        let chmod = answer(&program, ABIS[0], 90 | X32, [0, 0o4755, 0, 0, 0, 0]);
-        assert_eq!(chmod, ERRNO | libc::EPERM as u32);
-        assert_eq!(
-            answer(&program, ABIS[0], u32::MAX, [0, 0o4755, 0, 0, 0, 0]),
-            ALLOW
-        );
+        let program = X86_64.program();
+        let arch = audit_arch(62, true);
+        for (name, number) in NAMES.iter().zip(ON_X86_64) {
+            expect(&program, arch, number as u32 | X32, name);
+        }
+        let skipped = answer(&program, arch, u32::MAX, [0, 0o4755, 0, 0, 0, 0]);
+        assert_eq!(skipped, ALLOW);
     }
 }
