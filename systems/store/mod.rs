@@ -52,3 +52,5 @@ pub(crate) fn has_no_attributes(dir: &std::path::Path) -> bool {
 
 #[cfg(test)]
 mod sample;
+#[cfg(test)]
+mod swapped;
