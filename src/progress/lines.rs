@@ -51,6 +51,8 @@ pub(super) struct Wording {
     checked: u32,
     repaired: u32,
     failed: u32,
+    /// How many builds there are to be, once it is known.
+    expected: Option<u32>,
     last: Duration,
     /// Builds that run for another reason than that their outputs are missing.
     modes: HashMap<u64, BuildMode>,
@@ -67,6 +69,7 @@ impl Wording {
             checked: 0,
             repaired: 0,
             failed: 0,
+            expected: None,
             last: Duration::ZERO,
             modes: HashMap::new(),
             partial: HashMap::new(),
@@ -145,10 +148,11 @@ impl Wording {
                 }
                 lines
             }
-            Event::Message { .. }
-            | Event::Output { .. }
-            | Event::Exited { .. }
-            | Event::Progress(_) => Vec::new(),
+            Event::Progress(counts) => {
+                self.expected = Some(counts.expected);
+                Vec::new()
+            }
+            Event::Message { .. } | Event::Output { .. } | Event::Exited { .. } => Vec::new(),
         }
     }
 
@@ -162,7 +166,9 @@ impl Wording {
             (self.failed, "failed"),
         ];
         if done.iter().all(|(count, _)| *count == 0) {
-            return Some("nothing to build: everything asked for is valid".to_owned());
+            // A run that ended before it began, or before anything came of it, has not found that.
+            let text = "nothing to build: everything asked for is valid";
+            return (self.expected == Some(0)).then(|| text.to_owned());
         }
         let mut parts = Vec::new();
         for (count, what) in done {
@@ -262,6 +268,7 @@ pub(super) fn seconds(time: Duration) -> String {
 mod tests {
     use super::*;
     use crate::cli::LogFormat;
+    use windrow_systems::report::Counts;
 
     fn style(build_logs: bool) -> Style {
         Style {
@@ -309,6 +316,21 @@ mod tests {
         });
         assert_eq!(end, ["x> d"]);
         assert_eq!(wording.summary().unwrap(), "1 derivation built in 1.0 s");
+    }
+
+    #[test]
+    fn that_there_is_nothing_to_build_is_said_only_once_it_is_known() {
+        let mut wording = Wording::new(style(true));
+        assert_eq!(wording.summary(), None);
+        let mut counted = |expected: u32| {
+            wording.lines(&Event::Progress(Counts {
+                expected,
+                ..Counts::default()
+            }));
+            wording.summary()
+        };
+        assert_eq!(counted(3), None);
+        assert!(counted(0).unwrap().starts_with("nothing to build"));
     }
 
     #[test]

@@ -154,6 +154,7 @@ impl Launch {
             SpawnError {
                 step: Step::Execute,
                 what: Step::Execute.describe().to_owned(),
+                action: None,
                 source,
             }
         })?;

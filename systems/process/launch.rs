@@ -85,6 +85,8 @@ pub struct SpawnError {
     pub step: Step,
     /// The same, as the object of "cannot".
     pub what: String,
+    /// Which of the request's actions failed, if it was one of them.
+    pub action: Option<usize>,
     /// The system's answer.
     pub source: io::Error,
 }
@@ -169,6 +171,7 @@ pub fn spawn(request: &Request<'_>) -> Result<Spawned, SpawnError> {
         return Err(SpawnError {
             step: Step::Clone,
             what: format!("{}{namespaces}", Step::Clone.describe()),
+            action: None,
             source: clone_error,
         });
     }
@@ -184,15 +187,12 @@ pub fn spawn(request: &Request<'_>) -> Result<Spawned, SpawnError> {
     // SAFETY: `pid` is a child of ours that has exited and was not waited for yet.
     unsafe { libc::waitpid(pid, ptr::null_mut(), 0) };
     let errno = plan.failed_errno.load(Ordering::Acquire);
-    let action = request
-        .actions
-        .get(plan.failed_action.load(Ordering::Acquire));
+    let action = (step == Step::Isolate).then(|| plan.failed_action.load(Ordering::Acquire));
+    let described = action.and_then(|index| request.actions.get(index));
     Err(SpawnError {
         step,
-        what: match action {
-            Some(action) if step == Step::Isolate => action.describe(),
-            _ => step.describe().to_owned(),
-        },
+        what: described.map_or_else(|| step.describe().to_owned(), Action::describe),
+        action,
         source: io::Error::from_raw_os_error(errno),
     })
 }

@@ -12,6 +12,7 @@ pub mod filter;
 pub mod kill;
 pub mod network;
 pub mod paths;
+pub mod refusal;
 pub mod root;
 pub mod user_ns;
 pub mod users;

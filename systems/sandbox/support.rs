@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::action::Action;
 use super::cell::Owner;
+use super::refusal;
 use super::root::WaitingProc;
 use super::user_ns;
 use crate::process::launch::{Request, spawn};
@@ -44,7 +45,7 @@ impl Support {
         };
         let proc = user_ns::open_proc().map_err(|error| format!("open '/proc': {error}"))?;
         let user_namespaces = !root || user_ns::create(&super::sandbox_ids(own), &proc).is_ok();
-        try_namespaces(root, own).map_err(|error| error + advice(root))?;
+        try_namespaces(root, own)?;
         Ok(Self {
             root,
             contained: root && is_contained(),
@@ -90,6 +91,9 @@ fn try_namespaces(root: bool, own: Owner) -> Result<(), String> {
     let private = libc::MS_REC | libc::MS_PRIVATE;
     let (slash, none) = (Path::new("/"), Some(Path::new("none")));
     let tmp = std::env::temp_dir();
+    // One that can't be reached must not look like a mount that is forbidden.
+    tmp.metadata()
+        .map_err(|error| format!("look at the temporary folder '{}': {error}", tmp.display()))?;
     actions.extend([
         Action::LoopbackUp,
         Action::NameHost,
@@ -121,7 +125,11 @@ fn try_namespaces(root: bool, own: Owner) -> Result<(), String> {
         namespaces,
         actions: &actions,
     };
-    let child = spawn(&request).map_err(|error| format!("{}: {}", error.what, error.source))?;
+    let child = spawn(&request).map_err(|error| {
+        let reason = refusal::reason(&error, &actions);
+        let reason = reason.map_or_else(String::new, |reason| format!("; {reason}"));
+        format!("{}: {}{reason}", error.what, error.source)
+    })?;
     // SAFETY: a child of ours, which has exited or is about to.
     unsafe { libc::waitpid(child.pid, std::ptr::null_mut(), 0) };
     Ok(())
@@ -159,24 +167,4 @@ fn kernel_version() -> Option<(u32, u32)> {
     let text = std::fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
     let mut numbers = text.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
-/// Why an attempt failed, with the knob that most often is the reason.
-fn advice(root: bool) -> &'static str {
-    let read = |path: &str| std::fs::read_to_string(path);
-    if root {
-        return "";
-    }
-    if read("/proc/sys/user/max_user_namespaces").is_ok_and(|text| text.trim() == "0") {
-        return " (the kernel's user.max_user_namespaces is 0)";
-    }
-    if read("/proc/sys/kernel/unprivileged_userns_clone").is_ok_and(|text| text.trim() == "0") {
-        return " (the kernel's kernel.unprivileged_userns_clone is 0)";
-    }
-    if read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
-        .is_ok_and(|text| text.trim() == "1")
-    {
-        return " (the kernel's kernel.apparmor_restrict_unprivileged_userns is 1)";
-    }
-    ""
 }

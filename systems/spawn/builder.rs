@@ -26,6 +26,7 @@ use crate::real::{BuilderConfig, PoolHandle};
 use crate::sandbox::action::{Action, c_path};
 use crate::sandbox::cell::Owner;
 use crate::sandbox::kill::kill_user;
+use crate::sandbox::refusal;
 use crate::sandbox::users::UserLock;
 use crate::sandbox::{Isolation, Room, Wish, Workshop, become_user};
 use crate::store::reader::Reader;
@@ -489,9 +490,14 @@ impl Launch {
     fn failure(&self, error: SpawnError) -> Failure {
         let path = &self.drv_path;
         if error.step != Step::Execute {
+            // That there can be a sandbox is known. That there can be one more is not.
+            let reason = (error.step == Step::Clone && self.namespaces != 0)
+                .then(|| refusal::reason(&error, &self.actions))
+                .flatten();
+            let reason = reason.map_or_else(String::new, |reason| format!("; {reason}"));
             return Failure::new(
                 FailureKind::Other,
-                format!("failed to set up the build environment for '{path}': {error}"),
+                format!("failed to set up the build environment for '{path}': {error}{reason}"),
             );
         }
         let program = OsStr::from_bytes(self.invocation.program.as_bytes());

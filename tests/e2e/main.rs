@@ -27,6 +27,7 @@ mod hook;
 mod interrupt;
 mod logs;
 mod nix_store;
+mod no_sandbox;
 mod optimise;
 mod options;
 mod output_checks;

@@ -5,9 +5,7 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::harness::{
-    Caller, SEALED, World, busybox, busybox_with, for_each_caller, graph_of, need, sh, text,
-};
+use crate::harness::{Caller, World, busybox, busybox_with, for_each_caller, graph_of, sh, text};
 
 /// Builds a graph, whose last target's output's text it gives, and expects nothing to be left.
 #[track_caller]
@@ -89,6 +87,54 @@ fn nothing_but_the_output_and_its_own_folders_is_writable() {
             ),
         ]);
         assert_eq!(built(world, caller, &graph), "/tmp\n/build\n/dev/shm\n");
+    });
+}
+
+#[test]
+fn its_namespaces_and_mounts_are_its_own() {
+    for_each_caller(|world, caller| {
+        let kinds = ["user", "mnt", "pid", "net", "ipc", "uts"];
+        let look = format!(
+            "for kind in {}; do readlink /proc/self/ns/$kind; done > $out; cut -d' ' -f5 /proc/self/mountinfo >> $out",
+            kinds.join(" ")
+        );
+        let graph = graph_of([
+            ("dep", busybox("echo > $out")),
+            ("x", busybox(&format!(": @{{dep}}; {look}"))),
+        ]);
+        let seen = built(world, caller, &graph);
+        let lines: Vec<&str> = seen.lines().collect();
+        for (kind, inside) in kinds.iter().zip(&lines) {
+            let outside = fs::read_link(format!("/proc/self/ns/{kind}")).unwrap();
+            assert_ne!(outside.to_str(), Some(*inside), "as {caller:?}");
+        }
+        let store = world.store().display().to_string();
+        let own = ["/", "/tmp", "/build", "/proc", "/bin/busybox", "/bin/sh"];
+        for mount in &lines[kinds.len()..] {
+            let below = ["/dev/", "/proc/", &store];
+            let known = own.contains(mount) || below.iter().any(|dir| mount.starts_with(dir));
+            assert!(known, "'{mount}' is mounted, as {caller:?}\n{seen}");
+        }
+        // The store, and the one input of it.
+        let of_store = lines.iter().filter(|mount| mount.starts_with(&store));
+        assert_eq!(of_store.count(), 2, "as {caller:?}\n{seen}");
+    });
+}
+
+#[test]
+fn a_builder_inherits_three_descriptors() {
+    for_each_caller(|world, caller| {
+        // No shell, which would have some of its own. The last one is that of the folder that is listed.
+        let list = json!({ "builder": "/bin/busybox", "args": ["ls", "/proc/self/fd"] });
+        let file = world.graph("g.json", &graph_of([("x", list)]));
+        let cmd = world.windrow("build").arg(file).arg("-L");
+        let ran = caller.runs(cmd).run().exits(1);
+        let lines = ran
+            .stderr
+            .lines()
+            .filter_map(|line| line.strip_prefix("x> "));
+        assert_eq!(lines.collect::<Vec<_>>(), ["0", "1", "2", "3"], "{ran}");
+        world.is_clean();
     });
 }
 
@@ -264,30 +310,6 @@ fn a_failed_build_is_kept_for_inspection_when_asked_for() {
         build().run().exits(100);
         world.is_clean_but_for(&[kept]);
     });
-}
-
-#[test]
-fn where_there_can_be_no_sandbox_the_fallback_decides() {
-    need!(root);
-    need!("setpriv", "busybox");
-    let world = World::new();
-    world.conf(SEALED);
-    let file = world.graph("g.json", &graph_of([("x", sh("echo x > $out"))]));
-    let build = |fallback: &str| {
-        let cmd = world.windrow("build").arg(&file);
-        let cmd = cmd.args(["--option", "sandbox-fallback", fallback]);
-        // Root that may not make namespaces.
-        cmd.through("/usr/bin/setpriv", &["--bounding-set=-sys_admin"])
-    };
-    build("false")
-        .run()
-        .exits(1)
-        .one_error()
-        .says("'sandbox'")
-        .says("sandbox-fallback");
-    let ran = build("true").ok();
-    assert!(ran.stderr.contains("sandbox-fallback"), "{ran}");
-    world.is_clean();
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod cache;
 mod command;
+pub(crate) mod forbidden;
 mod graphs;
 mod leftovers;
 mod needs;

@@ -1,9 +1,6 @@
 //! Worlds whose builders are in a sandbox, with a static shell as the one program, and the two kinds of callers that
 //! all of it must hold for: root, and an ordinary user.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
-
 use serde_json::{Value, json};
 
 use super::{Cmd, World, have, is_root, sh_with, skip};
@@ -59,10 +56,7 @@ pub(crate) fn for_each_caller(test: impl Fn(&World, Caller)) {
         let world = World::new();
         world.conf(SEALED);
         if caller == Caller::Somebody {
-            for dir in ["", "tmp", "home", "files"] {
-                let open = Permissions::from_mode(0o777);
-                fs::set_permissions(world.at(dir), open).expect("a folder of ours");
-            }
+            world.open_to_all();
         }
         test(&world, caller);
     }
