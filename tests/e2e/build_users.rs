@@ -88,6 +88,22 @@ fn a_builder_is_a_build_user_and_its_output_becomes_roots() {
     world.stays_valid();
 }
 
+/// Expects no user to begin a build, "+ UID", before its last has ended, "- UID".
+#[track_caller]
+fn never_twice(log: &str) {
+    let mut running: Vec<&str> = Vec::new();
+    for line in log.lines() {
+        let (what, user) = line.split_once(' ').unwrap();
+        match what {
+            "+" => {
+                assert!(!running.contains(&user), "{user} twice\n{log}");
+                running.push(user);
+            }
+            _ => running.retain(|known| *known != user),
+        }
+    }
+}
+
 #[test]
 fn more_builds_than_users_wait_for_each_other() {
     need_users!();
@@ -108,21 +124,7 @@ fn more_builds_than_users_wait_for_each_other() {
     let file = world.graph("g.json", &graph);
     let ran = with_users(&world, world.windrow("build").arg(file).args(["-j", "5"])).ok();
     assert_eq!(ran.lines().len(), 7);
-    let mut running = Vec::new();
-    for line in text(&log).lines() {
-        let (what, user) = line.split_once(' ').unwrap();
-        match what {
-            "+" => {
-                assert!(
-                    !running.contains(&user.to_owned()),
-                    "{user} twice\n{}",
-                    text(&log)
-                );
-                running.push(user.to_owned());
-            }
-            _ => running.retain(|known| known != user),
-        }
-    }
+    never_twice(&text(&log));
     world.is_clean();
 }
 
@@ -150,6 +152,50 @@ fn a_user_that_another_engine_holds_is_left_alone() {
     let ran = running.wait().exits(0).says("windrow-test-users");
     assert_eq!(text(ran.path()), format!("{}\n", first + 2));
     drop(held);
+    world.is_clean();
+}
+
+#[test]
+fn nix_and_windrow_never_use_one_user_at_a_time() {
+    need_users!();
+    need!(nix);
+    let (world, _) = world(TWO);
+    let log = world.file("log");
+    fs::write(&log, "").unwrap();
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(&log, fs::Permissions::from_mode(0o666)).unwrap();
+    // The first of each waits for the other engine's, so that both are at work.
+    let drvs = |who: &str, other: &str| {
+        let step = |n: usize| {
+            let script = format!(
+                "echo + $(id -u) >> {log}; echo > {here}/{who}; chmod 666 {here}/{who}; i=0
+                 while [ ! -e {here}/{other} ] && [ $i -lt 300 ]; do sleep 0.1; i=$((i + 1)); done
+                 sleep 0.1; echo - $(id -u) >> {log}; [ $i -lt 300 ] || exit 1; echo {n} > $out",
+                log = log.display(),
+                here = world.at("tmp").display(),
+            );
+            (format!("{who}{n}"), sh(&script))
+        };
+        let steps: Vec<_> = (0..5).map(step).collect();
+        let graph = graph_of(steps.iter().map(|(name, drv)| (name.as_str(), drv.clone())));
+        let file = world.graph(&format!("{who}.json"), &graph);
+        with_users(&world, world.windrow("add").arg(file))
+            .ok()
+            .lines()
+    };
+    let (ours, theirs) = (drvs("windrow", "nix"), drvs("nix", "windrow"));
+    // Each begins with the first user that it finds free.
+    let ours = world.windrow("build").args(ours).args(["-j", "1"]);
+    let theirs = world.program("nix-store").arg("--realise").args(theirs);
+    let ours = with_users(&world, ours).start();
+    let theirs = with_users(&world, theirs.args(["-j", "1"])).start();
+    ours.wait().exits(0);
+    theirs.wait().exits(0);
+    let log = text(&log);
+    assert_eq!(log.lines().count(), 20, "{log}");
+    never_twice(&log);
+    fs::remove_file(world.at("tmp/nix")).unwrap();
+    fs::remove_file(world.at("tmp/windrow")).unwrap();
     world.is_clean();
 }
 
