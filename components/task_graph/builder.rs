@@ -33,6 +33,21 @@ impl Limits {
             .saturating_add(edges.saturating_mul(BYTES_PER_EDGE))
     }
 
+    /// Refuses a file that takes that much memory to read, besides what it takes already.
+    ///
+    /// # Errors
+    /// If there is less.
+    pub(super) fn admit_file(&self, file: &str, needed: u64) -> Result<(), TaskGraphError> {
+        if needed > self.memory_bytes {
+            return Err(TaskGraphError::FileOverMemory {
+                file: file.to_owned(),
+                needed,
+                limit: self.memory_bytes,
+            });
+        }
+        Ok(())
+    }
+
     /// Refuses a graph of that size if it would not fit, before anything is made of it.
     ///
     /// # Errors

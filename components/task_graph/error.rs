@@ -169,6 +169,18 @@ pub enum TaskGraphError {
         /// The limit, in bytes.
         limit: u64,
     },
+    /// A file whose contents would not fit into the memory they may use.
+    #[error(
+        "the graph in {file} is too large: to read it takes about {needed} bytes, and {limit} may be used"
+    )]
+    FileOverMemory {
+        /// The file.
+        file: String,
+        /// An estimate, in bytes, of what is needed at least.
+        needed: u64,
+        /// The limit, in bytes.
+        limit: u64,
+    },
     /// A generator or distribution that does not make sense.
     #[error("`{spec}` is no {what}: {reason}")]
     BadSpec {

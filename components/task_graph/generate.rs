@@ -187,10 +187,15 @@ fn parse(text: &str) -> Result<Generator, String> {
     let (mut tasks, mut degree, mut seed) = (None, 4, 0);
     let (mut width, mut edges) = (None, None);
     let mut durations = Distribution::Unit;
+    let mut given = Vec::new();
     for setting in settings.split(',') {
         let (key, value) = setting
             .split_once('=')
             .ok_or_else(|| format!("`{setting}` is not `key=value`"))?;
+        if given.contains(&key) {
+            return Err(format!("`{key}` is given twice"));
+        }
+        given.push(key);
         let number = || match value.parse::<u32>() {
             Ok(number) if number > 0 && number < u32::MAX => Ok(number),
             _ => Err(format!(
@@ -357,6 +362,7 @@ mod tests {
             "tree:degree=3",
             "tree:n=5,time=soon",
             "tree:n=5,colour=red",
+            "tree:n=5,n=6",
             "tree:n=99999999999",
             "layered:n=5,edges=some",
         ] {

@@ -98,14 +98,18 @@ impl<'t> Words<'t> {
 
     fn number(&mut self, what: &str) -> Result<u64, TaskGraphError> {
         let word = self.word(what)?;
-        word.parse()
-            .map_err(|_| self.wrong(format!("{what} should stand here, not `{word}`")))
+        word.parse().map_err(|_| {
+            self.wrong(format!(
+                "{what} should stand here, not `{}`",
+                word.escape_debug()
+            ))
+        })
     }
 
     fn duration(&mut self, number: u64) -> Result<u64, TaskGraphError> {
         let word = self.word("a processing time")?;
         let (origin, task) = (self.place().to_string(), number.to_string());
-        let duration = word.to_owned();
+        let duration = word.escape_debug().to_string();
         match word.parse::<u64>() {
             Ok(units) if units <= MAX_DURATION => Ok(units),
             _ if word.parse::<f64>().is_ok_and(|value| value < 0.0) => {
@@ -201,6 +205,12 @@ mod tests {
                 "8 7 1 0",
                 "a.stg:4:1: task 2 of 0 to 4 should stand here",
             ),
+            (
+                "2 7 1 0",
+                "2 7 1 \u{b}",
+                "a predecessor should stand here, not `\\u{b}`",
+            ),
+            ("1 5 1 0", "1 \u{1b} 1 0", "has the duration \\u{1b}, which"),
             ("4 0 1 3", "4 9 1 3", "a.stg:6:3: the dummy task 4"),
             (
                 "# by hand",

@@ -78,6 +78,14 @@ const SCHEMAS: [&str; 6] = ["1.0", "1.1", "1.2", "1.3", "1.4", "1.5"];
 /// # Errors
 /// If the file is malformed or cut, of another schema, or holds no valid graph.
 pub(super) fn load(file: &str, text: &[u8], limits: Limits) -> Result<TaskGraph, TaskGraphError> {
+    // The JSON reader takes a list for an object whose members stand in order.
+    if text.trim_ascii_start().starts_with(b"[") {
+        return Err(TaskGraphError::Malformed {
+            place: Place::of_offset(file, text, text.len() - text.trim_ascii_start().len()),
+            reason: "a JSON object should stand here, not a list".to_owned(),
+        });
+    }
+    limits.admit_file(file, memory_needed(text))?;
     let document: Document<'_> = serde_json::from_slice(text).map_err(|error| {
         let place = Place {
             file: file.to_owned(),
@@ -173,6 +181,17 @@ pub(super) fn load(file: &str, text: &[u8], limits: Limits) -> Result<TaskGraph,
     builder.finish()
 }
 
+/// An estimate of the bytes that a file takes once it is taken apart: a place for every text that is no key, in
+/// lists that grow by doubling, and one for every object.
+fn memory_needed(text: &[u8]) -> u64 {
+    let texts = memchr::memchr_iter(b'"', text).count() / 2;
+    let keys = memchr::memmem::find_iter(text, b"\":").count();
+    let objects = memchr::memchr_iter(b'{', text).count();
+    let bytes = texts.saturating_sub(keys) * size_of::<Text<'_>>() * 2
+        + objects * size_of::<Task<'_>>() * 3 / 2;
+    bytes as u64
+}
+
 /// What `parents` and `children` refer to a task by: its id from schema 1.5 on, its name before.
 fn key_of<'a>(task: &'a Task<'_>, split: bool) -> Option<&'a str> {
     let key = if split { &task.id } else { &task.name };
@@ -217,7 +236,12 @@ fn names_are_unique(tasks: &[Task<'_>]) -> bool {
 
 fn duration(file: &str, task: &str, seconds: f64) -> Result<u64, TaskGraphError> {
     let (origin, task) = (file.to_owned(), task.to_owned());
-    let duration = format!("{seconds} s");
+    // Without exponent the largest numbers have 300 digits.
+    let duration = if seconds.abs() < 1e16 {
+        format!("{seconds} s")
+    } else {
+        format!("{seconds:e} s")
+    };
     if seconds < 0.0 {
         return Err(TaskGraphError::NegativeDuration {
             origin,
@@ -308,6 +332,35 @@ mod tests {
     }
 
     #[test]
+    fn a_list_is_no_graph() {
+        let listed = format!("\n [\"1.5\", {}]", r#"{"tasks":[{"name":"a"}]}"#);
+        assert_eq!(
+            refusal(&listed),
+            "a.json:2:2: a JSON object should stand here, not a list"
+        );
+    }
+
+    #[test]
+    fn what_would_not_fit_once_it_is_taken_apart_is_refused() {
+        let many = (0..1_000).map(|id| format!(r#"{{"name":"{id}","parents":["0","1","2"]}}"#));
+        let many = many.collect::<Vec<_>>().join(",");
+        let text = format!(r#"{{"schemaVersion":"1.3","workflow":{{"tasks":[{many}]}}}}"#);
+        let limits = Limits {
+            memory_bytes: 2 * text.len() as u64,
+        };
+        let refused = load("a.json", text.as_bytes(), limits).unwrap_err();
+        assert!(
+            matches!(refused, TaskGraphError::FileOverMemory { .. }),
+            "{refused}"
+        );
+        assert!(
+            refused
+                .to_string()
+                .contains("the graph in a.json is too large")
+        );
+    }
+
+    #[test]
     fn every_mistake_is_told() {
         for (from, to, wanted) in [
             (
@@ -328,6 +381,7 @@ mod tests {
             ("\"1.5\"", "\"2.0\"", "schema `2.0` is not known"),
             ("1.5}", "-1.5}", "task `a` has the negative duration -1.5 s"),
             ("1.5}", "1e12}", "task `a` has the duration 1000000000000 s"),
+            ("1.5}", "1e300}", "task `a` has the duration 1e300 s"),
             ("1.5}", "NaN}", "a.json:5:"),
             ("1.5}", "1e999}", "number out of range"),
             (

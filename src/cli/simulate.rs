@@ -2,7 +2,7 @@
 
 mod report;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
@@ -98,6 +98,10 @@ pub(super) fn run(args: &SimulateArgs) -> Result<()> {
     let stats = graph.stats();
     refuse_to_simulate(&stats)?;
     let faults = faults(args, &graph)?;
+    // That it can't be made is told before a long simulation, not after it.
+    let trace = args.trace.as_deref();
+    let trace = trace.map(|file| TraceFile::create(file, "windrow simulate"));
+    let mut trace = trace.transpose()?;
     if !args.json {
         print_lines([report::header()])?;
     }
@@ -118,8 +122,8 @@ pub(super) fn run(args: &SimulateArgs) -> Result<()> {
                 seconds: began.elapsed().as_secs_f64(),
                 memory: memory::peak().saturating_sub(before),
             };
-            if let Some(file) = &args.trace {
-                write_trace(&graph, &outcome.runs, file)?;
+            if let Some(trace) = trace.take() {
+                write_trace(&graph, &outcome.runs, trace)?;
             }
             let result = SimulationResult {
                 held: args.outputs.then(|| peak_outputs(&graph, &outcome.runs)),
@@ -142,12 +146,13 @@ pub(super) fn run(args: &SimulateArgs) -> Result<()> {
 }
 
 fn faults(args: &SimulateArgs, graph: &TaskGraph) -> Result<Faults> {
-    let mut left: HashSet<&str> = args.fail.iter().map(String::as_str).collect();
+    let wanted: HashSet<&str> = args.fail.iter().map(String::as_str).collect();
+    let mut left = wanted.clone();
     let mut tasks = HashSet::new();
     if !left.is_empty() {
         for task in graph.tasks() {
             let name = graph.name(task);
-            if args.fail.iter().any(|wanted| *wanted == name) {
+            if wanted.contains(&*name) {
                 left.remove(&*name);
                 tasks.insert(task.index() as u32);
             }
@@ -166,8 +171,7 @@ fn faults(args: &SimulateArgs, graph: &TaskGraph) -> Result<Faults> {
 }
 
 /// A span a task, a line a slot; abstract units are shown as microseconds.
-fn write_trace(graph: &TaskGraph, runs: &[Run], file: &Path) -> Result<()> {
-    let mut trace = TraceFile::create(file, "windrow simulate")?;
+fn write_trace(graph: &TaskGraph, runs: &[Run], mut trace: TraceFile) -> Result<()> {
     for run in runs {
         trace.add(&Span {
             name: &graph.name(TaskId::from_index(run.task as usize)),

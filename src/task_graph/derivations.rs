@@ -24,6 +24,13 @@ pub(super) fn load_folder(folder: &Path, limits: Limits) -> Result<Loaded> {
     }
     names.sort_unstable();
     let origin = folder.display().to_string();
+    if names.is_empty() {
+        return Err(TaskGraphError::Unsuitable {
+            file: origin,
+            reason: "there is no .drv file in this folder".to_owned(),
+        }
+        .into());
+    }
     let mut builder = Builder::new(&origin, TimeUnit::Microseconds, limits);
     let mut ids: HashMap<&str, TaskId> = HashMap::with_capacity(names.len());
     for name in &names {

@@ -63,7 +63,8 @@ pub fn load(what: &str, session: impl FnOnce() -> Result<Session>) -> Result<Loa
     let text = read("read the graph", path, limits)?;
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut include = |file: &str| std::fs::read(folder.join(file));
-    Ok(load_text(None, what, &text, limits, &mut include)?.into())
+    // What is left now that the text is there.
+    Ok(load_text(None, what, &text, self::limits(), &mut include)?.into())
 }
 
 /// Reads a file, unless it would not fit into memory.

@@ -152,6 +152,24 @@ fn spans(file: &Path) -> Vec<Value> {
 }
 
 #[test]
+fn a_folder_without_derivations_is_no_graph() {
+    let world = World::new();
+    let folder = world.file("empty");
+    std::fs::create_dir(&folder).unwrap();
+    let ran = world.windrow("graph").arg(&folder).run();
+    ran.exits(1).one_error().says("no .drv file");
+}
+
+#[test]
+fn a_trace_that_cannot_be_written_is_told_before_the_simulation() {
+    let world = World::new();
+    let command = world.windrow("simulate").arg("chain:n=3");
+    let ran = command.args(["--trace", "no/such/folder/t.json"]).run();
+    assert!(ran.stdout.is_empty(), "{ran}");
+    ran.exits(1).one_error().says("no/such/folder");
+}
+
+#[test]
 fn a_trace_has_every_run() {
     let world = World::new();
     let file = world.file("trace.json");
@@ -484,6 +502,24 @@ fn what_does_not_fit_into_memory_is_refused_beforehand() {
         .one_error()
         .says("need about")
         .says("may be used");
+    // Nor is a file read that would only then turn out to be too large.
+    let layers = "layered:n=300000,width=1000,degree=4";
+    for (format, name) in [("wfformat", "large.json"), ("ninja", "large.ninja")] {
+        let file = world.file(name);
+        let write = world
+            .windrow("graph")
+            .arg(layers)
+            .args(["--to", format, "-o"]);
+        write.arg(&file).ok();
+        for kib in (40..200).step_by(20).map(|mib| mib * 1024) {
+            let limit = format!("ulimit -v {kib}; exec \"$@\"");
+            let ran = world.windrow("graph").arg(&file);
+            let ran = ran.through("/bin/sh", &["-c", &limit, "sh"]).run();
+            if !ran.status.success() {
+                ran.exits(1).one_error().says("too large");
+            }
+        }
+    }
     let file = world.file("huge.json");
     std::fs::File::create(&file)
         .unwrap()

@@ -25,7 +25,7 @@ pub(super) struct Batch {
 }
 
 /// So many paths that memory is busy with them, and so few that they stay in the nearest cache.
-const FULL: usize = 512;
+pub(super) const FULL: usize = 512;
 
 impl Batch {
     pub(super) fn is_full(&self) -> bool {

@@ -32,6 +32,7 @@ pub(super) fn load(
     read: &mut dyn FnMut(&str) -> io::Result<Vec<u8>>,
 ) -> Result<TaskGraph> {
     let statements = memchr::memmem::find_iter(text, b"\nbuild ").count();
+    limits.admit(statements as u64, 0)?;
     let mut loader = Loader {
         manifest: Manifest::with_capacity(statements),
         limits,
@@ -60,6 +61,11 @@ struct Statements {
 }
 
 impl Statements {
+    fn memory(&self) -> usize {
+        let places = [&self.outputs, &self.ends, &self.inputs].map(Vec::capacity);
+        places.iter().sum::<usize>() * size_of::<u32>()
+    }
+
     fn row(&self, statement: usize) -> &[u32] {
         let start = statement
             .checked_sub(1)
@@ -88,6 +94,13 @@ impl Manifest {
             tasks,
             phonies: Statements::default(),
         }
+    }
+
+    /// The bytes that all of this takes, or will take once the arrays that are full have grown.
+    fn memory_ahead(&self) -> u64 {
+        let producers = self.producers.capacity() * size_of::<u32>();
+        let lists = producers + self.tasks.memory() + self.phonies.memory();
+        (self.paths.memory_ahead() + lists) as u64
     }
 
     fn statements(&mut self, phony: bool) -> &mut Statements {
@@ -335,6 +348,8 @@ impl Loader<'_> {
             return Ok(());
         }
         let mut batch = std::mem::take(&mut self.batch);
+        let needed = self.manifest.memory_ahead();
+        self.limits.admit_file(scanner.file(), needed)?;
         batch.look_ahead(scanner, &self.manifest.paths);
         let (mut first, mut at) = (0, 0);
         for statement in &batch.statements {

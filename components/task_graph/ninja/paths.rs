@@ -56,6 +56,15 @@ impl Paths {
         &self.bytes[self.starts[index] as usize..self.starts[index + 1] as usize]
     }
 
+    /// The bytes that this takes, the next table included if it must grow soon.
+    pub(super) fn memory_ahead(&self) -> usize {
+        let grows = (self.len() + super::batch::FULL) * 3 > self.table.len() * 2;
+        let tables = self.table.len() * if grows { 3 } else { 1 };
+        self.bytes.capacity()
+            + self.starts.capacity() * size_of::<u32>()
+            + tables * size_of::<u64>()
+    }
+
     fn len(&self) -> usize {
         self.starts.len() - 1
     }

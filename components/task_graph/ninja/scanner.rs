@@ -81,6 +81,10 @@ impl<'t> Scanner<'t> {
         Self { file, text, pos: 0 }
     }
 
+    pub(super) fn file(&self) -> &'t str {
+        self.file
+    }
+
     pub(super) fn pos(&self) -> usize {
         self.pos
     }

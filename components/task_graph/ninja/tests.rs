@@ -196,6 +196,29 @@ fn every_mistake_has_its_place() {
 }
 
 #[test]
+fn paths_that_would_not_fit_are_refused() {
+    let mut text = "rule r\n  command = x\n".to_owned();
+    for statement in 0..10 {
+        text.push_str(&format!("build out{statement}: r"));
+        for source in 0..1_000 {
+            text.push_str(&format!(" src{statement}-{source}"));
+        }
+        text.push('\n');
+    }
+    let limited = |memory_bytes: u64| {
+        let mut nothing = |_: &str| Err(io::ErrorKind::NotFound.into());
+        let limits = Limits { memory_bytes };
+        load("build.ninja", text.as_bytes(), limits, &mut nothing)
+    };
+    assert_eq!(limited(10_000_000).unwrap().len(), 10);
+    let refused = limited(200_000).unwrap_err().to_string();
+    assert!(
+        refused.starts_with("the graph in build.ninja is too large: "),
+        "{refused}"
+    );
+}
+
+#[test]
 fn the_first_mistake_is_told() {
     // Paths are looked up many statements later than they are read.
     for (text, wanted) in [
