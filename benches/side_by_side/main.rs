@@ -1,9 +1,10 @@
 //! windrow beside other tools on the same work, taking turns, as ratios of medians. Run small by `cargo test`.
 //!
-//!     cargo bench --bench side_by_side [-- layered [N…] | sandboxed [N…] | plan | fidelity | simulate [N…] | store [N]]
+//!     cargo bench --bench side_by_side [-- layered [N…] | sandboxed [N…] | plan | fidelity | idle [N…] | simulate [N…] | store [N]]
 
 mod common;
 mod fidelity;
+mod idle;
 mod layered;
 mod plan;
 mod sandboxed;
@@ -23,6 +24,7 @@ fn main() {
         "sandboxed",
         "plan",
         "fidelity",
+        "idle",
         "simulate",
         "store",
     ]
@@ -39,6 +41,9 @@ fn main() {
     }
     if all || named("fidelity") {
         fidelity::run_all();
+    }
+    if all || named("idle") {
+        idle::run_all();
     }
     if all || named("store") {
         store::run_all();
