@@ -3,6 +3,8 @@
 mod derivations;
 mod durations;
 
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use windrow_components::task_graph::{
@@ -62,7 +64,7 @@ pub fn load(what: &str, session: impl FnOnce() -> Result<Session>) -> Result<Loa
     }
     let text = read("read the graph", path, limits)?;
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut include = |file: &str| std::fs::read(folder.join(file));
+    let mut include = |file: &str| read_at_most(&folder.join(file), self::limits().memory_bytes);
     // What is left now that the text is there.
     Ok(load_text(None, what, &text, self::limits(), &mut include)?.into())
 }
@@ -79,7 +81,31 @@ fn read(action: &'static str, path: &Path, limits: Limits) -> Result<Vec<u8>> {
             limit: limits.memory_bytes,
         });
     }
-    std::fs::read(path).map_err(Error::io(action, path))
+    read_at_most(path, limits.memory_bytes).map_err(Error::io(action, path))
+}
+
+/// Reads a file, unless it has more than so many bytes, which devices and pipes do not say beforehand.
+fn read_at_most(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    let size = file.metadata()?.len();
+    let too_large = || {
+        let text = format!("it is too large: {limit} bytes may be used");
+        io::Error::new(io::ErrorKind::FileTooLarge, text)
+    };
+    if size > limit {
+        return Err(too_large());
+    }
+    let mut text = Vec::new();
+    let room = usize::try_from(size).unwrap_or(usize::MAX);
+    let read = match text.try_reserve_exact(room) {
+        Ok(()) => file.take(limit.saturating_add(1)).read_to_end(&mut text),
+        Err(error) => Err(error.into()),
+    };
+    match read {
+        Ok(length) if length as u64 <= limit => Ok(text),
+        Err(error) if error.kind() != io::ErrorKind::OutOfMemory => Err(error),
+        _ => Err(too_large()),
+    }
 }
 
 /// What a graph may use.

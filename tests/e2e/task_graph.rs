@@ -527,6 +527,21 @@ fn what_does_not_fit_into_memory_is_refused_beforehand() {
         .unwrap();
     let ran = world.windrow("graph").arg(&file).run();
     ran.exits(1).one_error().says("huge.json").says("too large");
+    let including = world.file("build.ninja");
+    for included in ["huge.json", "/dev/zero"] {
+        std::fs::write(&including, format!("include {included}\n")).unwrap();
+        let limited = limited("graph", including.to_str().unwrap()).run();
+        limited
+            .exits(1)
+            .one_error()
+            .says(included)
+            .says("too large");
+    }
+    limited("graph", "/dev/zero")
+        .run()
+        .exits(1)
+        .one_error()
+        .says("too large");
 }
 
 #[test]
