@@ -2,6 +2,7 @@
 
 use bevy_ecs::entity::EntityIndex;
 use bevy_ecs::prelude::{Component, Entity, Resource};
+use hashbrown::HashMap;
 
 use crate::ids::{DrvId, PathId};
 use crate::outputs::OutputSet;
@@ -65,15 +66,23 @@ pub enum Stage {
     Running,
     /// For its outputs to be hashed and scanned.
     Collecting,
-    /// For nothing: its outcome is known.
-    Done,
+    /// For nothing: it has ended so.
+    Done(Outcome),
+}
+
+impl Stage {
+    /// How the goal ended, once it has.
+    pub const fn outcome(self) -> Option<Outcome> {
+        match self {
+            Self::Done(outcome) => Some(outcome),
+            _ => None,
+        }
+    }
 }
 
 /// How a goal ended (the seed's `ExitCode`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Component)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It has not ended.
-    Busy,
     /// Everything wanted is valid.
     Success,
     /// It could not be made.
@@ -84,6 +93,26 @@ pub enum Outcome {
     IncompleteClosure,
 }
 
+/// In which ways waitees ended, other than well.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Shortfalls(u8);
+
+impl Shortfalls {
+    /// Whether one has ended in this way. Nothing falls short by success.
+    pub const fn has(self, outcome: Outcome) -> bool {
+        self.0 & Self::bit(outcome) != 0
+    }
+
+    const fn bit(outcome: Outcome) -> u8 {
+        match outcome {
+            Outcome::Success => 0,
+            Outcome::Failed => 1,
+            Outcome::NoSubstituters => 2,
+            Outcome::IncompleteClosure => 4,
+        }
+    }
+}
+
 /// Whom a goal waits for, as counts (the seed's `waitees`, `nrFailed` and its sisters).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Component)]
 pub struct Waitees {
@@ -91,61 +120,71 @@ pub struct Waitees {
     pub left: u32,
     /// How many ended in any way but success.
     pub failed: u32,
-    /// How many of those had no substituters.
-    pub no_substituters: u32,
-    /// How many of those had an incomplete closure.
-    pub incomplete_closure: u32,
+    /// Since when it waits for its inputs; those that had ended by then were counted. [`Moment::NEVER`] if it does not.
+    pub since: Moment,
     /// Which round of waiting this is: news for an earlier round, whose waitees were dropped, is ignored.
-    pub round: u32,
+    pub round: u16,
+    /// In which ways those that failed did.
+    pub shortfalls: Shortfalls,
 }
 
 impl Waitees {
     /// Takes note that a waitee ended so. Tells whether the goal is to be woken: when none is left, or
     /// at the first failure unless `keep_going` (the seed's `waiteeDone`).
+    #[inline]
     pub fn waitee_done(&mut self, outcome: Outcome, keep_going: bool) -> bool {
-        debug_assert!(self.left > 0 && outcome != Outcome::Busy);
+        debug_assert!(self.left > 0);
         self.left -= 1;
-        match outcome {
-            Outcome::Busy | Outcome::Success => {}
-            Outcome::Failed => self.failed += 1,
-            Outcome::NoSubstituters => {
-                self.failed += 1;
-                self.no_substituters += 1;
+        if outcome != Outcome::Success {
+            self.failed += 1;
+            self.shortfalls.0 |= Shortfalls::bit(outcome);
+            if outcome == Outcome::Failed && !keep_going {
+                self.left = 0;
             }
-            Outcome::IncompleteClosure => {
-                self.failed += 1;
-                self.incomplete_closure += 1;
-            }
-        }
-        if outcome == Outcome::Failed && !keep_going {
-            self.left = 0;
         }
         self.left == 0
     }
 
-    /// Starts a round of waiting for `count` goals.
-    pub fn wait_for(&mut self, count: u32) {
+    /// Whether it waits for an input that ended `at` that moment, and had been busy since `begun`.
+    #[inline]
+    pub fn waits_for(&self, begun: Moment, at: Moment) -> bool {
+        // Who began to wait when it had ended already, or before it was last taken up again, does not.
+        self.left > 0 && begun.0 <= self.since.0 && self.since.0 <= at.0
+    }
+
+    /// Starts a round of waiting for `count` goals: for inputs, none of which has been looked at before `since`, or for
+    /// others, and that since [`Moment::NEVER`].
+    #[inline]
+    pub fn wait_for(&mut self, count: u32, since: Moment) {
         *self = Self {
             left: count,
+            since,
             round: self.round.wrapping_add(1),
             ..Self::default()
         };
     }
 }
 
-const NONE: u32 = u32::MAX;
+/// A moment of a run, as the number of ends and beginnings of goals before it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(u32);
 
-/// Who waits for a goal: a list in [`WaiterLists`], named by its last edge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Component)]
-pub struct Waiters {
-    tail: u32,
-}
+impl Moment {
+    /// After all others.
+    pub const NEVER: Self = Self(u32::MAX);
 
-impl Default for Waiters {
-    fn default() -> Self {
-        Self { tail: NONE }
+    /// The one that comes after this.
+    ///
+    /// # Panics
+    /// In debug builds, after 2^32 of them; memory ends long before.
+    #[must_use]
+    #[inline]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
     }
 }
+
+const NONE: u32 = u32::MAX;
 
 /// One goal waiting for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,23 +192,24 @@ pub struct Waiter {
     /// The goal that waits.
     pub goal: Entity,
     /// In which of its rounds.
-    pub round: u32,
+    pub round: u16,
 }
 
-/// A graph has several times more edges than goals, so an edge holds the index of an entity and not its generation:
-/// goals are never despawned.
+/// An edge holds the index of an entity and not its generation: goals are never despawned.
 #[derive(Debug, Clone, Copy)]
 struct Edge {
     goal: EntityIndex,
-    round: u32,
+    round: u16,
     /// The next of the list; of its last edge the first, so that one number names both ends.
     next: u32,
 }
 
-/// All waiting, as circular lists in one array: adding one and giving a whole list's room back cost the same
-/// however many there are.
+/// Who waits for which goal, as circular lists in one array: adding one and giving a whole list's room back cost the
+/// same however many there are. That derivations wait for their inputs is not kept here, for the graph knows it.
 #[derive(Debug, Resource)]
 pub struct WaiterLists {
+    /// The last edge of every list that is not empty.
+    tails: HashMap<EntityIndex, u32>,
     edges: Vec<Edge>,
     /// The first free edge; each names the next.
     free: u32,
@@ -178,6 +218,7 @@ pub struct WaiterLists {
 impl Default for WaiterLists {
     fn default() -> Self {
         Self {
+            tails: HashMap::new(),
             edges: Vec::new(),
             free: NONE,
         }
@@ -185,11 +226,17 @@ impl Default for WaiterLists {
 }
 
 impl WaiterLists {
-    /// Adds a waiter to the end of a list.
+    /// Whether nobody waits.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.tails.is_empty()
+    }
+
+    /// Adds a waiter to the end of a goal's list.
     ///
     /// # Panics
     /// With 2^32 edges; the memory for them is refused long before.
-    pub fn add(&mut self, waiters: &mut Waiters, waiter: Waiter) {
+    pub fn add(&mut self, goal: Entity, waiter: Waiter) {
         let mut edge = Edge {
             goal: waiter.goal.index(),
             round: waiter.round,
@@ -200,24 +247,23 @@ impl WaiterLists {
         } else {
             self.free
         };
-        edge.next = match waiters.tail {
-            NONE => index,
-            tail => std::mem::replace(&mut self.edges[tail as usize].next, index),
+        let tail = self.tails.insert(goal.index(), index);
+        edge.next = match tail {
+            None => index,
+            Some(tail) => std::mem::replace(&mut self.edges[tail as usize].next, index),
         };
         if index == self.free {
             self.free = std::mem::replace(&mut self.edges[index as usize], edge).next;
         } else {
             self.edges.push(edge);
         }
-        waiters.tail = index;
     }
 
-    /// Empties a list, calling `tell` for each of its waiters in the order in which they were added.
-    pub fn take(&mut self, waiters: &mut Waiters, mut tell: impl FnMut(Waiter)) {
-        let tail = std::mem::replace(&mut waiters.tail, NONE);
-        if tail == NONE {
+    /// Empties a goal's list, calling `tell` for each of its waiters in the order in which they were added.
+    pub fn take(&mut self, goal: Entity, mut tell: impl FnMut(Waiter)) {
+        let Some(tail) = self.tails.remove(&goal.index()) else {
             return;
-        }
+        };
         let head = std::mem::replace(&mut self.edges[tail as usize].next, self.free);
         self.free = head;
         let mut at = head;
@@ -257,29 +303,27 @@ mod tests {
     #[test]
     fn counts_are_those_of_the_seed() {
         let mut waitees = Waitees::default();
-        waitees.wait_for(4);
+        waitees.wait_for(4, Moment::default());
         assert!(!waitees.waitee_done(Outcome::Success, false));
         assert!(!waitees.waitee_done(Outcome::NoSubstituters, false));
         assert!(!waitees.waitee_done(Outcome::IncompleteClosure, false));
         assert!(waitees.waitee_done(Outcome::Success, false));
-        assert_eq!(
-            (
-                waitees.failed,
-                waitees.no_substituters,
-                waitees.incomplete_closure
-            ),
-            (2, 1, 1)
-        );
+        assert_eq!(waitees.failed, 2);
+        let has = |outcome| waitees.shortfalls.has(outcome);
+        assert!(has(Outcome::NoSubstituters) && has(Outcome::IncompleteClosure));
+        assert!(!has(Outcome::Failed) && !has(Outcome::Success));
     }
 
     #[test]
     fn the_first_failure_wakes_unless_told_to_keep_going() {
         let mut waitees = Waitees::default();
-        waitees.wait_for(3);
+        waitees.wait_for(3, Moment::default());
         let round = waitees.round;
         assert!(waitees.waitee_done(Outcome::Failed, false));
-        waitees.wait_for(3);
+        assert!(waitees.shortfalls.has(Outcome::Failed));
+        waitees.wait_for(3, Moment::default());
         assert_ne!(waitees.round, round);
+        assert!(!waitees.shortfalls.has(Outcome::Failed));
         assert!(!waitees.waitee_done(Outcome::Failed, true));
         assert!(!waitees.waitee_done(Outcome::Failed, true));
         assert!(waitees.waitee_done(Outcome::Success, true));
@@ -289,26 +333,33 @@ mod tests {
     #[test]
     fn lists_keep_their_order_and_reuse_their_room() {
         let mut lists = WaiterLists::default();
-        let taken = |lists: &mut WaiterLists, waiters: &mut Waiters| {
+        let taken = |lists: &mut WaiterLists, goal: u32| {
             let mut out = Vec::new();
-            lists.take(waiters, |waiter| out.push(waiter));
+            lists.take(entity(goal), |waiter| out.push(waiter));
             out
         };
         for _ in 0..3 {
-            let (mut one, mut other) = (Waiters::default(), Waiters::default());
+            let (one, other) = (1000, 2000);
             for n in 0..10 {
                 let waiter = |goal, round| Waiter { goal, round };
-                lists.add(&mut one, waiter(entity(n), n));
-                lists.add(&mut other, waiter(entity(100 + n), 0));
+                lists.add(entity(one), waiter(entity(n), n as u16));
+                lists.add(entity(other), waiter(entity(100 + n), 0));
             }
-            let out = taken(&mut lists, &mut one);
+            let out = taken(&mut lists, one);
             assert_eq!(
                 out.iter().map(|w| (w.goal, w.round)).collect::<Vec<_>>(),
-                (0..10).map(|n| (entity(n), n)).collect::<Vec<_>>()
+                (0..10).map(|n| (entity(n), n as u16)).collect::<Vec<_>>()
             );
-            assert!(taken(&mut lists, &mut one).is_empty());
-            assert_eq!(taken(&mut lists, &mut other).len(), 10);
+            assert!(taken(&mut lists, one).is_empty());
+            assert_eq!(taken(&mut lists, other).len(), 10);
+            assert!(lists.is_empty());
         }
         assert_eq!(lists.edges.len(), 20);
+    }
+
+    #[test]
+    fn a_stage_takes_one_byte() {
+        assert_eq!(size_of::<Stage>(), 1);
+        assert_eq!(size_of::<Waitees>(), 16);
     }
 }

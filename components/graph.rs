@@ -1,5 +1,7 @@
 //! The build graph as flat arrays: a row a derivation, its outputs and inputs as ranges. Holds no whole derivation.
 
+mod dependents;
+
 use std::ops::Range;
 
 use bevy_ecs::prelude::Resource;
@@ -13,6 +15,8 @@ use crate::paths::{Interner, PathTable};
 use crate::store_path::StoreDir;
 use crate::task_graph::TaskGraph;
 use crate::{Error, Result};
+
+use dependents::Dependents;
 
 /// An output of a derivation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,8 +57,8 @@ struct DrvRow {
     loaded: u32,
 }
 
-/// A derivation that has been loaded: where its rows begin. They end where those of the one loaded next begin.
-#[derive(Debug, Clone, Copy)]
+/// A derivation that has been loaded: where its rows begin. They end where those of the one loaded next begin, or will.
+#[derive(Debug, Clone, Copy, Default)]
 struct LoadedRow {
     outputs: u32,
     inputs: u32,
@@ -105,6 +109,7 @@ pub struct BuildGraph {
     pub output_sets: OutputSets,
     names: Interner,
     rows: Vec<DrvRow>,
+    /// One more than there are, for the one loaded next.
     loaded: Vec<LoadedRow>,
     natures: Natures,
     /// The derivation stored at each path, by path id, or `NONE`.
@@ -115,6 +120,8 @@ pub struct BuildGraph {
     /// What is needed of each; inputs behind its end are needed whole.
     input_sets: Vec<OutputSet>,
     sources: Vec<PathId>,
+    dependents: Dependents,
+    in_order: bool,
 }
 
 /// The inputs of a derivation.
@@ -149,13 +156,15 @@ impl BuildGraph {
             output_sets: OutputSets::default(),
             names: Interner::default(),
             rows: Vec::new(),
-            loaded: Vec::new(),
+            loaded: vec![LoadedRow::default()],
             natures: Natures::default(),
             by_path: Vec::new(),
             outputs: Vec::new(),
             inputs: Vec::new(),
             input_sets: Vec::new(),
             sources: Vec::new(),
+            dependents: Dependents::default(),
+            in_order: false,
         }
     }
 
@@ -166,30 +175,32 @@ impl BuildGraph {
         let count = tasks.len();
         let out = graph.name("out");
         let nature = graph.natures.intern(Nature::default());
-        graph.rows.reserve_exact(count);
-        graph.loaded.reserve_exact(count);
-        graph.outputs.reserve_exact(count);
-        graph.inputs.reserve_exact(tasks.edge_count());
-        for task in tasks.tasks() {
-            let number = task.index();
-            graph.rows.push(DrvRow {
+        graph.rows.extend((0..count).map(|number| DrvRow {
+            path: PathId::from_index(number),
+            loaded: index(number),
+        }));
+        graph
+            .outputs
+            .extend((count..2 * count).map(|number| OutputRow {
+                name: out,
                 path: PathId::from_index(number),
-                loaded: index(number),
-            });
-            graph.loaded.push(LoadedRow {
-                outputs: index(graph.outputs.len()),
-                inputs: index(graph.inputs.len()),
+            }));
+        let (starts, predecessors) = tasks.rows();
+        let starts = starts.iter().enumerate();
+        graph.loaded.clear();
+        graph
+            .loaded
+            .extend(starts.map(|(number, &inputs)| LoadedRow {
+                outputs: index(number),
+                inputs,
                 sources: 0,
                 nature,
-            });
-            graph.outputs.push(OutputRow {
-                name: out,
-                path: PathId::from_index(count + number),
-            });
-            let drvs = tasks.predecessors(task).iter();
-            let drvs = drvs.map(|task| DrvId::from_index(task.index()));
-            graph.inputs.extend(drvs);
-        }
+            }));
+        let inputs = predecessors.iter();
+        let inputs = inputs.map(|task| DrvId::from_index(task.index()));
+        graph.inputs.extend(inputs);
+        graph.dependents = Dependents::of_tasks(tasks);
+        graph.in_order = tasks.is_in_order();
         graph
     }
 
@@ -257,6 +268,7 @@ impl BuildGraph {
     }
 
     /// Where the derivation is stored.
+    #[inline]
     pub fn drv_path(&self, drv: DrvId) -> PathId {
         self.rows[drv.index()].path
     }
@@ -268,6 +280,7 @@ impl BuildGraph {
     }
 
     /// Whether its contents have been taken in.
+    #[inline]
     pub fn is_loaded(&self, drv: DrvId) -> bool {
         self.rows[drv.index()].loaded != NONE
     }
@@ -277,23 +290,24 @@ impl BuildGraph {
     }
 
     /// The part of a list that belongs to `drv`: from where its rows begin to where the next ones do.
-    fn part(&self, drv: DrvId, start: impl Fn(&LoadedRow) -> u32, length: usize) -> Range<usize> {
+    #[inline]
+    fn part(&self, drv: DrvId, start: impl Fn(&LoadedRow) -> u32) -> Range<usize> {
         let place = self.rows[drv.index()].loaded as usize;
-        let Some(row) = self.loaded.get(place) else {
-            return 0..0;
-        };
-        let end = self.loaded.get(place + 1);
-        start(row) as usize..end.map_or(length, |next| start(next) as usize)
+        match self.loaded.get(place..).and_then(<[_]>::first_chunk) {
+            Some([row, next]) => start(row) as usize..start(next) as usize,
+            None => 0..0,
+        }
     }
 
     /// Its outputs, in the file's order; none before it is loaded.
+    #[inline]
     pub fn outputs(&self, drv: DrvId) -> &[OutputRow] {
-        &self.outputs[self.part(drv, |row| row.outputs, self.outputs.len())]
+        &self.outputs[self.part(drv, |row| row.outputs)]
     }
 
     /// Its input derivations.
     pub fn inputs(&self, drv: DrvId) -> Inputs<'_> {
-        let part = self.part(drv, |row| row.inputs, self.inputs.len());
+        let part = self.part(drv, |row| row.inputs);
         let sets = self.input_sets.len();
         Inputs {
             wanted: self.input_sets[part.start.min(sets)..part.end.min(sets)].iter(),
@@ -301,9 +315,52 @@ impl BuildGraph {
         }
     }
 
+    /// The same, and the sets of outputs beside them, to be added to.
+    #[inline]
+    pub fn inputs_and_sets(&mut self, drv: DrvId) -> (Inputs<'_>, &mut OutputSets) {
+        let part = self.part(drv, |row| row.inputs);
+        let sets = self.input_sets.len();
+        let inputs = Inputs {
+            wanted: self.input_sets[part.start.min(sets)..part.end.min(sets)].iter(),
+            drvs: self.inputs[part].iter(),
+        };
+        (inputs, &mut self.output_sets)
+    }
+
+    /// Whether any derivation has sources.
+    pub fn has_sources(&self) -> bool {
+        !self.sources.is_empty()
+    }
+
+    /// Whether any derivation needs certain outputs of an input only.
+    pub fn has_input_sets(&self) -> bool {
+        !self.input_sets.is_empty()
+    }
+
+    /// The derivations that have it as an input, as far as they are loaded.
+    #[inline]
+    pub fn dependents(&self, drv: DrvId) -> impl Iterator<Item = DrvId> {
+        self.dependents.of(drv)
+    }
+
+    /// Whether a derivation has it as an input, as far as they are loaded.
+    pub fn is_needed(&self, drv: DrvId) -> bool {
+        self.dependents(drv).next().is_some()
+    }
+
+    /// How many derivations have each as an input, by derivation id.
+    pub fn count_dependents(&self) -> Vec<u32> {
+        self.dependents.counts(self.drv_count())
+    }
+
+    /// Whether every derivation is known to have a greater id than its inputs.
+    pub fn is_in_order(&self) -> bool {
+        self.in_order
+    }
+
     /// Its sources.
     pub fn sources(&self, drv: DrvId) -> &[PathId] {
-        &self.sources[self.part(drv, |row| row.sources, self.sources.len())]
+        &self.sources[self.part(drv, |row| row.sources)]
     }
 
     fn nature(&self, drv: DrvId) -> Nature {
@@ -377,12 +434,18 @@ impl BuildGraph {
             features,
             traits,
         });
-        self.rows[drv.index()].loaded = index(self.loaded.len());
+        for input in &self.inputs[starts.1..] {
+            self.dependents.add(*input, drv);
+        }
+        self.in_order = false;
+        let place = self.loaded.len() - 1;
+        self.rows[drv.index()].loaded = index(place);
+        self.loaded[place].nature = nature;
         self.loaded.push(LoadedRow {
-            outputs: index(starts.0),
-            inputs: index(starts.1),
-            sources: index(starts.2),
-            nature,
+            outputs: index(self.outputs.len()),
+            inputs: index(self.inputs.len()),
+            sources: index(self.sources.len()),
+            nature: 0,
         });
         Ok(())
     }

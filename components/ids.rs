@@ -12,11 +12,13 @@ macro_rules! dense_id {
             ///
             /// # Panics
             /// If `index` does not fit into 32 bits: a table of that size is refused long before.
+            #[inline]
             pub fn from_index(index: usize) -> Self {
                 Self(u32::try_from(index).expect("a dense id fits into 32 bits"))
             }
 
             /// Its place in the table.
+            #[inline]
             pub const fn index(self) -> usize {
                 self.0 as usize
             }

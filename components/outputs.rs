@@ -52,6 +52,7 @@ impl OutputSets {
     }
 
     /// Whether `set` asks for the output `name`.
+    #[inline]
     pub fn wants(&self, set: OutputSet, name: NameId) -> bool {
         set == OutputSet::ALL || self.names(set).binary_search(&name).is_ok()
     }

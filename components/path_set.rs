@@ -12,21 +12,26 @@ pub struct PathSet {
 
 impl PathSet {
     /// Whether `path` is in it.
+    #[inline]
     pub fn contains(&self, path: PathId) -> bool {
         let word = self.words.get(path.index() / BITS);
         word.is_some_and(|word| word >> (path.index() % BITS) & 1 == 1)
     }
 
-    /// Puts `path` in.
-    pub fn insert(&mut self, path: PathId) {
+    /// Puts `path` in; tells whether it was not there.
+    #[inline]
+    pub fn insert(&mut self, path: PathId) -> bool {
         let index = path.index() / BITS;
         if self.words.len() <= index {
             self.words.resize(index + 1, 0);
         }
-        self.words[index] |= 1 << (path.index() % BITS);
+        let word = &mut self.words[index];
+        let before = std::mem::replace(word, *word | 1 << (path.index() % BITS));
+        before != *word
     }
 
     /// Takes `path` out.
+    #[inline]
     pub fn remove(&mut self, path: PathId) {
         if let Some(word) = self.words.get_mut(path.index() / BITS) {
             *word &= !(1 << (path.index() % BITS));
@@ -45,7 +50,8 @@ mod tests {
         for id in ids {
             assert!(!set.contains(id));
             set.remove(id);
-            set.insert(id);
+            assert!(set.insert(id));
+            assert!(!set.insert(id));
             assert!(set.contains(id));
         }
         set.remove(ids[1]);

@@ -9,12 +9,19 @@ use bevy_ecs::storage::{TableId, TableRow};
 use bevy_ecs::system::SystemParam;
 use smallvec::SmallVec;
 
+use crate::world::GoalIndex;
+
 /// Where the components of a goal lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    table: TableId,
-    row: TableRow,
+    pub(crate) table: TableId,
+    pub(crate) row: TableRow,
 }
+
+/// Where the components of a derivation's goal lie. That holds for ever: goals of derivations share a table, none is
+/// despawned, and what comes and goes is kept in sparse sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row(pub(crate) u32);
 
 /// The place of a goal, which holds until something is spawned or a component of a table comes or goes.
 #[inline]
@@ -36,36 +43,68 @@ impl<T: Component<Mutability = Mutable>> Column<'_, '_, T> {
     /// The component of all goals.
     ///
     /// # Panics
-    /// If the component is not kept in tables.
-    pub fn open(&mut self, entities: &Entities) -> Cells<'_, T> {
-        let tables = self
-            .query
-            .contiguous_iter_mut()
-            .expect("a component that lies in tables");
-        let tables = tables.filter_map(|(goals, cells)| {
-            let first = place(entities, *goals.first()?)?;
+    /// If the component is not kept in tables, or goals of derivations have left theirs.
+    pub fn open(&mut self, entities: &Entities, index: &GoalIndex) -> Cells<'_, T> {
+        let (derivations, count) = index.derivations();
+        let mut cells = Cells {
+            table: derivations,
+            derivations: &mut [],
+            others: SmallVec::new(),
+        };
+        let tables = self.query.contiguous_iter_mut();
+        for (goals, column) in tables.expect("a component that lies in tables") {
+            let Some(first) = goals.first().and_then(|goal| place(entities, *goal)) else {
+                continue;
+            };
             // Marking all cells as changed, as the other ways do, would cost as much as there are goals.
-            let (cells, _) = ContiguousMut::bypass_change_detection_split(cells);
-            Some((first.table, cells))
-        });
-        Cells {
-            tables: tables.collect(),
+            let (column, _) = ContiguousMut::bypass_change_detection_split(column);
+            if Some(first.table) == derivations {
+                assert_eq!(
+                    column.len(),
+                    count,
+                    "goals of derivations stay in their table"
+                );
+                cells.derivations = column;
+            } else {
+                cells.others.push((first.table, column));
+            }
         }
+        cells
     }
 }
 
 /// One component of all goals: a slice for every kind of goal. Writing to it is no change that a query's filter sees.
 pub struct Cells<'a, T> {
-    tables: SmallVec<[(TableId, &'a mut [T]); 2]>,
+    table: Option<TableId>,
+    derivations: &'a mut [T],
+    others: SmallVec<[(TableId, &'a mut [T]); 2]>,
 }
 
 impl<T> Cells<'_, T> {
+    /// The component of a derivation's goal.
+    ///
+    /// # Panics
+    /// If such goals have no such component.
+    #[inline]
+    pub fn row(&mut self, row: Row) -> &mut T {
+        &mut self.derivations[row.0 as usize]
+    }
+
     /// The component at `place`, if a goal there has one.
     #[inline]
     pub fn at(&mut self, place: Place) -> Option<&mut T> {
-        let mut tables = self.tables.iter_mut();
+        if Some(place.table) == self.table {
+            return self.derivations.get_mut(place.row.index());
+        }
+        let mut tables = self.others.iter_mut();
         let (_, cells) = tables.find(|(id, _)| *id == place.table)?;
         cells.get_mut(place.row.index())
+    }
+
+    /// The row of a goal there, if it is a derivation's.
+    #[inline]
+    pub fn row_of(&self, place: Place) -> Option<Row> {
+        (Some(place.table) == self.table).then(|| Row(place.row.index_u32()))
     }
 }
 
@@ -74,7 +113,9 @@ mod tests {
     use super::*;
     use bevy_ecs::prelude::World;
     use bevy_ecs::system::SystemState;
-    use windrow_components::goal::{Stage, Waiters};
+    use windrow_components::goal::{DerivationGoal, Stage, Target, Waitees};
+    use windrow_components::ids::DrvId;
+    use windrow_components::outputs::OutputSet;
 
     #[derive(Component)]
     #[component(storage = "SparseSet")]
@@ -83,28 +124,61 @@ mod tests {
     #[test]
     fn cells_are_those_of_the_entity() {
         let mut world = World::new();
+        let mut index = GoalIndex::default();
         let mut goals = Vec::new();
-        for n in 0..10 {
+        for n in 0..12 {
+            let drv = DrvId::from_index(n);
+            let wanted = OutputSet::ALL;
+            let known = DerivationGoal { drv, wanted };
             let goal = match n % 3 {
                 0 => world.spawn(Stage::New).id(),
-                1 => world.spawn((Stage::New, Waiters::default())).id(),
-                _ => world.spawn((Stage::New, Mark)).id(),
+                1 => world.spawn((Stage::New, Waitees::default())).id(),
+                _ => {
+                    let goal = world.spawn((known, Stage::New)).id();
+                    index.insert(world.entities(), Target::Derivation(drv), goal);
+                    goal
+                }
             };
+            if n == 8 {
+                world.entity_mut(goal).insert(Mark);
+            }
             goals.push(goal);
         }
         let alien = world.spawn_empty().id();
         let mut state = SystemState::<(Column<Stage>, &Entities)>::new(&mut world);
-        let stages = [Stage::Inputs, Stage::Ready, Stage::Running, Stage::Done];
+        let stages = [Stage::Inputs, Stage::Ready, Stage::Running, Stage::Info];
         {
             let (mut column, entities) = state.get_mut(&mut world).unwrap();
-            let mut cells = column.open(entities);
+            let mut cells = column.open(entities, &index);
             for (n, &goal) in goals.iter().enumerate() {
-                *cells.at(place(entities, goal).unwrap()).unwrap() = stages[n % 4];
+                let at = place(entities, goal).unwrap();
+                *cells.at(at).unwrap() = stages[n % 4];
+                let row = index.row(DrvId::from_index(n));
+                assert_eq!(row, cells.row_of(at));
+                assert_eq!(row.is_some(), n % 3 == 2);
+                assert!(row.is_none_or(|row| *cells.row(row) == stages[n % 4]));
             }
             assert!(cells.at(place(entities, alien).unwrap()).is_none());
         }
         for (n, &goal) in goals.iter().enumerate() {
             assert_eq!(world.get::<Stage>(goal), Some(&stages[n % 4]));
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "stay in their table")]
+    fn a_goal_that_left_its_table_is_noticed() {
+        let mut world = World::new();
+        let mut index = GoalIndex::default();
+        for drv in (0..2).map(DrvId::from_index) {
+            let goal = world.spawn(Stage::New).id();
+            index.insert(world.entities(), Target::Derivation(drv), goal);
+            if drv.index() == 1 {
+                world.entity_mut(goal).insert(Waitees::default());
+            }
+        }
+        let mut state = SystemState::<(Column<Stage>, &Entities)>::new(&mut world);
+        let (mut column, entities) = state.get_mut(&mut world).unwrap();
+        column.open(entities, &index);
     }
 }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use bevy_ecs::prelude::{Entity, IntoScheduleConfigs as _, Schedule, SystemSet, World};
 use bevy_ecs::schedule::{LogLevel, ScheduleBuildSettings, SingleThreadedExecutor};
+use hashbrown::HashSet;
 use windrow_components::goal::{
-    BuildMode, DerivationGoal, Outcome, SubstitutionGoal, Target, WaiterLists,
+    BuildMode, DerivationGoal, Outcome, Stage, SubstitutionGoal, Target, WaiterLists,
 };
 use windrow_components::graph::BuildGraph;
 use windrow_components::outputs::OutputSet;
@@ -82,19 +83,32 @@ pub fn tick_schedule() -> Schedule {
         )
             .chain(),
     );
+    // To look whether a system has anything to do costs less than to bring everything it touches.
     schedule.add_systems((
         substitute::substitute.in_set(TickSet::Substitute),
-        (desk::take_reply, lock::fetch::lock_paths, lock::lock)
+        (
+            desk::take_reply.run_if(desk::has_reply),
+            lock::fetch::lock_paths.run_if(lock::fetch::has_ready),
+            lock::lock,
+        )
             .chain()
             .in_set(TickSet::Lock),
-        (timeout::condemn, timeout::retry_locks)
+        (
+            timeout::condemn.run_if(timeout::is_watching),
+            timeout::retry_locks.run_if(timeout::is_waiting_for_locks),
+        )
             .chain()
             .in_set(TickSet::Timeout),
         (
             finish::register,
-            failure_cache::remember,
-            finish::fail,
-            (lock::fetch::retry_paths, desk::wake_postponed).chain(),
+            (failure_cache::remember, finish::fail)
+                .chain()
+                .run_if(finish::has_failures),
+            (
+                lock::fetch::retry_paths.run_if(lock::fetch::has_waiting),
+                desk::wake_postponed.run_if(desk::has_postponed),
+            )
+                .chain(),
             finish::tell_waiters,
             finish::report_progress,
         )
@@ -127,7 +141,9 @@ pub struct Engine {
     pub world: World,
     /// The tick.
     pub schedule: Schedule,
+    /// What was asked for, in that order, each once.
     top: Vec<Entity>,
+    known: HashSet<Entity>,
 }
 
 impl Engine {
@@ -175,13 +191,14 @@ impl Engine {
             world,
             schedule,
             top: Vec::new(),
+            known: HashSet::new(),
         }
     }
 
     /// Asks for a target.
     pub fn want(&mut self, target: Target, wanted: OutputSet) {
         let goal = goals::add_top_goal(&mut self.world, target, wanted);
-        if !self.top.contains(&goal) {
+        if self.known.insert(goal) {
             self.top.push(goal);
         }
     }
@@ -206,7 +223,8 @@ impl Engine {
         let mut incomplete = Vec::new();
         for &goal in &self.top {
             let path = self.goal_path(goal);
-            match self.world.get::<Outcome>(goal) {
+            let stage = self.world.get::<Stage>(goal);
+            match stage.and_then(|stage| stage.outcome()) {
                 Some(Outcome::Failed) => failed.push(path),
                 Some(Outcome::NoSubstituters) => missing.push(path),
                 Some(Outcome::IncompleteClosure) => incomplete.push(path),

@@ -44,9 +44,6 @@ pub fn remember(
     mut store: NonSendMut<StoreHandle>,
     mut run: ResMut<RunState>,
 ) {
-    if failures.0.is_empty() {
-        return;
-    }
     let Some(failed_paths) = store.0.failed_paths() else {
         return;
     };

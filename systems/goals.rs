@@ -4,15 +4,15 @@ use bevy_ecs::entity::Entities;
 use bevy_ecs::prelude::{Bundle, Entity, Query, Res, ResMut, World};
 use bevy_ecs::system::SystemParam;
 use windrow_components::goal::{
-    DerivationGoal, Outcome, Stage, SubstitutionGoal, Target, Waitees, Waiter, WaiterLists, Waiters,
+    DerivationGoal, Moment, Outcome, Stage, SubstitutionGoal, Target, Waitees, Waiter, WaiterLists,
 };
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
-use windrow_components::outputs::OutputSet;
+use windrow_components::outputs::{OutputSet, OutputSets};
 use windrow_components::substitution::Substitution;
 
 use crate::columns::{Cells, Column, place};
-use crate::world::{Awake, Ended, GoalIndex, Options, RunState, Tally};
+use crate::world::{Awake, Ended, GoalIndex, Options, RunState, Seat, Tally};
 
 /// A goal asked for by another.
 #[derive(Debug, Clone, Copy)]
@@ -29,17 +29,13 @@ pub struct Request {
 #[derive(Bundle)]
 struct Beginning {
     stage: Stage,
-    outcome: Outcome,
     waitees: Waitees,
-    waiters: Waiters,
 }
 
 fn beginning() -> Beginning {
     Beginning {
         stage: Stage::New,
-        outcome: Outcome::Busy,
         waitees: Waitees::default(),
-        waiters: Waiters::default(),
     }
 }
 
@@ -52,19 +48,41 @@ pub struct Unmade {
 }
 
 impl Unmade {
-    /// Notes those targets of `requests` for which there is no goal. Until [`Unmade::make`] their places in `index`
-    /// are taken by none.
+    /// Notes those targets of `requests` for which there is no goal.
     pub fn note(&mut self, index: &mut GoalIndex, requests: &[Request]) {
         for request in requests {
-            if index.get(request.target).is_some() {
-                continue;
-            }
-            index.insert(request.target, Entity::PLACEHOLDER);
             match request.target {
-                Target::Derivation(drv) => self.derivations.push((drv, request.wanted)),
-                Target::Path(path) => self.paths.push((path, false)),
-                Target::Repair(path) => self.paths.push((path, true)),
+                Target::Derivation(drv) => {
+                    if index.seat(drv) == Seat::Empty {
+                        self.ask(index, drv, request.wanted);
+                    }
+                }
+                _ if index.get(request.target).is_some() => {}
+                Target::Path(path) => {
+                    index.ask_for_path(path, false);
+                    self.paths.push((path, false));
+                }
+                Target::Repair(path) => {
+                    index.ask_for_path(path, true);
+                    self.paths.push((path, true));
+                }
             }
+        }
+    }
+
+    /// Notes a derivation that has no goal.
+    #[inline]
+    pub fn ask(&mut self, index: &mut GoalIndex, drv: DrvId, wanted: OutputSet) {
+        index.ask(drv, self.derivations.len());
+        self.derivations.push((drv, wanted));
+    }
+
+    /// Widens what is wanted of a derivation noted before.
+    #[inline]
+    pub fn widen(&mut self, nth: u32, wanted: OutputSet, sets: &mut OutputSets) {
+        let (_, known) = &mut self.derivations[nth as usize];
+        if *known != wanted {
+            *known = sets.union(*known, wanted);
         }
     }
 
@@ -76,12 +94,12 @@ impl Unmade {
                 (goal, beginning())
             });
             let goals: Vec<Entity> = world.spawn_batch(bundles).collect();
-            let mut index = world.resource_mut::<GoalIndex>();
-            for (&(drv, _), &goal) in self.derivations.iter().zip(&goals) {
-                index.insert(Target::Derivation(drv), goal);
-            }
-            world.resource_mut::<Awake>().0.extend(goals);
-            self.derivations.clear();
+            world.resource_scope::<GoalIndex, _>(|world, mut index| {
+                let drvs = self.derivations.iter().map(|&(drv, _)| drv);
+                index.insert_made(world.entities(), drvs.zip(goals));
+            });
+            let drvs = self.derivations.drain(..).map(|(drv, _)| drv);
+            world.resource_mut::<Awake>().derivations.extend(drvs);
         }
         for (path, repair) in self.paths.drain(..) {
             let goal = world.spawn((SubstitutionGoal { path, repair }, beginning()));
@@ -91,10 +109,16 @@ impl Unmade {
             } else {
                 Target::Path(path)
             };
-            world.resource_mut::<GoalIndex>().insert(target, goal);
-            world.resource_mut::<Awake>().0.push(goal);
+            remember(world, target, goal);
+            world.resource_mut::<Awake>().goals.push(goal);
         }
     }
+}
+
+fn remember(world: &mut World, target: Target, goal: Entity) {
+    world.resource_scope::<GoalIndex, _>(|world, mut index| {
+        index.insert(world.entities(), target, goal);
+    });
 }
 
 /// What tying goals to each other touches, as a system's parameter.
@@ -103,13 +127,12 @@ pub struct Tying<'w, 's> {
     entities: &'w Entities,
     derivations: Column<'w, 's, DerivationGoal>,
     stages: Column<'w, 's, Stage>,
-    outcomes: Column<'w, 's, Outcome>,
     waitees: Column<'w, 's, Waitees>,
-    waiters: Column<'w, 's, Waiters>,
     graph: ResMut<'w, BuildGraph>,
-    index: Res<'w, GoalIndex>,
+    index: ResMut<'w, GoalIndex>,
     lists: ResMut<'w, WaiterLists>,
     awake: ResMut<'w, Awake>,
+    ended: ResMut<'w, Ended>,
     options: Res<'w, Options>,
     substitutions: Query<'w, 's, &'static Substitution>,
     tally: Res<'w, Tally>,
@@ -118,17 +141,17 @@ pub struct Tying<'w, 's> {
 impl<'s> Tying<'_, 's> {
     /// Looks up where all components lie.
     pub fn open(&mut self) -> Ties<'_, 's> {
+        let (entities, index) = (self.entities, &mut *self.index);
         Ties {
-            entities: self.entities,
-            derivations: self.derivations.open(self.entities),
-            stages: self.stages.open(self.entities),
-            outcomes: self.outcomes.open(self.entities),
-            waitees: self.waitees.open(self.entities),
-            waiters: self.waiters.open(self.entities),
+            entities,
+            derivations: self.derivations.open(entities, index),
+            stages: self.stages.open(entities, index),
+            waitees: self.waitees.open(entities, index),
             graph: &mut self.graph,
-            index: &self.index,
+            index,
             lists: &mut self.lists,
             awake: &mut self.awake,
+            ended: &mut self.ended,
             keep_going: self.options.keep_going,
             substitutions: self.substitutions.as_readonly(),
             made: self.tally.counts.made(),
@@ -141,13 +164,12 @@ pub struct Ties<'a, 's> {
     entities: &'a Entities,
     derivations: Cells<'a, DerivationGoal>,
     stages: Cells<'a, Stage>,
-    outcomes: Cells<'a, Outcome>,
     waitees: Cells<'a, Waitees>,
-    waiters: Cells<'a, Waiters>,
     graph: &'a mut BuildGraph,
-    index: &'a GoalIndex,
+    index: &'a mut GoalIndex,
     lists: &'a mut WaiterLists,
     awake: &'a mut Awake,
+    ended: &'a mut Ended,
     keep_going: bool,
     substitutions: Query<'a, 's, &'static Substitution>,
     /// How many goals have made something valid.
@@ -166,81 +188,99 @@ impl Ties<'_, '_> {
             let waiter = group[0].waiter;
             let at = place(self.entities, waiter).expect("who asks exists");
             let mut waitees = *self.waitees.at(at).expect("a goal has waitees");
-            waitees.wait_for(u32::try_from(group.len()).expect("fewer than 2^32 waitees"));
-            let mut woken = false;
+            // A derivation's goal waits for its inputs already, and was told then how many it asks for here.
+            let waits_for_inputs = self.stages.at(at) == Some(&mut Stage::Inputs)
+                && self.derivations.row_of(at).is_some();
+            if !waits_for_inputs {
+                let count = u32::try_from(group.len()).expect("fewer than 2^32 waitees");
+                waitees.wait_for(count, Moment::NEVER);
+            }
+            let mut woken = waitees.left == 0;
             for request in group {
                 match self.ask(request, waitees.round) {
-                    Outcome::Busy => {}
-                    _ if woken => {}
-                    outcome => woken = waitees.waitee_done(outcome, self.keep_going),
+                    None => {}
+                    Some(_) if woken => {}
+                    Some(outcome) => woken = waitees.waitee_done(outcome, self.keep_going),
                 }
             }
             if let Some(cell) = self.waitees.at(at) {
                 *cell = waitees;
             }
             if woken {
-                self.awake.0.push(waiter);
+                self.awake.goals.push(waiter);
             }
         }
     }
 
     /// Widens what is wanted of the target, and waits for it unless it has ended; tells how it stands.
-    fn ask(&mut self, request: &Request, round: u32) -> Outcome {
+    fn ask(&mut self, request: &Request, round: u16) -> Option<Outcome> {
         let goal = self.index.get(request.target);
         let goal = goal.expect("what is asked for was made");
         let at = place(self.entities, goal).expect("what was made exists");
-        let outcome = self.outcomes.at(at).expect("a goal has an outcome");
-        if let Some(known) = self.derivations.at(at)
-            && widen(known, request.wanted, self.graph)
-            && *outcome == Outcome::Success
-        {
-            // A goal that ended well for less is taken up again; the seed would make a new one.
-            *outcome = Outcome::Busy;
-            if let Some(stage) = self.stages.at(at) {
-                *stage = Stage::New;
+        let stage = self.stages.at(at).expect("a goal has a stage");
+        if let Some(known) = self.derivations.at(at) {
+            if widen(known, request.wanted, &mut self.graph.output_sets)
+                && *stage == Stage::Done(Outcome::Success)
+            {
+                reopen(known.drv, stage, self.index, self.ended, self.awake);
             }
-            self.awake.0.push(goal);
-        }
-        // What lacked references may have them now; the seed would make a new goal.
-        if *outcome == Outcome::IncompleteClosure
+        } else if *stage == Stage::Done(Outcome::IncompleteClosure)
             && let Ok(substitution) = self.substitutions.get(goal)
             && substitution.ended_at != self.made
         {
-            *outcome = Outcome::Busy;
-            if let Some(stage) = self.stages.at(at) {
-                *stage = Stage::New;
-            }
-            self.awake.0.push(goal);
+            // What lacked references may have them now; the seed would make a new goal.
+            *stage = Stage::New;
+            self.awake.goals.push(goal);
         }
-        if *outcome == Outcome::Busy {
+        let outcome = stage.outcome();
+        if outcome.is_none() {
             let waiter = Waiter {
                 goal: request.waiter,
                 round,
             };
-            let waiters = self.waiters.at(at).expect("a goal has waiters");
-            self.lists.add(waiters, waiter);
+            self.lists.add(goal, waiter);
         }
-        *outcome
+        outcome
     }
 }
 
 /// Asks a derivation's goal for more outputs (the seed's `addWantedOutputs`); tells whether that is news.
-fn widen(known: &mut DerivationGoal, wanted: OutputSet, graph: &mut BuildGraph) -> bool {
+#[inline]
+pub fn widen(known: &mut DerivationGoal, wanted: OutputSet, sets: &mut OutputSets) -> bool {
     if known.wanted == wanted || known.wanted == OutputSet::ALL {
         return false;
     }
-    let union = graph.output_sets.union(known.wanted, wanted);
+    let union = sets.union(known.wanted, wanted);
     let grown = union != known.wanted;
     known.wanted = union;
     grown
 }
 
-/// Takes note that a goal's outcome is known; its waiters are told when the tick ends.
-pub fn end(stage: &mut Stage, known: &mut Outcome, ended: &mut Ended, goal: Entity, how: Outcome) {
-    debug_assert!(*known == Outcome::Busy && how != Outcome::Busy);
-    *stage = Stage::Done;
-    *known = how;
-    ended.0.push((goal, how));
+/// Takes up a goal again that ended well for fewer outputs; the seed would make a new one.
+pub fn reopen(
+    drv: DrvId,
+    stage: &mut Stage,
+    index: &mut GoalIndex,
+    ended: &mut Ended,
+    awake: &mut Awake,
+) {
+    *stage = Stage::New;
+    index.reopen(drv, ended.tick());
+    awake.derivations.push(drv);
+}
+
+/// Takes note that a goal's outcome is known, and what derivation it is for, unless it is a path's. Its waiters are told
+/// when the tick ends.
+#[inline]
+pub fn end(
+    stage: &mut Stage,
+    ended: &mut Ended,
+    (goal, drv): (Entity, Option<DrvId>),
+    how: Outcome,
+) {
+    debug_assert!(stage.outcome().is_none());
+    *stage = Stage::Done(how);
+    ended.push(goal, drv, how);
 }
 
 /// Asks for `target` on behalf of the user.
@@ -259,17 +299,20 @@ pub fn add_top_goal(world: &mut World, target: Target, wanted: OutputSet) -> Ent
         }
     };
     if known.is_none() {
-        world.resource_mut::<GoalIndex>().insert(target, goal);
-        world.resource_mut::<Awake>().0.push(goal);
+        remember(world, target, goal);
+        world.resource_mut::<Awake>().goals.push(goal);
     } else {
         world.resource_scope::<BuildGraph, _>(|world, mut graph| {
             let mut entity = world.entity_mut(goal);
-            if let Some(mut known) = entity.get_mut::<DerivationGoal>()
-                && widen(&mut known, wanted, &mut graph)
-                && entity.get::<Outcome>() == Some(&Outcome::Success)
-            {
-                entity.insert((Stage::New, Outcome::Busy));
-                world.resource_mut::<Awake>().0.push(goal);
+            let Some(mut known) = entity.get_mut::<DerivationGoal>() else {
+                return;
+            };
+            let (grown, drv) = (widen(&mut known, wanted, &mut graph.output_sets), known.drv);
+            if grown && entity.get::<Stage>() == Some(&Stage::Done(Outcome::Success)) {
+                entity.insert(Stage::New);
+                let now = world.resource_mut::<Ended>().tick();
+                world.resource_mut::<GoalIndex>().reopen(drv, now);
+                world.resource_mut::<Awake>().derivations.push(drv);
             }
         });
     }

@@ -7,15 +7,18 @@ pub mod fetch;
 
 use std::time::Duration;
 
-use bevy_ecs::prelude::{Commands, Entity, Local, NonSendMut, Query, Res, ResMut};
+use bevy_ecs::entity::Entities;
+use bevy_ecs::prelude::{Commands, Local, NonSendMut, Res, ResMut};
 use bevy_ecs::system::SystemParam;
 use hashbrown::HashSet;
 use windrow_components::building::MissingOutputs;
 use windrow_components::goal::{BuildMode, Outcome, Stage};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
+use windrow_components::paths::PathTable;
 
-use crate::error::Result;
+use crate::columns::{Cells, Column};
+use crate::error::{Error, Result};
 use crate::failure::{Failure, FailureKind};
 use crate::failure_cache::known_failure;
 use crate::goals;
@@ -25,8 +28,8 @@ use crate::report::{Event, Level, Reporter};
 use crate::spawn::hook::desk::HookDesk;
 use crate::store::path_lock::OutputLocks;
 use crate::world::{
-    Ended, Failures, ForeignLock, LockWaiters, Now, Options, ReadyGoal, ReporterHandle, RunState,
-    Slots, Starting, StoreHandle,
+    Ended, Failures, ForeignLock, GoalIndex, LockWaiters, Now, Options, ReadyGoal, ReporterHandle,
+    RunState, Slots, Starting, Store, StoreHandle,
 };
 
 /// How long to wait before a lock held by someone else is tried the second time.
@@ -36,8 +39,9 @@ const FIRST_RETRY: Duration = Duration::from_millis(20);
 #[derive(SystemParam)]
 pub struct Locking<'w, 's> {
     commands: Commands<'w, 's>,
-    stages: Query<'w, 's, &'static mut Stage>,
-    outcomes: Query<'w, 's, &'static mut Outcome>,
+    entities: &'w Entities,
+    stages: Column<'w, 's, Stage>,
+    index: Res<'w, GoalIndex>,
     graph: Res<'w, BuildGraph>,
     store: NonSendMut<'w, StoreHandle>,
     reporter: NonSendMut<'w, ReporterHandle>,
@@ -69,27 +73,71 @@ fn say_waiting(reporter: &mut dyn Reporter) {
 
 /// Takes locks for as many ready goals as there are free slots.
 pub fn lock(mut params: Locking<'_, '_>, mut run: ResMut<RunState>, mut round: Local<Round>) {
-    if run.is_over() {
+    if run.is_over() || (params.queue.is_empty() && !params.desk.is_on()) {
         return;
     }
-    let filled = if params.desk.is_on() {
-        params.fill_with_hook(&mut round, &run)
-    } else if params.queue.is_empty() {
-        return;
+    let mut locksmith = params.open();
+    let filled = if locksmith.desk.is_on() {
+        locksmith.fill_with_hook(&mut round, &run)
     } else {
-        params.fill_slots(&mut round, &run)
+        locksmith.fill_slots(&mut round, &run)
     };
     if let Err(error) = filled {
         run.fatal = Some(error);
     }
 }
 
+impl<'w, 's> Locking<'w, 's> {
+    fn open(&mut self) -> Locksmith<'_, 'w, 's> {
+        let index = &*self.index;
+        Locksmith {
+            commands: &mut self.commands,
+            stages: self.stages.open(self.entities, index),
+            index,
+            graph: &self.graph,
+            store: &mut *self.store.0,
+            reporter: &mut *self.reporter.0,
+            options: &self.options,
+            now: self.now.0,
+            slots: &mut self.slots,
+            queue: &mut self.queue,
+            waiting: &mut self.waiting,
+            starting: &mut self.starting,
+            ended: &mut self.ended,
+            failures: &mut self.failures,
+            repairs: &self.repairs,
+            desk: &mut self.desk,
+        }
+    }
+}
+
+/// The same, looked up once.
+struct Locksmith<'a, 'w, 's> {
+    commands: &'a mut Commands<'w, 's>,
+    stages: Cells<'a, Stage>,
+    index: &'a GoalIndex,
+    graph: &'a BuildGraph,
+    store: &'a mut dyn Store,
+    reporter: &'a mut dyn Reporter,
+    options: &'a Options,
+    now: Duration,
+    slots: &'a mut Slots,
+    queue: &'a mut ReadyQueue,
+    waiting: &'a mut LockWaiters,
+    starting: &'a mut Starting,
+    ended: &'a mut Ended,
+    failures: &'a mut Failures,
+    repairs: &'a Repairs,
+    desk: &'a mut HookDesk,
+}
+
 /// A goal that holds its locks, while it is found out what it must build.
 struct Locked {
-    goal: Entity,
-    drv: DrvId,
+    ready: ReadyGoal,
     /// Where its outputs end in the list of all that were locked with it.
     end: usize,
+    /// Whether it has one path as two of its outputs.
+    doubled: bool,
     locks: OutputLocks,
 }
 
@@ -100,7 +148,7 @@ pub struct Round {
     outputs: Vec<PathId>,
 }
 
-impl Locking<'_, '_> {
+impl Locksmith<'_, '_, '_> {
     fn fill_slots(&mut self, round: &mut Round, run: &RunState) -> Result<()> {
         while self.slots.used < self.options.max_jobs {
             round.goals.clear();
@@ -124,13 +172,13 @@ impl Locking<'_, '_> {
     fn fill_with_hook(&mut self, round: &mut Round, run: &RunState) -> Result<()> {
         loop {
             let free_slot = self.slots.used < self.options.max_jobs;
-            let next = self.desk.next(&mut self.queue, free_slot, self.now.0);
+            let next = self.desk.next(self.queue, free_slot, self.now);
             let Some((ready, rank)) = next else {
                 return Ok(());
             };
             // A hook can't build beside what is valid.
             let local = run.mode_of(ready.goal) != BuildMode::Normal
-                || stays_here(&self.graph, &self.options, ready.drv);
+                || stays_here(self.graph, self.options, ready.drv);
             if local && !free_slot {
                 self.desk.wait_for_slot(ready, rank);
                 continue;
@@ -142,7 +190,7 @@ impl Locking<'_, '_> {
                 }
                 if self
                     .desk
-                    .wait_with_kind(&self.graph, (ready, rank), self.now.0)
+                    .wait_with_kind(self.graph, (ready, rank), self.now)
                 {
                     continue;
                 }
@@ -156,82 +204,78 @@ impl Locking<'_, '_> {
     }
 
     /// Locks a goal's outputs and adds it to the round, or lets it wait for who holds them.
-    fn try_lock(&mut self, ReadyGoal { goal, drv }: ReadyGoal, round: &mut Round) -> Result<()> {
+    fn try_lock(&mut self, ready: ReadyGoal, round: &mut Round) -> Result<()> {
         let start = round.outputs.len();
-        let rows = self.graph.outputs(drv);
-        round.outputs.extend(rows.iter().map(|row| row.path));
-        let held = &self.waiting.held;
-        if round.outputs[start..]
-            .iter()
-            .any(|&path| held.contains(path))
-        {
-            round.outputs.truncate(start);
-            self.set_stage(goal, Stage::Locked);
-            self.waiting.any_goal.push(ReadyGoal { goal, drv });
-            return Ok(());
+        let rows = self.graph.outputs(ready.drv);
+        let mut busy = false;
+        for row in rows {
+            busy |= self.waiting.held.contains(row.path);
+            round.outputs.push(row.path);
         }
-        if round.outputs.len() - start > 1 {
-            let paths = &self.graph.paths;
-            round.outputs[start..]
-                .sort_unstable_by(|&a, &b| paths.base_name(a).cmp(paths.base_name(b)));
-            let mut previous = None;
-            let mut at = start;
-            for index in start..round.outputs.len() {
-                let path = round.outputs[index];
-                if previous.replace(path) != Some(path) {
-                    round.outputs[at] = path;
-                    at += 1;
-                }
-            }
-            round.outputs.truncate(at);
+        let mut doubled = false;
+        if rows.len() > 1 {
+            sort_paths(&self.graph.paths, &mut round.outputs, start);
+            doubled = round.outputs.len() - start < rows.len();
         }
-        match self.store.0.try_lock(&self.graph, &round.outputs[start..]) {
-            Ok(Some(locks)) => {
+        if !busy {
+            let locked = self.store.try_lock(self.graph, &round.outputs[start..]);
+            if let Ok(Some(locks)) = locked {
                 for &path in &round.outputs[start..] {
                     self.waiting.held.insert(path);
                 }
                 if !self.waiting.waits.is_empty() {
-                    self.waiting.waits.remove(&goal);
+                    self.waiting.waits.remove(&ready.goal);
                 }
-                let end = round.outputs.len();
                 round.goals.push(Locked {
-                    goal,
-                    drv,
-                    end,
+                    ready,
+                    end: round.outputs.len(),
+                    doubled,
                     locks,
                 });
                 return Ok(());
             }
-            Ok(None) => self.wait_for_others(ReadyGoal { goal, drv }),
-            Err(error) if error.is_fatal() => return Err(error),
-            Err(error) => {
-                let failure = Failure::new(FailureKind::Other, error.to_string());
-                self.failures.0.push((goal, failure));
-            }
+            self.is_not_locked(ready, locked.err())?;
+        } else {
+            self.set_stage(ready.drv, Stage::Locked);
+            self.waiting.any_goal.push(ready);
         }
         round.outputs.truncate(start);
         Ok(())
     }
 
+    /// Somebody else holds a lock, or it can't be taken at all.
+    #[cold]
+    fn is_not_locked(&mut self, ready: ReadyGoal, problem: Option<Error>) -> Result<()> {
+        match problem {
+            None => self.wait_for_others(ready),
+            Some(error) if error.is_fatal() => return Err(error),
+            Some(error) => {
+                let failure = Failure::new(FailureKind::Other, error.to_string());
+                self.failures.0.push((ready.goal, failure));
+            }
+        }
+        Ok(())
+    }
+
     /// Somebody else holds a lock: tries again after a while (`waitForAWhile`).
     fn wait_for_others(&mut self, ready: ReadyGoal) {
-        self.set_stage(ready.goal, Stage::Locked);
+        self.set_stage(ready.drv, Stage::Locked);
         let wait = match self.waiting.waits.get(&ready.goal) {
             Some(&last) => (last * 2).min(self.options.lock_poll_interval),
             None => FIRST_RETRY,
         };
         if self.waiting.waits.insert(ready.goal, wait).is_none() {
-            say_waiting(&mut *self.reporter.0);
+            say_waiting(self.reporter);
         }
         self.waiting.foreign.push(ForeignLock {
             ready,
-            retry_at: self.now.0 + wait,
+            retry_at: self.now + wait,
         });
     }
 
-    fn set_stage(&mut self, goal: Entity, to: Stage) {
-        if let Ok(mut stage) = self.stages.get_mut(goal) {
-            *stage = to;
+    fn set_stage(&mut self, drv: DrvId, to: Stage) {
+        if let Some(row) = self.index.row(drv) {
+            *self.stages.row(row) = to;
         }
     }
 
@@ -243,66 +287,48 @@ impl Locking<'_, '_> {
         run: &RunState,
         offer: Option<(u64, bool)>,
     ) -> Result<()> {
-        let all_valid = self.store.0.valid(&self.graph, &round.outputs)?;
+        let all_valid = self.store.valid(self.graph, &round.outputs)?;
+        let remembers_failures = self.store.failed_paths().is_some();
         let mut start = 0;
         for locked in round.goals.drain(..) {
-            let (goal, drv) = (locked.goal, locked.drv);
+            let ReadyGoal { goal, drv } = locked.ready;
             let paths = &round.outputs[start..locked.end];
             let valid = &all_valid[start..locked.end];
             start = locked.end;
-            let there = valid.iter().filter(|valid| **valid).count();
             let mode = run.mode_of(goal);
             let bad = &self.repairs.bad;
-            let made = paths.iter().zip(valid);
-            let made = made.filter(|(path, valid)| is_made(mode, bad, **path, **valid));
-            if made.count() == 0 {
-                self.store.0.unlock(locked.locks, true);
+            let (mut there, mut made) = (0, false);
+            for (&path, &valid) in paths.iter().zip(valid) {
+                there += usize::from(valid);
+                made |= is_made(mode, bad, path, valid);
+            }
+            if !made {
+                self.store.unlock(locked.locks, true);
                 for &path in paths {
                     self.waiting.held.remove(path);
                 }
-                if let (Ok(mut stage), Ok(mut outcome)) =
-                    (self.stages.get_mut(goal), self.outcomes.get_mut(goal))
-                {
+                if let Some(row) = self.index.row(drv) {
                     let ended = &mut self.ended;
-                    goals::end(&mut stage, &mut outcome, ended, goal, Outcome::Success);
+                    goals::end(
+                        self.stages.row(row),
+                        ended,
+                        (goal, Some(drv)),
+                        Outcome::Success,
+                    );
                 }
                 continue;
             }
-            self.set_stage(goal, Stage::Starting);
+            self.set_stage(drv, Stage::Starting);
             if !locked.locks.locks.is_empty() {
                 self.commands.entity(goal).insert(locked.locks);
             }
-            if mode == BuildMode::Check && there < paths.len() {
-                let message = "outputs that were to be compared are not valid any more";
-                let failure = Failure::new(FailureKind::Other, message);
-                self.failures.0.push((goal, failure));
+            let plain = mode != BuildMode::Check && there == 0 && !locked.doubled;
+            if (!plain || remembers_failures)
+                && !self.note_what_is_there(locked.ready, mode, paths, valid)?
+            {
                 continue;
             }
-            if there > 0 || paths.len() < self.graph.outputs(drv).len() {
-                let those = |which: &dyn Fn(PathId, bool) -> bool| {
-                    let each = paths.iter().zip(valid);
-                    let those = each.filter(|(path, valid)| which(**path, **valid));
-                    those.map(|(&path, _)| path).collect::<Vec<_>>()
-                };
-                let bad = &self.repairs.bad;
-                let missing = those(&|path, valid| is_made(mode, bad, path, valid));
-                let mut entity = self.commands.entity(goal);
-                entity.insert(MissingOutputs(missing));
-                if there > 0 {
-                    // What is valid, even if it is to be made again, stays until something as good is there.
-                    let store = &mut self.store.0;
-                    let there = those(&|_, valid| valid);
-                    entity.insert(store.scratch_outputs(&self.graph, drv, &there)?);
-                }
-            }
-            // Someone else may have tried in vain while this goal waited for the lock.
-            let missing = paths.iter().zip(valid).filter(|(_, valid)| !**valid);
-            let missing = missing.map(|(&path, _)| path);
-            if let Some(failure) = known_failure(&mut *self.store.0, &self.graph, missing)? {
-                self.failures.0.push((goal, failure));
-                continue;
-            }
-            if let Err(error) = self.store.0.check_output_paths(&self.graph, drv) {
+            if let Err(error) = self.store.check_output_paths(self.graph, drv) {
                 let failure = Failure::new(FailureKind::Other, error.to_string());
                 self.failures.0.push((goal, failure));
                 continue;
@@ -319,6 +345,58 @@ impl Locking<'_, '_> {
         }
         Ok(())
     }
+}
+
+impl Locksmith<'_, '_, '_> {
+    /// Some of a locked goal's outputs are valid, or may have failed before: what that means for it. Tells whether it is
+    /// to be built.
+    #[inline(never)]
+    fn note_what_is_there(
+        &mut self,
+        ReadyGoal { goal, drv }: ReadyGoal,
+        mode: BuildMode,
+        paths: &[PathId],
+        valid: &[bool],
+    ) -> Result<bool> {
+        let those = |which: &dyn Fn(PathId, bool) -> bool| {
+            let each = paths.iter().zip(valid);
+            let those = each.filter(|(path, valid)| which(**path, **valid));
+            those.map(|(&path, _)| path).collect::<Vec<_>>()
+        };
+        let there = those(&|_, valid| valid);
+        if mode == BuildMode::Check && there.len() < paths.len() {
+            let message = "outputs that were to be compared are not valid any more";
+            let failure = Failure::new(FailureKind::Other, message);
+            self.failures.0.push((goal, failure));
+            return Ok(false);
+        }
+        if !there.is_empty() || paths.len() < self.graph.outputs(drv).len() {
+            let bad = &self.repairs.bad;
+            let missing = those(&|path, valid| is_made(mode, bad, path, valid));
+            let mut entity = self.commands.entity(goal);
+            entity.insert(MissingOutputs(missing));
+            if !there.is_empty() {
+                // What is valid, even if it is to be made again, stays until something as good is there.
+                entity.insert(self.store.scratch_outputs(self.graph, drv, &there)?);
+            }
+        }
+        // Someone else may have tried in vain while this goal waited for the lock.
+        let missing = those(&|_, valid| !valid);
+        if let Some(failure) = known_failure(self.store, self.graph, missing)? {
+            self.failures.0.push((goal, failure));
+            return Ok(false);
+        }
+        Ok(true)
+    }
+}
+
+/// Sorts the paths from `start` on by their names, each once: the order in which all lock them.
+#[inline(never)]
+fn sort_paths(paths: &PathTable, outputs: &mut Vec<PathId>, start: usize) {
+    let mut sorted = outputs.split_off(start);
+    sorted.sort_unstable_by(|&a, &b| paths.base_name(a).cmp(paths.base_name(b)));
+    sorted.dedup();
+    outputs.append(&mut sorted);
 }
 
 /// Whether an output is to be made.

@@ -63,7 +63,7 @@ impl PendingGoals<'_> {
         let free_slot = self.slots.used < self.options.max_jobs;
         // Whoever could be offered to the hook has been.
         let startable = !self.desk.is_on() && free_slot && !self.queue.is_empty();
-        !self.awake.0.is_empty()
+        !self.awake.is_empty()
             || !self.newly_ready.0.is_empty()
             || startable
             || self.desk.is_pending()
@@ -73,7 +73,7 @@ impl PendingGoals<'_> {
             || !self.starting.0.is_empty()
             || !self.completed.is_empty()
             || !self.failures.0.is_empty()
-            || !self.ended.0.is_empty()
+            || !self.ended.is_empty()
     }
 }
 

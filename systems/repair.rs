@@ -177,7 +177,7 @@ pub(crate) fn answer(
         };
         repairs.verdicts.insert(goal, verdict);
         repairs.judged.insert(goal, wanted);
-        awake.0.push(goal);
+        awake.goals.push(goal);
     }
 }
 

@@ -51,6 +51,11 @@ fn limit(seconds: u64) -> Option<Duration> {
     (seconds > 0).then(|| Duration::from_secs(seconds))
 }
 
+/// Whether a child may be condemned.
+pub fn is_watching(running: Res<Running>) -> bool {
+    !running.0.is_empty()
+}
+
 /// Condemns children that took too long or said too much.
 pub fn condemn(
     mut commands: Commands,
@@ -90,6 +95,11 @@ pub fn condemn(
     }
 }
 
+/// Whether goals wait for locks of others.
+pub fn is_waiting_for_locks(waiting: Res<LockWaiters>) -> bool {
+    !waiting.foreign.is_empty()
+}
+
 /// Makes goals ready again whose locks are due for another try.
 pub fn retry_locks(
     mut stages: Query<&mut Stage>,
@@ -97,9 +107,6 @@ pub fn retry_locks(
     mut ready: ResMut<NewlyReady>,
     now: Res<Now>,
 ) {
-    if waiting.foreign.is_empty() {
-        return;
-    }
     let due = waiting
         .foreign
         .extract_if(.., |lock| lock.retry_at <= now.0);

@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
-use bevy_ecs::entity::EntityIndex;
+use bevy_ecs::entity::{Entities, EntityIndex};
 use bevy_ecs::prelude::{Entity, Resource};
+use bevy_ecs::storage::TableId;
 use hashbrown::{HashMap, HashSet};
+use smallvec::SmallVec;
 use windrow_components::building::HashRewrites;
-use windrow_components::goal::{BuildMode, Target};
+use windrow_components::goal::{BuildMode, Moment, Outcome, Target};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
 use windrow_components::path_set::PathSet;
 
+use crate::columns::{Row, place};
 use crate::error::{Error, Result};
 use crate::failure::Failure;
 use crate::report::Reporter;
@@ -97,7 +100,7 @@ pub trait Store {
     /// # Errors
     /// When one refers to a path that is not valid, references form a circle, or the database can't be
     /// written. Then none is registered.
-    fn register(&mut self, graph: &BuildGraph, outputs: &[BuiltOutput]) -> Result<()>;
+    fn register(&mut self, graph: &BuildGraph, outputs: &[NewOutput]) -> Result<()>;
 }
 
 /// The store of this run.
@@ -106,7 +109,25 @@ pub struct StoreHandle(pub Box<dyn Store>);
 /// Where messages, progress and results of this run go.
 pub struct ReporterHandle(pub Box<dyn Reporter>);
 
-/// An output that is on disk, hashed and canonical, and lacks only its registration.
+/// An output that lacks only its registration.
+#[derive(Debug, Clone)]
+pub struct NewOutput {
+    /// Its path.
+    pub path: PathId,
+    /// What is on disk there; nothing in a world that has no disks.
+    pub built: Option<Box<BuiltOutput>>,
+}
+
+impl From<BuiltOutput> for NewOutput {
+    fn from(built: BuiltOutput) -> Self {
+        Self {
+            path: built.path,
+            built: Some(Box::new(built)),
+        }
+    }
+}
+
+/// An output that is on disk, hashed and canonical.
 #[derive(Debug, Clone)]
 pub struct BuiltOutput {
     /// Its path.
@@ -174,11 +195,35 @@ impl Default for Pace {
 #[derive(Debug, Clone, Copy, Default, Resource)]
 pub struct Now(pub Duration);
 
+/// Whether a derivation has a goal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seat {
+    /// It has none.
+    Empty,
+    /// One has been asked for, as that one of those to be made.
+    Asked(u32),
+    /// It has this one.
+    Taken(Row),
+}
+
+/// One more than the number of a goal's entity, and its row; where there is none yet, zero, and one more than its place among
+/// those to be made, or zero.
+type SeatCell = [u32; 2];
+
+const EMPTY: SeatCell = [0, 0];
+const NONE: u32 = u32::MAX;
+
 /// Which entity is the goal for what.
 #[derive(Debug, Default, Resource)]
 pub struct GoalIndex {
     /// By derivation id; of entities only their index, for goals are never despawned.
-    derivations: Vec<Option<EntityIndex>>,
+    derivations: Vec<SeatCell>,
+    /// The table that the goals of derivations lie in, all of them.
+    table: Option<TableId>,
+    /// How many derivations have a goal.
+    taken: usize,
+    /// All moments at which goals were taken up again that had ended.
+    reopened: HashMap<DrvId, SmallVec<[Moment; 2]>>,
     paths: HashMap<PathId, Entity>,
     repairs: HashMap<PathId, Entity>,
 }
@@ -187,23 +232,107 @@ impl GoalIndex {
     /// The goal for `target`, if there is one.
     pub fn get(&self, target: Target) -> Option<Entity> {
         match target {
-            Target::Derivation(drv) => {
-                let index = self.derivations.get(drv.index()).copied().flatten();
-                index.map(Entity::from_index)
-            }
+            Target::Derivation(drv) => self.goal(drv),
             Target::Path(path) => self.paths.get(&path).copied(),
             Target::Repair(path) => self.repairs.get(&path).copied(),
         }
     }
 
+    /// The goal for a derivation, if there is one.
+    #[inline]
+    pub fn goal(&self, drv: DrvId) -> Option<Entity> {
+        let [goal, _] = self.derivations.get(drv.index())?;
+        Entity::from_raw_u32(goal.wrapping_sub(1))
+    }
+
+    /// Whether a derivation has a goal.
+    #[inline]
+    pub fn seat(&self, drv: DrvId) -> Seat {
+        match self.derivations.get(drv.index()) {
+            None | Some(&EMPTY) => Seat::Empty,
+            Some(&[0, nth]) => Seat::Asked(nth - 1),
+            Some(&[_, row]) => Seat::Taken(Row(row)),
+        }
+    }
+
+    /// The goal for a derivation and where it lies, if there is one.
+    #[inline]
+    pub fn goal_and_row(&self, drv: DrvId) -> Option<(Entity, Row)> {
+        let &[goal, row] = self.derivations.get(drv.index())?;
+        Some((Entity::from_raw_u32(goal.wrapping_sub(1))?, Row(row)))
+    }
+
+    /// Where a derivation's goal lies, if it has one.
+    #[inline]
+    pub fn row(&self, drv: DrvId) -> Option<Row> {
+        match self.derivations.get(drv.index()) {
+            None | Some(&[0, _]) => None,
+            Some(&[_, row]) => Some(Row(row)),
+        }
+    }
+
+    /// The table of all goals of derivations, once there is one, and how many there are.
+    pub fn derivations(&self) -> (Option<TableId>, usize) {
+        (self.table, self.taken)
+    }
+
+    /// Notes that a derivation's goal is to be made, as that one of many.
+    #[inline]
+    pub fn ask(&mut self, drv: DrvId, nth: usize) {
+        let nth = u32::try_from(nth + 1).expect("fewer than 2^32 goals");
+        *self.cell(drv) = [0, nth];
+    }
+
+    /// Remembers the goals of derivations that have been made in one go.
+    ///
+    /// # Panics
+    /// As [`GoalIndex::insert`].
+    pub fn insert_made(
+        &mut self,
+        entities: &Entities,
+        goals: impl IntoIterator<Item = (DrvId, Entity)>,
+    ) {
+        let mut goals = goals.into_iter();
+        let Some((drv, first)) = goals.next() else {
+            return;
+        };
+        self.insert(entities, Target::Derivation(drv), first);
+        let Seat::Taken(Row(first)) = self.seat(drv) else {
+            return;
+        };
+        // They lie in their table one after the other.
+        for (row, (drv, goal)) in (first + 1..).zip(goals) {
+            debug_assert!(place(entities, goal).is_some_and(|at| at.row.index_u32() == row));
+            self.taken += 1;
+            *self.cell(drv) = [goal.index_u32() + 1, row];
+        }
+    }
+
+    #[inline]
+    fn cell(&mut self, drv: DrvId) -> &mut SeatCell {
+        if self.derivations.len() <= drv.index() {
+            if self.derivations.is_empty() {
+                // Memory that is new is zero, and need not be written twice.
+                self.derivations = vec![EMPTY; drv.index() + 1];
+            } else {
+                self.derivations.resize(drv.index() + 1, EMPTY);
+            }
+        }
+        &mut self.derivations[drv.index()]
+    }
+
     /// Remembers the goal for `target`.
-    pub fn insert(&mut self, target: Target, goal: Entity) {
+    ///
+    /// # Panics
+    /// If it does not exist, or a derivation's goal does not lie in the table of all the others.
+    pub fn insert(&mut self, entities: &Entities, target: Target, goal: Entity) {
         match target {
             Target::Derivation(drv) => {
-                if self.derivations.len() <= drv.index() {
-                    self.derivations.resize(drv.index() + 1, None);
-                }
-                self.derivations[drv.index()] = Some(goal.index());
+                let place = place(entities, goal).expect("a goal that has been made");
+                let table = *self.table.get_or_insert(place.table);
+                assert!(table == place.table, "goals of derivations share a table");
+                self.taken += 1;
+                *self.cell(drv) = [goal.index_u32() + 1, place.row.index_u32()];
             }
             Target::Path(path) => {
                 self.paths.insert(path, goal);
@@ -213,11 +342,70 @@ impl GoalIndex {
             }
         }
     }
+
+    /// Notes that a path's goal is to be made; until then it has none that is anything.
+    pub fn ask_for_path(&mut self, path: PathId, repair: bool) {
+        let goals = if repair {
+            &mut self.repairs
+        } else {
+            &mut self.paths
+        };
+        goals.insert(path, Entity::PLACEHOLDER);
+    }
+
+    /// Notes that a derivation's goal, which had ended, is taken up again.
+    pub fn reopen(&mut self, drv: DrvId, at: Moment) {
+        self.reopened.entry(drv).or_default().push(at);
+    }
+
+    /// Since when a derivation's goal that ended `at` that moment had been busy.
+    #[inline]
+    pub fn begun_before(&self, drv: DrvId, at: Moment) -> Moment {
+        if self.reopened.is_empty() {
+            return Moment::default();
+        }
+        let mut moments = self.reopened.get(&drv).into_iter().flatten();
+        let last = moments.rfind(|&&moment| moment < at);
+        last.map_or_else(Moment::default, |moment| moment.next())
+    }
 }
 
 /// Goals that have something to look at in the next `substitute` (the seed's `awake`).
 #[derive(Debug, Default, Resource)]
-pub struct Awake(pub Vec<Entity>);
+pub struct Awake {
+    /// Goals of either kind.
+    pub goals: Vec<Entity>,
+    /// Goals of derivations, by what they are for.
+    pub derivations: Vec<DrvId>,
+}
+
+impl Awake {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.goals.is_empty() && self.derivations.is_empty()
+    }
+
+    /// Moves at most `most` of them to `other`, which has none.
+    pub fn take(&mut self, most: usize, other: &mut Self) {
+        std::mem::swap(self, other);
+        let goals = other.goals.len().min(most);
+        self.goals.extend(other.goals.drain(goals..));
+        let derivations = other.derivations.len().min(most - goals);
+        let rest = other.derivations.drain(derivations..);
+        self.derivations.extend(rest);
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.goals.len() + self.derivations.len()
+    }
+
+    /// Forgets all of them and keeps the room.
+    pub fn clear(&mut self) {
+        self.goals.clear();
+        self.derivations.clear();
+    }
+}
 
 /// A derivation's goal that only lacks a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -240,19 +428,35 @@ pub struct Starting(pub Vec<ReadyGoal>);
 #[derive(Debug, Default, Resource)]
 pub struct Running(pub Vec<Entity>);
 
+/// A goal whose outputs are complete.
+#[derive(Debug, Clone, Copy)]
+pub struct CompleteGoal {
+    /// The goal.
+    pub goal: Entity,
+    /// The derivation it is for, unless it is a path's.
+    pub drv: Option<DrvId>,
+    /// Where its outputs end in the list of all; they begin where those of the one before end.
+    end: usize,
+}
+
 /// Goals whose outputs are complete, for one transaction in this tick.
 #[derive(Debug, Default, Resource)]
 pub struct Completed {
-    /// Each goal, and where its outputs end in the list of all; they begin where those of the one before end.
-    goals: Vec<(Entity, usize)>,
-    outputs: Vec<BuiltOutput>,
+    goals: Vec<CompleteGoal>,
+    outputs: Vec<NewOutput>,
 }
 
 impl Completed {
-    /// Adds a goal with its outputs.
-    pub fn push(&mut self, goal: Entity, outputs: impl IntoIterator<Item = BuiltOutput>) {
-        self.outputs.extend(outputs);
-        self.goals.push((goal, self.outputs.len()));
+    /// Adds a goal with its outputs, and what derivation it is for, unless it is a path's.
+    pub fn push(
+        &mut self,
+        goal: Entity,
+        drv: Option<DrvId>,
+        outputs: impl IntoIterator<Item = impl Into<NewOutput>>,
+    ) {
+        self.outputs.extend(outputs.into_iter().map(Into::into));
+        let end = self.outputs.len();
+        self.goals.push(CompleteGoal { goal, drv, end });
     }
 
     /// Whether there is none.
@@ -261,17 +465,17 @@ impl Completed {
     }
 
     /// The outputs of all goals.
-    pub fn outputs(&self) -> &[BuiltOutput] {
+    pub fn outputs(&self) -> &[NewOutput] {
         &self.outputs
     }
 
     /// Each goal and its outputs.
-    pub fn builds(&self) -> impl Iterator<Item = (Entity, &[BuiltOutput])> {
+    pub fn builds(&self) -> impl Iterator<Item = (CompleteGoal, &[NewOutput])> {
         let mut start = 0;
-        self.goals.iter().map(move |&(goal, end)| {
-            let outputs = &self.outputs[start..end];
-            start = end;
-            (goal, outputs)
+        self.goals.iter().map(move |complete| {
+            let outputs = &self.outputs[start..complete.end];
+            start = complete.end;
+            (*complete, outputs)
         })
     }
 
@@ -286,9 +490,81 @@ impl Completed {
 #[derive(Debug, Default, Resource)]
 pub struct Failures(pub Vec<(Entity, Failure)>);
 
-/// Goals whose outcome is known since the waiters were last told.
+/// The end of a goal.
+#[derive(Debug, Clone, Copy)]
+pub struct End {
+    goal: EntityIndex,
+    /// The derivation it is for, or `NONE`.
+    drv: u32,
+    /// When it ended.
+    pub at: Moment,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+impl End {
+    /// The goal.
+    #[inline]
+    pub fn goal(&self) -> Entity {
+        Entity::from_index(self.goal)
+    }
+
+    /// The derivation it is for, unless it is a path's.
+    #[inline]
+    pub fn drv(&self) -> Option<DrvId> {
+        (self.drv != NONE).then(|| DrvId::from_index(self.drv as usize))
+    }
+}
+
+/// Goals that have ended since the waiters were last told.
 #[derive(Debug, Default, Resource)]
-pub struct Ended(pub Vec<(Entity, windrow_components::goal::Outcome)>);
+pub struct Ended {
+    ends: Vec<End>,
+    now: Moment,
+}
+
+impl Ended {
+    /// Adds a goal, and what derivation it is for, unless it is a path's.
+    #[inline]
+    pub fn push(&mut self, goal: Entity, drv: Option<DrvId>, outcome: Outcome) {
+        let at = self.tick();
+        self.ends.push(End {
+            goal: goal.index(),
+            drv: drv.map_or(NONE, |drv| drv.index() as u32),
+            at,
+            outcome,
+        });
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// All of them, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = &End> {
+        self.ends.iter()
+    }
+
+    /// Takes all of them.
+    pub fn drain(&mut self) -> impl Iterator<Item = End> {
+        self.ends.drain(..)
+    }
+
+    /// The moment before the next end.
+    #[inline]
+    pub fn now(&self) -> Moment {
+        self.now
+    }
+
+    /// The same, which is over with that.
+    #[inline]
+    pub fn tick(&mut self) -> Moment {
+        let now = self.now;
+        self.now = now.next();
+        now
+    }
+}
 
 /// Build slots (the seed's `nrLocalBuilds` against `maxBuildJobs`).
 #[derive(Debug, Default, Resource)]

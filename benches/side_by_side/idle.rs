@@ -26,7 +26,7 @@ use windrow::systems::report::{Event, Reporter};
 use windrow::systems::store::Layout;
 use windrow::systems::store::local::LocalStore;
 use windrow::systems::store::path_lock::OutputLocks;
-use windrow::systems::world::{BuiltOutput, RunState, Store, Tally};
+use windrow::systems::world::{NewOutput, RunState, Store, Tally};
 
 use crate::common::{Scratch, measuring, numbers};
 
@@ -315,7 +315,7 @@ impl Store for IdleStore {
         self.inner.closure(graph, paths)
     }
 
-    fn register(&mut self, graph: &BuildGraph, outputs: &[BuiltOutput]) -> Result<()> {
+    fn register(&mut self, graph: &BuildGraph, outputs: &[NewOutput]) -> Result<()> {
         self.inner.register(graph, outputs)
     }
 }

@@ -101,6 +101,16 @@ impl TaskGraph {
         &self.predecessors[self.starts[index] as usize..self.starts[index + 1] as usize]
     }
 
+    /// Where the predecessors of each task begin, one more than there are tasks, and all of them.
+    pub(crate) fn rows(&self) -> (&[u32], &[TaskId]) {
+        (&self.starts, &self.predecessors)
+    }
+
+    /// Whether every task stands behind its predecessors.
+    pub fn is_in_order(&self) -> bool {
+        self.in_order
+    }
+
     /// The edges the other way round. Costs a pass over all edges and four bytes for each.
     pub fn successors(&self) -> Successors {
         let mut starts = vec![0u32; self.starts.len()];
@@ -223,5 +233,10 @@ impl Successors {
     pub fn of(&self, task: TaskId) -> &[TaskId] {
         let index = task.index();
         &self.edges[self.starts[index] as usize..self.starts[index + 1] as usize]
+    }
+
+    /// Where the successors of each task begin, one more than there are tasks, and all of them.
+    pub(crate) fn into_rows(self) -> (Vec<u32>, Vec<TaskId>) {
+        (self.starts, self.edges)
     }
 }

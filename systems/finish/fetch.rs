@@ -63,7 +63,6 @@ pub struct BuryingFetches<'w, 's> {
 /// What giving a path up touches.
 #[derive(SystemParam)]
 pub struct Ending<'w, 's> {
-    outcomes: Query<'w, 's, &'static mut Outcome>,
     logs: Query<'w, 's, &'static BuildLog>,
     locks: Query<'w, 's, &'static mut OutputLocks>,
     store: NonSendMut<'w, StoreHandle>,
@@ -125,10 +124,8 @@ impl BuryingFetches<'_, '_> {
                 at: self.now.0,
             });
             self.ending.unlock(goal, path);
-            if let Ok(mut outcome) = self.ending.outcomes.get_mut(goal) {
-                let ended = &mut self.ending.ended;
-                goals::end(&mut stage, &mut outcome, ended, goal, Outcome::Failed);
-            }
+            let ended = &mut self.ending.ended;
+            goals::end(&mut stage, ended, (goal, None), Outcome::Failed);
             self.commands
                 .entity(goal)
                 .remove::<(OutputLocks, BuildLog)>();
@@ -216,7 +213,7 @@ pub fn take_received(
                     let path = graph.full_path(output.path);
                     format!("substitution of path '{path}' succeeded")
                 });
-                completed.push(goal, [output]);
+                completed.push(goal, None, [output]);
                 commands.entity(goal).remove::<BuildLog>();
                 continue;
             }
@@ -242,6 +239,6 @@ pub fn take_received(
         commands.entity(goal).remove::<(OutputLocks, BuildLog)>();
         substitution.sub += 1;
         *stage = Stage::Info;
-        ending.awake.0.push(goal);
+        ending.awake.goals.push(goal);
     }
 }

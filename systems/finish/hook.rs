@@ -20,7 +20,8 @@ use crate::spawn::hook::talk::{HookBuild, HookHandle, say};
 use crate::store::collect::{CollectJob, collect};
 use crate::timeout::Condemned;
 use crate::world::{
-    Background, Completed, Failures, Now, ReporterHandle, RunState, Running, StoreHandle,
+    Background, BuiltOutput, Completed, Failures, Now, ReporterHandle, RunState, Running,
+    StoreHandle,
 };
 
 /// The exit code of a hook whose build failed.
@@ -157,7 +158,7 @@ impl BuryingHooks<'_, '_> {
             .filter_map(|(path, valid)| (!valid).then_some(path))
             .collect();
         if missing.is_empty() {
-            self.completed.push(goal, []);
+            self.completed.push(goal, Some(drv), [] as [BuiltOutput; 0]);
             return Ok(());
         }
         let closure = self.store.0.input_closure(&mut self.graph, drv)?;

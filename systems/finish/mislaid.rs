@@ -53,7 +53,7 @@ fn register(
             path,
             ..mislaid.output.clone()
         };
-        store.register(graph, &[output])
+        store.register(graph, &[output.into()])
     };
     let result = put();
     store.unlock(locks, result.is_ok());

@@ -9,39 +9,37 @@ pub mod hook;
 mod mislaid;
 pub mod reap;
 
+use std::time::Duration;
+
 use bevy_ecs::entity::Entities;
 use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, Res, ResMut};
 use bevy_ecs::system::SystemParam;
 use windrow_components::goal::{
-    DerivationGoal, Outcome, Stage, SubstitutionGoal, Waitees, WaiterLists, Waiters,
+    DerivationGoal, Moment, Outcome, Stage, SubstitutionGoal, Waitees, WaiterLists,
 };
 use windrow_components::graph::BuildGraph;
+use windrow_components::ids::DrvId;
+use windrow_components::path_set::PathSet;
 
-use crate::columns::{Column, place};
+use crate::columns::{Cells, Column, place};
 use crate::failure::{Failure, FailureKind};
-use crate::goals;
 use crate::policy::ReadyQueue;
-use crate::report::{BuildRef, Counts, Event};
+use crate::report::{BuildRef, Counts, Event, Reporter};
 use crate::spawn::hook::desk::HookDesk;
 use crate::store::path_lock::OutputLocks;
 use crate::world::{
-    Awake, Completed, Ended, Failures, LockWaiters, NewlyReady, Now, Options, Pace, ReporterHandle,
-    RunState, Running, Slots, StoreHandle, Tally,
+    Awake, CompleteGoal, Completed, End, Ended, Failures, GoalIndex, LockWaiters, NewlyReady, Now,
+    Options, Pace, ReporterHandle, RunState, Running, Slots, Store, StoreHandle, Tally,
 };
 
 /// What registering and failing touch.
 #[derive(SystemParam)]
 pub struct Finishing<'w, 's> {
     commands: Commands<'w, 's>,
-    goals: Query<
-        'w,
-        's,
-        (
-            &'static mut Stage,
-            &'static mut Outcome,
-            Option<&'static DerivationGoal>,
-        ),
-    >,
+    entities: &'w Entities,
+    stages: Column<'w, 's, Stage>,
+    index: Res<'w, GoalIndex>,
+    derivations: Query<'w, 's, &'static DerivationGoal>,
     substitutions: Query<'w, 's, &'static SubstitutionGoal>,
     locks: Query<'w, 's, &'static mut OutputLocks>,
     graph: Res<'w, BuildGraph>,
@@ -53,46 +51,101 @@ pub struct Finishing<'w, 's> {
     now: Res<'w, Now>,
 }
 
-impl Finishing<'_, '_> {
+impl<'w, 's> Finishing<'w, 's> {
+    fn open(&mut self) -> Finish<'_, 'w, 's> {
+        let locks = self.locks.reborrow();
+        Finish {
+            commands: &mut self.commands,
+            entities: self.entities,
+            stages: self.stages.open(self.entities, &self.index),
+            index: &self.index,
+            derivations: self.derivations.as_readonly(),
+            substitutions: self.substitutions.as_readonly(),
+            locks: (!locks.is_empty()).then_some(locks),
+            graph: &self.graph,
+            store: &mut *self.store.0,
+            reporter: &mut *self.reporter.0,
+            held: &mut self.waiting.held,
+            ended: &mut self.ended,
+            counts: &mut self.tally.counts,
+            now: self.now.0,
+        }
+    }
+}
+
+/// The same, looked up once.
+struct Finish<'a, 'w, 's> {
+    commands: &'a mut Commands<'w, 's>,
+    entities: &'a Entities,
+    stages: Cells<'a, Stage>,
+    index: &'a GoalIndex,
+    derivations: Query<'a, 's, &'static DerivationGoal>,
+    substitutions: Query<'a, 's, &'static SubstitutionGoal>,
+    /// If any goal has locks.
+    locks: Option<Query<'a, 's, &'static mut OutputLocks>>,
+    graph: &'a BuildGraph,
+    store: &'a mut dyn Store,
+    reporter: &'a mut dyn Reporter,
+    held: &'a mut PathSet,
+    ended: &'a mut Ended,
+    counts: &'a mut Counts,
+    now: Duration,
+}
+
+impl Finish<'_, '_, '_> {
+    /// What derivation a goal is for, unless it is a path's.
+    fn drv(&self, goal: Entity) -> Option<DrvId> {
+        self.derivations.get(goal).ok().map(|known| known.drv)
+    }
+
+    fn stage(&mut self, (goal, drv): (Entity, Option<DrvId>)) -> Option<&mut Stage> {
+        match drv.and_then(|drv| self.index.row(drv)) {
+            Some(row) => Some(self.stages.row(row)),
+            None => self.stages.at(place(self.entities, goal)?),
+        }
+    }
+
     /// Ends a goal and gives up its locks, deleting their files if its outputs are valid.
-    fn settle(&mut self, goal: Entity, how: Outcome) {
-        let Ok((mut stage, mut known, derivation)) = self.goals.get_mut(goal) else {
+    fn settle(&mut self, (goal, drv): (Entity, Option<DrvId>), how: Outcome) {
+        let Some(stage) = self.stage((goal, drv)) else {
             return;
         };
         // Before it was about to start, it held nothing; another goal may hold the same paths.
         let held = matches!(*stage, Stage::Starting | Stage::Running | Stage::Collecting);
-        if held {
-            if let Some(derivation) = derivation {
-                for row in self.graph.outputs(derivation.drv) {
-                    self.waiting.held.remove(row.path);
-                }
-            } else if let Ok(substitution) = self.substitutions.get(goal) {
-                self.waiting.held.remove(substitution.path);
-            }
-            if let Ok(mut held) = self.locks.get_mut(goal) {
-                let locks = std::mem::take(&mut *held);
-                self.store.0.unlock(locks, how == Outcome::Success);
-                self.commands.entity(goal).remove::<OutputLocks>();
-            }
+        debug_assert!(stage.outcome().is_none());
+        *stage = Stage::Done(how);
+        self.ended.push(goal, drv, how);
+        if !held {
+            return;
         }
-        goals::end(&mut stage, &mut known, &mut self.ended, goal, how);
+        if let Some(drv) = drv {
+            for row in self.graph.outputs(drv) {
+                self.held.remove(row.path);
+            }
+        } else if let Ok(substitution) = self.substitutions.get(goal) {
+            self.held.remove(substitution.path);
+        }
+        if let Some(all) = &mut self.locks
+            && let Ok(mut held) = all.get_mut(goal)
+        {
+            let locks = std::mem::take(&mut *held);
+            self.store.unlock(locks, how == Outcome::Success);
+            self.commands.entity(goal).remove::<OutputLocks>();
+        }
     }
 
     /// Counts and reports what is valid now.
-    fn succeeded(&mut self, goal: Entity) {
-        let Ok((.., derivation)) = self.goals.get(goal) else {
-            return;
-        };
-        match derivation {
-            Some(_) => self.tally.counts.built += 1,
-            None => self.tally.counts.fetched += 1,
+    fn succeeded(&mut self, (goal, drv): (Entity, Option<DrvId>)) {
+        match drv {
+            Some(_) => self.counts.built += 1,
+            None => self.counts.fetched += 1,
         }
-        if !self.reporter.0.wants_builds() {
+        if !self.reporter.wants_builds() {
             return;
         }
-        let (graph, at) = (&self.graph, self.now.0);
-        let (path, name) = match (derivation, self.substitutions.get(goal)) {
-            (Some(known), _) => (graph.drv_path(known.drv), graph.drv_name(known.drv)),
+        let (graph, at) = (self.graph, self.now);
+        let (path, name) = match (drv, self.substitutions.get(goal)) {
+            (Some(drv), _) => (graph.drv_path(drv), graph.drv_name(drv)),
             (None, Ok(known)) => (known.path, graph.paths.name(known.path)),
             (None, Err(_)) => return,
         };
@@ -101,7 +154,7 @@ impl Finishing<'_, '_> {
             drv_path: &graph.full_path(path),
             name,
         };
-        self.reporter.0.report(&match derivation {
+        self.reporter.report(&match drv {
             Some(_) => Event::Succeeded { build, at },
             None => Event::FetchSucceeded { build, at },
         });
@@ -124,16 +177,17 @@ pub fn register(
     if completed.is_empty() || in_the_way {
         return;
     }
-    let together = params.store.0.register(&params.graph, completed.outputs());
-    for (goal, outputs) in completed.builds() {
+    let mut finish = params.open();
+    let together = finish.store.register(finish.graph, completed.outputs());
+    for (CompleteGoal { goal, drv, .. }, outputs) in completed.builds() {
         let registered = match &together {
             Ok(()) => Ok(()),
-            Err(_) => params.store.0.register(&params.graph, outputs),
+            Err(_) => finish.store.register(finish.graph, outputs),
         };
         match registered {
             Ok(()) => {
-                params.succeeded(goal);
-                params.settle(goal, Outcome::Success);
+                finish.succeeded((goal, drv));
+                finish.settle((goal, drv), Outcome::Success);
             }
             Err(error) if error.is_fatal() => {
                 run.fatal = Some(error);
@@ -150,29 +204,35 @@ pub fn register(
     completed.clear();
 }
 
+/// Whether goals have failed.
+pub fn has_failures(failures: Res<Failures>) -> bool {
+    !failures.0.is_empty()
+}
+
 /// Reports failures and gives up what the failed goals held.
 pub fn fail(
     mut failures: ResMut<Failures>,
     mut run: ResMut<RunState>,
     mut params: Finishing<'_, '_>,
 ) {
+    let mut finish = params.open();
     for (goal, failure) in failures.0.drain(..) {
         run.failures.add(failure.kind);
-        let derivation = params.goals.get(goal).is_ok_and(|(.., d)| d.is_some());
-        params.tally.counts.failed += u32::from(derivation);
-        if !params.reporter.0.wants_builds() {
-            params.settle(goal, Outcome::Failed);
+        let drv = finish.drv(goal);
+        finish.counts.failed += u32::from(drv.is_some());
+        if !finish.reporter.wants_builds() {
+            finish.settle((goal, drv), Outcome::Failed);
             continue;
         }
-        let (path, name) = if let Ok((.., Some(known))) = params.goals.get(goal) {
-            let graph = &params.graph;
+        let (path, name) = if let Some(drv) = drv {
+            let graph = finish.graph;
             (
-                graph.full_path(graph.drv_path(known.drv)),
-                graph.drv_name(known.drv).to_owned(),
+                graph.full_path(graph.drv_path(drv)),
+                graph.drv_name(drv).to_owned(),
             )
-        } else if let Ok(known) = params.substitutions.get(goal) {
-            let name = params.graph.paths.name(known.path).to_owned();
-            (params.graph.full_path(known.path), name)
+        } else if let Ok(known) = finish.substitutions.get(goal) {
+            let name = finish.graph.paths.name(known.path).to_owned();
+            (finish.graph.full_path(known.path), name)
         } else {
             continue;
         };
@@ -181,23 +241,21 @@ pub fn fail(
             drv_path: &path,
             name: &name,
         };
-        let started = params
-            .goals
-            .get(goal)
-            .is_ok_and(|(stage, ..)| matches!(*stage, Stage::Running | Stage::Collecting));
-        let known = params.goals.get(goal).ok().and_then(|(.., known)| known);
-        let system = known.and_then(|known| params.graph.system(known.drv));
+        let stage = finish.stage((goal, drv));
+        let started =
+            stage.is_some_and(|stage| matches!(*stage, Stage::Running | Stage::Collecting));
+        let system = drv.and_then(|drv| finish.graph.system(drv));
         let system = system.unwrap_or_default();
-        params.reporter.0.report(&Event::Failed {
+        finish.reporter.report(&Event::Failed {
             build,
             kind: failure.kind,
             started,
             system,
             message: &failure.message,
             log_tail: &failure.log_tail,
-            at: params.now.0,
+            at: finish.now,
         });
-        params.settle(goal, Outcome::Failed);
+        finish.settle((goal, drv), Outcome::Failed);
     }
 }
 
@@ -205,9 +263,10 @@ pub fn fail(
 #[derive(SystemParam)]
 pub struct Telling<'w, 's> {
     entities: &'w Entities,
-    waiters: Column<'w, 's, Waiters>,
+    index: Res<'w, GoalIndex>,
     waitees: Column<'w, 's, Waitees>,
-    stages: Query<'w, 's, &'static mut Stage>,
+    stages: Column<'w, 's, Stage>,
+    graph: Res<'w, BuildGraph>,
     lists: ResMut<'w, WaiterLists>,
     options: Res<'w, Options>,
 }
@@ -221,38 +280,83 @@ pub fn tell_waiters(
     mut run: ResMut<RunState>,
     mut params: Telling<'_, '_>,
 ) {
-    if ended.0.is_empty() {
+    if ended.is_empty() {
         return;
     }
-    let entities = params.entities;
+    let (entities, index, graph) = (params.entities, &*params.index, &*params.graph);
     let keep_going = params.options.keep_going;
-    let mut all_waiters = params.waiters.open(entities);
-    let mut all_waitees = params.waitees.open(entities);
-    for (goal, outcome) in ended.0.drain(..) {
-        let Some(waiters) = place(entities, goal).and_then(|at| all_waiters.at(at)) else {
-            continue;
-        };
-        params.lists.take(waiters, |waiter| {
-            let at = place(entities, waiter.goal);
-            let Some(counts) = at.and_then(|at| all_waitees.at(at)) else {
-                return;
+    let mut all_waitees = params.waitees.open(entities, index);
+    let mut stages = params.stages.open(entities, index);
+    let lists = &mut *params.lists;
+    let Awake {
+        goals: awake_goals,
+        derivations: awake,
+    } = &mut *awake;
+    for end in ended.drain() {
+        let (goal, outcome) = (end.goal(), end.outcome);
+        if !lists.is_empty() {
+            lists.take(goal, |waiter| {
+                let at = place(entities, waiter.goal);
+                let Some(counts) = at.and_then(|at| all_waitees.at(at)) else {
+                    return;
+                };
+                if counts.round == waiter.round
+                    && counts.left > 0
+                    && counts.waitee_done(outcome, keep_going)
+                {
+                    awake_goals.push(waiter.goal);
+                }
+            });
+        }
+        if let Some(drv) = end.drv() {
+            let news = News {
+                begun: index.begun_before(drv, end.at),
+                end,
+                keep_going,
             };
-            if counts.round == waiter.round
-                && counts.left > 0
-                && counts.waitee_done(outcome, keep_going)
-            {
-                awake.0.push(waiter.goal);
-            }
-        });
+            news.tell(graph, index, &mut all_waitees, drv, awake);
+        }
         if run.top.remove(&goal) && outcome == Outcome::Failed && !keep_going {
             run.given_up = true;
         }
     }
     for due in waiting.any_goal.drain(..) {
-        if let Ok(mut stage) = params.stages.get_mut(due.goal) {
-            *stage = Stage::Ready;
+        if let Some(row) = index.row(due.drv) {
+            *stages.row(row) = Stage::Ready;
         }
         ready.0.push(due);
+    }
+}
+
+/// What the waiters of a derivation's goal are told.
+struct News {
+    /// Since when it had been busy.
+    begun: Moment,
+    end: End,
+    keep_going: bool,
+}
+
+impl News {
+    /// Tells the goals that wait for `drv` as an input; those that need not wait any longer are awake.
+    #[inline(never)]
+    fn tell(
+        &self,
+        graph: &BuildGraph,
+        index: &GoalIndex,
+        all_waitees: &mut Cells<'_, Waitees>,
+        drv: DrvId,
+        awake: &mut Vec<DrvId>,
+    ) {
+        graph.dependents(drv).for_each(|dependent| {
+            if let Some(row) = index.row(dependent) {
+                let waitees = all_waitees.row(row);
+                if waitees.waits_for(self.begun, self.end.at)
+                    && waitees.waitee_done(self.end.outcome, self.keep_going)
+                {
+                    awake.push(dependent);
+                }
+            }
+        });
     }
 }
 
@@ -269,5 +373,139 @@ pub fn report_progress(
     if tally.reported != Some(counts) {
         tally.reported = Some(counts);
         reporter.0.report(&Event::Progress(counts));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bevy_ecs::prelude::World;
+    use bevy_ecs::system::SystemState;
+    use windrow_components::goal::Target;
+    use windrow_components::outputs::OutputSet;
+    use windrow_components::task_graph::{Builder, Limits, TimeUnit};
+
+    /// A world in which derivation 1 has derivation 0 as an input, both with goals, and where the second waits for what
+    /// has not ended at that moment.
+    struct Pair {
+        world: World,
+        graph: BuildGraph,
+        index: GoalIndex,
+        goals: [Entity; 2],
+        ended: Ended,
+    }
+
+    impl Pair {
+        fn new() -> Self {
+            let mut builder = Builder::new("test", TimeUnit::Units, Limits::default());
+            let tasks = [(); 2].map(|()| builder.add_task(None, None).unwrap());
+            builder.add_edge(tasks[0], tasks[1]).unwrap();
+            let mut world = World::new();
+            let mut index = GoalIndex::default();
+            let goals = [0, 1].map(DrvId::from_index).map(|drv| {
+                let wanted = OutputSet::ALL;
+                let waitees = Waitees::default();
+                let known = DerivationGoal { drv, wanted };
+                let goal = world.spawn((known, Stage::New, waitees)).id();
+                index.insert(world.entities(), Target::Derivation(drv), goal);
+                goal
+            });
+            Self {
+                world,
+                graph: BuildGraph::from_tasks(&builder.finish().unwrap()),
+                index,
+                goals,
+                ended: Ended::default(),
+            }
+        }
+
+        /// From now on the waiter waits for two inputs, of which the other one never ends.
+        fn wait(&mut self) {
+            let now = self.ended.now();
+            let mut waitees = self.world.get_mut::<Waitees>(self.goals[1]).unwrap();
+            waitees.wait_for(2, now);
+        }
+
+        fn end(&mut self) {
+            self.ended
+                .push(self.goals[0], Some(DrvId::from_index(0)), Outcome::Success);
+        }
+
+        fn reopen(&mut self) {
+            let now = self.ended.tick();
+            self.index.reopen(DrvId::from_index(0), now);
+        }
+
+        /// For how many the waiter still waits once it has been told of all ends.
+        fn left(&mut self) -> u32 {
+            let [input, waiter] = [0, 1].map(DrvId::from_index);
+            let mut state = SystemState::<(Column<Waitees>, &Entities)>::new(&mut self.world);
+            let (mut column, entities) = state.get_mut(&mut self.world).unwrap();
+            let mut waitees = column.open(entities, &self.index);
+            for end in self.ended.drain() {
+                let news = News {
+                    begun: self.index.begun_before(input, end.at),
+                    end,
+                    keep_going: false,
+                };
+                let mut awake = Vec::new();
+                news.tell(&self.graph, &self.index, &mut waitees, input, &mut awake);
+                assert!(awake.is_empty());
+            }
+            waitees.row(self.index.row(waiter).unwrap()).left
+        }
+    }
+
+    #[test]
+    fn an_end_is_told_once_to_those_that_waited_for_it() {
+        let mut pair = Pair::new();
+        pair.wait();
+        assert_eq!(pair.left(), 2);
+        pair.end();
+        assert_eq!(pair.left(), 1);
+    }
+
+    #[test]
+    fn who_found_it_ended_is_told_nothing() {
+        let mut pair = Pair::new();
+        pair.end();
+        // It counted the end itself, though nobody has been told of it yet.
+        pair.wait();
+        assert_eq!(pair.left(), 2);
+        // What it is taken up for again concerns others.
+        pair.reopen();
+        pair.end();
+        assert_eq!(pair.left(), 2);
+    }
+
+    #[test]
+    fn an_end_counts_although_the_goal_was_taken_up_again_before_it_was_told() {
+        let mut pair = Pair::new();
+        pair.wait();
+        pair.end();
+        pair.reopen();
+        assert_eq!(pair.left(), 1);
+        pair.end();
+        assert_eq!(pair.left(), 1);
+    }
+
+    #[test]
+    fn who_waits_since_it_was_taken_up_again_is_told_of_its_second_end() {
+        let mut pair = Pair::new();
+        pair.end();
+        pair.reopen();
+        pair.wait();
+        assert_eq!(pair.left(), 2);
+        pair.end();
+        assert_eq!(pair.left(), 1);
+    }
+
+    #[test]
+    fn other_waiting_is_not_for_inputs() {
+        let mut pair = Pair::new();
+        let mut waitees = pair.world.get_mut::<Waitees>(pair.goals[1]).unwrap();
+        waitees.wait_for(2, Moment::NEVER);
+        pair.end();
+        assert_eq!(pair.left(), 2);
     }
 }

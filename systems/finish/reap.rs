@@ -269,7 +269,7 @@ impl Reaping<'_, '_> {
 pub fn take_collected(
     mut queue: ResMut<CollectedQueue>,
     mut completed: ResMut<Completed>,
-    dirs: Query<(&BuildDir, &BuildLog)>,
+    (dirs, goals): (Query<(&BuildDir, &BuildLog)>, Query<&DerivationGoal>),
     mut params: Reaping<'_, '_>,
 ) {
     for Collected {
@@ -286,7 +286,10 @@ pub fn take_collected(
         }
         let failed = result.is_err();
         match result {
-            Ok(outputs) => completed.push(goal, outputs),
+            Ok(outputs) => {
+                let drv = goals.get(goal).ok().map(|known| known.drv);
+                completed.push(goal, drv, outputs);
+            }
             Err((mut failure, mislaid)) => {
                 if failure.kind == FailureKind::Rejected
                     && let Ok((dir, _)) = dirs.get(goal)

@@ -61,7 +61,7 @@ pub fn free_slot(slots: &Slots, options: &Options) -> bool {
 #[derive(SystemParam)]
 pub struct LockingPaths<'w, 's> {
     commands: Commands<'w, 's>,
-    goals: Query<'w, 's, (&'static mut Stage, &'static mut Outcome)>,
+    stages: Query<'w, 's, &'static mut Stage>,
     paths: Query<'w, 's, &'static SubstitutionGoal>,
     graph: Res<'w, BuildGraph>,
     store: NonSendMut<'w, StoreHandle>,
@@ -75,9 +75,14 @@ pub struct LockingPaths<'w, 's> {
     failures: ResMut<'w, Failures>,
 }
 
+/// Whether paths only lack a slot.
+pub fn has_ready(queue: Res<FetchQueue>) -> bool {
+    !queue.ready.is_empty()
+}
+
 /// Takes locks for as many paths to be fetched as there are free slots.
 pub fn lock_paths(mut params: LockingPaths<'_, '_>, mut run: ResMut<RunState>) {
-    if params.queue.ready.is_empty() || run.is_over() {
+    if run.is_over() {
         return;
     }
     if let Err(error) = params.fill_slots() {
@@ -124,15 +129,9 @@ impl LockingPaths<'_, '_> {
                 if valid && !repair {
                     self.store.0.unlock(locks, true);
                     self.waiting.held.remove(ready.path);
-                    if let Ok((mut stage, mut outcome)) = self.goals.get_mut(ready.goal) {
+                    if let Ok(mut stage) = self.stages.get_mut(ready.goal) {
                         let ended = &mut self.ended;
-                        goals::end(
-                            &mut stage,
-                            &mut outcome,
-                            ended,
-                            ready.goal,
-                            Outcome::Success,
-                        );
+                        goals::end(&mut stage, ended, (ready.goal, None), Outcome::Success);
                     }
                     continue;
                 }
@@ -157,10 +156,15 @@ impl LockingPaths<'_, '_> {
     }
 
     fn set_stage(&mut self, goal: Entity, to: Stage) {
-        if let Ok((mut stage, _)) = self.goals.get_mut(goal) {
+        if let Ok(mut stage) = self.stages.get_mut(goal) {
             *stage = to;
         }
     }
+}
+
+/// Whether paths wait for locks or for other goals.
+pub fn has_waiting(queue: Res<FetchQueue>) -> bool {
+    !queue.foreign.is_empty() || !queue.any_goal.is_empty()
 }
 
 /// Makes goals ready again whose locks are due for another try, and those that wait for any goal when one has ended.
@@ -173,7 +177,7 @@ pub fn retry_paths(
     let queue = &mut *queue;
     let due = queue.foreign.extract_if(.., |(_, at)| *at <= now.0);
     let mut due: Vec<ReadyFetch> = due.map(|(ready, _)| ready).collect();
-    if !ended.0.is_empty() {
+    if !ended.is_empty() {
         due.append(&mut queue.any_goal);
     }
     for ready in due {

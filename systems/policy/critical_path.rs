@@ -18,17 +18,6 @@ pub struct RemainingPaths {
     remaining: Vec<u64>,
 }
 
-/// How many derivations have each as an input.
-pub(super) fn count_dependents(graph: &BuildGraph, dependents: &mut Vec<u32>) {
-    dependents.clear();
-    dependents.resize(graph.drv_count(), 0);
-    for drv in (0..graph.drv_count()).map(DrvId::from_index) {
-        for input in graph.inputs(drv) {
-            dependents[input.drv.index()] += 1;
-        }
-    }
-}
-
 impl RemainingPaths {
     /// The longest path from the start of `drv` to the end of the graph, its own time included, in microseconds.
     pub fn of(&self, drv: DrvId) -> u64 {
@@ -48,10 +37,20 @@ impl RemainingPaths {
     fn compute(&mut self, graph: &BuildGraph, estimates: &Estimates) {
         let count = graph.drv_count();
         let drvs = || (0..count).map(DrvId::from_index);
-        let mut left = Vec::new();
-        count_dependents(graph, &mut left);
-        self.remaining.clear();
-        self.remaining.resize(count, 0);
+        // Memory that is new is zero, and need not be written twice.
+        self.remaining = vec![0; count];
+        if graph.is_in_order() {
+            for drv in drvs().rev() {
+                let paths = graph.dependents(drv);
+                let longest = paths.fold(0, |longest, after| {
+                    let path = self.remaining[after.index()];
+                    path.max(longest)
+                });
+                self.remaining[drv.index()] = longest.saturating_add(estimates.of(drv));
+            }
+            return;
+        }
+        let mut left = graph.count_dependents();
         let mut done: Vec<DrvId> = drvs().filter(|drv| left[drv.index()] == 0).collect();
         while let Some(drv) = done.pop() {
             let path = self.remaining[drv.index()].saturating_add(estimates.of(drv));
@@ -81,7 +80,7 @@ pub fn critical_path(
     if newly.0.is_empty() {
         return;
     }
-    if paths.update(&graph, &estimates, awake.0.is_empty()) {
+    if paths.update(&graph, &estimates, awake.is_empty()) {
         queue.rank_again(|drv| u64::MAX - paths.of(drv));
     }
     rank_all(&mut newly, &mut queue, |drv| u64::MAX - paths.of(drv));

@@ -8,8 +8,7 @@
 //! Marchal, Sinnen, Vivien: Parallel scheduling of task trees with limited memory, ACM TOPC 2(2), 2015). For graphs in
 //! general to find the minimum is NP-complete (Sethi: Complete register allocation problems, SIAM J. Comput. 4(3), 1975).
 
-use bevy_ecs::prelude::{IntoScheduleConfigs as _, Query, Res, ResMut, Resource, Schedule, World};
-use windrow_components::goal::{DerivationGoal, Target};
+use bevy_ecs::prelude::{IntoScheduleConfigs as _, Res, ResMut, Resource, Schedule, World};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 
@@ -17,7 +16,7 @@ use super::rank::rank_all;
 use super::{Extent, ReadyQueue};
 use crate::engine::TickSet;
 use crate::finish;
-use crate::world::{Awake, Ended, GoalIndex, NewlyReady, ReadyGoal};
+use crate::world::{Awake, End, Ended, GoalIndex, NewlyReady, ReadyGoal};
 
 /// Adds the policy to a run.
 pub(super) fn plug_in(world: &mut World, schedule: &mut Schedule) {
@@ -202,7 +201,7 @@ pub fn depth_first_by_memory(
         return;
     }
     let releases = &mut *releases;
-    if releases.extent.outgrown(&graph, awake.0.is_empty()) {
+    if releases.extent.outgrown(&graph, awake.is_empty()) {
         releases.count(&graph);
         queue.rank_again(|drv| releases.rank(drv));
     }
@@ -212,16 +211,14 @@ pub fn depth_first_by_memory(
 /// What ends may leave an input to a single goal that is ready, which is ranked better then.
 fn note_ends(
     ended: Res<Ended>,
-    goals: Query<&DerivationGoal>,
     index: Res<GoalIndex>,
     graph: Res<BuildGraph>,
     mut queue: ResMut<ReadyQueue>,
     mut releases: ResMut<Releases>,
 ) {
-    for &(goal, _) in &ended.0 {
-        let Ok(known) = goals.get(goal) else { continue };
-        releases.end(&graph, known.drv, |releases, drv| {
-            if let Some(goal) = index.get(Target::Derivation(drv)) {
+    for drv in ended.iter().filter_map(End::drv) {
+        releases.end(&graph, drv, |releases, drv| {
+            if let Some(goal) = index.goal(drv) {
                 queue.improve(ReadyGoal { goal, drv }, releases.rank(drv));
             }
         });

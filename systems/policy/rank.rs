@@ -4,7 +4,6 @@ use bevy_ecs::prelude::{Res, ResMut, Resource};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 
-use super::critical_path::count_dependents;
 use super::{Estimates, Extent, ReadyQueue, Seed};
 use crate::world::{Awake, NewlyReady, Now};
 
@@ -67,9 +66,9 @@ pub fn most_dependents(
         return;
     }
     let dependents = &mut *dependents;
-    let outgrown = dependents.extent.outgrown(&graph, awake.0.is_empty());
+    let outgrown = dependents.extent.outgrown(&graph, awake.is_empty());
     if outgrown {
-        count_dependents(&graph, &mut dependents.counts);
+        dependents.counts = graph.count_dependents();
     }
     let counts = &dependents.counts;
     let rank = |drv: DrvId| u64::MAX - u64::from(counts.get(drv.index()).copied().unwrap_or(0));

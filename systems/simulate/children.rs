@@ -5,7 +5,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use bevy_ecs::prelude::{Entity, Query, Res, ResMut, Resource};
+use bevy_ecs::entity::Entities;
+use bevy_ecs::prelude::{Entity, Res, ResMut, Resource};
 use hashbrown::HashSet;
 use windrow_components::goal::Stage;
 use windrow_components::graph::BuildGraph;
@@ -13,13 +14,14 @@ use windrow_components::ids::DrvId;
 
 use super::Simulation;
 use super::measure::{Utilisation, WaitTimes, Waits};
+use crate::columns::Column;
 use crate::error::Error;
 use crate::failure::{Failure, FailureKind};
 use crate::policy::{Estimates, draw};
 use crate::poll_io::PendingGoals;
 use crate::world::{
-    BuiltOutput, Completed, Failures, NewlyReady, Now, Options, ReadyGoal, RunState, Slots,
-    Starting,
+    Completed, Failures, GoalIndex, NewOutput, NewlyReady, Now, Options, ReadyGoal, RunState,
+    Slots, Starting,
 };
 
 /// Which tasks fail, after their whole duration.
@@ -46,21 +48,118 @@ pub struct Run {
     pub failed: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// A child in its slot.
+#[derive(Debug, Clone, Copy)]
 struct Child {
-    end: u64,
-    drv: DrvId,
     goal: Entity,
-    slot: u32,
+    drv: DrvId,
     start: u64,
+}
+
+/// When a child ends, its derivation and its slot as one number, so that comparing two is one comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct NextEnd(u128);
+
+impl NextEnd {
+    fn new(end: u64, drv: DrvId, slot: u32) -> Self {
+        Self(u128::from(end) << 64 | (drv.index() as u128) << 32 | u128::from(slot))
+    }
+
+    fn end(self) -> u64 {
+        (self.0 >> 64) as u64
+    }
+
+    fn slot(self) -> u32 {
+        self.0 as u32
+    }
+}
+
+/// The ends to come. Where all slots end at one instant, as with tasks that take the same time, they are sorted once
+/// instead of being sifted one by one.
+#[derive(Debug, Default)]
+struct Ends {
+    heap: BinaryHeap<Reverse<NextEnd>>,
+    /// The last of those in the heap.
+    last: u64,
+    /// Those of one instant, last first, which come before all in the heap.
+    together: Vec<Reverse<NextEnd>>,
+}
+
+impl Ends {
+    fn push(&mut self, next: NextEnd) {
+        let last = if self.heap.is_empty() { 0 } else { self.last };
+        self.last = last.max(next.end());
+        self.heap.push(Reverse(next));
+    }
+
+    fn next_end(&self) -> Option<u64> {
+        let next = self.together.last().or(self.heap.peek())?;
+        Some(next.0.end())
+    }
+
+    /// Takes the next one, if it is at that instant.
+    fn pop_at(&mut self, end: u64) -> Option<NextEnd> {
+        if self.together.is_empty() {
+            if self.heap.peek()?.0.end() != end {
+                return None;
+            }
+            if self.last != end {
+                return self.heap.pop().map(|Reverse(next)| next);
+            }
+            let mut all = std::mem::take(&mut self.heap).into_vec();
+            all.sort_unstable();
+            // The room that the last ones left serves the next.
+            std::mem::swap(&mut self.together, &mut all);
+            self.heap = all.into();
+        }
+        self.together.pop().map(|Reverse(next)| next)
+    }
+}
+
+/// The slots, of which the first free one is taken.
+#[derive(Debug, Default)]
+struct FreeSlots {
+    /// A bit for each that is free.
+    words: Vec<u64>,
+    made: u32,
+}
+
+impl FreeSlots {
+    fn take(&mut self) -> u32 {
+        let free = self
+            .words
+            .iter_mut()
+            .enumerate()
+            .find(|(_, word)| **word != 0);
+        match free {
+            Some((at, word)) => {
+                let bit = word.trailing_zeros();
+                *word &= *word - 1;
+                at as u32 * u64::BITS + bit
+            }
+            None => {
+                self.made += 1;
+                self.made - 1
+            }
+        }
+    }
+
+    fn give_back(&mut self, slot: u32) {
+        let at = (slot / u64::BITS) as usize;
+        if self.words.len() <= at {
+            self.words.resize(at + 1, 0);
+        }
+        self.words[at] |= 1 << (slot % u64::BITS);
+    }
 }
 
 /// The children, and sums over those that have ended.
 #[derive(Debug, Resource)]
 pub struct SimulatedChildren {
-    running: BinaryHeap<Reverse<Child>>,
-    free_slots: BinaryHeap<Reverse<u32>>,
-    slots_made: u32,
+    running: Ends,
+    /// By slot; what stands in a free one is over.
+    slots: Vec<Child>,
+    free: FreeSlots,
     seed: u64,
     faults: Faults,
     record: bool,
@@ -74,9 +173,9 @@ pub struct SimulatedChildren {
 impl SimulatedChildren {
     pub(super) fn new(simulation: &Simulation) -> Self {
         Self {
-            running: BinaryHeap::new(),
-            free_slots: BinaryHeap::new(),
-            slots_made: 0,
+            running: Ends::default(),
+            slots: Vec::new(),
+            free: FreeSlots::default(),
             seed: simulation.seed,
             faults: simulation.faults.clone(),
             record: simulation.record_runs,
@@ -95,10 +194,11 @@ impl SimulatedChildren {
     }
 
     fn fails(&self, drv: DrvId) -> bool {
-        let index = drv.index() as u32;
+        let faults = &self.faults;
         // Another stream than the random policy draws from.
-        let drawn = draw(!self.seed, drv) % 1_000_000;
-        self.faults.tasks.contains(&index) || drawn < u64::from(self.faults.per_million)
+        let drawn = || draw(!self.seed, drv) % 1_000_000 < u64::from(faults.per_million);
+        faults.per_million > 0 && drawn()
+            || !faults.tasks.is_empty() && faults.tasks.contains(&(drv.index() as u32))
     }
 }
 
@@ -123,7 +223,8 @@ pub(super) fn note_ready(
 pub(super) fn start(
     mut starting: ResMut<Starting>,
     mut children: ResMut<SimulatedChildren>,
-    mut stages: Query<&mut Stage>,
+    mut stages: Column<Stage>,
+    (entities, index): (&Entities, Res<GoalIndex>),
     estimates: Res<Estimates>,
     now: Res<Now>,
 ) {
@@ -131,27 +232,22 @@ pub(super) fn start(
         return;
     }
     let children = &mut *children;
+    let mut stages = stages.open(entities, &index);
     let start = units(now.0);
     for ReadyGoal { goal, drv } in starting.0.drain(..) {
-        if let Ok(mut stage) = stages.get_mut(goal) {
-            *stage = Stage::Running;
+        if let Some(row) = index.row(drv) {
+            *stages.row(row) = Stage::Running;
         }
-        let slot = match children.free_slots.pop() {
-            Some(Reverse(slot)) => slot,
-            None => {
-                children.slots_made += 1;
-                children.slots_made - 1
-            }
-        };
+        let slot = children.free.take();
+        let child = Child { goal, drv, start };
+        match children.slots.get_mut(slot as usize) {
+            Some(place) => *place = child,
+            None => children.slots.push(child),
+        }
         let end = start + estimates.of(drv);
         children.waits.start(drv.index(), start);
-        children.running.push(Reverse(Child {
-            end,
-            drv,
-            goal,
-            slot,
-            start,
-        }));
+        let next = NextEnd::new(end, drv, slot);
+        children.running.push(next);
     }
 }
 
@@ -172,7 +268,7 @@ pub(super) fn advance(
     graph: Res<BuildGraph>,
     options: Res<Options>,
 ) {
-    let Some(&Reverse(Child { end, .. })) = children.running.peek() else {
+    let Some(end) = children.running.next_end() else {
         run.fatal = Some(if options.max_jobs == 0 {
             Error::NoSlots
         } else {
@@ -181,23 +277,31 @@ pub(super) fn advance(
         return;
     };
     now.0 = Duration::from_micros(end);
-    while let Some(&Reverse(child)) = children.running.peek()
-        && child.end == end
-    {
-        children.running.pop();
-        children.free_slots.push(Reverse(child.slot));
-        slots.used -= 1;
-        children.last_end = end;
+    let children = &mut *children;
+    children.last_end = end;
+    // Children that began together are counted together.
+    let mut alike = (end, 0);
+    let mut ended = 0;
+    let (completed, failures) = (&mut *completed, &mut *failures);
+    while let Some(next) = children.running.pop_at(end) {
+        let slot = next.slot();
+        let child = children.slots[slot as usize];
+        children.free.give_back(slot);
+        ended += 1;
         children.busy += end - child.start;
-        children.utilisation.add(child.start, end);
+        if child.start == alike.0 {
+            alike.1 += 1;
+        } else {
+            children.utilisation.add_many(alike.0, end, alike.1);
+            alike = (child.start, 1);
+        }
         let failed = children.fails(child.drv);
         if children.record {
-            let Child { start, slot, .. } = child;
             let task = child.drv.index() as u32;
             children.runs.push(Run {
                 task,
                 slot,
-                start,
+                start: child.start,
                 end,
                 failed,
             });
@@ -207,21 +311,15 @@ pub(super) fn advance(
             failures.0.push((child.goal, failure));
             continue;
         }
-        let deriver = graph.drv_path(child.drv);
-        let output = |path| BuiltOutput {
-            path,
-            deriver: Some(deriver),
-            nar_hash: [0; 32],
-            nar_size: 0,
-            references: Vec::new(),
-            ultimate: true,
-            content_address: None,
-            drv_outputs: Vec::new(),
-        };
         // In this world nothing is valid before it is built.
-        let outputs = graph.outputs(child.drv).iter();
-        completed.push(child.goal, outputs.map(|row| output(row.path)));
+        let outputs = graph.outputs(child.drv).iter().map(|row| NewOutput {
+            path: row.path,
+            built: None,
+        });
+        completed.push(child.goal, Some(child.drv), outputs);
     }
+    children.utilisation.add_many(alike.0, end, alike.1);
+    slots.used -= ended;
 }
 
 fn units(time: Duration) -> u64 {

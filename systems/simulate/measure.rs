@@ -28,21 +28,29 @@ impl Default for Utilisation {
 
 impl Utilisation {
     /// Counts a slot as busy from `start` to `end`.
+    #[cfg(test)]
     pub(super) fn add(&mut self, start: u64, end: u64) {
+        self.add_many(start, end, 1);
+    }
+
+    /// Counts so many slots as busy from `start` to `end`.
+    pub(super) fn add_many(&mut self, start: u64, end: u64, slots: u64) {
         if start == end {
             return;
         }
-        while (end - 1) / self.width >= PARTS as u64 {
+        // A shift, as the width is a power of two: divisions would cost more than all the rest.
+        while (end - 1) >> self.width.trailing_zeros() >= PARTS as u64 {
             self.halve();
         }
-        let (first, last) = (start / self.width, (end - 1) / self.width);
+        let shift = self.width.trailing_zeros();
+        let (first, last) = (start >> shift, (end - 1) >> shift);
         if self.busy.len() as u64 <= last {
             self.busy.resize(last as usize + 1, 0);
         }
         for part in first..=last {
             let from = (part * self.width).max(start);
             let to = (part + 1).saturating_mul(self.width).min(end);
-            self.busy[part as usize] += to - from;
+            self.busy[part as usize] += (to - from) * slots;
         }
     }
 
@@ -108,7 +116,10 @@ const STARTED: u64 = 1 << 63;
 
 impl WaitTimes {
     pub(super) fn resize(&mut self, tasks: usize) {
-        if self.0.len() < tasks {
+        if self.0.is_empty() {
+            // Memory that is new is zero, and need not be written twice.
+            self.0 = vec![0; tasks];
+        } else if self.0.len() < tasks {
             self.0.resize(tasks, 0);
         }
     }
@@ -125,15 +136,17 @@ impl WaitTimes {
     pub(super) fn finish(self) -> Waits {
         // In place: there may be ten million of them.
         let mut waits = self.0;
-        waits.retain(|word| word & STARTED != 0);
-        waits.iter_mut().for_each(|word| *word &= !STARTED);
-        if waits.is_empty() {
-            return Waits::default();
+        if waits.iter().any(|word| word & STARTED == 0) {
+            waits.retain(|word| word & STARTED != 0);
         }
-        let last = waits.len() - 1;
-        let total = waits
-            .iter()
-            .fold(0_u64, |sum, &wait| sum.saturating_add(wait));
+        let mut total = 0_u64;
+        for word in &mut waits {
+            *word &= !STARTED;
+            total = total.saturating_add(*word);
+        }
+        let Some(last) = waits.len().checked_sub(1) else {
+            return Waits::default();
+        };
         let mut at = |hundredths: usize| {
             let rank = (waits.len() * hundredths).div_ceil(100) - 1;
             *waits.select_nth_unstable(rank).1

@@ -91,6 +91,8 @@ pub fn memory_needed(tasks: u64, edges: u64) -> u64 {
 /// When the run gets stuck, which is a bug.
 pub fn simulate(tasks: &TaskGraph, simulation: &Simulation) -> Result<Outcome> {
     let graph = BuildGraph::from_tasks(tasks);
+    let drvs = (0..tasks.len()).map(DrvId::from_index);
+    let top: Vec<DrvId> = drvs.filter(|&drv| !graph.is_needed(drv)).collect();
     let store = store::SimulatedStore::new(tasks.len());
     let options = Options {
         max_jobs: simulation.jobs,
@@ -126,14 +128,8 @@ pub fn simulate(tasks: &TaskGraph, simulation: &Simulation) -> Result<Outcome> {
             .in_set(TickSet::PollIo),
     ));
 
-    let mut needed = vec![false; tasks.len()];
-    for task in tasks.tasks() {
-        for input in tasks.predecessors(task) {
-            needed[input.index()] = true;
-        }
-    }
-    for (index, _) in needed.iter().enumerate().filter(|(_, needed)| !**needed) {
-        engine.want(Target::Derivation(DrvId::from_index(index)), OutputSet::ALL);
+    for drv in top {
+        engine.want(Target::Derivation(drv), OutputSet::ALL);
     }
     let mut ticks = 0;
     while !engine.world.resource::<RunState>().is_over() {

@@ -27,8 +27,8 @@ use crate::spawn::hook::instance::Reply;
 use crate::store::path_lock::OutputLocks;
 use crate::substitute::substituters::Substituters;
 use crate::world::{
-    Awake, BuiltOutput, Completed, Failures, GoalIndex, LockWaiters, Now, Options, Pace, RunState,
-    Slots, Starting, Store,
+    Awake, BuiltOutput, Completed, Failures, GoalIndex, LockWaiters, NewOutput, Now, Options, Pace,
+    RunState, Slots, Starting, Store,
 };
 
 /// A path at a substituter.
@@ -72,9 +72,9 @@ pub struct Scenario {
 #[derive(Debug)]
 pub struct Report {
     /// How each derivation's goal ended; one that was never asked for is not named.
-    pub derivations: BTreeMap<DrvId, Outcome>,
+    pub derivations: BTreeMap<DrvId, Option<Outcome>>,
     /// How each path's goal ended.
-    pub paths: BTreeMap<PathId, Outcome>,
+    pub paths: BTreeMap<PathId, Option<Outcome>>,
     /// The derivations that were built.
     pub built: BTreeSet<DrvId>,
     /// The paths that are valid in the end.
@@ -129,10 +129,14 @@ impl Store for MemoryStore {
         Ok(paths.to_vec())
     }
 
-    fn register(&mut self, _: &BuildGraph, outputs: &[BuiltOutput]) -> Result<()> {
+    fn register(&mut self, _: &BuildGraph, outputs: &[NewOutput]) -> Result<()> {
         let mut valid = self.0.borrow_mut();
         valid.extend(outputs.iter().map(|output| output.path));
-        for reference in outputs.iter().flat_map(|output| &output.references) {
+        for reference in outputs
+            .iter()
+            .filter_map(|output| output.built.as_ref())
+            .flat_map(|built| &built.references)
+        {
             assert!(
                 valid.contains(reference),
                 "a path is valid only with its references"
@@ -220,11 +224,13 @@ pub fn run(scenario: Scenario, wanted: &[Target]) -> Report {
         engine.schedule.run(&mut engine.world);
     }
     let world = &mut engine.world;
-    let mut derivations = world.query::<(&DerivationGoal, &Outcome)>();
-    let derivations = derivations.iter(world).map(|(goal, how)| (goal.drv, *how));
+    let mut derivations = world.query::<(&DerivationGoal, &Stage)>();
+    let derivations = derivations.iter(world);
+    let derivations = derivations.map(|(goal, stage)| (goal.drv, stage.outcome()));
     let derivations = derivations.collect();
-    let mut paths = world.query::<(&SubstitutionGoal, &Outcome)>();
-    let paths = paths.iter(world).map(|(goal, how)| (goal.path, *how));
+    let mut paths = world.query::<(&SubstitutionGoal, &Stage)>();
+    let paths = paths.iter(world);
+    let paths = paths.map(|(goal, stage)| (goal.path, stage.outcome()));
     let paths = paths.collect();
     let built = std::mem::take(&mut world.resource_mut::<Faults>().built);
     let mut state = world.resource_mut::<RunState>();
@@ -257,7 +263,7 @@ fn answer_questions(
         let goals = asked
             .iter()
             .filter_map(|&path| index.get(Target::Path(path)));
-        awake.0.extend(goals);
+        awake.goals.extend(goals);
     }
 }
 
@@ -341,9 +347,10 @@ fn advance(
                     waiting.held.remove(path);
                     substitution.sub += 1;
                     *stage = Stage::Info;
-                    awake.0.push(goal);
+                    awake.goals.push(goal);
                 } else {
-                    completed.push(goal, [output(path, None, offer.references)]);
+                    let fetched = output(path, None, offer.references);
+                    completed.push(goal, None, [fetched]);
                 }
                 continue;
             }
@@ -362,6 +369,7 @@ fn advance(
         let deriver = Some(graph.drv_path(drv));
         completed.push(
             goal,
+            Some(drv),
             made.into_iter()
                 .map(|path| output(path, deriver, Vec::new())),
         );

@@ -7,7 +7,7 @@ use windrow_components::path_set::PathSet;
 
 use crate::error::Result;
 use crate::store::path_lock::OutputLocks;
-use crate::world::{BuiltOutput, Store};
+use crate::world::{NewOutput, Store};
 
 /// Knows which of the paths of a graph made by [`BuildGraph::from_tasks`] are valid.
 pub(super) struct SimulatedStore {
@@ -66,7 +66,7 @@ impl Store for SimulatedStore {
         Ok(paths.to_vec())
     }
 
-    fn register(&mut self, _: &BuildGraph, outputs: &[BuiltOutput]) -> Result<()> {
+    fn register(&mut self, _: &BuildGraph, outputs: &[NewOutput]) -> Result<()> {
         for output in outputs {
             self.built.insert(output.path);
         }

@@ -15,7 +15,7 @@ use super::layout::Layout;
 use super::path_lock::{self, OutputLocks};
 use super::temp_roots::TempRoots;
 use crate::error::{Error, Result};
-use crate::world::{BuiltOutput, Store};
+use crate::world::{NewOutput, Store};
 
 /// A store on this machine, open.
 pub struct LocalStore {
@@ -289,13 +289,13 @@ impl Store for LocalStore {
         self.closures.closure(&self.database, graph, paths)
     }
 
-    fn register(&mut self, graph: &BuildGraph, outputs: &[BuiltOutput]) -> Result<()> {
+    fn register(&mut self, graph: &BuildGraph, outputs: &[NewOutput]) -> Result<()> {
+        let outputs = || outputs.iter().filter_map(|output| output.built.as_deref());
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default()
             .as_secs();
-        let batch: Vec<Registration> = outputs
-            .iter()
+        let batch: Vec<Registration> = outputs()
             .map(|output| Registration {
                 info: PathInfo {
                     path: graph.full_path(output.path),
@@ -316,7 +316,7 @@ impl Store for LocalStore {
             })
             .collect();
         self.database.register(&batch)?;
-        for output in outputs {
+        for output in outputs() {
             self.closures.remember(output.path, &output.references);
         }
         Ok(())

@@ -4,7 +4,7 @@
 use bevy_ecs::prelude::{Entity, NonSendMut, Query, Res, ResMut};
 use bevy_ecs::system::SystemParam;
 use hashbrown::HashMap;
-use windrow_components::goal::{Outcome, Stage, SubstitutionGoal, Target};
+use windrow_components::goal::{Stage, SubstitutionGoal, Target};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::PathId;
 use windrow_components::substitution::{SubstituteInfo, Substitution};
@@ -111,7 +111,7 @@ impl Asking<'_> {
         for &path in paths {
             let goals = [Target::Path(path), Target::Repair(path)];
             let goals = goals.map(|target| self.index.get(target));
-            self.awake.0.extend(goals.into_iter().flatten());
+            self.awake.goals.extend(goals.into_iter().flatten());
         }
     }
 
@@ -148,7 +148,7 @@ pub(crate) fn understand(
 pub fn break_circle(
     mut run: ResMut<RunState>,
     mut failures: ResMut<Failures>,
-    goals: Query<(Entity, &SubstitutionGoal, &Stage, &Outcome, &Substitution)>,
+    goals: Query<(Entity, &SubstitutionGoal, &Stage, &Substitution)>,
     substituters: Res<Substituters>,
     index: Res<GoalIndex>,
     graph: Res<BuildGraph>,
@@ -157,8 +157,8 @@ pub fn break_circle(
         return;
     }
     let waiting = |goal: Entity| {
-        let (_, known, stage, outcome, substitution) = goals.get(goal).ok()?;
-        (*stage == Stage::Inputs && *outcome == Outcome::Busy).then_some((known.path, substitution))
+        let (_, known, stage, substitution) = goals.get(goal).ok()?;
+        (*stage == Stage::Inputs).then_some((known.path, substitution))
     };
     let next = |goal: Entity| {
         let (path, substitution) = waiting(goal)?;

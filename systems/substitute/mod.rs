@@ -28,15 +28,13 @@ pub fn substitute(
     let goals_per_tick = world.resource::<Pace>().goals_per_tick;
     let mut seen = 0;
     while seen < goals_per_tick {
-        if world.resource::<Awake>().0.is_empty() || world.resource::<RunState>().is_over() {
+        if world.resource::<Awake>().is_empty() || world.resource::<RunState>().is_over() {
             return;
         }
-        let mut queue = world.resource_mut::<Awake>();
         let mut awake = batch.take_awake();
-        std::mem::swap(&mut queue.0, &mut awake);
-        if awake.len() > goals_per_tick {
-            queue.0.extend(awake.drain(goals_per_tick..));
-        }
+        world
+            .resource_mut::<Awake>()
+            .take(goals_per_tick, &mut awake);
         seen += awake.len();
         let done = pass::run(world, looking, tying, &awake, &mut batch);
         batch.keep_awake(awake);

@@ -10,12 +10,12 @@ use bevy_ecs::system::{SystemParam, SystemState};
 use windrow_components::goal::{
     BuildMode, DerivationGoal, Outcome, Stage, SubstitutionGoal, Target, Waitees,
 };
-use windrow_components::graph::BuildGraph;
+use windrow_components::graph::{BuildGraph, InputRow};
 use windrow_components::ids::{DrvId, PathId};
 use windrow_components::outputs::OutputSet;
 use windrow_components::substitution::{OutputSubstitution, Substitution};
 
-use crate::columns::{Cells, Column, Place, place};
+use crate::columns::{Cells, Column, Place, Row, place};
 use crate::error::Result;
 use crate::failure::{Failure, FailureKind};
 use crate::failure_cache;
@@ -24,7 +24,8 @@ use crate::lock::fetch::FetchQueue;
 use crate::repair::Repairs;
 use crate::substitute::substituters::Substituters;
 use crate::world::{
-    Ended, Failures, GoalIndex, NewlyReady, Options, ReadyGoal, RunState, Store, StoreHandle, Tally,
+    Awake, Ended, Failures, GoalIndex, NewlyReady, Options, ReadyGoal, RunState, Seat, Store,
+    StoreHandle, Tally,
 };
 
 use paths::PathItem;
@@ -33,10 +34,12 @@ use paths::PathItem;
 #[derive(Debug, Clone, Copy)]
 struct Item {
     goal: Entity,
-    place: Place,
+    row: Row,
     drv: DrvId,
     wanted: OutputSet,
     mode: BuildMode,
+    /// Whether its `.drv` is known to be valid.
+    present: bool,
     /// Whether substituters have been asked for what it lacks.
     asked: bool,
 }
@@ -44,17 +47,16 @@ struct Item {
 /// What the goals of a batch are found to be at. Kept from pass to pass for its room.
 #[derive(Debug, Default)]
 pub struct Batch {
-    awake: Vec<Entity>,
-    /// Derivation goals whose `.drv` has yet to be found valid.
-    new: Vec<Item>,
-    /// Derivation goals whose `.drv` is valid.
-    present: Vec<Item>,
+    awake: Awake,
+    /// Derivation goals on their way from being new to being built: each step takes out those that go no further, and puts
+    /// in those that begin with the next one.
+    items: Vec<Item>,
+    /// Derivation goals whose derivation has yet to be loaded.
+    unloaded: Vec<Item>,
     /// Derivation goals whose derivation is loaded.
     loaded: Vec<Item>,
     /// Derivation goals whose outputs substituters were asked for, and what came of that.
     substituted: Vec<(Item, Waitees)>,
-    /// Derivation goals whose outputs no substitute brought.
-    to_build: Vec<Item>,
     /// Derivation goals whose outputs' contents have been looked at.
     verified: Vec<Item>,
     /// Derivation goals all of whose closure has been repaired, or not: how much of it failed.
@@ -71,7 +73,7 @@ pub struct Batch {
     substitutions: Vec<(Entity, Substitution)>,
     /// What derivation goals are to carry from now on.
     output_substitutions: Vec<(Entity, OutputSubstitution)>,
-    /// What goals ask for, those of one goal together.
+    /// What goals ask for, those of one goal together; but not derivations' inputs.
     requests: Vec<Request>,
     unmade: Unmade,
     paths: Vec<PathId>,
@@ -80,21 +82,20 @@ pub struct Batch {
 
 impl Batch {
     /// An empty list of goals that has room already.
-    pub(super) fn take_awake(&mut self) -> Vec<Entity> {
+    pub(super) fn take_awake(&mut self) -> Awake {
         std::mem::take(&mut self.awake)
     }
 
     /// Gives the list back.
-    pub(super) fn keep_awake(&mut self, mut awake: Vec<Entity>) {
+    pub(super) fn keep_awake(&mut self, mut awake: Awake) {
         awake.clear();
         self.awake = awake;
     }
 
     fn clear(&mut self) {
-        self.new.clear();
-        self.present.clear();
+        self.items.clear();
+        self.unloaded.clear();
         self.loaded.clear();
-        self.to_build.clear();
         self.verified.clear();
         self.closures.clear();
         self.path_repairs.clear();
@@ -114,7 +115,7 @@ pub(super) fn run(
     world: &mut World,
     looking: &mut SystemState<Looking<'static, 'static>>,
     tying: &mut SystemState<Tying<'static, 'static>>,
-    awake: &[Entity],
+    awake: &Awake,
     batch: &mut Batch,
 ) -> Result<()> {
     batch.clear();
@@ -144,8 +145,8 @@ pub(super) fn run(
     for (goal, substitution) in batch.output_substitutions.drain(..) {
         world.entity_mut(goal).insert(substitution);
     }
+    batch.unmade.make(world);
     if !batch.requests.is_empty() {
-        batch.unmade.make(world);
         let mut tying = tying.get_mut(world).expect("everything of a run is there");
         tying.open().fulfil(&batch.requests);
     }
@@ -159,11 +160,11 @@ pub struct Looking<'w, 's> {
     derivations: Column<'w, 's, DerivationGoal>,
     substitutions: Query<'w, 's, &'static SubstitutionGoal>,
     stages: Column<'w, 's, Stage>,
-    outcomes: Column<'w, 's, Outcome>,
     waitees: Column<'w, 's, Waitees>,
     graph: ResMut<'w, BuildGraph>,
     store: NonSendMut<'w, StoreHandle>,
     index: ResMut<'w, GoalIndex>,
+    awake: ResMut<'w, Awake>,
     tally: ResMut<'w, Tally>,
     ended: ResMut<'w, Ended>,
     failures: ResMut<'w, Failures>,
@@ -179,16 +180,17 @@ pub struct Looking<'w, 's> {
 
 impl<'s> Looking<'_, 's> {
     fn open(&mut self) -> Pass<'_, 's> {
+        let (entities, index) = (self.entities, &mut *self.index);
         Pass {
-            entities: self.entities,
-            derivations: self.derivations.open(self.entities),
+            entities,
+            derivations: self.derivations.open(entities, index),
             substitutions: self.substitutions.as_readonly(),
-            stages: self.stages.open(self.entities),
-            outcomes: self.outcomes.open(self.entities),
-            waitees: self.waitees.open(self.entities),
+            stages: self.stages.open(entities, index),
+            waitees: self.waitees.open(entities, index),
             graph: &mut self.graph,
             store: &mut *self.store.0,
-            index: &mut self.index,
+            index,
+            awake: &mut self.awake,
             tally: &mut self.tally,
             ended: &mut self.ended,
             failures: &mut self.failures,
@@ -210,11 +212,11 @@ struct Pass<'a, 's> {
     derivations: Cells<'a, DerivationGoal>,
     substitutions: Query<'a, 's, &'static SubstitutionGoal>,
     stages: Cells<'a, Stage>,
-    outcomes: Cells<'a, Outcome>,
     waitees: Cells<'a, Waitees>,
     graph: &'a mut BuildGraph,
     store: &'a mut dyn Store,
     index: &'a mut GoalIndex,
+    awake: &'a mut Awake,
     tally: &'a mut Tally,
     ended: &'a mut Ended,
     failures: &'a mut Failures,
@@ -229,173 +231,255 @@ struct Pass<'a, 's> {
 }
 
 impl Pass<'_, '_> {
-    fn sort_out(&mut self, awake: &[Entity], batch: &mut Batch) {
-        for &goal in awake {
+    #[inline(never)]
+    fn sort_out(&mut self, awake: &Awake, batch: &mut Batch) {
+        for &goal in &awake.goals {
             let Some(place) = place(self.entities, goal) else {
                 continue;
             };
-            let Some(&mut DerivationGoal { drv, wanted }) = self.derivations.at(place) else {
-                let stage = self.stages.at(place).copied();
-                match self.substitutions.get(goal).copied() {
-                    Ok(SubstitutionGoal { path, repair: true }) => match stage {
-                        Some(Stage::New) => self.ask_for_path(goal, place, path),
-                        Some(Stage::Verifying) => batch.path_repairs.push((goal, place, path)),
-                        _ => self.sort_out_path((goal, place, path), batch),
-                    },
-                    Ok(known) => self.sort_out_path((goal, place, known.path), batch),
-                    Err(_) => {}
-                }
+            if let Some(row) = self.derivations.row_of(place) {
+                self.sort_out_derivation(goal, row, batch);
+                continue;
+            }
+            let stage = self.stages.at(place).copied();
+            match self.substitutions.get(goal).copied() {
+                Ok(SubstitutionGoal { path, repair: true }) => match stage {
+                    Some(Stage::New) => self.ask_for_path(goal, place, path),
+                    Some(Stage::Verifying) => batch.path_repairs.push((goal, place, path)),
+                    _ => self.sort_out_path((goal, place, path), batch),
+                },
+                Ok(known) => self.sort_out_path((goal, place, known.path), batch),
+                Err(_) => {}
+            }
+        }
+        // What most goals pass through at some time is handled here at once, the rest step by step.
+        let nothing_to_check = self.retries.is_empty() && !self.graph.has_input_sets();
+        for &drv in &awake.derivations {
+            let Some((goal, row)) = self.index.goal_and_row(drv) else {
                 continue;
             };
-            let item = Item {
-                goal,
-                place,
-                drv,
-                wanted,
-                mode: self.run.mode_of(goal),
-                asked: false,
-            };
-            let failed = self.waitees.at(place).map_or(0, |waitees| waitees.failed);
-            match self.stages.at(place).copied() {
-                Some(Stage::New) => batch.new.push(item),
-                Some(Stage::Derivation) if failed == 0 => batch.present.push(item),
-                Some(Stage::Derivation) => {
-                    let path = self.graph.full_path(self.graph.drv_path(drv));
-                    let message = format!(
-                        "cannot build missing derivation '{path}': it is not in the store and no \
-                         substituter has it"
-                    );
-                    self.fail(goal, FailureKind::Other, message);
+            match *self.stages.row(row) {
+                Stage::New if self.graph.is_loaded(drv) => batch.items.push(Item {
+                    goal,
+                    row,
+                    drv,
+                    wanted: self.derivations.row(row).wanted,
+                    mode: self.run.mode_of(goal),
+                    present: false,
+                    asked: false,
+                }),
+                Stage::Inputs if nothing_to_check && self.waitees.row(row).failed == 0 => {
+                    *self.stages.row(row) = Stage::Ready;
+                    self.ready.0.push(ReadyGoal { goal, drv });
                 }
-                Some(Stage::Verifying) => batch.verified.push(item),
-                Some(Stage::Closure) => batch.closures.push((item, failed)),
-                Some(Stage::Outputs) => {
-                    let waitees = self.waitees.at(place).copied().unwrap_or_default();
-                    batch.substituted.push((item, waitees));
-                }
-                Some(Stage::Inputs) if failed == 0 && self.retries_substitutes(goal) => {
-                    batch.loaded.push(item);
-                }
-                Some(Stage::Inputs) => batch.inputs_done.push((item, failed)),
-                _ => {}
+                _ => self.sort_out_derivation(goal, row, batch),
             }
         }
     }
 
-    /// Finds which of the new goals' derivations are valid; asks for substitutes of the others.
-    fn look_for_derivations(&mut self, batch: &mut Batch) -> Result<()> {
-        let paths = batch.new.iter().map(|item| self.graph.drv_path(item.drv));
-        batch.paths.clear();
-        batch.paths.extend(paths);
-        self.rooted_validity(batch)?;
-        for ((&item, &path), &valid) in batch.new.iter().zip(&batch.paths).zip(&batch.valid) {
-            if valid {
-                batch.present.push(item);
-                continue;
+    #[inline(never)]
+    fn sort_out_derivation(&mut self, goal: Entity, row: Row, batch: &mut Batch) {
+        let DerivationGoal { drv, wanted } = *self.derivations.row(row);
+        let item = Item {
+            goal,
+            row,
+            drv,
+            wanted,
+            mode: self.run.mode_of(goal),
+            present: false,
+            asked: false,
+        };
+        match *self.stages.row(row) {
+            Stage::New if self.graph.is_loaded(drv) => batch.items.push(item),
+            Stage::New => batch.unloaded.push(item),
+            Stage::Inputs => {
+                let failed = self.waitees.row(row).failed;
+                if failed == 0 && !self.retries.is_empty() && self.retries_substitutes(goal) {
+                    batch.loaded.push(item);
+                } else {
+                    batch.inputs_done.push((item, failed));
+                }
             }
-            self.set_stage(item.place, Stage::Derivation);
-            batch.requests.push(Request {
-                waiter: item.goal,
-                target: Target::Path(path),
-                wanted: OutputSet::ALL,
-            });
+            Stage::Derivation if self.waitees.row(row).failed == 0 => {
+                let present = true;
+                batch.unloaded.push(Item { present, ..item });
+            }
+            Stage::Derivation => {
+                let path = self.graph.full_path(self.graph.drv_path(drv));
+                let message = format!(
+                    "cannot build missing derivation '{path}': it is not in the store and no \
+                     substituter has it"
+                );
+                self.fail(goal, FailureKind::Other, message);
+            }
+            Stage::Verifying => batch.verified.push(item),
+            Stage::Closure => {
+                let failed = self.waitees.row(row).failed;
+                batch.closures.push((item, failed));
+            }
+            Stage::Outputs => batch.substituted.push((item, *self.waitees.row(row))),
+            _ => {}
         }
+    }
+
+    /// Finds which of the derivations that are not loaded are valid; asks for substitutes of the others.
+    #[inline(never)]
+    fn look_for_derivations(&mut self, batch: &mut Batch) -> Result<()> {
+        batch.paths.clear();
+        let unknown = batch.unloaded.iter().filter(|item| !item.present);
+        batch
+            .paths
+            .extend(unknown.map(|item| self.graph.drv_path(item.drv)));
+        self.rooted_validity(batch)?;
+        let mut valid = batch.valid.iter();
+        batch.unloaded.retain_mut(|item| {
+            item.present = item.present || valid.next() == Some(&true);
+            if !item.present {
+                self.lacks_derivation(*item, &mut batch.requests);
+            }
+            item.present
+        });
         Ok(())
     }
 
+    /// A goal waits for its `.drv` to be substituted.
+    #[inline(never)]
+    fn lacks_derivation(&mut self, item: Item, requests: &mut Vec<Request>) {
+        *self.stages.row(item.row) = Stage::Derivation;
+        requests.push(Request {
+            waiter: item.goal,
+            target: Target::Path(self.graph.drv_path(item.drv)),
+            wanted: OutputSet::ALL,
+        });
+    }
+
     /// The seed's `haveDerivation`: loads what is not loaded.
+    #[inline(never)]
     fn load_derivations(&mut self, batch: &mut Batch) {
-        for &item in &batch.present {
+        for item in batch.unloaded.drain(..) {
             if !self.graph.is_loaded(item.drv)
                 && let Err(error) = self.store.load(self.graph, item.drv)
             {
                 self.fail(item.goal, FailureKind::Other, error.to_string());
             } else {
-                batch.loaded.push(item);
+                batch.items.push(item);
             }
         }
     }
 
-    /// Looks which wanted outputs are missing.
+    /// Looks which derivations that were loaded before are valid, and which wanted outputs of all of them are missing.
+    #[inline(never)]
     fn look_for_outputs(&mut self, batch: &mut Batch) -> Result<()> {
+        batch.items.append(&mut batch.loaded);
         batch.paths.clear();
-        for item in &batch.loaded {
+        for item in &batch.items {
             let graph = &*self.graph;
-            let rows = graph.outputs(item.drv).iter();
-            let wanted = rows.filter(|row| graph.output_sets.wants(item.wanted, row.name));
-            batch.paths.extend(wanted.map(|row| row.path));
+            if !item.present {
+                batch.paths.push(graph.drv_path(item.drv));
+            }
+            for row in graph.outputs(item.drv) {
+                if graph.output_sets.wants(item.wanted, row.name) {
+                    batch.paths.push(row.path);
+                }
+            }
         }
         self.rooted_validity(batch)?;
-        let mut valid = batch.valid.iter();
-        for &item in &batch.loaded {
+        let mut valid = batch.valid.iter().copied();
+        batch.items.retain(|&item| {
             let graph = &*self.graph;
+            let present = item.present || valid.next() == Some(true);
             let mut all_valid = true;
             for row in graph.outputs(item.drv) {
                 if graph.output_sets.wants(item.wanted, row.name) {
-                    all_valid &= valid.next() == Some(&true);
+                    all_valid &= valid.next() == Some(true);
                 }
             }
-            if let Some(unknown) = self.unknown_output(item) {
+            if !present {
+                self.lacks_derivation(item, &mut batch.requests);
+            } else if let Some(unknown) = self.unknown_output(item) {
                 let path = self.graph.full_path(self.graph.drv_path(item.drv));
                 let message = format!("derivation '{path}' has no output {unknown}");
                 self.fail(item.goal, FailureKind::Other, message);
             } else if item.mode == BuildMode::Repair {
                 self.ask_for_contents(item);
             } else if all_valid && item.mode == BuildMode::Normal {
-                self.end(item.goal, item.place, Outcome::Success);
+                self.end_derivation(item, Outcome::Success);
             } else {
-                batch.to_build.push(item);
+                return true;
             }
-        }
+            false
+        });
         Ok(())
     }
 
     /// The seed's `pathFailed`, before anything is done for a goal.
+    #[inline(never)]
     fn fail_what_failed_before(&mut self, batch: &mut Batch) -> Result<()> {
         if self.store.failed_paths().is_none() {
             return Ok(());
         }
-        let mut to_build = std::mem::take(&mut batch.to_build);
-        for item in to_build.drain(..) {
-            let rows = self.graph.outputs(item.drv).iter();
-            let outputs: Vec<PathId> = rows.map(|row| row.path).collect();
-            let store = &mut *self.store;
-            let valid = store.valid(self.graph, &outputs)?;
-            let missing = outputs.into_iter().zip(valid).filter(|(_, valid)| !valid);
-            let missing = missing.map(|(path, _)| path);
-            match failure_cache::known_failure(store, self.graph, missing)? {
-                Some(failure) => self.failures.0.push((item.goal, failure)),
-                None => batch.to_build.push(item),
-            }
-        }
-        Ok(())
+        let mut problem = None;
+        batch.items.retain(|item| {
+            let failed = self.failed_before(item.drv).unwrap_or_else(|error| {
+                problem.get_or_insert(error);
+                None
+            });
+            let passes = failed.is_none();
+            self.failures
+                .0
+                .extend(failed.map(|failure| (item.goal, failure)));
+            passes
+        });
+        problem.map_or(Ok(()), Err)
+    }
+
+    fn failed_before(&mut self, drv: DrvId) -> Result<Option<Failure>> {
+        let rows = self.graph.outputs(drv).iter();
+        let outputs: Vec<PathId> = rows.map(|row| row.path).collect();
+        let valid = self.store.valid(self.graph, &outputs)?;
+        let missing = outputs.into_iter().zip(valid).filter(|(_, valid)| !valid);
+        let missing = missing.map(|(path, _)| path);
+        failure_cache::known_failure(self.store, self.graph, missing)
     }
 
     /// Fails goals that are to compare outputs which are not there.
+    #[inline(never)]
     fn refuse_checks(&mut self, batch: &mut Batch) -> Result<()> {
-        let mut impossible = Vec::new();
-        for item in &batch.to_build {
-            if item.mode == BuildMode::Check {
-                let rows = self.graph.outputs(item.drv).iter();
-                let outputs: Vec<PathId> = rows.map(|row| row.path).collect();
-                if self.store.valid(self.graph, &outputs)?.contains(&false) {
-                    impossible.push(*item);
+        if self.run.mode != BuildMode::Check {
+            return Ok(());
+        }
+        let mut problem = None;
+        batch.items.retain(|item| {
+            if item.mode != BuildMode::Check {
+                return true;
+            }
+            let rows = self.graph.outputs(item.drv).iter();
+            let outputs: Vec<PathId> = rows.map(|row| row.path).collect();
+            match self.store.valid(self.graph, &outputs) {
+                Ok(valid) if valid.contains(&false) => {
+                    let path = self.graph.full_path(self.graph.drv_path(item.drv));
+                    let message = format!(
+                        "some outputs of '{path}' are not valid, so checking is not possible; build it \
+                         first"
+                    );
+                    self.fail(item.goal, FailureKind::Other, message);
+                    false
+                }
+                Ok(_) => true,
+                Err(error) => {
+                    problem.get_or_insert(error);
+                    true
                 }
             }
-        }
-        for item in impossible {
-            batch.to_build.retain(|other| other.goal != item.goal);
-            let path = self.graph.full_path(self.graph.drv_path(item.drv));
-            let message = format!(
-                "some outputs of '{path}' are not valid, so checking is not possible; build it first"
-            );
-            self.fail(item.goal, FailureKind::Other, message);
-        }
-        Ok(())
+        });
+        problem.map_or(Ok(()), Err)
     }
 
     /// A wanted output that the derivation does not have.
     fn unknown_output(&self, item: Item) -> Option<String> {
+        if item.wanted == OutputSet::ALL {
+            return None;
+        }
         let graph = &*self.graph;
         let outputs = graph.outputs(item.drv);
         let names = graph.output_sets.names(item.wanted);
@@ -414,50 +498,87 @@ impl Pass<'_, '_> {
     }
 
     /// The seed's `outputsSubstituted`: nothing but building is left, so the inputs are asked for.
+    #[inline(never)]
     fn ask_for_inputs(&mut self, batch: &mut Batch) -> Result<()> {
         batch.paths.clear();
-        for item in &batch.to_build {
-            batch.paths.extend(self.graph.sources(item.drv));
+        if self.graph.has_sources() {
+            for item in &batch.items {
+                batch.paths.extend(self.graph.sources(item.drv));
+            }
         }
         self.rooted_validity(batch)?;
+        self.tally.counts.expected += u32::try_from(batch.items.len()).unwrap_or(u32::MAX);
         let mut valid = batch.valid.iter();
-        for &item in &batch.to_build {
-            self.tally.counts.expected += 1;
+        for &item in &batch.items {
+            let mut waitees = *self.waitees.row(item.row);
+            waitees.wait_for(0, self.ended.now());
+            let given_up = self.ask_for_inputs_of(item.drv, &mut waitees, &mut batch.unmade);
             let before = batch.requests.len();
-            let waiter = item.goal;
-            for input in self.graph.inputs(item.drv) {
-                batch.requests.push(Request {
-                    waiter,
-                    target: Target::Derivation(input.drv),
-                    wanted: input.wanted,
-                });
-            }
-            for &source in self.graph.sources(item.drv) {
-                if valid.next() != Some(&true) {
-                    batch.requests.push(Request {
-                        waiter,
-                        target: Target::Path(source),
-                        wanted: OutputSet::ALL,
-                    });
+            if !batch.valid.is_empty() {
+                for &source in self.graph.sources(item.drv) {
+                    if valid.next() != Some(&true) {
+                        batch.requests.push(Request {
+                            waiter: item.goal,
+                            target: Target::Path(source),
+                            wanted: OutputSet::ALL,
+                        });
+                        waitees.left += 1;
+                    }
                 }
+            }
+            if given_up {
+                waitees.left = 0;
             }
             // From here on all outputs count, for all will be built.
-            if let Some(known) = self.derivations.at(item.place) {
-                known.wanted = OutputSet::ALL;
-            }
-            if batch.requests.len() > before {
-                self.set_stage(item.place, Stage::Inputs);
-            } else {
-                if let Some(waitees) = self.waitees.at(item.place) {
-                    waitees.wait_for(0);
-                }
-                batch.inputs_done.push((item, 0));
+            self.derivations.row(item.row).wanted = OutputSet::ALL;
+            *self.waitees.row(item.row) = waitees;
+            *self.stages.row(item.row) = Stage::Inputs;
+            if waitees.left == 0 && batch.requests.len() == before {
+                batch.inputs_done.push((item, waitees.failed));
             }
         }
         Ok(())
     }
 
+    /// Asks for the inputs of a derivation and counts them, those that have ended already as such. Tells whether one of these
+    /// makes the goal fail at once; the others are asked for nevertheless.
+    #[inline(never)]
+    fn ask_for_inputs_of(
+        &mut self,
+        drv: DrvId,
+        waitees: &mut Waitees,
+        unmade: &mut Unmade,
+    ) -> bool {
+        let mut given_up = false;
+        let (inputs, sets) = self.graph.inputs_and_sets(drv);
+        waitees.left += u32::try_from(inputs.len()).unwrap_or(u32::MAX);
+        for InputRow { drv, wanted } in inputs {
+            let row = match self.index.seat(drv) {
+                Seat::Empty => {
+                    unmade.ask(self.index, drv, wanted);
+                    continue;
+                }
+                Seat::Asked(nth) => {
+                    unmade.widen(nth, wanted, sets);
+                    continue;
+                }
+                Seat::Taken(row) => row,
+            };
+            let known = self.derivations.row(row);
+            let stage = self.stages.row(row);
+            if goals::widen(known, wanted, sets) && *stage == Stage::Done(Outcome::Success) {
+                goals::reopen(drv, stage, self.index, self.ended, self.awake);
+            }
+            if let Some(outcome) = stage.outcome() {
+                waitees.waitee_done(outcome, true);
+                given_up |= outcome == Outcome::Failed && !self.options.keep_going;
+            }
+        }
+        given_up
+    }
+
     /// The seed's `inputsRealised`: a goal with all its inputs is ready to be built.
+    #[inline(never)]
     fn check_inputs(&mut self, batch: &Batch) {
         for &(item, failed) in &batch.inputs_done {
             if failed > 0 {
@@ -469,7 +590,7 @@ impl Pass<'_, '_> {
             } else if let Some(message) = self.unknown_input_output(item.drv) {
                 self.fail(item.goal, FailureKind::Other, message);
             } else {
-                self.set_stage(item.place, Stage::Ready);
+                *self.stages.row(item.row) = Stage::Ready;
                 let Item { goal, drv, .. } = item;
                 self.ready.0.push(ReadyGoal { goal, drv });
             }
@@ -479,6 +600,9 @@ impl Pass<'_, '_> {
     /// A complaint about an output that the derivation needs of an input which has no such output.
     fn unknown_input_output(&self, drv: DrvId) -> Option<String> {
         let graph = &*self.graph;
+        if !graph.has_input_sets() {
+            return None;
+        }
         for input in graph.inputs(drv) {
             if input.wanted == OutputSet::ALL {
                 continue;
@@ -516,10 +640,16 @@ impl Pass<'_, '_> {
         }
     }
 
+    /// Ends a path's goal.
     fn end(&mut self, goal: Entity, place: Place, how: Outcome) {
-        if let (Some(stage), Some(outcome)) = (self.stages.at(place), self.outcomes.at(place)) {
-            goals::end(stage, outcome, self.ended, goal, how);
+        if let Some(stage) = self.stages.at(place) {
+            goals::end(stage, self.ended, (goal, None), how);
         }
+    }
+
+    fn end_derivation(&mut self, item: Item, how: Outcome) {
+        let stage = self.stages.row(item.row);
+        goals::end(stage, self.ended, (item.goal, Some(item.drv)), how);
     }
 
     fn fail(&mut self, goal: Entity, kind: FailureKind, message: String) {

@@ -187,6 +187,11 @@ impl HookDesk {
     }
 }
 
+/// Whether the hook has answered.
+pub fn has_reply(desk: Res<HookDesk>) -> bool {
+    desk.reply.is_some()
+}
+
 /// Acts on the hook's answer: a build that it takes needs no slot, one that it declines needs one.
 #[expect(clippy::too_many_arguments, reason = "one system, many queues")]
 pub fn take_reply(
@@ -239,9 +244,14 @@ pub fn take_reply(
     }
 }
 
+/// Whether builds are postponed.
+pub fn has_postponed(desk: Res<HookDesk>) -> bool {
+    !desk.parked.is_empty()
+}
+
 /// Lets postponed builds be offered again when something has ended.
 pub fn wake_postponed(mut desk: ResMut<HookDesk>, ended: Res<Ended>, now: Res<Now>) {
-    if !ended.0.is_empty() && !desk.parked.is_empty() {
+    if !ended.is_empty() {
         for parked in &mut desk.parked {
             parked.until = parked.until.min(now.0);
         }

@@ -1,7 +1,7 @@
 //! Substitutes for a derivation's outputs: asked for before it is built (the seed's `haveDerivation`), and what came of
 //! that (`outputsSubstituted`).
 
-use windrow_components::goal::{BuildMode, Stage, Target, Waitees};
+use windrow_components::goal::{BuildMode, Outcome, Stage, Target, Waitees};
 use windrow_components::ids::DrvId;
 use windrow_components::outputs::OutputSet;
 use windrow_components::substitution::{OutputSubstitution, Retry};
@@ -22,16 +22,16 @@ impl Pass<'_, '_> {
 
     /// Goals that may get what they lack from substituters ask for that first; the others are left to be built.
     pub(super) fn prefer_substitutes(&mut self, batch: &mut Batch) -> Result<()> {
-        if self.substituters.is_empty() || batch.to_build.is_empty() {
+        if self.substituters.is_empty() || batch.items.is_empty() {
             return Ok(());
         }
-        let items = std::mem::take(&mut batch.to_build);
+        let items = std::mem::take(&mut batch.items);
         let (ask, build): (Vec<Item>, Vec<Item>) = items.into_iter().partition(|item| {
             // What was looked at again after that is as bad as before.
             let repaired = item.mode == BuildMode::Repair && self.retries.contains(item.goal);
             !item.asked && !repaired && self.may_substitute(item.drv)
         });
-        batch.to_build = build;
+        batch.items = build;
         batch.paths.clear();
         let graph = &*self.graph;
         for item in &ask {
@@ -64,10 +64,10 @@ impl Pass<'_, '_> {
             }
             if batch.requests.len() == before {
                 // It lacks nothing, and is built again to be compared.
-                batch.to_build.push(item);
+                batch.items.push(item);
                 continue;
             }
-            self.set_stage(item.place, Stage::Outputs);
+            *self.stages.row(item.row) = Stage::Outputs;
             let retry = self.retries.get(item.goal).map(|known| known.retry);
             let asked = OutputSubstitution {
                 asked: item.wanted,
@@ -82,9 +82,7 @@ impl Pass<'_, '_> {
     pub(super) fn outputs_substituted(&mut self, batch: &mut Batch) {
         let substituted: Vec<(Item, Waitees)> = batch.substituted.drain(..).collect();
         for (mut item, waitees) in substituted {
-            let really_failed =
-                waitees.failed > waitees.no_substituters + waitees.incomplete_closure;
-            if really_failed && !self.options.fallback {
+            if waitees.shortfalls.has(Outcome::Failed) && !self.options.fallback {
                 let path = self.graph.full_path(self.graph.drv_path(item.drv));
                 let message = format!(
                     "some substitutes for the outputs of derivation '{path}' failed (usually happens \
@@ -95,7 +93,8 @@ impl Pass<'_, '_> {
             }
             item.asked = true;
             if let Ok(mut known) = self.retries.get_mut(item.goal) {
-                if waitees.incomplete_closure > 0 && known.retry == Retry::NoNeed {
+                let incomplete = waitees.shortfalls.has(Outcome::IncompleteClosure);
+                if incomplete && known.retry == Retry::NoNeed {
                     known.retry = Retry::AfterInputs;
                 }
                 // More outputs have been asked for meanwhile (the seed's `needRestart`).

@@ -50,7 +50,10 @@ impl Pass<'_, '_> {
             substitution,
         };
         let waitees = self.waitees.at(place).copied().unwrap_or_default();
-        match self.stages.at(place).copied().unwrap_or(Stage::Done) {
+        let Some(&mut stage) = self.stages.at(place) else {
+            return;
+        };
+        match stage {
             Stage::New => batch.path_goals.push(item(Substitution::default())),
             Stage::Info => {
                 let known = self.progress.get(goal).copied();
@@ -60,7 +63,9 @@ impl Pass<'_, '_> {
                 self.references_valid(item(Substitution::default()))
             }
             Stage::Inputs => {
-                let incomplete = waitees.no_substituters > 0 || waitees.incomplete_closure > 0;
+                let short = waitees.shortfalls;
+                let incomplete =
+                    short.has(Outcome::NoSubstituters) || short.has(Outcome::IncompleteClosure);
                 if let (true, Ok(mut known)) = (incomplete, self.progress.get_mut(goal)) {
                     known.ended_at = self.tally.counts.made();
                 }

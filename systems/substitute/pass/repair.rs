@@ -27,7 +27,7 @@ impl Pass<'_, '_> {
             outputs: outputs.collect(),
         };
         self.repairs.questions.push(question);
-        self.set_stage(item.place, Stage::Verifying);
+        *self.stages.row(item.row) = Stage::Verifying;
     }
 
     /// Has a path by itself looked at.
@@ -50,10 +50,10 @@ impl Pass<'_, '_> {
             match self.repairs.verdicts.remove(&item.goal) {
                 // More is wanted than was looked at (the seed's `needRestart`).
                 Some(Verdict::Good | Verdict::Closure(_)) if grown => self.ask_for_contents(item),
-                Some(Verdict::Good) => self.end(item.goal, item.place, Outcome::Success),
-                Some(Verdict::Bad) => batch.to_build.push(item),
+                Some(Verdict::Good) => self.end_derivation(item, Outcome::Success),
+                Some(Verdict::Bad) => batch.items.push(item),
                 Some(Verdict::Closure(targets)) => {
-                    self.set_stage(item.place, Stage::Closure);
+                    *self.stages.row(item.row) = Stage::Closure;
                     batch
                         .requests
                         .extend(targets.into_iter().map(|target| Request {
@@ -83,7 +83,7 @@ impl Pass<'_, '_> {
                 );
                 self.fail(item.goal, FailureKind::Dependency, message);
             } else {
-                self.end(item.goal, item.place, Outcome::Success);
+                self.end_derivation(item, Outcome::Success);
             }
         }
         for (goal, place, path) in std::mem::take(&mut batch.path_repairs) {
