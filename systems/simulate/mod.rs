@@ -78,8 +78,8 @@ pub struct Outcome {
 
 /// An estimate of the bytes that simulating a graph of that size takes, the loaded graph not counted.
 pub fn memory_needed(tasks: u64, edges: u64) -> u64 {
-    const BYTES_PER_TASK: u64 = 320;
-    const BYTES_PER_EDGE: u64 = 24;
+    const BYTES_PER_TASK: u64 = 280;
+    const BYTES_PER_EDGE: u64 = 12;
     tasks
         .saturating_mul(BYTES_PER_TASK)
         .saturating_add(edges.saturating_mul(BYTES_PER_EDGE))
