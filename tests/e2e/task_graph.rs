@@ -488,9 +488,9 @@ fn what_does_not_fit_into_memory_is_refused_beforehand() {
     let world = World::new();
     let limited = |subcommand: &str, graph: &str| {
         let ran = world.windrow(subcommand).arg(graph);
-        ran.through("/bin/sh", &["-c", "ulimit -v 700000; exec \"$@\"", "sh"])
+        ran.through("/bin/sh", &["-c", "ulimit -v 400000; exec \"$@\"", "sh"])
     };
-    // 700 MB are enough for this graph, but not for its simulation, and not for one ten times as large.
+    // 400 MB are enough for this graph, but not for its simulation, and not for one ten times as large.
     limited("graph", "chain:n=2000000,degree=1").ok();
     let ran = limited("simulate", "chain:n=2000000,degree=1").run();
     ran.exits(1)
