@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::rc::Rc;
 use std::time::Duration;
 
-use bevy_ecs::prelude::{Entity, IntoScheduleConfigs as _, Query, Res, ResMut, Resource};
+use bevy_ecs::prelude::{
+    Entity, IntoScheduleConfigs as _, NonSendMut, Query, Res, ResMut, Resource,
+};
 use windrow_components::building::{HashRewrites, MissingOutputs};
 use windrow_components::goal::{DerivationGoal, Outcome, Stage, SubstitutionGoal, Target};
 use windrow_components::graph::BuildGraph;
@@ -28,7 +30,7 @@ use crate::store::path_lock::OutputLocks;
 use crate::substitute::substituters::Substituters;
 use crate::world::{
     Awake, BuiltOutput, Completed, Failures, GoalIndex, LockWaiters, NewOutput, Now, Options, Pace,
-    RunState, Slots, Starting, Store,
+    RunState, Slots, Starting, Store, StoreHandle,
 };
 
 /// A path at a substituter.
@@ -182,7 +184,8 @@ impl Faults {
 /// Runs the engine's own systems through a scenario until all of `wanted` have ended.
 ///
 /// # Panics
-/// When a path would become valid without its references: a promise is broken.
+/// When a path would become valid without its references, or a build starts before all its inputs are valid: a promise is
+/// broken.
 pub fn run(scenario: Scenario, wanted: &[Target]) -> Report {
     let valid: Valid = Rc::new(RefCell::new(scenario.valid));
     let mut engine = Engine::new(
@@ -289,7 +292,8 @@ fn start(
     mut desk: ResMut<HookDesk>,
     mut faults: ResMut<Faults>,
     mut stages: Query<&mut Stage>,
-    now: Res<Now>,
+    mut store: NonSendMut<StoreHandle>,
+    (graph, now): (Res<BuildGraph>, Res<Now>),
 ) {
     let here = starting
         .0
@@ -302,6 +306,14 @@ fn start(
     for (work, goal) in here.chain(away).chain(fetched) {
         if let Ok(mut stage) = stages.get_mut(goal) {
             *stage = Stage::Running;
+        }
+        if let Work::Here(drv) | Work::Away(drv) = work {
+            let inputs: Vec<PathId> = graph.direct_inputs(drv).collect();
+            let valid = store.0.valid(&graph, &inputs);
+            assert!(
+                valid.is_ok_and(|valid| !valid.contains(&false)),
+                "{drv:?} starts before all its inputs are valid"
+            );
         }
         faults.start(now.0, work, goal);
     }

@@ -8,7 +8,7 @@ use bevy_ecs::entity::Entities;
 use bevy_ecs::prelude::{Entity, NonSendMut, Query, Res, ResMut, World};
 use bevy_ecs::system::{SystemParam, SystemState};
 use windrow_components::goal::{
-    BuildMode, DerivationGoal, Outcome, Stage, SubstitutionGoal, Target, Waitees,
+    BuildMode, DerivationGoal, Moment, Outcome, Stage, SubstitutionGoal, Target, Waitees,
 };
 use windrow_components::graph::{BuildGraph, InputRow};
 use windrow_components::ids::{DrvId, PathId};
@@ -511,8 +511,10 @@ impl Pass<'_, '_> {
         let mut valid = batch.valid.iter();
         for &item in &batch.items {
             let mut waitees = *self.waitees.row(item.row);
-            waitees.wait_for(0, self.ended.now());
+            waitees.wait_for(0, Moment::NEVER);
             let given_up = self.ask_for_inputs_of(item.drv, &mut waitees, &mut batch.unmade);
+            // What was taken up again just now is waited for.
+            waitees.since = self.ended.now();
             let before = batch.requests.len();
             if !batch.valid.is_empty() {
                 for &source in self.graph.sources(item.drv) {
