@@ -398,3 +398,62 @@ fn a_derivation_that_can_not_be_built_gives_its_user_back() {
         world.is_clean();
     }
 }
+
+/// The processes and threads of the engine in what strace has written of a run, and the flags of each call that made one.
+fn made_by_the_engine(trace: &str) -> Vec<String> {
+    let mut engine: Vec<&str> = trace.split_whitespace().take(1).collect();
+    // Whose new threads are yet to be told, for another line came between.
+    let mut pending: Vec<&str> = Vec::new();
+    let mut made = Vec::new();
+    for line in trace.lines() {
+        let Some((pid, call)) = line.split_once(' ') else {
+            continue;
+        };
+        if !engine.contains(&pid) {
+            continue;
+        }
+        let call = call.trim_start();
+        let is_thread = call.contains("CLONE_THREAD") || pending.contains(&pid);
+        if call.contains("flags=") || call.starts_with("fork(") || call.starts_with("vfork(") {
+            made.push(call.to_owned());
+        }
+        if !is_thread {
+            continue;
+        }
+        pending.retain(|other| *other != pid);
+        match call.rsplit_once(" = ") {
+            Some((_, thread)) => engine.extend(thread.split_whitespace().next()),
+            None => pending.push(pid),
+        }
+    }
+    made
+}
+
+#[test]
+fn no_process_is_made_with_a_copy_of_the_engines_memory() {
+    need_users!();
+    need!("strace");
+    let (world, _) = world(TWO);
+    let builds = ["a", "b", "c"].map(|name| (name, sh("echo > $out")));
+    let file = world.graph("g.json", &graph_of(builds));
+    let trace = world.at("tmp").join("trace");
+    let traced = world.windrow("build").arg(file).arg("-j2").through(
+        "strace",
+        &[
+            "-f",
+            "-e",
+            "trace=clone,clone3,fork,vfork",
+            "-o",
+            trace.to_str().unwrap(),
+        ],
+    );
+    with_users(&world, traced).ok();
+    let trace = fs::read_to_string(trace).unwrap();
+    let made = made_by_the_engine(&trace);
+    let processes = made.iter().filter(|call| !call.contains("CLONE_THREAD"));
+    // A builder and at least one killer of what its user left, for each build.
+    assert!(processes.count() >= 6, "{trace}");
+    for call in made {
+        assert!(call.contains("CLONE_VM"), "{call}");
+    }
+}
