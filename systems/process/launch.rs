@@ -4,6 +4,7 @@
 //! starting one costs the same with a thousand goals in memory as with a million. In return, the code
 //! between clone and exec allocates nothing, takes no lock and touches nothing but its own request.
 
+use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -124,7 +125,22 @@ fn null_terminated(strings: &[CString]) -> Vec<*const c_char> {
 pub fn spawn(request: &Request<'_>) -> Result<Spawned, SpawnError> {
     let args = null_terminated(request.args);
     let env = null_terminated(request.env);
-    let mut stack = vec![0_u128; STACK_SIZE / size_of::<u128>()];
+    STACK.with_borrow_mut(|stack| spawn_on(stack, request, &args, &env))
+}
+
+thread_local! {
+    /// For the children that this thread makes, one after the other. Its pages stay, where those of a new one would have
+    /// to be made each time.
+    static STACK: RefCell<Vec<u128>> = const { RefCell::new(Vec::new()) };
+}
+
+fn spawn_on(
+    stack: &mut Vec<u128>,
+    request: &Request<'_>,
+    args: &[*const c_char],
+    env: &[*const c_char],
+) -> Result<Spawned, SpawnError> {
+    stack.resize(STACK_SIZE / size_of::<u128>(), 0);
     let (mut all_signals, mut old_mask) = (empty_sigset(), empty_sigset());
     // SAFETY: both sets are valid for writing. Signals stay blocked until the child runs its program, so
     // that no handler of ours runs in it on our memory.
