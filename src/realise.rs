@@ -132,6 +132,10 @@ pub fn hold(session: &Session, store: &LocalStore, wanted: &[Wanted]) -> Result<
 /// The output paths of each target, by output name.
 pub type Outputs = Vec<Vec<(String, String)>>;
 
+/// How much of the database a run keeps in memory, in KiB. A build touches a dozen pages; those that are not kept are a copy
+/// away, in the system's own cache.
+const CACHE_KIB: u32 = 4 << 10;
+
 /// Realises everything wanted in the real world; returns how it went, and the wanted output paths.
 ///
 /// # Errors
@@ -143,6 +147,7 @@ pub fn realise(
     mut reporter: Box<dyn Reporter>,
     report_output: bool,
 ) -> Result<(Summary, Outputs)> {
+    store.database.limit_cache(CACHE_KIB)?;
     let mut graph = BuildGraph::new(session.store_dir());
     let mut targets = Vec::with_capacity(wanted.len());
     for wanted in wanted {

@@ -11,6 +11,7 @@ use bevy_ecs::prelude::{
     Component, Entity, IntoScheduleConfigs as _, Resource, Schedule, Without, World,
 };
 use windrow_components::goal::BuildMode;
+use windrow_components::graph::BuildGraph;
 
 use crate::builtin::Builtins;
 use crate::engine::TickSet;
@@ -34,7 +35,7 @@ use crate::store::layout::Layout;
 use crate::store::optimise::Optimiser;
 use crate::store::reader::Reader;
 use crate::store::tree::delete_path;
-use crate::world::{BuiltOutput, ReporterHandle, RunState};
+use crate::world::{BuiltOutput, ReporterHandle, RunState, StoreHandle};
 
 /// What builders need to know of this machine and these settings.
 #[derive(Debug, Clone, Resource)]
@@ -400,7 +401,9 @@ pub fn clean_up(world: &mut World) {
     for mut held in locks.iter_mut(world) {
         held.locks.clear();
     }
-    world.non_send_mut::<crate::world::StoreHandle>().0.close();
+    world.resource_scope::<BuildGraph, _>(|world, graph| {
+        world.non_send_mut::<StoreHandle>().0.close(&graph);
+    });
     if let Some(mut spare) = world.remove_resource::<SpareDirs>() {
         spare.delete();
     }

@@ -80,7 +80,7 @@ pub trait Store {
     fn unlock(&mut self, locks: OutputLocks, delete: bool);
 
     /// Tidies up when no goal needs the store any more.
-    fn close(&mut self) {}
+    fn close(&mut self, _graph: &BuildGraph) {}
 
     /// The closure of everything a derivation's builder may refer to: the wanted outputs of its inputs, and its
     /// sources.

@@ -303,8 +303,8 @@ impl Store for IdleStore {
         self.inner.unlock(locks, delete);
     }
 
-    fn close(&mut self) {
-        self.inner.close();
+    fn close(&mut self, graph: &BuildGraph) {
+        self.inner.close(graph);
     }
 
     fn input_closure(&mut self, graph: &mut BuildGraph, drv: DrvId) -> Result<Vec<PathId>> {

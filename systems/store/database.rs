@@ -149,6 +149,18 @@ impl Database {
         })
     }
 
+    /// Keeps no more of the database in memory from now on than so many KiB. For who touches a few pages for each of very
+    /// many paths, and has better use for the memory.
+    ///
+    /// # Errors
+    /// Those of a damaged database.
+    pub fn limit_cache(&self, kib: u32) -> Result<()> {
+        let set = self
+            .connection
+            .pragma_update(None, "cache_size", -i64::from(kib));
+        set.map_err(self.failed_to("limit its cache"))
+    }
+
     fn statement(&self, action: &'static str, sql: &str) -> Result<CachedStatement<'_>> {
         self.connection
             .prepare_cached(sql)

@@ -7,6 +7,7 @@ use windrow_components::derivation::{Derivation, Modulo, ModuloMemo, name_from_b
 use windrow_components::graph::BuildGraph;
 use windrow_components::hash::sha256;
 use windrow_components::ids::{DrvId, PathId};
+use windrow_components::path_set::PathSet;
 use windrow_components::store_path::StoreDir;
 
 use super::database::{Database, DatabaseOptions, PathInfo, Registration};
@@ -27,10 +28,12 @@ pub struct LocalStore {
     failed_paths: Option<FailedPaths>,
     closures: ClosureCache,
     modulo: ModuloMemo,
-    /// Lock files of paths that are valid now, to be deleted when the run ends: file systems such as ext4
+    /// Paths of the run's graph that are temporary roots.
+    rooted: PathSet,
+    /// Paths that are valid now, whose lock files are to be deleted when the run ends: file systems such as ext4
     /// look for a new inode past every one that was freed in the last seconds, so a file deleted now makes
     /// all that are created next dearer.
-    retired_locks: Vec<Box<std::path::Path>>,
+    retired_locks: Vec<PathId>,
 }
 
 impl LocalStore {
@@ -63,6 +66,7 @@ impl LocalStore {
             failed_paths: None,
             closures: ClosureCache::default(),
             modulo: ModuloMemo::default(),
+            rooted: PathSet::default(),
             retired_locks: Vec::new(),
         }
     }
@@ -182,9 +186,15 @@ impl Store for LocalStore {
         let Some(roots) = &mut self.temp_roots else {
             return Ok(());
         };
-        let full: Vec<String> = paths.iter().map(|&path| graph.full_path(path)).collect();
+        let new = paths.iter().copied();
+        let new: Vec<PathId> = new.filter(|&path| !self.rooted.contains(path)).collect();
+        let full: Vec<String> = new.iter().map(|&path| graph.full_path(path)).collect();
         let full: Vec<&str> = full.iter().map(String::as_str).collect();
-        roots.add(&full)
+        roots.add_once(&full)?;
+        for path in new {
+            self.rooted.insert(path);
+        }
+        Ok(())
     }
 
     fn valid(&mut self, graph: &BuildGraph, paths: &[PathId]) -> Result<Vec<bool>> {
@@ -231,7 +241,8 @@ impl Store for LocalStore {
             .iter()
             .map(|&path| self.layout.real_path(&graph.full_path(path)))
             .collect();
-        Ok(path_lock::try_lock_all(&real)?.map(|locks| OutputLocks { locks }))
+        let paths = paths.to_vec();
+        Ok(path_lock::try_lock_all(&real)?.map(|locks| OutputLocks { locks, paths }))
     }
 
     fn scratch_outputs(
@@ -266,17 +277,16 @@ impl Store for LocalStore {
     }
 
     fn unlock(&mut self, held: OutputLocks, delete: bool) {
-        for lock in held.locks {
-            if delete {
-                self.retired_locks.push(lock.retire());
-            }
+        if delete {
+            self.retired_locks.extend(held.paths);
         }
     }
 
-    fn close(&mut self) {
+    fn close(&mut self, graph: &BuildGraph) {
         for path in self.retired_locks.drain(..) {
+            let place = self.layout.real_path(&graph.full_path(path));
             // A lock file that stays is only litter, which the collector sweeps up.
-            let _ = path_lock::delete_retired(&path);
+            let _ = path_lock::delete_retired(&place);
         }
     }
 
@@ -323,10 +333,16 @@ impl Store for LocalStore {
     }
 }
 
+/// Stands for the place of references that there are none of.
+const NO_REFERENCES: u32 = u32::MAX;
+
 /// The references of valid paths, looked up once each, and a scratch pad for walking them.
 #[derive(Default)]
 struct ClosureCache {
-    references: Vec<Option<Box<[PathId]>>>,
+    /// Where the references of each path begin in the list of all: their number, then they themselves. 0 for a path that
+    /// was not looked up yet, [`NO_REFERENCES`] for one without any.
+    starts: Vec<u32>,
+    references: Vec<u32>,
     /// In which walk a path was last seen.
     seen: Vec<u32>,
     walk: u32,
@@ -334,10 +350,33 @@ struct ClosureCache {
 
 impl ClosureCache {
     fn remember(&mut self, path: PathId, references: &[PathId]) {
-        if self.references.len() <= path.index() {
-            self.references.resize_with(path.index() + 1, || None);
+        if self.starts.len() <= path.index() {
+            self.starts.resize(path.index() + 1, 0);
         }
-        self.references[path.index()] = Some(references.into());
+        let start = if references.is_empty() {
+            NO_REFERENCES
+        } else {
+            let number = |count: usize| u32::try_from(count).expect("fewer than 2^32 references");
+            self.references.push(number(references.len()));
+            let start = number(self.references.len());
+            let ids = references.iter().map(|path| path.index() as u32);
+            self.references.extend(ids);
+            start
+        };
+        self.starts[path.index()] = start;
+    }
+
+    /// The references of a path that was looked up.
+    fn known(&self, path: PathId) -> Option<&[u32]> {
+        match self.starts.get(path.index()).copied()? {
+            0 => None,
+            NO_REFERENCES => Some(&[]),
+            start => {
+                let start = start as usize;
+                let count = self.references[start - 1] as usize;
+                Some(&self.references[start..start + count])
+            }
+        }
     }
 
     fn closure(
@@ -364,11 +403,7 @@ impl ClosureCache {
                 return Ok(found);
             };
             next += 1;
-            if self
-                .references
-                .get(path.index())
-                .is_none_or(Option::is_none)
-            {
+            if self.known(path).is_none() {
                 let full = graph.full_path(path);
                 let mut references = Vec::new();
                 for reference in database.references(&full)? {
@@ -376,9 +411,8 @@ impl ClosureCache {
                 }
                 self.remember(path, &references);
             }
-            if let Some(Some(references)) = self.references.get(path.index()) {
-                pending.extend_from_slice(references);
-            }
+            let references = self.known(path).unwrap_or_default();
+            pending.extend(references.iter().map(|&id| PathId::from_index(id as usize)));
         }
     }
 }

@@ -13,6 +13,9 @@ use crate::error::Result;
 /// All tables. Older and newer releases share one file, so a table only ever gets columns that may be null.
 const TABLES: &[&str] = &[super::failed_paths::TABLE, super::history::TABLES];
 
+/// How much of it is kept in memory, in KiB: it is written a row here and a row there, and hardly read.
+const CACHE_KIB: i64 = 2 << 10;
+
 /// An open database. Any number of processes, and of connections in one, may use it at the same time.
 #[derive(Debug)]
 pub struct OwnDatabase {
@@ -33,6 +36,7 @@ impl OwnDatabase {
         let setting = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
         connection
             .set_db_config(setting, true)
+            .and_then(|_| connection.pragma_update(None, "cache_size", -CACHE_KIB))
             .map_err(failed_to("open it", &path))?;
         let database = Self { connection, path };
         database.write("create its tables", |connection| {

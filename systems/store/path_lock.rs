@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use bevy_ecs::prelude::Component;
+use windrow_components::ids::PathId;
 
 use crate::error::{Error, Result};
 use crate::store::flock;
@@ -24,6 +25,8 @@ pub struct PathLock {
 pub struct OutputLocks {
     /// One for each output, by path.
     pub locks: Vec<PathLock>,
+    /// What they lock.
+    pub paths: Vec<PathId>,
 }
 
 /// Locks a store path, given where it really lies; none if another process, or this one, holds
@@ -32,9 +35,7 @@ pub struct OutputLocks {
 /// # Errors
 /// [`Error::Io`] if the lock file can't be opened or locked, or isn't a regular file.
 pub fn try_lock(real_path: &Path) -> Result<Option<PathLock>> {
-    let mut path = real_path.as_os_str().to_owned();
-    path.push(".lock");
-    let path = PathBuf::from(path);
+    let path = lock_path(real_path);
     loop {
         let file = open(&path)?;
         if !flock::try_lock_exclusive(&file).map_err(Error::io("lock", &path))? {
@@ -63,12 +64,13 @@ pub fn try_lock_all<P: AsRef<Path>>(real_paths: &[P]) -> Result<Option<Vec<PathL
     sorted.into_iter().map(try_lock).collect()
 }
 
-/// Deletes the lock file of a path that is valid, unless somebody holds it: they will then see that the path is valid
+/// Deletes the lock file of a path that is valid, given where it really lies, unless somebody holds it: they will then see that the path is valid
 /// and delete it themselves. The path must be kept from collection meanwhile.
 ///
 /// # Errors
 /// [`Error::Io`] if the file can't be locked or deleted.
-pub fn delete_retired(lock_path: &Path) -> Result<()> {
+pub fn delete_retired(real_path: &Path) -> Result<()> {
+    let lock_path = &lock_path(real_path);
     let file = match OpenOptions::new()
         .read(true)
         .write(true)
@@ -93,7 +95,8 @@ pub fn delete_retired(lock_path: &Path) -> Result<()> {
 }
 
 impl PathLock {
-    /// Gives the lock back and leaves its file, for a path that did not become valid.
+    /// Gives the lock back and leaves its file: for a path that did not become valid, or to [`delete_retired`], to be
+    /// deleted at a better time.
     pub fn unlock(self) {}
 
     /// Gives the lock back and deletes its file, for a path that is valid and so needs no lock
@@ -109,11 +112,6 @@ impl PathLock {
             .write_all(b"d")
             .or_else(|_| self.file.set_len(1))
             .map_err(Error::io("mark as deleted", &self.path))
-    }
-
-    /// Gives the lock back but leaves its file to [`delete_retired`], to be deleted at a better time.
-    pub fn retire(self) -> Box<Path> {
-        self.path.clone().into()
     }
 
     /// Whether the locked file is the one that others find under its name.
@@ -145,6 +143,12 @@ impl Drop for PathLock {
         // Closing is not enough while a child that was just started shares the descriptor.
         let _ = self.file.unlock();
     }
+}
+
+fn lock_path(real_path: &Path) -> PathBuf {
+    let mut path = real_path.as_os_str().to_owned();
+    path.push(".lock");
+    path.into()
 }
 
 fn open(path: &Path) -> Result<File> {

@@ -32,7 +32,7 @@ pub struct TempRoots {
     path: PathBuf,
     length: u64,
     gc_lock: File,
-    /// Hash parts of the roots: a collector looks at nothing else of them.
+    /// Hash parts of the roots that are remembered here: a collector looks at nothing else of them.
     hash_parts: HashSet<[u8; 32]>,
 }
 
@@ -83,26 +83,37 @@ impl TempRoots {
     /// [`Error::NotAStorePath`]; [`Error::Io`] if the roots can't be written or no connection to
     /// a running collector can be made. None of the paths may then be relied on.
     pub fn add(&mut self, paths: &[&str]) -> Result<()> {
-        let mut records = Vec::new();
         let mut new_paths = Vec::new();
         let mut new_parts = HashSet::new();
         for &path in paths {
             let part = *self.layout.hash_part(path)?;
             if !self.hash_parts.contains(&part) && new_parts.insert(part) {
                 new_paths.push(path);
-                records.extend_from_slice(path.as_bytes());
-                records.push(0);
             }
         }
-        if new_paths.is_empty() {
+        self.add_once(&new_paths)?;
+        self.hash_parts.extend(new_parts);
+        Ok(())
+    }
+
+    /// The same for a caller who remembers what it has added: it stands in the file as often as it is given.
+    ///
+    /// # Errors
+    /// As [`TempRoots::add`].
+    pub fn add_once(&mut self, paths: &[&str]) -> Result<()> {
+        if paths.is_empty() {
             return Ok(());
+        }
+        let mut records = Vec::new();
+        for &path in paths {
+            self.layout.hash_part(path)?;
+            records.extend_from_slice(path.as_bytes());
+            records.push(0);
         }
         // Written before the collector's lock is looked at, unlike Nix: so a collection that
         // begins right after the one that is told still finds the roots.
         self.append(&records)?;
-        self.wait_until_known(&new_paths)?;
-        self.hash_parts.extend(new_parts);
-        Ok(())
+        self.wait_until_known(paths)
     }
 
     /// Writes at the known end, so that a write cut short by a full disk leaves no half root
@@ -187,6 +198,9 @@ mod tests {
         roots.add(&[&paths[1], &paths[2]]).unwrap();
         roots.add(&[&paths[2]]).unwrap();
         assert_eq!(fs::read(&file).unwrap(), records(&[1, 2, 3]));
+        roots.add_once(&[]).unwrap();
+        roots.add_once(&[&paths[0]]).unwrap();
+        assert_eq!(fs::read(&file).unwrap(), records(&[1, 2, 3, 1]));
         assert_eq!(file.metadata().unwrap().mode() & 0o7777, 0o600);
 
         let collector = File::open(&file).unwrap();
@@ -195,7 +209,7 @@ mod tests {
         assert!(!file.exists());
         assert_eq!(
             collector.metadata().unwrap().size(),
-            records(&[1, 2, 3]).len() as u64 + 1
+            records(&[1, 2, 3, 1]).len() as u64 + 1
         );
     }
 
