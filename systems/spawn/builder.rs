@@ -21,7 +21,6 @@ use crate::failure::{Failure, FailureKind};
 use crate::process::build_dir::SpareDirs;
 use crate::process::environment::{self, Invocation, Surroundings};
 use crate::process::launch::{self, Request, SpawnError, Spawned, Step};
-use crate::process::log_writer::{LogFile, LogThread};
 use crate::real::{BuilderConfig, PoolHandle};
 use crate::sandbox::action::{Action, c_path};
 use crate::sandbox::cell::Owner;
@@ -56,7 +55,6 @@ pub(super) struct Site<'a> {
 pub(super) struct Prepared {
     pub(super) launch: Launch,
     pub(super) log_pipe: OwnedFd,
-    pub(super) log_file: Option<LogFile>,
     /// `None` if it is made together with the sandbox.
     pub(super) build_dir: Option<BuildDir>,
 }
@@ -83,13 +81,8 @@ pub(super) struct Launch {
 ///
 /// # Errors
 /// The failure to report for this goal; what was made so far is removed again.
-pub(super) fn prepare(
-    site: &mut Site<'_>,
-    logs: &mut LogThread,
-    dirs: &mut SpareDirs,
-) -> Result<Prepared, Failure> {
+pub(super) fn prepare(site: &mut Site<'_>, dirs: &mut SpareDirs) -> Result<Prepared, Failure> {
     let (graph, config) = (site.graph, site.config);
-    let base_name = graph.paths.base_name(graph.drv_path(site.drv));
     let path = graph.full_path(graph.drv_path(site.drv));
     let other = |message: String| Failure::new(FailureKind::Other, message);
 
@@ -120,16 +113,6 @@ pub(super) fn prepare(
             let _ = std::fs::remove_dir_all(folder);
         }
     };
-    let log_file = match &config.log_dir {
-        Some(log_dir) => match logs.open(log_dir, base_name, config.compress_log) {
-            Ok(log) => Some(log),
-            Err(error) => {
-                remove_folder();
-                return Err(other(error.to_string()));
-            }
-        },
-        None => None,
-    };
     match launch(
         &attributes,
         special,
@@ -141,14 +124,10 @@ pub(super) fn prepare(
         Ok((launch, log_pipe)) => Ok(Prepared {
             launch,
             log_pipe,
-            log_file,
             build_dir: folder.map(BuildDir),
         }),
         Err(failure) => {
             remove_folder();
-            if let Some(mut log) = log_file {
-                logs.close(&mut log);
-            }
             Err(failure)
         }
     }

@@ -59,7 +59,6 @@ pub struct Spawning<'w, 's> {
     launcher: NonSendMut<'w, LauncherHandle>,
     plain: NonSendMut<'w, PlainLauncher>,
     workshop: NonSendMut<'w, WorkshopHandle>,
-    logs: NonSendMut<'w, LogThread>,
     slots: ResMut<'w, Slots>,
     background: ResMut<'w, Background>,
     dirs: ResMut<'w, SpareDirs>,
@@ -172,7 +171,7 @@ pub fn spawn_builders(
                 "interrupted before it started",
             ))
         } else {
-            builder::prepare(&mut site, &mut params.logs, &mut params.dirs)
+            builder::prepare(&mut site, &mut params.dirs)
         };
         let prepared = match prepared {
             Ok(prepared) => prepared,
@@ -235,9 +234,6 @@ pub fn spawn_builders(
         if let Some(dir) = prepared.build_dir {
             entity.insert(dir);
         }
-        if let Some(log) = prepared.log_file {
-            entity.insert(log);
-        }
     }
 }
 
@@ -250,7 +246,6 @@ pub struct LaunchedGoal {
     pipes: &'static ChildPipes,
     dir: Option<&'static BuildDir>,
     deadlines: &'static mut Deadlines,
-    log: Option<&'static mut LogFile>,
     stage: &'static mut Stage,
 }
 
@@ -261,6 +256,7 @@ pub struct Launching<'w, 's> {
     goals: Query<'w, 's, LaunchedGoal>,
     graph: Res<'w, BuildGraph>,
     clock: Res<'w, Clock>,
+    config: Res<'w, BuilderConfig>,
     reactor: NonSendMut<'w, Reactor>,
     pool: NonSendMut<'w, PoolHandle>,
     launcher: NonSendMut<'w, LauncherHandle>,
@@ -271,6 +267,21 @@ pub struct Launching<'w, 's> {
     slots: ResMut<'w, Slots>,
     background: ResMut<'w, Background>,
     dirs: ResMut<'w, SpareDirs>,
+}
+
+/// Makes the log file of a build, if logs are kept.
+fn open_log(
+    config: &BuilderConfig,
+    graph: &BuildGraph,
+    goal: &DerivationGoal,
+    logs: &mut LogThread,
+) -> Result<Option<LogFile>, String> {
+    let Some(log_dir) = &config.log_dir else {
+        return Ok(None);
+    };
+    let base_name = graph.paths.base_name(graph.drv_path(goal.drv));
+    let log = logs.open(log_dir, base_name, config.compress_log);
+    log.map(Some).map_err(|error| error.to_string())
 }
 
 /// Takes up the processes that have been made: from now on they are watched and their time counts.
@@ -297,23 +308,30 @@ pub fn take_launched(
         let Ok(mut child) = params.goals.get_mut(goal) else {
             continue;
         };
-        let watched = result.and_then(|spawned| match &child.pipes.log {
-            Some(pipe) => match params.reactor.watch(goal, pipe, &spawned.pidfd) {
+        let mut log = None;
+        let watched = result.and_then(|spawned| {
+            let opened = open_log(&params.config, &params.graph, child.goal, &mut params.logs);
+            let watched = opened.and_then(|opened| {
+                log = opened;
+                let pipe = child.pipes.log.as_ref();
+                let watch = |pipe| params.reactor.watch(goal, pipe, &spawned.pidfd);
+                let watched = pipe.map_or(Ok(()), watch);
+                watched.map_err(|error| format!("cannot watch the builder's output: {error}"))
+            });
+            match watched {
                 Ok(()) => Ok(spawned),
-                Err(error) => {
+                Err(problem) => {
                     kill_and_reap(spawned.pid);
-                    let text = format!("cannot watch the builder's output: {error}");
-                    Err(Failure::new(FailureKind::Other, text))
+                    Err(Failure::new(FailureKind::Other, problem))
                 }
-            },
-            None => Ok(spawned),
+            }
         });
         let spawned = match watched {
             Ok(spawned) => spawned,
             Err(failure) => {
                 params.slots.used -= 1;
                 failures.0.push((goal, failure));
-                if let Some(log) = &mut child.log {
+                if let Some(log) = &mut log {
                     params.logs.close(log);
                 }
                 if let Some(dir) = child.dir {
@@ -321,7 +339,7 @@ pub fn take_launched(
                 }
                 params.pool.leave(room);
                 let mut entity = params.commands.entity(goal);
-                entity.remove::<(ChildPipes, BuildDir, Deadlines, BuildLog, LogFile)>();
+                entity.remove::<(ChildPipes, BuildDir, Deadlines, BuildLog)>();
                 continue;
             }
         };
@@ -335,10 +353,7 @@ pub fn take_launched(
             .into_iter()
             .map(|path| graph.full_path(path))
             .collect();
-        let log_file = child
-            .log
-            .as_ref()
-            .map(|log| log.path().display().to_string());
+        let log_file = log.as_ref().map(|log| log.path().display().to_string());
         params.reporter.0.report(&Event::Started {
             build: BuildRef {
                 id: goal.to_bits(),
@@ -358,6 +373,9 @@ pub fn take_launched(
             pidfd,
             exited: false,
         });
+        if let Some(log) = log {
+            entity.insert(log);
+        }
         if let Some(room) = room {
             entity.insert((BuildDir(room.build_dir()), Lodging(Some(room))));
         }
