@@ -13,6 +13,7 @@ use windrow_components::goal::{DerivationGoal, SubstitutionGoal};
 use windrow_components::graph::BuildGraph;
 
 use crate::error::Error;
+use crate::finish::reap::Estates;
 use crate::lock::fetch::{FetchQueue, free_slot as free_slot_to_fetch};
 use crate::policy::ReadyQueue;
 use crate::process::log_writer::{LogFile, LogThread};
@@ -107,6 +108,7 @@ pub struct Watching<'w, 's> {
     logs: NonSendMut<'w, LogThread>,
     reporter: NonSendMut<'w, ReporterHandle>,
     collected: ResMut<'w, CollectedQueue>,
+    estates: Res<'w, Estates>,
     helpers: ResMut<'w, HelperEvents>,
 }
 
@@ -121,7 +123,10 @@ pub fn poll_children(
     mut params: Watching<'_, '_>,
 ) {
     // A pipe that was not read to its end says nothing new by itself, for the poll tells of changes only.
-    let busy = pending.any() || !params.collected.unread.is_empty() || run.is_over();
+    let busy = pending.any()
+        || !params.estates.0.is_empty()
+        || !params.collected.unread.is_empty()
+        || run.is_over();
     let timeout = if busy {
         Some(Duration::ZERO)
     } else {

@@ -308,6 +308,7 @@ pub fn plug_in(world: &mut World, schedule: &mut Schedule, config: BuilderConfig
     world.insert_resource(config);
     world.insert_resource(CollectedQueue::default());
     world.insert_resource(SpareDirs::default());
+    world.insert_resource(reap::Estates::default());
     world.insert_resource(HelperEvents::default());
     world.insert_resource(Clock(Instant::now()));
     schedule.add_systems((

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, Res, ResMut};
+use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, Res, ResMut, Resource};
 use bevy_ecs::query::QueryData;
 use bevy_ecs::system::SystemParam;
 use windrow_components::building::{
@@ -14,23 +14,26 @@ use windrow_components::graph::BuildGraph;
 use super::mislaid;
 use crate::error::Result;
 use crate::failure::{Failure, FailureKind, describe_status};
+use crate::policy::ReadyQueue;
 use crate::process::build_dir::SpareDirs;
 use crate::process::log_writer::{LogFile, LogThread};
 use crate::real::{BuilderConfig, Collected, CollectedQueue, Janitor, Lodging, PoolHandle};
 use crate::report::{BuildRef, Event, Level, Usage};
 use crate::sandbox::Room;
+use crate::spawn::hook::desk::HookDesk;
 use crate::store::check::Check;
 use crate::store::collect::{CollectJob, Mislaid, collect};
 use crate::timeout::Condemned;
 use crate::world::{
-    Background, Completed, Failures, Now, ReporterHandle, RunState, Running, Slots, StoreHandle,
+    Background, Completed, Failures, NewlyReady, Now, Pace, ReporterHandle, RunState, Running,
+    Slots, StoreHandle,
 };
 
 /// A child as it is buried.
 #[derive(QueryData)]
 #[query_data(mutable)]
 pub struct DeadChild {
-    process: &'static BuilderProcess,
+    process: Option<&'static BuilderProcess>,
     pipes: &'static ChildPipes,
     deadlines: &'static Deadlines,
     log: &'static BuildLog,
@@ -61,6 +64,42 @@ pub struct Reaping<'w, 's> {
     dirs: ResMut<'w, SpareDirs>,
 }
 
+/// A child that was waited for, whose build is still to be looked after.
+#[derive(Debug)]
+pub struct Buried {
+    goal: Entity,
+    mode: BuildMode,
+    status: i32,
+    condemned: Option<Condemned>,
+}
+
+impl Buried {
+    fn is_good(&self) -> bool {
+        self.status == 0 && self.condemned.is_none()
+    }
+}
+
+/// Children that ended well while something else could start: their slots were given away first.
+#[derive(Debug, Default, Resource)]
+pub struct Estates(pub Vec<Buried>);
+
+/// Whether something can take a slot that becomes free.
+#[derive(SystemParam)]
+pub struct Successors<'w> {
+    queue: Res<'w, ReadyQueue>,
+    newly_ready: Res<'w, NewlyReady>,
+    desk: Res<'w, HookDesk>,
+    pace: Res<'w, Pace>,
+}
+
+impl Successors<'_> {
+    fn any(&self) -> bool {
+        self.pace.slots_before_paperwork
+            && !self.desk.is_asking()
+            && !(self.queue.is_empty() && self.newly_ready.0.is_empty())
+    }
+}
+
 /// Kills the children that were condemned; their exit is noticed as any other.
 pub fn kill_condemned(
     added: Query<(&BuilderProcess, &Condemned), bevy_ecs::query::Added<Condemned>>,
@@ -75,49 +114,77 @@ pub fn reap(
     mut running: ResMut<Running>,
     mut slots: ResMut<Slots>,
     mut run: ResMut<RunState>,
+    successors: Successors<'_>,
+    (mut estates, mut collected): (ResMut<Estates>, ResMut<CollectedQueue>),
     mut params: Reaping<'_, '_>,
 ) {
     let now = params.now.0;
+    let done = &mut collected.done;
+    let mut waiting = std::mem::take(&mut estates.0);
+    let last = waiting.pop();
+    for buried in waiting {
+        if let Err(error) = params.look_after(buried, None) {
+            run.fatal = Some(error);
+        }
+    }
+    if let Some(last) = last
+        && let Err(error) = params.look_after(last, Some(&mut *done))
+    {
+        run.fatal = Some(error);
+    }
     let children = &params.children;
     let buried: Vec<Entity> = running
         .0
         .extract_if(.., |goal| {
-            children
-                .get(*goal)
-                .is_ok_and(|child| child.process.is_over(child.pipes, child.deadlines, now))
+            children.get(*goal).is_ok_and(|child| child.is_over(now))
         })
         .collect();
     for goal in buried {
         slots.used -= 1;
         let mode = run.mode_of(goal);
-        if let Err(error) = params.bury(goal, mode) {
+        let Some(buried) = params.bury(goal, mode) else {
+            continue;
+        };
+        if buried.is_good()
+            && mode == BuildMode::Normal
+            && !params.lodgings.contains(goal)
+            && successors.any()
+        {
+            estates.0.push(buried);
+            continue;
+        }
+        if let Err(error) = params.look_after(buried, Some(&mut *done)) {
             run.fatal = Some(error);
         }
     }
 }
 
+impl DeadChildReadOnlyItem<'_, '_> {
+    fn is_over(&self, now: Duration) -> bool {
+        let process = self.process;
+        process.is_some_and(|process| process.is_over(self.pipes, self.deadlines, now))
+    }
+}
+
 impl Reaping<'_, '_> {
-    fn bury(&mut self, goal: Entity, mode: BuildMode) -> Result<()> {
-        if let Ok(mut file) = self.log_files.get_mut(goal) {
-            self.logs.close(&mut file);
-        }
-        let Ok(mut child) = self.children.get_mut(goal) else {
-            return Ok(());
-        };
-        let (dir, drv) = (child.dir, child.goal.drv);
+    /// Takes the exit status of a child, and kills what it left behind.
+    fn bury(&mut self, goal: Entity, mode: BuildMode) -> Option<Buried> {
+        let child = self.children.get(goal).ok()?;
+        let drv = child.goal.drv;
         let Reaped {
             status,
             cpu,
             peak_memory,
-        } = kill_and_measure(child.process.pid);
-        let lodging = self.lodgings.get_mut(goal).ok();
-        let room = lodging.and_then(|mut lodging| lodging.0.take());
-        // In a sandbox everything has its own name.
-        let boxed = room.as_ref().is_some_and(Room::is_sandbox);
-        let rewrites = child.rewrites.filter(|_| !boxed);
+        } = kill_and_measure(child.process?.pid);
+        // Its number may be another's from now on.
+        self.commands.entity(goal).remove::<BuilderProcess>();
         let path = self.graph.full_path(self.graph.drv_path(drv));
-        let condemned = self.condemned.get(goal).ok().cloned();
-        let good = status == 0 && condemned.is_none();
+        let buried = Buried {
+            goal,
+            mode,
+            status,
+            condemned: self.condemned.get(goal).ok().cloned(),
+        };
         let at = child.deadlines.exited.unwrap_or(self.now.0);
         self.reporter.0.report(&Event::Exited {
             build: BuildRef {
@@ -131,9 +198,34 @@ impl Reaping<'_, '_> {
                 cpu,
                 peak_memory,
             },
-            good,
+            good: buried.is_good(),
             at,
         });
+        Some(buried)
+    }
+
+    /// Sends the outputs of a good build to be hashed, or looks at them at once if `here` can take them and that is no
+    /// more work than waking another thread. Says why another build failed.
+    fn look_after(&mut self, buried: Buried, here: Option<&mut Vec<Collected>>) -> Result<()> {
+        let good = buried.is_good();
+        let Buried {
+            goal,
+            mode,
+            status,
+            condemned,
+        } = buried;
+        if let Ok(mut file) = self.log_files.get_mut(goal) {
+            self.logs.close(&mut file);
+        }
+        let Ok(mut child) = self.children.get_mut(goal) else {
+            return Ok(());
+        };
+        let (dir, drv) = (child.dir, child.goal.drv);
+        let lodging = self.lodgings.get_mut(goal).ok();
+        let room = lodging.and_then(|mut lodging| lodging.0.take());
+        // In a sandbox everything has its own name.
+        let boxed = room.as_ref().is_some_and(Room::is_sandbox);
+        let rewrites = child.rewrites.filter(|_| !boxed);
         if good {
             *child.stage = Stage::Collecting;
             let closure = self.store.0.input_closure(&mut self.graph, drv)?;
@@ -164,6 +256,20 @@ impl Reaping<'_, '_> {
                     format!("scanning for references inside '{output}'")
                 });
             }
+            if let Some(done) = here
+                && self.config.optimiser.is_none()
+                && room.is_none()
+                && job.is_trifle()
+            {
+                done.push(Collected {
+                    goal,
+                    result: collect(&job),
+                    warnings: Vec::new(),
+                    kept: None,
+                });
+                self.strip(goal);
+                return Ok(());
+            }
             let optimiser = self.config.optimiser.clone();
             let (janitor, keep_failed) = (self.pool.1.clone(), self.config.keep_failed);
             self.pool.0.submit(move || {
@@ -187,6 +293,7 @@ impl Reaping<'_, '_> {
             return Ok(());
         }
 
+        let path = self.graph.full_path(self.graph.drv_path(drv));
         let fixed = self.graph.traits(drv).fixed;
         let disk_full = is_disk_nearly_full(&self.config, &dir.0);
         let (kind, what) = match condemned {

@@ -73,6 +73,11 @@ pub struct Mislaid {
     pub output: BuiltOutput,
 }
 
+/// How large a file may be at most to be hashed beside the pool.
+const TRIFLE_BYTES: u64 = 16 * 1024;
+/// How many hash parts may be looked for at most beside the pool.
+const TRIFLE_CANDIDATES: usize = 256;
+
 /// Beyond every path's index: that of the first scratch name among the candidates.
 const SCRATCH: u32 = 1 << 31;
 
@@ -235,6 +240,20 @@ impl CollectJob {
             Ok(Some(problem)) => Err(Failure::new(FailureKind::Rejected, problem)),
             Err(error) => Err(about(error)),
         }
+    }
+
+    /// Whether looking at the outputs takes no longer than handing them to another thread.
+    pub fn is_trifle(&self) -> bool {
+        let small = |output: &Expected| match output.real_path.symlink_metadata() {
+            Ok(metadata) => !metadata.is_dir() && metadata.len() <= TRIFLE_BYTES,
+            Err(_) => true,
+        };
+        self.drv_file.is_none()
+            && self.check.is_none()
+            && self.private.is_none()
+            && self.scratch.is_empty()
+            && self.candidates.len() <= TRIFLE_CANDIDATES
+            && self.outputs.iter().all(small)
     }
 
     /// Where the outputs will lie.
