@@ -77,11 +77,14 @@ pub struct FailureKinds {
     pub hash_mismatch: bool,
     /// An output came out different when it was built again.
     pub not_deterministic: bool,
+    /// Anything failed at all.
+    pub any: bool,
 }
 
 impl FailureKinds {
     /// Takes note of a failure.
     pub fn add(&mut self, kind: FailureKind) {
+        self.any = true;
         match kind {
             FailureKind::Permanent | FailureKind::Cached => self.permanent = true,
             FailureKind::TimedOut => self.timed_out = true,
@@ -94,6 +97,11 @@ impl FailureKinds {
             | FailureKind::Other
             | FailureKind::Dependency => {}
         }
+    }
+
+    /// Whether there was none.
+    pub fn is_empty(self) -> bool {
+        !self.any
     }
 
     /// The exit status of a run with these failures (`Worker::failingExitStatus`): 1, or 96 with bits for builds

@@ -72,7 +72,7 @@ impl PendingGoals<'_> {
                 .fetches
                 .is_pending(free_slot_to_fetch(&self.slots, &self.options))
             || !self.starting.0.is_empty()
-            || !self.completed.is_empty()
+            || (!self.completed.is_empty() && self.completed.held_until.is_none())
             || !self.failures.0.is_empty()
             || !self.ended.is_empty()
     }
@@ -140,6 +140,7 @@ pub fn poll_children(
             next_deadline(&params.options, &waiting, deadlines, now.0),
             fetches.next_retry(),
             desk.next_retry(),
+            pending.completed.held_until,
             hook.and_then(|hook| hook.deadline(&params.options)),
         ];
         let next = next.into_iter().flatten().min();

@@ -444,6 +444,8 @@ pub struct CompleteGoal {
 pub struct Completed {
     goals: Vec<CompleteGoal>,
     outputs: Vec<NewOutput>,
+    /// Until when they wait for more to be registered with, if they do.
+    pub held_until: Option<Duration>,
 }
 
 impl Completed {
@@ -462,6 +464,11 @@ impl Completed {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.goals.is_empty()
+    }
+
+    /// How many goals there are.
+    pub fn len(&self) -> usize {
+        self.goals.len()
     }
 
     /// The outputs of all goals.
@@ -483,6 +490,7 @@ impl Completed {
     pub fn clear(&mut self) {
         self.goals.clear();
         self.outputs.clear();
+        self.held_until = None;
     }
 }
 

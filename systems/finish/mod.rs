@@ -161,6 +161,13 @@ impl Finish<'_, '_, '_> {
     }
 }
 
+/// How many builds are registered in one transaction while all slots are taken and more goals are ready: what waits for
+/// them could not start anyway.
+const TOGETHER: usize = 4;
+
+/// How long a complete build waits at most to be registered together with others.
+const GATHER: Duration = Duration::from_millis(10);
+
 /// Registers everything that is complete.
 pub fn register(
     mut completed: ResMut<Completed>,
@@ -174,8 +181,18 @@ pub fn register(
     let slots_full = slots.used >= options.max_jobs;
     let nothing_to_start = (queue.is_empty() && newly_ready.0.is_empty()) || desk.is_asking();
     let in_the_way = pace.slots_before_paperwork && !slots_full && !nothing_to_start;
-    if completed.is_empty() || in_the_way {
+    // What has failed may end the run in any tick, and then what is complete must not be lost.
+    let failed = !run.failures.is_empty() || !failures.0.is_empty();
+    let undisturbed = !run.is_over() && (options.keep_going || !failed);
+    if completed.is_empty() || (in_the_way && undisturbed) {
         return;
+    }
+    if pace.slots_before_paperwork && slots_full && !nothing_to_start && undisturbed {
+        let now = params.now.0;
+        let until = *completed.held_until.get_or_insert(now + GATHER);
+        if completed.len() < TOGETHER && now < until {
+            return;
+        }
     }
     let mut finish = params.open();
     let together = finish.store.register(finish.graph, completed.outputs());

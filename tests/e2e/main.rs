@@ -36,6 +36,7 @@ mod platforms;
 mod processes;
 mod propagation;
 mod real_nix;
+mod registration;
 mod repair;
 mod same_results;
 mod sandbox;
