@@ -230,6 +230,8 @@ struct Pass<'a, 's> {
     fetches: &'a mut FetchQueue,
 }
 
+// Most goals go straight through these steps, each of which is a loop over a whole batch. Were they inlined into one function,
+// what is rare in them would leave the loops no registers.
 impl Pass<'_, '_> {
     #[inline(never)]
     fn sort_out(&mut self, awake: &Awake, batch: &mut Batch) {
