@@ -131,6 +131,18 @@ pub struct Inputs<'a> {
     wanted: std::slice::Iter<'a, OutputSet>,
 }
 
+impl<'a> Inputs<'a> {
+    /// A part of all inputs, and of the sets beside them, which may end before.
+    #[inline]
+    fn new(inputs: &'a [DrvId], sets: &'a [OutputSet], part: Range<usize>) -> Self {
+        let end = sets.len();
+        Self {
+            wanted: sets[part.start.min(end)..part.end.min(end)].iter(),
+            drvs: inputs[part].iter(),
+        }
+    }
+}
+
 impl Iterator for Inputs<'_> {
     type Item = InputRow;
 
@@ -308,22 +320,14 @@ impl BuildGraph {
     /// Its input derivations.
     pub fn inputs(&self, drv: DrvId) -> Inputs<'_> {
         let part = self.part(drv, |row| row.inputs);
-        let sets = self.input_sets.len();
-        Inputs {
-            wanted: self.input_sets[part.start.min(sets)..part.end.min(sets)].iter(),
-            drvs: self.inputs[part].iter(),
-        }
+        Inputs::new(&self.inputs, &self.input_sets, part)
     }
 
     /// The same, and the sets of outputs beside them, to be added to.
     #[inline]
     pub fn inputs_and_sets(&mut self, drv: DrvId) -> (Inputs<'_>, &mut OutputSets) {
         let part = self.part(drv, |row| row.inputs);
-        let sets = self.input_sets.len();
-        let inputs = Inputs {
-            wanted: self.input_sets[part.start.min(sets)..part.end.min(sets)].iter(),
-            drvs: self.inputs[part].iter(),
-        };
+        let inputs = Inputs::new(&self.inputs, &self.input_sets, part);
         (inputs, &mut self.output_sets)
     }
 

@@ -23,14 +23,15 @@ use windrow_components::path_set::PathSet;
 
 use crate::columns::{Cells, Column, place};
 use crate::failure::{Failure, FailureKind};
-use crate::policy::ReadyQueue;
+use crate::goals;
 use crate::report::{BuildRef, Counts, Event, Reporter};
-use crate::spawn::hook::desk::HookDesk;
 use crate::store::path_lock::OutputLocks;
 use crate::world::{
     Awake, CompleteGoal, Completed, End, Ended, Failures, GoalIndex, LockWaiters, NewlyReady, Now,
-    Options, Pace, ReporterHandle, RunState, Running, Slots, Store, StoreHandle, Tally,
+    Options, ReporterHandle, RunState, Running, Slots, Store, StoreHandle, Tally,
 };
+
+use reap::Successors;
 
 /// What registering and failing touch.
 #[derive(SystemParam)]
@@ -98,23 +99,15 @@ impl Finish<'_, '_, '_> {
         self.derivations.get(goal).ok().map(|known| known.drv)
     }
 
-    fn stage(&mut self, (goal, drv): (Entity, Option<DrvId>)) -> Option<&mut Stage> {
-        match drv.and_then(|drv| self.index.row(drv)) {
-            Some(row) => Some(self.stages.row(row)),
-            None => self.stages.at(place(self.entities, goal)?),
-        }
-    }
-
     /// Ends a goal and gives up its locks, deleting their files if its outputs are valid.
     fn settle(&mut self, (goal, drv): (Entity, Option<DrvId>), how: Outcome) {
-        let Some(stage) = self.stage((goal, drv)) else {
+        let stages = &mut self.stages;
+        let Some(stage) = stage_of(stages, self.index, self.entities, (goal, drv)) else {
             return;
         };
         // Before it was about to start, it held nothing; another goal may hold the same paths.
         let held = matches!(*stage, Stage::Starting | Stage::Running | Stage::Collecting);
-        debug_assert!(stage.outcome().is_none());
-        *stage = Stage::Done(how);
-        self.ended.push(goal, drv, how);
+        goals::end(stage, self.ended, (goal, drv), how);
         if !held {
             return;
         }
@@ -161,6 +154,19 @@ impl Finish<'_, '_, '_> {
     }
 }
 
+/// The stage of a goal, given what derivation it is for, unless it is a path's.
+fn stage_of<'a>(
+    stages: &'a mut Cells<'_, Stage>,
+    index: &GoalIndex,
+    entities: &Entities,
+    (goal, drv): (Entity, Option<DrvId>),
+) -> Option<&'a mut Stage> {
+    match drv.and_then(|drv| index.row(drv)) {
+        Some(row) => Some(stages.row(row)),
+        None => stages.at(place(entities, goal)?),
+    }
+}
+
 /// How many builds are registered in one transaction while all slots are taken and more goals are ready: what waits for
 /// them could not start anyway.
 const TOGETHER: usize = 4;
@@ -173,21 +179,19 @@ pub fn register(
     mut completed: ResMut<Completed>,
     mut failures: ResMut<Failures>,
     mut run: ResMut<RunState>,
-    (slots, options, pace): (Res<Slots>, Res<Options>, Res<Pace>),
-    (queue, newly_ready, desk): (Res<ReadyQueue>, Res<NewlyReady>, Res<HookDesk>),
+    (slots, options, successors): (Res<Slots>, Res<Options>, Successors),
     mut params: Finishing<'_, '_>,
 ) {
     // Free slots come first: what is complete can be registered while the next builders run.
     let slots_full = slots.used >= options.max_jobs;
-    let nothing_to_start = (queue.is_empty() && newly_ready.0.is_empty()) || desk.is_asking();
-    let in_the_way = pace.slots_before_paperwork && !slots_full && !nothing_to_start;
     // What has failed may end the run in any tick, and then what is complete must not be lost.
     let failed = !run.failures.is_empty() || !failures.0.is_empty();
     let undisturbed = !run.is_over() && (options.keep_going || !failed);
-    if completed.is_empty() || (in_the_way && undisturbed) {
+    let can_wait = undisturbed && successors.any();
+    if completed.is_empty() || (can_wait && !slots_full) {
         return;
     }
-    if pace.slots_before_paperwork && slots_full && !nothing_to_start && undisturbed {
+    if can_wait {
         let now = params.now.0;
         let until = *completed.held_until.get_or_insert(now + GATHER);
         if completed.len() < TOGETHER && now < until {
@@ -258,7 +262,8 @@ pub fn fail(
             drv_path: &path,
             name: &name,
         };
-        let stage = finish.stage((goal, drv));
+        let stages = &mut finish.stages;
+        let stage = stage_of(stages, finish.index, finish.entities, (goal, drv));
         let started =
             stage.is_some_and(|stage| matches!(*stage, Stage::Running | Stage::Collecting));
         let system = drv.and_then(|drv| finish.graph.system(drv));

@@ -93,7 +93,7 @@ pub struct Successors<'w> {
 }
 
 impl Successors<'_> {
-    fn any(&self) -> bool {
+    pub(super) fn any(&self) -> bool {
         self.pace.slots_before_paperwork
             && !self.desk.is_asking()
             && !(self.queue.is_empty() && self.newly_ready.0.is_empty())

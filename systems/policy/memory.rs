@@ -118,12 +118,7 @@ impl Releases {
 fn depth_first(graph: &BuildGraph) -> Vec<u32> {
     let count = graph.drv_count();
     let drvs = || (0..count).map(DrvId::from_index);
-    let mut users = vec![0_u32; count];
-    for drv in drvs() {
-        for input in graph.inputs(drv) {
-            users[input.drv.index()] += 1;
-        }
-    }
+    let mut users = graph.count_dependents();
     let ends: Vec<DrvId> = drvs().filter(|drv| users[drv.index()] == 0).collect();
     // From the ends down, so that read backwards inputs come first.
     let mut order = ends.clone();

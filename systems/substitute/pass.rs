@@ -261,15 +261,10 @@ impl Pass<'_, '_> {
                 continue;
             };
             match *self.stages.row(row) {
-                Stage::New if self.graph.is_loaded(drv) => batch.items.push(Item {
-                    goal,
-                    row,
-                    drv,
-                    wanted: self.derivations.row(row).wanted,
-                    mode: self.run.mode_of(goal),
-                    present: false,
-                    asked: false,
-                }),
+                Stage::New if self.graph.is_loaded(drv) => {
+                    let item = self.item(goal, row);
+                    batch.items.push(item);
+                }
                 Stage::Inputs if nothing_to_check && self.waitees.row(row).failed == 0 => {
                     *self.stages.row(row) = Stage::Ready;
                     self.ready.0.push(ReadyGoal { goal, drv });
@@ -279,10 +274,11 @@ impl Pass<'_, '_> {
         }
     }
 
-    #[inline(never)]
-    fn sort_out_derivation(&mut self, goal: Entity, row: Row, batch: &mut Batch) {
+    /// A goal of which nothing is known yet but what it is for.
+    #[inline]
+    fn item(&mut self, goal: Entity, row: Row) -> Item {
         let DerivationGoal { drv, wanted } = *self.derivations.row(row);
-        let item = Item {
+        Item {
             goal,
             row,
             drv,
@@ -290,7 +286,13 @@ impl Pass<'_, '_> {
             mode: self.run.mode_of(goal),
             present: false,
             asked: false,
-        };
+        }
+    }
+
+    #[inline(never)]
+    fn sort_out_derivation(&mut self, goal: Entity, row: Row, batch: &mut Batch) {
+        let item = self.item(goal, row);
+        let drv = item.drv;
         match *self.stages.row(row) {
             Stage::New if self.graph.is_loaded(drv) => batch.items.push(item),
             Stage::New => batch.unloaded.push(item),
