@@ -3,6 +3,8 @@
 mod dependents;
 
 use std::ops::Range;
+use std::slice;
+use std::sync::Arc;
 
 use bevy_ecs::prelude::Resource;
 use hashbrown::HashMap;
@@ -13,7 +15,7 @@ use crate::ids::{DrvId, NameId, PathId};
 use crate::outputs::{OutputSet, OutputSets};
 use crate::paths::{Interner, PathTable};
 use crate::store_path::StoreDir;
-use crate::task_graph::TaskGraph;
+use crate::task_graph::{Rows, TaskGraph, TaskId};
 use crate::{Error, Result};
 
 use dependents::Dependents;
@@ -114,6 +116,9 @@ pub struct BuildGraph {
     natures: Natures,
     /// The derivation stored at each path, by path id, or `NONE`.
     by_path: Vec<u32>,
+    /// If it was made of tasks, their edges; then it has none of the rows above, nor inputs below, for what these say of a task
+    /// follows from its number.
+    tasks: Option<Arc<Rows>>,
     outputs: Vec<OutputRow>,
     /// The derivation of each input.
     inputs: Vec<DrvId>,
@@ -127,8 +132,9 @@ pub struct BuildGraph {
 /// The inputs of a derivation.
 #[derive(Debug, Clone)]
 pub struct Inputs<'a> {
-    drvs: std::slice::Iter<'a, DrvId>,
-    wanted: std::slice::Iter<'a, OutputSet>,
+    drvs: slice::Iter<'a, DrvId>,
+    wanted: slice::Iter<'a, OutputSet>,
+    tasks: slice::Iter<'a, TaskId>,
 }
 
 impl<'a> Inputs<'a> {
@@ -139,6 +145,17 @@ impl<'a> Inputs<'a> {
         Self {
             wanted: sets[part.start.min(end)..part.end.min(end)].iter(),
             drvs: inputs[part].iter(),
+            tasks: [].iter(),
+        }
+    }
+
+    /// The predecessors of a task.
+    #[inline]
+    fn of_task(tasks: &'a [TaskId]) -> Self {
+        Self {
+            drvs: [].iter(),
+            wanted: [].iter(),
+            tasks: tasks.iter(),
         }
     }
 }
@@ -146,14 +163,22 @@ impl<'a> Inputs<'a> {
 impl Iterator for Inputs<'_> {
     type Item = InputRow;
 
+    #[inline]
     fn next(&mut self) -> Option<InputRow> {
-        let drv = *self.drvs.next()?;
+        let Some(&drv) = self.drvs.next() else {
+            let task = self.tasks.next()?;
+            return Some(InputRow {
+                drv: DrvId::from_index(task.index()),
+                wanted: OutputSet::ALL,
+            });
+        };
         let wanted = self.wanted.next().copied().unwrap_or(OutputSet::ALL);
         Some(InputRow { drv, wanted })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.drvs.size_hint()
+        let count = self.drvs.len() + self.tasks.len();
+        (count, Some(count))
     }
 }
 
@@ -171,6 +196,7 @@ impl BuildGraph {
             loaded: vec![LoadedRow::default()],
             natures: Natures::default(),
             by_path: Vec::new(),
+            tasks: None,
             outputs: Vec::new(),
             inputs: Vec::new(),
             input_sets: Vec::new(),
@@ -186,34 +212,22 @@ impl BuildGraph {
         let mut graph = Self::new(StoreDir::new("/simulated"));
         let count = tasks.len();
         let out = graph.name("out");
-        let nature = graph.natures.intern(Nature::default());
-        graph.rows.extend((0..count).map(|number| DrvRow {
-            path: PathId::from_index(number),
-            loaded: index(number),
-        }));
         graph
             .outputs
             .extend((count..2 * count).map(|number| OutputRow {
                 name: out,
                 path: PathId::from_index(number),
             }));
-        let (starts, predecessors) = tasks.rows();
-        let starts = starts.iter().enumerate();
-        graph.loaded.clear();
-        graph
-            .loaded
-            .extend(starts.map(|(number, &inputs)| LoadedRow {
-                outputs: index(number),
-                inputs,
-                sources: 0,
-                nature,
-            }));
-        let inputs = predecessors.iter();
-        let inputs = inputs.map(|task| DrvId::from_index(task.index()));
-        graph.inputs.extend(inputs);
+        graph.tasks = Some(Arc::clone(tasks.rows()));
         graph.dependents = Dependents::of_tasks(tasks);
         graph.in_order = tasks.is_in_order();
         graph
+    }
+
+    /// Whether it was made of tasks, which have no files.
+    #[inline]
+    pub fn is_of_tasks(&self) -> bool {
+        self.tasks.is_some()
     }
 
     /// The id of a full store path.
@@ -255,7 +269,11 @@ impl BuildGraph {
     }
 
     /// The derivation stored at `path`, a row of its own from now on; not loaded yet if it is new.
+    ///
+    /// # Panics
+    /// In debug builds, in a graph of tasks, which is complete.
     pub fn drv(&mut self, path: PathId) -> DrvId {
+        debug_assert!(self.tasks.is_none());
         if self.by_path.len() <= path.index() {
             self.by_path
                 .resize(self.paths.len().max(path.index() + 1), NONE);
@@ -271,17 +289,26 @@ impl BuildGraph {
 
     /// How many derivations have a row.
     pub fn drv_count(&self) -> usize {
-        self.rows.len()
+        match &self.tasks {
+            Some(tasks) => tasks.starts.len() - 1,
+            None => self.rows.len(),
+        }
     }
 
     /// How many inputs all derivations have together, as far as they are loaded.
     pub fn edge_count(&self) -> usize {
-        self.inputs.len()
+        match &self.tasks {
+            Some(tasks) => tasks.predecessors.len(),
+            None => self.inputs.len(),
+        }
     }
 
     /// Where the derivation is stored.
     #[inline]
     pub fn drv_path(&self, drv: DrvId) -> PathId {
+        if self.tasks.is_some() {
+            return PathId::from_index(drv.index());
+        }
         self.rows[drv.index()].path
     }
 
@@ -294,17 +321,21 @@ impl BuildGraph {
     /// Whether its contents have been taken in.
     #[inline]
     pub fn is_loaded(&self, drv: DrvId) -> bool {
-        self.rows[drv.index()].loaded != NONE
+        self.tasks.is_some() || self.rows[drv.index()].loaded != NONE
     }
 
     fn loaded(&self, drv: DrvId) -> Option<&LoadedRow> {
-        self.loaded.get(self.rows[drv.index()].loaded as usize)
+        let row = self.rows.get(drv.index())?;
+        self.loaded.get(row.loaded as usize)
     }
 
-    /// The part of a list that belongs to `drv`: from where its rows begin to where the next ones do.
+    /// The part of a list that belongs to `drv`: from where its rows begin to where the next ones do. A task has none.
     #[inline]
     fn part(&self, drv: DrvId, start: impl Fn(&LoadedRow) -> u32) -> Range<usize> {
-        let place = self.rows[drv.index()].loaded as usize;
+        let Some(row) = self.rows.get(drv.index()) else {
+            return 0..0;
+        };
+        let place = row.loaded as usize;
         match self.loaded.get(place..).and_then(<[_]>::first_chunk) {
             Some([row, next]) => start(row) as usize..start(next) as usize,
             None => 0..0,
@@ -314,11 +345,18 @@ impl BuildGraph {
     /// Its outputs, in the file's order; none before it is loaded.
     #[inline]
     pub fn outputs(&self, drv: DrvId) -> &[OutputRow] {
+        if self.tasks.is_some() {
+            return slice::from_ref(&self.outputs[drv.index()]);
+        }
         &self.outputs[self.part(drv, |row| row.outputs)]
     }
 
     /// Its input derivations.
+    #[inline]
     pub fn inputs(&self, drv: DrvId) -> Inputs<'_> {
+        if let Some(tasks) = &self.tasks {
+            return Inputs::of_task(tasks.of(drv.index()));
+        }
         let part = self.part(drv, |row| row.inputs);
         Inputs::new(&self.inputs, &self.input_sets, part)
     }
@@ -326,8 +364,13 @@ impl BuildGraph {
     /// The same, and the sets of outputs beside them, to be added to.
     #[inline]
     pub fn inputs_and_sets(&mut self, drv: DrvId) -> (Inputs<'_>, &mut OutputSets) {
-        let part = self.part(drv, |row| row.inputs);
-        let inputs = Inputs::new(&self.inputs, &self.input_sets, part);
+        let inputs = match &self.tasks {
+            Some(tasks) => Inputs::of_task(tasks.of(drv.index())),
+            None => {
+                let part = self.part(drv, |row| row.inputs);
+                Inputs::new(&self.inputs, &self.input_sets, part)
+            }
+        };
         (inputs, &mut self.output_sets)
     }
 
@@ -511,6 +554,38 @@ mod tests {
             graph.full_path(graph.sources(drv)[0]),
             "/nix/store/22222222222222222222222222222222-s"
         );
+    }
+
+    #[test]
+    fn what_a_task_is_follows_from_its_number() {
+        use crate::task_graph::{Builder, Limits, TimeUnit};
+
+        let mut builder = Builder::new("test", TimeUnit::Units, Limits::default());
+        let tasks = [(); 3].map(|()| builder.add_task(None, None).unwrap());
+        builder.add_edge(tasks[0], tasks[2]).unwrap();
+        builder.add_edge(tasks[1], tasks[2]).unwrap();
+        let graph = BuildGraph::from_tasks(&builder.finish().unwrap());
+        assert!(graph.is_of_tasks() && !graph.has_sources() && !graph.has_input_sets());
+        assert_eq!((graph.drv_count(), graph.edge_count()), (3, 2));
+        for (number, inputs) in [(0, 0..0), (1, 0..0), (2, 0..2)] {
+            let drv = DrvId::from_index(number);
+            assert!(graph.is_loaded(drv));
+            assert_eq!(graph.drv_path(drv), PathId::from_index(number));
+            let [output] = graph.outputs(drv) else {
+                panic!("one output");
+            };
+            assert_eq!(output.path, PathId::from_index(3 + number));
+            assert_eq!(graph.name_text(output.name), "out");
+            let found = graph.inputs(drv);
+            assert_eq!(found.len(), inputs.len());
+            assert!(found.eq(inputs.map(|input| InputRow {
+                drv: DrvId::from_index(input),
+                wanted: OutputSet::ALL,
+            })));
+            assert!(graph.sources(drv).is_empty());
+            assert_eq!(graph.traits(drv), Traits::default());
+            assert_eq!(graph.system(drv), None);
+        }
     }
 
     #[test]

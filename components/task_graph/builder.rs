@@ -2,8 +2,10 @@
 //! doubles. Edges that come task by task go straight into the final array, so building such a graph
 //! needs no second copy.
 
+use std::sync::Arc;
+
 use super::durations::{self, MAX_DURATION};
-use super::{TaskGraph, TaskGraphError, TaskId, TimeUnit, order};
+use super::{Rows, TaskGraph, TaskGraphError, TaskId, TimeUnit, order};
 
 /// How much a graph may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -239,12 +241,15 @@ impl Builder {
             name_ends: self.name_ends,
             durations: self.durations,
             unit,
-            starts: self.row_starts,
-            predecessors: self.rows,
+            rows: Arc::new(Rows {
+                starts: self.row_starts,
+                predecessors: self.rows,
+            }),
             in_order,
         };
         if !in_order
-            && let Err(cycle) = order::topological_order(&graph.starts, &graph.predecessors)
+            && let Err(cycle) =
+                order::topological_order(&graph.rows.starts, &graph.rows.predecessors)
         {
             let path = cycle
                 .iter()

@@ -3,6 +3,7 @@
 //! to a sink it is given.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 mod builder;
 mod duration_file;
@@ -58,6 +59,21 @@ pub enum TimeUnit {
     Units,
 }
 
+/// The edges of a graph as flat arrays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rows {
+    /// One more than there are tasks: where the predecessors of each begin.
+    pub(crate) starts: Vec<u32>,
+    pub(crate) predecessors: Vec<TaskId>,
+}
+
+impl Rows {
+    #[inline]
+    pub(crate) fn of(&self, index: usize) -> &[TaskId] {
+        &self.predecessors[self.starts[index] as usize..self.starts[index + 1] as usize]
+    }
+}
+
 /// A directed acyclic graph of tasks. Immutable but for its durations; made by a [`Builder`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskGraph {
@@ -67,9 +83,8 @@ pub struct TaskGraph {
     /// Empty if the graph has none.
     durations: Vec<u64>,
     unit: TimeUnit,
-    /// One more than there are tasks: where the predecessors of each begin.
-    starts: Vec<u32>,
-    predecessors: Vec<TaskId>,
+    /// Shared with who builds the graph, so that it need not be copied.
+    rows: Arc<Rows>,
     /// Every task stands behind its predecessors, so the ids themselves are a topological order.
     in_order: bool,
 }
@@ -77,7 +92,7 @@ pub struct TaskGraph {
 impl TaskGraph {
     /// How many tasks there are.
     pub fn len(&self) -> usize {
-        self.starts.len() - 1
+        self.rows.starts.len() - 1
     }
 
     /// Whether there is no task.
@@ -87,23 +102,22 @@ impl TaskGraph {
 
     /// How many different edges there are.
     pub fn edge_count(&self) -> usize {
-        self.predecessors.len()
+        self.rows.predecessors.len()
     }
 
     /// All tasks in the order of the file.
     pub fn tasks(&self) -> impl ExactSizeIterator<Item = TaskId> + use<> {
-        (0..self.starts.len() as u32 - 1).map(TaskId)
+        (0..self.len() as u32).map(TaskId)
     }
 
     /// The tasks that must end before `task` starts: ascending, each once.
     pub fn predecessors(&self, task: TaskId) -> &[TaskId] {
-        let index = task.index();
-        &self.predecessors[self.starts[index] as usize..self.starts[index + 1] as usize]
+        self.rows.of(task.index())
     }
 
-    /// Where the predecessors of each task begin, one more than there are tasks, and all of them.
-    pub(crate) fn rows(&self) -> (&[u32], &[TaskId]) {
-        (&self.starts, &self.predecessors)
+    /// All edges.
+    pub(crate) fn rows(&self) -> &Arc<Rows> {
+        &self.rows
     }
 
     /// Whether every task stands behind its predecessors.
@@ -113,8 +127,8 @@ impl TaskGraph {
 
     /// The edges the other way round. Costs a pass over all edges and four bytes for each.
     pub fn successors(&self) -> Successors {
-        let mut starts = vec![0u32; self.starts.len()];
-        for pred in &self.predecessors {
+        let mut starts = vec![0u32; self.rows.starts.len()];
+        for pred in &self.rows.predecessors {
             starts[pred.index() + 1] += 1;
         }
         for index in 1..starts.len() {
@@ -122,7 +136,7 @@ impl TaskGraph {
         }
         // While filling, a row's start is moved to its end, which is where the next row's start
         // was.
-        let mut edges = vec![TaskId(0); self.predecessors.len()];
+        let mut edges = vec![TaskId(0); self.edge_count()];
         for task in self.tasks() {
             for pred in self.predecessors(task) {
                 let slot = &mut starts[pred.index()];
@@ -216,7 +230,7 @@ impl TaskGraph {
         if self.in_order {
             return self.tasks().collect();
         }
-        order::topological_order(&self.starts, &self.predecessors)
+        order::topological_order(&self.rows.starts, &self.rows.predecessors)
             .expect("a graph with a cycle is not built")
     }
 }
