@@ -8,7 +8,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr;
 
 /// Blocks from this size on are mappings of their own.
-const LARGE_BYTES: usize = 4 << 20;
+const LARGE_BYTES: usize = 1 << 20;
 /// What a huge page holds on x86-64, and on arm64 with pages of 4 KiB; elsewhere the advice is of no use and no harm.
 const HUGE_BYTES: usize = 2 << 20;
 /// The kernel maps whole pages; this is a multiple of every page size that it has.
@@ -22,9 +22,15 @@ fn is_large(layout: Layout) -> bool {
     layout.size() >= LARGE_BYTES && layout.align() <= HUGE_BYTES
 }
 
-/// How much is mapped for a block.
+/// How much is mapped for a block: whole huge pages, unless more than half of the last one would be left empty.
 fn mapped(size: usize) -> Option<usize> {
-    size.checked_next_multiple_of(PAGE_BYTES)
+    let rest = size % HUGE_BYTES;
+    let unit = if rest < HUGE_BYTES / 2 {
+        PAGE_BYTES
+    } else {
+        HUGE_BYTES
+    };
+    size.checked_next_multiple_of(unit)
 }
 
 /// Maps `length` bytes that can't be used yet, beginning on a huge page. Null if there is no room.
