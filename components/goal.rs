@@ -135,14 +135,20 @@ impl Waitees {
     pub fn waitee_done(&mut self, outcome: Outcome, keep_going: bool) -> bool {
         debug_assert!(self.left > 0);
         self.left -= 1;
+        self.note(outcome);
+        if outcome == Outcome::Failed && !keep_going {
+            self.left = 0;
+        }
+        self.left == 0
+    }
+
+    /// Takes note of how a waitee ended.
+    #[inline]
+    pub fn note(&mut self, outcome: Outcome) {
         if outcome != Outcome::Success {
             self.failed += 1;
             self.shortfalls.0 |= Shortfalls::bit(outcome);
-            if outcome == Outcome::Failed && !keep_going {
-                self.left = 0;
-            }
         }
-        self.left == 0
     }
 
     /// Whether it waits for an input that ended `at` that moment, and had been busy since `begun`.

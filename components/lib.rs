@@ -1,5 +1,6 @@
 //! What a build is, as plain data: store paths, hashes, derivations, graphs, goals. No I/O, no clock, no threads, no globals.
 
+pub mod bit_set;
 pub mod building;
 pub mod derivation;
 mod error;
@@ -11,7 +12,6 @@ pub mod json_graph;
 pub mod lexical;
 pub mod nix32;
 pub mod outputs;
-pub mod path_set;
 pub mod paths;
 pub mod settings;
 pub mod signing_key;

@@ -86,29 +86,10 @@ pub fn tick_schedule() -> Schedule {
     // To look whether a system has anything to do costs less than to bring everything it touches.
     schedule.add_systems((
         substitute::substitute.in_set(TickSet::Substitute),
-        (
-            desk::take_reply.run_if(desk::has_reply),
-            lock::fetch::lock_paths.run_if(lock::fetch::has_ready),
-            lock::lock,
-        )
-            .chain()
-            .in_set(TickSet::Lock),
-        (
-            timeout::condemn.run_if(timeout::is_watching),
-            timeout::retry_locks.run_if(timeout::is_waiting_for_locks),
-        )
-            .chain()
-            .in_set(TickSet::Timeout),
+        lock::lock.in_set(TickSet::Lock),
         (
             finish::register,
-            (failure_cache::remember, finish::fail)
-                .chain()
-                .run_if(finish::has_failures),
-            (
-                lock::fetch::retry_paths.run_if(lock::fetch::has_waiting),
-                desk::wake_postponed.run_if(desk::has_postponed),
-            )
-                .chain(),
+            finish::fail.run_if(finish::has_failures),
             finish::tell_waiters,
             finish::report_progress,
         )
@@ -116,6 +97,40 @@ pub fn tick_schedule() -> Schedule {
             .in_set(TickSet::Finish),
     ));
     schedule
+}
+
+/// Adds the systems of a world that is not alone: others use its store, substituters and a hook do work for it, children may
+/// take too long.
+pub fn plug_in_others(schedule: &mut Schedule) {
+    // To look whether a system has anything to do costs less than to bring everything it touches.
+    schedule.add_systems((
+        (
+            desk::take_reply.run_if(desk::has_reply),
+            lock::fetch::lock_paths.run_if(lock::fetch::has_ready),
+        )
+            .chain()
+            .in_set(TickSet::Lock)
+            .before(lock::lock),
+        (
+            timeout::condemn.run_if(timeout::is_watching),
+            timeout::retry_locks.run_if(timeout::is_waiting_for_locks),
+        )
+            .chain()
+            .in_set(TickSet::Timeout),
+        failure_cache::remember
+            .run_if(finish::has_failures)
+            .in_set(TickSet::Finish)
+            .after(finish::register)
+            .before(finish::fail),
+        (
+            lock::fetch::retry_paths.run_if(lock::fetch::has_waiting),
+            desk::wake_postponed.run_if(desk::has_postponed),
+        )
+            .chain()
+            .in_set(TickSet::Finish)
+            .after(finish::fail)
+            .before(finish::tell_waiters),
+    ));
 }
 
 /// How a run ended.

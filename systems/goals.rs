@@ -45,6 +45,8 @@ pub struct Unmade {
     derivations: Vec<(DrvId, OutputSet)>,
     /// Paths, and whether they are to be repaired.
     paths: Vec<(PathId, bool)>,
+    /// Room for sorting.
+    bits: Vec<u64>,
 }
 
 impl Unmade {
@@ -86,9 +88,43 @@ impl Unmade {
         }
     }
 
+    /// Sorts the derivations by their ids, so that memory is walked through afterwards and not jumped about in. Where they
+    /// lie close together this is one bit for each.
+    fn sort(&mut self) {
+        let ids = || self.derivations.iter().map(|(drv, _)| drv.index());
+        let (Some(least), Some(greatest)) = (ids().min(), ids().max()) else {
+            return;
+        };
+        if self
+            .derivations
+            .iter()
+            .any(|&(_, wanted)| wanted != OutputSet::ALL)
+            || (greatest - least) / 64 > self.derivations.len()
+        {
+            self.derivations.sort_unstable_by_key(|&(drv, _)| drv);
+            return;
+        }
+        self.bits.clear();
+        self.bits.resize((greatest - least) / 64 + 1, 0_u64);
+        for id in ids() {
+            self.bits[(id - least) / 64] |= 1 << ((id - least) % 64);
+        }
+        self.derivations.clear();
+        for (start, &bits) in (least..).step_by(64).zip(&self.bits) {
+            let mut bits = bits;
+            while bits != 0 {
+                let id = start + bits.trailing_zeros() as usize;
+                self.derivations
+                    .push((DrvId::from_index(id), OutputSet::ALL));
+                bits &= bits - 1;
+            }
+        }
+    }
+
     /// Makes them, awake.
     pub fn make(&mut self, world: &mut World) {
         if !self.derivations.is_empty() {
+            self.sort();
             let bundles = self.derivations.iter().map(|&(drv, wanted)| {
                 let goal = DerivationGoal { drv, wanted };
                 (goal, beginning())
@@ -318,4 +354,36 @@ pub fn add_top_goal(world: &mut World, target: Target, wanted: OutputSet) -> Ent
     }
     world.resource_mut::<RunState>().top.insert(goal);
     goal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use windrow_components::ids::NameId;
+
+    proptest! {
+        #[test]
+        fn what_is_unmade_is_sorted_and_keeps_what_is_wanted(
+            ids in proptest::collection::btree_set(
+                prop_oneof![0..200_usize, 0..100_000_usize], 0..60),
+            parts in proptest::option::of(0..3_usize),
+            start in 0..60_usize,
+        ) {
+            let mut sets = OutputSets::default();
+            let some = sets.intern(&mut vec![NameId::from_index(0)]);
+            let mut derivations: Vec<_> = ids.into_iter().map(|id| {
+                let in_part = parts.is_some_and(|part| id % 3 == part);
+                (DrvId::from_index(id), if in_part { some } else { OutputSet::ALL })
+            }).collect();
+            let sorted = derivations.clone();
+            if !derivations.is_empty() {
+                let middle = start % derivations.len();
+                derivations.rotate_left(middle);
+            }
+            let mut unmade = Unmade { derivations, ..Unmade::default() };
+            unmade.sort();
+            prop_assert_eq!(unmade.derivations, sorted);
+        }
+    }
 }

@@ -8,12 +8,12 @@ pub mod fetch;
 use std::time::Duration;
 
 use bevy_ecs::entity::Entities;
-use bevy_ecs::prelude::{Commands, Local, NonSendMut, Res, ResMut};
+use bevy_ecs::prelude::{Commands, Entity, Local, NonSendMut, Res, ResMut};
 use bevy_ecs::system::SystemParam;
 use hashbrown::HashSet;
 use windrow_components::building::MissingOutputs;
 use windrow_components::goal::{BuildMode, Outcome, Stage};
-use windrow_components::graph::BuildGraph;
+use windrow_components::graph::{BuildGraph, OutputRow};
 use windrow_components::ids::{DrvId, PathId};
 use windrow_components::paths::PathTable;
 
@@ -90,6 +90,7 @@ pub fn lock(mut params: Locking<'_, '_>, mut run: ResMut<RunState>, mut round: L
 impl<'w, 's> Locking<'w, 's> {
     fn open(&mut self) -> Locksmith<'_, 'w, 's> {
         let index = &*self.index;
+        let shared = self.store.0.is_shared();
         Locksmith {
             commands: &mut self.commands,
             stages: self.stages.open(self.entities, index),
@@ -107,6 +108,7 @@ impl<'w, 's> Locking<'w, 's> {
             failures: &mut self.failures,
             repairs: &self.repairs,
             desk: &mut self.desk,
+            shared,
         }
     }
 }
@@ -129,16 +131,18 @@ struct Locksmith<'a, 'w, 's> {
     failures: &'a mut Failures,
     repairs: &'a Repairs,
     desk: &'a mut HookDesk,
+    /// Whether others may use the store too.
+    shared: bool,
 }
 
 /// A goal that holds its locks, while it is found out what it must build.
+#[derive(Clone, Copy)]
 struct Locked {
     ready: ReadyGoal,
     /// Where its outputs end in the list of all that were locked with it.
-    end: usize,
+    end: u32,
     /// Whether it has one path as two of its outputs.
     doubled: bool,
-    locks: OutputLocks,
 }
 
 /// Goals that were locked together. Kept for its room.
@@ -146,18 +150,45 @@ struct Locked {
 pub struct Round {
     goals: Vec<Locked>,
     outputs: Vec<PathId>,
+    /// The locks of each, if the store is shared.
+    locks: Vec<OutputLocks>,
+}
+
+impl Round {
+    fn clear(&mut self) {
+        self.goals.clear();
+        self.outputs.clear();
+        self.locks.clear();
+    }
 }
 
 impl Locksmith<'_, '_, '_> {
     fn fill_slots(&mut self, round: &mut Round, run: &RunState) -> Result<()> {
         while self.slots.used < self.options.max_jobs {
-            round.goals.clear();
-            round.outputs.clear();
+            round.clear();
             let free = (self.options.max_jobs - self.slots.used) as usize;
             while round.goals.len() < free
-                && let Some(next) = self.queue.pop()
+                && let Some(drv) = self.queue.pop()
             {
-                self.try_lock(next, round)?;
+                let Some(goal) = self.index.goal(drv) else {
+                    continue;
+                };
+                let ready = ReadyGoal { goal, drv };
+                // Nobody else's store, and a single output: nearly always so in simulations, and then there is little to do.
+                if !self.shared
+                    && let [row] = self.graph.outputs(drv)
+                    && self.waiting.held.insert(row.path)
+                {
+                    round.outputs.push(row.path);
+                    let (end, doubled) = (round.outputs.len() as u32, false);
+                    round.goals.push(Locked {
+                        ready,
+                        end,
+                        doubled,
+                    });
+                } else {
+                    self.try_lock(ready, round)?;
+                }
             }
             if round.goals.is_empty() {
                 return Ok(());
@@ -173,30 +204,30 @@ impl Locksmith<'_, '_, '_> {
         loop {
             let free_slot = self.slots.used < self.options.max_jobs;
             let next = self.desk.next(self.queue, free_slot, self.now);
-            let Some((ready, rank)) = next else {
+            let Some((drv, rank)) = next else {
                 return Ok(());
             };
+            let Some(goal) = self.index.goal(drv) else {
+                continue;
+            };
+            let ready = ReadyGoal { goal, drv };
             // A hook can't build beside what is valid.
             let local = run.mode_of(ready.goal) != BuildMode::Normal
-                || stays_here(self.graph, self.options, ready.drv);
+                || stays_here(self.graph, self.options, drv);
             if local && !free_slot {
-                self.desk.wait_for_slot(ready, rank);
+                self.desk.wait_for_slot(drv, rank);
                 continue;
             }
             if !local {
                 if self.desk.is_asking() {
-                    self.queue.push(ready, rank);
+                    self.queue.push(drv, rank);
                     return Ok(());
                 }
-                if self
-                    .desk
-                    .wait_with_kind(self.graph, (ready, rank), self.now)
-                {
+                if self.desk.wait_with_kind(self.graph, (drv, rank), self.now) {
                     continue;
                 }
             }
-            round.goals.clear();
-            round.outputs.clear();
+            round.clear();
             self.try_lock(ready, round)?;
             let offer = (!local).then_some((rank, free_slot));
             self.look_again(round, run, offer)?;
@@ -204,43 +235,54 @@ impl Locksmith<'_, '_, '_> {
     }
 
     /// Locks a goal's outputs and adds it to the round, or lets it wait for who holds them.
+    #[inline(never)]
     fn try_lock(&mut self, ready: ReadyGoal, round: &mut Round) -> Result<()> {
         let start = round.outputs.len();
         let rows = self.graph.outputs(ready.drv);
-        let mut busy = false;
-        for row in rows {
-            busy |= self.waiting.held.contains(row.path);
+        let doubled = if let [row] = rows {
             round.outputs.push(row.path);
-        }
-        let mut doubled = false;
-        if rows.len() > 1 {
-            sort_paths(&self.graph.paths, &mut round.outputs, start);
-            doubled = round.outputs.len() - start < rows.len();
-        }
-        if !busy {
-            let locked = self.store.try_lock(self.graph, &round.outputs[start..]);
-            if let Ok(Some(locks)) = locked {
-                for &path in &round.outputs[start..] {
-                    self.waiting.held.insert(path);
-                }
-                if !self.waiting.waits.is_empty() {
-                    self.waiting.waits.remove(&ready.goal);
-                }
-                round.goals.push(Locked {
-                    ready,
-                    end: round.outputs.len(),
-                    doubled,
-                    locks,
-                });
-                return Ok(());
-            }
-            self.is_not_locked(ready, locked.err())?;
+            false
         } else {
+            push_sorted(&self.graph.paths, &mut round.outputs, rows)
+        };
+        let paths = &round.outputs[start..];
+        let held = &mut self.waiting.held;
+        if let Some(busy) = paths.iter().position(|&path| !held.insert(path)) {
+            for &path in &paths[..busy] {
+                held.remove(path);
+            }
             self.set_stage(ready.drv, Stage::Locked);
-            self.waiting.any_goal.push(ready);
+            self.waiting.any_goal.push(ready.drv);
+            round.outputs.truncate(start);
+            return Ok(());
         }
-        round.outputs.truncate(start);
+        if self.shared && !self.lock_in_store(ready, start, round)? {
+            return Ok(());
+        }
+        round.goals.push(Locked {
+            ready,
+            end: round.outputs.len() as u32,
+            doubled,
+        });
         Ok(())
+    }
+
+    /// Takes the locks that other processes see; tells whether nobody else has them.
+    #[inline(never)]
+    fn lock_in_store(&mut self, ready: ReadyGoal, start: usize, round: &mut Round) -> Result<bool> {
+        let locked = self.store.try_lock(self.graph, &round.outputs[start..]);
+        if let Ok(Some(locks)) = locked {
+            if !self.waiting.waits.is_empty() {
+                self.waiting.waits.remove(&ready.goal);
+            }
+            round.locks.push(locks);
+            return Ok(true);
+        }
+        for path in round.outputs.drain(start..) {
+            self.waiting.held.remove(path);
+        }
+        self.is_not_locked(ready, locked.err())?;
+        Ok(false)
     }
 
     /// Somebody else holds a lock, or it can't be taken at all.
@@ -288,62 +330,74 @@ impl Locksmith<'_, '_, '_> {
         offer: Option<(u64, bool)>,
     ) -> Result<()> {
         let all_valid = self.store.valid(self.graph, &round.outputs)?;
-        let remembers_failures = self.store.failed_paths().is_some();
+        let ordinary = run.mode == BuildMode::Normal && self.store.failed_paths().is_none();
+        let mut locks = round.locks.drain(..);
         let mut start = 0;
-        for locked in round.goals.drain(..) {
-            let ReadyGoal { goal, drv } = locked.ready;
-            let paths = &round.outputs[start..locked.end];
-            let valid = &all_valid[start..locked.end];
-            start = locked.end;
-            let mode = run.mode_of(goal);
-            let bad = &self.repairs.bad;
-            let (mut there, mut made) = (0, false);
-            for (&path, &valid) in paths.iter().zip(valid) {
-                there += usize::from(valid);
-                made |= is_made(mode, bad, path, valid);
-            }
-            if !made {
-                self.store.unlock(locked.locks, true);
-                for &path in paths {
-                    self.waiting.held.remove(path);
-                }
-                if let Some(row) = self.index.row(drv) {
-                    let ended = &mut self.ended;
-                    goals::end(
-                        self.stages.row(row),
-                        ended,
-                        (goal, Some(drv)),
-                        Outcome::Success,
-                    );
-                }
+        for &Locked {
+            ready,
+            end,
+            doubled,
+        } in &round.goals
+        {
+            let part = start..end as usize;
+            start = part.end;
+            let valid = &all_valid[part.clone()];
+            let locks = locks.next();
+            let plain = ordinary && !doubled && !valid.contains(&true);
+            if !plain && !self.is_any_made(ready.goal, run, &round.outputs[part.clone()], valid) {
+                self.is_there(ready, &round.outputs[part], locks);
                 continue;
             }
-            self.set_stage(drv, Stage::Starting);
-            if !locked.locks.locks.is_empty() {
-                self.commands.entity(goal).insert(locked.locks);
+            self.set_stage(ready.drv, Stage::Starting);
+            if let Some(locks) = locks {
+                self.commands.entity(ready.goal).insert(locks);
             }
-            let plain = mode != BuildMode::Check && there == 0 && !locked.doubled;
-            if (!plain || remembers_failures)
-                && !self.note_what_is_there(locked.ready, mode, paths, valid)?
-            {
+            if !plain && !self.note_what_is_there(ready, run, &round.outputs[part], valid)? {
                 continue;
             }
-            if let Err(error) = self.store.check_output_paths(self.graph, drv) {
+            if let Err(error) = self.store.check_output_paths(self.graph, ready.drv) {
                 let failure = Failure::new(FailureKind::Other, error.to_string());
-                self.failures.0.push((goal, failure));
+                self.failures.0.push((ready.goal, failure));
                 continue;
             }
             match offer {
-                Some((rank, willing)) => {
-                    self.desk.offer(ReadyGoal { goal, drv }, rank, willing);
-                }
+                Some((rank, willing)) => self.desk.offer(ready, rank, willing),
                 None => {
                     self.slots.used += 1;
-                    self.starting.0.push(ReadyGoal { goal, drv });
+                    self.starting.0.push(ready);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether any output of a goal is to be made.
+    #[inline(never)]
+    fn is_any_made(&self, goal: Entity, run: &RunState, paths: &[PathId], valid: &[bool]) -> bool {
+        let mode = run.mode_of(goal);
+        let bad = &self.repairs.bad;
+        let mut each = paths.iter().zip(valid);
+        each.any(|(&path, &valid)| is_made(mode, bad, path, valid))
+    }
+
+    /// Somebody else has made everything meanwhile.
+    #[cold]
+    fn is_there(
+        &mut self,
+        ReadyGoal { goal, drv }: ReadyGoal,
+        paths: &[PathId],
+        locks: Option<OutputLocks>,
+    ) {
+        if let Some(locks) = locks {
+            self.store.unlock(locks, true);
+        }
+        for &path in paths {
+            self.waiting.held.remove(path);
+        }
+        if let Some(row) = self.index.row(drv) {
+            let (stage, ended) = (self.stages.row(row), &mut *self.ended);
+            goals::end(stage, ended, (goal, Some(drv)), Outcome::Success);
+        }
     }
 }
 
@@ -354,10 +408,11 @@ impl Locksmith<'_, '_, '_> {
     fn note_what_is_there(
         &mut self,
         ReadyGoal { goal, drv }: ReadyGoal,
-        mode: BuildMode,
+        run: &RunState,
         paths: &[PathId],
         valid: &[bool],
     ) -> Result<bool> {
+        let mode = run.mode_of(goal);
         let those = |which: &dyn Fn(PathId, bool) -> bool| {
             let each = paths.iter().zip(valid);
             let those = each.filter(|(path, valid)| which(**path, **valid));
@@ -390,13 +445,15 @@ impl Locksmith<'_, '_, '_> {
     }
 }
 
-/// Sorts the paths from `start` on by their names, each once: the order in which all lock them.
+/// Adds the paths of outputs, sorted by their names, each once: the order in which all lock them. Tells whether one was there
+/// twice.
 #[inline(never)]
-fn sort_paths(paths: &PathTable, outputs: &mut Vec<PathId>, start: usize) {
-    let mut sorted = outputs.split_off(start);
+fn push_sorted(paths: &PathTable, outputs: &mut Vec<PathId>, rows: &[OutputRow]) -> bool {
+    let mut sorted: Vec<PathId> = rows.iter().map(|row| row.path).collect();
     sorted.sort_unstable_by(|&a, &b| paths.base_name(a).cmp(paths.base_name(b)));
     sorted.dedup();
-    outputs.append(&mut sorted);
+    outputs.extend_from_slice(&sorted);
+    sorted.len() < rows.len()
 }
 
 /// Whether an output is to be made.

@@ -311,6 +311,7 @@ pub fn plug_in(world: &mut World, schedule: &mut Schedule, config: BuilderConfig
     world.insert_resource(reap::Estates::default());
     world.insert_resource(HelperEvents::default());
     world.insert_resource(Clock(Instant::now()));
+    crate::engine::plug_in_others(schedule);
     schedule.add_systems((
         spawn_builders.in_set(TickSet::Spawn),
         (poll_children, take_launched)

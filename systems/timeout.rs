@@ -114,7 +114,7 @@ pub fn retry_locks(
         if let Ok(mut stage) = stages.get_mut(due.goal) {
             *stage = Stage::Ready;
         }
-        ready.0.push(due);
+        ready.0.push(due.drv);
     }
 }
 

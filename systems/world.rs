@@ -5,13 +5,13 @@ use std::time::Duration;
 use bevy_ecs::entity::{Entities, EntityIndex};
 use bevy_ecs::prelude::{Entity, Resource};
 use bevy_ecs::storage::TableId;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use smallvec::SmallVec;
+use windrow_components::bit_set::{BitSet, PathSet};
 use windrow_components::building::HashRewrites;
 use windrow_components::goal::{BuildMode, Moment, Outcome, Target};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
-use windrow_components::path_set::PathSet;
 
 use crate::columns::{Row, place};
 use crate::error::{Error, Result};
@@ -52,8 +52,13 @@ pub trait Store {
     /// When the database can't be read.
     fn nar_hash(&mut self, graph: &BuildGraph, path: PathId) -> Result<Option<[u8; 32]>>;
 
-    /// Locks all of the paths, or none if any is locked by someone else (`lockPaths`). A store that nobody else uses
-    /// gives locks that hold nothing.
+    /// Whether others may use the store at the same time, so that paths must be locked.
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    /// Locks all of the paths, or none if any is locked by someone else (`lockPaths`). A store that nobody else
+    /// uses need not be asked.
     ///
     /// # Errors
     /// When a lock file can't be made.
@@ -311,14 +316,19 @@ impl GoalIndex {
     #[inline]
     fn cell(&mut self, drv: DrvId) -> &mut SeatCell {
         if self.derivations.len() <= drv.index() {
-            if self.derivations.is_empty() {
-                // Memory that is new is zero, and need not be written twice.
-                self.derivations = vec![EMPTY; drv.index() + 1];
-            } else {
-                self.derivations.resize(drv.index() + 1, EMPTY);
-            }
+            self.grow(drv.index() + 1);
         }
         &mut self.derivations[drv.index()]
+    }
+
+    #[cold]
+    fn grow(&mut self, count: usize) {
+        if self.derivations.is_empty() {
+            // Memory that is new is zero, and need not be written twice.
+            self.derivations = vec![EMPTY; count];
+        } else {
+            self.derivations.resize(count, EMPTY);
+        }
     }
 
     /// Remembers the goal for `target`.
@@ -418,7 +428,7 @@ pub struct ReadyGoal {
 
 /// Goals whose inputs have all come to be there since the policy last ranked goals.
 #[derive(Debug, Default, Resource)]
-pub struct NewlyReady(pub Vec<ReadyGoal>);
+pub struct NewlyReady(pub Vec<DrvId>);
 
 /// Goals that hold their locks and get a slot in this tick.
 #[derive(Debug, Default, Resource)]
@@ -589,7 +599,7 @@ pub struct LockWaiters {
     /// How long each of these waited last; every time twice as long, up to the poll interval.
     pub waits: HashMap<Entity, Duration>,
     /// Waiting for any goal of this run to end, for it works on the same path (`waitingForAnyGoal`).
-    pub any_goal: Vec<ReadyGoal>,
+    pub any_goal: Vec<DrvId>,
     /// Paths that goals of this run hold locks on (`pathIsLockedByMe`).
     pub held: PathSet,
 }
@@ -630,11 +640,44 @@ impl Background {
     }
 }
 
+/// The goals that were asked for, without those that ended.
+#[derive(Debug, Default)]
+pub struct TopGoals {
+    /// By the numbers of their entities; goals are never despawned.
+    numbers: BitSet,
+    left: usize,
+}
+
+impl TopGoals {
+    /// Adds a goal.
+    pub fn insert(&mut self, goal: Entity) {
+        self.left += usize::from(self.numbers.insert(goal.index_u32() as usize));
+    }
+
+    /// Whether a goal is one of them.
+    pub fn contains(&self, goal: Entity) -> bool {
+        self.numbers.contains(goal.index_u32() as usize)
+    }
+
+    /// Takes out a goal that has ended; tells whether it was one of them.
+    #[inline]
+    pub fn remove(&mut self, goal: Entity) -> bool {
+        let there = self.numbers.remove(goal.index_u32() as usize);
+        self.left -= usize::from(there);
+        there
+    }
+
+    /// Whether all have ended.
+    pub fn is_empty(&self) -> bool {
+        self.left == 0
+    }
+}
+
 /// How the run stands.
 #[derive(Debug, Default, Resource)]
 pub struct RunState {
     /// The goals that were asked for, without those that ended.
-    pub top: HashSet<Entity>,
+    pub top: TopGoals,
     /// What was asked of them.
     pub mode: BuildMode,
     /// A top-level goal failed and the run is not to keep going.
@@ -653,7 +696,7 @@ impl RunState {
     #[inline]
     pub fn mode_of(&self, goal: Entity) -> BuildMode {
         match self.mode {
-            BuildMode::Check if !self.top.contains(&goal) => BuildMode::Normal,
+            BuildMode::Check if !self.top.contains(goal) => BuildMode::Normal,
             mode => mode,
         }
     }

@@ -12,14 +12,15 @@ pub mod reap;
 use std::time::Duration;
 
 use bevy_ecs::entity::Entities;
-use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, Res, ResMut};
+use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, Res, ResMut, With};
 use bevy_ecs::system::SystemParam;
+use windrow_components::bit_set::PathSet;
 use windrow_components::goal::{
-    DerivationGoal, Moment, Outcome, Stage, SubstitutionGoal, Waitees, WaiterLists,
+    DerivationGoal, Outcome, Stage, SubstitutionGoal, Waitees, WaiterLists,
 };
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
-use windrow_components::path_set::PathSet;
+use windrow_components::substitution::OutputSubstitution;
 
 use crate::columns::{Cells, Column, place};
 use crate::failure::{Failure, FailureKind};
@@ -55,6 +56,7 @@ pub struct Finishing<'w, 's> {
 impl<'w, 's> Finishing<'w, 's> {
     fn open(&mut self) -> Finish<'_, 'w, 's> {
         let locks = self.locks.reborrow();
+        let reported = self.reporter.0.wants_builds();
         Finish {
             commands: &mut self.commands,
             entities: self.entities,
@@ -70,6 +72,7 @@ impl<'w, 's> Finishing<'w, 's> {
             ended: &mut self.ended,
             counts: &mut self.tally.counts,
             now: self.now.0,
+            reported,
         }
     }
 }
@@ -91,6 +94,8 @@ struct Finish<'a, 'w, 's> {
     ended: &'a mut Ended,
     counts: &'a mut Counts,
     now: Duration,
+    /// Whether anybody wants to know of single builds.
+    reported: bool,
 }
 
 impl Finish<'_, '_, '_> {
@@ -100,6 +105,7 @@ impl Finish<'_, '_, '_> {
     }
 
     /// Ends a goal and gives up its locks, deleting their files if its outputs are valid.
+    #[inline]
     fn settle(&mut self, (goal, drv): (Entity, Option<DrvId>), how: Outcome) {
         let stages = &mut self.stages;
         let Some(stage) = stage_of(stages, self.index, self.entities, (goal, drv)) else {
@@ -118,6 +124,13 @@ impl Finish<'_, '_, '_> {
         } else if let Ok(substitution) = self.substitutions.get(goal) {
             self.held.remove(substitution.path);
         }
+        if self.locks.is_some() {
+            self.unlock(goal, how);
+        }
+    }
+
+    #[inline(never)]
+    fn unlock(&mut self, goal: Entity, how: Outcome) {
         if let Some(all) = &mut self.locks
             && let Ok(mut held) = all.get_mut(goal)
         {
@@ -128,14 +141,19 @@ impl Finish<'_, '_, '_> {
     }
 
     /// Counts and reports what is valid now.
+    #[inline]
     fn succeeded(&mut self, (goal, drv): (Entity, Option<DrvId>)) {
         match drv {
             Some(_) => self.counts.built += 1,
             None => self.counts.fetched += 1,
         }
-        if !self.reporter.wants_builds() {
-            return;
+        if self.reported {
+            self.report_success((goal, drv));
         }
+    }
+
+    #[inline(never)]
+    fn report_success(&mut self, (goal, drv): (Entity, Option<DrvId>)) {
         let (graph, at) = (self.graph, self.now);
         let (path, name) = match (drv, self.substitutions.get(goal)) {
             (Some(drv), _) => (graph.drv_path(drv), graph.drv_name(drv)),
@@ -241,7 +259,7 @@ pub fn fail(
         run.failures.add(failure.kind);
         let drv = finish.drv(goal);
         finish.counts.failed += u32::from(drv.is_some());
-        if !finish.reporter.wants_builds() {
+        if !finish.reported {
             finish.settle((goal, drv), Outcome::Failed);
             continue;
         }
@@ -288,6 +306,7 @@ pub struct Telling<'w, 's> {
     index: Res<'w, GoalIndex>,
     waitees: Column<'w, 's, Waitees>,
     stages: Column<'w, 's, Stage>,
+    retries: Query<'w, 's, (), With<OutputSubstitution>>,
     graph: Res<'w, BuildGraph>,
     lists: ResMut<'w, WaiterLists>,
     options: Res<'w, Options>,
@@ -307,19 +326,28 @@ pub fn tell_waiters(
     }
     let (entities, index, graph) = (params.entities, &*params.index, &*params.graph);
     let keep_going = params.options.keep_going;
-    let mut all_waitees = params.waitees.open(entities, index);
-    let mut stages = params.stages.open(entities, index);
-    let lists = &mut *params.lists;
     let Awake {
         goals: awake_goals,
         derivations: awake,
     } = &mut *awake;
+    let mut herald = Herald {
+        graph,
+        index,
+        waitees: params.waitees.open(entities, index),
+        stages: params.stages.open(entities, index),
+        keep_going,
+        nothing_to_check: params.retries.is_empty() && !graph.has_input_sets(),
+        awake,
+        ready: &mut ready.0,
+    };
+    let lists = &mut *params.lists;
+    herald.tell(ended.iter());
     for end in ended.drain() {
         let (goal, outcome) = (end.goal(), end.outcome);
         if !lists.is_empty() {
             lists.take(goal, |waiter| {
                 let at = place(entities, waiter.goal);
-                let Some(counts) = at.and_then(|at| all_waitees.at(at)) else {
+                let Some(counts) = at.and_then(|at| herald.waitees.at(at)) else {
                     return;
                 };
                 if counts.round == waiter.round
@@ -330,55 +358,61 @@ pub fn tell_waiters(
                 }
             });
         }
-        if let Some(drv) = end.drv() {
-            let news = News {
-                begun: index.begun_before(drv, end.at),
-                end,
-                keep_going,
-            };
-            news.tell(graph, index, &mut all_waitees, drv, awake);
-        }
-        if run.top.remove(&goal) && outcome == Outcome::Failed && !keep_going {
+        if run.top.remove(goal) && outcome == Outcome::Failed && !keep_going {
             run.given_up = true;
         }
     }
     for due in waiting.any_goal.drain(..) {
-        if let Some(row) = index.row(due.drv) {
-            *stages.row(row) = Stage::Ready;
+        if let Some(row) = index.row(due) {
+            *herald.stages.row(row) = Stage::Ready;
         }
-        ready.0.push(due);
+        herald.ready.push(due);
     }
 }
 
-/// What the waiters of a derivation's goal are told.
-struct News {
-    /// Since when it had been busy.
-    begun: Moment,
-    end: End,
+/// Tells goals of the ends of their inputs.
+struct Herald<'a> {
+    graph: &'a BuildGraph,
+    index: &'a GoalIndex,
+    waitees: Cells<'a, Waitees>,
+    stages: Cells<'a, Stage>,
     keep_going: bool,
+    /// Whether a goal all of whose inputs have ended well is ready with that.
+    nothing_to_check: bool,
+    /// Those that have something to look at now.
+    awake: &'a mut Vec<DrvId>,
+    /// Those that only lack a slot now.
+    ready: &'a mut Vec<DrvId>,
 }
 
-impl News {
-    /// Tells the goals that wait for `drv` as an input; those that need not wait any longer are awake.
+impl Herald<'_> {
+    /// Tells the goals that wait for derivations as inputs that these have ended.
     #[inline(never)]
-    fn tell(
-        &self,
-        graph: &BuildGraph,
-        index: &GoalIndex,
-        all_waitees: &mut Cells<'_, Waitees>,
-        drv: DrvId,
-        awake: &mut Vec<DrvId>,
-    ) {
-        graph.dependents(drv).for_each(|dependent| {
-            if let Some(row) = index.row(dependent) {
-                let waitees = all_waitees.row(row);
-                if waitees.waits_for(self.begun, self.end.at)
-                    && waitees.waitee_done(self.end.outcome, self.keep_going)
+    fn tell<'e>(&mut self, ends: impl Iterator<Item = &'e End>) {
+        for end in ends {
+            let Some(drv) = end.drv() else {
+                continue;
+            };
+            let begun = self.index.begun_before(drv, end.at);
+            // Not `for_each`, which would be two loops with a call for each dependent.
+            for drv in self.graph.dependents(drv) {
+                let Some(row) = self.index.row(drv) else {
+                    continue;
+                };
+                let waitees = self.waitees.row(row);
+                if !waitees.waits_for(begun, end.at)
+                    || !waitees.waitee_done(end.outcome, self.keep_going)
                 {
-                    awake.push(dependent);
+                    continue;
+                }
+                if waitees.failed == 0 && self.nothing_to_check {
+                    *self.stages.row(row) = Stage::Ready;
+                    self.ready.push(drv);
+                } else {
+                    self.awake.push(drv);
                 }
             }
-        });
+        }
     }
 }
 
@@ -403,7 +437,7 @@ mod tests {
     use super::*;
     use bevy_ecs::prelude::World;
     use bevy_ecs::system::SystemState;
-    use windrow_components::goal::Target;
+    use windrow_components::goal::{Moment, Target};
     use windrow_components::outputs::OutputSet;
     use windrow_components::task_graph::{Builder, Limits, TimeUnit};
 
@@ -460,21 +494,25 @@ mod tests {
 
         /// For how many the waiter still waits once it has been told of all ends.
         fn left(&mut self) -> u32 {
-            let [input, waiter] = [0, 1].map(DrvId::from_index);
-            let mut state = SystemState::<(Column<Waitees>, &Entities)>::new(&mut self.world);
-            let (mut column, entities) = state.get_mut(&mut self.world).unwrap();
-            let mut waitees = column.open(entities, &self.index);
-            for end in self.ended.drain() {
-                let news = News {
-                    begun: self.index.begun_before(input, end.at),
-                    end,
-                    keep_going: false,
-                };
-                let mut awake = Vec::new();
-                news.tell(&self.graph, &self.index, &mut waitees, input, &mut awake);
-                assert!(awake.is_empty());
-            }
-            waitees.row(self.index.row(waiter).unwrap()).left
+            let mut state =
+                SystemState::<(Column<Waitees>, Column<Stage>, &Entities)>::new(&mut self.world);
+            let (mut waitees, mut stages, entities) = state.get_mut(&mut self.world).unwrap();
+            let mut herald = Herald {
+                graph: &self.graph,
+                index: &self.index,
+                waitees: waitees.open(entities, &self.index),
+                stages: stages.open(entities, &self.index),
+                keep_going: false,
+                nothing_to_check: false,
+                awake: &mut Vec::new(),
+                ready: &mut Vec::new(),
+            };
+            herald.tell(self.ended.iter());
+            assert!(herald.awake.is_empty() && herald.ready.is_empty());
+            let waiter = self.index.row(DrvId::from_index(1)).unwrap();
+            let left = herald.waitees.row(waiter).left;
+            drop(self.ended.drain());
+            left
         }
     }
 

@@ -8,64 +8,55 @@ use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 
 use super::rank::rank_all;
-use super::{Estimates, Extent, ReadyQueue};
+use super::{Estimates, Extent, ReadyQueue, order};
 use crate::world::{Awake, NewlyReady};
 
-/// For each derivation the longest path from its start to the end of the graph.
+/// How far the graph was loaded when the longest paths to its end were last worked out.
 #[derive(Debug, Default, Resource)]
 pub struct RemainingPaths {
     extent: Extent,
-    remaining: Vec<u64>,
 }
 
-impl RemainingPaths {
-    /// The longest path from the start of `drv` to the end of the graph, its own time included, in microseconds.
-    pub fn of(&self, drv: DrvId) -> u64 {
-        self.remaining.get(drv.index()).copied().unwrap_or(0)
-    }
-
-    /// Works all out again if the graph has grown enough; tells whether it did. `settled` says that no goal is about
-    /// to load more of it.
-    pub fn update(&mut self, graph: &BuildGraph, estimates: &Estimates, settled: bool) -> bool {
-        let outgrown = self.extent.outgrown(graph, settled);
-        if outgrown {
-            self.compute(graph, estimates);
+/// For each derivation the longest path from its start to the end of the graph, in microseconds.
+fn remaining_paths(graph: &BuildGraph, estimates: &Estimates) -> Vec<u64> {
+    let count = graph.drv_count();
+    let drvs = || (0..count).map(DrvId::from_index);
+    // Memory that is new is zero, and need not be written twice.
+    let mut remaining = vec![0_u64; count];
+    if graph.is_in_order() {
+        for drv in drvs().rev() {
+            let paths = graph.dependents(drv);
+            let longest = paths.fold(0, |longest, after| longest.max(remaining[after.index()]));
+            remaining[drv.index()] = longest.saturating_add(estimates.of(drv));
         }
-        outgrown
+        return remaining;
     }
-
-    fn compute(&mut self, graph: &BuildGraph, estimates: &Estimates) {
-        let count = graph.drv_count();
-        let drvs = || (0..count).map(DrvId::from_index);
-        // Memory that is new is zero, and need not be written twice.
-        self.remaining = vec![0; count];
-        if graph.is_in_order() {
-            for drv in drvs().rev() {
-                let paths = graph.dependents(drv);
-                let longest = paths.fold(0, |longest, after| {
-                    let path = self.remaining[after.index()];
-                    path.max(longest)
-                });
-                self.remaining[drv.index()] = longest.saturating_add(estimates.of(drv));
-            }
-            return;
-        }
-        let mut left = graph.count_dependents();
-        let mut done: Vec<DrvId> = drvs().filter(|drv| left[drv.index()] == 0).collect();
-        while let Some(drv) = done.pop() {
-            let path = self.remaining[drv.index()].saturating_add(estimates.of(drv));
-            self.remaining[drv.index()] = path;
-            for input in graph.inputs(drv) {
-                let input = input.drv;
-                let longest = &mut self.remaining[input.index()];
-                *longest = (*longest).max(path);
-                left[input.index()] -= 1;
-                if left[input.index()] == 0 {
-                    done.push(input);
-                }
+    let mut left = graph.count_dependents();
+    let mut done: Vec<DrvId> = drvs().filter(|drv| left[drv.index()] == 0).collect();
+    while let Some(drv) = done.pop() {
+        let path = remaining[drv.index()].saturating_add(estimates.of(drv));
+        remaining[drv.index()] = path;
+        for input in graph.inputs(drv) {
+            let input = input.drv;
+            let longest = &mut remaining[input.index()];
+            *longest = path.max(*longest);
+            left[input.index()] -= 1;
+            if left[input.index()] == 0 {
+                done.push(input);
             }
         }
     }
+    remaining
+}
+
+/// All derivations, those with the longest path to the end of the graph first.
+fn by_remaining_path(graph: &BuildGraph, estimates: &Estimates) -> Vec<DrvId> {
+    let mut paths = remaining_paths(graph, estimates);
+    let longest = paths.iter().max().copied().unwrap_or(0);
+    for path in &mut paths {
+        *path = longest - *path;
+    }
+    order::by_rank(&paths)
 }
 
 /// Ranks goals by their longest path to the end.
@@ -80,8 +71,9 @@ pub fn critical_path(
     if newly.0.is_empty() {
         return;
     }
-    if paths.update(&graph, &estimates, awake.is_empty()) {
-        queue.rank_again(|drv| u64::MAX - paths.of(drv));
+    if paths.extent.outgrown(&graph, awake.is_empty()) {
+        queue.follow(by_remaining_path(&graph, &estimates));
     }
-    rank_all(&mut newly, &mut queue, |drv| u64::MAX - paths.of(drv));
+    // Of what has come into the graph since, nothing is known.
+    rank_all(&mut newly, &mut queue, |_| u64::MAX);
 }

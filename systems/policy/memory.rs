@@ -16,7 +16,7 @@ use super::rank::rank_all;
 use super::{Extent, ReadyQueue};
 use crate::engine::TickSet;
 use crate::finish;
-use crate::world::{Awake, End, Ended, GoalIndex, NewlyReady, ReadyGoal};
+use crate::world::{Awake, End, Ended, NewlyReady};
 
 /// Adds the policy to a run.
 pub(super) fn plug_in(world: &mut World, schedule: &mut Schedule) {
@@ -206,16 +206,13 @@ pub fn depth_first_by_memory(
 /// What ends may leave an input to a single goal that is ready, which is ranked better then.
 fn note_ends(
     ended: Res<Ended>,
-    index: Res<GoalIndex>,
     graph: Res<BuildGraph>,
     mut queue: ResMut<ReadyQueue>,
     mut releases: ResMut<Releases>,
 ) {
     for drv in ended.iter().filter_map(End::drv) {
         releases.end(&graph, drv, |releases, drv| {
-            if let Some(goal) = index.goal(drv) {
-                queue.improve(ReadyGoal { goal, drv }, releases.rank(drv));
-            }
+            queue.improve(drv, releases.rank(drv));
         });
     }
 }

@@ -1,8 +1,10 @@
 //! Which of the ready goals comes first. A policy is a system that ranks goals; the queue keeps them in that order.
 
 mod critical_path;
+mod first_set;
 pub mod forecast;
 mod memory;
+mod order;
 mod queue;
 mod rank;
 

@@ -13,8 +13,8 @@ pub fn rank_all(
     queue: &mut ReadyQueue,
     mut rank: impl FnMut(DrvId) -> u64,
 ) {
-    for ready in newly.0.drain(..) {
-        queue.push(ready, rank(ready.drv));
+    for drv in newly.0.drain(..) {
+        queue.push(drv, rank(drv));
     }
 }
 

@@ -53,66 +53,59 @@ pub struct Run {
 struct Child {
     goal: Entity,
     drv: DrvId,
+    /// The slot of another that ends at the same instant, or `NONE`.
+    next: u32,
     start: u64,
 }
 
-/// When a child ends, its derivation and its slot as one number, so that comparing two is one comparison.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct NextEnd(u128);
+const NONE: u32 = u32::MAX;
 
-impl NextEnd {
-    fn new(end: u64, drv: DrvId, slot: u32) -> Self {
-        Self(u128::from(end) << 64 | (drv.index() as u128) << 32 | u128::from(slot))
-    }
-
-    fn end(self) -> u64 {
-        (self.0 >> 64) as u64
-    }
-
-    fn slot(self) -> u32 {
-        self.0 as u32
-    }
+/// Children that began one after the other and end at one instant: a list through their slots.
+#[derive(Debug, Clone, Copy)]
+struct Group {
+    end: u64,
+    last: u32,
 }
 
-/// The ends to come. Where all slots end at one instant, as with tasks that take the same time, they are sorted once
-/// instead of being sifted one by one.
+/// The ends to come, as the first slot of each group. Where all slots end at one instant, as with tasks that take the same
+/// time, this is one group.
 #[derive(Debug, Default)]
 struct Ends {
-    heap: BinaryHeap<Reverse<NextEnd>>,
-    /// The last of those in the heap.
-    last: u64,
-    /// Those of one instant, last first, which come before all in the heap.
-    together: Vec<Reverse<NextEnd>>,
+    /// The instant and the first slot as one number, so that comparing two is one comparison.
+    heap: BinaryHeap<Reverse<u128>>,
+    /// The group that was added to last.
+    open: Option<Group>,
 }
 
 impl Ends {
-    fn push(&mut self, next: NextEnd) {
-        let last = if self.heap.is_empty() { 0 } else { self.last };
-        self.last = last.max(next.end());
-        self.heap.push(Reverse(next));
+    /// Adds a child that ends then, which stands in that slot.
+    #[inline]
+    fn push(&mut self, end: u64, slot: u32, slots: &mut [Child]) {
+        match &mut self.open {
+            Some(group) if group.end == end => {
+                slots[group.last as usize].next = slot;
+                group.last = slot;
+            }
+            open => {
+                *open = Some(Group { end, last: slot });
+                self.heap
+                    .push(Reverse(u128::from(end) << 64 | u128::from(slot)));
+            }
+        }
     }
 
     fn next_end(&self) -> Option<u64> {
-        let next = self.together.last().or(self.heap.peek())?;
-        Some(next.0.end())
+        let Reverse(next) = self.heap.peek()?;
+        Some((next >> 64) as u64)
     }
 
-    /// Takes the next one, if it is at that instant.
-    fn pop_at(&mut self, end: u64) -> Option<NextEnd> {
-        if self.together.is_empty() {
-            if self.heap.peek()?.0.end() != end {
-                return None;
-            }
-            if self.last != end {
-                return self.heap.pop().map(|Reverse(next)| next);
-            }
-            let mut all = std::mem::take(&mut self.heap).into_vec();
-            all.sort_unstable();
-            // The room that the last ones left serves the next.
-            std::mem::swap(&mut self.together, &mut all);
-            self.heap = all.into();
+    /// Takes the first slot of a group that ends then, if there is one.
+    fn pop_at(&mut self, end: u64) -> Option<u32> {
+        if self.next_end()? != end {
+            return None;
         }
-        self.together.pop().map(|Reverse(next)| next)
+        self.open.take_if(|group| group.end == end);
+        self.heap.pop().map(|Reverse(next)| next as u32)
     }
 }
 
@@ -214,8 +207,8 @@ pub(super) fn note_ready(
     }
     let instant = units(now.0);
     children.waits.resize(graph.drv_count());
-    for ready in &newly.0 {
-        children.waits.ready(ready.drv.index(), instant);
+    for drv in &newly.0 {
+        children.waits.ready(drv.index(), instant);
     }
 }
 
@@ -239,15 +232,20 @@ pub(super) fn start(
             *stages.row(row) = Stage::Running;
         }
         let slot = children.free.take();
-        let child = Child { goal, drv, start };
+        let next = NONE;
+        let child = Child {
+            goal,
+            drv,
+            next,
+            start,
+        };
         match children.slots.get_mut(slot as usize) {
             Some(place) => *place = child,
             None => children.slots.push(child),
         }
         let end = start + estimates.of(drv);
         children.waits.start(drv.index(), start);
-        let next = NextEnd::new(end, drv, slot);
-        children.running.push(next);
+        children.running.push(end, slot, &mut children.slots);
     }
 }
 
@@ -283,9 +281,13 @@ pub(super) fn advance(
     let mut alike = (end, 0);
     let mut ended = 0;
     let (completed, failures) = (&mut *completed, &mut *failures);
-    while let Some(next) = children.running.pop_at(end) {
-        let slot = next.slot();
+    let mut next = children.running.pop_at(end);
+    while let Some(slot) = next {
         let child = children.slots[slot as usize];
+        next = match child.next {
+            NONE => children.running.pop_at(end),
+            other => Some(other),
+        };
         children.free.give_back(slot);
         ended += 1;
         children.busy += end - child.start;
@@ -324,4 +326,55 @@ pub(super) fn advance(
 
 fn units(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Slots are taken and given back, and each comes out when its child ends, the earliest first.
+        #[test]
+        fn ends_come_in_their_order(steps in proptest::collection::vec((0..6_u64, any::<bool>()), 1..80)) {
+            let (mut ends, mut free, mut slots) = (Ends::default(), FreeSlots::default(), Vec::new());
+            let mut plain: Vec<(u64, u32)> = Vec::new();
+            let mut now = 0;
+            for (duration, advances) in steps {
+                let slot = free.take();
+                let child = Child {
+                    goal: Entity::PLACEHOLDER,
+                    drv: DrvId::from_index(0),
+                    next: NONE,
+                    start: now,
+                };
+                match slots.get_mut(slot as usize) {
+                    Some(place) => *place = child,
+                    None => slots.push(child),
+                }
+                prop_assert!(plain.iter().all(|&(_, taken)| taken != slot));
+                ends.push(now + duration, slot, &mut slots);
+                plain.push((now + duration, slot));
+                prop_assert_eq!(ends.next_end(), plain.iter().map(|&(end, _)| end).min());
+                if !advances {
+                    continue;
+                }
+                now = ends.next_end().unwrap();
+                let mut ended = Vec::new();
+                while let Some(first) = ends.pop_at(now) {
+                    let mut slot = first;
+                    while slot != NONE {
+                        ended.push(slot);
+                        slot = slots[slot as usize].next;
+                    }
+                }
+                ended.iter().for_each(|&slot| free.give_back(slot));
+                ended.sort_unstable();
+                let mut expected: Vec<u32> =
+                    plain.extract_if(.., |(end, _)| *end == now).map(|(_, slot)| slot).collect();
+                expected.sort_unstable();
+                prop_assert_eq!(ended, expected);
+            }
+        }
+    }
 }

@@ -139,28 +139,51 @@ impl WaitTimes {
         if waits.iter().any(|word| word & STARTED == 0) {
             waits.retain(|word| word & STARTED != 0);
         }
-        let mut total = 0_u64;
+        let (mut total, mut max) = (0_u64, 0);
         for word in &mut waits {
             *word &= !STARTED;
             total = total.saturating_add(*word);
+            max = max.max(*word);
         }
-        let Some(last) = waits.len().checked_sub(1) else {
+        if waits.is_empty() {
             return Waits::default();
-        };
-        let mut at = |hundredths: usize| {
-            let rank = (waits.len() * hundredths).div_ceil(100) - 1;
-            *waits.select_nth_unstable(rank).1
-        };
-        let (half, p90, p99) = (at(50), at(90), at(99));
+        }
+        let [half, p90, p99] = hundredths(&waits, max, [50, 90, 99]);
         Waits {
             total,
-            started: last as u64 + 1,
+            started: waits.len() as u64,
             half,
             p90,
             p99,
-            max: at(100),
+            max,
         }
     }
+}
+
+/// The smallest values that so many hundredths of all do not exceed. What has the same leading bits is counted first, so
+/// that only those that have them in common with a result need be looked at again.
+fn hundredths<const N: usize>(values: &[u64], max: u64, wanted: [usize; N]) -> [u64; N] {
+    const KINDS: usize = 1 << 12;
+    let bits = u64::BITS - max.leading_zeros();
+    let shift = bits.saturating_sub(KINDS.trailing_zeros());
+    let mut counts = vec![0_usize; KINDS];
+    for value in values {
+        counts[(value >> shift) as usize] += 1;
+    }
+    wanted.map(|hundredths| {
+        let mut rank = (values.len() * hundredths).div_ceil(100) - 1;
+        let mut kind = 0;
+        while rank >= counts[kind] {
+            rank -= counts[kind];
+            kind += 1;
+        }
+        if shift == 0 {
+            return kind as u64;
+        }
+        let alike = values.iter().filter(|&value| value >> shift == kind as u64);
+        let mut alike: Vec<u64> = alike.copied().collect();
+        *alike.select_nth_unstable(rank).1
+    })
 }
 
 /// How many outputs had to be kept at a time at the most, if each is there from its task's start until the last task
@@ -242,6 +265,21 @@ mod tests {
             prop_assert_eq!((found.half, found.p90), (at(0.5), at(0.9)));
             prop_assert_eq!((found.max, found.started), (*sorted.last().unwrap(), waits.len() as u64));
             prop_assert_eq!(found.total, waits.iter().sum::<u64>());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn hundredths_are_those_of_the_sorted_list(
+            bits in 0..63_u32,
+            values in proptest::collection::vec(any::<u64>(), 1..300),
+        ) {
+            let mut values: Vec<u64> = values.into_iter().map(|value| value >> 1 >> bits).collect();
+            let max = values.iter().max().copied().unwrap();
+            let found = hundredths(&values, max, [1, 50, 90, 99, 100]);
+            values.sort_unstable();
+            let plain = [1, 50, 90, 99, 100].map(|n| values[(values.len() * n).div_ceil(100) - 1]);
+            prop_assert_eq!(found, plain);
         }
     }
 }

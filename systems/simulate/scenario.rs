@@ -18,7 +18,7 @@ use windrow_components::outputs::OutputSet;
 use windrow_components::substitution::{SubstituteInfo, Substitution};
 
 use super::children::idle;
-use crate::engine::{Engine, TickSet};
+use crate::engine::{Engine, TickSet, plug_in_others};
 use crate::error::{Error, Result};
 use crate::failure::{Failure, FailureKind, FailureKinds};
 use crate::lock::fetch::FetchQueue;
@@ -89,7 +89,10 @@ pub struct Report {
 
 type Valid = Rc<RefCell<BTreeSet<PathId>>>;
 
-struct MemoryStore(Valid);
+struct MemoryStore {
+    valid: Valid,
+    shared: bool,
+}
 
 impl Store for MemoryStore {
     fn add_temp_roots(&mut self, _: &BuildGraph, _: &[PathId]) -> Result<()> {
@@ -97,7 +100,7 @@ impl Store for MemoryStore {
     }
 
     fn valid(&mut self, _: &BuildGraph, paths: &[PathId]) -> Result<Vec<bool>> {
-        let valid = self.0.borrow();
+        let valid = self.valid.borrow();
         Ok(paths.iter().map(|path| valid.contains(path)).collect())
     }
 
@@ -111,6 +114,10 @@ impl Store for MemoryStore {
 
     fn nar_hash(&mut self, _: &BuildGraph, _: PathId) -> Result<Option<[u8; 32]>> {
         Ok(None)
+    }
+
+    fn is_shared(&self) -> bool {
+        self.shared
     }
 
     fn try_lock(&mut self, _: &BuildGraph, _: &[PathId]) -> Result<Option<OutputLocks>> {
@@ -132,7 +139,7 @@ impl Store for MemoryStore {
     }
 
     fn register(&mut self, _: &BuildGraph, outputs: &[NewOutput]) -> Result<()> {
-        let mut valid = self.0.borrow_mut();
+        let mut valid = self.valid.borrow_mut();
         valid.extend(outputs.iter().map(|output| output.path));
         for reference in outputs
             .iter()
@@ -190,7 +197,11 @@ pub fn run(scenario: Scenario, wanted: &[Target]) -> Report {
     let valid: Valid = Rc::new(RefCell::new(scenario.valid));
     let mut engine = Engine::new(
         scenario.graph,
-        Box::new(MemoryStore(Rc::clone(&valid))),
+        Box::new(MemoryStore {
+            valid: Rc::clone(&valid),
+            // Locks are taken one way or the other, and nothing may come of that.
+            shared: scenario.seed.is_multiple_of(2),
+        }),
         Box::new(Silent),
         scenario.options,
         Policy::default(),
@@ -213,6 +224,7 @@ pub fn run(scenario: Scenario, wanted: &[Target]) -> Report {
         built: BTreeSet::new(),
         random: scenario.seed,
     });
+    plug_in_others(&mut engine.schedule);
     engine.schedule.add_systems((
         answer_questions
             .in_set(TickSet::Substitute)

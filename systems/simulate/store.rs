@@ -1,9 +1,9 @@
 //! A store in memory: every derivation is there, nothing is built, and nobody else uses it.
 
+use windrow_components::bit_set::PathSet;
 use windrow_components::building::HashRewrites;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
-use windrow_components::path_set::PathSet;
 
 use crate::error::Result;
 use crate::store::path_lock::OutputLocks;
@@ -46,6 +46,10 @@ impl Store for SimulatedStore {
 
     fn nar_hash(&mut self, _: &BuildGraph, _: PathId) -> Result<Option<[u8; 32]>> {
         Ok(None)
+    }
+
+    fn is_shared(&self) -> bool {
+        false
     }
 
     fn try_lock(&mut self, _: &BuildGraph, _: &[PathId]) -> Result<Option<OutputLocks>> {

@@ -2,12 +2,12 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use windrow_components::bit_set::PathSet;
 use windrow_components::building::{HashRewrites, ScratchOutput};
 use windrow_components::derivation::{Derivation, Modulo, ModuloMemo, name_from_base};
 use windrow_components::graph::BuildGraph;
 use windrow_components::hash::sha256;
 use windrow_components::ids::{DrvId, PathId};
-use windrow_components::path_set::PathSet;
 use windrow_components::store_path::StoreDir;
 
 use super::database::{Database, DatabaseOptions, PathInfo, Registration};

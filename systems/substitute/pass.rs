@@ -24,8 +24,8 @@ use crate::lock::fetch::FetchQueue;
 use crate::repair::Repairs;
 use crate::substitute::substituters::Substituters;
 use crate::world::{
-    Awake, Ended, Failures, GoalIndex, NewlyReady, Options, ReadyGoal, RunState, Seat, Store,
-    StoreHandle, Tally,
+    Awake, Ended, Failures, GoalIndex, NewlyReady, Options, RunState, Seat, Store, StoreHandle,
+    Tally,
 };
 
 use paths::PathItem;
@@ -254,8 +254,6 @@ impl Pass<'_, '_> {
                 Err(_) => {}
             }
         }
-        // What most goals pass through at some time is handled here at once, the rest step by step.
-        let nothing_to_check = self.retries.is_empty() && !self.graph.has_input_sets();
         for &drv in &awake.derivations {
             let Some((goal, row)) = self.index.goal_and_row(drv) else {
                 continue;
@@ -264,10 +262,6 @@ impl Pass<'_, '_> {
                 Stage::New if self.graph.is_loaded(drv) => {
                     let item = self.item(goal, row);
                     batch.items.push(item);
-                }
-                Stage::Inputs if nothing_to_check && self.waitees.row(row).failed == 0 => {
-                    *self.stages.row(row) = Stage::Ready;
-                    self.ready.0.push(ReadyGoal { goal, drv });
                 }
                 _ => self.sort_out_derivation(goal, row, batch),
             }
@@ -284,7 +278,7 @@ impl Pass<'_, '_> {
             drv,
             wanted,
             mode: self.run.mode_of(goal),
-            present: false,
+            present: self.graph.is_of_tasks(),
             asked: false,
         }
     }
@@ -400,7 +394,9 @@ impl Pass<'_, '_> {
             }
             if !present {
                 self.lacks_derivation(item, &mut batch.requests);
-            } else if let Some(unknown) = self.unknown_output(item) {
+            } else if item.wanted != OutputSet::ALL
+                && let Some(unknown) = self.unknown_output(item)
+            {
                 let path = self.graph.full_path(self.graph.drv_path(item.drv));
                 let message = format!("derivation '{path}' has no output {unknown}");
                 self.fail(item.goal, FailureKind::Other, message);
@@ -481,9 +477,6 @@ impl Pass<'_, '_> {
 
     /// A wanted output that the derivation does not have.
     fn unknown_output(&self, item: Item) -> Option<String> {
-        if item.wanted == OutputSet::ALL {
-            return None;
-        }
         let graph = &*self.graph;
         let outputs = graph.outputs(item.drv);
         let names = graph.output_sets.names(item.wanted);
@@ -512,13 +505,16 @@ impl Pass<'_, '_> {
         }
         self.rooted_validity(batch)?;
         self.tally.counts.expected += u32::try_from(batch.items.len()).unwrap_or(u32::MAX);
+        for &item in &batch.items {
+            // From here on all outputs count, for all will be built.
+            self.derivations.row(item.row).wanted = OutputSet::ALL;
+            *self.stages.row(item.row) = Stage::Inputs;
+            self.waitees.row(item.row).wait_for(0, Moment::NEVER);
+        }
+        self.ask_for_derivations(batch);
         let mut valid = batch.valid.iter();
         for &item in &batch.items {
-            let mut waitees = *self.waitees.row(item.row);
-            waitees.wait_for(0, Moment::NEVER);
-            let given_up = self.ask_for_inputs_of(item.drv, &mut waitees, &mut batch.unmade);
-            // What was taken up again just now is waited for.
-            waitees.since = self.ended.now();
+            let waitees = self.waitees.row(item.row);
             let before = batch.requests.len();
             if !batch.valid.is_empty() {
                 for &source in self.graph.sources(item.drv) {
@@ -532,13 +528,10 @@ impl Pass<'_, '_> {
                     }
                 }
             }
-            if given_up {
+            // What failed already ends the waiting, but all the others are asked for nevertheless.
+            if waitees.shortfalls.has(Outcome::Failed) && !self.options.keep_going {
                 waitees.left = 0;
             }
-            // From here on all outputs count, for all will be built.
-            self.derivations.row(item.row).wanted = OutputSet::ALL;
-            *self.waitees.row(item.row) = waitees;
-            *self.stages.row(item.row) = Stage::Inputs;
             if waitees.left == 0 && batch.requests.len() == before {
                 batch.inputs_done.push((item, waitees.failed));
             }
@@ -546,41 +539,37 @@ impl Pass<'_, '_> {
         Ok(())
     }
 
-    /// Asks for the inputs of a derivation and counts them, those that have ended already as such. Tells whether one of these
-    /// makes the goal fail at once; the others are asked for nevertheless.
+    /// Asks for the input derivations of all goals of a batch, and counts them, those that have ended already as such.
     #[inline(never)]
-    fn ask_for_inputs_of(
-        &mut self,
-        drv: DrvId,
-        waitees: &mut Waitees,
-        unmade: &mut Unmade,
-    ) -> bool {
-        let mut given_up = false;
-        let (inputs, sets) = self.graph.inputs_and_sets(drv);
-        waitees.left += u32::try_from(inputs.len()).unwrap_or(u32::MAX);
-        for InputRow { drv, wanted } in inputs {
-            let row = match self.index.seat(drv) {
-                Seat::Empty => {
-                    unmade.ask(self.index, drv, wanted);
-                    continue;
+    fn ask_for_derivations(&mut self, batch: &mut Batch) {
+        let Batch { items, unmade, .. } = batch;
+        for item in &*items {
+            let (inputs, sets) = self.graph.inputs_and_sets(item.drv);
+            let mut left = u32::try_from(inputs.len()).unwrap_or(u32::MAX);
+            for InputRow { drv, wanted } in inputs {
+                match self.index.seat(drv) {
+                    Seat::Empty => unmade.ask(self.index, drv, wanted),
+                    Seat::Asked(nth) => unmade.widen(nth, wanted, sets),
+                    Seat::Taken(row) => {
+                        let known = self.derivations.row(row);
+                        let stage = self.stages.row(row);
+                        if goals::widen(known, wanted, sets)
+                            && *stage == Stage::Done(Outcome::Success)
+                        {
+                            goals::reopen(drv, stage, self.index, self.ended, self.awake);
+                        }
+                        if let Some(outcome) = stage.outcome() {
+                            left -= 1;
+                            self.waitees.row(item.row).note(outcome);
+                        }
+                    }
                 }
-                Seat::Asked(nth) => {
-                    unmade.widen(nth, wanted, sets);
-                    continue;
-                }
-                Seat::Taken(row) => row,
-            };
-            let known = self.derivations.row(row);
-            let stage = self.stages.row(row);
-            if goals::widen(known, wanted, sets) && *stage == Stage::Done(Outcome::Success) {
-                goals::reopen(drv, stage, self.index, self.ended, self.awake);
             }
-            if let Some(outcome) = stage.outcome() {
-                waitees.waitee_done(outcome, true);
-                given_up |= outcome == Outcome::Failed && !self.options.keep_going;
-            }
+            let waitees = self.waitees.row(item.row);
+            waitees.left = left;
+            // What was taken up again just now is waited for.
+            waitees.since = self.ended.now();
         }
-        given_up
     }
 
     /// The seed's `inputsRealised`: a goal with all its inputs is ready to be built.
@@ -597,8 +586,7 @@ impl Pass<'_, '_> {
                 self.fail(item.goal, FailureKind::Other, message);
             } else {
                 *self.stages.row(item.row) = Stage::Ready;
-                let Item { goal, drv, .. } = item;
-                self.ready.0.push(ReadyGoal { goal, drv });
+                self.ready.0.push(item.drv);
             }
         }
     }

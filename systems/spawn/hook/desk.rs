@@ -11,7 +11,7 @@ use bevy_ecs::prelude::{Commands, NonSendMut, Query, Res, ResMut, Resource};
 use windrow_components::building::{HashRewrites, MissingOutputs};
 use windrow_components::goal::Stage;
 use windrow_components::graph::BuildGraph;
-use windrow_components::ids::NameId;
+use windrow_components::ids::{DrvId, NameId};
 
 use super::instance::Reply;
 use crate::policy::ReadyQueue;
@@ -97,7 +97,7 @@ impl HookDesk {
         queue: &mut ReadyQueue,
         free_slot: bool,
         now: Duration,
-    ) -> Option<(ReadyGoal, u64)> {
+    ) -> Option<(DrvId, u64)> {
         if free_slot && let Some(next) = self.for_slot.pop_ranked() {
             return Some(next);
         }
@@ -116,22 +116,22 @@ impl HookDesk {
     }
 
     /// Lets a build wait for a slot.
-    pub fn wait_for_slot(&mut self, ready: ReadyGoal, rank: u64) {
-        self.for_slot.push(ready, rank);
+    pub fn wait_for_slot(&mut self, drv: DrvId, rank: u64) {
+        self.for_slot.push(drv, rank);
     }
 
     /// Lets a build wait with the others of its kind, if they have been postponed; tells whether it does.
     pub fn wait_with_kind(
         &mut self,
         graph: &BuildGraph,
-        (ready, rank): (ReadyGoal, u64),
+        (drv, rank): (DrvId, u64),
         now: Duration,
     ) -> bool {
-        let kind = graph.machine_kind(ready.drv);
+        let kind = graph.machine_kind(drv);
         let parked = self.parked.iter_mut().find(|parked| parked.kind == kind);
         match parked {
             Some(parked) if parked.until > now => {
-                parked.queue.push(ready, rank);
+                parked.queue.push(drv, rank);
                 true
             }
             _ => false,
@@ -162,7 +162,7 @@ impl HookDesk {
         std::mem::take(&mut self.accepted)
     }
 
-    fn park(&mut self, kind: Kind, (ready, rank): (ReadyGoal, u64), until: Duration) {
+    fn park(&mut self, kind: Kind, (drv, rank): (DrvId, u64), until: Duration) {
         let index = match self.parked.iter().position(|parked| parked.kind == kind) {
             Some(index) => index,
             None => {
@@ -172,7 +172,7 @@ impl HookDesk {
             }
         };
         self.parked[index].until = until;
-        self.parked[index].queue.push(ready, rank);
+        self.parked[index].queue.push(drv, rank);
     }
 
     /// Nothing is offered any more; everybody goes back to the queue.
@@ -180,8 +180,8 @@ impl HookDesk {
         self.on = false;
         let parked = self.parked.drain(..).map(|parked| parked.queue);
         for mut waiting in parked.chain([std::mem::take(&mut self.for_slot)]) {
-            while let Some((ready, rank)) = waiting.pop_ranked() {
-                queue.push(ready, rank);
+            while let Some((drv, rank)) = waiting.pop_ranked() {
+                queue.push(drv, rank);
             }
         }
     }
@@ -237,10 +237,10 @@ pub fn take_reply(
     match reply {
         Reply::Postpone => {
             let kind = graph.machine_kind(ready.drv);
-            desk.park(kind, (ready, rank), now.0 + options.lock_poll_interval);
+            desk.park(kind, (ready.drv, rank), now.0 + options.lock_poll_interval);
         }
-        Reply::DeclinePermanently => queue.push(ready, rank),
-        Reply::Accept | Reply::Decline => desk.for_slot.push(ready, rank),
+        Reply::DeclinePermanently => queue.push(ready.drv, rank),
+        Reply::Accept | Reply::Decline => desk.for_slot.push(ready.drv, rank),
     }
 }
 
@@ -262,33 +262,30 @@ pub fn wake_postponed(mut desk: ResMut<HookDesk>, ended: Res<Ended>, now: Res<No
 mod tests {
     use super::*;
     use bevy_ecs::prelude::Entity;
-    use windrow_components::ids::DrvId;
     use windrow_components::store_path::StoreDir;
 
-    fn ready(index: usize) -> ReadyGoal {
-        ReadyGoal {
-            goal: Entity::from_raw_u32(index as u32).unwrap(),
-            drv: DrvId::from_index(index),
-        }
+    fn drv(index: usize) -> DrvId {
+        DrvId::from_index(index)
     }
 
     #[test]
     fn declined_builds_come_first_when_there_is_a_slot_and_not_before() {
         let (mut desk, mut queue) = (HookDesk::open(), ReadyQueue::default());
         let now = Duration::ZERO;
-        queue.push(ready(0), 0);
-        queue.push(ready(1), 1);
+        queue.push(drv(0), 0);
+        queue.push(drv(1), 1);
         let (first, rank) = desk.next(&mut queue, false, now).unwrap();
-        assert_eq!(first, ready(0));
-        desk.offer(first, rank, false);
+        assert_eq!(first, drv(0));
+        let goal = Entity::from_raw_u32(7).unwrap();
+        desk.offer(ReadyGoal { goal, drv: first }, rank, false);
         assert!(desk.next(&mut queue, false, now).is_none());
         desk.answer(Reply::Decline);
         assert!(desk.is_pending());
         (desk.offered, desk.reply, desk.question) = (None, None, None);
         desk.wait_for_slot(first, rank);
-        assert_eq!(desk.next(&mut queue, false, now), Some((ready(1), 1)));
+        assert_eq!(desk.next(&mut queue, false, now), Some((drv(1), 1)));
         assert_eq!(desk.next(&mut queue, false, now), None);
-        assert_eq!(desk.next(&mut queue, true, now), Some((ready(0), 0)));
+        assert_eq!(desk.next(&mut queue, true, now), Some((drv(0), 0)));
     }
 
     #[test]
@@ -301,15 +298,15 @@ mod tests {
         }
         let (mut desk, mut queue) = (HookDesk::open(), ReadyQueue::default());
         let second = Duration::from_secs(1);
-        let kind = graph.machine_kind(ready(0).drv);
-        desk.park(kind, (ready(0), 0), second);
-        assert!(desk.wait_with_kind(&graph, (ready(1), 1), Duration::ZERO));
+        let kind = graph.machine_kind(drv(0));
+        desk.park(kind, (drv(0), 0), second);
+        assert!(desk.wait_with_kind(&graph, (drv(1), 1), Duration::ZERO));
         assert_eq!(desk.next_retry(), Some(second));
         assert_eq!(desk.next(&mut queue, true, Duration::ZERO), None);
-        assert_eq!(desk.next(&mut queue, true, second), Some((ready(0), 0)));
-        assert!(!desk.wait_with_kind(&graph, (ready(2), 2), second));
+        assert_eq!(desk.next(&mut queue, true, second), Some((drv(0), 0)));
+        assert!(!desk.wait_with_kind(&graph, (drv(2), 2), second));
         desk.close(&mut queue);
-        assert_eq!(queue.pop(), Some(ready(1)));
+        assert_eq!(queue.pop(), Some(drv(1)));
         assert!(!desk.is_on());
     }
 }
