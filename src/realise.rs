@@ -134,7 +134,7 @@ pub type Outputs = Vec<Vec<(String, String)>>;
 
 /// How much of the database a run keeps in memory, in KiB. A build touches a dozen pages; those that are not kept are a copy
 /// away, in the system's own cache.
-const CACHE_KIB: u32 = 4 << 10;
+const CACHE_KIB: u32 = 2 << 10;
 
 /// Realises everything wanted in the real world; returns how it went, and the wanted output paths.
 ///

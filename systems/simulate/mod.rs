@@ -78,8 +78,8 @@ pub struct Outcome {
 
 /// An estimate of the bytes that simulating a graph of that size takes, the loaded graph not counted.
 pub fn memory_needed(tasks: u64, edges: u64) -> u64 {
-    const BYTES_PER_TASK: u64 = 280;
-    const BYTES_PER_EDGE: u64 = 12;
+    const BYTES_PER_TASK: u64 = 240;
+    const BYTES_PER_EDGE: u64 = 8;
     tasks
         .saturating_mul(BYTES_PER_TASK)
         .saturating_add(edges.saturating_mul(BYTES_PER_EDGE))
