@@ -190,18 +190,29 @@ fn a_postponed_build_is_offered_again() {
     // Sooner than after that time when something has ended.
     let world = World::new();
     let until = world.file("once").display().to_string();
-    let other = sh(&format!(
-        "until [ -e {until} ]; do sleep 0.05; done; echo > $out"
-    ));
-    let graph = graph_of([("other", other), ("x", here(&world, "x"))]);
+    let other_script = format!("until [ -e {until} ]; do sleep 0.05; done; echo > $out");
+    let graph = graph_of([("other", sh(&other_script)), ("x", here(&world, "x"))]);
     let file = world.graph("g.json", &graph);
-    let decide = format!("case $drv in *-other.drv) decline;; *) {once};; esac");
+    let decide = format!("case $drv in *-other.drv|*-third.drv) decline;; *) {once};; esac");
     let later = hook(&world, "hook", &decide, "build");
     with_hook(&world, &later)
         .arg(&file)
         .args(interval("1000"))
         .ok();
     assert!(runs(&world).is_empty());
+    is_well(&world);
+
+    // Also when that was while the hook was thinking.
+    std::fs::remove_file(world.file("once")).unwrap();
+    let slowly = decide.replace("postpone;", "sleep 0.5; postpone;");
+    assert_ne!(slowly, decide);
+    let thinking = hook(&world, "thinking", &slowly, "build");
+    let graph = graph_of([("third", sh(&other_script)), ("y", here(&world, "y"))]);
+    let file = world.graph("h.json", &graph);
+    with_hook(&world, &thinking)
+        .arg(&file)
+        .args(interval("1000"))
+        .ok();
     is_well(&world);
 }
 
@@ -252,7 +263,13 @@ fn the_hook_is_told_whether_there_is_a_slot() {
     let script = format!("until [ -e {go} ]; do sleep 0.05; done; echo a >> {log}; echo > $out");
     let graph = graph_of([("a", sh(&script)), ("b", here(&world, "b"))]);
     let file = world.graph("g.json", &graph);
-    let hook = hook(&world, "hook", "[ $willing = 1 ] || : > go; decline", "");
+    // The answer is there before the slot is free.
+    let hook = hook(
+        &world,
+        "hook",
+        "decline; [ $willing = 1 ] || { sleep 0.3; : > go; }",
+        "",
+    );
     with_hook(&world, &hook).arg(&file).arg("-j1").ok();
     let asked = asked(&world);
     let willing: Vec<&str> = asked[1..].iter().map(|line| &line[..1]).collect();

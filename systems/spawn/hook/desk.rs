@@ -44,6 +44,8 @@ struct Parked {
 pub struct HookDesk {
     on: bool,
     offered: Option<(ReadyGoal, u64)>,
+    /// Whether something has ended since that was offered, of which the hook may not know as it answers.
+    is_outdated: bool,
     question: Option<Question>,
     reply: Option<Reply>,
     for_slot: ReadyQueue,
@@ -142,6 +144,7 @@ impl HookDesk {
     pub fn offer(&mut self, ready: ReadyGoal, rank: u64, willing: bool) {
         debug_assert!(self.offered.is_none());
         self.offered = Some((ready, rank));
+        self.is_outdated = false;
         self.question = Some(Question { ready, willing });
     }
 
@@ -162,7 +165,12 @@ impl HookDesk {
         std::mem::take(&mut self.accepted)
     }
 
-    fn park(&mut self, kind: Kind, (drv, rank): (DrvId, u64), until: Duration) {
+    /// Lets a build that was offered wait for `interval`, or until something ends.
+    fn park(&mut self, kind: Kind, (drv, rank): (DrvId, u64), now: Duration, interval: Duration) {
+        let until = match self.is_outdated {
+            true => now,
+            false => now + interval,
+        };
         let index = match self.parked.iter().position(|parked| parked.kind == kind) {
             Some(index) => index,
             None => {
@@ -237,21 +245,23 @@ pub fn take_reply(
     match reply {
         Reply::Postpone => {
             let kind = graph.machine_kind(ready.drv);
-            desk.park(kind, (ready.drv, rank), now.0 + options.lock_poll_interval);
+            let interval = options.lock_poll_interval;
+            desk.park(kind, (ready.drv, rank), now.0, interval);
         }
         Reply::DeclinePermanently => queue.push(ready.drv, rank),
         Reply::Accept | Reply::Decline => desk.for_slot.push(ready.drv, rank),
     }
 }
 
-/// Whether builds are postponed.
+/// Whether builds are postponed, or may be by the hook's next answer.
 pub fn has_postponed(desk: Res<HookDesk>) -> bool {
-    !desk.parked.is_empty()
+    !desk.parked.is_empty() || desk.is_asking()
 }
 
 /// Lets postponed builds be offered again when something has ended.
 pub fn wake_postponed(mut desk: ResMut<HookDesk>, ended: Res<Ended>, now: Res<Now>) {
     if !ended.is_empty() {
+        desk.is_outdated = true;
         for parked in &mut desk.parked {
             parked.until = parked.until.min(now.0);
         }
@@ -299,7 +309,7 @@ mod tests {
         let (mut desk, mut queue) = (HookDesk::open(), ReadyQueue::default());
         let second = Duration::from_secs(1);
         let kind = graph.machine_kind(drv(0));
-        desk.park(kind, (drv(0), 0), second);
+        desk.park(kind, (drv(0), 0), Duration::ZERO, second);
         assert!(desk.wait_with_kind(&graph, (drv(1), 1), Duration::ZERO));
         assert_eq!(desk.next_retry(), Some(second));
         assert_eq!(desk.next(&mut queue, true, Duration::ZERO), None);
