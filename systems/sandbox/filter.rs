@@ -1,5 +1,5 @@
 //! The filter of system calls: nothing that makes set-user-id files or extended attributes, on any ABI of this machine.
-//! Written as a classic BPF program, by hand.
+//! A classic BPF program. The kernel runs it for every number as it is installed, so numbers are searched for by halves.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use libc::sock_filter;
 const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
 const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
 const EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+const AT_LEAST: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
 const ANY_BIT: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
 const JUMP: u16 = 0x05; // BPF_JMP | BPF_JA
 const RETURN: u16 = 0x06; // BPF_RET | BPF_K
@@ -164,78 +165,160 @@ pub fn program() -> Option<Arc<[sock_filter]>> {
 
 impl Machine {
     fn program(&self) -> Vec<sock_filter> {
-        let mut code = vec![statement(LOAD, ARCH)];
-        for (index, abi) in self.abis.iter().enumerate() {
-            if abi.arch == 0 {
-                continue;
-            }
-            let rules = self.rules_of(index, abi);
-            // An ABI may need more instructions than a jump can skip, so each begins with its own test of the architecture.
-            let skip = u32::try_from(rules.len()).unwrap_or(u32::MAX);
-            code.push(jump(EQUAL, abi.arch, 1, 0));
-            code.push(statement(JUMP, skip));
-            code.extend(rules);
-        }
+        let mut code = Backwards::default();
+        let outcomes = Outcomes::of(&self.rows, &mut code);
         // Calls of an ABI that is none of these are not let through, for nothing is known of their numbers.
-        code.push(statement(RETURN, ERRNO | libc::ENOSYS as u32));
-        code
+        let mut entry = code.put(RETURN, ERRNO | libc::ENOSYS as u32);
+        for (index, abi) in self.abis.iter().enumerate().rev() {
+            if abi.arch != 0 {
+                let rules = self.rules_of(index, abi, &outcomes, &mut code);
+                entry = code.branch(EQUAL, abi.arch, rules, entry);
+            }
+        }
+        code.put_before(entry, LOAD, ARCH);
+        code.0.reverse();
+        code.0
     }
 
-    /// What is done about the calls of one ABI, to its end.
-    fn rules_of(&self, index: usize, abi: &Abi) -> Vec<sock_filter> {
-        let mut code = vec![statement(LOAD, NUMBER)];
-        if abi.ignored != 0 {
-            // -1 is no call of x32, but what a tracer puts in a call's place to skip it.
-            code.push(jump(EQUAL, u32::MAX, 1, 0));
-            code.push(statement(AND, !abi.ignored));
+    /// What is done about the calls of one ABI.
+    fn rules_of(
+        &self,
+        index: usize,
+        abi: &Abi,
+        outcomes: &Outcomes,
+        code: &mut Backwards,
+    ) -> Place {
+        let numbered = self.rows.iter().filter_map(|(numbers, rule)| {
+            let number = u32::try_from(numbers[index]).ok()?;
+            Some((number, outcomes.place(*rule)))
+        });
+        let mut numbered: Vec<(u32, Place)> = numbered.collect();
+        numbered.sort_unstable_by_key(|(number, _)| *number);
+        // From which numbers on something else is done.
+        let mut changes = vec![(0, outcomes.allow)];
+        for (number, place) in numbered {
+            changes.pop_if(|(from, _)| *from == number);
+            changes.extend([(number, place), (number + 1, outcomes.allow)]);
         }
-        for (numbers, rule) in self.rows {
-            let Ok(number) = u32::try_from(numbers[index]) else {
-                continue;
-            };
-            code.extend(rule_for(number, rule));
+        changes.dedup_by_key(|(_, place)| *place);
+        let search = code.search(&changes);
+        if abi.ignored == 0 {
+            return code.put_before(search, LOAD, NUMBER);
         }
-        code.push(statement(RETURN, ALLOW));
-        code
+        let masked = code.put_before(search, AND, !abi.ignored);
+        // -1 is no call of x32, but what a tracer puts in a call's place to skip it.
+        let skipped = code.branch(EQUAL, u32::MAX, outcomes.allow, masked);
+        code.put_before(skipped, LOAD, NUMBER)
     }
 }
 
-/// What is done about one call; goes on behind itself for others.
-fn rule_for(number: u32, rule: Rule) -> Vec<sock_filter> {
-    let body = match rule {
-        Rule::Fail(errno) => vec![statement(RETURN, ERRNO | errno as u32)],
-        Rule::Mode(arg) => vec![
-            statement(LOAD, argument(arg)),
-            jump(ANY_BIT, SET_ID, 0, 1),
-            statement(RETURN, ERRNO | libc::EPERM as u32),
-            statement(RETURN, ALLOW),
-        ],
-        Rule::Create { flags, mode } => vec![
-            statement(LOAD, argument(flags)),
-            jump(ANY_BIT, CREATES, 0, 3),
-            statement(LOAD, argument(mode)),
-            jump(ANY_BIT, SET_ID, 0, 1),
-            statement(RETURN, ERRNO | libc::EPERM as u32),
-            statement(RETURN, ALLOW),
-        ],
-    };
-    let mut code = vec![jump(EQUAL, number, 0, body.len() as u8)];
-    code.extend(body);
-    code
+/// Where each rule is carried out, once for all ABIs.
+struct Outcomes {
+    allow: Place,
+    rules: Vec<(Rule, Place)>,
+}
+
+impl Outcomes {
+    fn of(rows: &[Row], code: &mut Backwards) -> Self {
+        let allow = code.put(RETURN, ALLOW);
+        let refuse = code.put(RETURN, ERRNO | libc::EPERM as u32);
+        let mut outcomes = Self {
+            allow,
+            rules: Vec::new(),
+        };
+        for &(_, rule) in rows {
+            if outcomes.rules.iter().any(|(known, _)| *known == rule) {
+                continue;
+            }
+            let place = match rule {
+                Rule::Fail(errno) => code.put(RETURN, ERRNO | errno as u32),
+                Rule::Mode(mode) => code.refuse_mode(mode, (refuse, allow)),
+                Rule::Create { flags, mode } => {
+                    let creates = code.refuse_mode(mode, (refuse, allow));
+                    let test = code.branch(ANY_BIT, CREATES, creates, allow);
+                    code.put_before(test, LOAD, argument(flags))
+                }
+            };
+            outcomes.rules.push((rule, place));
+        }
+        outcomes
+    }
+
+    fn place(&self, rule: Rule) -> Place {
+        let known = self.rules.iter().find(|(known, _)| *known == rule);
+        known.map_or(self.allow, |(_, place)| *place)
+    }
+}
+
+/// A program written from its end, for jumps lead forward only: where they lead to is there already.
+#[derive(Default)]
+struct Backwards(Vec<sock_filter>);
+
+/// An instruction, by how many there are from it to the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place(usize);
+
+impl Backwards {
+    fn put(&mut self, code: u16, k: u32) -> Place {
+        self.push(code, k, 0, 0)
+    }
+
+    fn push(&mut self, code: u16, k: u32, jt: u8, jf: u8) -> Place {
+        self.0.push(sock_filter { code, jt, jf, k });
+        Place(self.0.len())
+    }
+
+    /// How many instructions a jump that is put now has to skip.
+    fn distance(&self, to: Place) -> usize {
+        self.0.len() - to.0
+    }
+
+    /// An instruction that goes on at `next`.
+    fn put_before(&mut self, next: Place, code: u16, k: u32) -> Place {
+        if self.distance(next) != 0 {
+            self.jump(next);
+        }
+        self.put(code, k)
+    }
+
+    fn jump(&mut self, to: Place) -> Place {
+        let skip = u32::try_from(self.distance(to)).unwrap_or(u32::MAX);
+        self.put(JUMP, skip)
+    }
+
+    /// A jump that depends on what was loaded.
+    fn branch(&mut self, code: u16, k: u32, yes: Place, no: Place) -> Place {
+        // What a branch can't reach it is led to by a plain jump; nothing falls through to that.
+        let [jt, jf] = [yes, no].map(|to| match u8::try_from(self.distance(to) + 1) {
+            Ok(_) => to,
+            Err(_) => self.jump(to),
+        });
+        let [jt, jf] = [jt, jf].map(|to| u8::try_from(self.distance(to)).unwrap_or(u8::MAX));
+        self.push(code, k, jt, jf)
+    }
+
+    /// Goes to the place of the last of `changes` whose number is not above the one that was loaded.
+    fn search(&mut self, changes: &[(u32, Place)]) -> Place {
+        match changes.split_at(changes.len() / 2) {
+            ([], high) => high[0].1,
+            (low, high) => {
+                let (below, above) = (self.search(low), self.search(high));
+                self.branch(AT_LEAST, high[0].0, above, below)
+            }
+        }
+    }
+
+    /// Refuses a mode, the argument of that number, if it has a set-id bit.
+    fn refuse_mode(&mut self, mode: u8, (refuse, allow): (Place, Place)) -> Place {
+        let test = self.branch(ANY_BIT, SET_ID, refuse, allow);
+        self.put_before(test, LOAD, argument(mode))
+    }
 }
 
 /// The offset of the low half of an argument; modes and flags have no more bits.
 fn argument(number: u8) -> u32 {
     let low = if cfg!(target_endian = "big") { 4 } else { 0 };
     ARGS + 8 * u32::from(number) + low
-}
-
-fn statement(code: u16, k: u32) -> sock_filter {
-    jump(code, k, 0, 0)
-}
-
-fn jump(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
-    sock_filter { code, jt, jf, k }
 }
 
 #[cfg(test)]
@@ -262,6 +345,7 @@ mod tests {
                 }
                 AND => a &= step.k,
                 EQUAL => at += branch(a == step.k),
+                AT_LEAST => at += branch(a >= step.k),
                 ANY_BIT => at += branch(a & step.k != 0),
                 JUMP => at += step.k as usize,
                 RETURN => return step.k,
@@ -389,6 +473,23 @@ mod tests {
                     assert_eq!(answer(&program, arch, 0, [0; 6]), ENOSYS, "{arch:#x}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn branches_lead_as_far_as_they_must() {
+        let mut code = Backwards::default();
+        let (far, other) = (code.put(RETURN, 1), code.put(RETURN, 2));
+        for _ in 0..253 {
+            code.put(RETURN, 3);
+        }
+        // The first reaches one of them itself, the others need help.
+        for _ in 0..3 {
+            let test = code.branch(EQUAL, 7, far, other);
+            let entry = code.put_before(test, LOAD, NUMBER);
+            let program: Vec<sock_filter> = code.0[..entry.0].iter().rev().copied().collect();
+            assert_eq!(answer(&program, 0, 7, [0; 6]), 1);
+            assert_eq!(answer(&program, 0, 8, [0; 6]), 2);
         }
     }
 
