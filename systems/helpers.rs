@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::engine::TickSet;
 use crate::finish::{fetch as finish_fetch, hook as finish_hook, reap};
-use crate::poll_io::HelperEvents;
+use crate::poll_io::{HelperEvents, poll_children};
 use crate::process::helper::HelperEnv;
 use crate::process::launch::{SpawnError, Spawned};
 use crate::process::reactor::Reactor;
@@ -17,7 +17,7 @@ use crate::repair;
 use crate::spawn::hook::desk::HookDesk;
 use crate::spawn::hook::instance::{HookError, Instance, dismiss};
 use crate::spawn::hook::talk::{self, HookBuild, HookHandle};
-use crate::spawn::{fetch as spawn_fetch, spawn_builders, take_launched};
+use crate::spawn::{fetch as spawn_fetch, spawn_builders};
 use crate::substitute::querier::Queriers;
 use crate::substitute::substituters::Substituters;
 use crate::substitute::{answers, substitute};
@@ -150,7 +150,7 @@ pub fn plug_in(world: &mut World, schedule: &mut Schedule, config: HelperConfig)
             )
                 .chain()
                 .in_set(TickSet::PollIo)
-                .after(take_launched)
+                .after(poll_children)
                 .after(repair::answer),
             (finish_fetch::reap_fetches, finish_fetch::take_received)
                 .chain()
@@ -173,7 +173,7 @@ pub fn plug_in(world: &mut World, schedule: &mut Schedule, config: HelperConfig)
             (talk::hear_hook, talk::talk_on)
                 .chain()
                 .in_set(TickSet::PollIo)
-                .after(take_launched)
+                .after(poll_children)
                 .after(repair::answer)
                 .after(answers::break_circle),
             talk::hurry_hook

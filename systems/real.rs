@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsString, c_int};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -25,11 +24,11 @@ use crate::process::log_writer::LogThread;
 use crate::process::pool::Pool;
 use crate::process::reactor::Reactor;
 use crate::report::{Event, Level};
-use crate::sandbox::action::{self, Action};
+use crate::sandbox::action::Action;
 use crate::sandbox::user_ns::IdMap;
 use crate::sandbox::users::UserPool;
 use crate::sandbox::{Isolation, Limits, Room, Workshop};
-use crate::spawn::{spawn_builders, take_launched};
+use crate::spawn::{Aloft, spawn_builders, take_launched};
 use crate::store::collect::Mislaid;
 use crate::store::layout::Layout;
 use crate::store::optimise::Optimiser;
@@ -226,34 +225,17 @@ pub struct Launched {
     /// When its process began to be made.
     pub began: Instant,
     /// The process, or the failure.
-    pub result: Result<Spawned, Failure>,
+    pub result: Result<(Spawned, Option<Aloft>), Failure>,
     /// Where it runs, if it has a room.
     pub room: Option<Room>,
 }
 
-/// The thread that makes processes.
+/// The thread that makes processes which it takes more than a moment to make.
 pub struct LauncherHandle(pub Pool<Launched>);
 
-/// The thread that makes processes of builders without a sandbox. It limits itself first, for what it makes inherits
-/// that: installing a filter in each builder costs a tenth of a trivial one's time.
-pub struct PlainLauncher {
-    /// The thread.
-    pub pool: Pool<Launched>,
-    /// Whether it could limit itself; if not, every builder does.
-    pub limited: Arc<AtomicBool>,
-}
-
-impl PlainLauncher {
-    fn start(limits: &Limits, wake: impl Fn() + Send + Sync + 'static) -> Self {
-        let limited = Arc::new(AtomicBool::new(false));
-        let (actions, told): (Vec<Action>, _) = (limits.actions().collect(), Arc::clone(&limited));
-        let begin = move || told.store(action::run_all(&actions).is_ok(), Ordering::Relaxed);
-        Self {
-            pool: Pool::beginning_with(1, begin, wake),
-            limited,
-        }
-    }
-}
+/// Processes that were made without waiting for them, and those that could not be, until they are taken up.
+#[derive(Debug, Default, Resource)]
+pub struct Departures(pub Vec<Launched>);
 
 /// The thread that makes processes in a workshop, and its workshop once it has entered it.
 pub struct WorkshopHandle {
@@ -303,10 +285,10 @@ pub fn plug_in(world: &mut World, schedule: &mut Schedule, config: BuilderConfig
     world.insert_non_send(reactor);
     world.insert_non_send(PoolHandle(pool, Janitor::new()));
     world.insert_non_send(LauncherHandle(launcher));
-    world.insert_non_send(PlainLauncher::start(&config.limits, wake.clone()));
     world.insert_non_send(LogThread::default());
     world.insert_resource(config);
     world.insert_resource(CollectedQueue::default());
+    world.insert_resource(Departures::default());
     world.insert_resource(SpareDirs::default());
     world.insert_resource(reap::Estates::default());
     world.insert_resource(HelperEvents::default());
@@ -314,7 +296,7 @@ pub fn plug_in(world: &mut World, schedule: &mut Schedule, config: BuilderConfig
     crate::engine::plug_in_others(schedule);
     schedule.add_systems((
         spawn_builders.in_set(TickSet::Spawn),
-        (poll_children, take_launched)
+        (take_launched, poll_children)
             .chain()
             .in_set(TickSet::PollIo),
         reap::kill_condemned
@@ -339,19 +321,20 @@ pub fn clean_up(world: &mut World) {
     let mut rooms: Vec<Room> = Vec::new();
     let plain = world.remove_non_send::<LauncherHandle>();
     let workshop = world.remove_non_send::<WorkshopHandle>();
-    let builders = world.remove_non_send::<PlainLauncher>();
     let launchers = [
         plain.map(|handle| handle.0),
-        builders.map(|handle| handle.pool),
         workshop.map(|handle| handle.pool),
     ];
+    let departures = world.remove_resource::<Departures>();
+    let mut untaken = departures.unwrap_or_default().0;
     for launcher in launchers.into_iter().flatten() {
-        for launched in launcher.finish() {
-            if let Ok(spawned) = launched.result {
-                reap::kill_and_reap(spawned.pid);
-            }
-            rooms.extend(launched.room);
+        untaken.extend(launcher.finish());
+    }
+    for launched in untaken {
+        if let Ok((spawned, _)) = launched.result {
+            reap::kill_and_reap(spawned.pid);
         }
+        rooms.extend(launched.room);
     }
     crate::helpers::clean_up(world);
     let mut children = world.query::<(Entity, &BuilderProcess)>();

@@ -98,7 +98,7 @@ pub fn plug_in(
             .after(crate::substitute::substitute),
         answer
             .in_set(TickSet::PollIo)
-            .after(crate::spawn::take_launched),
+            .after(crate::poll_io::poll_children),
         remember
             .in_set(TickSet::Finish)
             .after(crate::finish::reap::take_collected)

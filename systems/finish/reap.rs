@@ -20,6 +20,7 @@ use crate::process::log_writer::{LogFile, LogThread};
 use crate::real::{BuilderConfig, Collected, CollectedQueue, Janitor, Lodging, PoolHandle};
 use crate::report::{BuildRef, Event, Level, Usage};
 use crate::sandbox::Room;
+use crate::spawn::Aloft;
 use crate::spawn::hook::desk::HookDesk;
 use crate::store::check::Check;
 use crate::store::collect::{CollectJob, Mislaid, collect};
@@ -52,6 +53,7 @@ pub struct Reaping<'w, 's> {
     log_files: Query<'w, 's, &'static mut LogFile>,
     condemned: Query<'w, 's, &'static Condemned>,
     lodgings: Query<'w, 's, &'static mut Lodging>,
+    aloft: Query<'w, 's, &'static mut Aloft>,
     graph: ResMut<'w, BuildGraph>,
     config: Res<'w, BuilderConfig>,
     now: Res<'w, Now>,
@@ -70,12 +72,14 @@ pub struct Buried {
     goal: Entity,
     mode: BuildMode,
     status: i32,
+    /// Why it could not run its builder, if that is so.
+    grounded: Option<Failure>,
     condemned: Option<Condemned>,
 }
 
 impl Buried {
     fn is_good(&self) -> bool {
-        self.status == 0 && self.condemned.is_none()
+        self.status == 0 && self.grounded.is_none() && self.condemned.is_none()
     }
 }
 
@@ -183,6 +187,7 @@ impl Reaping<'_, '_> {
             goal,
             mode,
             status,
+            grounded: (self.aloft.get_mut(goal).ok()).and_then(|mut aloft| aloft.land()),
             condemned: self.condemned.get(goal).ok().cloned(),
         };
         let at = child.deadlines.exited.unwrap_or(self.now.0);
@@ -212,10 +217,14 @@ impl Reaping<'_, '_> {
             goal,
             mode,
             status,
+            grounded,
             condemned,
         } = buried;
         if let Ok(mut file) = self.log_files.get_mut(goal) {
-            self.logs.close(&mut file);
+            match grounded {
+                None => self.logs.close(&mut file),
+                Some(_) => self.logs.discard(&mut file),
+            }
         }
         let Ok(mut child) = self.children.get_mut(goal) else {
             return Ok(());
@@ -306,11 +315,12 @@ impl Reaping<'_, '_> {
         } else {
             ""
         };
-        let failure = Failure {
+        let ran = grounded.is_none();
+        let failure = grounded.unwrap_or_else(|| Failure {
             kind,
             message: format!("builder for '{path}' {what}{note}"),
             log_tail: child.log.last_lines(self.config.log_lines),
-        };
+        });
         if room.is_some() {
             let missing = MissingOutputs::of(child.missing, &self.graph, drv);
             let (graph, config) = (&self.graph, &self.config);
@@ -339,7 +349,7 @@ impl Reaping<'_, '_> {
             self.pool.delete(path);
         }
         let dir = dir.clone();
-        self.discard(&dir, true);
+        self.discard(&dir, ran);
         self.strip(goal);
         self.commands.entity(goal).remove::<(BuildDir, BuildLog)>();
         Ok(())
@@ -348,7 +358,14 @@ impl Reaping<'_, '_> {
     /// Takes off what only a running child needs.
     fn strip(&mut self, goal: Entity) {
         let mut entity = self.commands.entity(goal);
-        entity.remove::<(BuilderProcess, ChildPipes, Deadlines, LogFile, Condemned)>();
+        entity.remove::<(
+            BuilderProcess,
+            Aloft,
+            ChildPipes,
+            Deadlines,
+            LogFile,
+            Condemned,
+        )>();
     }
 
     fn say_kept(&mut self, dir: &std::path::Path) {
@@ -457,11 +474,15 @@ fn leave(
     keep.then_some(dir)
 }
 
-/// Kills everything in a child's process group.
+/// Kills a child and everything in its process group.
 pub fn kill_group(pid: i32) {
-    // SAFETY: a plain system call. The child is ours and was not waited for, so that its number, and
+    // SAFETY: plain system calls. The child is ours and was not waited for, so that its number, and
     // that of its group, can't have been given to anyone else.
-    unsafe { libc::kill(-pid, libc::SIGKILL) };
+    unsafe {
+        // By its own number first: it may lead no group yet. Once killed it makes no more processes.
+        libc::kill(pid, libc::SIGKILL);
+        libc::kill(-pid, libc::SIGKILL);
+    }
 }
 
 /// A child that was waited for.
@@ -525,4 +546,19 @@ fn is_disk_nearly_full(config: &BuilderConfig, build_dir: &std::path::Path) -> b
             nix::sys::statvfs::statvfs(path)
                 .is_ok_and(|stat| stat.blocks_available() * stat.fragment_size() < REQUIRED_BYTES)
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    #[expect(clippy::zombie_processes, reason = "it is waited for by its number")]
+    fn a_child_that_leads_no_group_yet_is_killed_too() {
+        let child = Command::new("sleep").arg("300").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        assert_eq!(kill_and_reap(pid), libc::SIGKILL);
+    }
 }

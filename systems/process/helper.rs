@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, OFlag};
 
-use super::launch::{self, Request, SpawnError, Spawned, Step};
+use super::launch::{self, Request, SpawnError, Spawned, Step, Streams};
 use crate::store::layout::Layout;
 
 /// What every helper finds in its environment, `NAME=VALUE` each.
@@ -158,19 +158,22 @@ impl Launch {
                 source,
             }
         })?;
-        launch::spawn(&Request {
+        let request = Request {
             program: Some(&program),
             args: &self.args,
             env: &self.env,
             cwd: c"/",
+            personality: 0,
+            namespaces: 0,
+            actions: &[],
+        };
+        let streams = Streams {
             stdin: self.stdin.as_fd(),
             output: self.stdout.as_fd(),
             error: self.stderr.as_ref().map(|fd| fd.as_fd()),
             builder_log: self.builder_log.as_ref().map(|fd| fd.as_fd()),
-            personality: 0,
-            namespaces: 0,
-            actions: &[],
-        })
+        };
+        launch::spawn(&request, &streams)
     }
 }
 

@@ -146,6 +146,13 @@ impl LogThread {
         self.send(Order::Close { id: log.id });
     }
 
+    /// Deletes the log of a builder that never ran: of that the report of its failure says all there is to say.
+    pub fn discard(&self, log: &mut LogFile) {
+        log.file = None;
+        // What stays is an empty file.
+        let _ = std::fs::remove_file(&log.path);
+    }
+
     /// What went wrong with logs since it was last asked.
     pub fn problems(&self) -> impl Iterator<Item = String> + '_ {
         self.problems.try_iter()

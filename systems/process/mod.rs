@@ -7,4 +7,5 @@ pub mod launch;
 pub mod lines;
 pub mod log_writer;
 pub mod pool;
+pub(crate) mod raw;
 pub mod reactor;

@@ -18,25 +18,13 @@ pub struct Pool<T> {
 impl<T: Send + 'static> Pool<T> {
     /// Starts `threads` threads; `wake` is called after each result is there to be taken.
     pub fn new(threads: usize, wake: impl Fn() + Send + Sync + 'static) -> Self {
-        Self::beginning_with(threads, || (), wake)
-    }
-
-    /// The same with something that each thread does first.
-    pub fn beginning_with(
-        threads: usize,
-        begin: impl Fn() + Send + Sync + 'static,
-        wake: impl Fn() + Send + Sync + 'static,
-    ) -> Self {
-        let begin = Arc::new(begin);
         let (jobs, queue) = unbounded::<Job<T>>();
         let (done, results) = unbounded();
         let wake = Arc::new(wake);
         let threads = (0..threads.max(1))
             .map(|_| {
                 let (queue, done, wake) = (queue.clone(), done.clone(), Arc::clone(&wake));
-                let begin = Arc::clone(&begin);
                 std::thread::spawn(move || {
-                    begin();
                     for job in queue {
                         // A job that panics is a bug; the others and the engine must still go on.
                         if let Ok(Some(result)) = catch_unwind(AssertUnwindSafe(job))

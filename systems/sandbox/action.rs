@@ -1,11 +1,13 @@
 //! What a new process does to itself before it runs its program: system calls, prepared as plain data.
-//! Carrying them out allocates nothing and takes no lock, so that it may be done between clone and exec.
+//! Carrying them out allocates nothing, takes no lock and leaves errno alone, so that it may be done between clone and exec.
 
 use std::ffi::{CStr, CString, c_int, c_ulong, c_void};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::Arc;
+
+use crate::process::raw::call;
 
 /// One step. Paths are those of the process's own root at that moment.
 #[derive(Debug, Clone)]
@@ -195,7 +197,7 @@ impl Action {
         }
     }
 
-    /// Carries it out. Async-signal-safe.
+    /// Carries it out. Async-signal-safe, and `errno` stays as it is.
     ///
     /// # Errors
     /// The errno of the call that failed.
@@ -211,15 +213,16 @@ impl Action {
                 let mount = |flags| {
                     // SAFETY: NUL-terminated strings that outlive the call, or null where the kernel allows it.
                     let result = unsafe {
-                        libc::mount(
+                        call!(
+                            mount,
                             pointer(source.as_deref()),
                             target.as_ptr(),
                             pointer(*kind),
                             flags,
-                            pointer(data.as_deref()).cast::<c_void>(),
+                            pointer(data.as_deref()),
                         )
                     };
-                    check(result)
+                    result.map(drop)
                 };
                 match mount(*flags) {
                     // What is mounted below must not be bared by an ordinary user.
@@ -234,9 +237,9 @@ impl Action {
             } => restrict(target, *read_only, *devices),
             Self::MakeDir { path, mode } => {
                 // SAFETY: a NUL-terminated string.
-                match check(unsafe { libc::mkdir(path.as_ptr(), *mode) }) {
+                match unsafe { call!(mkdirat, libc::AT_FDCWD, path.as_ptr(), *mode) } {
                     Err(libc::EEXIST) => Ok(()),
-                    result => result,
+                    result => result.map(drop),
                 }
             }
             Self::MakeFile {
@@ -249,7 +252,9 @@ impl Action {
             }
             Self::Link { target, path } => {
                 // SAFETY: NUL-terminated strings.
-                check(unsafe { libc::symlink(target.as_ptr(), path.as_ptr()) })
+                let result =
+                    unsafe { call!(symlinkat, target.as_ptr(), libc::AT_FDCWD, path.as_ptr()) };
+                result.map(drop)
             }
             Self::Write {
                 path,
@@ -261,56 +266,52 @@ impl Action {
             },
             Self::Pivot(root) => pivot(root),
             // SAFETY: plain system calls on integers from here on, unless said otherwise.
-            Self::Unshare(flags) => check(unsafe { libc::unshare(*flags) }),
+            Self::Unshare(flags) => unsafe { call!(unshare, *flags) }.map(drop),
             // SAFETY: the descriptor is open, for the action owns it.
-            Self::Enter(fd) => check(unsafe { libc::setns(fd.as_raw_fd(), 0) }),
+            Self::Enter(fd) => unsafe { call!(setns, fd.as_raw_fd(), 0) }.map(drop),
             Self::NameHost => {
                 let (host, domain) = (c"localhost".to_bytes(), c"(none)".to_bytes());
                 // SAFETY: the lengths are those of the strings.
                 unsafe {
-                    check(libc::sethostname(host.as_ptr().cast(), host.len()))?;
-                    check(libc::setdomainname(domain.as_ptr().cast(), domain.len()))
+                    call!(sethostname, host.as_ptr(), host.len())?;
+                    call!(setdomainname, domain.as_ptr(), domain.len()).map(drop)
                 }
             }
             Self::LoopbackUp => loopback_up(),
             Self::LeaveGroups => {
                 // SAFETY: an empty list. The C library's own function would change every thread of the engine.
-                let result =
-                    unsafe { libc::syscall(libc::SYS_setgroups, 0, ptr::null::<libc::gid_t>()) };
-                check(if result == -1 { -1 } else { 0 })
+                unsafe { call!(setgroups, 0, ptr::null::<libc::gid_t>()) }.map(drop)
             }
             Self::Become { uid, gid } => become_user(*uid, *gid),
             Self::NewKeyring => {
                 // SAFETY: joins an anonymous keyring. A kernel without keyrings has nothing to hide.
-                unsafe { libc::syscall(libc::SYS_keyctl, 1, ptr::null::<c_void>()) };
+                let _ = unsafe { call!(keyctl, 1, ptr::null::<c_void>()) };
                 Ok(())
             }
             Self::DropCapabilities => drop_capabilities(),
             Self::NoNewPrivileges => {
                 // SAFETY: as above.
-                check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })
+                unsafe { call!(prctl, libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }.map(drop)
             }
             Self::Landlock(ruleset) => {
                 // SAFETY: the descriptor is open, for the action owns it.
-                let result = unsafe {
-                    libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0)
-                };
-                check(if result == -1 { -1 } else { 0 })
+                unsafe { call!(landlock_restrict_self, ruleset.as_raw_fd(), 0) }.map(drop)
             }
             Self::Filter(program) => install_filter(program),
             Self::LimitProcesses(count) => {
-                let limit = libc::rlimit {
+                let limit = libc::rlimit64 {
                     rlim_cur: *count,
                     rlim_max: *count,
                 };
-                // SAFETY: the structure is valid while it is read.
-                check(unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &limit) })
+                let old = ptr::null_mut::<libc::rlimit64>();
+                // SAFETY: the structure is valid while it is read; nothing is written.
+                unsafe { call!(prlimit64, 0, libc::RLIMIT_NPROC, &raw const limit, old) }.map(drop)
             }
         }
     }
 }
 
-/// Carries out all of `actions`. Async-signal-safe.
+/// Carries out all of `actions`. Async-signal-safe, and `errno` stays as it is.
 ///
 /// # Errors
 /// Which one failed, and the errno.
@@ -325,27 +326,17 @@ fn pointer(text: Option<&CStr>) -> *const libc::c_char {
     text.map_or(ptr::null(), CStr::as_ptr)
 }
 
-fn errno() -> c_int {
-    // SAFETY: this thread's own errno.
-    unsafe { *libc::__errno_location() }
-}
-
-fn check(result: c_int) -> Result<(), c_int> {
-    if result == -1 { Err(errno()) } else { Ok(()) }
-}
-
 fn write_file(path: &CStr, contents: &[u8], flags: c_int, mode: libc::mode_t) -> Result<(), c_int> {
+    let flags = flags | libc::O_CLOEXEC;
     // SAFETY: plain system calls on valid strings; the descriptor is closed again.
     unsafe {
-        let fd = libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, mode);
-        check(fd)?;
-        let written = libc::write(fd, contents.as_ptr().cast::<c_void>(), contents.len());
-        let result = match usize::try_from(written) {
+        let fd = call!(openat, libc::AT_FDCWD, path.as_ptr(), flags, mode)?;
+        let result = match call!(write, fd, contents.as_ptr(), contents.len()) {
             Ok(count) if count == contents.len() => Ok(()),
             Ok(_) => Err(libc::EIO),
-            Err(_) => Err(errno()),
+            Err(errno) => Err(errno),
         };
-        libc::close(fd);
+        let _ = call!(close, fd);
         result
     }
 }
@@ -361,28 +352,28 @@ fn restrict(target: &CStr, read_only: bool, devices: bool) -> Result<(), c_int> 
     };
     // SAFETY: string and structure are valid while they are read, and of the size given.
     let result = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
+        call!(
+            mount_setattr,
             libc::AT_FDCWD,
             target.as_ptr(),
             AT_RECURSIVE,
-            ptr::from_ref(&attributes),
+            &raw const attributes,
             size_of::<MountAttr>(),
         )
     };
-    if result == 0 {
-        return Ok(());
-    }
-    if errno() != libc::ENOSYS {
-        return Err(errno());
+    match result {
+        Err(libc::ENOSYS) => {}
+        result => return result.map(drop),
     }
     // Before Linux 5.12: all flags are set anew, so those that are there must be given again.
     // SAFETY: a valid string and a structure to be written to; all-zero is valid for it.
     unsafe {
-        let mut stat: libc::statvfs = std::mem::zeroed();
-        check(libc::statvfs(target.as_ptr(), &mut stat))?;
+        // Where words have 64 bits, this is what the plain call fills in, too.
+        let mut stat: libc::statfs64 = std::mem::zeroed();
+        call!(statfs, target.as_ptr(), &raw mut stat)?;
+        let has = stat.f_flags as c_ulong;
         let mut flags = libc::MS_REMOUNT | libc::MS_BIND | libc::MS_NOSUID;
-        for (has, flag) in [
+        for (flag, mount_flag) in [
             (libc::ST_NOEXEC, libc::MS_NOEXEC),
             (libc::ST_NODEV, libc::MS_NODEV),
             (libc::ST_RDONLY, libc::MS_RDONLY),
@@ -390,8 +381,8 @@ fn restrict(target: &CStr, read_only: bool, devices: bool) -> Result<(), c_int> 
             (libc::ST_NODIRATIME, libc::MS_NODIRATIME),
             (libc::ST_RELATIME, libc::MS_RELATIME),
         ] {
-            if stat.f_flag & has != 0 {
-                flags |= flag;
+            if has & flag != 0 {
+                flags |= mount_flag;
             }
         }
         if read_only {
@@ -400,13 +391,8 @@ fn restrict(target: &CStr, read_only: bool, devices: bool) -> Result<(), c_int> 
         if !devices {
             flags |= libc::MS_NODEV;
         }
-        check(libc::mount(
-            ptr::null(),
-            target.as_ptr(),
-            ptr::null(),
-            flags,
-            ptr::null(),
-        ))
+        let none = ptr::null::<c_void>();
+        call!(mount, none, target.as_ptr(), none, flags, none).map(drop)
     }
 }
 
@@ -415,37 +401,35 @@ fn pivot(root: &CStr) -> Result<(), c_int> {
     // SAFETY: plain system calls on valid strings. The old root is stacked on the new one and unmounted from there, so
     // that no directory is needed to put it.
     unsafe {
-        check(libc::chdir(root.as_ptr()))?;
-        let result = libc::syscall(libc::SYS_pivot_root, here.as_ptr(), here.as_ptr());
-        check(if result == -1 { -1 } else { 0 })?;
-        check(libc::umount2(here.as_ptr(), libc::MNT_DETACH))?;
-        check(libc::chdir(c"/".as_ptr()))
+        call!(chdir, root.as_ptr())?;
+        call!(pivot_root, here.as_ptr(), here.as_ptr())?;
+        call!(umount2, here.as_ptr(), libc::MNT_DETACH)?;
+        call!(chdir, c"/".as_ptr()).map(drop)
     }
 }
 
 fn loopback_up() -> Result<(), c_int> {
     // SAFETY: the request is valid while the kernel reads and writes it; the socket is closed again.
     unsafe {
-        let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
-        check(socket)?;
+        let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
+        let socket = call!(socket, libc::AF_INET, kind, 0)?;
         let mut request: libc::ifreq = std::mem::zeroed();
         for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
             *to = *from as libc::c_char;
         }
         request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_LOOPBACK | libc::IFF_RUNNING) as _;
-        let result = check(libc::ioctl(socket, libc::SIOCSIFFLAGS as _, &mut request));
-        libc::close(socket);
-        result
+        let result = call!(ioctl, socket, libc::SIOCSIFFLAGS, &raw mut request);
+        let _ = call!(close, socket);
+        result.map(drop)
     }
 }
 
 /// The C library's own functions would make every thread of the engine change its ids.
 fn become_user(uid: u32, gid: u32) -> Result<(), c_int> {
-    let check = |result: libc::c_long| if result == -1 { Err(errno()) } else { Ok(()) };
     // SAFETY: raw system calls on integers, which concern the calling process or thread only.
     unsafe {
-        check(libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
-        check(libc::syscall(libc::SYS_setresuid, uid, uid, uid))
+        call!(setresgid, gid, gid, gid)?;
+        call!(setresuid, uid, uid, uid).map(drop)
     }
 }
 
@@ -462,18 +446,17 @@ fn drop_capabilities() -> Result<(), c_int> {
     unsafe {
         for capability in 0..64 {
             // Beyond the last capability the kernel knows, it says so.
-            if libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) == -1 {
+            if call!(prctl, libc::PR_CAPBSET_DROP, capability, 0, 0, 0).is_err() {
                 break;
             }
         }
-        check(libc::prctl(libc::PR_SET_SECUREBITS, NO_ROOT, 0, 0, 0))?;
+        call!(prctl, libc::PR_SET_SECUREBITS, NO_ROOT, 0, 0, 0)?;
         let header = Header {
             version: VERSION_3,
             pid: 0,
         };
         let none = [0_u32; 6];
-        let result = libc::syscall(libc::SYS_capset, ptr::from_ref(&header), none.as_ptr());
-        check(if result == -1 { -1 } else { 0 })
+        call!(capset, &raw const header, none.as_ptr()).map(drop)
     }
 }
 
@@ -484,14 +467,14 @@ fn install_filter(program: &[libc::sock_filter]) -> Result<(), c_int> {
     };
     // SAFETY: the program is valid while the kernel copies it.
     let result = unsafe {
-        libc::syscall(
-            libc::SYS_seccomp,
+        call!(
+            seccomp,
             libc::SECCOMP_SET_MODE_FILTER,
             0,
-            ptr::from_ref(&program),
+            &raw const program
         )
     };
-    check(if result == -1 { -1 } else { 0 })
+    result.map(drop)
 }
 
 #[cfg(test)]

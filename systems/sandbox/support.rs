@@ -11,7 +11,7 @@ use super::cell::Owner;
 use super::refusal;
 use super::root::WaitingProc;
 use super::user_ns;
-use crate::process::launch::{Request, spawn};
+use crate::process::launch::{Request, Streams, spawn};
 
 /// What can be done here.
 #[derive(Debug, Clone)]
@@ -117,15 +117,17 @@ fn try_namespaces(root: bool, own: Owner) -> Result<(), String> {
         args: &[],
         env: &[],
         cwd: c"/",
-        stdin: null.as_fd(),
-        output: null.as_fd(),
-        error: None,
-        builder_log: None,
         personality: 0,
         namespaces,
         actions: &actions,
     };
-    let child = spawn(&request).map_err(|error| {
+    let streams = Streams {
+        stdin: null.as_fd(),
+        output: null.as_fd(),
+        error: None,
+        builder_log: None,
+    };
+    let child = spawn(&request, &streams).map_err(|error| {
         let reason = refusal::reason(&error, &actions);
         let reason = reason.map_or_else(String::new, |reason| format!("; {reason}"));
         format!("{}: {}{reason}", error.what, error.source)

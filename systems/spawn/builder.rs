@@ -6,8 +6,9 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use bevy_ecs::prelude::Component;
 use nix::fcntl::OFlag;
 use windrow_components::building::{BuildDir, HashRewrites};
 use windrow_components::derivation::Derivation;
@@ -20,7 +21,9 @@ use crate::builtin::{self, Builtins};
 use crate::failure::{Failure, FailureKind};
 use crate::process::build_dir::SpareDirs;
 use crate::process::environment::{self, Invocation, Surroundings};
-use crate::process::launch::{self, Request, SpawnError, Spawned, Step};
+use crate::process::launch::{
+    self, Flight, Passenger, Request, SpawnError, Spawned, Step, Streams,
+};
 use crate::real::{BuilderConfig, PoolHandle};
 use crate::sandbox::action::{Action, c_path};
 use crate::sandbox::cell::Owner;
@@ -54,20 +57,36 @@ pub(super) struct Site<'a> {
 /// A builder that lacks only its process.
 pub(super) struct Prepared {
     pub(super) launch: Launch,
+    pub(super) ends: Ends,
     pub(super) log_pipe: OwnedFd,
     /// `None` if it is made together with the sandbox.
     pub(super) build_dir: Option<BuildDir>,
 }
 
-/// The making of one process, for the launching thread: it waits until the new process runs its program.
+/// What becomes a builder's standard streams. Its log ends only when nobody but its processes has these open.
+pub(super) struct Ends {
+    stdin: &'static File,
+    output: OwnedFd,
+}
+
+impl Ends {
+    fn streams(&self) -> Streams<'_> {
+        Streams {
+            stdin: self.stdin.as_fd(),
+            output: self.output.as_fd(),
+            error: None,
+            builder_log: None,
+        }
+    }
+}
+
+/// The making of one process: by [`Launch::depart`], or, where that takes long, by [`Launch::run`] in a launching thread.
 pub(super) struct Launch {
     invocation: Invocation,
     files: Files,
     folder: PathBuf,
     reader: Arc<Reader>,
     cwd: CString,
-    stdin: File,
-    output: OwnedFd,
     personality: u64,
     namespaces: c_int,
     actions: Vec<Action>,
@@ -121,8 +140,9 @@ pub(super) fn prepare(site: &mut Site<'_>, dirs: &mut SpareDirs) -> Result<Prepa
         sandbox,
         site,
     ) {
-        Ok((launch, log_pipe)) => Ok(Prepared {
+        Ok((launch, ends, log_pipe)) => Ok(Prepared {
             launch,
+            ends,
             log_pipe,
             build_dir: folder.map(BuildDir),
         }),
@@ -250,7 +270,7 @@ fn launch(
     folder: Option<&Path>,
     sandbox: Option<(Isolation, Wish)>,
     site: &mut Site<'_>,
-) -> Result<(Launch, OwnedFd), Failure> {
+) -> Result<(Launch, Ends, OwnedFd), Failure> {
     let other = |message: String| Failure::new(FailureKind::Other, message);
     let config = site.config;
     // In a sandbox nothing is in the way of outputs that are valid already.
@@ -302,7 +322,7 @@ fn launch(
     // Only our end must not block; the builder's is an ordinary pipe.
     nix::fcntl::fcntl(&log_pipe, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
         .map_err(|error| set_up(error.into()))?;
-    let null = File::open("/dev/null").map_err(set_up)?;
+    let stdin = empty_input().map_err(set_up)?;
     let cwd = c_path(seen_at);
     let mount = config.store_mount.as_ref().filter(|_| sandbox.is_none());
     let mut actions: Vec<Action> = mount.map_or_else(Vec::new, |mount| mount.actions.clone());
@@ -318,8 +338,6 @@ fn launch(
         folder: seen_at.to_owned(),
         reader: Arc::clone(&config.reader),
         cwd,
-        stdin: null,
-        output,
         personality: personality(&drv.system, config),
         namespaces: mount.map_or(0, |mount| mount.namespaces),
         actions,
@@ -328,7 +346,19 @@ fn launch(
         drv_path: path.to_owned(),
         fixed: drv.is_fixed(),
     };
-    Ok((launch, log_pipe))
+    Ok((launch, Ends { stdin, output }, log_pipe))
+}
+
+/// What all builders have as their standard input; it has no state that one could change for another.
+fn empty_input() -> io::Result<&'static File> {
+    static NULL: OnceLock<File> = OnceLock::new();
+    match NULL.get() {
+        Some(null) => Ok(null),
+        None => {
+            let null = File::open("/dev/null")?;
+            Ok(NULL.get_or_init(|| null))
+        }
+    }
 }
 
 /// The execution domain that builders of a platform expect.
@@ -361,6 +391,11 @@ impl Launch {
         self.sandbox.is_some()
     }
 
+    /// Whether its process can be made by [`Launch::depart`].
+    pub(super) fn may_depart(&self) -> bool {
+        !self.wants_sandbox() && !self.wants_graphs() && self.user.is_none() && self.namespaces == 0
+    }
+
     /// Whether it must be run by the thread with the workshop.
     pub(super) fn wants_workshop(&self) -> bool {
         self.sandbox
@@ -380,15 +415,15 @@ impl Launch {
         self
     }
 
-    /// Makes the builder's room if it is to have one, writes its files and makes its process. A room is returned even if
-    /// the process could not be made. Where this thread is `limited` itself, a builder without a sandbox is already.
+    /// Makes the builder's room if it is to have one, writes its files and makes its process; waits until that runs its
+    /// program. A room is returned even if the process could not be made.
     ///
     /// # Errors
     /// The failure to report, when it can't be set up or its program can't be executed.
     pub(super) fn run(
         mut self,
+        ends: &Ends,
         workshop: &Mutex<Option<Workshop>>,
-        limited: bool,
     ) -> (Result<Spawned, Failure>, Option<Room>) {
         let user = self.user.take();
         if let Some(user) = &user {
@@ -400,14 +435,9 @@ impl Launch {
             }
         }
         let Some((isolation, wish)) = &self.sandbox else {
-            if limited {
-                let limit =
-                    |action: &Action| matches!(action, Action::NoNewPrivileges | Action::Filter(_));
-                self.actions.retain(|action| !limit(action));
-            }
             let owner = user.as_ref().map(UserLock::owner);
             let room = user.map(|user| Room::without_sandbox(self.folder.clone(), user));
-            return (self.start(owner), room);
+            return (self.start(ends, owner), room);
         };
         let owner = user.as_ref().map(UserLock::owner);
         let set_up = |error: String| {
@@ -433,15 +463,32 @@ impl Launch {
         };
         (self.namespaces, self.actions) = (setup.namespaces, setup.actions);
         self.folder = setup.build_dir;
-        (self.start(owner), Some(setup.room))
+        (self.start(ends, owner), Some(setup.room))
     }
 
-    fn start(&mut self, owner: Option<Owner>) -> Result<Spawned, Failure> {
-        let files = std::mem::take(&mut self.files);
-        if let Err(problem) = files.write(&self.folder) {
-            let text = format!("cannot build derivation '{}': {problem}", self.drv_path);
-            return Err(Failure::new(FailureKind::Other, text));
+    /// Writes the builder's files and makes its process, without waiting until that runs its program. Only if it
+    /// [`may_depart`](Launch::may_depart).
+    ///
+    /// # Errors
+    /// The failure to report, when it can't be set up.
+    pub(super) fn depart(mut self, ends: &Ends) -> Result<(Spawned, Aloft), Failure> {
+        self.write_files()?;
+        match launch::depart(self, &ends.streams()) {
+            Ok((spawned, flight)) => Ok((spawned, Aloft(Some(flight)))),
+            Err((launch, error)) => Err(launch.failure(error)),
         }
+    }
+
+    fn write_files(&mut self) -> Result<(), Failure> {
+        let files = std::mem::take(&mut self.files);
+        files.write(&self.folder).map_err(|problem| {
+            let text = format!("cannot build derivation '{}': {problem}", self.drv_path);
+            Failure::new(FailureKind::Other, text)
+        })
+    }
+
+    fn start(&mut self, ends: &Ends, owner: Option<Owner>) -> Result<Spawned, Failure> {
+        self.write_files()?;
         if let Some(owner) = owner {
             give_folder(&self.folder, owner).map_err(|error| {
                 let path = &self.drv_path;
@@ -450,20 +497,7 @@ impl Launch {
                 Failure::new(FailureKind::Other, text)
             })?;
         }
-        let request = Request {
-            program: Some(&self.invocation.program),
-            args: &self.invocation.args,
-            env: &self.invocation.env,
-            cwd: &self.cwd,
-            stdin: self.stdin.as_fd(),
-            output: self.output.as_fd(),
-            error: None,
-            builder_log: None,
-            personality: self.personality,
-            namespaces: self.namespaces,
-            actions: &self.actions,
-        };
-        launch::spawn(&request).map_err(|error| self.failure(error))
+        launch::spawn(&self.request(), &ends.streams()).map_err(|error| self.failure(error))
     }
 
     fn failure(&self, error: SpawnError) -> Failure {
@@ -494,6 +528,7 @@ impl Launch {
             ),
         )
     }
+
     /// Says more than "No such file" where it can: a script's interpreter or a program's loader may be what is missing.
     fn execution_problem(&self, error: &io::Error, program: &Path) -> String {
         if error.kind() != io::ErrorKind::NotFound {
@@ -509,6 +544,33 @@ impl Launch {
             return format!("{error}; the file exists, so its interpreter or loader is missing");
         }
         error.to_string()
+    }
+}
+
+impl Passenger for Launch {
+    fn request(&self) -> Request<'_> {
+        Request {
+            program: Some(&self.invocation.program),
+            args: &self.invocation.args,
+            env: &self.invocation.env,
+            cwd: &self.cwd,
+            personality: self.personality,
+            namespaces: self.namespaces,
+            actions: &self.actions,
+        }
+    }
+}
+
+/// A builder whose process was made without waiting until it runs its program.
+#[derive(Debug, Component)]
+#[component(storage = "SparseSet")]
+pub struct Aloft(Option<Flight<Launch>>);
+
+impl Aloft {
+    /// Why the builder's process, which has exited, could not execute its program, if that is so.
+    pub fn land(&mut self) -> Option<Failure> {
+        let (launch, error) = self.0.take()?.land().ok()?;
+        error.map(|error| launch.failure(error))
     }
 }
 

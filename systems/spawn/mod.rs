@@ -8,8 +8,9 @@ mod builder;
 pub mod fetch;
 pub mod hook;
 
+pub use builder::Aloft;
+
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bevy_ecs::prelude::{Commands, NonSendMut, Query, Res, ResMut};
@@ -29,7 +30,7 @@ use crate::process::launch::Spawned;
 use crate::process::log_writer::{LogFile, LogThread};
 use crate::process::reactor::Reactor;
 use crate::real::{
-    BuilderConfig, Launched, LauncherHandle, Lodging, PlainLauncher, PoolHandle, WorkshopHandle,
+    BuilderConfig, Departures, Launched, LauncherHandle, Lodging, PoolHandle, WorkshopHandle,
 };
 use crate::report::{BuildRef, Event, Level};
 use crate::sandbox::users::{UserLock, UserPool};
@@ -57,7 +58,7 @@ pub struct Spawning<'w, 's> {
     store: NonSendMut<'w, StoreHandle>,
     pool: NonSendMut<'w, PoolHandle>,
     launcher: NonSendMut<'w, LauncherHandle>,
-    plain: NonSendMut<'w, PlainLauncher>,
+    departures: ResMut<'w, Departures>,
     workshop: NonSendMut<'w, WorkshopHandle>,
     slots: ResMut<'w, Slots>,
     background: ResMut<'w, Background>,
@@ -119,8 +120,8 @@ impl Spawning<'_, '_> {
     }
 }
 
-/// Prepares real builders and has their processes made, by a thread that can wait for that: until a new process runs
-/// its program, whoever made it stands still.
+/// Prepares real builders and makes their processes. Those that need more than a process are made by a thread that can wait:
+/// until such a process runs its program, whoever made it stands still.
 pub fn spawn_builders(
     mut starting: ResMut<Starting>,
     mut failures: ResMut<Failures>,
@@ -182,7 +183,7 @@ pub fn spawn_builders(
             }
         };
         params.background.launching += 1;
-        let launch = prepared.launch;
+        let (launch, ends) = (prepared.launch, prepared.ends);
         let reporter = &mut params.reporter.0;
         if launch.wants_sandbox() {
             reporter.say(Level::Chatty, || {
@@ -192,35 +193,41 @@ pub fn spawn_builders(
         reporter.say(Level::Chatty, || {
             format!("executing builder '{}'", launch.program().display())
         });
-        let launcher = if launch.wants_workshop() {
-            &params.workshop.pool
-        } else if launch.wants_sandbox() {
-            &params.launcher.0
-        } else {
-            &params.plain.pool
-        };
-        let workshop = Arc::clone(&params.workshop.workshop);
-        let limited = Arc::clone(&params.plain.limited);
-        let make = move |launch: builder::Launch| {
-            let began = Instant::now();
-            let limited = limited.load(Ordering::Relaxed);
-            let (result, room) = launch.run(&workshop, limited);
-            Some(Launched {
+        if launch.may_depart() {
+            params.departures.0.push(Launched {
                 goal,
-                began,
-                result,
-                room,
-            })
-        };
-        if launch.wants_graphs() {
-            let launcher = launcher.remote();
-            params.pool.0.submit(move || {
-                let launch = launch.with_graphs();
-                launcher.submit(move || make(launch));
-                None
+                began: Instant::now(),
+                result: launch
+                    .depart(&ends)
+                    .map(|(child, aloft)| (child, Some(aloft))),
+                room: None,
             });
         } else {
-            launcher.submit(move || make(launch));
+            let launcher = match launch.wants_workshop() {
+                true => &params.workshop.pool,
+                false => &params.launcher.0,
+            };
+            let workshop = Arc::clone(&params.workshop.workshop);
+            let make = move |launch: builder::Launch| {
+                let began = Instant::now();
+                let (result, room) = launch.run(&ends, &workshop);
+                Some(Launched {
+                    goal,
+                    began,
+                    result: result.map(|child| (child, None)),
+                    room,
+                })
+            };
+            if launch.wants_graphs() {
+                let launcher = launcher.remote();
+                params.pool.0.submit(move || {
+                    let launch = launch.with_graphs();
+                    launcher.submit(move || make(launch));
+                    None
+                });
+            } else {
+                launcher.submit(move || make(launch));
+            }
         }
         let at = params.now.0;
         let mut entity = params.commands.entity(goal);
@@ -260,7 +267,7 @@ pub struct Launching<'w, 's> {
     reactor: NonSendMut<'w, Reactor>,
     pool: NonSendMut<'w, PoolHandle>,
     launcher: NonSendMut<'w, LauncherHandle>,
-    plain: NonSendMut<'w, PlainLauncher>,
+    departures: ResMut<'w, Departures>,
     workshop: NonSendMut<'w, WorkshopHandle>,
     logs: NonSendMut<'w, LogThread>,
     reporter: NonSendMut<'w, ReporterHandle>,
@@ -291,13 +298,10 @@ pub fn take_launched(
     run: Res<RunState>,
     mut params: Launching<'_, '_>,
 ) {
-    while let Some(launched) = params
-        .launcher
-        .0
-        .take()
-        .or_else(|| params.plain.pool.take())
-        .or_else(|| params.workshop.pool.take())
-    {
+    let mut launched = std::mem::take(&mut params.departures.0);
+    launched.extend(std::iter::from_fn(|| params.launcher.0.take()));
+    launched.extend(std::iter::from_fn(|| params.workshop.pool.take()));
+    for launched in launched {
         let Launched {
             goal,
             began,
@@ -309,7 +313,7 @@ pub fn take_launched(
             continue;
         };
         let mut log = None;
-        let watched = result.and_then(|spawned| {
+        let watched = result.and_then(|(spawned, aloft)| {
             let opened = open_log(&params.config, &params.graph, child.goal, &mut params.logs);
             let watched = opened.and_then(|opened| {
                 log = opened;
@@ -319,15 +323,15 @@ pub fn take_launched(
                 watched.map_err(|error| format!("cannot watch the builder's output: {error}"))
             });
             match watched {
-                Ok(()) => Ok(spawned),
+                Ok(()) => Ok((spawned, aloft)),
                 Err(problem) => {
                     kill_and_reap(spawned.pid);
                     Err(Failure::new(FailureKind::Other, problem))
                 }
             }
         });
-        let spawned = match watched {
-            Ok(spawned) => spawned,
+        let (spawned, aloft) = match watched {
+            Ok(child) => child,
             Err(failure) => {
                 params.slots.used -= 1;
                 failures.0.push((goal, failure));
@@ -373,6 +377,9 @@ pub fn take_launched(
             pidfd,
             exited: false,
         });
+        if let Some(aloft) = aloft {
+            entity.insert(aloft);
+        }
         if let Some(log) = log {
             entity.insert(log);
         }

@@ -52,12 +52,16 @@ fn a_builder_killed_by_a_signal() {
 
 #[test]
 fn a_builder_that_is_missing() {
-    fails(
-        &World::new(),
-        json!({"builder": "/no/such/builder"}),
-        100,
-        "/no/such/builder",
-    );
+    let world = World::new();
+    let drv = world.add_one("x", json!({"builder": "/no/such/builder"}));
+    let ran = world.windrow("build").args([&drv, "--keep-failed"]).run();
+    // It has done nothing that somebody could want to look at.
+    ran.exits(100)
+        .prints_nothing()
+        .says("its builder '/no/such/builder' can't be executed: No such file")
+        .never_says("keeping build directory");
+    world.is_clean();
+    world.windrow("log").arg(&drv).run().exits(1);
 }
 
 #[test]

@@ -1,0 +1,152 @@
+//! Starts a child without copying the engine's page tables. Knows descriptors and strings, not goals.
+//!
+//! The child shares the engine's memory until it executes its program (`CLONE_VM`), so starting one costs the same with
+//! a thousand goals in memory as with a million. [`spawn`] waits until then (`CLONE_VFORK`), and [`depart`] does not.
+
+mod child;
+mod flight;
+
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::ptr;
+use std::sync::atomic::AtomicU32;
+
+use crate::sandbox::action::Action;
+use child::{Plan, Stack};
+
+pub use flight::{Flight, Passenger, depart};
+
+/// A program to start.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// The program, absolute. Without one the process exits after its actions, with status 0.
+    pub program: Option<&'a CStr>,
+    /// Its arguments, the zeroth included.
+    pub args: &'a [CString],
+    /// Its environment, `NAME=VALUE` each.
+    pub env: &'a [CString],
+    /// The folder it starts in.
+    pub cwd: &'a CStr,
+    /// The execution domain to run it in, or-ed to the present one.
+    pub personality: u64,
+    /// The namespaces it gets of its own (`CLONE_NEW…`).
+    pub namespaces: c_int,
+    /// What it does to itself before it runs the program.
+    pub actions: &'a [Action],
+}
+
+/// Where a program reads from and writes to.
+#[derive(Debug, Clone, Copy)]
+pub struct Streams<'a> {
+    /// What becomes its standard input.
+    pub stdin: BorrowedFd<'a>,
+    /// What becomes its standard output, and its standard error unless that goes elsewhere.
+    pub output: BorrowedFd<'a>,
+    /// What becomes its standard error, if not `output`.
+    pub error: Option<BorrowedFd<'a>>,
+    /// What becomes its descriptor 4, where a build hook writes the builder's log.
+    pub builder_log: Option<BorrowedFd<'a>>,
+}
+
+/// A started child.
+#[derive(Debug)]
+pub struct Spawned {
+    /// Its process id; it leads a session and process group of that number.
+    pub pid: i32,
+    /// Readable once it has exited. Closed on exec.
+    pub pidfd: OwnedFd,
+}
+
+/// What the child was doing when it could not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub enum Step {
+    /// Making the process.
+    Clone = 1,
+    /// Setting up its session, descriptors and limits.
+    SetUp,
+    /// Arranging what it sees, and giving up what it may do.
+    Isolate,
+    /// Changing into its folder.
+    ChangeFolder,
+    /// Executing the program.
+    Execute,
+}
+
+impl Step {
+    /// What failed, as the object of "cannot".
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::Clone => "start a process",
+            Self::SetUp => "set up the process",
+            Self::Isolate => "isolate the process",
+            Self::ChangeFolder => "change into the build directory",
+            Self::Execute => "execute the program",
+        }
+    }
+}
+
+/// A child that could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {}: {source}", .what)]
+pub struct SpawnError {
+    /// What it was doing.
+    pub step: Step,
+    /// The same, as the object of "cannot".
+    pub what: String,
+    /// Which of the request's actions failed, if it was one of them.
+    pub action: Option<usize>,
+    /// The system's answer.
+    pub source: io::Error,
+}
+
+impl SpawnError {
+    fn no_process(source: io::Error, request: &Request<'_>) -> Self {
+        let namespaces = if request.namespaces == 0 {
+            ""
+        } else {
+            " with namespaces of its own"
+        };
+        Self {
+            step: Step::Clone,
+            what: format!("{}{namespaces}", Step::Clone.describe()),
+            action: None,
+            source,
+        }
+    }
+}
+
+fn null_terminated(strings: &[CString]) -> Vec<*const c_char> {
+    strings
+        .iter()
+        .map(|string| string.as_ptr())
+        .chain([ptr::null()])
+        .collect()
+}
+
+/// Starts the program of `request` in a session of its own, and waits until it runs.
+///
+/// # Errors
+/// [`SpawnError`] when the process can't be made, set up, or its program can't be executed; nothing is then left
+/// behind.
+pub fn spawn(request: &Request<'_>, streams: &Streams<'_>) -> Result<Spawned, SpawnError> {
+    let args = null_terminated(request.args);
+    let env = null_terminated(request.env);
+    let plan = Plan::new(request, streams, &args, &env);
+    let stack = Stack::take();
+    let aloft = AtomicU32::new(1);
+    let flags = libc::CLONE_VFORK | request.namespaces;
+    // SAFETY: CLONE_VFORK suspends this thread until the child executes its program or exits.
+    let made = unsafe { child::make(&plan, &stack, flags, &aloft) };
+    stack.give_back();
+    let spawned = made.map_err(|error| SpawnError::no_process(error, request))?;
+    match plan.failure(request) {
+        None => Ok(spawned),
+        Some(failure) => {
+            // SAFETY: a child of ours that has exited and was not waited for yet.
+            unsafe { libc::waitpid(spawned.pid, ptr::null_mut(), 0) };
+            Err(failure)
+        }
+    }
+}
