@@ -1,5 +1,6 @@
 //! The real store: Nix's database and a folder, as the systems see them through [`Store`].
 
+use std::num::NonZero;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use windrow_components::bit_set::PathSet;
@@ -17,6 +18,9 @@ use super::path_lock::{self, OutputLocks};
 use super::temp_roots::TempRoots;
 use crate::error::{Error, Result};
 use crate::world::{NewOutput, Store};
+
+/// How many lock files are worth a thread to delete them.
+const RETIRED_A_THREAD: usize = 50;
 
 /// A store on this machine, open.
 pub struct LocalStore {
@@ -283,11 +287,29 @@ impl Store for LocalStore {
     }
 
     fn close(&mut self, graph: &BuildGraph) {
-        for path in self.retired_locks.drain(..) {
-            let place = self.layout.real_path(&graph.full_path(path));
-            // A lock file that stays is only litter, which the collector sweeps up.
-            let _ = path_lock::delete_retired(&place);
-        }
+        let retired = std::mem::take(&mut self.retired_locks);
+        let layout = &self.layout;
+        let delete = |paths: &[PathId]| {
+            for &path in paths {
+                let place = layout.real_path(&graph.full_path(path));
+                // A lock file that stays is only litter, which the collector sweeps up.
+                let _ = path_lock::delete_retired(&place);
+            }
+        };
+        // Nothing else is left to do meanwhile, on any processor.
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let share = retired.len().div_ceil(threads).max(RETIRED_A_THREAD);
+        std::thread::scope(|scope| {
+            let mut shares = retired.chunks(share);
+            let ours = shares.next().unwrap_or_default();
+            for theirs in shares {
+                let thread = std::thread::Builder::new();
+                if thread.spawn_scoped(scope, || delete(theirs)).is_err() {
+                    delete(theirs);
+                }
+            }
+            delete(ours);
+        });
     }
 
     fn input_closure(&mut self, graph: &mut BuildGraph, drv: DrvId) -> Result<Vec<PathId>> {
