@@ -52,7 +52,7 @@ pub struct Streams<'a> {
 /// A started child.
 #[derive(Debug)]
 pub struct Spawned {
-    /// Its process id; it leads a session and process group of that number.
+    /// Its process id; it leads a session and process group of that number, once it has come that far ([`depart`]).
     pub pid: i32,
     /// Readable once it has exited. Closed on exec.
     pub pidfd: OwnedFd,
