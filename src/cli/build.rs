@@ -89,7 +89,7 @@ pub(super) fn run(args: &BuildArgs) -> Result<()> {
         let trace = TraceFile::create(file, "windrow build")?;
         reporter = Box::new(Tracing::new(reporter, trace));
     }
-    let _held = match args.add_root {
+    let held = match args.add_root {
         Some(_) => Some(hold(&session, &store, &wanted)?),
         None => None,
     };
@@ -109,6 +109,10 @@ pub(super) fn run(args: &BuildArgs) -> Result<()> {
                     let link = root_name(link, index, name);
                     links.push(add_indirect_root(&session.layout, &link, path)?);
                 }
+            }
+            if let Some(held) = &held {
+                let paths = outputs.iter().flatten().map(|(_, path)| path.as_str());
+                held.remind(&paths.collect::<Vec<_>>())?;
             }
             print_lines(links.iter().map(|link| link.to_string_lossy().into_owned()))
         }

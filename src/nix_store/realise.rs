@@ -39,7 +39,7 @@ pub(super) fn realise(call: &mut Call) -> Result<()> {
     if ignore_unknown {
         wanted.retain(|wanted| !unknown.contains(path_of(wanted)));
     }
-    let _held = hold(&call.session, &call.session.open()?, &wanted)?;
+    let held = hold(&call.session, &call.session.open()?, &wanted)?;
     let outputs = make_valid(call, &wanted)?;
     if ignore_unknown {
         return Ok(());
@@ -53,16 +53,19 @@ pub(super) fn realise(call: &mut Call) -> Result<()> {
     }
     for (index, outputs) in outputs.into_iter().enumerate() {
         let mut lines = Vec::new();
+        let mut rooted = Vec::new();
         for (name, path) in outputs {
             lines.push(match &roots {
                 None => path,
                 Some(root) => {
                     let link = absolute(root_name(root, index, &name))?;
                     let link = add_indirect_root(&call.session.layout, &link, &path)?;
+                    rooted.push(path);
                     link.to_string_lossy().into_owned()
                 }
             });
         }
+        held.remind(&rooted.iter().map(String::as_str).collect::<Vec<_>>())?;
         if !call.command.no_output {
             lines.sort_unstable();
             lines.dedup();

@@ -116,6 +116,19 @@ impl TempRoots {
         self.wait_until_known(paths)
     }
 
+    /// Tells a collector that has begun meanwhile of paths that were added before: to be called when links have been made
+    /// that are to keep them for longer. Nix's collectors look for links first, so when this process ends they could have
+    /// missed both.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if no connection to a running collector can be made.
+    pub fn remind(&self, paths: &[&str]) -> Result<()> {
+        if paths.is_empty() {
+            return Ok(());
+        }
+        self.wait_until_known(paths)
+    }
+
     /// Writes at the known end, so that a write cut short by a full disk leaves no half root
     /// in front of the next one.
     fn append(&mut self, records: &[u8]) -> Result<()> {
@@ -289,6 +302,32 @@ mod tests {
             fs::read(&roots.path).unwrap(),
             records(&(0..1000).collect::<Vec<_>>())
         );
+    }
+
+    #[test]
+    fn a_collector_that_began_later_is_reminded() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = store(&folder);
+        let mut roots = TempRoots::open(&layout).unwrap();
+        roots.add(&[&store_path(1)]).unwrap();
+        // Nobody is there to be told.
+        roots.remind(&[&store_path(1)]).unwrap();
+        let collector_lock = File::open(layout.gc_lock()).unwrap();
+        assert!(flock::try_lock_exclusive(&collector_lock).unwrap());
+        let socket = layout.gc_socket();
+        fs::create_dir(socket.parent().unwrap()).unwrap();
+        let listener = UnixListener::bind(socket).unwrap();
+        std::thread::scope(|scope| {
+            let reminding = scope.spawn(|| roots.remind(&[&store_path(1)]).unwrap());
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut line = String::new();
+            let mut lines = BufReader::new(stream.try_clone().unwrap());
+            lines.read_line(&mut line).unwrap();
+            assert_eq!(line, store_path(1) + "\n");
+            assert!(!reminding.is_finished());
+            stream.write_all(b"1").unwrap();
+        });
+        assert_eq!(fs::read(&roots.path).unwrap(), records(&[1]));
     }
 
     #[test]

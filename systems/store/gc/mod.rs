@@ -106,16 +106,17 @@ pub fn collect(
     let server = Server::start(layout, Arc::clone(&shared))?;
 
     tell(Event::Step("finding garbage collector roots..."));
-    let mut roots = Vec::new();
-    if !options.ignore_liveness {
-        roots.extend(roots::links(layout, database)?.into_keys());
-        roots.extend(runtime::find(layout, database)?.into_keys());
-    }
+    // First those of processes: one that ends meanwhile has made its links by then.
     let temporary = roots::temporary(layout)?;
     let parts = temporary
         .iter()
         .filter_map(|(path, _)| layout.hash_part(path).ok());
     shared.add_roots(parts.copied());
+    let mut roots = Vec::new();
+    if !options.ignore_liveness {
+        roots.extend(roots::links(layout, database)?.into_keys());
+        roots.extend(runtime::find(layout, database)?.into_keys());
+    }
 
     let keep = matches!(options.action, Action::Delete(_)) && options.ignore_liveness;
     let whole = database.whole(

@@ -104,14 +104,33 @@ impl Finder<'_> {
             }
             Ok(_) => {}
             Err(error) if is_missing(error.kind()) && path.starts_with(&self.auto) => {
-                // Somebody else may have been faster.
-                let _ = fs::remove_file(path);
+                if let Some(second) = take_away(path, &target) {
+                    self.found
+                        .extend(enclosing(self.layout, &second).map(|it| (it, target)));
+                }
             }
             Err(error) if is_missing(error.kind()) => {}
             Err(error) => return Err(Error::io("look at", &target)(error)),
         }
         Ok(())
     }
+}
+
+/// Takes away the registration of a user's link that is gone; one that has come back keeps it, and its target is returned.
+/// Registrations of one link are all alike, so the one in place may be newer than the one that was looked at. It is put
+/// aside, where it counts as before, and then looked at again: who makes a link registers it afterwards.
+fn take_away(registration: &Path, link: &Path) -> Option<PathBuf> {
+    let mut aside = registration.as_os_str().to_owned();
+    aside.push(format!(".gone-{}", std::process::id()));
+    // Somebody else may have been faster.
+    fs::rename(registration, &aside).ok()?;
+    let target = fs::read_link(link).ok();
+    if target.is_some() {
+        let _ = fs::rename(&aside, registration);
+    } else {
+        let _ = fs::remove_file(&aside);
+    }
+    target
 }
 
 fn is_missing(kind: ErrorKind) -> bool {
@@ -180,6 +199,7 @@ mod tests {
 
     use super::*;
     use crate::store::database::tests::{fresh, registration};
+    use crate::store::gc_roots::add_indirect_root;
     use crate::store::layout::tests::store_path;
     use crate::store::temp_roots::TempRoots;
 
@@ -209,6 +229,26 @@ mod tests {
         assert!(found[&store_path(2)].contains(&result));
         assert!(gcroots.join("auto/dangling").symlink_metadata().is_err());
         assert!(gcroots.join("dangling").symlink_metadata().is_ok());
+    }
+
+    #[test]
+    fn a_link_that_has_come_back_stays_registered() {
+        let folder = tempfile::tempdir().unwrap();
+        let (layout, _database) = fresh(&folder);
+        let result = folder.path().join("result");
+        let registrations = || {
+            let auto = fs::read_dir(layout.gcroots_dir().join("auto")).unwrap();
+            auto.map(|entry| entry.unwrap().path()).collect::<Vec<_>>()
+        };
+        add_indirect_root(&layout, &result, &store_path(1)).unwrap();
+        let [registration] = <[_; 1]>::try_from(registrations()).unwrap();
+        let target = take_away(&registration, &result);
+        assert_eq!(target, Some(store_path(1).into()));
+        assert_eq!(registrations(), std::slice::from_ref(&registration));
+        fs::remove_file(&result).unwrap();
+        assert_eq!(take_away(&registration, &result), None);
+        assert!(registrations().is_empty());
+        assert_eq!(take_away(&registration, &result), None);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+
 use super::*;
 use crate::store::database::tests::{fresh, registration};
 use crate::store::layout::tests::store_path;
@@ -219,6 +221,30 @@ fn a_row_that_appears_meanwhile_is_not_taken_for_litter() {
     .unwrap();
     assert!(late.exists());
     assert_eq!(database.all_valid_paths().unwrap(), [store_path(7)]);
+}
+
+#[test]
+fn what_passes_from_a_process_to_a_link_meanwhile_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let (layout, mut database) = chain(&folder, 3);
+    // The last folder of links that the collector looks into.
+    let watch = Inotify::init(InitFlags::empty()).unwrap();
+    let profiles = layout.state_dir.join("profiles");
+    watch
+        .add_watch(&profiles, AddWatchFlags::IN_CLOSE_NOWRITE)
+        .unwrap();
+    let mut process = TempRoots::open(&layout).unwrap();
+    process.add(&[&store_path(1)]).unwrap();
+    std::thread::scope(|scope| {
+        let layout = &layout;
+        scope.spawn(move || {
+            watch.read_events().unwrap();
+            root(layout, 1);
+            drop(process);
+        });
+        run(layout, &mut database, &options(Action::DeleteDead)).unwrap();
+    });
+    assert_eq!(database.all_valid_paths().unwrap(), [1, 2].map(store_path));
 }
 
 #[test]
