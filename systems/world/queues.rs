@@ -1,0 +1,243 @@
+//! The queues that systems hand goals on in: from being awake over ready, starting, running and complete to ended, and
+//! aside to those that wait for locks.
+
+use std::time::Duration;
+
+use bevy_ecs::entity::EntityIndex;
+use bevy_ecs::prelude::{Entity, Resource};
+use hashbrown::HashMap;
+use windrow_components::bit_set::PathSet;
+use windrow_components::goal::{Moment, Outcome};
+use windrow_components::ids::DrvId;
+
+use super::NewOutput;
+use crate::failure::Failure;
+
+/// Goals that have something to look at in the next `substitute` (the seed's `awake`).
+#[derive(Debug, Default, Resource)]
+pub struct Awake {
+    /// Goals of either kind.
+    pub goals: Vec<Entity>,
+    /// Goals of derivations, by what they are for.
+    pub derivations: Vec<DrvId>,
+}
+
+impl Awake {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.goals.is_empty() && self.derivations.is_empty()
+    }
+
+    /// Moves at most `most` of them to `other`, which has none.
+    pub fn take(&mut self, most: usize, other: &mut Self) {
+        std::mem::swap(self, other);
+        let goals = other.goals.len().min(most);
+        self.goals.extend(other.goals.drain(goals..));
+        let derivations = other.derivations.len().min(most - goals);
+        let rest = other.derivations.drain(derivations..);
+        self.derivations.extend(rest);
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.goals.len() + self.derivations.len()
+    }
+
+    /// Forgets all of them and keeps the room.
+    pub fn clear(&mut self) {
+        self.goals.clear();
+        self.derivations.clear();
+    }
+}
+
+/// A derivation's goal that only lacks a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadyGoal {
+    /// The goal.
+    pub goal: Entity,
+    /// What it is to build.
+    pub drv: DrvId,
+}
+
+/// Goals whose inputs have all come to be there since the policy last ranked goals.
+#[derive(Debug, Default, Resource)]
+pub struct NewlyReady(pub Vec<DrvId>);
+
+/// Goals that hold their locks and get a slot in this tick.
+#[derive(Debug, Default, Resource)]
+pub struct Starting(pub Vec<ReadyGoal>);
+
+/// Goals with a child, as many as there are slots at the most.
+#[derive(Debug, Default, Resource)]
+pub struct Running(pub Vec<Entity>);
+
+/// A goal whose outputs are complete.
+#[derive(Debug, Clone, Copy)]
+pub struct CompleteGoal {
+    /// The goal.
+    pub goal: Entity,
+    /// The derivation it is for, unless it is a path's.
+    pub drv: Option<DrvId>,
+    /// Where its outputs end in the list of all; they begin where those of the one before end.
+    end: usize,
+}
+
+/// Goals whose outputs are complete, for one transaction in this tick.
+#[derive(Debug, Default, Resource)]
+pub struct Completed {
+    goals: Vec<CompleteGoal>,
+    outputs: Vec<NewOutput>,
+    /// Until when they wait for more to be registered with, if they do.
+    pub held_until: Option<Duration>,
+}
+
+impl Completed {
+    /// Adds a goal with its outputs, and what derivation it is for, unless it is a path's.
+    pub fn push(
+        &mut self,
+        goal: Entity,
+        drv: Option<DrvId>,
+        outputs: impl IntoIterator<Item = impl Into<NewOutput>>,
+    ) {
+        self.outputs.extend(outputs.into_iter().map(Into::into));
+        let end = self.outputs.len();
+        self.goals.push(CompleteGoal { goal, drv, end });
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.goals.is_empty()
+    }
+
+    /// How many goals there are.
+    pub fn len(&self) -> usize {
+        self.goals.len()
+    }
+
+    /// The outputs of all goals.
+    pub fn outputs(&self) -> &[NewOutput] {
+        &self.outputs
+    }
+
+    /// Each goal and its outputs.
+    pub fn builds(&self) -> impl Iterator<Item = (CompleteGoal, &[NewOutput])> {
+        let mut start = 0;
+        self.goals.iter().map(move |complete| {
+            let outputs = &self.outputs[start..complete.end];
+            start = complete.end;
+            (*complete, outputs)
+        })
+    }
+
+    /// Forgets all of them and keeps the room.
+    pub fn clear(&mut self) {
+        self.goals.clear();
+        self.outputs.clear();
+        self.held_until = None;
+    }
+}
+
+/// Goals that failed in this tick, and why.
+#[derive(Debug, Default, Resource)]
+pub struct Failures(pub Vec<(Entity, Failure)>);
+
+/// The `drv` of an end that is a path's.
+const NONE: u32 = u32::MAX;
+
+/// The end of a goal.
+#[derive(Debug, Clone, Copy)]
+pub struct End {
+    goal: EntityIndex,
+    /// The derivation it is for, or `NONE`.
+    drv: u32,
+    /// When it ended.
+    pub at: Moment,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+impl End {
+    /// The goal.
+    #[inline]
+    pub fn goal(&self) -> Entity {
+        Entity::from_index(self.goal)
+    }
+
+    /// The derivation it is for, unless it is a path's.
+    #[inline]
+    pub fn drv(&self) -> Option<DrvId> {
+        (self.drv != NONE).then(|| DrvId::from_index(self.drv as usize))
+    }
+}
+
+/// Goals that have ended since the waiters were last told.
+#[derive(Debug, Default, Resource)]
+pub struct Ended {
+    ends: Vec<End>,
+    now: Moment,
+}
+
+impl Ended {
+    /// Adds a goal, and what derivation it is for, unless it is a path's.
+    #[inline]
+    pub fn push(&mut self, goal: Entity, drv: Option<DrvId>, outcome: Outcome) {
+        let at = self.tick();
+        self.ends.push(End {
+            goal: goal.index(),
+            drv: drv.map_or(NONE, |drv| drv.index() as u32),
+            at,
+            outcome,
+        });
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// All of them, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = &End> {
+        self.ends.iter()
+    }
+
+    /// Takes all of them.
+    pub fn drain(&mut self) -> impl Iterator<Item = End> {
+        self.ends.drain(..)
+    }
+
+    /// The moment before the next end.
+    #[inline]
+    pub fn now(&self) -> Moment {
+        self.now
+    }
+
+    /// The same, which is over with that.
+    #[inline]
+    pub fn tick(&mut self) -> Moment {
+        let now = self.now;
+        self.now = now.next();
+        now
+    }
+}
+
+/// Goals that wait for a lock or for another goal's path.
+#[derive(Debug, Default, Resource)]
+pub struct LockWaiters {
+    /// Waiting for a lock that another process holds.
+    pub foreign: Vec<ForeignLock>,
+    /// How long each of these waited last; every time twice as long, up to the poll interval.
+    pub waits: HashMap<Entity, Duration>,
+    /// Waiting for any goal of this run to end, for it works on the same path (`waitingForAnyGoal`).
+    pub any_goal: Vec<DrvId>,
+    /// Paths that goals of this run hold locks on (`pathIsLockedByMe`).
+    pub held: PathSet,
+}
+
+/// A lock that another process holds.
+#[derive(Debug, Clone, Copy)]
+pub struct ForeignLock {
+    /// The goal that wants it.
+    pub ready: ReadyGoal,
+    /// When to try again.
+    pub retry_at: Duration,
+}

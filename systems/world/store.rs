@@ -1,0 +1,140 @@
+//! The store behind a trait, so that the same systems run on a real one and on one in memory; and what is registered
+//! in it.
+
+use windrow_components::building::HashRewrites;
+use windrow_components::graph::BuildGraph;
+use windrow_components::ids::{DrvId, PathId};
+
+use crate::error::Result;
+use crate::store::failed_paths::FailedPaths;
+use crate::store::path_lock::OutputLocks;
+
+/// A store as the systems see it: real (SQLite and a folder) or simulated (memory).
+pub trait Store {
+    /// Keeps paths from being collected as long as this process lives (`addTempRoot`).
+    ///
+    /// # Errors
+    /// When the roots can't be written.
+    fn add_temp_roots(&mut self, graph: &BuildGraph, paths: &[PathId]) -> Result<()>;
+
+    /// Which of the paths are valid, in their order (`queryValidPaths`).
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    fn valid(&mut self, graph: &BuildGraph, paths: &[PathId]) -> Result<Vec<bool>>;
+
+    /// Reads a derivation into the graph (`derivationFromPath`).
+    ///
+    /// # Errors
+    /// When its file can't be read, or is not what its path says.
+    fn load(&mut self, graph: &mut BuildGraph, drv: DrvId) -> Result<()>;
+
+    /// Checks that a derivation about to be built names the output paths that its contents give.
+    ///
+    /// # Errors
+    /// When it does not.
+    fn check_output_paths(&mut self, graph: &BuildGraph, drv: DrvId) -> Result<()>;
+
+    /// The SHA-256 of the NAR that a valid path was registered with.
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    fn nar_hash(&mut self, graph: &BuildGraph, path: PathId) -> Result<Option<[u8; 32]>>;
+
+    /// Whether others may use the store at the same time, so that paths must be locked.
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    /// Locks all of the paths, or none if any is locked by someone else (`lockPaths`). A store that nobody else
+    /// uses need not be asked.
+    ///
+    /// # Errors
+    /// When a lock file can't be made.
+    fn try_lock(&mut self, graph: &BuildGraph, paths: &[PathId]) -> Result<Option<OutputLocks>>;
+
+    /// Scratch paths for outputs that are valid although others of the same derivation are to be built
+    /// (`addHashRewrite`), kept from collection.
+    ///
+    /// # Errors
+    /// When the roots can't be written.
+    fn scratch_outputs(
+        &mut self,
+        graph: &BuildGraph,
+        drv: DrvId,
+        valid: &[PathId],
+    ) -> Result<HashRewrites>;
+
+    /// The failures that are remembered, if the setting `build-cache-failure` asks for that.
+    fn failed_paths(&mut self) -> Option<&FailedPaths> {
+        None
+    }
+
+    /// Gives locks up; with `delete` their files go too, which only outputs that are valid allow.
+    fn unlock(&mut self, locks: OutputLocks, delete: bool);
+
+    /// Tidies up when no goal needs the store any more.
+    fn close(&mut self, _graph: &BuildGraph) {}
+
+    /// The closure of everything a derivation's builder may refer to: the wanted outputs of its inputs, and its
+    /// sources.
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    fn input_closure(&mut self, graph: &mut BuildGraph, drv: DrvId) -> Result<Vec<PathId>>;
+
+    /// The closure of valid paths, themselves included (`computeFSClosure`).
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    fn closure(&mut self, graph: &mut BuildGraph, paths: &[PathId]) -> Result<Vec<PathId>>;
+
+    /// Registers outputs as valid, all in one transaction (`registerValidPaths`).
+    ///
+    /// # Errors
+    /// When one refers to a path that is not valid, references form a circle, or the database can't be
+    /// written. Then none is registered.
+    fn register(&mut self, graph: &BuildGraph, outputs: &[NewOutput]) -> Result<()>;
+}
+
+/// The store of this run.
+pub struct StoreHandle(pub Box<dyn Store>);
+
+/// An output that lacks only its registration.
+#[derive(Debug, Clone)]
+pub struct NewOutput {
+    /// Its path.
+    pub path: PathId,
+    /// What is on disk there; nothing in a world that has no disks.
+    pub built: Option<Box<BuiltOutput>>,
+}
+
+impl From<BuiltOutput> for NewOutput {
+    fn from(built: BuiltOutput) -> Self {
+        Self {
+            path: built.path,
+            built: Some(Box::new(built)),
+        }
+    }
+}
+
+/// An output that is on disk, hashed and canonical.
+#[derive(Debug, Clone)]
+pub struct BuiltOutput {
+    /// Its path.
+    pub path: PathId,
+    /// The derivation that made it, if that is known.
+    pub deriver: Option<PathId>,
+    /// The SHA-256 of its NAR.
+    pub nar_hash: [u8; 32],
+    /// The length of its NAR in bytes.
+    pub nar_size: u64,
+    /// The paths it refers to.
+    pub references: Vec<PathId>,
+    /// Whether it was built here, and not fetched from somewhere.
+    pub ultimate: bool,
+    /// Where its path depends on its contents alone, how they are addressed.
+    pub content_address: Option<String>,
+    /// For a fetched derivation its outputs, by name and full path.
+    pub drv_outputs: Vec<(String, String)>,
+}
