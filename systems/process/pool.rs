@@ -1,6 +1,6 @@
 //! A few threads for what the scheduler must not do itself: hashing, deleting. Results come back as events.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -11,7 +11,7 @@ type Job<T> = Box<dyn FnOnce() -> Option<T> + Send>;
 /// Threads that run jobs and hand their results back. Dropping it waits for the jobs under way and queued.
 pub struct Pool<T> {
     jobs: Option<Sender<Job<T>>>,
-    results: Receiver<T>,
+    results: Receiver<std::thread::Result<T>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -26,8 +26,8 @@ impl<T: Send + 'static> Pool<T> {
                 let (queue, done, wake) = (queue.clone(), done.clone(), Arc::clone(&wake));
                 std::thread::spawn(move || {
                     for job in queue {
-                        // A job that panics is a bug; the others and the engine must still go on.
-                        if let Ok(Some(result)) = catch_unwind(AssertUnwindSafe(job))
+                        // A job that panics is a bug. Somebody waits for its result, so it is theirs to panic.
+                        if let Some(result) = catch_unwind(AssertUnwindSafe(job)).transpose()
                             && done.send(result).is_ok()
                         {
                             wake();
@@ -56,15 +56,19 @@ impl<T: Send + 'static> Pool<T> {
         Remote(self.jobs.clone())
     }
 
-    /// Waits for all jobs, and gives the results that were not taken.
+    /// Waits for all jobs, and gives the results that were not taken. Those that panicked have none.
     pub fn finish(mut self) -> Vec<T> {
         self.join();
-        self.results.try_iter().collect()
+        self.results.try_iter().flatten().collect()
     }
 
     /// A result that has come back, if there is one.
+    ///
+    /// # Panics
+    /// If the job did.
     pub fn take(&self) -> Option<T> {
-        self.results.try_recv().ok()
+        let result = self.results.try_recv().ok()?;
+        Some(result.unwrap_or_else(|panic| resume_unwind(panic)))
     }
 }
 
@@ -122,7 +126,21 @@ mod tests {
         let results = pool.results.clone();
         drop(pool);
         assert_eq!(ran.load(Ordering::SeqCst), 100);
-        assert_eq!(results.try_iter().count(), 49);
-        assert_eq!(woken.load(Ordering::SeqCst), 49);
+        assert_eq!(results.try_iter().flatten().count(), 49);
+        assert_eq!(woken.load(Ordering::SeqCst), 50);
+    }
+
+    #[test]
+    #[should_panic(expected = "a bug")]
+    fn a_panic_reaches_whoever_waits() {
+        let (woken, wakes) = unbounded();
+        let pool = Pool::<()>::new(1, move || {
+            let _ = woken.send(());
+        });
+        pool.submit(|| panic!("a bug"));
+        wakes
+            .recv_timeout(std::time::Duration::from_secs(60))
+            .expect("to be woken");
+        pool.take();
     }
 }
