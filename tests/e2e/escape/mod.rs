@@ -13,14 +13,14 @@ use serde_json::{Value, json};
 use crate::harness::{Caller, Cmd, World, for_each_caller, graph_of, need, sh, sh_with, text};
 
 /// A sandbox with the machine's own programs, for attempts that busybox is too small for.
-const ROOMY: &str =
+pub(super) const ROOMY: &str =
     "sandbox = true\nsandbox-fallback = false\nsandbox-paths = /usr /bin? /lib? /lib64? /lib32?\n";
 
 /// Settings without the protection.
-const OPEN: [&str; 3] = ["--option", "sandbox", "false"];
+pub(super) const OPEN: [&str; 3] = ["--option", "sandbox", "false"];
 
 /// Runs a test in such a world for each caller.
-fn attempts(test: impl Fn(&World, Caller)) {
+pub(super) fn attempts(test: impl Fn(&World, Caller)) {
     for_each_caller(|world, caller| {
         world.conf(ROOMY);
         test(world, caller);
@@ -29,7 +29,7 @@ fn attempts(test: impl Fn(&World, Caller)) {
 
 /// Builds a graph with one target in a fresh name, and gives the text of its output.
 #[track_caller]
-fn built(world: &World, caller: Caller, options: &[&str], derivation: Value) -> String {
+pub(super) fn built(world: &World, caller: Caller, options: &[&str], derivation: Value) -> String {
     let name = format!("x{}", options.len());
     let file = world.graph("g.json", &graph_of([(name.as_str(), derivation)]));
     let cmd = world.windrow("build").arg(file).args(options);
@@ -37,7 +37,7 @@ fn built(world: &World, caller: Caller, options: &[&str], derivation: Value) -> 
 }
 
 /// A script that says "broken" if a command works and "held" if not.
-fn tried(command: &str) -> Value {
+pub(super) fn tried(command: &str) -> Value {
     sh(&format!(
         "if {command}; then echo broken; else echo held; fi > $out 2>/dev/null"
     ))
@@ -45,7 +45,7 @@ fn tried(command: &str) -> Value {
 
 /// Expects an attempt to fail in the sandbox and to work outside.
 #[track_caller]
-fn holds(world: &World, caller: Caller, command: &str) {
+pub(super) fn holds(world: &World, caller: Caller, command: &str) {
     let inside = built(world, caller, &[], tried(command));
     assert_eq!(inside, "held\n", "in the sandbox, as {caller:?}: {command}");
     let outside = built(world, caller, &OPEN, tried(command));
@@ -53,7 +53,7 @@ fn holds(world: &World, caller: Caller, command: &str) {
 }
 
 /// The command in perl, which every Debian has.
-fn perl(code: &str) -> String {
+pub(super) fn perl(code: &str) -> String {
     format!("perl -MSocket -e '{code}'")
 }
 
