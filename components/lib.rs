@@ -8,7 +8,6 @@ pub mod goal;
 pub mod graph;
 pub mod hash;
 pub mod ids;
-pub mod json_graph;
 pub mod lexical;
 pub mod nix32;
 pub mod outputs;

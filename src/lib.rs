@@ -19,4 +19,5 @@ pub mod task_graph;
 pub mod trace;
 
 pub use windrow_components as components;
+pub use windrow_formats as formats;
 pub use windrow_systems as systems;

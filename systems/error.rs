@@ -470,7 +470,7 @@ pub enum Error {
         /// The file.
         file: PathBuf,
         /// Line and column.
-        place: windrow_components::json_graph::Place,
+        place: windrow_formats::json_graph::Place,
         /// What is wrong there.
         reason: String,
     },

@@ -10,10 +10,10 @@ use std::path::Path;
 use hashbrown::HashMap;
 use windrow_components::derivation::{Derivation, InputDrv, Modulo, Output, output_paths};
 use windrow_components::hash::{Hash, HashAlgo, sha256};
-use windrow_components::json_graph::{
+use windrow_components::store_path::{StorePath, check_name, placeholder};
+use windrow_formats::json_graph::{
     self, FixedOutput, GraphFile, Node, Piece, Place, StorePathReference, Text,
 };
-use windrow_components::store_path::{StorePath, check_name, placeholder};
 
 use crate::error::{Error, Result};
 use crate::store::add::NewDerivation;

@@ -5,7 +5,8 @@
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
-use windrow::components::task_graph::{Generator, Limits, TaskGraph};
+use windrow::components::task_graph::{Limits, TaskGraph};
+use windrow::formats::task_graph::Generator;
 use windrow::systems::policy::Policy;
 use windrow::systems::simulate::{Simulation, simulate};
 

@@ -5,7 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use windrow::components::task_graph::{Generator, Limits, TaskGraph, TaskId};
+use windrow::components::task_graph::{Limits, TaskGraph, TaskId};
+use windrow::formats::task_graph::Generator;
 use windrow::systems::policy::Policy;
 use windrow::systems::simulate::{Faults, Simulation, simulate};
 

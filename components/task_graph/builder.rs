@@ -39,7 +39,7 @@ impl Limits {
     ///
     /// # Errors
     /// If there is less.
-    pub(super) fn admit_file(&self, file: &str, needed: u64) -> Result<(), TaskGraphError> {
+    pub fn admit_file(&self, file: &str, needed: u64) -> Result<(), TaskGraphError> {
         if needed > self.memory_bytes {
             return Err(TaskGraphError::FileOverMemory {
                 file: file.to_owned(),
@@ -202,11 +202,7 @@ impl Builder {
     ///
     /// # Errors
     /// If there are too many edges.
-    pub(super) fn set_rows(
-        &mut self,
-        ends: &[u32],
-        rows: Vec<TaskId>,
-    ) -> Result<(), TaskGraphError> {
+    pub fn set_rows(&mut self, ends: &[u32], rows: Vec<TaskId>) -> Result<(), TaskGraphError> {
         self.limits.admit(self.tasks as u64, rows.len() as u64)?;
         self.row_starts.truncate(1);
         self.row_starts.extend_from_slice(ends);

@@ -16,7 +16,7 @@ pub struct Place {
 
 impl Place {
     /// The place of byte `offset` of `text`. Counts lines from the start: for failures only.
-    pub(crate) fn of_offset(file: &str, text: &[u8], offset: usize) -> Self {
+    pub fn of_offset(file: &str, text: &[u8], offset: usize) -> Self {
         let before = &text[..offset.min(text.len())];
         let line_start = memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1);
         Self {

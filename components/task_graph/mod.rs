@@ -1,35 +1,19 @@
 //! Task graphs for simulation: tasks with durations and predecessors as flat arrays, named by dense
-//! ids. Knows nothing of derivations or stores; what it reads comes as bytes, what it writes goes
-//! to a sink it is given.
+//! ids. Knows nothing of derivations or stores, nor of the files that graphs come from.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 mod builder;
-mod duration_file;
 mod durations;
 mod error;
-mod generate;
-#[cfg(test)]
-mod list_schedule;
-mod load;
-mod ninja;
 mod order;
-mod random;
 mod stats;
-mod stg;
-#[cfg(test)]
-mod tests;
-mod wfformat;
-mod write;
 
 pub use builder::{Builder, Limits};
-pub use durations::{Distribution, MAX_DURATION};
+pub use durations::MAX_DURATION;
 pub use error::{Place, TaskGraphError};
-pub use generate::{Generator, LayerEdges, Shape};
-pub use load::{Format, load};
 pub use stats::Stats;
-pub use write::{write_dot, write_ninja, write_wfformat};
 
 /// A task, by its place in the file it came from, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,6 +26,12 @@ impl TaskId {
     /// If `index` does not fit into 32 bits: a graph of that size is refused long before.
     pub fn from_index(index: usize) -> Self {
         Self(u32::try_from(index).expect("a task id fits into 32 bits"))
+    }
+
+    /// The id with that number.
+    #[inline]
+    pub const fn from_u32(number: u32) -> Self {
+        Self(number)
     }
 
     /// Its place in the graph's arrays.

@@ -5,9 +5,8 @@ use std::io::{BufWriter, Write as _};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use windrow_components::task_graph::{
-    Stats, TaskGraph, TimeUnit, write_dot, write_ninja, write_wfformat,
-};
+use windrow_components::task_graph::{Stats, TaskGraph, TimeUnit};
+use windrow_formats::task_graph::{write_dot, write_ninja, write_wfformat};
 
 use super::{complain, print_lines};
 use crate::error::{Error, Result};

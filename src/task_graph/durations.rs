@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use windrow_components::task_graph::{Distribution, TaskGraph, TimeUnit};
+use windrow_components::task_graph::{TaskGraph, TimeUnit};
+use windrow_formats::task_graph::{Distribution, read_durations};
 use windrow_systems::store::history::History;
 
 use super::Loaded;
@@ -37,7 +38,7 @@ pub fn set(
     }
     let limits = super::limits();
     let text = super::read("read the durations", path, limits)?;
-    let unnamed = loaded.graph.read_durations(from, &text)?;
+    let unnamed = read_durations(&mut loaded.graph, from, &text)?;
     Ok((unnamed > 0).then(|| {
         let all = loaded.graph.len();
         format!("{unnamed} of {all} tasks are not in '{from}' and keep the durations they have, or take no time")

@@ -7,9 +7,8 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use windrow_components::task_graph::{
-    Generator, Limits, Stats, TaskGraph, TaskGraphError, load as load_text,
-};
+use windrow_components::task_graph::{Limits, Stats, TaskGraph, TaskGraphError};
+use windrow_formats::task_graph::{Generator, load as load_text};
 use windrow_systems::simulate::memory_needed;
 
 use crate::error::{Error, Result};

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use proptest::prelude::*;
-use windrow_components::task_graph::{Builder, Limits, TaskGraph, TaskId, TimeUnit, load};
+use windrow_components::task_graph::{Builder, Limits, TaskGraph, TaskId, TimeUnit};
+use windrow_formats::task_graph::load;
 use windrow_systems::policy::Policy;
 use windrow_systems::simulate::{Faults, Outcome, Simulation, peak_outputs, simulate};
 

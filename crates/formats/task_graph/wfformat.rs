@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use serde::Deserialize;
 
-use super::durations::microseconds;
+use super::distribution::microseconds;
 use super::{Builder, Limits, Place, TaskGraph, TaskGraphError, TaskId, TimeUnit};
 
 /// A text that borrows from the file where it has no escapes.

@@ -37,7 +37,7 @@ impl Outputs {
         for element in elements {
             let string = element.string(places, format_args!("an output's name"))?;
             check_name(&string, "an output", places)?;
-            crate::store_path::check_name(&string.text).map_err(|error| {
+            windrow_components::store_path::check_name(&string.text).map_err(|error| {
                 GraphError::OutputName {
                     place: places.at(string.at),
                     reason: error.to_string(),

@@ -5,15 +5,13 @@ use std::io::{self, Write};
 
 use super::{TaskGraph, TaskGraphError, TaskId, TimeUnit, ninja};
 
-impl TaskGraph {
-    /// A duration in seconds with all its digits; an abstract unit counts as a second.
-    fn seconds(&self, task: TaskId) -> String {
-        let duration = self.duration(task);
-        match self.unit() {
-            TimeUnit::Units => duration.to_string(),
-            TimeUnit::Microseconds => {
-                format!("{}.{:06}", duration / 1_000_000, duration % 1_000_000)
-            }
+/// A duration in seconds with all its digits; an abstract unit counts as a second.
+fn seconds(graph: &TaskGraph, task: TaskId) -> String {
+    let duration = graph.duration(task);
+    match graph.unit() {
+        TimeUnit::Units => duration.to_string(),
+        TimeUnit::Microseconds => {
+            format!("{}.{:06}", duration / 1_000_000, duration % 1_000_000)
         }
     }
 }
@@ -44,7 +42,7 @@ pub fn write_ninja(graph: &TaskGraph, sink: &mut impl Write) -> Result<(), TaskG
         line.push(b'\n');
         sink.write_all(&line)?;
         if graph.has_durations() {
-            writeln!(sink, "  seconds = {}", graph.seconds(task))?;
+            writeln!(sink, "  seconds = {}", seconds(graph, task))?;
         }
     }
     Ok(())
@@ -94,7 +92,7 @@ pub fn write_wfformat(graph: &TaskGraph, sink: &mut impl Write) -> Result<(), Ta
         sink.write_all(b",\n\"execution\":{\"tasks\":[")?;
         for task in graph.tasks() {
             sink.write_all(if task.index() == 0 { b"\n" } else { b",\n" })?;
-            let seconds = graph.seconds(task);
+            let seconds = seconds(graph, task);
             write!(
                 sink,
                 "{{\"id\":\"t{}\",\"runtimeInSeconds\":{seconds}}}",
@@ -129,7 +127,7 @@ pub fn write_dot(graph: &TaskGraph, sink: &mut impl Write) -> Result<(), TaskGra
                 TimeUnit::Microseconds => " s",
                 TimeUnit::Units => "",
             };
-            write!(sink, "\\n{}{unit}", graph.seconds(task))?;
+            write!(sink, "\\n{}{unit}", seconds(graph, task))?;
         }
         writeln!(sink, "\"];")?;
         for predecessor in graph.predecessors(task) {

@@ -3,8 +3,8 @@
 
 use hashbrown::HashMap;
 
-use super::durations::{MAX_DURATION, time};
-use super::{Place, TaskGraph, TaskGraphError, TaskId, TimeUnit};
+use super::distribution::time;
+use super::{MAX_DURATION, Place, TaskGraph, TaskGraphError, TaskId, TimeUnit};
 
 /// How the first line of a `.ninja_log` begins.
 const NINJA_LOG: &[u8] = b"# ninja log v";
@@ -12,54 +12,56 @@ const NINJA_LOG: &[u8] = b"# ninja log v";
 /// The versions of that log whose lines are known.
 const NINJA_VERSIONS: std::ops::RangeInclusive<u32> = 4..=7;
 
-impl TaskGraph {
-    /// Takes durations from a file, and counts in microseconds from then on. `file` is what messages call it.
-    /// Returns how many tasks the file does not name.
-    ///
-    /// A line is a duration, blanks, and the name of a task: `1.5s obj/main.o`. Durations are decimal numbers with
-    /// `us`, `ms`, `s`, `m` or `h`; seconds if nothing stands there. `*` stands for all tasks that no line names.
-    /// Empty lines and those that begin with `#` are skipped. Without a `*`, unnamed tasks keep the durations they
-    /// have in microseconds; a graph that has none must have every task named.
-    ///
-    /// A file that begins as `.ninja_log` does is read as one: the latest entry of an output counts, and tasks
-    /// without an entry take no time, or what they took before.
-    ///
-    /// # Errors
-    /// If a line is malformed, names no task or one named before, or has a duration that is negative or above
-    /// [`MAX_DURATION`]; if tasks are left without a duration; if all add up to more than 64 bits hold.
-    pub fn read_durations(&mut self, file: &str, text: &[u8]) -> Result<usize, TaskGraphError> {
-        let is_log = text.starts_with(NINJA_LOG);
-        let found = if is_log {
-            ninja_log(self, file, text)?
-        } else {
-            lines(self, file, text)?
-        };
-        let unnamed = found.iter().filter(|duration| duration.is_none()).count();
-        let has_own = self.has_durations() && self.unit() == TimeUnit::Microseconds;
-        if unnamed > 0 && !has_own && !is_log {
-            let first = found.iter().position(Option::is_none).unwrap_or_default();
-            let name = self.name(TaskId::from_index(first)).into_owned();
-            return Err(TaskGraphError::Unsuitable {
-                file: file.to_owned(),
-                reason: format!(
-                    "{unnamed} of {} tasks have no duration, `{name}` for one; a line `1s *` gives one to all \
-                     that have none",
-                    self.len()
-                ),
-            });
-        }
-        let own = |index: usize| {
-            let task = TaskId::from_index(index);
-            if has_own { self.duration(task) } else { 0 }
-        };
-        let durations = found
-            .into_iter()
-            .enumerate()
-            .map(|(index, found)| found.unwrap_or_else(|| own(index)))
-            .collect();
-        self.set_durations(TimeUnit::Microseconds, durations)?;
-        Ok(unnamed)
+/// Gives a graph durations from a file, which are counted in microseconds from then on. `file` is what messages call it.
+/// Returns how many tasks the file does not name.
+///
+/// A line is a duration, blanks, and the name of a task: `1.5s obj/main.o`. Durations are decimal numbers with
+/// `us`, `ms`, `s`, `m` or `h`; seconds if nothing stands there. `*` stands for all tasks that no line names.
+/// Empty lines and those that begin with `#` are skipped. Without a `*`, unnamed tasks keep the durations they
+/// have in microseconds; a graph that has none must have every task named.
+///
+/// A file that begins as `.ninja_log` does is read as one: the latest entry of an output counts, and tasks
+/// without an entry take no time, or what they took before.
+///
+/// # Errors
+/// If a line is malformed, names no task or one named before, or has a duration that is negative or above
+/// [`MAX_DURATION`]; if tasks are left without a duration; if all add up to more than 64 bits hold.
+pub fn read_durations(
+    graph: &mut TaskGraph,
+    file: &str,
+    text: &[u8],
+) -> Result<usize, TaskGraphError> {
+    let is_log = text.starts_with(NINJA_LOG);
+    let found = if is_log {
+        ninja_log(graph, file, text)?
+    } else {
+        lines(graph, file, text)?
+    };
+    let unnamed = found.iter().filter(|duration| duration.is_none()).count();
+    let has_own = graph.has_durations() && graph.unit() == TimeUnit::Microseconds;
+    if unnamed > 0 && !has_own && !is_log {
+        let first = found.iter().position(Option::is_none).unwrap_or_default();
+        let name = graph.name(TaskId::from_index(first)).into_owned();
+        return Err(TaskGraphError::Unsuitable {
+            file: file.to_owned(),
+            reason: format!(
+                "{unnamed} of {} tasks have no duration, `{name}` for one; a line `1s *` gives one to all \
+                 that have none",
+                graph.len()
+            ),
+        });
     }
+    let own = |index: usize| {
+        let task = TaskId::from_index(index);
+        if has_own { graph.duration(task) } else { 0 }
+    };
+    let durations = found
+        .into_iter()
+        .enumerate()
+        .map(|(index, found)| found.unwrap_or_else(|| own(index)))
+        .collect();
+    graph.set_durations(TimeUnit::Microseconds, durations)?;
+    Ok(unnamed)
 }
 
 /// The tasks by name. Of two that share one, the first counts.
@@ -219,8 +221,8 @@ fn ninja_log(
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Builder, Limits};
     use super::*;
+    use windrow_components::task_graph::{Builder, Limits};
 
     fn graph(own: Option<[u64; 3]>) -> TaskGraph {
         let mut builder = Builder::new("test", TimeUnit::Microseconds, Limits::default());
@@ -240,16 +242,16 @@ mod tests {
     fn lines_name_tasks() {
         let mut named = graph(None);
         let text = b"# made by hand\n\n  1.5 a\r\n20ms\tb.o\n1m   with blank\n";
-        assert_eq!(named.read_durations("d", text).unwrap(), 0);
+        assert_eq!(read_durations(&mut named, "d", text).unwrap(), 0);
         assert_eq!(durations(&named), [1_500_000, 20_000, 60_000_000]);
         assert_eq!(named.unit(), TimeUnit::Microseconds);
 
         let mut rest = graph(None);
-        assert_eq!(rest.read_durations("d", b"2s *\n1s b.o").unwrap(), 0);
+        assert_eq!(read_durations(&mut rest, "d", b"2s *\n1s b.o").unwrap(), 0);
         assert_eq!(durations(&rest), [2_000_000, 1_000_000, 2_000_000]);
 
         let mut own = graph(Some([7, 8, 9]));
-        assert_eq!(own.read_durations("d", b"1us b.o").unwrap(), 2);
+        assert_eq!(read_durations(&mut own, "d", b"1us b.o").unwrap(), 2);
         assert_eq!(durations(&own), [7, 1, 9]);
     }
 
@@ -272,14 +274,10 @@ mod tests {
             ("1s a\n", "d: 2 of 3 tasks have no duration, `b.o` for one"),
             ("", "d: 3 of 3 tasks have no duration"),
         ] {
-            let error = graph(None)
-                .read_durations("d", text.as_bytes())
-                .unwrap_err();
+            let error = read_durations(&mut graph(None), "d", text.as_bytes()).unwrap_err();
             assert!(error.to_string().contains(expected), "{text}: {error}");
         }
-        let error = graph(None)
-            .read_durations("d", b"1s a\n\xff b\n")
-            .unwrap_err();
+        let error = read_durations(&mut graph(None), "d", b"1s a\n\xff b\n").unwrap_err();
         assert!(
             error.to_string().starts_with("d:2: this is not UTF-8"),
             "{error}"
@@ -290,7 +288,7 @@ mod tests {
     fn ninjas_log_is_understood() {
         let mut built = graph(None);
         let log = b"# ninja log v5\n0\t10\t0\ta\tffff\n5\t9\t0\told.o\tffff\n10\t35\t0\tb.o\tffff\n0\t30\t0\ta\tffff\n";
-        assert_eq!(built.read_durations(".ninja_log", log).unwrap(), 1);
+        assert_eq!(read_durations(&mut built, ".ninja_log", log).unwrap(), 1);
         assert_eq!(durations(&built), [30_000, 25_000, 0]);
         for (text, expected) in [
             (
@@ -311,9 +309,7 @@ mod tests {
                 "beyond reason",
             ),
         ] {
-            let error = graph(None)
-                .read_durations("l", text.as_bytes())
-                .unwrap_err();
+            let error = read_durations(&mut graph(None), "l", text.as_bytes()).unwrap_err();
             assert!(error.to_string().contains(expected), "{text}: {error}");
         }
     }

@@ -99,7 +99,7 @@ impl Generator {
             row.clear();
             self.predecessors(task, &mut random, &picks, &mut row);
             for &predecessor in &row {
-                builder.add_edge(TaskId(predecessor), TaskId(task))?;
+                builder.add_edge(TaskId::from_u32(predecessor), TaskId::from_u32(task))?;
             }
             if self.shape == Shape::ScaleFree {
                 picks.extend_from_slice(&row);
@@ -273,7 +273,13 @@ mod tests {
     }
 
     fn rows(graph: &TaskGraph) -> Vec<Vec<u32>> {
-        let row = |task| graph.predecessors(task).iter().map(|pred| pred.0).collect();
+        let row = |task| {
+            graph
+                .predecessors(task)
+                .iter()
+                .map(|pred| pred.index() as u32)
+                .collect()
+        };
         graph.tasks().map(row).collect()
     }
 
@@ -339,7 +345,7 @@ mod tests {
         let largest = |text| {
             let successors = made(text).successors();
             (0..20_000)
-                .map(|task| successors.of(TaskId(task)).len())
+                .map(|task| successors.of(TaskId::from_u32(task)).len())
                 .max()
                 .unwrap()
         };

@@ -2,8 +2,7 @@
 //! predecessors. The dummy entry and exit tasks and their edges are dropped; tasks keep their
 //! numbers as names.
 
-use super::durations::MAX_DURATION;
-use super::{Builder, Limits, Place, TaskGraph, TaskGraphError, TaskId, TimeUnit};
+use super::{Builder, Limits, MAX_DURATION, Place, TaskGraph, TaskGraphError, TaskId, TimeUnit};
 
 /// Reads a graph.
 ///
@@ -161,7 +160,7 @@ mod tests {
             (stats.tasks, stats.edges, stats.work, stats.critical_path),
             (3, 2, 14, 9)
         );
-        assert_eq!(graph.name(TaskId(2)), "3");
+        assert_eq!(graph.name(TaskId::from_u32(2)), "3");
         assert_eq!(graph.unit(), TimeUnit::Units);
     }
 

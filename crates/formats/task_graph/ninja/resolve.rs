@@ -26,7 +26,12 @@ impl Manifest {
         }
         drop((bytes, starts));
         if self.phonies.outputs.is_empty() {
-            let rows = self.tasks.inputs.into_iter().map(TaskId).collect();
+            let rows = self
+                .tasks
+                .inputs
+                .into_iter()
+                .map(TaskId::from_u32)
+                .collect();
             builder.set_rows(&self.tasks.ends, rows)?;
             return builder.finish();
         }
@@ -35,11 +40,11 @@ impl Manifest {
             let task = TaskId::from_index(number);
             for &producer in self.tasks.row(number) {
                 if producer & PHONY == 0 {
-                    builder.add_edge(TaskId(producer), task)?;
+                    builder.add_edge(TaskId::from_u32(producer), task)?;
                     continue;
                 }
                 for &predecessor in behind.tasks(producer & !PHONY) {
-                    builder.add_edge(TaskId(predecessor), task)?;
+                    builder.add_edge(TaskId::from_u32(predecessor), task)?;
                 }
             }
         }

@@ -7,7 +7,10 @@ use super::list_schedule::{Rule, makespan};
 use super::*;
 use proptest::prelude::*;
 
-const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/corpus/workflows");
+const CORPUS: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../../../shared/corpus/workflows"
+);
 
 /// Where the corpus is, if it is there; windrow is built without it too.
 fn corpus() -> Option<PathBuf> {

@@ -9,7 +9,7 @@ use super::place::Places;
 use super::resolve::{Resolver, Where};
 use super::text::{interpolate, push_literal};
 use super::value::{JsonStr, Kind, Member, Value, duplicate_key};
-use crate::hash::HashAlgo;
+use windrow_components::hash::HashAlgo;
 
 use super::{EnvVar, FixedOutput, GraphError, HashMode, Node, Piece, Source, Text};
 

@@ -1,0 +1,26 @@
+//! Task graphs as other tools write them, and made from a description: readers, writers, generators,
+//! durations. The graph itself is [`windrow_components::task_graph::TaskGraph`].
+
+mod distribution;
+mod duration_file;
+mod generate;
+#[cfg(test)]
+mod list_schedule;
+mod load;
+mod ninja;
+mod random;
+mod stg;
+#[cfg(test)]
+mod tests;
+mod wfformat;
+mod write;
+
+pub use distribution::Distribution;
+pub use duration_file::read_durations;
+pub use generate::{Generator, LayerEdges, Shape};
+pub use load::{Format, load};
+pub use write::{write_dot, write_ninja, write_wfformat};
+
+use windrow_components::task_graph::{
+    Builder, Limits, MAX_DURATION, Place, TaskGraph, TaskGraphError, TaskId, TimeUnit,
+};
