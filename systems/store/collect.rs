@@ -60,6 +60,9 @@ pub struct CollectJob {
     builder_uid: u32,
     /// A folder for copies, which the builder could not enter; it may not exist yet.
     private: Option<PathBuf>,
+    /// Whether every output is copied, and not only what was made with the machine's network: a build user without a
+    /// sandbox may have handed an open file to another process.
+    copies_all: bool,
 }
 
 /// A fixed output with another hash than it should have, which is good at the path of the hash that it has.
@@ -145,6 +148,7 @@ impl CollectJob {
             scratch,
             reader: Arc::clone(&config.reader),
             check: None,
+            copies_all: room.is_some_and(|room| !room.is_sandbox()),
             builder_uid: room.map_or_else(|| geteuid().as_raw(), Room::builder_uid),
             private: room.map(|room| {
                 room.private().unwrap_or_else(|| {
@@ -385,9 +389,11 @@ fn collect_one(
     };
     let foreign = (job.builder_uid != geteuid().as_raw()).then_some(job.builder_uid);
     canonicalise(&output.real_path, foreign, seen).map_err(about)?;
-    if let (Some(private), Some(_)) = (&job.private, &fixed) {
-        // Its builder had the machine's network, and may have handed an open file to somebody outside. Nobody else
-        // has the files of a copy.
+    if let Some(private) = &job.private
+        && (job.copies_all || fixed.is_some())
+    {
+        // Its builder could reach processes outside, and may have handed an open file to one. Nobody else has the files
+        // of a copy.
         let made = DirBuilder::new().mode(0o700).create(private).is_ok();
         let copy = private.join("copy");
         let copied = copy_tree(&output.real_path, &copy)

@@ -18,7 +18,7 @@ fn first_id() -> u32 {
 }
 
 /// A world with two build users, in which builders run without a sandbox, and the number of their group.
-fn world(members: &str) -> (World, u32) {
+pub(crate) fn world(members: &str) -> (World, u32) {
     let world = World::new();
     let first = first_id();
     world.conf("build-users-group = windrow-test-users\n");
@@ -38,10 +38,10 @@ fn world(members: &str) -> (World, u32) {
     (world, first)
 }
 
-const TWO: &str = "windrow-test-1,windrow-test-2";
+pub(crate) const TWO: &str = "windrow-test-1,windrow-test-2";
 
 /// The command where these users exist.
-fn with_users(world: &World, cmd: Cmd) -> Cmd {
+pub(crate) fn with_users(world: &World, cmd: Cmd) -> Cmd {
     let line = format!(
         "mount --bind {0}/passwd /etc/passwd && mount --bind {0}/group /etc/group && exec \"$@\"",
         world.at("files").display()

@@ -1,6 +1,8 @@
 //! Builders that try to break out. Each attempt is made twice: in the sandbox, where it must fail or be harmless, and with
 //! the protection taken away, where it must work, so that it is known to be a real one.
 
+mod handed_out;
+
 use std::fs;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
