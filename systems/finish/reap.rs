@@ -16,6 +16,7 @@ use crate::error::Result;
 use crate::failure::{Failure, FailureKind, describe_status};
 use crate::policy::ReadyQueue;
 use crate::process::build_dir::SpareDirs;
+use crate::process::guard;
 use crate::process::log_writer::{LogFile, LogThread};
 use crate::real::{BuilderConfig, Collected, CollectedQueue, Janitor, Lodging, PoolHandle};
 use crate::report::{BuildRef, Event, Level, Usage};
@@ -505,6 +506,7 @@ pub fn kill_and_reap(pid: i32) -> i32 {
 /// The same, with what the child took.
 pub fn kill_and_measure(pid: i32) -> Reaped {
     kill_group(pid);
+    guard::strike(pid);
     let mut status = 0;
     // SAFETY: plain numbers, for which zeros are valid.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };

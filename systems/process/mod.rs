@@ -2,6 +2,7 @@
 
 pub mod build_dir;
 pub mod environment;
+pub mod guard;
 pub mod helper;
 pub mod launch;
 pub mod lines;

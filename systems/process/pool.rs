@@ -1,10 +1,12 @@
 //! A few threads for what the scheduler must not do itself: hashing, deleting. Results come back as events.
 
+use std::any::Any;
+use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 type Job<T> = Box<dyn FnOnce() -> Option<T> + Send>;
 
@@ -13,6 +15,14 @@ pub struct Pool<T> {
     jobs: Option<Sender<Job<T>>>,
     results: Receiver<std::thread::Result<T>>,
     threads: Vec<JoinHandle<()>>,
+    /// Dropped, it lets threads end that have nothing more to do.
+    stay: Option<Sender<Infallible>>,
+}
+
+/// Threads of a pool that is finished. Dropped, they end, and with them whatever process they have made.
+#[must_use]
+pub struct Finished {
+    _threads: Box<dyn Any>,
 }
 
 impl<T: Send + 'static> Pool<T> {
@@ -20,10 +30,12 @@ impl<T: Send + 'static> Pool<T> {
     pub fn new(threads: usize, wake: impl Fn() + Send + Sync + 'static) -> Self {
         let (jobs, queue) = unbounded::<Job<T>>();
         let (done, results) = unbounded();
+        let (stay, leave) = bounded(0);
         let wake = Arc::new(wake);
         let threads = (0..threads.max(1))
             .map(|_| {
                 let (queue, done, wake) = (queue.clone(), done.clone(), Arc::clone(&wake));
+                let leave: Receiver<Infallible> = leave.clone();
                 std::thread::spawn(move || {
                     for job in queue {
                         // A job that panics is a bug. Somebody waits for its result, so it is theirs to panic.
@@ -33,6 +45,9 @@ impl<T: Send + 'static> Pool<T> {
                             wake();
                         }
                     }
+                    drop(done);
+                    // It only ever hears that nobody is left to tell it anything.
+                    let _ = leave.recv();
                 })
             })
             .collect();
@@ -40,6 +55,7 @@ impl<T: Send + 'static> Pool<T> {
             jobs: Some(jobs),
             results,
             threads,
+            stay: Some(stay),
         }
     }
 
@@ -56,10 +72,13 @@ impl<T: Send + 'static> Pool<T> {
         Remote(self.jobs.clone())
     }
 
-    /// Waits for all jobs, and gives the results that were not taken. Those that panicked have none.
-    pub fn finish(mut self) -> Vec<T> {
-        self.join();
-        self.results.try_iter().flatten().collect()
+    /// Waits for all jobs, and gives the results that were not taken. Those that panicked have none. The threads stay until
+    /// what is returned with them is dropped.
+    pub fn finish(mut self) -> (Vec<T>, Finished) {
+        self.jobs = None;
+        let results = self.results.iter().flatten().collect();
+        let threads = Box::new(self);
+        (results, Finished { _threads: threads })
     }
 
     /// A result that has come back, if there is one.
@@ -87,7 +106,7 @@ impl<T> Remote<T> {
 
 impl<T> Pool<T> {
     fn join(&mut self) {
-        self.jobs = None;
+        (self.jobs, self.stay) = (None, None);
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }

@@ -4,13 +4,19 @@
 
 use std::ffi::{c_int, c_void};
 use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::ptr;
 
-const STACK_SIZE: usize = 16 * 1024;
+use crate::process::guard;
+use crate::process::raw::call;
+
+/// What the killer stands on, in bytes.
+pub(crate) const STACK_SIZE: usize = 16 * 1024;
 /// How long one attempt may take. A process of that user may have stopped or killed the killer.
-const PATIENCE_MS: c_int = 1000;
+const PATIENCE: libc::timespec = libc::timespec {
+    tv_sec: 1,
+    tv_nsec: 0,
+};
 const ATTEMPTS: u32 = 60;
 
 /// Kills all processes of the user `uid`, which must be a build user's: neither root nor ourselves. Takes root (the
@@ -23,8 +29,11 @@ pub fn kill_user(uid: u32) -> io::Result<()> {
         let text = format!("user {uid} is no build user");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
+    let mut stack = vec![0_u128; STACK_SIZE / size_of::<u128>()];
+    let top = stack.as_mut_ptr_range().end.cast::<c_void>();
     for _ in 0..ATTEMPTS {
-        match attempt(uid)? {
+        // SAFETY: the stack is this function's own.
+        match unsafe { attempt(top, &uid) }.map_err(io::Error::from_raw_os_error)? {
             Some(0) => return wait_until_gone(uid),
             Some(errno) if errno > 0 => return Err(io::Error::from_raw_os_error(errno)),
             _ => {}
@@ -66,46 +75,49 @@ fn has_processes(uid: u32) -> bool {
     })
 }
 
-/// The errno that the killer ended with, 0 for success; `None` if it was killed or stopped itself.
-fn attempt(uid: u32) -> io::Result<Option<c_int>> {
-    let mut stack = vec![0_u128; STACK_SIZE / size_of::<u128>()];
-    let mut pidfd: c_int = -1;
+/// The errno that the killer ended with, 0 for success; `None` if it was killed or stopped itself. Allocates nothing.
+///
+/// # Errors
+/// The errno, when no process can be made.
+///
+/// # Safety
+/// `stack_top` must be the upper end of memory that nobody uses, of [`STACK_SIZE`] bytes at least, aligned to 16 bytes.
+pub(crate) unsafe fn attempt(stack_top: *mut c_void, uid: &u32) -> Result<Option<c_int>, c_int> {
+    let place = guard::Place::take();
+    let flags = libc::CLONE_VM | libc::CLONE_PARENT_SETTID | libc::SIGCHLD;
     // SAFETY: the child runs on a stack that outlives it, for it is waited for below, and reads nothing but `uid`, which
     // does too. It blocks all signals from its birth on, as the calling thread does for the moment.
-    let pid = unsafe {
+    let (pid, error) = unsafe {
         let (mut all, mut old) = (std::mem::zeroed(), std::mem::zeroed());
         libc::sigfillset(&mut all);
         libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut old);
-        let pid = libc::clone(
-            kill_all,
-            stack.as_mut_ptr_range().end.cast::<c_void>(),
-            libc::CLONE_VM | libc::CLONE_PIDFD | libc::SIGCHLD,
-            ptr::from_ref(&uid).cast_mut().cast::<c_void>(),
-            &raw mut pidfd,
-        );
-        let error = io::Error::last_os_error();
+        let argument = ptr::from_ref(uid).cast_mut().cast::<c_void>();
+        let pid = libc::clone(kill_all, stack_top, flags, argument, place.pointer());
+        let error = *libc::__errno_location();
         libc::pthread_sigmask(libc::SIG_SETMASK, &old, ptr::null_mut());
-        if pid == -1 {
-            return Err(error);
-        }
-        pid
+        (pid, error)
     };
-    // SAFETY: the kernel has just made this descriptor for us.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    let mut poll = libc::pollfd {
-        fd: pidfd.as_raw_fd(),
-        events: libc::POLLIN,
-        revents: 0,
-    };
+    if pid == -1 {
+        place.free();
+        return Err(error);
+    }
     let mut status = 0;
-    // SAFETY: one descriptor to poll; then waits for a child of ours that has exited or is killed.
+    let none = ptr::null_mut::<c_void>();
+    // SAFETY: integers and structures that are here. The child was not waited for.
     unsafe {
-        if libc::poll(&mut poll, 1, PATIENCE_MS) != 1 {
-            libc::kill(pid, libc::SIGKILL);
+        if let Ok(pidfd) = call!(pidfd_open, pid, 0) {
+            let mut poll = libc::pollfd {
+                fd: pidfd as c_int,
+                events: libc::POLLIN,
+                revents: 0,
+            };
+            let patience = PATIENCE;
+            let _ = call!(ppoll, &raw mut poll, 1, &raw const patience, none, 0);
+            let _ = call!(close, pidfd);
         }
-        while libc::waitpid(pid, &mut status, 0) == -1
-            && io::Error::last_os_error().raw_os_error() == Some(libc::EINTR)
-        {}
+        let _ = call!(kill, pid, libc::SIGKILL);
+        place.free();
+        while call!(wait4, pid, &raw mut status, 0, none) == Err(libc::EINTR) {}
     }
     Ok(libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status)))
 }
@@ -115,21 +127,17 @@ extern "C" fn kill_all(uid: *mut c_void) -> c_int {
     // SAFETY: `attempt` passes a pointer to a number that outlives this process. The calls allocate nothing.
     unsafe {
         let uid = *uid.cast::<u32>();
-        let errno = || *libc::__errno_location();
         // Groups and group ids don't matter for who may be killed.
-        if libc::syscall(libc::SYS_setresuid, uid, uid, uid) == -1 {
-            libc::_exit(errno());
+        if let Err(errno) = call!(setresuid, uid, uid, uid) {
+            return errno;
         }
         loop {
             // Reaches all at one moment, and who has a signal waiting can't fork any more.
-            if libc::syscall(libc::SYS_kill, -1, libc::SIGKILL) != -1 {
-                libc::_exit(0);
-            }
-            match errno() {
-                libc::EINTR => {}
-                // There is no process but this one.
-                libc::ESRCH => libc::_exit(0),
-                other => libc::_exit(other),
+            match call!(kill, -1_i32, libc::SIGKILL) {
+                Err(libc::EINTR) => {}
+                // That there is no process but this one is as good.
+                Ok(_) | Err(libc::ESRCH) => return 0,
+                Err(errno) => return errno,
             }
         }
     }

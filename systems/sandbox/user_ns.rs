@@ -11,6 +11,9 @@ use std::ptr;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
+use crate::process::guard::Place;
+use crate::process::raw::call;
+
 /// Ids that a user namespace has: as many as given, from the first inside on and from the first outside on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct IdMap {
@@ -55,6 +58,7 @@ const STACK_SIZE: usize = 16 * 1024;
 /// When the kernel makes none, or does not take the ids.
 pub fn create(map: &IdMap, proc: &OwnedFd) -> io::Result<OwnedFd> {
     let mut stack = vec![0_u128; STACK_SIZE / size_of::<u128>()];
+    let place = Place::take();
     // SAFETY: the child only waits, on a stack that outlives it, for it is killed and waited for below. It blocks all
     // signals from its birth on, as the calling thread does for the moment, so no handler of ours runs in it.
     let pid = unsafe {
@@ -64,12 +68,14 @@ pub fn create(map: &IdMap, proc: &OwnedFd) -> io::Result<OwnedFd> {
         let pid = libc::clone(
             wait_to_be_killed,
             stack.as_mut_ptr_range().end.cast::<c_void>(),
-            libc::CLONE_VM | libc::CLONE_NEWUSER | libc::SIGCHLD,
+            libc::CLONE_VM | libc::CLONE_NEWUSER | libc::CLONE_PARENT_SETTID | libc::SIGCHLD,
             ptr::null_mut(),
+            place.pointer(),
         );
         let error = io::Error::last_os_error();
         libc::pthread_sigmask(libc::SIG_SETMASK, &old, ptr::null_mut());
         if pid == -1 {
+            place.free();
             return Err(error);
         }
         pid
@@ -94,6 +100,7 @@ pub fn create(map: &IdMap, proc: &OwnedFd) -> io::Result<OwnedFd> {
     // SAFETY: a child of ours that was not waited for yet.
     unsafe {
         libc::kill(pid, libc::SIGKILL);
+        place.free();
         while libc::waitpid(pid, ptr::null_mut(), 0) == -1
             && io::Error::last_os_error().raw_os_error() == Some(libc::EINTR)
         {}
@@ -102,6 +109,8 @@ pub fn create(map: &IdMap, proc: &OwnedFd) -> io::Result<OwnedFd> {
 }
 
 extern "C" fn wait_to_be_killed(_: *mut c_void) -> c_int {
+    // SAFETY: integers. It must not be left waiting when its maker dies.
+    let _ = unsafe { call!(prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
     loop {
         // SAFETY: sleeps; only a signal that can't be blocked ends it.
         unsafe { libc::pause() };

@@ -11,6 +11,7 @@ use hashbrown::HashSet;
 use nix::unistd::{Group, User};
 
 use super::cell::Owner;
+use crate::process::guard;
 
 /// How many ids a slot of allocated ones has, as in Nix.
 const IDS_PER_SLOT: u32 = 65_536;
@@ -157,6 +158,7 @@ impl UserPool {
             let file = pool.open(&path).map_err(about)?;
             if crate::store::try_lock_exclusive(&file).map_err(about)? {
                 held.insert(owner.uid);
+                guard::add_user(owner.uid);
                 return Ok(Some(UserLock {
                     owner: *owner,
                     _file: file,
@@ -217,6 +219,7 @@ impl Drop for UserLock {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         held.remove(&self.owner.uid);
+        guard::strike_user(self.owner.uid);
     }
 }
 

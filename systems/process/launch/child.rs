@@ -10,6 +10,8 @@ use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
 
 use super::{Request, SpawnError, Spawned, Step, Streams};
+use crate::finish::reap;
+use crate::process::guard::Place;
 use crate::process::raw::call;
 use crate::sandbox::action::{self, Action};
 
@@ -21,6 +23,8 @@ pub(super) struct Plan {
     env: *const *const c_char,
     cwd: *const c_char,
     actions: *const [Action],
+    /// The engine's process id, where the child can see it.
+    engine: Option<u32>,
     personality: u64,
     stdin: c_int,
     output: c_int,
@@ -46,6 +50,7 @@ impl Plan {
             env: env.as_ptr(),
             cwd: request.cwd.as_ptr(),
             actions: request.actions,
+            engine: (request.namespaces & libc::CLONE_NEWPID == 0).then(std::process::id),
             personality: request.personality,
             stdin: streams.stdin.as_raw_fd(),
             output: streams.output.as_raw_fd(),
@@ -131,19 +136,21 @@ pub(super) unsafe fn make(
         libc::sigfillset(&mut all_signals);
         libc::pthread_sigmask(libc::SIG_SETMASK, &all_signals, &mut old_mask);
     }
-    let flags =
-        flags | libc::CLONE_VM | libc::CLONE_PIDFD | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD;
-    let mut pidfd: c_int = -1;
+    let flags = flags
+        | libc::CLONE_VM
+        | libc::CLONE_PARENT_SETTID
+        | libc::CLONE_CHILD_CLEARTID
+        | libc::SIGCHLD;
+    let place = Place::take();
     // SAFETY: the caller keeps stack, plan and word; `run_child` only reads the plan, but for its atomics. The child has no
-    // thread state of its own but does nothing that needs one. CLONE_PIDFD makes the kernel store the descriptor through the
-    // parent-tid argument.
+    // thread state of its own but does nothing that needs one. The place is never freed.
     let pid = unsafe {
         libc::clone(
             run_child,
             stack.top(),
             flags,
             plan.cast_mut().cast::<c_void>(),
-            &raw mut pidfd,
+            place.pointer(),
             ptr::null_mut::<c_void>(),
             aloft.cast_mut(),
         )
@@ -152,11 +159,21 @@ pub(super) unsafe fn make(
     // SAFETY: `old_mask` was filled in above.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &old_mask, ptr::null_mut()) };
     if pid == -1 {
+        place.free();
         return Err(clone_error);
     }
-    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows of it.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    Ok(Spawned { pid, pidfd })
+    // SAFETY: integers. The child was not waited for, so that the number is still its own.
+    match unsafe { call!(pidfd_open, pid, 0) } {
+        Ok(pidfd) => {
+            // SAFETY: the kernel has just made this descriptor for us, and nobody else knows of it. It closes on exec.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd as c_int) };
+            Ok(Spawned { pid, pidfd })
+        }
+        Err(errno) => {
+            reap::kill_and_reap(pid);
+            Err(io::Error::from_raw_os_error(errno))
+        }
+    }
 }
 
 fn empty_sigset() -> libc::sigset_t {
@@ -228,6 +245,14 @@ fn set_up_and_execute(plan: &Plan) -> Result<Infallible, (Step, c_int)> {
         if let Err((index, errno)) = action::run_all(&*plan.actions) {
             plan.failed_action.store(index, Ordering::Release);
             return Err((Step::Isolate, errno));
+        }
+        // After the change of user, which takes this back.
+        call!(prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0).map_err(set_up)?;
+        if let Some(engine) = plan.engine
+            && call!(getppid) != Ok(engine as usize)
+        {
+            // It died before that.
+            exit(127);
         }
         call!(chdir, plan.cwd).map_err(|errno| (Step::ChangeFolder, errno))?;
         // Builders start with nothing blocked, whatever the engine blocks for its own purposes.

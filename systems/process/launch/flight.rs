@@ -37,7 +37,7 @@ unsafe impl<P: Passenger> Send for Flight<P> {}
 unsafe impl<P: Passenger> Sync for Flight<P> {}
 
 /// Starts the program that `passenger` asks for in a session of its own, and returns at once: the child may not be a session's
-/// leader yet, nor a process group's. What it can't do is told by [`Flight::land`].
+/// leader yet, nor a process group's. What it can't do is told by [`Flight::land`]. It is killed when the calling thread ends.
 ///
 /// # Errors
 /// The passenger, and why no process could be made.

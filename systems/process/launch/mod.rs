@@ -12,6 +12,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::AtomicU32;
 
+use crate::finish::reap::kill_and_reap;
 use crate::sandbox::action::Action;
 use child::{Plan, Stack};
 
@@ -125,7 +126,8 @@ fn null_terminated(strings: &[CString]) -> Vec<*const c_char> {
         .collect()
 }
 
-/// Starts the program of `request` in a session of its own, and waits until it runs.
+/// Starts the program of `request` in a session of its own, and waits until it runs. It is killed when the calling thread
+/// ends, as the first of whatever is done about it then: a thread that starts programs must outlive them.
 ///
 /// # Errors
 /// [`SpawnError`] when the process can't be made, set up, or its program can't be executed; nothing is then left
@@ -144,8 +146,7 @@ pub fn spawn(request: &Request<'_>, streams: &Streams<'_>) -> Result<Spawned, Sp
     match plan.failure(request) {
         None => Ok(spawned),
         Some(failure) => {
-            // SAFETY: a child of ours that has exited and was not waited for yet.
-            unsafe { libc::waitpid(spawned.pid, ptr::null_mut(), 0) };
+            kill_and_reap(spawned.pid);
             Err(failure)
         }
     }

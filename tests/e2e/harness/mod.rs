@@ -11,7 +11,7 @@ mod sealed;
 mod world;
 
 pub(crate) use cache::{Cache, Known};
-pub(crate) use command::{Cmd, Ran, TOO_DEEP};
+pub(crate) use command::{Cmd, Ran, Running, TOO_DEEP};
 pub(crate) use graphs::{graph_of, sh, sh_with, step};
 pub(crate) use needs::{have, is_root, layered_nix, need, skip};
 pub(crate) use sealed::{Caller, SEALED, busybox, busybox_with, for_each_caller};

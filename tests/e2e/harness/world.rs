@@ -204,6 +204,11 @@ impl World {
         leftovers::entries(&self.root.join("tmp"))
     }
 
+    /// The processes of runs in this world that live.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        leftovers::processes(&self.root)
+    }
+
     /// The log file of a derivation, under Nix's folder scheme, compressed.
     #[track_caller]
     pub(crate) fn log_file(&self, drv: &str) -> PathBuf {
