@@ -152,6 +152,10 @@ pub struct Round {
     outputs: Vec<PathId>,
     /// The locks of each, if the store is shared.
     locks: Vec<OutputLocks>,
+    /// What is about to be locked in a store that others use too.
+    asking: Vec<ReadyGoal>,
+    /// All outputs of that.
+    to_root: Vec<PathId>,
 }
 
 impl Round {
@@ -159,6 +163,7 @@ impl Round {
         self.goals.clear();
         self.outputs.clear();
         self.locks.clear();
+        self.asking.clear();
     }
 }
 
@@ -167,9 +172,11 @@ impl Locksmith<'_, '_, '_> {
         while self.slots.used < self.options.max_jobs {
             round.clear();
             let free = (self.options.max_jobs - self.slots.used) as usize;
-            while round.goals.len() < free
+            let mut popped = false;
+            while round.goals.len() + round.asking.len() < free
                 && let Some(drv) = self.queue.pop()
             {
+                popped = true;
                 let Some(goal) = self.index.goal(drv) else {
                     continue;
                 };
@@ -186,13 +193,16 @@ impl Locksmith<'_, '_, '_> {
                         end,
                         doubled,
                     });
+                } else if self.shared {
+                    round.asking.push(ready);
                 } else {
                     self.try_lock(ready, round)?;
                 }
             }
-            if round.goals.is_empty() {
+            if !popped {
                 return Ok(());
             }
+            self.lock_asking(round)?;
             self.look_again(round, run, None)?;
         }
         Ok(())
@@ -228,10 +238,28 @@ impl Locksmith<'_, '_, '_> {
                 }
             }
             round.clear();
-            self.try_lock(ready, round)?;
+            round.asking.push(ready);
+            self.lock_asking(round)?;
             let offer = (!local).then_some((rank, free_slot));
             self.look_again(round, run, offer)?;
         }
+    }
+
+    /// Locks the outputs of what is asked for. All of them become temporary roots first, for the wanted ones alone are by
+    /// now: what a builder makes is kept from collection until it is registered, and its lock files are as well.
+    #[inline(never)]
+    fn lock_asking(&mut self, round: &mut Round) -> Result<()> {
+        let mut asking = std::mem::take(&mut round.asking);
+        let outputs = |ready: &ReadyGoal| self.graph.outputs(ready.drv).iter();
+        let paths = asking.iter().flat_map(outputs).map(|row| row.path);
+        round.to_root.clear();
+        round.to_root.extend(paths);
+        self.store.add_temp_roots(self.graph, &round.to_root)?;
+        for ready in asking.drain(..) {
+            self.try_lock(ready, round)?;
+        }
+        round.asking = asking;
+        Ok(())
     }
 
     /// Locks a goal's outputs and adds it to the round, or lets it wait for who holds them.

@@ -1,7 +1,7 @@
 //! The real world as a plugin: children are processes, the store is SQLite and a folder, time is the clock.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsString, c_int};
+use std::ffi::c_int;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -29,6 +29,7 @@ use crate::sandbox::user_ns::IdMap;
 use crate::sandbox::users::UserPool;
 use crate::sandbox::{Isolation, Limits, Room, Workshop};
 use crate::spawn::{Aloft, spawn_builders, take_launched};
+use crate::store::beside;
 use crate::store::collect::Mislaid;
 use crate::store::layout::Layout;
 use crate::store::optimise::Optimiser;
@@ -199,11 +200,7 @@ impl PoolHandle {
     /// # Errors
     /// When it can't be renamed.
     pub fn discard_invalid(&self, real_path: &Path) -> std::io::Result<()> {
-        let name = real_path.file_name().unwrap_or_default();
-        // A name that starts with a dot is no store path, so collectors delete it if we do not.
-        let mut trash = OsString::from(format!(".windrow-trash-{}-", std::process::id()));
-        trash.push(name);
-        let trash = real_path.with_file_name(trash);
+        let trash = beside::trash(real_path);
         std::fs::rename(real_path, &trash)?;
         self.delete(trash);
         Ok(())

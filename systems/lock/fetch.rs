@@ -96,9 +96,15 @@ impl LockingPaths<'_, '_> {
             let limit = self.options.max_jobs.max(1);
             let free = limit.saturating_sub(self.slots.used) as usize;
             let mut locked = Vec::new();
-            while locked.len() < free
-                && let Some(next) = self.queue.ready.pop_front()
-            {
+            let count = free.min(self.queue.ready.len());
+            let asking: Vec<ReadyFetch> = self.queue.ready.drain(..count).collect();
+            if asking.is_empty() {
+                return Ok(());
+            }
+            // What is to be repaired was valid, and so need not have been one yet.
+            let paths: Vec<PathId> = asking.iter().map(|ready| ready.path).collect();
+            self.store.0.add_temp_roots(&self.graph, &paths)?;
+            for next in asking {
                 if self.waiting.held.contains(next.path) {
                     self.set_stage(next.goal, Stage::Locked);
                     self.queue.any_goal.push(next);
@@ -117,9 +123,6 @@ impl LockingPaths<'_, '_> {
                         self.failures.0.push((next.goal, failure));
                     }
                 }
-            }
-            if locked.is_empty() {
-                return Ok(());
             }
             // Somebody else may have fetched or built it meanwhile.
             let paths: Vec<PathId> = locked.iter().map(|(ready, _)| ready.path).collect();

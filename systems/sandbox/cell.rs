@@ -17,6 +17,7 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::unistd::{Gid, Uid, chown, geteuid};
 
 use super::root::Place;
+use crate::store::beside::{beside, trash};
 
 /// How many folders of either kind are kept for later builds.
 const SPARE_MAX: usize = 64;
@@ -289,16 +290,13 @@ fn chroot_for(
     spare: Option<Chroot>,
     rubbish: &mut Rubbish,
 ) -> io::Result<Chroot> {
-    // The hash part of the derivation keeps it from being collected.
-    let name = OsString::from(format!("{drv_base_name}.chroot"));
-    let path = view.store.join(&name);
+    // The derivation is a temporary root, which keeps this from being collected.
+    let path = beside(&view.store.join(drv_base_name), ".chroot");
+    let name = path.file_name().unwrap_or_default().to_owned();
     if path.symlink_metadata().is_ok() {
-        let trash = OsString::from(format!(
-            ".windrow-trash-{}-{drv_base_name}.chroot",
-            std::process::id()
-        ));
-        fs::rename(&path, view.store.join(&trash))?;
-        rubbish.push(view.store.join(trash));
+        let trash = trash(&path);
+        fs::rename(&path, &trash)?;
+        rubbish.push(trash);
     }
     if let Some(mut chroot) = spare
         && rename_new(&view.store.join(&chroot.name), &path).is_ok()

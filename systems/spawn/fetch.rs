@@ -21,6 +21,7 @@ use crate::process::launch::Spawned;
 use crate::process::reactor::{Reactor, Readable};
 use crate::real::{BuilderConfig, LauncherHandle, PoolHandle};
 use crate::report::{BuildRef, Event};
+use crate::store::beside::beside;
 use crate::substitute::substituters::Substituters;
 use crate::world::{Background, Failures, Now, ReporterHandle, RunState, Running, Slots};
 
@@ -128,9 +129,7 @@ pub(crate) fn destination(real_path: PathBuf, repair: bool) -> PathBuf {
     if !repair {
         return real_path;
     }
-    let mut beside = real_path.into_os_string();
-    beside.push(".tmp");
-    beside.into()
+    beside(&real_path, ".tmp")
 }
 
 /// Takes what lies at a path's place without being valid out of the way.
@@ -138,13 +137,7 @@ fn clear(real_path: &Path, pool: &PoolHandle) -> std::io::Result<()> {
     if std::fs::symlink_metadata(real_path).is_err() {
         return Ok(());
     }
-    let name = real_path.file_name().unwrap_or_default().to_string_lossy();
-    // A name that starts with a dot is no store path, so collectors delete it if we do not.
-    let trash = format!(".windrow-trash-{}-{name}", std::process::id());
-    let trash = real_path.with_file_name(trash);
-    std::fs::rename(real_path, &trash)?;
-    pool.delete(trash);
-    Ok(())
+    pool.discard_invalid(real_path)
 }
 
 /// What watching new processes touches.

@@ -5,7 +5,7 @@
 use std::fs::DirBuilder;
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -17,6 +17,7 @@ use windrow_components::hash::Hash;
 use windrow_components::ids::{DrvId, PathId};
 use windrow_components::store_path::{HashMode, StoreDir};
 
+use super::beside::unique_beside;
 use super::canonical::{InodesSeen, canonicalise};
 use super::check::Check;
 use super::copy::copy_tree;
@@ -58,11 +59,20 @@ pub struct CollectJob {
     check: Option<Check>,
     /// Whom everything must belong to.
     builder_uid: u32,
-    /// A folder for copies, which the builder could not enter; it may not exist yet.
-    private: Option<PathBuf>,
+    /// Where copies of outputs are made that their builder can't reach, if it could reach the outputs.
+    copies: Option<CopyPlace>,
     /// Whether every output is copied, and not only what was made with the machine's network: a build user without a
     /// sandbox may have handed an open file to another process.
     copies_all: bool,
+}
+
+/// Where an output is copied.
+#[derive(Debug)]
+enum CopyPlace {
+    /// In the build's own directory, which nobody else may enter.
+    Room(PathBuf),
+    /// In a new directory beside the output.
+    Beside,
 }
 
 /// A fixed output with another hash than it should have, which is good at the path of the hash that it has.
@@ -150,14 +160,7 @@ impl CollectJob {
             check: None,
             copies_all: room.is_some_and(|room| !room.is_sandbox()),
             builder_uid: room.map_or_else(|| geteuid().as_raw(), Room::builder_uid),
-            private: room.map(|room| {
-                room.private().unwrap_or_else(|| {
-                    config
-                        .layout
-                        .real_store_dir
-                        .join(copy_folder(graph, deriver))
-                })
-            }),
+            copies: room.map(|room| room.private().map_or(CopyPlace::Beside, CopyPlace::Room)),
         }
     }
 
@@ -254,7 +257,7 @@ impl CollectJob {
         };
         self.drv_file.is_none()
             && self.check.is_none()
-            && self.private.is_none()
+            && self.copies.is_none()
             && self.scratch.is_empty()
             && self.candidates.len() <= TRIFLE_CANDIDATES
             && self.outputs.iter().all(small)
@@ -272,13 +275,6 @@ impl CollectJob {
         self.check = Some(check);
         self
     }
-}
-
-/// The name of a folder for copies where the build has none of its own. A dot at its start means that collectors delete
-/// it if nobody else does.
-fn copy_folder(graph: &BuildGraph, deriver: PathId) -> String {
-    let (name, pid) = (graph.paths.base_name(deriver), std::process::id());
-    format!(".windrow-copy-{pid}-{name}")
 }
 
 /// Looks at all outputs of a build.
@@ -389,21 +385,10 @@ fn collect_one(
     };
     let foreign = (job.builder_uid != geteuid().as_raw()).then_some(job.builder_uid);
     canonicalise(&output.real_path, foreign, seen).map_err(about)?;
-    if let Some(private) = &job.private
+    if let Some(place) = &job.copies
         && (job.copies_all || fixed.is_some())
     {
-        // Its builder could reach processes outside, and may have handed an open file to one. Nobody else has the files
-        // of a copy.
-        let made = DirBuilder::new().mode(0o700).create(private).is_ok();
-        let copy = private.join("copy");
-        let copied = copy_tree(&output.real_path, &copy)
-            .and_then(|()| delete_path(&output.real_path))
-            .and_then(|_| canonicalise(&copy, None, seen))
-            .and_then(|()| move_tree(&copy, &output.real_path));
-        if made {
-            let _ = delete_path(private);
-        }
-        copied.map_err(about)?;
+        replace_by_copy(output, place, seen).map_err(about)?;
     }
     let mut digest = hash_and_scan(&output.real_path, candidates).map_err(about)?;
     if digest.references.iter().any(|&index| index >= SCRATCH) {
@@ -426,6 +411,34 @@ fn collect_one(
         content_address: fixed.map(|fixed| fixed.content_address()),
         drv_outputs: Vec::new(),
     })
+}
+
+/// Puts a copy in an output's place: its builder could reach processes outside, and may have handed an open file to one.
+/// Nobody else has the files of the copy.
+fn replace_by_copy(
+    output: &Expected,
+    place: &CopyPlace,
+    seen: &mut InodesSeen,
+) -> crate::Result<()> {
+    let mut copy_into = |dir: &Path| {
+        let copy = dir.join("copy");
+        copy_tree(&output.real_path, &copy)
+            .and_then(|()| delete_path(&output.real_path))
+            .and_then(|_| canonicalise(&copy, None, seen))
+            .and_then(|()| move_tree(&copy, &output.real_path))
+    };
+    match place {
+        CopyPlace::Room(dir) => copy_into(dir),
+        CopyPlace::Beside => {
+            // Build users may write to the store directory: one that exists already is somebody else's.
+            let dir = unique_beside(&output.real_path, "copy");
+            let created = DirBuilder::new().mode(0o700).create(&dir);
+            created.map_err(crate::Error::io("create the directory", &dir))?;
+            let copied = copy_into(&dir);
+            let _ = delete_path(&dir);
+            copied
+        }
+    }
 }
 
 /// Whether a fixed output has the hash it should have, and no references, which its path could not account for.

@@ -34,6 +34,7 @@ pub mod transfer;
 pub mod tree;
 pub mod verify;
 
+pub(crate) mod beside;
 mod buffer;
 mod flock;
 mod xattr;

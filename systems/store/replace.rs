@@ -1,14 +1,14 @@
 //! Puts a new tree where a valid path lies, so that at no time nothing lies there (the seed's `replaceValidPath`, which
 //! first took the old one away).
 
-use std::ffi::{CString, OsString};
+use std::ffi::CString;
 use std::fs::Permissions;
-use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use super::beside::unique_beside;
 use super::tree::delete_path;
 use crate::error::{Error, Result};
 
@@ -59,7 +59,8 @@ fn replace_with(
     new: &Path,
     exchange: impl FnOnce(&Path, &Path) -> io::Result<()>,
 ) -> Result<()> {
-    let old = old_name(place);
+    // Protected by the same root while it is there.
+    let old = unique_beside(place, "old");
     match exchange(new, place) {
         // The old one has the new one's name now, which may be one that someone else would build under.
         Ok(()) => std::fs::rename(new, &old).map_err(moved(place))?,
@@ -86,14 +87,6 @@ fn is_missing(path: &Path) -> bool {
 
 fn moved(place: &Path) -> impl FnOnce(io::Error) -> Error {
     Error::io("replace the path", place)
-}
-
-/// A name that keeps the hash part, by which temporary roots protect it while it is there.
-fn old_name(place: &Path) -> PathBuf {
-    let mut name = OsString::from(place);
-    let random = RandomState::new().hash_one(()) & 0x7fff_ffff;
-    name.push(format!(".old-{}-{random}", std::process::id()));
-    name.into()
 }
 
 /// Lets two paths change places in one step.

@@ -1,12 +1,12 @@
 //! Replaces hash parts in a tree by others of the same length: how outputs that were built under scratch names get their
 //! own (the seed's `rewriteHashes`, but streamed).
 
-use std::ffi::OsString;
 use std::io::{BufReader, Write};
 use std::path::Path;
 
 use memchr::memmem;
 
+use super::beside::unique_beside;
 use super::nar;
 use super::scan::HASH_PART;
 use super::tree::delete_path;
@@ -21,11 +21,7 @@ pub type Rewrite = ([u8; HASH_PART], [u8; HASH_PART]);
 /// # Errors
 /// When the tree can't be read, or the new one can't be written; `path` is then as it was.
 pub fn rewrite_hashes(path: &Path, rewrites: &[Rewrite]) -> Result<()> {
-    let mut name = OsString::from(".windrow-rewrite-");
-    name.push(format!("{}-", std::process::id()));
-    name.push(path.file_name().unwrap_or_default());
-    let new = path.with_file_name(name);
-    delete_path(&new)?;
+    let new = unique_beside(path, "rewrite");
     if let Err(error) = copy_rewritten(path, &new, rewrites) {
         // The first error is the one to tell.
         let _ = delete_path(&new);

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use hashbrown::HashSet;
+use windrow_components::store_path::StorePath;
 
 use crate::error::{Error, Result};
 use crate::store::{Layout, flock};
@@ -106,7 +107,7 @@ impl TempRoots {
         }
         let mut records = Vec::new();
         for &path in paths {
-            self.layout.hash_part(path)?;
+            self.check(path)?;
             records.extend_from_slice(path.as_bytes());
             records.push(0);
         }
@@ -127,6 +128,17 @@ impl TempRoots {
             return Ok(());
         }
         self.wait_until_known(paths)
+    }
+
+    /// One line of a file of roots that is no store path would keep Nix's collectors from working at all.
+    fn check(&self, path: &str) -> Result<()> {
+        self.layout.hash_part(path)?;
+        let base = path.rsplit('/').next().unwrap_or_default();
+        StorePath::from_base_name(base).map_err(|_| Error::NotAStorePath {
+            path: path.to_owned(),
+            store_dir: self.layout.store_dir.clone(),
+        })?;
+        Ok(())
     }
 
     /// Writes at the known end, so that a write cut short by a full disk leaves no half root
@@ -260,8 +272,16 @@ mod tests {
     fn a_bad_path_adds_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let mut roots = TempRoots::open(&store(&folder)).unwrap();
-        let error = roots.add(&[&store_path(1), "/etc/passwd"]).unwrap_err();
-        assert!(matches!(error, Error::NotAStorePath { .. }), "{error}");
+        let long = store_path(2) + &"x".repeat(211);
+        for bad in [
+            "/etc/passwd",
+            "/nix/store/eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee-name",
+            "/nix/store/00000000000000000000000000000000-a name",
+            &long,
+        ] {
+            let error = roots.add(&[&store_path(1), bad]).unwrap_err();
+            assert!(matches!(error, Error::NotAStorePath { .. }), "{error}");
+        }
         assert!(fs::read(&roots.path).unwrap().is_empty());
     }
 

@@ -125,6 +125,7 @@ pub(super) fn run(
             .expect("everything of a run is there");
         let mut pass = looking.open();
         pass.sort_out(awake, batch);
+        pass.keep_what_is_repaired(batch)?;
         pass.look_for_derivations(batch)?;
         pass.load_derivations(batch);
         pass.outputs_substituted(batch);
@@ -235,6 +236,7 @@ struct Pass<'a, 's> {
 impl Pass<'_, '_> {
     #[inline(never)]
     fn sort_out(&mut self, awake: &Awake, batch: &mut Batch) {
+        batch.paths.clear();
         for &goal in &awake.goals {
             let Some(place) = place(self.entities, goal) else {
                 continue;
@@ -246,7 +248,10 @@ impl Pass<'_, '_> {
             let stage = self.stages.at(place).copied();
             match self.substitutions.get(goal).copied() {
                 Ok(SubstitutionGoal { path, repair: true }) => match stage {
-                    Some(Stage::New) => self.ask_for_path(goal, place, path),
+                    Some(Stage::New) => {
+                        batch.paths.push(path);
+                        self.ask_for_path(goal, place, path);
+                    }
                     Some(Stage::Verifying) => batch.path_repairs.push((goal, place, path)),
                     _ => self.sort_out_path((goal, place, path), batch),
                 },

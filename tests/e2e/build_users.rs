@@ -311,6 +311,56 @@ fn an_open_file_handed_out_does_not_change_a_fixed_output() {
 }
 
 #[test]
+fn a_fixed_output_that_is_copied_is_left_alone_by_collectors() {
+    need_users!();
+    need!("nix-store", "nix-hash");
+    let (world, _) = world(TWO);
+    let fill = |dir: &str| {
+        format!("mkdir {dir}; i=0; while [ $i -lt 3000 ]; do echo $i > {dir}/$i; i=$((i+1)); done")
+    };
+    let like = world.file("like").display().to_string();
+    world.program("sh").args(["-c", &fill(&like)]).ok();
+    let hash = world.program("nix-hash").args(["--type", "sha256", &like]);
+    let hash = hash.ok().line();
+    let is_copying = || {
+        let entries = world.store_entries();
+        let mut copies = entries.iter().filter(|path| path.join("copy").exists());
+        copies.next().is_some()
+    };
+    let mut stopped = 0;
+    for attempt in 0..20 {
+        let fixed = json!({ "outputHash": hash, "outputHashAlgo": "sha256", "outputHashMode": "recursive" });
+        let name = format!("x{attempt}");
+        let graph = graph_of([(name.as_str(), sh_with(&fill("$out"), fixed))]);
+        let file = world.graph("g.json", &graph);
+        let mut build = with_users(&world, world.windrow("build").arg(file)).start();
+        while build.is_running() && !is_copying() {}
+        if build.is_running() {
+            build.signal("STOP");
+            if is_copying() {
+                stopped += 1;
+                for collector in [world.windrow("nix-store"), world.program("nix-store")] {
+                    // Nix does not know the users' group.
+                    let none = ["--gc", "--option", "build-users-group", ""];
+                    collector.args(none).ok();
+                    assert!(is_copying(), "the copy was collected");
+                }
+            }
+            build.signal("CONT");
+        }
+        let out = build.wait().exits(0).path();
+        assert_eq!(fs::read_dir(out).unwrap().count(), 3000);
+        world.is_clean();
+        if stopped == 2 {
+            break;
+        }
+    }
+    assert!(stopped > 0, "it was never met while it copied");
+    world.conf("");
+    world.stays_valid();
+}
+
+#[test]
 fn ids_can_be_allocated_instead() {
     need!(root);
     let world = World::new();

@@ -13,6 +13,7 @@ mod build_users;
 mod builder_env;
 mod builtin;
 mod check;
+mod collection;
 mod concurrent;
 mod escape;
 mod failed_paths;

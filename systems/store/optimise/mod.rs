@@ -3,7 +3,7 @@
 
 mod whole;
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use hashbrown::HashSet;
@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use windrow_components::nix32;
 
 use super::Layout;
+use super::beside::unique_beside;
 use super::nar;
 use super::tree::{Kind, Node, Order, Visitor, unsupported, walk};
 use crate::error::{Error, Result};
@@ -121,8 +122,12 @@ impl Optimiser {
     /// When a file can't be read or linked, but for the many links and the want of space that a file system may
     /// answer with: such files stay as they are.
     pub fn optimise(&self, path: &std::path::Path) -> Result<Optimised> {
+        // Named after the path, which is a temporary root, so that no collector takes it away.
+        let temporary = unique_beside(path, "link");
+        let temporary = temporary.file_name().unwrap_or_default();
         let mut linker = Linker {
             optimiser: self,
+            temporary,
             optimised: Optimised::default(),
             touched: Vec::new(),
         };
@@ -143,6 +148,8 @@ enum Touched {
 
 struct Linker<'a> {
     optimiser: &'a Optimiser,
+    /// What a link is called, in the store directory, before it is put in a file's place.
+    temporary: &'a OsStr,
     optimised: Optimised,
     /// The folders the walk is in, but for the store itself.
     touched: Vec<Touched>,
@@ -245,9 +252,7 @@ impl Linker<'_> {
     /// Puts a link to the known file in the place of this one, in one step. False if the known one is gone.
     fn exchange(&mut self, node: &Node<'_>, name: &CStr, stat: &FileStat) -> Result<bool> {
         let store = self.optimiser.store.as_fd();
-        let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), ());
-        let temporary = format!(".tmp-link-{}-{random}", std::process::id());
-        let temporary = temporary.as_str();
+        let temporary = self.temporary;
         let flags = LinkatFlags::empty();
         match linkat(self.optimiser.links.as_fd(), name, store, temporary, flags) {
             Ok(()) => {}
@@ -289,7 +294,7 @@ impl Linker<'_> {
 }
 
 /// False if the file system can't make so many links, which some notice only here.
-fn rename_over(store: BorrowedFd<'_>, temporary: &str, node: &Node<'_>) -> Result<bool> {
+fn rename_over(store: BorrowedFd<'_>, temporary: &OsStr, node: &Node<'_>) -> Result<bool> {
     match renameat(store, temporary, node.parent(), node.name()) {
         Ok(()) => Ok(true),
         Err(Errno::EMLINK) => Ok(false),

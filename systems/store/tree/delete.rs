@@ -56,7 +56,13 @@ impl Visitor for Deleter {
             return Ok(None);
         };
         if Kind::from_mode(stat.st_mode) == Kind::Directory {
-            let Opened { handle, mode, .. } = node.open_owned(Kind::Directory)?;
+            let Opened { handle, mode, .. } = match node.open_owned(Kind::Directory) {
+                // A collector and the owner of what is to go may well be at it together.
+                Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                    return Ok(None);
+                }
+                opened => opened?,
+            };
             if mode & 0o700 != 0o700 {
                 let widen = || fchmod(&handle, Mode::from_bits_truncate(mode | 0o700));
                 match widen() {

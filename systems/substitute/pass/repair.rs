@@ -6,6 +6,7 @@ use windrow_components::outputs::OutputSet;
 
 use super::{Batch, Item, Pass, PathItem};
 use crate::columns::Place;
+use crate::error::Result;
 use crate::failure::FailureKind;
 use crate::goals::Request;
 use crate::repair::{Question, Verdict};
@@ -40,6 +41,15 @@ impl Pass<'_, '_> {
         };
         self.repairs.questions.push(question);
         self.set_stage(place, Stage::Verifying);
+    }
+
+    /// Makes temporary roots of the paths that are looked at by themselves.
+    #[inline(never)]
+    pub(super) fn keep_what_is_repaired(&mut self, batch: &Batch) -> Result<()> {
+        if batch.paths.is_empty() {
+            return Ok(());
+        }
+        self.store.add_temp_roots(self.graph, &batch.paths)
     }
 
     /// Goes on with the goals whose contents have been looked at: what is bad is treated as what is missing, and what

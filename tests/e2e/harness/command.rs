@@ -110,7 +110,7 @@ impl Cmd {
     #[track_caller]
     pub(crate) fn run(mut self) -> Ran {
         for _ in 1..TRIES {
-            let again = self.shown.starts_with("nix").then(|| self.again());
+            let again = self.is_nix().then(|| self.again());
             let ran = self.start().wait();
             match again {
                 Some(again) if ran.stderr.contains(TOO_DEEP) => self = again,
@@ -119,6 +119,12 @@ impl Cmd {
             std::thread::sleep(Duration::from_millis(50));
         }
         self.start().wait()
+    }
+
+    /// Whether a program of Nix is run, by itself or as somebody else.
+    fn is_nix(&self) -> bool {
+        let program = self.shown.rsplit("… ").next();
+        program.is_some_and(|program| program.starts_with("nix"))
     }
 
     /// The same once more.

@@ -1,0 +1,298 @@
+//! Collections beside a build: whatever is made, compared or fetched stays until it is registered, for windrow's collector
+//! and for Nix's. Builders wait for a file, and whole engines are stopped, so that nothing depends on the time.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::harness::{
+    Cache, Caller, Cmd, SEALED, World, busybox_with, for_each_caller, graph_of, have, need, sh,
+    sh_with, text, wait_until,
+};
+
+/// Expects that no collector takes anything away, and that both do collect.
+#[track_caller]
+fn nothing_goes(world: &World, caller: Caller) {
+    let mut before = world.store_entries();
+    // Nix takes the lock file of a path with a long name for no store path, even of its own builds.
+    before.retain(|path| path.extension().is_none_or(|end| end != "lock"));
+    for ours in [true, false] {
+        if !ours && !have(&["nix-store"]) {
+            continue;
+        }
+        let dead = world
+            .store()
+            .join("00000000000000000000000000000000-nobody-needs-this");
+        fs::write(&dead, "").unwrap();
+        let cmd = if ours {
+            world.windrow("nix-store")
+        } else {
+            // It wants a name for whoever it runs as.
+            world.program("nix-store").env("USER", "somebody")
+        };
+        caller.runs(cmd.arg("--gc")).ok();
+        assert!(!dead.exists(), "the collection does collect");
+        let after = world.store_entries();
+        let gone: Vec<_> = before.iter().filter(|it| !after.contains(it)).collect();
+        assert!(gone.is_empty(), "collected by {caller:?}, {ours}: {gone:?}");
+    }
+}
+
+/// Adds a derivation with two outputs, made by a script that stops between them until there is a file "go".
+#[track_caller]
+fn two_outputs(world: &World, caller: Caller, name: &str, sandbox: bool) -> String {
+    let go = world.file("go");
+    let _ = fs::remove_file(&go);
+    let script = format!(
+        "mkdir $dev; echo dev > $dev/file; while [ ! -e {} ]; do sleep 0.05; done; echo out > $out",
+        go.display()
+    );
+    let outputs = json!({"outputs": ["out", "dev"]});
+    let drv = match sandbox {
+        true => busybox_with(&script, outputs),
+        false => sh_with(&script, outputs),
+    };
+    let file = world.graph("g.json", &graph_of([(name, drv)]));
+    caller.runs(world.windrow("add").arg(file)).ok().line()
+}
+
+/// Builds its first output.
+fn build_out(world: &World, caller: Caller, drv: &str) -> Cmd {
+    caller.runs(world.windrow("build").arg(format!("{drv}!out")))
+}
+
+/// Waits until the builder has made its second output, in its place or in a sandbox.
+fn wait_for_dev(world: &World, name: &str) {
+    let end = format!("-{name}-dev");
+    let made = |dir: &Path| {
+        let mut entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.any(|entry| {
+            entry.file_name().to_string_lossy().ends_with(&end)
+                && entry.path().join("file").exists()
+        })
+    };
+    wait_until("half of it is made", || {
+        let mut entries = world.store_entries().into_iter();
+        made(&world.store()) || entries.any(|path| made(&path.join("store")))
+    });
+}
+
+/// Both outputs, by name.
+fn outputs(world: &World, name: &str) -> Option<[PathBuf; 2]> {
+    let entries = world.store_entries();
+    let find = |end: String| {
+        let found = entries
+            .iter()
+            .find(|it| it.to_string_lossy().ends_with(&end));
+        found.cloned()
+    };
+    Some([find(format!("-{name}"))?, find(format!("-{name}-dev"))?])
+}
+
+/// Expects both outputs to be valid, and the second one to be there.
+#[track_caller]
+fn are_valid(world: &World, name: &str) {
+    let [out, dev] = outputs(world, name).expect("both outputs");
+    assert!(world.is_valid(&out) && world.is_valid(&dev));
+    assert_eq!(text(dev.join("file")), "dev\n");
+    world.is_clean();
+    world.stays_valid();
+}
+
+/// Runs a test for each caller, without a sandbox and in one.
+fn sandboxes(test: impl Fn(&World, Caller, bool, &str)) {
+    for_each_caller(|world, caller| {
+        world.conf("");
+        test(world, caller, false, "open");
+        caller.runs(world.windrow("nix-store").arg("--gc")).ok();
+        world.conf(&format!(
+            "{SEALED}extra-sandbox-paths = {}\n",
+            world.at("files").display()
+        ));
+        test(world, caller, true, "closed");
+    });
+}
+
+#[test]
+fn outputs_that_nobody_asked_for_stay_while_they_are_made() {
+    sandboxes(|world, caller, sandbox, name| {
+        let drv = two_outputs(world, caller, name, sandbox);
+        let build = build_out(world, caller, &drv).start();
+        wait_for_dev(world, name);
+        nothing_goes(world, caller);
+        world.write("go", "");
+        build.wait().exits(0);
+        are_valid(world, name);
+    });
+}
+
+#[test]
+fn outputs_that_nobody_asked_for_stay_until_they_are_registered() {
+    for_each_caller(|world, caller| {
+        world.conf("");
+        let drv = two_outputs(world, caller, "two", false);
+        let build = build_out(world, caller, &drv).start();
+        wait_for_dev(world, "two");
+        build.signal("STOP");
+        world.write("go", "");
+        wait_until("the builder has made everything", || {
+            let outputs = outputs(world, "two");
+            outputs.is_some_and(|[out, _]| fs::read(out).is_ok_and(|out| out == b"out\n"))
+        });
+        nothing_goes(world, caller);
+        build.signal("CONT");
+        build.wait().exits(0);
+        are_valid(world, "two");
+    });
+}
+
+#[test]
+fn outputs_stay_where_others_hold_up_their_registration() {
+    need!("nix-store", "sqlite3");
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::process::{Command, Stdio};
+    sandboxes(|world, caller, sandbox, name| {
+        let drv = two_outputs(world, caller, name, sandbox);
+        let build = build_out(world, caller, &drv).start();
+        wait_for_dev(world, name);
+        let mut holder = Command::new("sqlite3")
+            .arg(world.database())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut orders = holder.stdin.take().unwrap();
+        writeln!(orders, "begin immediate; select 'held';").unwrap();
+        let mut answer = String::new();
+        let mut answers = BufReader::new(holder.stdout.take().unwrap());
+        answers.read_line(&mut answer).unwrap();
+        assert_eq!(answer, "held\n");
+        world.write("go", "");
+        wait_until("both outputs are in their places", || {
+            outputs(world, name).is_some()
+        });
+        // Nix's collector writes nothing to the database if what it deletes is not in it.
+        let collector = world.program("nix-store").env("USER", "somebody");
+        caller.runs(collector.arg("--gc")).ok();
+        let there = outputs(world, name);
+        writeln!(orders, "commit;").unwrap();
+        drop(orders);
+        holder.wait().unwrap();
+        assert!(there.is_some(), "collected before they were registered");
+        build.wait().exits(0);
+        are_valid(world, name);
+    });
+}
+
+#[test]
+fn what_is_compared_stays_while_it_is_made_again() {
+    sandboxes(|world, caller, sandbox, name| {
+        let drv = two_outputs(world, caller, name, sandbox);
+        world.write("go", "");
+        build_out(world, caller, &drv).ok();
+        fs::remove_file(world.file("go")).unwrap();
+        let check = build_out(world, caller, &drv).arg("--check").start();
+        wait_until("the second build is under way", || {
+            // Under a scratch name, or in a sandbox.
+            let entries = world.store_entries();
+            let end = format!("-{name}-dev");
+            let devs = entries
+                .iter()
+                .filter(|it| it.to_string_lossy().ends_with(&end));
+            let mut chroots = entries.iter().filter(|it| it.join("store").exists());
+            devs.count() > 1
+                || chroots.any(|it| {
+                    fs::read_dir(it.join("store")).is_ok_and(|mut it| it.next().is_some())
+                })
+        });
+        nothing_goes(world, caller);
+        world.write("go", "");
+        check.wait().exits(0);
+        are_valid(world, name);
+    });
+}
+
+#[test]
+fn a_build_with_the_longest_name_there_can_be_is_left_alone() {
+    for_each_caller(|world, caller| {
+        let name = "n".repeat(207);
+        let go = world.file("go");
+        world.conf(&format!(
+            "{SEALED}extra-sandbox-paths = {}\n",
+            world.at("files").display()
+        ));
+        let script = format!(
+            "echo > $out; while [ ! -e {} ]; do sleep 0.05; done",
+            go.display()
+        );
+        let graph = graph_of([(name.as_str(), busybox_with(&script, json!({})))]);
+        let file = world.graph("g.json", &graph);
+        let drv = caller.runs(world.windrow("add").arg(file)).ok().line();
+        let build = || caller.runs(world.windrow("build").arg(&drv)).start();
+        // The directory of a sandbox in which the builder has begun.
+        let room = || {
+            let mut entries = world.store_entries().into_iter();
+            let begun = |path: &PathBuf| {
+                let inside = fs::read_dir(path.join("store"));
+                inside.is_ok_and(|mut inside| inside.next().is_some())
+            };
+            entries
+                .find(begun)
+                .map(|path| path.metadata().unwrap().ino())
+        };
+        // What an engine that was killed left behind is moved away under a name that fits.
+        let dead = build();
+        wait_until("it is under way", || room().is_some());
+        dead.signal("KILL");
+        dead.wait();
+        let left = world.temporary();
+        let old = room();
+        let build = build();
+        wait_until("another one is under way", || {
+            room().is_some_and(|new| Some(new) != old)
+        });
+        nothing_goes(world, caller);
+        world.write("go", "");
+        assert!(build.wait().exits(0).path().exists());
+        world.is_clean_but_for(&left);
+    });
+}
+
+#[test]
+fn a_path_that_is_fetched_again_stays_while_it_is_fetched() {
+    need!("sqlite3");
+    let world = World::new();
+    let drv = world.add_one("x", sh("echo good > $out"));
+    let out = world.windrow("build").arg(&drv).ok().line();
+    let wait = format!(
+        ": > $3; : > {0}/half; while [ ! -e {0}/go ]; do sleep 0.05; done; rm $3",
+        world.at("files").display()
+    );
+    let program = Cache::of(&world, "cache", "%-x").program_with(&world, "", &wait);
+    // Else it would be built.
+    let delete = ["nix-store", "--delete", "--no-keep-derivations", &drv];
+    world.windrow(delete[0]).args(&delete[1..]).ok();
+    let set_mode = |mode| fs::set_permissions(&out, fs::Permissions::from_mode(mode)).unwrap();
+    for command in [&["build", "--repair"][..], &["nix-store", "--repair-path"]] {
+        for name in ["half", "go"] {
+            let _ = fs::remove_file(world.file(name));
+        }
+        set_mode(0o644);
+        fs::write(&out, "bad!\n").unwrap();
+        set_mode(0o444);
+        let repair = world
+            .windrow(command[0])
+            .env("NIX_SUBSTITUTERS", &program)
+            .args(["--option", "substitute", "true", command[1], &out])
+            .start();
+        world.wait_for("half");
+        nothing_goes(&world, Caller::Self_);
+        world.write("go", "");
+        repair.wait().exits(0);
+        assert_eq!(text(&out), "good\n");
+        world.is_clean();
+        world.stays_valid();
+    }
+}
