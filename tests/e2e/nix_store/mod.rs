@@ -5,6 +5,7 @@ mod building;
 mod keeping;
 mod looking;
 mod moving;
+mod print_env;
 mod repair;
 mod soak;
 
