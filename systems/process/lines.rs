@@ -10,6 +10,8 @@ pub struct LineBuffer {
     bytes: Vec<u8>,
     /// Where the first byte not taken lies.
     start: usize,
+    /// Up to where there is no line's end.
+    searched: usize,
 }
 
 impl LineBuffer {
@@ -17,6 +19,7 @@ impl LineBuffer {
     pub fn feed(&mut self, bytes: &[u8]) {
         if self.start > 0 && self.start * 2 >= self.bytes.len() {
             self.bytes.drain(..self.start);
+            self.searched = self.searched.saturating_sub(self.start);
             self.start = 0;
         }
         self.bytes.extend_from_slice(bytes);
@@ -25,10 +28,16 @@ impl LineBuffer {
     /// The next whole line without its end; what is no UTF-8 in it is replaced.
     pub fn next_line(&mut self) -> Option<String> {
         let rest = &self.bytes[self.start..];
-        let (end, skip) = match memchr::memchr(b'\n', rest) {
-            Some(end) => (end, 1),
-            None if rest.len() > LINE_LEN_MAX => (rest.len(), 0),
-            None => return None,
+        // The same bytes make the same lines, whatever the pieces that they came in.
+        let within = &rest[..rest.len().min(LINE_LEN_MAX + 1)];
+        let from = self.searched.saturating_sub(self.start).min(within.len());
+        let (end, skip) = match memchr::memchr(b'\n', &within[from..]) {
+            Some(end) => (from + end, 1),
+            None if within.len() > LINE_LEN_MAX => (char_boundary(within, LINE_LEN_MAX), 0),
+            None => {
+                self.searched = self.bytes.len();
+                return None;
+            }
         };
         let line = String::from_utf8_lossy(&rest[..end]).into_owned();
         self.start += end + skip;
@@ -41,8 +50,15 @@ impl LineBuffer {
         let line = (!rest.is_empty()).then(|| String::from_utf8_lossy(rest).into_owned());
         self.bytes.clear();
         self.start = 0;
+        self.searched = 0;
         line
     }
+}
+
+/// The last place up to `at` that does not lie within a character, or `at` in what is no UTF-8.
+fn char_boundary(bytes: &[u8], at: usize) -> usize {
+    let continues = |place: &usize| bytes[*place] & 0xc0 == 0x80;
+    (at - 3..=at).rev().find(|it| !continues(it)).unwrap_or(at)
 }
 
 #[cfg(test)]
@@ -66,12 +82,27 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_end_is_cut() {
-        let mut buffer = LineBuffer::default();
-        for _ in 0..40 {
-            buffer.feed(&[b'x'; 4096]);
-            buffer.next_line();
+    fn a_line_without_end_is_cut_in_the_same_places_whatever_the_pieces() {
+        let mut text = "x".repeat(LINE_LEN_MAX - 1);
+        text.push_str(&"ä€".repeat(LINE_LEN_MAX));
+        text.push('\n');
+        let cut = |size: usize| {
+            let mut buffer = LineBuffer::default();
+            let mut lines = Vec::new();
+            for piece in text.as_bytes().chunks(size) {
+                buffer.feed(piece);
+                lines.extend(std::iter::from_fn(|| buffer.next_line()));
+                assert!(buffer.bytes.len() - buffer.start <= LINE_LEN_MAX + size);
+            }
+            assert_eq!(buffer.rest(), None);
+            lines
+        };
+        let whole = cut(text.len());
+        assert_eq!(whole[0].len(), LINE_LEN_MAX - 1, "no character is cut");
+        assert!(whole.iter().all(|line| line.len() <= LINE_LEN_MAX));
+        assert_eq!(whole.concat(), text.trim_end());
+        for size in [1, 2, 3, 4096, 70_000] {
+            assert!(cut(size) == whole, "pieces of {size}");
         }
-        assert!(buffer.bytes.len() - buffer.start <= LINE_LEN_MAX + 4096);
     }
 }
