@@ -8,6 +8,7 @@ use bevy_ecs::prelude::Component;
 
 use crate::graph::BuildGraph;
 use crate::ids::{DrvId, PathId};
+use crate::log_line::{LogMessage, last_start};
 
 /// The outputs to be made now: neither valid before nor made by someone else meanwhile (`missingPaths`). A goal
 /// that makes all of its outputs goes without.
@@ -132,15 +133,15 @@ impl BuildLog {
         self.tail.extend_from_slice(&bytes[keep..]);
     }
 
-    /// The last `count` lines, whole ones.
+    /// The last `count` lines of text, as they were written: whoever shows them takes out what a terminal would act on.
+    /// Messages to the engine are no text.
     pub fn last_lines(&self, count: usize) -> Vec<String> {
         let text = String::from_utf8_lossy(&self.tail);
-        let lines: Vec<&str> = text.lines().collect();
-        let skip = lines.len().saturating_sub(count);
-        lines[skip..]
-            .iter()
-            .map(|line| (*line).to_owned())
-            .collect()
+        let shown = text.lines().rev().map(last_start);
+        let shown = shown.filter(|line| LogMessage::parse(line).is_none());
+        let mut lines: Vec<String> = shown.take(count).map(str::to_owned).collect();
+        lines.reverse();
+        lines
     }
 }
 
@@ -156,8 +157,12 @@ mod tests {
         }
         assert!(log.tail.len() <= 2 * BuildLog::TAIL_BYTES);
         assert_eq!(log.last_lines(2), ["line 19998", "line 19999"]);
+        log.append(
+            b"@nix {\"action\":\"setPhase\",\"phase\":\"x\"}\n@nix {no message\n1 %\r2 %\r\n",
+        );
+        assert_eq!(log.last_lines(3), ["line 19999", "@nix {no message", "2 %"]);
         log.append(&vec![b'x'; 1 << 20]);
         assert!(log.tail.len() <= 3 * BuildLog::TAIL_BYTES);
-        assert_eq!(log.size, 20_000 * 11 - 11_110 + (1 << 20));
+        assert_eq!(log.size, 20_000 * 11 - 11_110 + 65 + (1 << 20));
     }
 }

@@ -9,6 +9,7 @@ pub mod graph;
 pub mod hash;
 pub mod ids;
 pub mod lexical;
+pub mod log_line;
 pub mod nix32;
 pub mod outputs;
 pub mod paths;

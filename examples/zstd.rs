@@ -342,7 +342,7 @@ fn run_build(graph: &Path, store: &str) -> Result<(Vec<PathBuf>, Vec<Run>)> {
     let wanted = understand(&[graph.as_os_str().to_owned()], &session, &mut store)?;
     let timeline = Timeline::default();
     let runs = Rc::clone(&timeline.runs);
-    let (summary, outputs) = realise(&session, store, &wanted, Box::new(timeline), false)?;
+    let (summary, outputs) = realise(&session, store, &wanted, Box::new(timeline))?;
     if !summary.failed.is_empty() {
         return Err(format!("could not build {}", summary.failed.join(", ")).into());
     }

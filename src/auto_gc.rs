@@ -1,6 +1,5 @@
 //! Garbage collection during builds, where settings ask for it: puts the store's watcher together with them.
 
-use std::io::Write as _;
 use std::time::Duration;
 
 use windrow_systems::store::gc::auto::{AutoGc, Limits};
@@ -21,11 +20,10 @@ pub fn watch(session: &Session) -> Option<AutoGc> {
         keep_derivations: settings.keep_derivations,
         free_space_file: std::env::var_os("_NIX_TEST_FREE_SPACE_FILE").map(Into::into),
     };
-    let say = |line: &str| drop(writeln!(std::io::stderr(), "{line}"));
     Some(AutoGc::start(
         session.layout.clone(),
         session.database_options(),
         limits,
-        say,
+        crate::terminal::complain,
     ))
 }

@@ -16,6 +16,7 @@ pub mod realise;
 pub mod session;
 pub mod target;
 pub mod task_graph;
+pub mod terminal;
 pub mod trace;
 
 pub use windrow_components as components;

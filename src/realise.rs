@@ -145,7 +145,6 @@ pub fn realise(
     mut store: LocalStore,
     wanted: &[Wanted],
     mut reporter: Box<dyn Reporter>,
-    report_output: bool,
 ) -> Result<(Summary, Outputs)> {
     store.database.limit_cache(CACHE_KIB)?;
     let mut graph = BuildGraph::new(session.store_dir());
@@ -163,7 +162,7 @@ pub fn realise(
         });
     }
     let options = session.engine_options();
-    let config = session.builder_config(&mut store, report_output)?;
+    let config = session.builder_config(&mut store, true)?;
     let policy = session.policy;
     let history = policy.uses_estimates().then(|| {
         History::load(&session.layout).unwrap_or_else(|error| {
@@ -273,7 +272,7 @@ pub fn make_plan(
     plan.unknown.sort_unstable();
     plan.unknown.dedup();
     for complaint in &substitutes.complaints {
-        crate::cli::complain(complaint);
+        crate::terminal::complain(complaint);
     }
     Ok((graph, plan))
 }

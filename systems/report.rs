@@ -100,6 +100,13 @@ pub enum Event<'a> {
         /// What it wrote.
         bytes: &'a [u8],
     },
+    /// A hook or a substituter wrote a line for people, beside the output of builds.
+    HelperOutput {
+        /// The program's short name.
+        name: &'a str,
+        /// The line, as it was written.
+        line: &'a str,
+    },
     /// A builder that ran on this machine has exited, or was killed for taking too long or writing too much. What
     /// becomes of its outputs is still to be seen.
     Exited {

@@ -93,7 +93,7 @@ pub(super) fn run(args: &BuildArgs) -> Result<()> {
         Some(_) => Some(hold(&session, &store, &wanted)?),
         None => None,
     };
-    let (summary, outputs) = realise(&session, store, &wanted, reporter, style.shows_output())?;
+    let (summary, outputs) = realise(&session, store, &wanted, reporter)?;
     if let Some(signal) = summary.interrupted {
         return Err(Error::Interrupted { signal });
     }

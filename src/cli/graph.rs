@@ -8,10 +8,11 @@ use clap::{Args, ValueEnum};
 use windrow_components::task_graph::{Stats, TaskGraph, TimeUnit};
 use windrow_formats::task_graph::{write_dot, write_ninja, write_wfformat};
 
-use super::{complain, print_lines};
+use super::print_lines;
 use crate::error::{Error, Result};
 use crate::session::Session;
 use crate::task_graph;
+use crate::terminal::{Out, complain};
 
 #[derive(Debug, Args)]
 pub(super) struct GraphArgs {
@@ -88,7 +89,7 @@ fn write(graph: &TaskGraph, format: OutputFormat, file: Option<&PathBuf>) -> Res
     let name = file.map_or_else(|| PathBuf::from("standard output"), Clone::clone);
     let sink: Box<dyn std::io::Write> = match file {
         Some(file) => Box::new(File::create(file).map_err(Error::io("create", file))?),
-        None => Box::new(std::io::stdout().lock()),
+        None => Box::new(Out::new()),
     };
     let mut sink = BufWriter::new(sink);
     match format {

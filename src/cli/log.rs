@@ -1,7 +1,7 @@
 //! `windrow log`: the log of a build, by derivation or by output.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Write as _};
 use std::path::Path;
 
 use bzip2::read::MultiBzDecoder;
@@ -11,6 +11,7 @@ use windrow_systems::process::log_writer::log_path;
 use super::CommonArgs;
 use crate::error::{Error, Result};
 use crate::target::Target;
+use crate::terminal::Out;
 
 #[derive(Debug, Args)]
 pub(super) struct LogArgs {
@@ -44,12 +45,39 @@ pub(super) fn run(args: &LogArgs) -> Result<()> {
     };
     let base = store_dir.strip(&drv).unwrap_or(&drv);
     match open(&session.layout.log_dir, base)? {
-        Some(mut log) => match io::copy(&mut log, &mut io::stdout().lock()) {
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-            other => other.map(drop).map_err(Error::io("read the log of", &drv)),
-        },
+        Some(mut log) => print(&mut *log, &drv),
         None => Err(no_log(&drv)),
     }
+}
+
+fn print(log: &mut dyn Read, drv: &str) -> Result<()> {
+    let mut out = Out::new();
+    match copy(log, drv, &mut out).and_then(|()| out.flush().map_err(print_failed)) {
+        // A reader that has had enough is no error.
+        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => {
+            // What is left in the buffer would be tried again when it is dropped.
+            std::mem::forget(out);
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+/// Prints a log.
+pub(crate) fn copy(log: &mut dyn Read, of: &str, out: &mut Out) -> Result<()> {
+    let mut chunk = vec![0; 64 << 10];
+    loop {
+        let read = log.read(&mut chunk);
+        let read = read.map_err(Error::io("read the log of", of))?;
+        if read == 0 {
+            return out.end_log().map_err(print_failed);
+        }
+        out.write_log(&chunk[..read]).map_err(print_failed)?;
+    }
+}
+
+fn print_failed(source: io::Error) -> Error {
+    Error::io("write to", "standard output")(source)
 }
 
 /// The log under any of the names that releases of Nix gave it.

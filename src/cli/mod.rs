@@ -19,6 +19,7 @@ use nix::sys::stat::Mode;
 
 use crate::error::Result;
 use crate::session::Session;
+use crate::terminal::{Out, complain, usage_error};
 
 /// The command that runs a builder which comes with the engine, in its process.
 pub(crate) const BUILTIN: &str = "__builtin";
@@ -157,21 +158,19 @@ impl CommonArgs {
     }
 }
 
-/// Writes a line to standard error; that nobody reads it is no reason to stop.
-pub(crate) fn complain(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
-}
-
 /// Writes lines to standard output. A reader that has had enough is no error.
 fn print_lines<T: AsRef<str>>(lines: impl IntoIterator<Item = T>) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    for line in lines {
-        match writeln!(out, "{}", line.as_ref()) {
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
-            other => other.map_err(crate::error::Error::io("write to", "standard output"))?,
+    let mut out = Out::new();
+    let mut lines = lines.into_iter();
+    let written = lines.try_for_each(|line| writeln!(out, "{}", line.as_ref()));
+    match written.and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            // What is left in the buffer would be tried again when it is dropped.
+            std::mem::forget(out);
+            Ok(())
         }
+        other => other.map_err(crate::error::Error::io("write to", "standard output")),
     }
-    Ok(())
 }
 
 /// Runs the program with these arguments; the exit status is documented in README.md.
@@ -198,7 +197,7 @@ fn run(args: Vec<OsString>) -> ExitCode {
         return match windrow_systems::builtin::run(&args[2..]) {
             Ok(()) => ExitCode::SUCCESS,
             Err(problem) => {
-                let _ = writeln!(std::io::stderr(), "error: {problem}");
+                complain(&format!("error: {problem}"));
                 ExitCode::FAILURE
             }
         };
@@ -208,13 +207,12 @@ fn run(args: Vec<OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
-            let wanted = !error.use_stderr();
+            if error.use_stderr() {
+                usage_error(&error);
+                return ExitCode::FAILURE;
+            }
             let _ = error.print();
-            return if wanted {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            };
+            return ExitCode::SUCCESS;
         }
     };
     let as_json = match &cli.command {
@@ -240,7 +238,7 @@ fn run(args: Vec<OsString>) -> ExitCode {
             if as_json {
                 crate::progress::json_error(&text)
             } else {
-                complain(&text)
+                complain(&text);
             }
             ExitCode::from(error.exit_status())
         }

@@ -5,10 +5,11 @@ use std::ffi::OsString;
 use clap::Args;
 
 use super::build::names_a_graph;
-use super::{CommonArgs, complain, print_lines};
+use super::{CommonArgs, print_lines};
 use crate::error::Result;
 use crate::realise::{Wanted, make_plan, understand};
 use crate::session::Session;
+use crate::terminal::complain;
 use windrow_components::graph::BuildGraph;
 use windrow_systems::plan::Plan;
 use windrow_systems::store::local::LocalStore;

@@ -16,13 +16,14 @@ mod transfer;
 mod verify;
 
 use std::ffi::OsString;
-use std::io::{BufWriter, StdoutLock, Write};
+use std::io::Write;
 use std::process::ExitCode;
 
 use nix::sys::stat::Mode;
 
 use crate::error::{Error, Result};
 use crate::session::Session;
+use crate::terminal::{Out, complain};
 use args::{Command, HELP, Level, Operation};
 use windrow_systems::store::local::LocalStore;
 
@@ -33,7 +34,7 @@ pub const NAME: &str = "nix-store";
 struct Call {
     command: Command,
     session: Session,
-    out: BufWriter<StdoutLock<'static>>,
+    out: Out,
     /// The exit status if nothing goes wrong as a whole.
     status: u8,
 }
@@ -72,13 +73,10 @@ fn fail(error: &Error) -> ExitCode {
     ExitCode::from(error.exit_status())
 }
 
-fn complain(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
-}
-
 fn run(command: Command) -> Result<u8> {
     let session = Session::new(&command.settings, command.store.as_deref())?;
-    // Dropped last, when all is written.
+    // Who reads is known only before there is a pager. That is dropped last, when all is written.
+    let out = Out::new();
     let pages = matches!(
         command.operation,
         Some(Operation::Query | Operation::ReadLog)
@@ -87,7 +85,7 @@ fn run(command: Command) -> Result<u8> {
     let mut call = Call {
         command,
         session,
-        out: BufWriter::with_capacity(64 << 10, std::io::stdout().lock()),
+        out,
         status: 0,
     };
     for warning in std::mem::take(&mut call.session.warnings) {

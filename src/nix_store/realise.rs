@@ -167,9 +167,7 @@ pub(super) fn make_valid(call: &Call, wanted: &[Wanted]) -> Result<Outputs> {
     check_outputs(&store, wanted)?;
     let style = style(call)?;
     let reporter = progress::reporter(style);
-    let shows = style.shows_output();
-    let (summary, outputs) =
-        crate::realise::realise(&call.session, store, wanted, reporter, shows)?;
+    let (summary, outputs) = crate::realise::realise(&call.session, store, wanted, reporter)?;
     if let Some(signal) = summary.interrupted {
         return Err(Error::Interrupted { signal });
     }

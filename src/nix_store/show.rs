@@ -1,6 +1,6 @@
 //! `--print-env` and `--read-log`: a derivation's environment for a shell, and the logs of builds.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 
 use windrow_components::derivation::Derivation;
 
@@ -96,16 +96,7 @@ pub(super) fn read_log(call: &mut Call) -> Result<()> {
             None => None,
         };
         let mut found = found.ok_or_else(|| Error::NoLog { path: path.clone() })?;
-        let mut chunk = vec![0; 64 << 10];
-        loop {
-            let read = found
-                .read(&mut chunk)
-                .map_err(Error::io("read the log of", &path))?;
-            if read == 0 {
-                break;
-            }
-            call.out.write_all(&chunk[..read]).map_err(print_failed)?;
-        }
+        log::copy(&mut *found, &path, &mut call.out)?;
     }
     Ok(())
 }

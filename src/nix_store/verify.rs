@@ -5,9 +5,10 @@ use std::io::IsTerminal as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use windrow_systems::store::verify::{self, Finding, VerifyOptions};
 
+use super::Call;
 use super::args::Level;
-use super::{Call, complain};
 use crate::error::Result;
+use crate::terminal::complain;
 
 pub(super) fn verify(call: &mut Call) -> Result<()> {
     call.no_args()?;

@@ -1,7 +1,6 @@
 //! A live line on a terminal: how many builds run, are done, failed and wait, how long it has taken, and what runs
 //! longest; other lines scroll by above it.
 
-use std::io::Write as _;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -9,17 +8,20 @@ use windrow_systems::report::{Counts, Event, Level, Reporter};
 
 use super::Style;
 use super::lines::Wording;
+use crate::terminal::{Line, complain, visible};
 
 /// How often the line is drawn anew.
 const REFRESH: Duration = Duration::from_millis(100);
 /// How many names of running builds are shown.
 const NAMES: usize = 4;
+/// How much of a phase's name is shown, in characters.
+const PHASE_LEN: usize = 24;
 
 pub(super) struct Bar {
     style: Style,
     text: Wording,
     bar: ProgressBar,
-    /// Running builds, the longest first, as they were started.
+    /// Running builds, the longest first, as they were started, with what they are called on the line.
     running: Vec<(u64, String)>,
 }
 
@@ -70,9 +72,11 @@ fn names(running: &[(u64, String)]) -> String {
     names.join(", ")
 }
 
-/// Writes a line; that the terminal has gone away is no reason to stop building.
-fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+/// What a build is called that has come to a phase.
+fn with_phase(label: &str, phase: &str) -> String {
+    let name = label.split_once(" (").map_or(label, |(name, _)| name);
+    let phase: String = phase.chars().take(PHASE_LEN).collect();
+    format!("{name} ({})", visible(&phase).replace(['\n', '\t'], " "))
 }
 
 impl Reporter for Bar {
@@ -80,7 +84,8 @@ impl Reporter for Bar {
         match *event {
             Event::Progress(counts) => self.bar.set_prefix(numbers(counts)),
             Event::Started { build, .. } | Event::FetchStarted { build, .. } => {
-                self.running.push((build.id, build.name.to_owned()));
+                let label = visible(build.name).into_owned();
+                self.running.push((build.id, label));
                 self.bar.set_message(names(&self.running));
             }
             Event::Succeeded { build, .. }
@@ -90,10 +95,20 @@ impl Reporter for Bar {
                 self.running.retain(|(id, _)| *id != build.id);
                 self.bar.set_message(names(&self.running));
             }
-            Event::Message { .. } | Event::Output { .. } | Event::Exited { .. } => {}
+            Event::Message { .. }
+            | Event::Output { .. }
+            | Event::HelperOutput { .. }
+            | Event::Exited { .. } => {}
         }
-        for line in self.text.lines(event) {
-            self.bar.suspend(|| say(&line));
+        let lines = self.text.lines(event);
+        if !lines.is_empty() {
+            self.bar.suspend(|| lines.into_iter().for_each(Line::write));
+        }
+        if let Some((id, phase)) = self.text.take_phase()
+            && let Some((_, label)) = self.running.iter_mut().find(|(it, _)| *it == id)
+        {
+            *label = with_phase(label, &phase);
+            self.bar.set_message(names(&self.running));
         }
     }
 }
@@ -104,7 +119,7 @@ impl Drop for Bar {
         if self.style.shows(Level::Info)
             && let Some(line) = self.text.summary()
         {
-            say(&line);
+            complain(&line);
         }
     }
 }
@@ -129,5 +144,9 @@ mod tests {
         let running: Vec<_> = (1..7).map(|id| (id, format!("n{id}"))).collect();
         assert_eq!(names(&running[..2]), "n1, n2");
         assert_eq!(names(&running), "n1, n2, n3, n4, …");
+        let phase = with_phase("hello-1.0", "unpack\x1b[2J\nPhase");
+        assert_eq!(phase, "hello-1.0 (unpack\\x1b[2J Phase)");
+        let next = with_phase(&phase, &"x".repeat(100));
+        assert_eq!(next, format!("hello-1.0 ({})", "x".repeat(PHASE_LEN)));
     }
 }

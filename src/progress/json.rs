@@ -1,13 +1,15 @@
-//! Events as Nix's `internal-json` lines: activities that start and stop, their results, and messages.
-
-use std::io::Write as _;
+//! Events as Nix's `internal-json` lines: activities that start and stop, their results, and messages. Text of others
+//! is passed on as they wrote it, for it is the reader who shows it.
 
 use hashbrown::HashMap;
-use serde_json::{Value, json};
+use serde_json::json;
+use windrow_components::log_line::LogMessage;
 use windrow_systems::report::{Event, Level, Reporter};
 
 use super::Style;
 use super::lines::{failure, started};
+use super::output::{FILE_TRANSFER, Outputs, Said};
+use crate::terminal::write_json as write;
 
 /// The activity of one build.
 const BUILD: u32 = 105;
@@ -17,15 +19,24 @@ const SUBSTITUTE: u32 = 108;
 const BUILDS: u32 = 104;
 /// The result that is one line of a builder's output.
 const BUILD_LOG_LINE: u32 = 101;
+/// The result that is the phase a build has come to.
+const SET_PHASE: u32 = 104;
 /// The result that is where an activity stands: done, expected, running, failed.
 const PROGRESS: u32 = 105;
 
 /// The id of the activity of all builds; those of builds are entity bits, which are larger.
 const ALL: u64 = 1;
+/// The first id of what builders report; entity bits do not reach it before an entity's place was used a million times.
+const FIRST_INNER: u64 = 1 << 52;
+/// How many activities of a builder are kept at a time.
+const INNER_MAX: usize = 256;
 
 pub(super) struct Json {
     style: Style,
-    partial: HashMap<u64, Vec<u8>>,
+    outputs: Outputs,
+    /// The activities of builders that have not ended, by the build and the builder's own number: their ids.
+    inner: HashMap<u64, HashMap<u64, u64>>,
+    next_inner: u64,
 }
 
 impl Json {
@@ -36,30 +47,86 @@ impl Json {
         write(&start);
         Self {
             style,
-            partial: HashMap::new(),
+            outputs: Outputs::default(),
+            inner: HashMap::new(),
+            next_inner: FIRST_INNER,
         }
     }
 
-    fn log_lines(&mut self, id: u64, bytes: &[u8], all: bool) {
-        let partial = self.partial.entry(id).or_default();
-        partial.extend_from_slice(bytes);
-        let end = match partial.iter().rposition(|&byte| byte == b'\n') {
-            _ if all => partial.len(),
-            Some(end) => end + 1,
-            None => return,
+    fn output(&mut self, id: u64, bytes: &[u8]) {
+        // Taken apart first: what is said may need all of this.
+        let said: Vec<Said> = self.outputs.feed(id, bytes).collect();
+        said.into_iter().for_each(|said| self.said(id, said));
+    }
+
+    fn said(&mut self, build: u64, said: Said) {
+        let result = |id: u64, kind: u64, fields: serde_json::Value| {
+            write(&json!({"action": "result", "id": id, "type": kind, "fields": fields}));
         };
-        let rest = partial.split_off(end);
-        let whole = std::mem::replace(partial, rest);
-        for line in String::from_utf8_lossy(&whole).lines() {
-            let fields = [line];
-            write(&json!({"action": "result", "id": id, "type": BUILD_LOG_LINE, "fields": fields}));
+        match said {
+            Said::Text(line) => result(build, BUILD_LOG_LINE.into(), json!([line])),
+            Said::Message(LogMessage::SetPhase { phase }) => {
+                result(build, SET_PHASE.into(), json!([phase]));
+            }
+            Said::Message(LogMessage::Msg { level, msg }) => {
+                if self.style.shows(super::output::level(level)) {
+                    let level = level.min(7);
+                    write(&json!({"action": "msg", "level": level, "msg": msg}));
+                }
+            }
+            Said::Message(LogMessage::Start {
+                id,
+                level,
+                kind: FILE_TRANSFER,
+                text,
+                fields,
+            }) => {
+                let inner = self.inner.entry(build).or_default();
+                if inner.len() == INNER_MAX || inner.contains_key(&id) {
+                    return;
+                }
+                inner.insert(id, self.next_inner);
+                write(&json!({
+                    "action": "start", "id": self.next_inner, "level": level.min(7), "type": FILE_TRANSFER,
+                    "text": text, "parent": build, "fields": fields.unwrap_or_default(),
+                }));
+                self.next_inner += 1;
+            }
+            Said::Message(LogMessage::Stop { id }) => {
+                let ended = self.inner.get_mut(&build).and_then(|it| it.remove(&id));
+                if let Some(id) = ended {
+                    write(&json!({"action": "stop", "id": id}));
+                }
+            }
+            Said::Message(LogMessage::Result { id, kind, fields }) => {
+                if let Some(&id) = self.inner.get(&build).and_then(|it| it.get(&id)) {
+                    result(id, kind, json!(fields.unwrap_or_default()));
+                }
+            }
+            // What else there may be is not a builder's to report.
+            Said::Message(LogMessage::Start { .. } | LogMessage::Unknown) => {}
+        }
+    }
+
+    fn helper_said(&self, name: &str, line: &str) {
+        let (level, text) = match Said::new(line) {
+            Said::Text(text) => (Level::Info, text),
+            Said::Message(LogMessage::Msg { level, msg }) => (super::output::level(level), msg),
+            Said::Message(_) => return,
+        };
+        if self.style.shows(level) {
+            message(level, &format!("{name}: {text}"));
         }
     }
 
     fn stop(&mut self, id: u64) {
-        self.log_lines(id, b"", true);
-        self.partial.remove(&id);
-        write(&json!({"action": "stop", "id": id}));
+        if let Some(rest) = self.outputs.end(id) {
+            self.said(id, rest);
+        }
+        let inner = self.inner.remove(&id).unwrap_or_default();
+        for id in inner.into_values().chain([id]) {
+            write(&json!({"action": "stop", "id": id}));
+        }
     }
 }
 
@@ -72,7 +139,8 @@ impl Reporter for Json {
                 "text": started(build, mode).trim_end_matches('.'),
                 "fields": [build.drv_path, "", 1, 1],
             })),
-            Event::Output { build, bytes } => self.log_lines(build.id, bytes, false),
+            Event::Output { build, bytes } => self.output(build.id, bytes),
+            Event::HelperOutput { name, line } => self.helper_said(name, line),
             Event::FetchStarted { build, program, .. } => write(&json!({
                 "action": "start", "id": build.id, "level": 3, "type": SUBSTITUTE, "parent": ALL,
                 "text": format!("fetching path '{}'", build.drv_path),
@@ -99,7 +167,9 @@ impl Reporter for Json {
                 if started {
                     self.stop(build.id);
                 }
-                message(Level::Error, &failure(build, text, log_tail).join("\n"));
+                let log = |margin: &str, line: &str| format!("{margin}{line}");
+                let lines = failure(build, text, log_tail, str::to_owned, log);
+                message(Level::Error, &lines.join("\n"));
             }
             Event::Progress(counts) => {
                 let fields = [counts.built, counts.expected, counts.running, counts.failed];
@@ -127,8 +197,4 @@ pub(super) fn message(level: Level, text: &str) {
         Level::Debug => 6,
     };
     write(&json!({"action": "msg", "level": level, "msg": text}));
-}
-
-fn write(value: &Value) {
-    let _ = writeln!(std::io::stderr(), "@nix {value}");
 }

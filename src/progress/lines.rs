@@ -1,13 +1,15 @@
 //! Plain lines on standard error: what is built, what failed and why. Also the wording that the live line shares.
 
-use std::io::Write as _;
 use std::time::Duration;
 
 use hashbrown::HashMap;
 use windrow_components::goal::BuildMode;
+use windrow_components::log_line::LogMessage;
 use windrow_systems::report::{BuildRef, Event, Level, Reporter};
 
 use super::Style;
+use super::output::{FILE_TRANSFER, Outputs, Said, level};
+use crate::terminal::{Line, complain};
 
 /// Writes each event as it comes.
 pub(super) struct Lines {
@@ -26,10 +28,7 @@ impl Lines {
 
 impl Reporter for Lines {
     fn report(&mut self, event: &Event<'_>) {
-        for line in self.text.lines(event) {
-            // Nobody reads standard error any more: no reason to stop building.
-            let _ = writeln!(std::io::stderr(), "{line}");
-        }
+        self.text.lines(event).into_iter().for_each(Line::write);
     }
 }
 
@@ -38,7 +37,7 @@ impl Drop for Lines {
         if self.style.shows(Level::Info)
             && let Some(line) = self.text.summary()
         {
-            let _ = writeln!(std::io::stderr(), "{line}");
+            complain(&line);
         }
     }
 }
@@ -56,8 +55,9 @@ pub(super) struct Wording {
     last: Duration,
     /// Builds that run for another reason than that their outputs are missing.
     modes: HashMap<u64, BuildMode>,
-    /// What a builder has written since its last line ended, by build.
-    partial: HashMap<u64, Vec<u8>>,
+    outputs: Outputs,
+    /// The build that has come to another phase since it was last asked for, and the phase.
+    phase: Option<(u64, String)>,
 }
 
 impl Wording {
@@ -72,18 +72,19 @@ impl Wording {
             expected: None,
             last: Duration::ZERO,
             modes: HashMap::new(),
-            partial: HashMap::new(),
+            outputs: Outputs::default(),
+            phase: None,
         }
     }
 
     /// The lines that an event is worth, none for most.
-    pub(super) fn lines(&mut self, event: &Event<'_>) -> Vec<String> {
+    pub(super) fn lines(&mut self, event: &Event<'_>) -> Vec<Line> {
         match *event {
             Event::Message { level, text } if self.style.shows(level) => {
                 vec![if level == Level::Warn {
-                    format!("warning: {text}")
+                    Line::message(&format!("warning: {text}"))
                 } else {
-                    text.to_owned()
+                    Line::message(text)
                 }]
             }
             Event::Started {
@@ -95,7 +96,8 @@ impl Wording {
                 }
                 self.only(Level::Info, || started(build, mode))
             }
-            Event::Output { build, bytes } if self.style.build_logs => self.output(build, bytes),
+            Event::Output { build, bytes } => self.output(build, bytes),
+            Event::HelperOutput { name, line } => self.helper_said(name, line),
             Event::Succeeded { build, at } => {
                 self.last = at;
                 match self.modes.remove(&build.id) {
@@ -116,7 +118,7 @@ impl Wording {
             } => {
                 (self.failed, self.last) = (self.failed + 1, at);
                 let mut lines = self.rest(build);
-                lines.extend(failure(build, message, log_tail));
+                lines.extend(failure(build, message, log_tail, Line::message, Line::log));
                 lines
             }
             Event::FetchStarted { build, at, .. } => {
@@ -143,8 +145,8 @@ impl Wording {
                 self.last = at;
                 let mut lines = self.rest(build);
                 if self.style.shows(Level::Warn) {
-                    lines.push(format!("warning: {message}"));
-                    lines.extend(log_tail.iter().map(|line| format!("       > {line}")));
+                    lines.push(Line::message(&format!("warning: {message}")));
+                    lines.extend(log_tail.iter().map(|line| Line::log(LOG_MARGIN, line)));
                 }
                 lines
             }
@@ -152,7 +154,7 @@ impl Wording {
                 self.expected = Some(counts.expected);
                 Vec::new()
             }
-            Event::Message { .. } | Event::Output { .. } | Event::Exited { .. } => Vec::new(),
+            Event::Message { .. } | Event::Exited { .. } => Vec::new(),
         }
     }
 
@@ -189,42 +191,82 @@ impl Wording {
         Some(format!("{} in {}", parts.join(", "), seconds(self.last)))
     }
 
-    fn only(&self, level: Level, line: impl FnOnce() -> String) -> Vec<String> {
+    fn only(&self, level: Level, line: impl FnOnce() -> String) -> Vec<Line> {
         if self.style.shows(level) {
-            vec![line()]
+            vec![Line::message(&line())]
         } else {
             Vec::new()
         }
     }
 
-    fn output(&mut self, build: BuildRef<'_>, bytes: &[u8]) -> Vec<String> {
-        let partial = self.partial.entry(build.id).or_default();
-        partial.extend_from_slice(bytes);
-        let Some(end) = partial.iter().rposition(|&byte| byte == b'\n') else {
-            return Vec::new();
+    fn output(&mut self, build: BuildRef<'_>, bytes: &[u8]) -> Vec<Line> {
+        // Taken apart first: what is said may need all of this.
+        let said: Vec<Said> = self.outputs.feed(build.id, bytes).collect();
+        let mut lines = Vec::new();
+        for said in said {
+            lines.extend(self.said(build, said));
+        }
+        lines
+    }
+
+    /// The lines that a line of a builder's is worth. All bear its name, so that a builder can't pass for the engine.
+    fn said(&mut self, build: BuildRef<'_>, said: Said) -> Vec<Line> {
+        let (text, wanted) = match said {
+            Said::Text(text) => (text, self.style.build_logs),
+            Said::Message(LogMessage::Msg { level: of, msg }) => (msg, self.style.shows(level(of))),
+            Said::Message(LogMessage::Start {
+                level: of,
+                kind: FILE_TRANSFER,
+                text,
+                ..
+            }) if !text.is_empty() => (format!("{text}..."), self.style.shows(level(of))),
+            Said::Message(LogMessage::SetPhase { phase }) => {
+                self.phase = Some((build.id, phase));
+                return Vec::new();
+            }
+            Said::Message(_) => return Vec::new(),
         };
-        let rest = partial.split_off(end + 1);
-        let whole = std::mem::replace(partial, rest);
-        let text = String::from_utf8_lossy(&whole);
-        text.lines()
-            .map(|line| format!("{}> {line}", build.name))
-            .collect()
+        if wanted {
+            prefixed(&format!("{}> ", build.name), &text)
+        } else {
+            Vec::new()
+        }
+    }
+
+    fn helper_said(&self, name: &str, line: &str) -> Vec<Line> {
+        let (level, text) = match Said::new(line) {
+            Said::Text(text) => (Level::Info, text),
+            Said::Message(LogMessage::Msg { level: of, msg }) => (level(of), msg),
+            Said::Message(_) => return Vec::new(),
+        };
+        if self.style.shows(level) {
+            prefixed(&format!("{name}: "), &text)
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// The build that has come to another phase since this was last asked, and the phase.
+    pub(super) fn take_phase(&mut self) -> Option<(u64, String)> {
+        self.phase.take()
     }
 
     /// What is left of a build's output when it ends without a line's end.
-    fn rest(&mut self, build: BuildRef<'_>) -> Vec<String> {
-        match self.partial.remove(&build.id) {
-            Some(rest) if !rest.is_empty() => {
-                vec![format!(
-                    "{}> {}",
-                    build.name,
-                    String::from_utf8_lossy(&rest)
-                )]
-            }
-            _ => Vec::new(),
-        }
+    fn rest(&mut self, build: BuildRef<'_>) -> Vec<Line> {
+        let rest = self.outputs.end(build.id);
+        rest.map_or_else(Vec::new, |rest| self.said(build, rest))
     }
 }
+
+/// Text of somebody's, each line after the same prefix.
+fn prefixed(prefix: &str, text: &str) -> Vec<Line> {
+    text.split('\n')
+        .map(|line| Line::log(prefix, line))
+        .collect()
+}
+
+/// What stands before each line of a log that is shown below a message.
+const LOG_MARGIN: &str = "       > ";
 
 /// What is being done, as Nix says it.
 pub(super) fn started(build: BuildRef<'_>, mode: BuildMode) -> String {
@@ -236,21 +278,31 @@ pub(super) fn started(build: BuildRef<'_>, mode: BuildMode) -> String {
     }
 }
 
-/// A failure in words: what and why, the end of the log, and how to see all of it.
-pub(super) fn failure(build: BuildRef<'_>, message: &str, log_tail: &[String]) -> Vec<String> {
+/// A failure in words: what and why, the end of the log, and how to see all of it. `engine` makes lines of
+/// the engine's text, `builder` of the builder's, which stands after a margin.
+pub(super) fn failure<T>(
+    build: BuildRef<'_>,
+    message: &str,
+    log_tail: &[String],
+    engine: impl Fn(&str) -> T,
+    builder: impl Fn(&str, &str) -> T,
+) -> Vec<T> {
     if log_tail.is_empty() {
-        return vec![format!("error: {message}")];
+        return vec![engine(&format!("error: {message}"))];
     }
     let count = match log_tail.len() {
         1 => "last log line:".to_owned(),
         count => format!("last {count} log lines:"),
     };
-    let mut lines = vec![format!("error: {message};"), format!("       {count}")];
-    lines.extend(log_tail.iter().map(|line| format!("       > {line}")));
-    lines.push(format!(
+    let mut lines = vec![
+        engine(&format!("error: {message};")),
+        engine(&format!("       {count}")),
+    ];
+    lines.extend(log_tail.iter().map(|line| builder(LOG_MARGIN, line)));
+    lines.push(engine(&format!(
         "       For full logs, run 'windrow log {}'.",
         build.drv_path
-    ));
+    )));
     lines
 }
 
@@ -291,12 +343,18 @@ mod tests {
             BUILD,
             "builder failed",
             &["one".to_owned(), "two".to_owned()],
+            str::to_owned,
+            |margin, line| format!("{margin}{line}"),
         );
         assert_eq!(
             lines.join("\n"),
             "error: builder failed;\n       last 2 log lines:\n       > one\n       > two\n       \
              For full logs, run 'windrow log /s/x.drv'."
         );
+    }
+
+    fn texts(lines: &[Line]) -> Vec<&str> {
+        lines.iter().map(Line::as_str).collect()
     }
 
     #[test]
@@ -309,13 +367,47 @@ mod tests {
             })
         };
         assert!(said(b"a").is_empty());
-        assert_eq!(said(b"b\nc\nd"), ["x> ab", "x> c"]);
+        assert_eq!(texts(&said(b"b\nc\nd")), ["x> ab", "x> c"]);
         let end = wording.lines(&Event::Succeeded {
             build: BUILD,
             at: Duration::from_secs(1),
         });
-        assert_eq!(end, ["x> d"]);
+        assert_eq!(texts(&end), ["x> d"]);
         assert_eq!(wording.summary().unwrap(), "1 derivation built in 1.0 s");
+    }
+
+    #[test]
+    fn messages_are_shown_without_the_log_and_bear_the_builds_name() {
+        let mut wording = Wording::new(style(false));
+        let mut said = |text: &str| {
+            let bytes = text.as_bytes();
+            let build = BUILD;
+            let lines = wording.lines(&Event::Output { build, bytes });
+            (lines, wording.take_phase())
+        };
+        let (lines, phase) = said(
+            "text\n@nix {\"action\":\"msg\",\"level\":0,\"msg\":\"error:\\u001b[2J a\\nerror: b\"}\n\
+             @nix {\"action\":\"msg\",\"level\":5,\"msg\":\"too much\"}\n@nix {nothing\n",
+        );
+        assert_eq!(texts(&lines), ["x> error: a", "x> error: b"]);
+        assert_eq!(phase, None);
+        let (lines, phase) = said("@nix {\"action\":\"setPhase\",\"phase\":\"p\"}\n");
+        assert_eq!((lines, phase), (Vec::new(), Some((7, "p".to_owned()))));
+        let (lines, _) = said(
+            "@nix {\"action\":\"start\",\"id\":1,\"level\":3,\"type\":101,\"text\":\"downloading\"}\n\
+             @nix {\"action\":\"start\",\"id\":2,\"level\":0,\"type\":105,\"text\":\"forged\"}\n",
+        );
+        assert_eq!(texts(&lines), ["x> downloading..."]);
+    }
+
+    #[test]
+    fn helpers_are_named_and_their_lines_filtered() {
+        let mut wording = Wording::new(style(false));
+        let mut said = |line: &str| wording.lines(&Event::HelperOutput { name: "hook", line });
+        assert_eq!(texts(&said("1 %\r\u{1b}]0;t\u{7}2 %")), ["hook: 2 %"]);
+        let message = "@nix {\"action\":\"msg\",\"level\":1,\"msg\":\"hm\"}";
+        assert_eq!(texts(&said(message)), ["hook: hm"]);
+        assert!(said("@nix {\"action\":\"stop\",\"id\":1}").is_empty());
     }
 
     #[test]

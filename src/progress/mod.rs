@@ -3,6 +3,7 @@
 mod bar;
 mod json;
 mod lines;
+mod output;
 mod recording;
 mod trace;
 mod tracing;
@@ -28,11 +29,6 @@ pub struct Style {
 }
 
 impl Style {
-    /// Whether anyone looks at what builders write.
-    pub fn shows_output(self) -> bool {
-        self.build_logs || self.format == LogFormat::InternalJson
-    }
-
     /// Whether messages of that level are shown.
     fn shows(self, level: Level) -> bool {
         let usual = Level::Info as i16;

@@ -1,9 +1,9 @@
 //! The seed's trace lines, `@ build-started …` and its sisters, for programs that watch a build.
 
-use std::io::Write as _;
-
 use windrow_systems::failure::FailureKind;
 use windrow_systems::report::{Event, Reporter};
+
+use crate::terminal::Line;
 
 pub(super) struct Trace;
 
@@ -36,9 +36,8 @@ impl Reporter for Trace {
             } => {
                 let path = build.drv_path;
                 let message = message.replace('\n', " ");
-                format!(
-                    "@ unsupported-platform {path} {system}\n@ build-failed {path} - 0 {message}"
-                )
+                Line::for_programs(&format!("@ unsupported-platform {path} {system}")).write();
+                format!("@ build-failed {path} - 0 {message}")
             }
             Event::Failed {
                 build,
@@ -92,9 +91,10 @@ impl Reporter for Trace {
             }
             Event::Message { .. }
             | Event::Output { .. }
+            | Event::HelperOutput { .. }
             | Event::Exited { .. }
             | Event::Progress(_) => return,
         };
-        let _ = writeln!(std::io::stderr(), "{line}");
+        Line::for_programs(&line).write();
     }
 }

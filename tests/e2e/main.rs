@@ -25,6 +25,7 @@ mod graph_mistakes;
 mod graph_sources;
 mod history;
 mod hook;
+mod hostile_text;
 mod interrupt;
 mod logs;
 mod nix_store;

@@ -272,11 +272,7 @@ impl Talking<'_, '_> {
 /// Passes on a line that a helper wrote for people.
 pub(crate) fn say(reporter: &mut dyn Reporter, program: &std::path::Path, line: &str) {
     let name = crate::substitute::querier::short_name(program);
-    let text = format!("{name}: {line}");
-    reporter.report(&Event::Message {
-        level: Level::Info,
-        text: &text,
-    });
+    reporter.report(&Event::HelperOutput { name: &name, line });
 }
 
 /// What handing a build over touches, beside the talk itself.

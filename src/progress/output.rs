@@ -1,0 +1,59 @@
+//! What programs write while they run, taken apart: lines of text, and messages to the engine.
+
+use hashbrown::HashMap;
+use windrow_components::log_line::{LogMessage, last_start};
+use windrow_systems::process::lines::LineBuffer;
+use windrow_systems::report::Level;
+
+/// The one kind of activity that a builder may report (Nix: `actFileTransfer`).
+pub(super) const FILE_TRANSFER: u64 = 101;
+
+/// A line.
+pub(super) enum Said {
+    /// Text, as it was written.
+    Text(String),
+    /// A message.
+    Message(LogMessage),
+}
+
+impl Said {
+    /// Reads a whole line.
+    pub(super) fn new(line: &str) -> Self {
+        let line = last_start(line);
+        match LogMessage::parse(line) {
+            Some(message) => Self::Message(message),
+            None => Self::Text(line.to_owned()),
+        }
+    }
+}
+
+/// The output of all builds that run, by the build's id.
+#[derive(Default)]
+pub(super) struct Outputs(HashMap<u64, LineBuffer>);
+
+impl Outputs {
+    /// The lines that are whole now that a build has written more.
+    pub(super) fn feed(&mut self, id: u64, bytes: &[u8]) -> impl Iterator<Item = Said> {
+        let buffer = self.0.entry(id).or_default();
+        buffer.feed(bytes);
+        std::iter::from_fn(|| buffer.next_line()).map(|line| Said::new(&line))
+    }
+
+    /// What is left of a build's output when it ends without a line's end.
+    pub(super) fn end(&mut self, id: u64) -> Option<Said> {
+        let rest = self.0.remove(&id)?.rest()?;
+        Some(Said::new(&rest))
+    }
+}
+
+/// The level that Nix has a number for.
+pub(super) fn level(number: u64) -> Level {
+    match number {
+        0 => Level::Error,
+        1 => Level::Warn,
+        2 | 3 => Level::Info,
+        4 => Level::Talkative,
+        5 => Level::Chatty,
+        _ => Level::Debug,
+    }
+}

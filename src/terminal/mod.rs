@@ -1,0 +1,125 @@
+//! The one place where text goes to standard error, and to standard output where people read it. What others wrote
+//! can't do more to a terminal than show text there: names are shown with their control characters spelt out, logs
+//! lose all but their colours.
+
+mod filter;
+mod out;
+mod visible;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::LazyLock;
+
+pub use filter::log_text;
+pub use out::Out;
+pub use visible::{is_visible, visible};
+
+/// Whether standard error shows colours.
+static COLOURS_ON_STDERR: LazyLock<bool> =
+    LazyLock::new(|| has_colours(std::io::stderr().is_terminal()));
+
+/// Whether colours are for what is, or is not, a terminal (Nix: `isTTY`).
+fn has_colours(is_terminal: bool) -> bool {
+    let is_set = |name: &str| std::env::var_os(name).is_some();
+    let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    is_terminal && !is_dumb && !is_set("NO_COLOR") && !is_set("NOCOLOR")
+}
+
+/// A line for standard error, or several that belong together, safe for a terminal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line(String);
+
+impl Line {
+    /// A message of windrow's own, with names of anybody's making in it. All lines of it but the first are indented,
+    /// so that a name with a line's end in it can't be taken for another message.
+    pub fn message(text: &str) -> Self {
+        let text = visible(text);
+        let Some((first, more)) = text.split_once('\n') else {
+            return Self(text.into_owned());
+        };
+        let mut shown = first.to_owned();
+        for line in more.split('\n') {
+            let margin = if line.is_empty() || line.starts_with(' ') {
+                "\n"
+            } else {
+                "\n  "
+            };
+            shown.push_str(margin);
+            shown.push_str(line);
+        }
+        Self(shown)
+    }
+
+    /// One line for programs to read, whatever is in it.
+    pub fn for_programs(text: &str) -> Self {
+        Self(visible(text).replace('\n', "\\n"))
+    }
+
+    /// A line of somebody's output, after a prefix of windrow's.
+    pub fn log(prefix: &str, text: &str) -> Self {
+        let mut line = visible(prefix).into_owned();
+        line.push_str(&log_text(text, *COLOURS_ON_STDERR));
+        Self(line)
+    }
+
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Writes it to standard error. That nobody reads it is no reason to stop.
+    pub fn write(mut self) {
+        self.0.push('\n');
+        let _ = std::io::stderr().write_all(self.0.as_bytes());
+    }
+}
+
+/// Writes a message to standard error.
+pub fn complain(text: &str) {
+    Line::message(text).write();
+}
+
+/// Writes an object to standard error as a line `@nix {…}`. What is no plain text is escaped in it as JSON allows, so
+/// that programs read the same and a terminal does nothing.
+pub fn write_json(value: &serde_json::Value) {
+    Line(format!("@nix {}", visible::visible_json(value.to_string()))).write();
+}
+
+/// Writes what the command line's parser has to say to standard error. It puts arguments into its text as they are.
+pub fn usage_error(error: &clap::Error) {
+    let text = error.render();
+    let text = if *COLOURS_ON_STDERR {
+        text.ansi().to_string()
+    } else {
+        text.to_string()
+    };
+    for line in text.lines() {
+        Line::log("", line).write();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_spell_out_what_is_no_text() {
+        let line = Line::message("error: 'a\x1b]0;x\x07\r\u{9b}2Jb\u{202e}c' is\tbad");
+        assert_eq!(
+            line.as_str(),
+            "error: 'a\\x1b]0;x\\x07\\r\\u{9b}2Jb\\u{202e}c' is\tbad"
+        );
+    }
+
+    #[test]
+    fn only_the_first_line_of_a_message_stands_at_the_margin() {
+        let line = Line::message("error: it's 'a\nerror: forged\n\n   own');");
+        assert_eq!(
+            line.as_str(),
+            "error: it's 'a\n  error: forged\n\n   own');"
+        );
+        assert_eq!(
+            Line::for_programs("@ a\n@ b\x1b").as_str(),
+            "@ a\\n@ b\\x1b"
+        );
+    }
+}
