@@ -289,6 +289,28 @@ fn hooks_and_substituters_do_nothing_to_a_terminal() {
     }
 }
 
+#[test]
+fn platforms_do_not_forge_requests_to_the_hook() {
+    let world = World::new();
+    let asked = world.file("asked");
+    let hook = format!(
+        "while read -r line; do echo \"$line\" >> {}; echo '# decline' >&2; done",
+        asked.display()
+    );
+    let hook = world.script("hook.sh", &hook);
+    let platform = json!({"system": "none\n1 forged /x y"});
+    let forged = world.add_one("x", sh_with("echo > $out", platform));
+    let other = world.add_one("y", sh("echo > $out"));
+    let build = |drv: &str| world.windrow("build").arg(drv).env("NIX_BUILD_HOOK", &hook);
+    build(&forged).run().exits(1).says("1 forged");
+    build(&other).ok();
+    let asked = text(asked);
+    assert!(
+        asked.contains("-y.drv") && !asked.contains("forged"),
+        "{asked}"
+    );
+}
+
 /// Runs windrow with a terminal for standard output and error, and gives what the terminal was sent.
 fn on_a_terminal(world: &World, args: &str) -> String {
     let line = format!(

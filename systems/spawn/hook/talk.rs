@@ -182,11 +182,19 @@ impl Talking<'_, '_> {
         };
         let drv = question.ready.drv;
         let graph = &self.graph;
+        let system = graph.system(drv).unwrap_or_default();
+        let features = graph.required_features(drv);
+        // The request is one line of words. What is no word would be read as another request.
+        if !(is_word(system) && is_word(features)) {
+            self.hook.offered = None;
+            self.desk.answer(Reply::Decline);
+            return;
+        }
         let told = instance.offer(
             question.willing,
-            graph.system(drv).unwrap_or_default(),
+            system,
             &graph.full_path(graph.drv_path(drv)),
-            graph.required_features(drv),
+            features,
         );
         if let Err(error) = told {
             self.broken(error);
@@ -267,6 +275,11 @@ impl Talking<'_, '_> {
             Reply::Decline
         });
     }
+}
+
+/// Whether a text stands for itself in a line of words.
+fn is_word(text: &str) -> bool {
+    !text.contains(|c: char| c.is_whitespace() || c.is_control())
 }
 
 /// Passes on a line that a helper wrote for people.
