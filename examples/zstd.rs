@@ -9,7 +9,6 @@
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::error::Error;
-use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::rc::Rc;
@@ -369,7 +368,7 @@ struct Timeline {
 
 impl Default for Timeline {
     fn default() -> Self {
-        let format = if std::io::stderr().is_terminal() {
+        let format = if windrow::terminal::stderr_is_terminal() {
             LogFormat::Bar
         } else {
             LogFormat::Raw

@@ -3,6 +3,8 @@
 //! This crate is how people use it: the command line, its settings and its reports. Programs that want the engine
 //! itself find it re-exported as [`systems`] and [`components`].
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod auto_gc;
 pub mod cli;
 pub mod conf;

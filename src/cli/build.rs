@@ -193,7 +193,7 @@ pub(crate) fn failure(summary: &Summary, mode: BuildMode) -> Error {
 }
 
 fn style(args: &BuildArgs, session: &Session) -> Style {
-    let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let terminal = crate::terminal::stderr_is_terminal();
     let format = args.common.log_format.unwrap_or(match terminal {
         true => LogFormat::Bar,
         false => LogFormat::Raw,

@@ -49,12 +49,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match command.operation {
         Some(Operation::Help) => {
-            print!("{HELP}");
-            return ExitCode::SUCCESS;
+            return say_and_end(HELP);
         }
         Some(Operation::Version) => {
-            println!("{NAME} (windrow) {}", env!("CARGO_PKG_VERSION"));
-            return ExitCode::SUCCESS;
+            return say_and_end(&format!("{NAME} (windrow) {}\n", env!("CARGO_PKG_VERSION")));
         }
         Some(_) => {}
         None => return fail(&Error::Usage("no operation specified".to_owned())),
@@ -62,6 +60,15 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match run(command) {
         Ok(status) => ExitCode::from(status),
         Err(error) => fail(&error),
+    }
+}
+
+fn say_and_end(text: &str) -> ExitCode {
+    let mut out = Out::new();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    match written {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => fail(&print_failed(error)),
+        _ => ExitCode::SUCCESS,
     }
 }
 

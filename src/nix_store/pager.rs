@@ -1,6 +1,5 @@
 //! A pager between standard output and a terminal, as Nix starts one for queries and logs.
 
-use std::io::IsTerminal as _;
 use std::process::{Child, Command, Stdio};
 
 use nix::unistd::dup2_stdout;
@@ -12,7 +11,7 @@ impl Pager {
     /// Starts `$NIX_PAGER`, `$PAGER`, or the first of the usual programs that there is. None if standard output is no
     /// terminal, or the variable is empty or `cat`.
     pub(super) fn start() -> Option<Self> {
-        if !std::io::stdout().is_terminal() {
+        if !crate::terminal::stdout_is_terminal() {
             return None;
         }
         let chosen = std::env::var_os("NIX_PAGER").or_else(|| std::env::var_os("PAGER"));

@@ -1,14 +1,12 @@
 //! `--verify` and `--verify-path`: is the store what its database says?
 
-use std::io::IsTerminal as _;
-
 use indicatif::{ProgressBar, ProgressStyle};
 use windrow_systems::store::verify::{self, Finding, VerifyOptions};
 
 use super::Call;
 use super::args::Level;
 use crate::error::Result;
-use crate::terminal::complain;
+use crate::terminal::{complain, stderr_is_terminal};
 
 pub(super) fn verify(call: &mut Call) -> Result<()> {
     call.no_args()?;
@@ -91,7 +89,7 @@ pub(super) fn beside(bar: &ProgressBar, write: impl FnOnce()) {
 
 /// A bar on a terminal, else nothing. It appears with its first position.
 pub(super) fn bar(call: &Call) -> ProgressBar {
-    if !std::io::stderr().is_terminal() || call.command.level < Level::Notice {
+    if !stderr_is_terminal() || call.command.level < Level::Notice {
         return ProgressBar::hidden();
     }
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} paths, {eta} left");

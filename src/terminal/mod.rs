@@ -6,7 +6,7 @@ mod filter;
 mod out;
 mod visible;
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{IsTerminal as _, Stderr, Stdout, Write as _};
 use std::sync::LazyLock;
 
 pub use filter::log_text;
@@ -14,8 +14,27 @@ pub use out::Out;
 pub use visible::{is_visible, visible};
 
 /// Whether standard error shows colours.
-static COLOURS_ON_STDERR: LazyLock<bool> =
-    LazyLock::new(|| has_colours(std::io::stderr().is_terminal()));
+static COLOURS_ON_STDERR: LazyLock<bool> = LazyLock::new(|| has_colours(stderr_is_terminal()));
+
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
+fn stderr() -> Stderr {
+    std::io::stderr()
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
+fn stdout() -> Stdout {
+    std::io::stdout()
+}
+
+/// Whether people read standard error.
+pub fn stderr_is_terminal() -> bool {
+    stderr().is_terminal()
+}
+
+/// Whether people read standard output.
+pub fn stdout_is_terminal() -> bool {
+    stdout().is_terminal()
+}
 
 /// Whether colours are for what is, or is not, a terminal (Nix: `isTTY`).
 fn has_colours(is_terminal: bool) -> bool {
@@ -69,7 +88,7 @@ impl Line {
     /// Writes it to standard error. That nobody reads it is no reason to stop.
     pub fn write(mut self) {
         self.0.push('\n');
-        let _ = std::io::stderr().write_all(self.0.as_bytes());
+        let _ = stderr().write_all(self.0.as_bytes());
     }
 }
 

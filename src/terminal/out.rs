@@ -1,6 +1,6 @@
 //! Standard output: byte for byte what was printed for programs; for people at a terminal, without what would act on it.
 
-use std::io::{self, BufWriter, IsTerminal as _, StdoutLock, Write};
+use std::io::{self, BufWriter, StdoutLock, Write};
 
 use windrow_components::log_line::last_start;
 use windrow_systems::process::lines::LineBuffer;
@@ -23,8 +23,8 @@ pub struct Out<W: Write = StdoutLock<'static>> {
 impl Out {
     /// Standard output as it is now. A pager that is put in its place later shows what a terminal would.
     pub fn new() -> Self {
-        let for_people = std::io::stdout().is_terminal();
-        let sink = std::io::stdout().lock();
+        let for_people = super::stdout_is_terminal();
+        let sink = super::stdout().lock();
         Self::on(sink, for_people, has_colours(for_people))
     }
 }

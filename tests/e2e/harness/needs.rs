@@ -29,6 +29,7 @@ pub(crate) fn layered_nix() -> Option<PathBuf> {
 }
 
 /// Says that the running test is skipped, past the capture of the test runner.
+#[expect(clippy::disallowed_methods, reason = "the texts are the tests' own")]
 pub(crate) fn skip(why: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     let _ = writeln!(std::io::stderr(), "skipped: {test}: {why}");
