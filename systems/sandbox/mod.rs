@@ -35,6 +35,7 @@ use windrow_components::settings::Sandbox;
 use action::{Action, c_path, run_all};
 use cell::{Cell, Cells, InputKind, Owner, Rubbish, View};
 use network::{Lease, Networks};
+use paths::{SandboxPath, Shown};
 use root::{Blueprint, Insider, Proc, SANDBOX_GID, SANDBOX_UID, WaitingProc};
 use user_ns::IdMap;
 use users::UserLock;
@@ -81,6 +82,8 @@ pub struct Wish {
     pub inputs: Vec<CString>,
     /// Whether it has the machine's network.
     pub network: bool,
+    /// What of the machine it sees beside what all sandboxes show.
+    pub shown: Vec<(SandboxPath, Shown)>,
 }
 
 /// Where and as whom one build runs, as long as anything of it is left. Dropped before it was left, it gives up its user
@@ -172,7 +175,8 @@ impl Isolation {
 
     /// Whether a build is to be launched by the thread with the workshop.
     pub fn wants_workshop(&self, wish: &Wish) -> bool {
-        self.shared.support.root && !wish.network
+        // What is shown to one build only can't be in what all have in common.
+        self.shared.support.root && !wish.network && wish.shown.is_empty()
     }
 
     /// Where things are outside.
@@ -345,6 +349,7 @@ impl Isolation {
                     } else {
                         WaitingProc::Own
                     },
+                    &wish.shown,
                 ));
             }
         }
@@ -547,6 +552,7 @@ impl Workshop {
             isolation.insider(own),
             false,
             isolation.shared.support.waiting_proc(),
+            &[],
         ));
         actions.extend(isolation.limits.actions());
         let result = run_all(&actions).map_err(|(index, errno)| {

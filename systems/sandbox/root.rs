@@ -166,13 +166,14 @@ impl Draft {
 impl Blueprint {
     /// Makes the workshop at `base`, a directory, and everything that sandboxes share, and leaves the rest of the
     /// machine. `waiting` is the /proc that waits there at `/proc`: where none can be seen, nobody can mount one in a
-    /// user namespace.
+    /// user namespace. `more` is shown beside the paths that all sandboxes show.
     pub fn workshop(
         &self,
         base: &Path,
         insider: Insider,
         network: bool,
         waiting: WaitingProc,
+        more: &[(SandboxPath, Shown)],
     ) -> Vec<Action> {
         let private = libc::MS_REC | libc::MS_PRIVATE;
         let mut actions = vec![
@@ -207,6 +208,9 @@ impl Blueprint {
         actions.push(tmpfs(&root, "mode=0755,size=4m"));
         let mut draft = Draft::new(root.clone(), actions);
         self.furnish(&mut draft, insider, network);
+        for (path, shown) in more {
+            draft.show(&path.target, &path.source, shown, false);
+        }
         let mut aside = Draft::new(base.join("aside"), draft.actions);
         if self.below_tmp().next().is_some() {
             aside.actions.push(Action::dir(base.join("aside")));

@@ -259,6 +259,7 @@ fn wish(attributes: &Attributes<'_>, site: &Site<'_>) -> Result<Option<(Isolatio
             .map(|&path| c_path(paths.base_name(path)))
             .collect(),
         network: drv.is_fixed(),
+        shown: Vec::new(),
     };
     Ok(Some((isolation.clone(), wish)))
 }
