@@ -1,6 +1,6 @@
 //! What every command starts from: settings, and which of the three kinds of store to use.
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use windrow_components::goal::BuildMode;
 use windrow_components::settings::{Known, Settings, nearest};
 use windrow_components::store_path::StoreDir;
-use windrow_systems::builtin::Builtins;
+use windrow_systems::builtin::{Builtins, ThisProgram};
 use windrow_systems::policy::Policy;
 use windrow_systems::real::BuilderConfig;
 use windrow_systems::store::failed_paths::FailedPaths;
@@ -157,15 +157,15 @@ impl Session {
 
     /// Builders that come with the engine are this very program, started once more.
     fn builtins(&self) -> Builtins {
+        let settings = &self.settings;
         Builtins {
-            // Even if the file has been replaced meanwhile.
-            program: c"/proc/self/exe".into(),
-            invocation: [
-                c"windrow".into(),
-                CString::new(crate::cli::BUILTIN).expect("no NUL in it"),
-            ],
-            path: env("PATH").unwrap_or_default(),
-            mirrors: self.settings.hashed_mirrors.clone(),
+            invocation: vec![crate::cli::BUILTIN.to_owned()],
+            mirrors: settings.hashed_mirrors.clone(),
+            certificates: settings.ssl_cert_file.clone(),
+            netrc: settings.netrc_file.clone(),
+            connect_timeout_s: settings.connect_timeout,
+            stalled_timeout_s: settings.stalled_download_timeout,
+            program: ThisProgram::default(),
         }
     }
 

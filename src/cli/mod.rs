@@ -10,7 +10,7 @@ mod plan;
 mod show;
 mod simulate;
 
-use std::ffi::OsString;
+use std::ffi::{CStr, OsString};
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -22,7 +22,7 @@ use crate::session::Session;
 use crate::terminal::{Out, complain, usage_error};
 
 /// The command that runs a builder which comes with the engine, in its process.
-pub(crate) const BUILTIN: &str = "__builtin";
+pub(crate) const BUILTIN: &CStr = c"__builtin";
 
 /// Turns Nix derivations into valid store paths.
 #[derive(Debug, Parser)]
@@ -192,9 +192,12 @@ fn run(args: Vec<OsString>) -> ExitCode {
     if args.get(1).is_some_and(|arg| arg == crate::nix_store::NAME) {
         return crate::nix_store::main(args.into_iter().skip(2));
     }
-    if args.get(1).is_some_and(|arg| arg == BUILTIN) {
+    if args
+        .get(1)
+        .is_some_and(|arg| arg.as_encoded_bytes() == BUILTIN.to_bytes())
+    {
         // Not from people: the engine starts itself so, in the place of a builder.
-        return match windrow_systems::builtin::run(&args[2..]) {
+        return match windrow_systems::builtin::run() {
             Ok(()) => ExitCode::SUCCESS,
             Err(problem) => {
                 complain(&format!("error: {problem}"));

@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use super::Task;
+use super::request::Request;
 
 /// Priority of the first package that another one brings along.
 const PROPAGATED: i64 = 1000;
@@ -29,10 +29,10 @@ struct Package {
     path: String,
 }
 
-pub(super) fn run(task: &Task<'_>) -> Result<(), String> {
-    let out = task.out()?;
-    let manifest = task.attr("manifest")?;
-    let packages = parse(&task.attr("derivations")?)?;
+pub(super) fn run(request: &Request) -> Result<(), String> {
+    let out = request.out()?;
+    let manifest = request.attr("manifest")?;
+    let packages = parse(request.attr("derivations")?)?;
     fs::create_dir_all(&out).map_err(at("make", &out))?;
     let mut profile = Profile::default();
     profile.add_all(packages, &out)?;

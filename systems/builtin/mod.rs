@@ -1,137 +1,383 @@
-//! Builders that come with the engine, `builtin:NAME`: what they do, given a builder's environment.
-//! They run in a process of their own, as any builder: [`run`] is what a program that embeds the engine calls in it.
+//! Builders that come with the engine, `builtin:NAME`: what they do, and what a process needs to do
+//! it. They run in a process of their own, as any builder, and where any builder would: [`run`] is
+//! what a program that embeds the engine calls in it. Of a derivation they take data, and never a
+//! variable of their environment.
 
+mod address;
 mod buildenv;
+mod decompress;
 mod fetchurl;
+mod http;
+mod netrc;
+mod program;
+mod request;
 mod unpack_channel;
 
-use std::ffi::{CString, OsStr, OsString};
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+use windrow_components::derivation::attributes::Attributes;
+
+use crate::process::environment::{Invocation, Rewrites};
+use crate::sandbox::action::c_path;
+use crate::sandbox::paths::{SandboxPath, Shown};
+use program::Program;
+use request::{Mirror, Network, Request};
 
 /// What they are called behind `builtin:`.
-pub const NAMES: [&str; 3] = ["buildenv", "fetchurl", "unpack-channel"];
+pub const NAMES: [&str; 3] = ["buildenv", FETCHURL, "unpack-channel"];
+
+const FETCHURL: &str = "fetchurl";
+
+/// Variables of the engine's that name proxies. `HTTP_PROXY` is none: a request to a server may set
+/// it.
+const PROXIES: [&str; 7] = [
+    "http_proxy",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "all_proxy",
+    "ALL_PROXY",
+    "no_proxy",
+    "NO_PROXY",
+];
+
+/// Where systems keep the certificate authorities that they trust.
+const CERTIFICATES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
 
 /// What starts them, and what they need to know of the engine.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Builtins {
-    /// A program that calls [`run`] with its arguments from the third on, if these two come first.
-    pub program: CString,
-    /// The zeroth and first argument that make it do so.
-    pub invocation: [CString; 2],
-    /// Where to find other programs, as in `PATH`.
-    pub path: OsString,
-    /// Where files may be found by their hash, before their own address is tried (setting `hashed-mirrors`).
+    /// The arguments, from the first on, that make this program call [`run`].
+    pub invocation: Vec<CString>,
+    /// Where files may be found by their hash, before their own address is tried (setting
+    /// `hashed-mirrors`).
     pub mirrors: Vec<String>,
+    /// The file with the certificate authorities to trust; that of the system if none is named
+    /// (setting `ssl-cert-file`).
+    pub certificates: Option<PathBuf>,
+    /// The file with user names and passwords, if there is one (setting `netrc-file`).
+    pub netrc: PathBuf,
+    /// Seconds a connection may take to open; 0 for the default (setting `connect-timeout`).
+    pub connect_timeout_s: u64,
+    /// Seconds a download may stand still; 0 for no limit (setting `stalled-download-timeout`).
+    pub stalled_timeout_s: u64,
+    /// This program, once it has been looked for.
+    pub program: ThisProgram,
+}
+
+/// The running program and its files, which are looked for when they are needed first.
+#[derive(Debug, Default)]
+pub struct ThisProgram(OnceLock<Result<Program, String>>);
+
+impl ThisProgram {
+    fn get(&self) -> Result<&Program, String> {
+        self.0
+            .get_or_init(Program::of_this_process)
+            .as_ref()
+            .map_err(Clone::clone)
+    }
+}
+
+/// One builder of the engine for one derivation.
+#[derive(Debug)]
+pub(crate) struct Start {
+    /// What it runs; the environment is its own.
+    pub(crate) invocation: Invocation,
+    /// Its standard input.
+    pub(crate) request: File,
+}
+
+/// What a builder of the engine needs of the machine.
+#[derive(Debug, Default)]
+pub(crate) struct Needs {
+    /// Files that its sandbox is to show.
+    pub(crate) shown: Vec<(SandboxPath, Shown)>,
+    network: Network,
+}
+
+/// Why the builder `name` is not to build such a derivation.
+pub(crate) fn refusal(name: &str, fixed: bool) -> Option<&'static str> {
+    (name == FETCHURL && !fixed).then_some(
+        "builtin:fetchurl builds fixed outputs only: the derivation has no output hash ('outputHash'), so that whatever \
+         the address holds would be taken unchecked",
+    )
 }
 
 impl Builtins {
-    /// All arguments of the process that runs `name`, which is one of [`NAMES`].
+    /// What the builder `name` needs of the machine, with places for it in a sandbox if it is to
+    /// have one.
     ///
     /// # Errors
-    /// When a path or mirror has a NUL byte.
-    pub fn args(&self, name: &str) -> Result<Vec<CString>, std::ffi::NulError> {
-        let mut args = self.invocation.to_vec();
-        args.push(CString::new(name)?);
-        args.push(CString::new(self.path.as_bytes())?);
-        for mirror in &self.mirrors {
-            args.push(CString::new(mirror.as_str())?);
+    /// When the program can't be shown there.
+    pub(crate) fn needs(
+        &self,
+        name: &str,
+        attributes: &Attributes<'_>,
+        sandbox: bool,
+    ) -> Result<Needs, String> {
+        let mut needs = Needs::default();
+        if sandbox {
+            needs.shown = self.program.get()?.shown()?;
         }
-        Ok(args)
+        if name == FETCHURL {
+            needs.network = self.network(attributes);
+        }
+        if sandbox {
+            let network = &mut needs.network;
+            let files = network.mirrors.iter_mut().enumerate();
+            let files = files.map(|(n, Mirror { file, .. })| (format!("mirror-{n}"), file));
+            let certificates = ("certificates".to_owned(), &mut network.certificates);
+            for (name, file) in files.chain([certificates]) {
+                // What is not there is told as not there.
+                if let Some(source) = file.take_if(|file| file.is_file()) {
+                    let target = program::shown_at(&name);
+                    needs.shown.push(program::show(target.clone(), &source));
+                    *file = Some(target);
+                }
+            }
+        }
+        Ok(needs)
+    }
+
+    fn network(&self, attributes: &Attributes<'_>) -> Network {
+        let of_system = || {
+            CERTIFICATES
+                .iter()
+                .map(PathBuf::from)
+                .find(|file| file.is_file())
+        };
+        let certificates = self.certificates.clone().or_else(of_system);
+        let proxies = PROXIES.iter().filter_map(|&name| {
+            let value = std::env::var(name).ok()?;
+            Some((name.to_owned(), value))
+        });
+        Network {
+            mirrors: fetchurl::on_mirrors(attributes.derivation(), &self.mirrors),
+            certificates: certificates.and_then(|file| std::path::absolute(file).ok()),
+            proxies: proxies.collect(),
+            netrc: std::fs::read_to_string(&self.netrc).unwrap_or_default(),
+            connect_timeout_s: self.connect_timeout_s,
+            stalled_timeout_s: self.stalled_timeout_s,
+        }
+    }
+
+    /// The process that runs the builder `name`, with what [`Builtins::needs`] found, in that
+    /// directory, of a sandbox or not.
+    ///
+    /// # Errors
+    /// When the system has no memory for the request, or the program is not found.
+    pub(crate) fn start(
+        &self,
+        name: &str,
+        attributes: &Attributes<'_>,
+        needs: Needs,
+        (build_dir, sandbox): (&Path, bool),
+        rewrites: Rewrites,
+    ) -> Result<Start, String> {
+        let request = Request {
+            builder: name.to_owned(),
+            attributes: values(attributes, &rewrites),
+            sandbox,
+            network: needs.network,
+        };
+        let request = request
+            .to_file()
+            .map_err(|error| format!("cannot make the request for it: {error}"))?;
+        let (program, args) = if sandbox {
+            self.program.get()?.invocation(&self.invocation)
+        } else {
+            // Even if the file has been replaced meanwhile. The child executes it while it is still
+            // the engine's process.
+            let mut args = vec![c"windrow".into()];
+            args.extend_from_slice(&self.invocation);
+            (c"/proc/self/exe".into(), args)
+        };
+        let tmp = c_path(build_dir).into_bytes();
+        let tmp = CString::new([b"TMPDIR=", &*tmp].concat()).unwrap_or_default();
+        let env = vec![
+            c"HOME=/homeless-shelter".into(),
+            c"PATH=/path-not-set".into(),
+            tmp,
+        ];
+        Ok(Start {
+            invocation: Invocation {
+                program,
+                args,
+                env,
+                files: Vec::new(),
+                rewrites,
+            },
+            request,
+        })
     }
 }
 
-/// Does what the builder that `args` names does, in this process: its name, the search path for programs, mirrors.
+/// The attributes as texts, with the outputs' places among them whatever the derivation says.
+fn values(attributes: &Attributes<'_>, rewrites: &Rewrites) -> BTreeMap<String, String> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let rewritten = |bytes: &[u8]| text(&rewrites.apply(bytes));
+    let drv = attributes.derivation();
+    let mut values: BTreeMap<String, String> = match attributes.structured() {
+        Some(members) => members
+            .iter()
+            .filter_map(|(name, value)| Some((name.clone(), rewritten(plain(value)?.as_bytes()))))
+            .collect(),
+        None => drv
+            .env
+            .iter()
+            .map(|(name, value)| (text(name), rewritten(value)))
+            .collect(),
+    };
+    for output in &drv.outputs {
+        let path = rewritten(output.path.as_bytes());
+        values.insert(output.name.to_string(), path);
+    }
+    values
+}
+
+/// A structured attribute as the variable that it would be without structure.
+fn plain(value: &Value) -> Option<String> {
+    Some(match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        Value::Bool(flag) => (if *flag { "1" } else { "" }).to_owned(),
+        Value::Array(items) => {
+            let items: Option<Vec<String>> = items.iter().map(plain).collect();
+            items?.join(" ")
+        }
+        Value::Null | Value::Object(_) => return None,
+    })
+}
+
+/// Does what the request on standard input asks for, in this process.
 ///
 /// # Errors
 /// A message for the build's log.
-pub fn run(args: &[OsString]) -> Result<(), String> {
-    let [name, path, mirrors @ ..] = args else {
-        return Err("this is for windrow itself to use".to_owned());
-    };
-    let task = Task {
-        env: &|name| std::env::var_os(name),
-        path,
-    };
-    match name.to_str() {
-        Some("buildenv") => buildenv::run(&task),
-        Some("fetchurl") => fetchurl::run(&task, mirrors),
-        Some("unpack-channel") => unpack_channel::run(&task),
-        _ => Err(format!("there is no builder 'builtin:{}'", name.display())),
+pub fn run() -> Result<(), String> {
+    let request = Request::take()?;
+    match &*request.builder {
+        "buildenv" => buildenv::run(&request),
+        FETCHURL => fetchurl::run(&request),
+        "unpack-channel" => unpack_channel::run(&request),
+        other => Err(format!("there is no builder 'builtin:{other}'")),
     }
 }
 
-/// What a builder is given.
-struct Task<'a> {
-    env: &'a dyn Fn(&str) -> Option<OsString>,
-    path: &'a OsStr,
-}
-
-impl Task<'_> {
-    /// The value of a variable that must be there.
-    fn attr(&self, name: &str) -> Result<String, String> {
-        let value = self.optional(name);
+impl Request {
+    /// The value of an attribute that must be there.
+    fn attr(&self, name: &str) -> Result<&str, String> {
+        let value = self.attributes.get(name).map(String::as_str);
         value.ok_or_else(|| format!("the attribute '{name}' is missing"))
     }
 
-    fn optional(&self, name: &str) -> Option<String> {
-        (self.env)(name).map(|value| value.to_string_lossy().into_owned())
-    }
-
     fn flag(&self, name: &str) -> bool {
-        self.optional(name).is_some_and(|value| value == "1")
+        self.attributes.get(name).is_some_and(|value| value == "1")
     }
 
     /// Where the result belongs.
     fn out(&self) -> Result<PathBuf, String> {
         self.attr("out").map(PathBuf::from)
     }
-
-    /// A program of this machine.
-    fn program(&self, name: &str) -> std::process::Command {
-        let mut command = std::process::Command::new(name);
-        command.env("PATH", self.path);
-        command
-    }
-}
-
-/// Runs a program whose success is all that matters; what it says goes to the log.
-fn succeed(mut command: std::process::Command) -> Result<(), String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    match command.status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("'{name}' failed: {status}")),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(format!(
-            "the program '{name}' is needed for this, and is not in PATH"
-        )),
-        Err(error) => Err(format!("cannot run '{name}': {error}")),
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::borrow::Cow;
+    use windrow_components::derivation::{Derivation, Output};
 
-    #[test]
-    fn unknown_builders_are_named() {
-        let args = ["nope", "/bin"].map(OsString::from);
-        assert!(run(&args).unwrap_err().contains("'builtin:nope'"));
-        assert!(run(&[]).is_err());
+    fn drv(env: &[(&str, &str)]) -> Derivation<'static> {
+        let bytes = |text: &str| Cow::Owned(text.as_bytes().to_vec());
+        let mut env: Vec<_> = env.iter().map(|(k, v)| (bytes(k), bytes(v))).collect();
+        env.sort();
+        Derivation {
+            outputs: vec![Output {
+                name: "out".into(),
+                path: "/nix/store/o".into(),
+                hash_algo: "".into(),
+                hash: "".into(),
+            }],
+            env,
+            ..Derivation::default()
+        }
+    }
+
+    fn builtins() -> Builtins {
+        Builtins {
+            invocation: vec![c"do".into()],
+            mirrors: Vec::new(),
+            certificates: Some("/dev/null".into()),
+            netrc: "/dev/null".into(),
+            connect_timeout_s: 1,
+            stalled_timeout_s: 2,
+            program: ThisProgram::default(),
+        }
     }
 
     #[test]
-    fn arguments_hold_name_path_and_mirrors() {
-        let builtins = Builtins {
-            program: c"/proc/self/exe".into(),
-            invocation: [c"windrow".into(), c"builtin".into()],
-            path: "/bin".into(),
-            mirrors: vec!["file:///m".to_owned()],
-        };
-        let args = builtins.args("fetchurl").unwrap();
-        let args: Vec<&str> = args.iter().map(|arg| arg.to_str().unwrap()).collect();
-        assert_eq!(
-            args,
-            ["windrow", "builtin", "fetchurl", "/bin", "file:///m"]
-        );
+    fn attributes_are_data_and_the_environment_is_ones_own() {
+        let drv = drv(&[("LD_PRELOAD", "/x"), ("out", "/etc/x"), ("HOME", "/x")]);
+        let attributes = Attributes::of(&drv).unwrap();
+        let builtins = builtins();
+        for (sandbox, program) in [(false, "/proc/self/exe"), (true, "/.windrow/")] {
+            let needs = builtins.needs("buildenv", &attributes, sandbox).unwrap();
+            assert_eq!(needs.shown.is_empty(), !sandbox);
+            assert_eq!(needs.network, Network::default());
+            let place = (Path::new("/build"), sandbox);
+            let rewrites = Rewrites::default();
+            let start = builtins
+                .start("buildenv", &attributes, needs, place, rewrites)
+                .unwrap();
+            let Invocation { env, args, .. } = &start.invocation;
+            assert_eq!(
+                env,
+                &[
+                    c"HOME=/homeless-shelter".to_owned(),
+                    c"PATH=/path-not-set".to_owned(),
+                    c"TMPDIR=/build".to_owned()
+                ]
+            );
+            assert_eq!(args.last().unwrap(), c"do");
+            let executed = start.invocation.program.to_str().unwrap();
+            assert!(executed.starts_with(program), "{executed}");
+            let request: Request = serde_json::from_reader(start.request).unwrap();
+            assert_eq!(request.attr("LD_PRELOAD"), Ok("/x"));
+            assert_eq!(request.attr("out"), Ok("/nix/store/o"));
+            assert_eq!(request.sandbox, sandbox);
+        }
+    }
+
+    #[test]
+    fn structured_attributes_are_what_they_would_be_without_structure() {
+        let json = r#"{"url": "u", "unpack": true, "n": 3, "no": false, "l": ["a", 1], "o": {}}"#;
+        let drv = drv(&[("__json", json), ("out", "/nix/store/o")]);
+        let values = values(&Attributes::of(&drv).unwrap(), &Rewrites::default());
+        let expected = [
+            ("l", "a 1"),
+            ("n", "3"),
+            ("no", ""),
+            ("out", "/nix/store/o"),
+            ("unpack", "1"),
+            ("url", "u"),
+        ];
+        let found = values.iter().map(|(name, value)| (&**name, &**value));
+        assert_eq!(found.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn what_has_no_hash_is_not_fetched() {
+        assert!(refusal("fetchurl", false).unwrap().contains("outputHash"));
+        for (name, fixed) in [("fetchurl", true), ("buildenv", false)] {
+            assert_eq!(refusal(name, fixed), None);
+        }
     }
 }

@@ -43,7 +43,7 @@ pub struct Invocation {
 pub struct Rewrites(Vec<(Vec<u8>, Vec<u8>)>);
 
 impl Rewrites {
-    fn new(drv: &Derivation<'_>, scratch: &[ScratchOutput]) -> Self {
+    pub(crate) fn new(drv: &Derivation<'_>, scratch: &[ScratchOutput]) -> Self {
         // Placeholders first: the paths they stand for may have to be rewritten in turn.
         let placeholders = drv.outputs.iter().map(|output| {
             (

@@ -1,12 +1,11 @@
 //! One builder: checks that it can run here, makes its folder, environment, log and pipe; then its process.
 
 use std::ffi::{CString, OsStr, c_int};
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bevy_ecs::prelude::Component;
 use nix::fcntl::OFlag;
@@ -17,10 +16,10 @@ use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
 
 use super::attributes::Files;
-use crate::builtin::{self, Builtins};
+use super::program::{Builtin, Input, PreparedBuiltin, Program, wants_builtin};
 use crate::failure::{Failure, FailureKind};
 use crate::process::build_dir::SpareDirs;
-use crate::process::environment::{self, Invocation, Surroundings};
+use crate::process::environment::Invocation;
 use crate::process::launch::{
     self, Flight, Passenger, Request, SpawnError, Spawned, Step, Streams,
 };
@@ -65,14 +64,14 @@ pub(super) struct Prepared {
 
 /// What becomes a builder's standard streams. Its log ends only when nobody but its processes has these open.
 pub(super) struct Ends {
-    stdin: &'static File,
+    input: Input,
     output: OwnedFd,
 }
 
 impl Ends {
     fn streams(&self) -> Streams<'_> {
         Streams {
-            stdin: self.stdin.as_fd(),
+            stdin: self.input.as_fd(),
             output: self.output.as_fd(),
             error: None,
             builder_log: None,
@@ -114,10 +113,18 @@ pub(super) fn prepare(site: &mut Site<'_>, dirs: &mut SpareDirs) -> Result<Prepa
     let attributes = Attributes::of(&drv).map_err(wrong)?;
     let special = attributes.special(&graph.store_dir).map_err(wrong)?;
     check_platform(&drv, &special, &path, config)?;
+    let builtin = Builtin::of(&drv, config);
+    let because = |reason: &str| format!("cannot build derivation '{path}': {reason}");
+    if let Some(reason) = builtin.and_then(|builtin| builtin.refusal(&drv)) {
+        return Err(Failure::new(FailureKind::Permanent, because(reason)));
+    }
     clear_leftovers(site).map_err(&other)?;
 
-    let sandbox = wish(&attributes, site)
-        .map_err(|reason| other(format!("cannot build derivation '{path}': {reason}")))?;
+    let mut sandbox = wish(&attributes, site).map_err(|reason| other(because(&reason)))?;
+    let builtin = builtin
+        .map(|builtin| builtin.prepare(&attributes, sandbox.as_mut().map(|(_, wish)| wish)))
+        .transpose()
+        .map_err(|reason| other(because(&reason)))?;
     let folder = match sandbox {
         Some(_) => None,
         None => {
@@ -137,7 +144,7 @@ pub(super) fn prepare(site: &mut Site<'_>, dirs: &mut SpareDirs) -> Result<Prepa
         special,
         &path,
         folder.as_deref(),
-        sandbox,
+        (sandbox, builtin),
         site,
     ) {
         Ok((launch, ends, log_pipe)) => Ok(Prepared {
@@ -160,8 +167,8 @@ fn check_platform(
     config: &BuilderConfig,
 ) -> Result<(), Failure> {
     let other = |message: String| Err(Failure::new(FailureKind::Other, message));
-    let builtin = drv.builder.starts_with(BUILTIN);
-    if builtin && builtin_of(drv, config).is_none() {
+    let builtin = wants_builtin(drv);
+    if builtin && Builtin::of(drv, config).is_none() {
         let builder = String::from_utf8_lossy(&drv.builder);
         return other(format!(
             "cannot build derivation '{path}': windrow does not have the builder '{builder}'"
@@ -191,21 +198,6 @@ fn check_platform(
         ));
     }
     Ok(())
-}
-
-/// How builders that come with the engine are called.
-const BUILTIN: &[u8] = b"builtin:";
-
-/// The builder of the engine that the derivation names, and what starts it.
-fn builtin_of<'c>(
-    drv: &Derivation<'_>,
-    config: &'c BuilderConfig,
-) -> Option<(&'static str, &'c Builtins)> {
-    let name = drv.builder.strip_prefix(BUILTIN)?;
-    let name = builtin::NAMES
-        .into_iter()
-        .find(|known| known.as_bytes() == name)?;
-    Some((name, config.builtins.as_deref()?))
 }
 
 /// Moves what lies at the outputs' places, though it is not valid, out of the way; the pool deletes it.
@@ -240,10 +232,6 @@ fn wish(attributes: &Attributes<'_>, site: &Site<'_>) -> Result<Option<(Isolatio
         return Ok(None);
     };
     let drv = attributes.derivation();
-    if builtin_of(drv, site.config).is_some() {
-        // It is a program of ours, which takes this machine's files.
-        return Ok(None);
-    }
     let no_chroot = attributes
         .flag("__noChroot")
         .map_err(|error| error.to_string())?;
@@ -269,7 +257,7 @@ fn launch(
     special: Special,
     path: &str,
     folder: Option<&Path>,
-    sandbox: Option<(Isolation, Wish)>,
+    (sandbox, builtin): (Option<(Isolation, Wish)>, Option<PreparedBuiltin<'_>>),
     site: &mut Site<'_>,
 ) -> Result<(Launch, Ends, OwnedFd), Failure> {
     let other = |message: String| Failure::new(FailureKind::Other, message);
@@ -281,38 +269,16 @@ fn launch(
         (Some((isolation, _)), _) => isolation.build_dir(),
         (None, folder) => folder.unwrap_or(Path::new("/")),
     };
-    let around = Surroundings {
-        store_dir: &config.layout.store_dir,
-        build_dir: seen_at,
-        cores: config.cores,
-        outer_env: &|name| match config.impure_env.get(name) {
-            Some(value) => Some(value.into()),
-            None => std::env::var_os(name),
-        },
-        rewrites,
-    };
     let drv = attributes.derivation();
-    let mut invocation = environment::invocation(attributes, &around)
-        .map_err(|error| other(format!("cannot build derivation '{path}': {error}")))?;
-    if let Some((name, builtins)) = builtin_of(drv, config) {
-        let args = builtins.args(name);
-        invocation.args = args.map_err(|error| other(format!("cannot run '{name}': {error}")))?;
-        invocation.program.clone_from(&builtins.program);
-    }
-    let inputs = if special.exports.is_empty() {
-        Vec::new()
-    } else {
-        let inputs = site.graph.direct_inputs(site.drv);
-        inputs.map(|path| site.graph.full_path(path)).collect()
+    let program = match builtin {
+        Some(builtin) => Program::of_engine(builtin, attributes, seen_at, rewrites),
+        None => Program::of_derivation(attributes, special, seen_at, rewrites, site),
     };
-    let files = Files {
-        ready: std::mem::take(&mut invocation.files),
-        structured: attributes.members_for_builder(),
-        exports: special.exports,
-        inputs,
-        rewrites: std::mem::take(&mut invocation.rewrites),
-        problem: None,
-    };
+    let Program {
+        invocation,
+        files,
+        input,
+    } = program.map_err(|error| other(format!("cannot build derivation '{path}': {error}")))?;
     let set_up = |error: io::Error| {
         other(format!(
             "failed to set up the build environment for '{path}': {error}"
@@ -323,7 +289,6 @@ fn launch(
     // Only our end must not block; the builder's is an ordinary pipe.
     nix::fcntl::fcntl(&log_pipe, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
         .map_err(|error| set_up(error.into()))?;
-    let stdin = empty_input().map_err(set_up)?;
     let cwd = c_path(seen_at);
     let mount = config.store_mount.as_ref().filter(|_| sandbox.is_none());
     let mut actions: Vec<Action> = mount.map_or_else(Vec::new, |mount| mount.actions.clone());
@@ -347,19 +312,7 @@ fn launch(
         drv_path: path.to_owned(),
         fixed: drv.is_fixed(),
     };
-    Ok((launch, Ends { stdin, output }, log_pipe))
-}
-
-/// What all builders have as their standard input; it has no state that one could change for another.
-fn empty_input() -> io::Result<&'static File> {
-    static NULL: OnceLock<File> = OnceLock::new();
-    match NULL.get() {
-        Some(null) => Ok(null),
-        None => {
-            let null = File::open("/dev/null")?;
-            Ok(NULL.get_or_init(|| null))
-        }
-    }
+    Ok((launch, Ends { input, output }, log_pipe))
 }
 
 /// The execution domain that builders of a platform expect.

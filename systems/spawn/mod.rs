@@ -7,6 +7,7 @@ mod attributes;
 mod builder;
 pub mod fetch;
 pub mod hook;
+mod program;
 
 pub use builder::Aloft;
 

@@ -38,6 +38,7 @@ pub(crate) fn world(members: &str) -> (World, u32) {
     (world, first)
 }
 
+/// Both of them.
 pub(crate) const TWO: &str = "windrow-test-1,windrow-test-2";
 
 /// The command where these users exist.

@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 
 use crate::harness::{World, graph_of, need, sh, text};
 
-const HELLO: &str = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+/// The SHA-256 of "hello".
+pub(crate) const HELLO: &str = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
 
 /// A derivation "x" with a builder of the engine, for no machine in particular.
-fn builtin(name: &str, env: Value, fixed: Option<(&str, &str)>) -> Value {
+pub(crate) fn builtin(name: &str, env: Value, fixed: Option<(&str, &str)>) -> Value {
     let mut drv = json!({"builder": format!("builtin:{name}"), "system": "builtin", "env": env});
     if let Some((mode, hash)) = fixed {
         drv["outputHash"] = hash.into();
@@ -21,12 +22,13 @@ fn builtin(name: &str, env: Value, fixed: Option<(&str, &str)>) -> Value {
     drv
 }
 
-fn fetch(url: &str, hash: &str) -> Value {
+/// A derivation that fetches a file with that SHA-256.
+pub(crate) fn fetch(url: &str, hash: &str) -> Value {
     builtin("fetchurl", json!({ "url": url }), Some(("flat", hash)))
 }
 
 /// Serves texts by path on a port of its own, for as long as the tests run. Counts nothing, keeps nothing.
-fn serve(files: &[(&str, &str)]) -> String {
+pub(crate) fn serve(files: &[(&str, &str)]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let files: HashMap<String, String> = files
@@ -71,7 +73,6 @@ fn a_file_is_fetched_from_an_address_on_this_machine() {
 
 #[test]
 fn a_file_is_fetched_from_the_network() {
-    need!("curl");
     let world = World::new();
     let server = serve(&[("/hello", "hello"), ("/moved", "/hello")]);
     for path in ["/hello", "/moved"] {
@@ -97,7 +98,6 @@ fn a_file_is_fetched_from_the_network() {
 
 #[test]
 fn mirrors_are_tried_first() {
-    need!("curl");
     let world = World::new();
     let path = format!("/mirror/sha256/{HELLO}");
     let server = serve(&[(&path, "hello")]);
@@ -172,6 +172,7 @@ fn addresses_that_cannot_be_fetched() {
     for (url, says) in [
         ("/etc/passwd", "is no address"),
         ("ssh://host/file", "'ssh:'"),
+        ("ftp://host/file", "'ftp:'"),
         ("file:relative", "no absolute path"),
         ("file:///no/such/file", "/no/such/file"),
         ("file:///", "file:///"),

@@ -1,6 +1,7 @@
 //! Builders that try to break out. Each attempt is made twice: in the sandbox, where it must fail or be harmless, and with
 //! the protection taken away, where it must work, so that it is known to be a real one.
 
+mod builtin;
 mod handed_out;
 mod killed;
 

@@ -1,0 +1,194 @@
+//! What a builder's process executes, finds and reads: a program that the derivation names, or one
+//! of the engine's own.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::sync::OnceLock;
+
+use windrow_components::building::ScratchOutput;
+use windrow_components::derivation::Derivation;
+use windrow_components::derivation::attributes::{Attributes, Special};
+
+use super::attributes::Files;
+use super::builder::Site;
+use crate::builtin::{self, Builtins, Needs, Start};
+use crate::process::environment::{self, Invocation, Rewrites, Surroundings};
+use crate::real::BuilderConfig;
+use crate::sandbox::Wish;
+
+/// How builders that come with the engine are called.
+const BUILTIN: &[u8] = b"builtin:";
+
+/// Whether the derivation wants a builder that comes with the engine, one that there is or not.
+pub(super) fn wants_builtin(drv: &Derivation<'_>) -> bool {
+    drv.builder.starts_with(BUILTIN)
+}
+
+/// A builder of the engine.
+#[derive(Clone, Copy)]
+pub(super) struct Builtin<'c> {
+    name: &'static str,
+    builtins: &'c Builtins,
+}
+
+impl<'c> Builtin<'c> {
+    /// The one that the derivation names, if there is one of that name.
+    pub(super) fn of(drv: &Derivation<'_>, config: &'c BuilderConfig) -> Option<Self> {
+        let name = drv.builder.strip_prefix(BUILTIN)?;
+        let mut names = builtin::NAMES.into_iter();
+        Some(Self {
+            name: names.find(|known| known.as_bytes() == name)?,
+            builtins: config.builtins.as_deref()?,
+        })
+    }
+
+    /// Why it is not to build that derivation, if so.
+    pub(super) fn refusal(self, drv: &Derivation<'_>) -> Option<&'static str> {
+        builtin::refusal(self.name, drv.is_fixed())
+    }
+
+    /// Looks up what it needs of the machine, and adds that to the sandbox that it is to have, if
+    /// any.
+    ///
+    /// # Errors
+    /// When that is not to be found.
+    pub(super) fn prepare(
+        self,
+        attributes: &Attributes<'_>,
+        wish: Option<&mut Wish>,
+    ) -> Result<PreparedBuiltin<'c>, String> {
+        let sandbox = wish.is_some();
+        let mut needs = self.builtins.needs(self.name, attributes, sandbox)?;
+        if let Some(wish) = wish {
+            wish.shown = std::mem::take(&mut needs.shown);
+        }
+        Ok(PreparedBuiltin {
+            builtin: self,
+            needs,
+            sandbox,
+        })
+    }
+}
+
+/// A builder of the engine with what it needs.
+pub(super) struct PreparedBuiltin<'c> {
+    builtin: Builtin<'c>,
+    needs: Needs,
+    sandbox: bool,
+}
+
+/// What a process executes, finds and reads.
+pub(super) struct Program {
+    pub(super) invocation: Invocation,
+    pub(super) files: Files,
+    pub(super) input: Input,
+}
+
+/// What a builder has as its standard input.
+pub(super) enum Input {
+    /// Nothing.
+    Empty(&'static File),
+    /// What one of the engine's own is to do.
+    Request(File),
+}
+
+impl AsFd for Input {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Empty(file) => file.as_fd(),
+            Self::Request(file) => file.as_fd(),
+        }
+    }
+}
+
+impl Program {
+    /// The derivation's own program, in `build_dir` as it sees it.
+    ///
+    /// # Errors
+    /// Why it can't be started as the derivation says.
+    pub(super) fn of_derivation(
+        attributes: &Attributes<'_>,
+        special: Special,
+        build_dir: &Path,
+        rewrites: &[ScratchOutput],
+        site: &Site<'_>,
+    ) -> Result<Self, String> {
+        let config = site.config;
+        let around = Surroundings {
+            store_dir: &config.layout.store_dir,
+            build_dir,
+            cores: config.cores,
+            outer_env: &|name| match config.impure_env.get(name) {
+                Some(value) => Some(value.into()),
+                None => std::env::var_os(name),
+            },
+            rewrites,
+        };
+        let mut invocation =
+            environment::invocation(attributes, &around).map_err(|error| error.to_string())?;
+        let inputs = if special.exports.is_empty() {
+            Vec::new()
+        } else {
+            let inputs = site.graph.direct_inputs(site.drv);
+            inputs.map(|path| site.graph.full_path(path)).collect()
+        };
+        let files = Files {
+            ready: std::mem::take(&mut invocation.files),
+            structured: attributes.members_for_builder(),
+            exports: special.exports,
+            inputs,
+            rewrites: std::mem::take(&mut invocation.rewrites),
+            problem: None,
+        };
+        let input = empty_input().map_err(|error| format!("cannot open /dev/null: {error}"))?;
+        Ok(Self {
+            invocation,
+            files,
+            input: Input::Empty(input),
+        })
+    }
+
+    /// A program of the engine, in `build_dir` as it sees it. The derivation gives it neither
+    /// variables nor files.
+    ///
+    /// # Errors
+    /// Why it can't be started.
+    pub(super) fn of_engine(
+        builtin: PreparedBuiltin<'_>,
+        attributes: &Attributes<'_>,
+        build_dir: &Path,
+        rewrites: &[ScratchOutput],
+    ) -> Result<Self, String> {
+        let PreparedBuiltin {
+            builtin: Builtin { name, builtins },
+            needs,
+            sandbox,
+        } = builtin;
+        let rewrites = Rewrites::new(attributes.derivation(), rewrites);
+        let place = (build_dir, sandbox);
+        let Start {
+            invocation,
+            request,
+        } = builtins.start(name, attributes, needs, place, rewrites)?;
+        Ok(Self {
+            invocation,
+            files: Files::default(),
+            input: Input::Request(request),
+        })
+    }
+}
+
+/// What all builders of derivations' own have as their standard input; it has no state that one
+/// could change for another.
+fn empty_input() -> io::Result<&'static File> {
+    static NULL: OnceLock<File> = OnceLock::new();
+    match NULL.get() {
+        Some(null) => Ok(null),
+        None => {
+            let null = File::open("/dev/null")?;
+            Ok(NULL.get_or_init(|| null))
+        }
+    }
+}
