@@ -79,6 +79,11 @@ pub enum LogMessage {
 }
 
 impl LogMessage {
+    /// Whether there may be a message in a line: what is none is told from it without reading it.
+    pub fn may_be_in(line: &[u8]) -> bool {
+        memchr::memchr(MARK.as_bytes()[0], line).is_some()
+    }
+
     /// Reads a line. None if it is text, which it is too if it begins as a message does and then is none.
     pub fn parse(line: &str) -> Option<Self> {
         serde_json::from_str(line.strip_prefix(MARK)?).ok()

@@ -54,8 +54,7 @@ impl Json {
     }
 
     fn output(&mut self, id: u64, bytes: &[u8]) {
-        // Taken apart first: what is said may need all of this.
-        let said: Vec<Said> = self.outputs.feed(id, bytes).collect();
+        let said = self.outputs.feed(id, bytes, true);
         said.into_iter().for_each(|said| self.said(id, said));
     }
 

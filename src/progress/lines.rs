@@ -200,8 +200,7 @@ impl Wording {
     }
 
     fn output(&mut self, build: BuildRef<'_>, bytes: &[u8]) -> Vec<Line> {
-        // Taken apart first: what is said may need all of this.
-        let said: Vec<Said> = self.outputs.feed(build.id, bytes).collect();
+        let said = self.outputs.feed(build.id, bytes, self.style.build_logs);
         let mut lines = Vec::new();
         for said in said {
             lines.extend(self.said(build, said));

@@ -32,11 +32,17 @@ impl Said {
 pub(super) struct Outputs(HashMap<u64, LineBuffer>);
 
 impl Outputs {
-    /// The lines that are whole now that a build has written more.
-    pub(super) fn feed(&mut self, id: u64, bytes: &[u8]) -> impl Iterator<Item = Said> {
+    /// The lines that are whole now that a build has written more; where text is not wanted, some of it is left out.
+    pub(super) fn feed(&mut self, id: u64, bytes: &[u8], text_wanted: bool) -> Vec<Said> {
         let buffer = self.0.entry(id).or_default();
         buffer.feed(bytes);
-        std::iter::from_fn(|| buffer.next_line()).map(|line| Said::new(&line))
+        let mut said = Vec::new();
+        while let Some(line) = buffer.next_raw() {
+            if text_wanted || LogMessage::may_be_in(line) {
+                said.push(Said::new(&String::from_utf8_lossy(line)));
+            }
+        }
+        said
     }
 
     /// What is left of a build's output when it ends without a line's end.

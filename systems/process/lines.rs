@@ -27,6 +27,12 @@ impl LineBuffer {
 
     /// The next whole line without its end; what is no UTF-8 in it is replaced.
     pub fn next_line(&mut self) -> Option<String> {
+        let line = self.next_raw()?;
+        Some(String::from_utf8_lossy(line).into_owned())
+    }
+
+    /// The bytes of the next whole line without its end.
+    pub fn next_raw(&mut self) -> Option<&[u8]> {
         let rest = &self.bytes[self.start..];
         // The same bytes make the same lines, whatever the pieces that they came in.
         let within = &rest[..rest.len().min(LINE_LEN_MAX + 1)];
@@ -39,9 +45,9 @@ impl LineBuffer {
                 return None;
             }
         };
-        let line = String::from_utf8_lossy(&rest[..end]).into_owned();
+        let start = self.start;
         self.start += end + skip;
-        Some(line)
+        Some(&self.bytes[start..start + end])
     }
 
     /// What is left at the end of the program's output, if it did not end with a line's end.
