@@ -31,6 +31,7 @@ use crate::sandbox::{Isolation, Limits, Room, Workshop};
 use crate::spawn::{Aloft, spawn_builders, take_launched};
 use crate::store::beside;
 use crate::store::collect::Mislaid;
+use crate::store::dead_runs;
 use crate::store::layout::Layout;
 use crate::store::optimise::Optimiser;
 use crate::store::reader::Reader;
@@ -388,6 +389,8 @@ pub fn clean_up(world: &mut World) {
     for mut held in locks.iter_mut(world) {
         held.locks.clear();
     }
+    // Not before, for who wants a lock must not find it taken by this.
+    dead_runs::clear(&world.resource::<BuilderConfig>().layout);
     world.resource_scope::<BuildGraph, _>(|world, graph| {
         world.non_send_mut::<StoreHandle>().0.close(&graph);
     });

@@ -8,6 +8,7 @@ pub mod collect;
 pub mod contents;
 pub mod copy;
 pub mod database;
+pub mod dead_runs;
 pub mod digest;
 pub mod failed_paths;
 pub mod gc;

@@ -64,8 +64,8 @@ pub fn try_lock_all<P: AsRef<Path>>(real_paths: &[P]) -> Result<Option<Vec<PathL
     sorted.into_iter().map(try_lock).collect()
 }
 
-/// Deletes the lock file of a path that is valid, given where it really lies, unless somebody holds it: they will then see that the path is valid
-/// and delete it themselves. The path must be kept from collection meanwhile.
+/// Deletes the lock file of a path, given where it really lies, unless somebody holds it: they see to it themselves. The path
+/// must be kept from collection meanwhile, for a collector deletes such files without a lock.
 ///
 /// # Errors
 /// [`Error::Io`] if the file can't be locked or deleted.

@@ -272,3 +272,112 @@ fn helpers_die_with_the_engine() {
         }
     });
 }
+
+/// How often each way is tried: `WINDROW_KILLS`.
+fn kills() -> u64 {
+    let wish = std::env::var("WINDROW_KILLS").ok();
+    wish.and_then(|wish| wish.parse().ok()).unwrap_or(4)
+}
+
+/// Where the moments come from: `WINDROW_SEED`, or the clock.
+fn seed() -> u64 {
+    let wish = std::env::var("WINDROW_SEED").ok();
+    wish.and_then(|wish| wish.parse().ok()).unwrap_or_else(|| {
+        let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        clock.map_or(1, |time| u64::from(time.subsec_nanos()))
+    })
+}
+
+/// The next of a row of numbers (splitmix64).
+fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// Builds of all kinds, whose outputs depend on the round: with files, in several outputs, with children, fixed ones.
+fn busy(round: u64) -> Value {
+    let name = |n: u64| format!("r{round}-{n}");
+    let mut derivations = Vec::new();
+    for n in 0..12_u64 {
+        let before = match n {
+            0..4 => String::new(),
+            _ => format!("ls -d @{{{}}} > deps; cp -r @{{{0}}}/f ./was;", name(n - 4)),
+        };
+        let script = match n % 4 {
+            0 => "mkdir $out; for i in 1 2 3 4 5; do echo $i > $out/f$i; done; echo a > $out/f",
+            1 => {
+                "mkdir $out; sh -c 'sleep 0.02; echo b > $out/f'; (sleep 0.01; echo > litter) & wait"
+            }
+            2 => "mkdir -p $out/a/b; echo c > $out/f; mkdir d; chmod 0 d; ln -s ../f $out/a/b/link",
+            _ => "mkdir $out; head -c 300000 /dev/zero > $out/f; sleep 0.01; cat $out/f > g",
+        };
+        derivations.push((name(n), sh(&format!("{before} {script}"))));
+    }
+    let all = (8..12).map(|n| format!("@{{{}}}", name(n)));
+    let all = format!("echo {round} {} > $out", all.collect::<Vec<_>>().join(" "));
+    derivations.push((format!("r{round}-all"), sh(&all)));
+    let derivations = derivations
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.clone()));
+    graph_of(derivations)
+}
+
+#[test]
+fn nothing_of_killed_runs_is_left_after_the_next_and_a_collection() {
+    let seed = seed();
+    eprintln!("WINDROW_SEED={seed} WINDROW_KILLS={}", kills());
+    in_each_way(|way| {
+        let world = way.world;
+        let mut state = seed;
+        // What a whole run takes, for the kills to fall into it.
+        let build = |round: u64| {
+            let file = world.graph("g.json", &busy(round));
+            way.windrow("build").arg(file).arg("-j3")
+        };
+        let begun = std::time::Instant::now();
+        build(0).ok();
+        let whole_us = u64::try_from(begun.elapsed().as_micros()).unwrap();
+        for round in 1..=kills() {
+            let engine = build(round).start();
+            let moment = random(&mut state) % whole_us;
+            std::thread::sleep(std::time::Duration::from_micros(moment));
+            engine.signal("KILL");
+            engine.wait();
+            // The moment may have been before it ran, in the program that starts it.
+            wait_until("nothing lives", || world.processes().is_empty());
+            if round % 2 == 0 {
+                // Another run than the one that was killed.
+                let other = sh(&format!("echo {round} > $out"));
+                let name = format!("other{round}");
+                let file = world.graph("other.json", &graph_of([(name.as_str(), other)]));
+                way.windrow("build").arg(file).ok();
+            } else {
+                build(round).ok();
+            }
+            let what = format!("{way}, round {round} after {moment} µs");
+            let locks: Vec<_> = world.store_entries();
+            let locks = locks
+                .iter()
+                .filter(|path| path.extension().is_some_and(|end| end == "lock"));
+            let locks: Vec<_> = locks.collect();
+            assert!(
+                locks.is_empty(),
+                "{what}: {locks:?} are left by the next run"
+            );
+            world.is_clean_but_for(&world.temporary());
+            way.windrow("nix-store").arg("--gc").ok();
+            let strange: Vec<_> = world.store_entries();
+            assert!(strange.is_empty(), "{what}: {strange:?} are left");
+            world.is_clean_but_for(&world.temporary());
+        }
+        build(0).ok();
+        if way.has_users {
+            // Nix does not know these users.
+            world.conf("");
+        }
+        world.stays_valid();
+    });
+}
