@@ -7,6 +7,7 @@
 //! first.
 
 pub mod action;
+pub mod admit;
 pub mod cell;
 pub mod filter;
 pub mod kill;
@@ -92,7 +93,7 @@ pub struct Wish {
 pub struct Room {
     /// Its folders, if it is in a sandbox.
     cell: Option<(Isolation, Cell)>,
-    /// Its folder, if it is not.
+    /// What holds its build directory, if it is not.
     dir: Option<PathBuf>,
     lease: Option<Lease>,
     owner: Owner,
@@ -443,7 +444,7 @@ pub fn become_user(owner: Owner) -> [Action; 2] {
 }
 
 impl Room {
-    /// That of a build user without a sandbox, who owns the build directory `dir`.
+    /// That of a build user without a sandbox, whose build directory is in `dir`.
     pub fn without_sandbox(dir: PathBuf, user: UserLock) -> Self {
         Self {
             cell: None,
@@ -458,7 +459,8 @@ impl Room {
     pub fn build_dir(&self) -> PathBuf {
         match (&self.cell, &self.dir) {
             (Some((isolation, cell)), _) => cell.place(&isolation.host_view()).build,
-            (None, dir) => dir.clone().unwrap_or_default(),
+            (None, Some(dir)) => dir.join(admit::BUILD),
+            (None, None) => PathBuf::new(),
         }
     }
 
@@ -512,6 +514,7 @@ impl Room {
                 isolation.shared.cells.give_back(&view, cell, keep)
             }
             (None, Some(dir)) if keep => {
+                open(&dir.join(admit::BUILD));
                 open(&dir);
                 Rubbish::new()
             }

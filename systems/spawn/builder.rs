@@ -25,6 +25,7 @@ use crate::process::launch::{
 };
 use crate::real::{BuilderConfig, PoolHandle};
 use crate::sandbox::action::{Action, c_path};
+use crate::sandbox::admit;
 use crate::sandbox::cell::Owner;
 use crate::sandbox::kill::kill_user;
 use crate::sandbox::refusal;
@@ -267,6 +268,7 @@ fn launch(
     let rewrites = rewrites.map_or(&[][..], |rewrites| &rewrites.scratch);
     let seen_at = match (&sandbox, folder) {
         (Some((isolation, _)), _) => isolation.build_dir(),
+        (None, Some(folder)) if site.user.is_some() => &folder.join(admit::BUILD),
         (None, folder) => folder.unwrap_or(Path::new("/")),
     };
     let drv = attributes.derivation();
@@ -390,8 +392,18 @@ impl Launch {
         }
         let Some((isolation, wish)) = &self.sandbox else {
             let owner = user.as_ref().map(UserLock::owner);
-            let room = user.map(|user| Room::without_sandbox(self.folder.clone(), user));
-            return (self.start(ends, owner), room);
+            let above = self.folder.parent().unwrap_or(&self.folder).to_owned();
+            let made = owner.map_or(Ok(()), |owner| admit::make_build_dir(&above, owner));
+            let room = user.map(|user| Room::without_sandbox(above, user));
+            let started = match made {
+                Ok(()) => self.start(ends, owner),
+                Err(error) => {
+                    let path = &self.drv_path;
+                    let text = format!("cannot make the build directory of '{path}': {error}");
+                    Err(Failure::new(FailureKind::Other, text))
+                }
+            };
+            return (started, room);
         };
         let owner = user.as_ref().map(UserLock::owner);
         let set_up = |error: String| {

@@ -91,3 +91,50 @@ fn an_open_file_handed_out_changes_no_output_of_a_build_user() {
     assert_eq!(open, "evil!", "the attempt is no real one");
     assert!(is_root());
 }
+
+#[test]
+fn others_do_not_enter_the_build_directory_of_a_build_user() {
+    need!(root);
+    need!("unshare", "mount", "setpriv");
+    let (world, first) = world_with_users(TWO);
+    let entered = |mark: &str, runs: &dyn Fn(Cmd) -> Cmd| {
+        let (ready, go) = (
+            world.file(&format!("ready-{mark}")),
+            world.file(&format!("go-{mark}")),
+        );
+        fs::write(&ready, "").unwrap();
+        fs::set_permissions(&ready, fs::Permissions::from_mode(0o666)).unwrap();
+        let script = format!(
+            "chmod 777 .; chmod 777 .. 2>/dev/null; echo > bait; chmod 666 bait; cd $TMPDIR && pwd > {ready}
+             while [ ! -e {go} ]; do sleep 0.01; done; echo > $out",
+            ready = ready.display(),
+            go = go.display()
+        );
+        let file = world.graph("g.json", &graph_of([(mark, crate::harness::sh(&script))]));
+        let running = runs(world.windrow("build").arg(file)).start();
+        crate::harness::wait_until("the builder is ready", || !text(&ready).is_empty());
+        let dir = text(&ready).trim().to_owned();
+        // A stranger, and the other build user, who is in the builder's group.
+        let found = [(31_237, 31_237), (first + 2, first)].map(|(uid, gid)| {
+            let (user, group) = (format!("--reuid={uid}"), format!("--regid={gid}"));
+            let command = Cmd::new("/bin/sh", "/".as_ref());
+            let line = format!("echo evil > {dir}/bait || ls {dir}");
+            let command = command.args(["-c", &line]);
+            let command = command.through("/usr/bin/setpriv", &[&user, &group, "--clear-groups"]);
+            command.run().status.success()
+        });
+        world.write(go.file_name().unwrap().to_str().unwrap(), "");
+        running.wait().exits(0);
+        world.is_clean();
+        found
+    };
+    let users = |cmd: Cmd| with_users(&world, cmd);
+    assert_eq!(entered("users", &users), [false, false]);
+    // A builder that is whoever runs windrow may show others what it likes.
+    world.conf("");
+    assert_eq!(
+        entered("open", &|cmd| cmd),
+        [true, true],
+        "the attempt is no real one"
+    );
+}
