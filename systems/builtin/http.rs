@@ -314,4 +314,61 @@ mod tests {
         );
         assert_eq!(of("https://u@h"), ("https://h".to_owned(), login("u", "")));
     }
+
+    /// Gives these answers, one for each connection, and then what was asked.
+    fn server(answers: &[&str]) -> (String, std::thread::JoinHandle<Vec<String>>) {
+        use std::io::{BufRead as _, BufReader};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let answers: Vec<String> = answers.iter().map(|text| (*text).to_owned()).collect();
+        let serve = move || {
+            let serve = |answer: String| {
+                let (mut stream, _) = listener.accept().unwrap();
+                let lines = BufReader::new(&stream).lines().map(Result::unwrap);
+                let asked: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+                write!(stream, "HTTP/1.1 {answer}").unwrap();
+                asked.join("\n").to_lowercase()
+            };
+            answers.into_iter().map(serve).collect()
+        };
+        (address, std::thread::spawn(serve))
+    }
+
+    #[test]
+    fn what_may_pass_is_tried_again_and_what_may_not_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let to = folder.path().join("to");
+        let network = Network {
+            netrc: "machine 127.0.0.1 login u password p".to_owned(),
+            ..Network::default()
+        };
+        // One attempt is cut off, and the next one led elsewhere.
+        let (address, asked) = server(&[
+            "200 OK\r\nContent-Length: 9\r\n\r\nhel",
+            "302 Found\r\nLocation: /other\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            "200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello",
+        ]);
+        download(&format!("{address}/first"), &to, &network).unwrap();
+        assert_eq!(std::fs::read_to_string(&to).unwrap(), "hello");
+        let asked = asked.join().unwrap();
+        for (asked, path) in asked.iter().zip(["/first", "/first", "/other"]) {
+            assert!(asked.starts_with(&format!("get {path} ")), "{asked}");
+            // "u:p" in base 64, in lower case.
+            assert!(asked.contains("authorization: basic dtpw"), "{asked}");
+            assert!(!asked.contains("accept-encoding"), "{asked}");
+        }
+        for (answer, problem) in [
+            ("404 Not Found\r\nContent-Length: 0\r\n\r\n", "404"),
+            ("304 Not Modified\r\n\r\n", "304"),
+            (
+                "301 Moved\r\nLocation: file:///etc/passwd\r\nContent-Length: 0\r\n\r\n",
+                "no HTTP address",
+            ),
+        ] {
+            let (address, asked) = server(&[answer]);
+            let error = download(&address, &to, &network).unwrap_err();
+            assert!(error.contains(problem), "{error}");
+            assert_eq!(asked.join().unwrap().len(), 1);
+        }
+    }
 }
