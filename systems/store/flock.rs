@@ -1,8 +1,42 @@
 //! Whole-file locks as Nix takes them: flock(2), which fcntl locks do not exclude.
 //! Knows files only; what a lock protects is its caller's business.
 
-use std::fs::{File, TryLockError};
+use std::fs::{File, Permissions, TryLockError};
 use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use nix::unistd::geteuid;
+
+use crate::error::{Error, Result as StoreResult};
+
+/// Opens a lock file, and makes it if there is none. Nobody else may open it, for whoever can read it can hold its lock;
+/// one that was made too open is closed to others.
+///
+/// # Errors
+/// When it can't be opened or is no regular file.
+pub(super) fn open_private(path: &Path) -> StoreResult<File> {
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)
+        .map_err(Error::io("open", path))?;
+    let metadata = file.metadata().map_err(Error::io("look at", path))?;
+    if !metadata.is_file() {
+        let error = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
+        return Err(Error::io("lock", path)(error));
+    }
+    if metadata.mode() & 0o077 != 0 && metadata.uid() == geteuid().as_raw() {
+        let private = Permissions::from_mode(0o600);
+        file.set_permissions(private)
+            .map_err(Error::io("set the mode of", path))?;
+    }
+    Ok(file)
+}
 
 /// Waits for a shared lock, however often a signal interrupts the wait.
 pub(super) fn lock_shared(file: &File) -> io::Result<()> {
@@ -47,6 +81,22 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
+
+    #[test]
+    fn lock_files_are_nobody_elses() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let mode = || path.metadata().unwrap().mode() & 0o777;
+        open_private(&path).unwrap();
+        assert_eq!(mode(), 0o600);
+        std::fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+        open_private(&path).unwrap();
+        assert_eq!(mode(), 0o600);
+        let (link, fifo) = (folder.path().join("link"), folder.path().join("fifo"));
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(open_private(&link).is_err() && open_private(&fifo).is_err());
+    }
 
     #[test]
     fn locks_are_flock_and_exclude_each_other() {

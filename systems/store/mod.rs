@@ -38,6 +38,7 @@ pub mod verify;
 pub(crate) mod beside;
 mod buffer;
 mod flock;
+mod local_socket;
 mod xattr;
 
 pub use database::{Database, DatabaseOptions, Edges, PathInfo, Registration, Seed};

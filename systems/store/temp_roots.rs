@@ -3,16 +3,17 @@
 
 mod collector;
 
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hashbrown::HashSet;
 use windrow_components::store_path::StorePath;
 
 use crate::error::{Error, Result};
+use crate::store::local_socket::{LIMIT, check};
 use crate::store::{Layout, flock};
 
 /// How long to wait before asking again whether a collector is reachable or gone.
@@ -44,11 +45,11 @@ impl TempRoots {
     /// [`Error::Io`] if the file or the collector's lock can't be opened.
     pub fn open(layout: &Layout) -> Result<Self> {
         let gc_lock_path = layout.gc_lock();
-        let gc_lock = open_or_create(&gc_lock_path)?;
+        let gc_lock = flock::open_private(&gc_lock_path)?;
         let mut number = std::process::id();
         loop {
             let path = layout.temproots_dir().join(number.to_string());
-            let file = open_or_create(&path)?;
+            let file = flock::open_private(&path)?;
             // Nobody who holds this lock gives it back soon, except a collector.
             if !flock::try_lock_exclusive(&file).map_err(Error::io("lock", &path))? {
                 // Collectors before Nix 2.35 read a signed number of 32 bits.
@@ -154,6 +155,8 @@ impl TempRoots {
     /// Returns when no collector runs that might not have seen the roots.
     fn wait_until_known(&self, paths: &[&str]) -> Result<()> {
         let lock_path = self.layout.gc_lock();
+        let socket_path = self.layout.gc_socket();
+        let until = Instant::now() + LIMIT;
         loop {
             // Got, it says that no collector runs; the next one will read the file.
             if flock::try_lock_shared(&self.gc_lock).map_err(Error::io("lock", &lock_path))? {
@@ -162,9 +165,10 @@ impl TempRoots {
                     .unlock()
                     .map_err(Error::io("unlock", &lock_path));
             }
-            if collector::tell(&self.layout.gc_socket(), paths)? {
+            if collector::tell(&socket_path, paths, until)? {
                 return Ok(());
             }
+            check(until).map_err(Error::io("reach the collector at", &socket_path))?;
             thread::sleep(COLLECTOR_WAIT);
         }
     }
@@ -177,17 +181,6 @@ impl Drop for TempRoots {
             let _ = self.file.write_all_at(b"d", self.length);
         }
     }
-}
-
-fn open_or_create(path: &PathBuf) -> Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(Error::io("open", path))
 }
 
 #[cfg(test)]

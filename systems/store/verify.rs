@@ -1,7 +1,6 @@
 //! Whether the store is what its database says (Nix's `verifyStore`): what has disappeared, what was modified.
 //! Finds and tells; only rows of paths that are gone, and damaged links, are taken away here.
 
-use std::fs::File;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use windrow_components::hash::Hash;
@@ -76,13 +75,7 @@ pub fn verify_store(
     store.database.check(false)?;
     tell(Finding::Step("reading the Nix store..."));
     let lock_path = store.layout().gc_lock();
-    let gc_lock = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&lock_path)
-        .map_err(Error::io("open", &lock_path))?;
+    let gc_lock = flock::open_private(&lock_path)?;
     flock::lock_shared(&gc_lock).map_err(Error::io("lock", &lock_path))?;
     // The valid paths come first: nothing is deleted meanwhile, so what is valid now must be in the folder after it.
     let valid = store.database.all_valid_paths()?;

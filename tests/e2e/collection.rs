@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use crate::harness::{
-    Cache, Caller, Cmd, SEALED, World, busybox_with, for_each_caller, graph_of, have, need, sh,
-    sh_with, text, wait_until,
+    Cache, Caller, Cmd, HeldDatabase, SEALED, World, busybox_with, for_each_caller, graph_of, have,
+    need, sh, sh_with, text, wait_until,
 };
 
 /// Expects that no collector takes anything away, and that both do collect.
@@ -151,24 +151,11 @@ fn outputs_that_nobody_asked_for_stay_until_they_are_registered() {
 #[test]
 fn outputs_stay_where_others_hold_up_their_registration() {
     need!("nix-store", "sqlite3");
-    use std::io::{BufRead as _, BufReader, Write as _};
-    use std::process::{Command, Stdio};
     sandboxes(|world, caller, sandbox, name| {
         let drv = two_outputs(world, caller, name, sandbox);
         let build = build_out(world, caller, &drv).start();
         wait_for_dev(world, name);
-        let mut holder = Command::new("sqlite3")
-            .arg(world.database())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut orders = holder.stdin.take().unwrap();
-        writeln!(orders, "begin immediate; select 'held';").unwrap();
-        let mut answer = String::new();
-        let mut answers = BufReader::new(holder.stdout.take().unwrap());
-        answers.read_line(&mut answer).unwrap();
-        assert_eq!(answer, "held\n");
+        let held = HeldDatabase::new(world);
         world.write("go", "");
         wait_until("both outputs are in their places", || {
             outputs(world, name).is_some()
@@ -177,9 +164,7 @@ fn outputs_stay_where_others_hold_up_their_registration() {
         let collector = world.program("nix-store").env("USER", "somebody");
         caller.runs(collector.arg("--gc")).ok();
         let there = outputs(world, name);
-        writeln!(orders, "commit;").unwrap();
-        drop(orders);
-        holder.wait().unwrap();
+        held.release();
         assert!(there.is_some(), "collected before they were registered");
         build.wait().exits(0);
         are_valid(world, name);

@@ -11,13 +11,17 @@ mod sweep;
 use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::store::{Database, Layout, flock};
 use liveness::Liveness;
 use server::{HashPart, Server, Shared};
 use sweep::{Entry, Sweep};
+
+/// How long to wait before a lock is tried again by a collection that may be stopped.
+const LOCK_POLL: Duration = Duration::from_millis(50);
 
 /// What is to be done with what nothing needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,7 +104,9 @@ pub fn collect(
         let _ = fs::remove_file(layout.db_dir().join("reserved"));
     }
     server::prepare(layout)?;
-    let _lock = lock(layout, tell)?;
+    let Some(_lock) = lock(layout, options.stop.as_deref(), tell)? else {
+        return Ok(());
+    };
     let shared = Arc::new(Shared::default());
     // From here on, new roots are told to the server.
     let server = Server::start(layout, Arc::clone(&shared))?;
@@ -197,7 +203,7 @@ fn settle(layout: &Layout, shared: &Shared) -> Result<()> {
         if recent.iter().all(|part| written.contains(part)) {
             return Ok(());
         }
-        std::thread::sleep(std::time::Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -207,23 +213,30 @@ fn still_alive(path: &str) -> Error {
     }
 }
 
-/// Takes the collector's lock for oneself.
-fn lock(layout: &Layout, tell: &mut dyn FnMut(Event<'_>)) -> Result<File> {
-    use std::os::unix::fs::OpenOptionsExt as _;
+/// Takes the collector's lock for oneself; none if the collection is to stop before it begins.
+fn lock(
+    layout: &Layout,
+    stop: Option<&AtomicBool>,
+    tell: &mut dyn FnMut(Event<'_>),
+) -> Result<Option<File>> {
     let path = layout.gc_lock();
-    let mut options = File::options();
-    options
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600);
-    let lock = options.open(&path).map_err(Error::io("open", &path))?;
-    if !flock::try_lock_exclusive(&lock).map_err(Error::io("lock", &path))? {
-        tell(Event::Step("waiting for the big garbage collector lock..."));
-        flock::lock_exclusive(&lock).map_err(Error::io("lock", &path))?;
+    let lock = flock::open_private(&path)?;
+    if flock::try_lock_exclusive(&lock).map_err(Error::io("lock", &path))? {
+        return Ok(Some(lock));
     }
-    Ok(lock)
+    tell(Event::Step("waiting for the big garbage collector lock..."));
+    let Some(stop) = stop else {
+        flock::lock_exclusive(&lock).map_err(Error::io("lock", &path))?;
+        return Ok(Some(lock));
+    };
+    // Whoever waits for this thread to end must not have to wait for another's collection.
+    while !stop.load(Ordering::Relaxed) {
+        if flock::try_lock_exclusive(&lock).map_err(Error::io("lock", &path))? {
+            return Ok(Some(lock));
+        }
+        std::thread::sleep(LOCK_POLL);
+    }
+    Ok(None)
 }
 
 /// All that lies in the store folder.

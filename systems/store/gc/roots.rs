@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -59,21 +60,26 @@ struct Finder<'a> {
 }
 
 impl Finder<'_> {
+    /// Looks at a file, and at all that lies below a directory. Users have directories of their own here, and may nest them
+    /// as deep as they like.
     fn look(&mut self, path: &Path) -> Result<()> {
-        let looked = self.try_look(path);
-        match looked {
-            Err(Error::Io { source, .. }) if is_absence(source.kind()) => Ok(()),
-            other => other,
+        let mut left = vec![path.to_owned()];
+        while let Some(path) = left.pop() {
+            match self.look_at(&path, &mut left) {
+                Err(Error::Io { source, .. }) if leads_nowhere(&source) => {}
+                other => other?,
+            }
         }
+        Ok(())
     }
 
-    fn try_look(&mut self, path: &Path) -> Result<()> {
+    fn look_at(&mut self, path: &Path, left: &mut Vec<PathBuf>) -> Result<()> {
         let kind = fs::symlink_metadata(path)
             .map_err(Error::io("look at", path))?
             .file_type();
         if kind.is_dir() {
             for entry in fs::read_dir(path).map_err(Error::io("list", path))? {
-                self.look(&entry.map_err(Error::io("list", path))?.path())?;
+                left.push(entry.map_err(Error::io("list", path))?.path());
             }
         } else if kind.is_symlink() {
             self.link(path)?;
@@ -109,7 +115,6 @@ impl Finder<'_> {
                         .extend(enclosing(self.layout, &second).map(|it| (it, target)));
                 }
             }
-            Err(error) if is_missing(error.kind()) => {}
             Err(error) => return Err(Error::io("look at", &target)(error)),
         }
         Ok(())
@@ -137,8 +142,13 @@ fn is_missing(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
-fn is_absence(kind: ErrorKind) -> bool {
-    is_missing(kind) || kind == ErrorKind::PermissionDenied
+/// Whether nobody can get anywhere by that path, so that nothing it might lead to is in use: users make such links, and may
+/// make them so on purpose.
+fn leads_nowhere(error: &std::io::Error) -> bool {
+    let kind = error.kind();
+    is_missing(kind)
+        || kind == ErrorKind::PermissionDenied
+        || matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENAMETOOLONG))
 }
 
 /// Takes out `.` and `..` by their letters alone.
@@ -151,6 +161,22 @@ fn plain(path: &Path) -> PathBuf {
         }
     }
     plain
+}
+
+/// Opens what should be a file of roots. Of a pipe there would be no end.
+fn open_temporary(path: &Path) -> std::io::Result<File> {
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::new(
+            ErrorKind::InvalidInput,
+            "not a regular file; delete it",
+        ));
+    }
+    Ok(file)
 }
 
 /// The temporary roots of all processes that live, with the processes' numbers; files that the dead left are deleted.
@@ -170,7 +196,7 @@ pub fn temporary(layout: &Layout) -> Result<Vec<(String, String)>> {
         if name.starts_with('.') {
             continue;
         }
-        let mut file = match File::options().read(true).write(true).open(&path) {
+        let mut file = match open_temporary(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             other => other.map_err(Error::io("open", &path))?,
         };
@@ -229,6 +255,34 @@ mod tests {
         assert!(found[&store_path(2)].contains(&result));
         assert!(gcroots.join("auto/dangling").symlink_metadata().is_err());
         assert!(gcroots.join("dangling").symlink_metadata().is_ok());
+    }
+
+    #[test]
+    fn what_users_make_to_lead_nowhere_holds_up_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (layout, mut database) = fresh(&folder);
+        database.register(&[registration(1, &[])]).unwrap();
+        let own = layout.gcroots_dir().join("per-user/somebody");
+        fs::create_dir(&own).unwrap();
+        symlink(store_path(1), own.join("root")).unwrap();
+        symlink("loop", own.join("loop")).unwrap();
+        symlink("loop/further", own.join("through-loop")).unwrap();
+        symlink("x".repeat(300), own.join("long")).unwrap();
+        nix::unistd::mkfifo(&own.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        crate::store::sample::plant_chain(&own.join("deep"), 5000);
+        let found = links(&layout, &database).unwrap();
+        assert_eq!(found.keys().collect::<Vec<_>>(), [&store_path(1)]);
+        crate::store::tree::delete_path(&own).unwrap();
+    }
+
+    #[test]
+    fn a_pipe_among_the_files_of_roots_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let (layout, _database) = fresh(&folder);
+        let pipe = layout.temproots_dir().join("1");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let error = temporary(&layout).unwrap_err().to_string();
+        assert!(error.contains("temproots/1"), "{error}");
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! The collector's socket: processes tell the temporary roots that they add while a collection runs, a path a line,
 //! and get a byte back when they may rely on it. What is being deleted is waited for, one path and no longer.
 
-use std::fs::{self, File, Permissions};
-use std::io::{BufRead, BufReader, ErrorKind, Write};
+mod clients;
+
+use std::collections::VecDeque;
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{ErrorKind, Write as _};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -21,22 +24,55 @@ pub(super) type HashPart = [u8; 32];
 
 /// How long after its answer a client is expected to have written the root down.
 const RECENT: Duration = Duration::from_millis(300);
+/// How many roots users may add, all together, who can't write roots down themselves. Only so much memory is theirs.
+const STRANGERS_ROOTS: usize = 1 << 20;
 
 /// What collector and clients share.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     state: Mutex<State>,
-    deleted: Condvar,
+}
+
+/// What becomes of a root that was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// It may be relied on.
+    Kept,
+    /// Its path is being deleted; it may be relied on when that has ended.
+    Waits,
+    /// There are too many.
+    Refused,
 }
 
 #[derive(Debug, Default)]
 struct State {
     roots: HashSet<HashPart>,
-    /// What was told in the last moments.
-    recent: Vec<(Instant, HashPart)>,
+    /// What was told in the last moments, oldest first.
+    recent: VecDeque<(Instant, HashPart)>,
+    /// How many of the roots came from others than the owner of the store.
+    strangers: usize,
     /// What is being deleted now, and how many entries of each hash part.
     pending: HashMap<HashPart, usize>,
+    /// Wakes the thread that answers.
+    wake: Option<UnixStream>,
     ended: bool,
+}
+
+impl State {
+    /// A byte for a full pipe is one too many: then it is awake.
+    fn wake(&mut self) {
+        if let Some(wake) = &mut self.wake {
+            let _ = wake.write(b"x");
+        }
+    }
+
+    fn forget_old(&mut self) {
+        while let Some((told, _)) = self.recent.front()
+            && told.elapsed() >= RECENT
+        {
+            self.recent.pop_front();
+        }
+    }
 }
 
 impl Shared {
@@ -52,7 +88,7 @@ impl Shared {
     /// What was told so recently that its owner may not have written it down yet.
     pub(super) fn recent(&self) -> Vec<HashPart> {
         let mut state = self.lock();
-        state.recent.retain(|(told, _)| told.elapsed() < RECENT);
+        state.forget_old();
         state.recent.iter().map(|(_, part)| *part).collect()
     }
 
@@ -83,22 +119,36 @@ impl Shared {
             *count -= 1;
             if *count == 0 {
                 state.pending.remove(&part);
-                self.deleted.notify_all();
+                state.wake();
             }
         }
     }
 
-    fn add_root(&self, part: HashPart) {
+    /// Adds a root that was told, by a stranger or by somebody who can write roots down.
+    fn add_root(&self, part: HashPart, stranger: bool) -> Told {
         let mut state = self.lock();
-        state.roots.insert(part);
-        state.recent.retain(|(told, _)| told.elapsed() < RECENT);
-        state.recent.push((Instant::now(), part));
-        while state.pending.contains_key(&part) && !state.ended {
-            state = self
-                .deleted
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+        if stranger && !state.roots.contains(&part) {
+            if state.strangers >= STRANGERS_ROOTS {
+                return Told::Refused;
+            }
+            state.strangers += 1;
         }
+        state.roots.insert(part);
+        state.forget_old();
+        state.recent.push_back((Instant::now(), part));
+        match state.pending.contains_key(&part) {
+            true => Told::Waits,
+            false => Told::Kept,
+        }
+    }
+
+    fn is_being_deleted(&self, part: &HashPart) -> bool {
+        let state = self.lock();
+        state.pending.contains_key(part) && !state.ended
+    }
+
+    fn has_ended(&self) -> bool {
+        self.lock().ended
     }
 }
 
@@ -113,10 +163,9 @@ pub(super) fn prepare(layout: &Layout) -> Result<()> {
     made.map_err(Error::io("open the collector's socket", &path))
 }
 
-/// The socket with the threads that answer at it. Dropped, it is closed, and clients see that the collection is over.
+/// The socket with the thread that answers at it. Dropped, it is closed, and clients see that the collection is over.
 pub(super) struct Server {
     shared: Arc<Shared>,
-    stop: UnixStream,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -125,13 +174,18 @@ impl Server {
     pub(super) fn start(layout: &Layout, shared: Arc<Shared>) -> Result<Self> {
         let path = layout.gc_socket();
         let listener = bind(&path).map_err(Error::io("open the collector's socket", &path))?;
-        let (stop, stopped) = UnixStream::pair().map_err(Error::io("make a pipe for", &path))?;
+        let pair = UnixStream::pair().and_then(|(wake, woken)| {
+            wake.set_nonblocking(true)?;
+            woken.set_nonblocking(true)?;
+            Ok((wake, woken))
+        });
+        let (wake, woken) = pair.map_err(Error::io("make a pipe for", &path))?;
+        shared.lock().wake = Some(wake);
         let state = Arc::clone(&shared);
         let layout = layout.clone();
-        let thread = std::thread::spawn(move || serve(&listener, &stopped, &layout, &state));
+        let thread = std::thread::spawn(move || clients::serve(&listener, &woken, &layout, &state));
         Ok(Self {
             shared,
-            stop,
             thread: Some(thread),
         })
     }
@@ -139,9 +193,10 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.shared.lock().ended = true;
-        self.shared.deleted.notify_all();
-        let _ = self.stop.write_all(b"x");
+        let mut state = self.shared.lock();
+        state.ended = true;
+        state.wake();
+        drop(state);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -152,7 +207,8 @@ fn bind(path: &Path) -> std::io::Result<UnixListener> {
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(ErrorKind::InvalidInput.into());
     };
-    fs::create_dir_all(dir)?;
+    // Nobody else may put a socket of theirs there, whatever the umask.
+    DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
     // It appears under its name at once: clients of Nix 2.8 take a socket that is missing for an answer.
     let new = format!("{}.tmp-{}", name.to_string_lossy(), std::process::id());
     match fs::remove_file(dir.join(&new)) {
@@ -167,71 +223,6 @@ fn bind(path: &Path) -> std::io::Result<UnixListener> {
     fs::rename(dir.join(&new), path)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
-}
-
-fn serve(listener: &UnixListener, stopped: &UnixStream, layout: &Layout, shared: &Arc<Shared>) {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    use std::os::fd::AsFd as _;
-    let mut clients: Vec<(UnixStream, JoinHandle<()>)> = Vec::new();
-    loop {
-        let mut ready = [
-            PollFd::new(stopped.as_fd(), PollFlags::POLLIN),
-            PollFd::new(listener.as_fd(), PollFlags::POLLIN),
-        ];
-        match poll(&mut ready, PollTimeout::NONE) {
-            Err(nix::errno::Errno::EINTR) => continue,
-            Err(_) => break,
-            Ok(_) => {}
-        }
-        if ready[0].any() == Some(true) {
-            break;
-        }
-        let Ok((stream, _)) = listener.accept() else {
-            continue;
-        };
-        if stream.set_nonblocking(false).is_err() {
-            continue;
-        }
-        let Ok(copy) = stream.try_clone() else {
-            continue;
-        };
-        clients.retain(|(_, thread)| !thread.is_finished());
-        let (layout, shared) = (layout.clone(), Arc::clone(shared));
-        let thread = std::thread::spawn(move || answer(&stream, &layout, &shared));
-        clients.push((copy, thread));
-    }
-    for (stream, thread) in clients {
-        // What was sent before this is still read and answered: a client of Nix 2.8 takes a connection that is reset
-        // for an answer.
-        let _ = stream.shutdown(std::net::Shutdown::Read);
-        let _ = thread.join();
-    }
-}
-
-/// Serves one client to its end.
-fn answer(stream: &UnixStream, layout: &Layout, shared: &Shared) {
-    /// No path is longer, in bytes.
-    const LINE_MAX: usize = 4096;
-    let mut reader = BufReader::new(stream);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        let mut limited = std::io::Read::take(&mut reader, LINE_MAX as u64);
-        match limited.read_until(b'\n', &mut line) {
-            Ok(1..) if line.last() == Some(&b'\n') => line.pop(),
-            _ => return,
-        };
-        // As Nix does, nonsense is acknowledged: it protects nothing.
-        if let Ok(path) = str::from_utf8(&line)
-            && let Ok(part) = layout.hash_part(path)
-        {
-            shared.add_root(*part);
-        }
-        let mut out = stream;
-        if out.write_all(b"1").is_err() {
-            return;
-        }
-    }
 }
 
 #[cfg(test)]

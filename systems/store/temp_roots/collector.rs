@@ -6,8 +6,12 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Instant;
+
+use nix::poll::PollFlags;
 
 use crate::error::{Error, Result};
+use crate::store::local_socket::{self, wait};
 
 /// How many roots are sent before their answers are read: the answers of so many wait in the
 /// socket without blocking the collector, and so many lines without blocking us.
@@ -16,9 +20,10 @@ const ROOTS_AT_ONCE: usize = 64;
 const MAX_SOCKET_PATH: usize = 107;
 
 /// Tells the collector the roots; says whether it has confirmed all of them. If not, it has
-/// ended, or doesn't listen yet. Waits for as long as the deletion of one of the roots takes.
-pub(super) fn tell(socket: &Path, store_paths: &[&str]) -> Result<bool> {
-    match converse(socket, store_paths) {
+/// ended, or doesn't listen yet. Waits for as long as the deletion of one of the roots takes, but not beyond `until` nor
+/// after a signal that asks for an end: those are errors, and none of the roots may be relied on.
+pub(super) fn tell(socket: &Path, store_paths: &[&str], until: Instant) -> Result<bool> {
+    match converse(socket, store_paths, until) {
         Ok(()) => Ok(true),
         Err(error) if is_absence(error.kind()) => Ok(false),
         Err(error) => Err(Error::io(
@@ -28,16 +33,36 @@ pub(super) fn tell(socket: &Path, store_paths: &[&str]) -> Result<bool> {
     }
 }
 
-fn converse(socket: &Path, store_paths: &[&str]) -> io::Result<()> {
+fn converse(socket: &Path, store_paths: &[&str], until: Instant) -> io::Result<()> {
     let mut stream = connect(socket)?;
     for some in store_paths.chunks(ROOTS_AT_ONCE) {
         let lines: String = some.iter().flat_map(|path| [*path, "\n"]).collect();
-        stream.write_all(lines.as_bytes())?;
-        let mut answers = [0; ROOTS_AT_ONCE];
-        let answers = &mut answers[..some.len()];
-        stream.read_exact(answers)?;
-        if answers.iter().any(|&answer| answer != b'1') {
-            return Err(io::Error::new(ErrorKind::InvalidData, "unexpected answer"));
+        let mut left = lines.as_bytes();
+        while !left.is_empty() {
+            match stream.write(left) {
+                Ok(count) => left = &left[count..],
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    wait(&stream, PollFlags::POLLOUT, until)?;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let mut left = some.len();
+        while left > 0 {
+            let mut answers = [0; ROOTS_AT_ONCE];
+            match stream.read(&mut answers[..left]) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(count) if answers[..count].iter().any(|&answer| answer != b'1') => {
+                    return Err(io::Error::new(ErrorKind::InvalidData, "unexpected answer"));
+                }
+                Ok(count) => left -= count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    wait(&stream, PollFlags::POLLIN, until)?;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
         }
     }
     Ok(())
@@ -45,14 +70,14 @@ fn converse(socket: &Path, store_paths: &[&str]) -> io::Result<()> {
 
 fn connect(socket: &Path) -> io::Result<UnixStream> {
     if socket.as_os_str().len() <= MAX_SOCKET_PATH {
-        return UnixStream::connect(socket);
+        return local_socket::connect(socket);
     }
     let (Some(folder), Some(name)) = (socket.parent(), socket.file_name()) else {
         return Err(ErrorKind::InvalidInput.into());
     };
     let folder = File::open(folder)?;
-    UnixStream::connect(
-        Path::new("/proc/self/fd")
+    local_socket::connect(
+        &Path::new("/proc/self/fd")
             .join(folder.as_raw_fd().to_string())
             .join(name),
     )
@@ -67,6 +92,8 @@ fn is_absence(kind: ErrorKind) -> bool {
             | ErrorKind::ConnectionReset
             | ErrorKind::BrokenPipe
             | ErrorKind::UnexpectedEof
+            // So many others want to be connected that it has to be tried again.
+            | ErrorKind::WouldBlock
     )
 }
 
@@ -75,6 +102,43 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     use super::*;
+    use std::time::Duration;
+
+    fn tell(socket: &Path, store_paths: &[&str]) -> Result<bool> {
+        super::tell(
+            socket,
+            store_paths,
+            Instant::now() + Duration::from_secs(600),
+        )
+    }
+
+    #[test]
+    fn a_collector_that_never_answers_or_reads_is_not_waited_for_without_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        let _listener = UnixListener::bind(&socket).unwrap();
+        let long = "x".repeat(1 << 20);
+        for path in ["a", &long] {
+            let error = super::tell(&socket, &[path], Instant::now()).unwrap_err();
+            assert!(error.to_string().contains("does not answer"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_signal_ends_the_wait() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        let _listener = UnixListener::bind(&socket).unwrap();
+        // A thread of its own has signals of its own, too.
+        let waiting = std::thread::spawn(move || {
+            crate::process::reactor::block_signals();
+            // SAFETY: sends this thread a signal that it blocks.
+            unsafe { libc::pthread_kill(libc::pthread_self(), libc::SIGINT) };
+            tell(&socket, &["a"]).unwrap_err().to_string()
+        });
+        let error = waiting.join().unwrap();
+        assert!(error.contains("interrupted"), "{error}");
+    }
 
     #[test]
     fn nobody_there_is_no_error() {

@@ -2,6 +2,7 @@
 //! the protection taken away, where it must work, so that it is known to be a real one.
 
 mod builtin;
+mod collector;
 mod handed_out;
 mod killed;
 
