@@ -188,7 +188,7 @@ impl PoolHandle {
         if let Some(room) = room {
             let janitor = self.1.clone();
             self.0.submit(move || {
-                room.leave(false)
+                room.leave()
                     .into_iter()
                     .for_each(|path| janitor.delete(path));
                 None
@@ -369,7 +369,7 @@ pub fn clean_up(world: &mut World) {
         // What does not die now is what the user must look after.
         let _ = room.kill_processes();
     }
-    for path in rooms.into_iter().flat_map(|room| room.leave(false)) {
+    for path in rooms.into_iter().flat_map(|room| room.leave()) {
         let _ = delete_path(&path);
     }
     if let Some(sandbox) = &world.resource::<BuilderConfig>().sandbox {

@@ -25,6 +25,7 @@ use crate::spawn::Aloft;
 use crate::spawn::hook::desk::HookDesk;
 use crate::store::check::Check;
 use crate::store::collect::{CollectJob, Mislaid, collect};
+use crate::store::harmless::open_to_all;
 use crate::timeout::Condemned;
 use crate::world::{
     Background, Completed, Failures, NewlyReady, Now, Pace, ReporterHandle, RunState, Running,
@@ -266,9 +267,11 @@ impl Reaping<'_, '_> {
                     format!("scanning for references inside '{output}'")
                 });
             }
+            let keep_failed = self.config.keep_failed.then(|| dir.0.clone());
             if let Some(done) = here
                 && self.config.optimiser.is_none()
                 && room.is_none()
+                && keep_failed.is_none()
                 && job.is_trifle()
             {
                 done.push(Collected {
@@ -281,17 +284,21 @@ impl Reaping<'_, '_> {
                 return Ok(());
             }
             let optimiser = self.config.optimiser.clone();
-            let (janitor, keep_failed) = (self.pool.1.clone(), self.config.keep_failed);
+            let janitor = self.pool.1.clone();
             self.pool.0.submit(move || {
                 let places = optimiser.as_ref().map(|_| job.places());
-                let result = undisturbed(room.as_ref()).and_then(|()| collect(&job));
-                let warnings = match (optimiser, places, &result) {
+                let alone = undisturbed(room.as_ref());
+                // Nobody may be let in to what somebody still works on.
+                let keep_failed = keep_failed.filter(|_| alone.is_ok());
+                let result = alone.and_then(|()| collect(&job));
+                let mut warnings = match (optimiser, places, &result) {
                     (Some(optimiser), Some(places), Ok(built)) if !built.is_empty() => {
                         optimiser.optimise_new(&places)
                     }
                     _ => Vec::new(),
                 };
-                let kept = leave(room, &job, result.is_err() && keep_failed, &janitor);
+                let keep = keep_failed.filter(|_| result.is_err());
+                let kept = leave(room, &job, keep, &janitor, &mut warnings);
                 Some(Collected {
                     goal,
                     result,
@@ -322,21 +329,26 @@ impl Reaping<'_, '_> {
             message: format!("builder for '{path}' {what}{note}"),
             log_tail: child.log.last_lines(self.config.log_lines),
         });
-        if room.is_some() {
+        // What never ran has left nothing to look at.
+        let keep = self.config.keep_failed && (ran || room.is_some());
+        if room.is_some() || keep {
             let missing = MissingOutputs::of(child.missing, &self.graph, drv);
             let (graph, config) = (&self.graph, &self.config);
             let job = CollectJob::new(graph, config, drv, &missing, &[], rewrites, room.as_ref());
             *child.stage = Stage::Collecting;
             self.background.collecting += 1;
-            let (janitor, keep_failed) = (self.pool.1.clone(), self.config.keep_failed);
+            let (janitor, keep) = (self.pool.1.clone(), keep.then(|| dir.0.clone()));
             self.pool.0.submit(move || {
-                let result = undisturbed(room.as_ref()).and(Err((failure, None)));
+                let alone = undisturbed(room.as_ref());
+                let keep = keep.filter(|_| alone.is_ok());
+                let result = alone.and(Err((failure, None)));
                 job.discard_scratch();
-                let kept = leave(room, &job, keep_failed, &janitor);
+                let mut warnings = Vec::new();
+                let kept = leave(room, &job, keep, &janitor, &mut warnings);
                 Some(Collected {
                     goal,
                     result,
-                    warnings: Vec::new(),
+                    warnings,
                     kept,
                 })
             });
@@ -350,7 +362,7 @@ impl Reaping<'_, '_> {
             self.pool.delete(path);
         }
         let dir = dir.clone();
-        self.discard(&dir, ran);
+        self.discard(&dir);
         self.strip(goal);
         self.commands.entity(goal).remove::<(BuildDir, BuildLog)>();
         Ok(())
@@ -377,14 +389,8 @@ impl Reaping<'_, '_> {
         });
     }
 
-    /// Deletes a build folder, or keeps it for whoever wants to know why the build failed.
-    fn discard(&mut self, dir: &BuildDir, failed: bool) {
-        if failed && self.config.keep_failed {
-            let readable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-            let _ = std::fs::set_permissions(&dir.0, readable);
-            self.say_kept(&dir.0);
-            return;
-        }
+    /// Deletes a build folder.
+    fn discard(&mut self, dir: &BuildDir) {
         // Most builders leave it as it was, ready for the next.
         self.pool.retire(&dir.0, &mut self.dirs);
     }
@@ -409,7 +415,6 @@ pub fn take_collected(
             let level = Level::Warn;
             params.reporter.0.report(&Event::Message { level, text });
         }
-        let failed = result.is_err();
         match result {
             Ok(outputs) => {
                 let drv = goals.get(goal).ok().map(|known| known.drv);
@@ -433,11 +438,10 @@ pub fn take_collected(
         }
         if let Some(kept) = kept {
             params.say_kept(&kept);
-        }
-        if !params.lodgings.contains(goal)
+        } else if !params.lodgings.contains(goal)
             && let Ok((dir, _)) = dirs.get(goal)
         {
-            params.discard(dir, failed);
+            params.discard(dir);
         }
         params
             .commands
@@ -456,23 +460,37 @@ fn undisturbed(room: Option<&Room>) -> Result<(), (Failure, Option<Box<Mislaid>>
     })
 }
 
-/// Ends the room of a build, if it had one. With `keep` its directory and what there is of its outputs stay for
-/// somebody to look at; returns the directory then.
+/// Ends the room of a build, if it had one. With `keep`, the build directory of one that had none,
+/// that and what there is of the outputs stay for everybody to look at; returns the directory then.
 fn leave(
     room: Option<Room>,
     job: &CollectJob,
-    keep: bool,
+    keep: Option<std::path::PathBuf>,
     janitor: &Janitor,
+    warnings: &mut Vec<String>,
 ) -> Option<std::path::PathBuf> {
-    let room = room?;
-    let dir = room.build_dir();
-    if keep {
-        job.keep_outputs();
+    let Some(dir) = keep else {
+        let rubbish = room.map(Room::leave).into_iter().flatten();
+        rubbish.for_each(|path| janitor.delete(path));
+        return None;
+    };
+    job.keep_outputs();
+    let dir = room.as_ref().map_or(dir, Room::build_dir);
+    let opened = match room {
+        Some(room) => {
+            let (rubbish, opened) = room.leave_open();
+            rubbish.into_iter().for_each(|path| janitor.delete(path));
+            opened
+        }
+        None => open_to_all(&[&dir], nix::unistd::geteuid().as_raw()),
+    };
+    if let Err(error) = opened {
+        warnings.push(format!(
+            "the build directory '{}' stays closed to others, for it can't be made harmless: {error}",
+            dir.display()
+        ));
     }
-    for path in room.leave(keep) {
-        janitor.delete(path);
-    }
-    keep.then_some(dir)
+    Some(dir)
 }
 
 /// Kills a child and everything in its process group.

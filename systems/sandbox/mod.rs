@@ -41,6 +41,8 @@ use root::{Blueprint, Insider, Proc, SANDBOX_GID, SANDBOX_UID, WaitingProc};
 use user_ns::IdMap;
 use users::UserLock;
 
+use crate::store::harmless::open_to_all;
+
 pub use support::Support;
 
 /// How the builders of a run are isolated. Clones are the same.
@@ -497,28 +499,33 @@ impl Room {
         }
     }
 
-    /// Ends it, when all its processes are dead and what is wanted of it has been taken. Returns what is to be deleted. With
-    /// `keep` the build directory stays, and is opened to everybody.
-    pub fn leave(mut self, keep: bool) -> Rubbish {
-        let open = |dir: &Path| {
-            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-            let _ = std::fs::set_permissions(dir, mode);
-        };
+    /// Ends it, when all its processes are dead and what is wanted of it has been taken. Returns
+    /// what is to be deleted.
+    pub fn leave(mut self) -> Rubbish {
         match (self.cell.take(), self.dir.take()) {
             (Some((isolation, cell)), _) => {
                 let view = isolation.host_view();
-                if keep {
-                    open(&cell.place(&view).build);
-                    open(&cell.top(&view));
-                }
-                isolation.shared.cells.give_back(&view, cell, keep)
-            }
-            (None, Some(dir)) if keep => {
-                open(&dir.join(admit::BUILD));
-                open(&dir);
-                Rubbish::new()
+                isolation.shared.cells.give_back(&view, cell, false)
             }
             (None, dir) => dir.into_iter().collect(),
+        }
+    }
+
+    /// As [`Room::leave`], but the build directory stays, and is opened to everybody once it is
+    /// harmless. What it takes is in proportion to what the builder left there.
+    pub fn leave_open(mut self) -> (Rubbish, crate::error::Result<()>) {
+        match (self.cell.take(), self.dir.take()) {
+            (Some((isolation, cell)), _) => {
+                let view = isolation.host_view();
+                let (top, build) = (cell.top(&view), cell.place(&view).build);
+                let opened = open_to_all(&[&top, &build], self.owner.uid);
+                (isolation.shared.cells.give_back(&view, cell, true), opened)
+            }
+            (None, Some(dir)) => {
+                let opened = open_to_all(&[&dir, &dir.join(admit::BUILD)], self.owner.uid);
+                (Rubbish::new(), opened)
+            }
+            (None, None) => (Rubbish::new(), Ok(())),
         }
     }
 }

@@ -22,6 +22,7 @@ use super::canonical::{InodesSeen, canonicalise};
 use super::check::Check;
 use super::copy::copy_tree;
 use super::digest::{digest as hash_and_scan, feed_flat, feed_nar};
+use super::harmless::make_harmless;
 use super::output_checks::{self, Expectations};
 use super::reader::Reader;
 use super::replace::{move_tree, replace_valid_path};
@@ -172,16 +173,28 @@ impl CollectJob {
         }
     }
 
-    /// Moves what a failed builder made in its sandbox to where it belongs, for somebody to look at. It is not valid, and
-    /// it is made harmless first; what can't be stays behind.
+    /// Moves what a failed builder made in its sandbox to where it belongs, for somebody to look
+    /// at. It is not valid, and it is made harmless first; what can't be stays behind, or if it
+    /// lies in the store already, is deleted.
     pub fn keep_outputs(&self) {
         let mut seen = InodesSeen::default();
-        for output in &self.outputs {
-            if let Some(place) = &output.place
-                && place.symlink_metadata().is_err()
-                && canonicalise(&output.real_path, Some(self.builder_uid), &mut seen).is_ok()
-            {
-                let _ = move_tree(&output.real_path, place);
+        for Expected {
+            real_path, place, ..
+        } in &self.outputs
+        {
+            match place {
+                Some(place) if place.symlink_metadata().is_err() => {
+                    let _ = canonicalise(real_path, Some(self.builder_uid), &mut seen)
+                        .and_then(|()| move_tree(real_path, place));
+                }
+                Some(_) => {}
+                None => {
+                    if real_path.symlink_metadata().is_ok()
+                        && make_harmless(real_path, self.builder_uid).is_err()
+                    {
+                        let _ = delete_path(real_path);
+                    }
+                }
             }
         }
     }

@@ -14,6 +14,7 @@ pub mod failed_paths;
 pub mod gc;
 pub mod gc_roots;
 pub mod graph_print;
+pub mod harmless;
 pub mod history;
 pub mod layout;
 pub mod local;

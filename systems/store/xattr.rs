@@ -41,7 +41,19 @@ pub(super) fn list_removable(subject: Subject<'_>) -> Result<Vec<u8>, Errno> {
         .collect())
 }
 
-/// Removes the attributes that [`list_removable`] returned.
+/// As [`list_removable`], but only the names of those that give rights to somebody: access lists,
+/// and capabilities of programs.
+pub(super) fn list_privileges(subject: Subject<'_>) -> Result<Vec<u8>, Errno> {
+    let names = list_removable(subject)?;
+    let gives_rights = |name: &&CStr| {
+        let name = name.to_bytes();
+        name.starts_with(b"system.") || name.starts_with(b"security.")
+    };
+    let names = split(&names).filter(gives_rights);
+    Ok(names.flat_map(CStr::to_bytes_with_nul).copied().collect())
+}
+
+/// Removes the attributes that [`list_removable`] or [`list_privileges`] returned.
 pub(super) fn remove_all(subject: Subject<'_>, names: &[u8]) -> Result<(), Errno> {
     split(names).try_for_each(|name| {
         let result = match subject {

@@ -508,3 +508,50 @@ fn no_process_is_made_with_a_copy_of_the_engines_memory() {
         assert!(call.contains("CLONE_VM"), "{call}");
     }
 }
+
+#[test]
+fn what_a_build_user_leaves_is_made_harmless_before_others_are_let_in() {
+    need_users!();
+    use std::os::unix::fs::PermissionsExt as _;
+    let (world, first) = world(TWO);
+    // Set-id bits of a build user would let others act as one that a later build has. Without the
+    // filter, for there are other ways to make them.
+    let script = "mkdir sub; echo > sub/suid; chmod 6755 sub/suid; echo > open; chmod 666 open; chmod 777 . sub
+        [ -u sub/suid ] && echo it is there; mkdir $out; echo > $out/suid; chmod 4755 $out/suid; exit 1";
+    let file = world.graph("g.json", &graph_of([("x", sh(script))]));
+    for sandbox in ["false", "true"] {
+        let cmd = world
+            .windrow("build")
+            .arg(&file)
+            .args(["--keep-failed", "-L"]);
+        let paths = "/usr /bin? /lib? /lib64? /lib32?";
+        let cmd = cmd.args([
+            "--option",
+            "sandbox",
+            sandbox,
+            "--option",
+            "sandbox-paths",
+            paths,
+        ]);
+        let cmd = cmd.args(["--option", "filter-syscalls", "false"]);
+        let ran = with_users(&world, cmd).run().exits(100);
+        assert!(
+            ran.stderr.contains("it is there"),
+            "the attempt is no real one: {ran}"
+        );
+        let top = world.at("tmp/nix-build-x.drv-0");
+        let kept = top.join("build");
+        let mode =
+            |path: std::path::PathBuf| path.metadata().unwrap().permissions().mode() & 0o7777;
+        let seen = ["", "sub", "sub/suid", "open"].map(|name| mode(kept.join(name)));
+        assert_eq!(seen, [0o755, 0o755, 0o755, 0o644], "sandbox {sandbox}");
+        assert_eq!(mode(top.clone()), 0o755);
+        assert_eq!(kept.join("sub/suid").metadata().unwrap().uid(), first + 1);
+        let output = world.store_entries().into_iter();
+        let output = output.filter(|path| path.to_string_lossy().ends_with("-x"));
+        for path in output {
+            assert_eq!(mode(path.join("suid")) & 0o7022, 0, "sandbox {sandbox}");
+        }
+        fs::remove_dir_all(top).unwrap();
+    }
+}
