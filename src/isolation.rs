@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use windrow_components::settings::{Sandbox, Settings};
 use windrow_systems::sandbox::action::c_path;
+use windrow_systems::sandbox::filter::Filter;
 use windrow_systems::sandbox::paths::SandboxPath;
 use windrow_systems::sandbox::root::{self, Blueprint};
 use windrow_systems::sandbox::users::UserPool;
-use windrow_systems::sandbox::{Isolation, Limits, Support, filter};
+use windrow_systems::sandbox::{Isolation, Limits, Support};
 use windrow_systems::store::Layout;
 use windrow_systems::store::local::LocalStore;
 
@@ -35,7 +36,7 @@ pub struct Isolated {
 pub fn isolation(settings: &Settings, layout: &Layout, store: &mut LocalStore) -> Result<Isolated> {
     let limits = Limits {
         no_new_privileges: !settings.allow_new_privileges,
-        filter: settings.filter_syscalls.then(filter::program).flatten(),
+        filter: settings.filter_syscalls.then(Filter::new).flatten(),
     };
     let users = build_users(settings, layout)?;
     let without = |notice| Isolated {

@@ -35,6 +35,7 @@ use windrow_components::settings::Sandbox;
 
 use action::{Action, c_path, run_all};
 use cell::{Cell, Cells, InputKind, Owner, Rubbish, View};
+use filter::Filter;
 use network::{Lease, Networks};
 use paths::{SandboxPath, Shown};
 use root::{Blueprint, Insider, Proc, SANDBOX_GID, SANDBOX_UID, WaitingProc};
@@ -60,8 +61,8 @@ pub struct Isolation {
 pub struct Limits {
     /// Gain privileges from programs (`allow-new-privileges`).
     pub no_new_privileges: bool,
-    /// Calls that this program refuses (`filter-syscalls`).
-    pub filter: Option<Arc<[libc::sock_filter]>>,
+    /// Make calls that these programs refuse (`filter-syscalls`).
+    pub filter: Option<Filter>,
 }
 
 #[derive(Debug)]
@@ -87,6 +88,8 @@ pub struct Wish {
     pub network: bool,
     /// What of the machine it sees beside what all sandboxes show.
     pub shown: Vec<(SandboxPath, Shown)>,
+    /// Whether [its programs make sockets](filter::makes_sockets_by_socketcall) by socketcall(2).
+    pub socketcall: bool,
 }
 
 /// Where and as whom one build runs, as long as anything of it is left. Dropped before it was left, it gives up its user
@@ -116,13 +119,15 @@ pub struct Setup {
 }
 
 impl Limits {
-    /// What a process does about them, as the last thing before it gives up its user.
-    pub fn actions(&self) -> impl Iterator<Item = Action> {
+    /// What a process does about them, as the last thing before it gives up its user. With
+    /// `socketcall` it makes sockets by that call.
+    pub fn actions(&self, socketcall: bool) -> impl Iterator<Item = Action> {
         let privileges = self.no_new_privileges.then_some(Action::NoNewPrivileges);
         // An ordinary user who may still gain privileges may not install a filter.
         let allowed = self.no_new_privileges || nix::unistd::geteuid().is_root();
-        let filter = self.filter.clone().filter(|_| allowed);
-        privileges.into_iter().chain(filter.map(Action::Filter))
+        let filter = self.filter.as_ref().filter(|_| allowed);
+        let program = filter.map(|filter| Arc::clone(filter.program(socketcall)));
+        privileges.into_iter().chain(program.map(Action::Filter))
     }
 }
 
@@ -178,8 +183,11 @@ impl Isolation {
 
     /// Whether a build is to be launched by the thread with the workshop.
     pub fn wants_workshop(&self, wish: &Wish) -> bool {
-        // What is shown to one build only can't be in what all have in common.
-        self.shared.support.root && !wish.network && wish.shown.is_empty()
+        // What has gone through the filter of the workshop can't be given back, and what is shown
+        // to one build only can't be in what all have in common.
+        let filtered_alike = !wish.socketcall || self.limits.filter.is_none();
+        let shown_alike = wish.shown.is_empty();
+        self.shared.support.root && !wish.network && filtered_alike && shown_alike
     }
 
     /// Where things are outside.
@@ -361,12 +369,15 @@ impl Isolation {
             .filter(|(_, kind)| !matches!(kind, InputKind::Link(_)));
         let names: Vec<CString> = shown.map(|(name, _)| name.clone()).collect();
         actions.extend(shared.blueprint.build(&cell.place(inside), &names, proc));
-        actions.push(Action::NewKeyring);
+        // In a workshop with a filter there is none to be had any more, nor a way to use one.
+        if workshop.is_none() || self.limits.filter.is_none() {
+            actions.push(Action::NewKeyring);
+        }
         if workshop.is_none() {
             if let Some(ruleset) = support.socket_scope.as_ref().filter(|_| wish.network) {
                 actions.push(Action::Landlock(Arc::clone(ruleset)));
             }
-            actions.extend(self.limits.actions());
+            actions.extend(self.limits.actions(wish.socketcall));
         }
         if support.root {
             if let Some(count) = shared.blueprint.max_processes.filter(|_| owner.uid != 0) {
@@ -564,7 +575,10 @@ impl Workshop {
             isolation.shared.support.waiting_proc(),
             &[],
         ));
-        actions.extend(isolation.limits.actions());
+        // Whoever may make keys could use those of the session that windrow runs in; others, what
+        // the kernel does for them.
+        actions.push(Action::NewKeyring);
+        actions.extend(isolation.limits.actions(false));
         let result = run_all(&actions).map_err(|(index, errno)| {
             about(
                 &actions[index].describe(),

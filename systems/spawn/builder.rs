@@ -27,6 +27,7 @@ use crate::real::{BuilderConfig, PoolHandle};
 use crate::sandbox::action::{Action, c_path};
 use crate::sandbox::admit;
 use crate::sandbox::cell::Owner;
+use crate::sandbox::filter::makes_sockets_by_socketcall;
 use crate::sandbox::kill::kill_user;
 use crate::sandbox::refusal;
 use crate::sandbox::users::UserLock;
@@ -249,6 +250,7 @@ fn wish(attributes: &Attributes<'_>, site: &Site<'_>) -> Result<Option<(Isolatio
             .collect(),
         network: drv.is_fixed(),
         shown: Vec::new(),
+        socketcall: makes_sockets_by_socketcall(&drv.system),
     };
     Ok(Some((isolation.clone(), wish)))
 }
@@ -295,7 +297,8 @@ fn launch(
     let mount = config.store_mount.as_ref().filter(|_| sandbox.is_none());
     let mut actions: Vec<Action> = mount.map_or_else(Vec::new, |mount| mount.actions.clone());
     if sandbox.is_none() {
-        actions.extend(config.limits.actions());
+        let socketcall = makes_sockets_by_socketcall(&drv.system);
+        actions.extend(config.limits.actions(socketcall));
         if let Some(user) = &site.user {
             actions.extend(become_user(user.owner()));
         }
