@@ -78,6 +78,7 @@ pub fn isolation(settings: &Settings, layout: &Layout, store: &mut LocalStore) -
             .collect(),
         max_processes: (settings.sandbox_max_processes > 0)
             .then_some(settings.sandbox_max_processes),
+        allow_namespaces: settings.sandbox_allow_namespaces,
     };
     let always = always.iter().map(c_path).collect();
     Ok(Isolated {

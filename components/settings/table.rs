@@ -167,6 +167,10 @@ settings! { with host;
     ///
     /// Not a setting of Nix.
     sandbox_max_processes: u64 = 16_384, "sandbox-max-processes";
+    /// Let sandboxed builders make user namespaces of their own, and others in them.
+    ///
+    /// Not a setting of Nix.
+    sandbox_allow_namespaces: bool = false, "sandbox-allow-namespaces";
     /// Build without a sandbox where the kernel allows none.
     sandbox_fallback: bool = true, "sandbox-fallback";
     /// Keep builders from making setuid files and setting extended attributes.

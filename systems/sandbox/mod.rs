@@ -20,7 +20,7 @@ pub mod users;
 
 mod support;
 
-use std::ffi::{CString, OsStr, c_int};
+use std::ffi::{CStr, CString, OsStr, c_int};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
@@ -253,6 +253,27 @@ impl Isolation {
         .collect()
     }
 
+    /// Of which namespaces builders can make none because their user namespace has a limit.
+    fn forbidden_namespaces(&self) -> &'static [&'static CStr] {
+        match (
+            self.shared.support.namespace_limits,
+            self.shared.blueprint.allow_namespaces,
+        ) {
+            (false, _) => &[],
+            (true, true) => user_ns::CGROUP_LIMIT,
+            (true, false) => user_ns::LIMITS,
+        }
+    }
+
+    /// What a process does so that it can make none, where there can be no such limit.
+    fn refused_namespaces(&self) -> Option<Action> {
+        let shared = &*self.shared;
+        if shared.support.namespace_limits {
+            return None;
+        }
+        filter::namespaces(shared.blueprint.allow_namespaces).map(Action::Filter)
+    }
+
     fn user_namespace(&self, owner: Owner) -> io::Result<Arc<OwnedFd>> {
         let map = sandbox_ids(owner);
         let mut known = self
@@ -263,7 +284,9 @@ impl Isolation {
         if let Some(namespace) = known.get(&map) {
             return Ok(Arc::clone(namespace));
         }
-        let namespace = Arc::new(user_ns::create(&map, &self.shared.support.proc)?);
+        let proc = &self.shared.support.proc;
+        let namespace = user_ns::create(&map, proc, self.forbidden_namespaces())?;
+        let namespace = Arc::new(namespace);
         known.insert(map, Arc::clone(&namespace));
         Ok(namespace)
     }
@@ -362,6 +385,12 @@ impl Isolation {
                     },
                     &wish.shown,
                 ));
+                if !support.root {
+                    actions.extend(user_ns::forbid(
+                        Path::new("/proc"),
+                        self.forbidden_namespaces(),
+                    ));
+                }
             }
         }
         let shown = inputs
@@ -379,6 +408,14 @@ impl Isolation {
             }
             actions.extend(self.limits.actions(wish.socketcall));
         }
+        actions.extend(self.descent(owner)?);
+        Ok((namespaces, actions))
+    }
+
+    /// The last steps of a process: it becomes its builder, who has no privileges.
+    fn descent(&self, owner: Owner) -> io::Result<Vec<Action>> {
+        let (shared, support) = (&*self.shared, &self.shared.support);
+        let mut actions = Vec::new();
         if support.root {
             if let Some(count) = shared.blueprint.max_processes.filter(|_| owner.uid != 0) {
                 actions.push(Action::LimitProcesses(count));
@@ -388,20 +425,20 @@ impl Isolation {
             }
             if support.user_namespaces {
                 actions.push(Action::Enter(self.user_namespace(owner)?));
-                actions.push(Action::Become {
-                    uid: SANDBOX_UID,
-                    gid: SANDBOX_GID,
-                });
-            } else if owner.uid == 0 {
-                actions.push(Action::DropCapabilities);
-            } else {
-                actions.push(Action::Become {
-                    uid: owner.uid,
-                    gid: owner.gid,
-                });
             }
         }
-        Ok((namespaces, actions))
+        actions.extend(self.refused_namespaces());
+        if support.root {
+            actions.push(match (support.user_namespaces, owner) {
+                (true, _) => Action::Become {
+                    uid: SANDBOX_UID,
+                    gid: SANDBOX_GID,
+                },
+                (false, Owner { uid: 0, .. }) => Action::DropCapabilities,
+                (false, Owner { uid, gid }) => Action::Become { uid, gid },
+            });
+        }
+        Ok(actions)
     }
 }
 

@@ -163,7 +163,8 @@ fn limit(machine: &Machine<'_>) -> String {
     let none = |name: &&String| machine.setting(name).as_deref() == Some("0");
     match names.iter().find(none) {
         Some(name) => format!(
-            "the kernel's setting {name} is 0; root can allow some with 'sysctl -w {name}=10000'"
+            "the kernel's setting {name} is 0; root can allow some with 'sysctl -w {name}=10000', and in a sandbox of \
+             windrow's its setting 'sandbox-allow-namespaces' does"
         ),
         None => {
             "as many namespaces are in use as a limit allows, one of the kernel's settings user.max_*_namespaces, here or \

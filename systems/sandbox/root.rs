@@ -38,6 +38,8 @@ pub struct Blueprint {
     pub guarded: Vec<&'static str>,
     /// How many processes a build may have at once, if the kernel can limit that.
     pub max_processes: Option<u64>,
+    /// Whether they may make user namespaces, and others in them (`sandbox-allow-namespaces`).
+    pub allow_namespaces: bool,
 }
 
 /// Whose sandbox it is.

@@ -1,6 +1,6 @@
 //! What the kernel, and whoever set up this machine, let us do. Looked at once, before the first build.
 
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 use std::fs::File;
 use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
 use std::path::Path;
@@ -26,6 +26,8 @@ pub struct Support {
     pub proc: Arc<OwnedFd>,
     /// Whether a builder can have a user namespace.
     pub user_namespaces: bool,
+    /// Whether that can be kept from having [others](user_ns::LIMITS) in it by its own limits.
+    pub namespace_limits: bool,
     /// A Landlock ruleset that keeps processes from the abstract sockets of others, and from signalling them.
     pub socket_scope: Option<Arc<OwnedFd>>,
     /// Whether a PID namespace has a limit of its own on the number of processes.
@@ -44,10 +46,21 @@ impl Support {
             gid: nix::unistd::getegid().as_raw(),
         };
         let proc = user_ns::open_proc().map_err(|error| format!("open '/proc': {error}"))?;
-        let user_namespaces = !root || user_ns::create(&super::sandbox_ids(own), &proc).is_ok();
-        try_namespaces(root, own)?;
+        let create = |limits| user_ns::create(&super::sandbox_ids(own), &proc, limits).is_ok();
+        let (user_namespaces, namespace_limits) = if root {
+            let limits = create(user_ns::LIMITS);
+            try_namespaces(root, own, &[])?;
+            (limits || create(&[]), limits)
+        } else {
+            let limits = try_namespaces(root, own, user_ns::LIMITS).is_ok();
+            if !limits {
+                try_namespaces(root, own, &[])?;
+            }
+            (true, limits)
+        };
         Ok(Self {
             root,
+            namespace_limits,
             contained: root && is_contained(),
             may_leave_groups: std::fs::read_to_string("/proc/self/setgroups")
                 .is_ok_and(|text| text.trim() == "allow"),
@@ -76,8 +89,9 @@ fn is_contained() -> bool {
     map.split_ascii_whitespace().ne(["0", "0", "4294967295"])
 }
 
-/// Starts a process as a sandbox's would be, and lets it mount something.
-fn try_namespaces(root: bool, own: Owner) -> Result<(), String> {
+/// Starts a process as a sandbox's would be, and lets it mount something and set limits of its user
+/// namespace.
+fn try_namespaces(root: bool, own: Owner, limits: &[&CStr]) -> Result<(), String> {
     let mut namespaces: c_int = libc::CLONE_NEWNS
         | libc::CLONE_NEWPID
         | libc::CLONE_NEWIPC
@@ -110,6 +124,7 @@ fn try_namespaces(root: bool, own: Owner) -> Result<(), String> {
             Some("newinstance"),
         ),
     ]);
+    actions.extend(user_ns::forbid(&tmp.join("proc"), limits));
     let null = File::options().read(true).write(true).open("/dev/null");
     let null = null.map_err(|error| format!("open '/dev/null': {error}"))?;
     let request = Request {

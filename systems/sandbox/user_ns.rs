@@ -2,17 +2,40 @@
 //!
 //! Root makes one for each build user and keeps it. An ordinary user's builders make their own as they start.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, OsStr, c_int, c_void};
 use std::fs::File;
-use std::io::{self, Write as _};
-use std::os::fd::OwnedFd;
+use std::io::{self, PipeReader, Write as _};
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::ptr;
 
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
+use super::action::{Action, c_path};
 use crate::process::guard::Place;
 use crate::process::raw::call;
+
+/// The limits of a user namespace that keep all in it from making user namespaces, without which
+/// nobody in it can make any others either, and namespaces of cgroups: files below /proc.
+pub const LIMITS: &[&CStr] = &[
+    c"sys/user/max_user_namespaces",
+    c"sys/user/max_cgroup_namespaces",
+];
+/// The one of [`LIMITS`] that there is in any case: whoever owns a namespace of cgroups may mount
+/// their file system, and there kill the cgroup that it was made in.
+pub const CGROUP_LIMIT: &[&CStr] = &[c"sys/user/max_cgroup_namespaces"];
+
+/// What a process with all capabilities over its user namespace does to set these limits to zero,
+/// where it sees that namespace's /proc.
+pub fn forbid(proc: &Path, limits: &[&CStr]) -> impl Iterator<Item = Action> {
+    limits.iter().map(move |limit| Action::Write {
+        path: c_path(proc.join(OsStr::from_bytes(limit.to_bytes()))),
+        contents: c"0".to_owned(),
+        needed: true,
+    })
+}
 
 /// Ids that a user namespace has: as many as given, from the first inside on and from the first outside on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -52,24 +75,32 @@ pub fn open_proc() -> io::Result<OwnedFd> {
 
 const STACK_SIZE: usize = 16 * 1024;
 
-/// Makes a user namespace with these ids. Takes root. `proc` is the machine's /proc, which the calling thread may not see.
+/// Makes a user namespace with these ids, in which `limits` of [`LIMITS`] are zero. Takes root.
+/// `proc` is the machine's /proc, which the calling thread may not see.
 ///
 /// # Errors
-/// When the kernel makes none, or does not take the ids.
-pub fn create(map: &IdMap, proc: &OwnedFd) -> io::Result<OwnedFd> {
+/// When the kernel makes none, or does not take the ids or the limits.
+pub fn create(map: &IdMap, proc: &OwnedFd, limits: &[&CStr]) -> io::Result<OwnedFd> {
     let mut stack = vec![0_u128; STACK_SIZE / size_of::<u128>()];
     let place = Place::take();
-    // SAFETY: the child only waits, on a stack that outlives it, for it is killed and waited for below. It blocks all
-    // signals from its birth on, as the calling thread does for the moment, so no handler of ours runs in it.
+    let (told, tell) = io::pipe()?;
+    let first = First {
+        told: &told,
+        proc: proc.as_raw_fd(),
+        limits,
+    };
+    // SAFETY: the child lives on a stack that outlives it, as does what it reads, for it is waited
+    // for below. It blocks all signals from its birth on, as the calling thread does for the
+    // moment, so no handler of ours runs in it.
     let pid = unsafe {
         let (mut all, mut old) = (std::mem::zeroed(), std::mem::zeroed());
         libc::sigfillset(&mut all);
         libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut old);
         let pid = libc::clone(
-            wait_to_be_killed,
+            set_limits,
             stack.as_mut_ptr_range().end.cast::<c_void>(),
             libc::CLONE_VM | libc::CLONE_NEWUSER | libc::CLONE_PARENT_SETTID | libc::SIGCHLD,
-            ptr::null_mut(),
+            ptr::from_ref(&first).cast_mut().cast::<c_void>(),
             place.pointer(),
         );
         let error = io::Error::last_os_error();
@@ -94,33 +125,65 @@ pub fn create(map: &IdMap, proc: &OwnedFd) -> io::Result<OwnedFd> {
             write("setgroups", "deny")?;
         }
         write("gid_map", &map.gids())?;
-        Ok(open("ns/user", OFlag::O_RDONLY)?)
+        let namespace = open("ns/user", OFlag::O_RDONLY)?;
+        (&tell).write_all(&[0])?;
+        Ok(namespace)
     };
-    let namespace = fill();
+    let namespace: io::Result<OwnedFd> = fill();
+    let mut status = 0;
     // SAFETY: a child of ours that was not waited for yet.
     unsafe {
-        libc::kill(pid, libc::SIGKILL);
+        if namespace.is_err() {
+            libc::kill(pid, libc::SIGKILL);
+        }
         place.free();
-        while libc::waitpid(pid, ptr::null_mut(), 0) == -1
+        while libc::waitpid(pid, &raw mut status, 0) == -1
             && io::Error::last_os_error().raw_os_error() == Some(libc::EINTR)
         {}
     }
-    namespace
+    match (libc::WIFEXITED(status), libc::WEXITSTATUS(status)) {
+        (true, 0) => namespace,
+        (true, errno) => namespace.and(Err(io::Error::from_raw_os_error(errno))),
+        (false, _) => namespace.and(Err(io::ErrorKind::Interrupted.into())),
+    }
 }
 
-extern "C" fn wait_to_be_killed(_: *mut c_void) -> c_int {
-    // SAFETY: integers. It must not be left waiting when its maker dies.
-    let _ = unsafe { call!(prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
-    loop {
-        // SAFETY: sleeps; only a signal that can't be blocked ends it.
-        unsafe { libc::pause() };
-    }
+/// What the first process of a user namespace works with, whose descriptors are copies.
+struct First<'a> {
+    /// Where it is told that the namespace is complete.
+    told: &'a PipeReader,
+    proc: RawFd,
+    limits: &'a [&'a CStr],
+}
+
+/// The life of the first process of a user namespace. Returns an errno, 0 for success.
+extern "C" fn set_limits(first: *mut c_void) -> c_int {
+    // SAFETY: `create` passes one that outlives this process.
+    let first = unsafe { &*first.cast::<First<'_>>() };
+    let mut byte = 0_u8;
+    // SAFETY: plain system calls on open descriptors, a place for a byte and NUL-terminated
+    // strings.
+    let done = unsafe {
+        // It must not be left waiting when its maker dies.
+        let _ = call!(prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
+        call!(read, first.told.as_raw_fd(), &raw mut byte, 1).and_then(|_| {
+            first.limits.iter().try_for_each(|limit| {
+                let flags = libc::O_WRONLY | libc::O_CLOEXEC;
+                let file = call!(openat, first.proc, limit.as_ptr(), flags, 0)?;
+                call!(write, file, c"0".as_ptr(), 1)?;
+                call!(close, file).map(drop)
+            })
+        })
+    };
+    done.err().unwrap_or(0)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd as _;
+
     use super::*;
-    use std::os::fd::AsRawFd as _;
+    use crate::process::launch::{Request, Streams, spawn};
 
     #[test]
     fn root_makes_one_for_anybody() {
@@ -136,7 +199,7 @@ mod tests {
             count: 1,
         };
         let proc = open_proc().unwrap();
-        let Ok(namespace) = create(&map, &proc) else {
+        let Ok(namespace) = create(&map, &proc, &[]) else {
             eprintln!("skipped: this machine makes no user namespaces");
             return;
         };
@@ -144,5 +207,74 @@ mod tests {
         let own = std::fs::read_link("/proc/self/ns/user").unwrap();
         assert!(link.to_str().unwrap().starts_with("user:["));
         assert_ne!(link, own);
+    }
+
+    /// What comes of making a user namespace, and one with a namespace of cgroups, in a namespace
+    /// with these limits.
+    fn attempts(proc: &OwnedFd, limits: &[&CStr]) -> Option<[bool; 2]> {
+        let map = IdMap {
+            uid: 0,
+            gid: 0,
+            outer_uid: 0,
+            outer_gid: 0,
+            count: 1,
+        };
+        let namespace = std::sync::Arc::new(create(&map, proc, limits).ok()?);
+        let mut results = [
+            libc::CLONE_NEWUSER,
+            libc::CLONE_NEWUSER | libc::CLONE_NEWCGROUP,
+        ]
+        .map(|flags| {
+            let null = File::options()
+                .read(true)
+                .write(true)
+                .open("/dev/null")
+                .unwrap();
+            let actions = [
+                Action::Enter(std::sync::Arc::clone(&namespace)),
+                Action::Unshare(flags),
+            ];
+            let request = Request {
+                program: None,
+                args: &[],
+                env: &[],
+                cwd: c"/",
+                personality: 0,
+                namespaces: 0,
+                actions: &actions,
+            };
+            let streams = Streams {
+                stdin: null.as_fd(),
+                output: null.as_fd(),
+                error: None,
+                builder_log: None,
+            };
+            spawn(&request, &streams)
+        })
+        .into_iter();
+        Some([(); 2].map(|()| match results.next().unwrap() {
+            Ok(child) => {
+                // SAFETY: a child of ours that has exited or is about to.
+                unsafe { libc::waitpid(child.pid, ptr::null_mut(), 0) };
+                true
+            }
+            Err(error) => {
+                assert_eq!(error.action, Some(1), "{error}");
+                assert_eq!(error.source.raw_os_error(), Some(libc::ENOSPC));
+                false
+            }
+        }))
+    }
+
+    #[test]
+    fn limits_hold_for_all_who_enter_and_all_namespaces_below() {
+        let Ok(proc) = open_proc() else { return };
+        let Some(without) = attempts(&proc, &[]) else {
+            eprintln!("skipped: it takes root and a machine that makes user namespaces");
+            return;
+        };
+        assert_eq!(without, [true, true]);
+        assert_eq!(attempts(&proc, LIMITS), Some([false, false]));
+        assert_eq!(attempts(&proc, CGROUP_LIMIT), Some([true, false]));
     }
 }

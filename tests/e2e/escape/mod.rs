@@ -4,6 +4,7 @@
 mod builtin;
 mod collector;
 mod handed_out;
+mod kernel;
 mod killed;
 
 use std::fs;
