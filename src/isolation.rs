@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use windrow_components::settings::{Sandbox, Settings};
 use windrow_systems::sandbox::action::c_path;
+use windrow_systems::sandbox::cell::Cells;
 use windrow_systems::sandbox::filter::Filter;
 use windrow_systems::sandbox::paths::SandboxPath;
 use windrow_systems::sandbox::root::{self, Blueprint};
@@ -67,7 +68,6 @@ pub fn isolation(settings: &Settings, layout: &Layout, store: &mut LocalStore) -
     let blueprint = Blueprint {
         store_dir: PathBuf::from(&layout.store_dir),
         real_store_dir: layout.real_store_dir.clone(),
-        build_folder: build_folder(settings),
         build_dir: settings.sandbox_build_dir.clone(),
         dev_shm_size: settings.sandbox_dev_shm_size.clone(),
         paths,
@@ -81,6 +81,7 @@ pub fn isolation(settings: &Settings, layout: &Layout, store: &mut LocalStore) -
         allow_namespaces: settings.sandbox_allow_namespaces,
     };
     let always = always.iter().map(c_path).collect();
+    let cells = Cells::new(layout.clone(), build_folder(settings), blueprint.tmp_dirs());
     Ok(Isolated {
         sandbox: Some(Isolation::new(
             settings.sandbox,
@@ -88,6 +89,7 @@ pub fn isolation(settings: &Settings, layout: &Layout, store: &mut LocalStore) -
             blueprint,
             support,
             always,
+            cells,
         )),
         limits,
         notice: None,

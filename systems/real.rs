@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use bevy_ecs::prelude::{
-    Component, Entity, IntoScheduleConfigs as _, Resource, Schedule, Without, World,
-};
+use bevy_ecs::prelude::{Component, Entity, IntoScheduleConfigs as _, Resource, Schedule, World};
 use windrow_components::goal::BuildMode;
 use windrow_components::graph::BuildGraph;
 
@@ -23,6 +21,7 @@ use crate::process::launch::Spawned;
 use crate::process::log_writer::LogThread;
 use crate::process::pool::Pool;
 use crate::process::reactor::Reactor;
+use crate::process::run_dir::delete_dead;
 use crate::report::{Event, Level};
 use crate::sandbox::action::Action;
 use crate::sandbox::user_ns::IdMap;
@@ -164,8 +163,13 @@ impl Janitor {
 
     /// Deletes a tree when there is time.
     pub fn delete(&self, path: PathBuf) {
+        self.run(move || drop(delete_path(&path)));
+    }
+
+    /// Deletes what the job deletes when there is time.
+    pub fn run(&self, job: impl FnOnce() + Send + 'static) {
         self.0.submit(move || {
-            let _ = delete_path(&path);
+            job();
             None
         });
     }
@@ -188,9 +192,8 @@ impl PoolHandle {
         if let Some(room) = room {
             let janitor = self.1.clone();
             self.0.submit(move || {
-                room.leave()
-                    .into_iter()
-                    .for_each(|path| janitor.delete(path));
+                let left = room.leave();
+                janitor.run(|| left.delete());
                 None
             });
         }
@@ -207,10 +210,11 @@ impl PoolHandle {
         Ok(())
     }
 
-    /// Ends a build folder: kept for the next build if it is as it was made, else deleted.
-    pub fn retire(&self, dir: &Path, spare: &mut SpareDirs) {
-        if !spare.take_back(dir) {
-            self.delete(dir.to_owned());
+    /// Ends a build directory: kept for the next build if nothing was done to it, else deleted.
+    pub fn retire(&self, dir: &Path, dirs: &SpareDirs) {
+        if !dirs.take_back(dir) {
+            let (dirs, dir) = (dirs.clone(), dir.to_owned());
+            self.1.run(move || dirs.delete(&dir));
         }
     }
 }
@@ -271,6 +275,13 @@ pub fn plug_in(world: &mut World, schedule: &mut Schedule, config: BuilderConfig
     let wake = move || drop(waker.wake());
     let pool = Pool::new(threads.min(8), wake.clone());
     let launcher = Pool::new(1, wake.clone());
+    let janitor = Janitor::new();
+    let dirs = SpareDirs::new(&config.build_folder);
+    let (builds, store) = (
+        config.build_folder.clone(),
+        config.layout.real_store_dir.clone(),
+    );
+    janitor.run(move || delete_dead(&builds, &store));
     if let Some(text) = &config.notice {
         let level = Level::Warn;
         let mut reporter = world.non_send_mut::<ReporterHandle>();
@@ -281,13 +292,13 @@ pub fn plug_in(world: &mut World, schedule: &mut Schedule, config: BuilderConfig
         workshop: Arc::default(),
     });
     world.insert_non_send(reactor);
-    world.insert_non_send(PoolHandle(pool, Janitor::new()));
+    world.insert_non_send(PoolHandle(pool, janitor));
     world.insert_non_send(LauncherHandle(launcher));
     world.insert_non_send(LogThread::default());
     world.insert_resource(config);
     world.insert_resource(CollectedQueue::default());
     world.insert_resource(Departures::default());
-    world.insert_resource(SpareDirs::default());
+    world.insert_resource(dirs);
     world.insert_resource(reap::Estates::default());
     world.insert_resource(HelperEvents::default());
     world.insert_resource(Clock(Instant::now()));
@@ -369,16 +380,11 @@ pub fn clean_up(world: &mut World) {
         // What does not die now is what the user must look after.
         let _ = room.kill_processes();
     }
-    for path in rooms.into_iter().flat_map(|room| room.leave()) {
-        let _ = delete_path(&path);
+    for room in rooms {
+        room.leave().delete();
     }
     if let Some(sandbox) = &world.resource::<BuilderConfig>().sandbox {
         sandbox.close();
-    }
-    let mut dirs = world.query_filtered::<&BuildDir, Without<Lodging>>();
-    for dir in dirs.iter(world) {
-        // What can't be deleted stays in the temporary folder, which is no harm to the store.
-        let _ = delete_path(&dir.0);
     }
     for (goal, _) in pids {
         world
@@ -394,7 +400,7 @@ pub fn clean_up(world: &mut World) {
     world.resource_scope::<BuildGraph, _>(|world, graph| {
         world.non_send_mut::<StoreHandle>().0.close(&graph);
     });
-    if let Some(mut spare) = world.remove_resource::<SpareDirs>() {
-        spare.delete();
+    if let Some(dirs) = world.remove_resource::<SpareDirs>() {
+        dirs.close();
     }
 }

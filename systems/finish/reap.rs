@@ -65,7 +65,7 @@ pub struct Reaping<'w, 's> {
     reporter: NonSendMut<'w, ReporterHandle>,
     background: ResMut<'w, Background>,
     failures: ResMut<'w, Failures>,
-    dirs: ResMut<'w, SpareDirs>,
+    dirs: Res<'w, SpareDirs>,
 }
 
 /// A child that was waited for, whose build is still to be looked after.
@@ -392,7 +392,7 @@ impl Reaping<'_, '_> {
     /// Deletes a build folder.
     fn discard(&mut self, dir: &BuildDir) {
         // Most builders leave it as it was, ready for the next.
-        self.pool.retire(&dir.0, &mut self.dirs);
+        self.pool.retire(&dir.0, &self.dirs);
     }
 }
 
@@ -437,6 +437,7 @@ pub fn take_collected(
             }
         }
         if let Some(kept) = kept {
+            params.dirs.keep(&kept);
             params.say_kept(&kept);
         } else if !params.lodgings.contains(goal)
             && let Ok((dir, _)) = dirs.get(goal)
@@ -470,27 +471,31 @@ fn leave(
     warnings: &mut Vec<String>,
 ) -> Option<std::path::PathBuf> {
     let Some(dir) = keep else {
-        let rubbish = room.map(Room::leave).into_iter().flatten();
-        rubbish.for_each(|path| janitor.delete(path));
+        if let Some(left) = room.map(Room::leave) {
+            janitor.run(|| left.delete());
+        }
         return None;
     };
     job.keep_outputs();
-    let dir = room.as_ref().map_or(dir, Room::build_dir);
-    let opened = match room {
+    let (kept, opened) = match room {
         Some(room) => {
-            let (rubbish, opened) = room.leave_open();
-            rubbish.into_iter().for_each(|path| janitor.delete(path));
-            opened
+            let (mut left, opened) = room.leave_open();
+            let kept = left.kept.take();
+            janitor.run(|| left.delete());
+            (kept, opened)
         }
-        None => open_to_all(&[&dir], nix::unistd::geteuid().as_raw()),
+        None => {
+            let opened = open_to_all(&[&dir], nix::unistd::geteuid().as_raw());
+            (Some(dir), opened)
+        }
     };
-    if let Err(error) = opened {
+    if let (Err(error), Some(dir)) = (opened, &kept) {
         warnings.push(format!(
             "the build directory '{}' stays closed to others, for it can't be made harmless: {error}",
             dir.display()
         ));
     }
-    Some(dir)
+    kept
 }
 
 /// Kills a child and everything in its process group.

@@ -1,158 +1,290 @@
-//! The folder a builder works in: made private, named after the derivation, gone afterwards.
+//! The directory a builder without a sandbox works in: made private, named after the derivation, gone afterwards.
 //!
-//! A folder that a builder left as it was is renamed for the next one: file systems such as ext4 look for a
-//! new inode past every one that was freed in the last seconds, so removing and making folders is dear.
+//! One to which its builder did nothing is renamed for the next: file systems such as ext4 look for a new inode past every one
+//! that was freed in the last seconds, so removing and making directories is dear. Each is known by its inode, not its name.
 
-use std::ffi::OsString;
-use std::fs::DirBuilder;
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bevy_ecs::prelude::Resource;
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use hashbrown::HashMap;
 
+use super::run_dir::{BUILD_PREFIX, RunDir, Stamp, rename_new};
 use crate::error::{Error, Result};
-use crate::store::tree::delete_path;
 
-/// How many numbers are tried before the name is given up.
-const ATTEMPTS: u32 = 100_000;
-/// Nobody but the owner may enter.
-const MODE: u32 = 0o700;
-/// How many spare folders are kept at most.
+/// How many spare directories are kept at most.
 const SPARE_MAX: usize = 64;
 
-/// Empty folders of builds that are over, for the next ones.
-#[derive(Debug, Default, Resource)]
+/// The build directories of a run, and those of builds that are over, for the next ones. Clones are the same.
+#[derive(Debug, Clone, Resource)]
 pub struct SpareDirs {
-    dirs: Vec<PathBuf>,
+    parent: Arc<Path>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Made together with the first build directory.
+    run: Option<Arc<RunDir>>,
+    /// Those of builds, as they were when these began.
+    live: HashMap<PathBuf, Stamp>,
+    spare: Vec<(PathBuf, Stamp)>,
+    /// Spare ones that somebody did something to, which go when the run ends: what they hold may be large.
+    spoilt: Vec<(PathBuf, Stamp)>,
 }
 
 impl SpareDirs {
+    /// Without any directory yet; they will be made in `parent`.
+    pub fn new(parent: &Path) -> Self {
+        Self {
+            parent: parent.into(),
+            state: Arc::default(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Makes `PARENT/nix-build-NAME.drv-N` with the first free N, for nobody but us (the seed's `createTempDir`).
     ///
     /// # Errors
-    /// When `parent` can't be written, or all numbers are taken.
-    pub fn create(&mut self, parent: &Path, drv_file_name: &str) -> Result<PathBuf> {
-        for number in 0..ATTEMPTS {
-            let path = parent.join(OsString::from(format!(
-                "nix-build-{drv_file_name}-{number}"
-            )));
-            match self
-                .reuse(&path)
-                .unwrap_or_else(|| DirBuilder::new().mode(MODE).create(&path))
-            {
-                Ok(()) => return Ok(path),
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(Error::io("create the build directory", path)(error)),
+    /// When the parent can't be written, or all numbers are taken.
+    pub fn create(&self, drv_file_name: &str) -> Result<PathBuf> {
+        let about = Error::io("create a build directory in", &*self.parent);
+        let mut state = self.state();
+        let run = match &state.run {
+            Some(run) => Arc::clone(run),
+            None => {
+                let run = RunDir::create(&self.parent);
+                let run = Arc::new(run.map_err(about)?);
+                Arc::clone(state.run.insert(run))
             }
-        }
-        let taken = io::Error::from(ErrorKind::AlreadyExists);
-        Err(Error::io(
-            "find a free name for a build directory in",
-            parent,
-        )(taken))
+        };
+        let (path, stamp) = match state.reuse(&run, &self.parent, drv_file_name) {
+            Some(made) => made,
+            None => {
+                let about = Error::io("create a build directory in", &*self.parent);
+                new(&run, drv_file_name).map_err(about)?
+            }
+        };
+        state.live.insert(path.clone(), stamp);
+        Ok(path)
     }
 
-    /// Gives `path` to a spare folder of the same parent. `None` if there is none.
-    fn reuse(&mut self, path: &Path) -> Option<io::Result<()>> {
-        let index = self
-            .dirs
-            .iter()
-            .rposition(|spare| spare.parent() == path.parent())?;
-        match renameat2(
-            AT_FDCWD,
-            &self.dirs[index],
-            AT_FDCWD,
-            path,
-            RenameFlags::RENAME_NOREPLACE,
-        ) {
-            Ok(()) => {
-                self.dirs.swap_remove(index);
-                Some(Ok(()))
-            }
-            Err(nix::Error::EEXIST) => Some(Err(ErrorKind::AlreadyExists.into())),
-            // Somebody deleted it, or this file system can't rename like this: make a new one.
-            Err(_) => {
-                let _ = delete_path(&self.dirs.swap_remove(index));
-                None
-            }
+    /// Takes a directory back if it is provably as it was when its build began. Tells whether it did; else the caller must
+    /// delete it.
+    pub fn take_back(&self, path: &Path) -> bool {
+        let mut state = self.state();
+        let State {
+            run, live, spare, ..
+        } = &mut *state;
+        let tells_apart = run.as_ref().is_some_and(|run| run.tells_changes_apart());
+        let untouched = live
+            .get(path)
+            .filter(|before| Stamp::of(path).is_ok_and(|now| now == **before));
+        let Some(&stamp) = untouched.filter(|_| tells_apart && spare.len() < SPARE_MAX) else {
+            return false;
+        };
+        live.remove(path);
+        spare.push((path.to_owned(), stamp));
+        true
+    }
+
+    /// Deletes the directory of a build.
+    pub fn delete(&self, path: &Path) {
+        if let (Some(run), Some(stamp)) = self.release(path) {
+            run.delete_build_dir(path, &stamp);
         }
     }
 
-    /// Takes a folder back if it is as it was made: empty, private, without anything attached. Tells whether
-    /// it did; else the caller must delete it.
-    pub fn take_back(&mut self, dir: &Path) -> bool {
-        let keep = self.dirs.len() < SPARE_MAX && is_pristine(dir);
-        if keep {
-            self.dirs.push(dir.to_owned());
+    /// Lets the directory of a build stay, whatever becomes of this run.
+    pub fn keep(&self, path: &Path) {
+        if let (Some(run), Some(stamp)) = self.release(path) {
+            // It would be deleted only if the run is killed, too.
+            let _ = run.forget(&stamp);
         }
-        keep
     }
 
-    /// Deletes all spare folders.
-    pub fn delete(&mut self) {
-        for dir in self.dirs.drain(..) {
-            // What can't be deleted stays in the temporary folder, which is no harm to the store.
-            let _ = delete_path(&dir);
+    fn release(&self, path: &Path) -> (Option<Arc<RunDir>>, Option<Stamp>) {
+        let mut state = self.state();
+        (state.run.clone(), state.live.remove(path))
+    }
+
+    /// Deletes all directories that are not kept.
+    pub fn close(&self) {
+        let state = std::mem::take(&mut *self.state());
+        if let Some(run) = state.run {
+            let others = state.spare.into_iter().chain(state.spoilt);
+            for (path, stamp) in state.live.into_iter().chain(others) {
+                run.delete_build_dir(&path, &stamp);
+            }
         }
     }
 }
 
-fn is_pristine(dir: &Path) -> bool {
-    let as_made = std::fs::symlink_metadata(dir).is_ok_and(|metadata| {
-        metadata.is_dir()
-            && metadata.mode() & 0o7777 == MODE
-            && metadata.uid() == nix::unistd::geteuid().as_raw()
-    });
-    as_made
-        && std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
-        && crate::store::has_no_attributes(dir)
+impl State {
+    /// Gives the name to a spare directory, if there is one that is still what it was.
+    fn reuse(
+        &mut self,
+        run: &RunDir,
+        parent: &Path,
+        drv_file_name: &str,
+    ) -> Option<(PathBuf, Stamp)> {
+        let first = parent.join(format!("{BUILD_PREFIX}{drv_file_name}-0"));
+        let has_name = |(path, _): &(PathBuf, Stamp)| path.as_os_str() == first.as_os_str();
+        if let Some(index) = self.spare.iter().position(has_name) {
+            let (path, stamp) = self.spare.swap_remove(index);
+            if Stamp::of(&path).is_ok_and(|now| now == stamp) {
+                return Some((path, stamp));
+            }
+            self.spoilt.push((path, stamp));
+        }
+        while let Some((path, stamp)) = self.spare.pop() {
+            // Others may have done something to it, or have something of their own under its name.
+            if !Stamp::of(&path).is_ok_and(|now| now == stamp) {
+                self.spoilt.push((path, stamp));
+                continue;
+            }
+            let Ok(public) = run.publish(&path, drv_file_name) else {
+                self.spoilt.push((path, stamp));
+                continue;
+            };
+            match Stamp::of(&public) {
+                Ok(now) if now.is_same_directory(&stamp) => return Some((public, now)),
+                _ => {
+                    // Exchanged at the last moment: it goes back to whoever it belongs to.
+                    let _ = rename_new(&public, &path);
+                    let _ = run.forget(&stamp);
+                }
+            }
+        }
+        None
+    }
+}
+
+fn new(run: &RunDir, drv_file_name: &str) -> std::io::Result<(PathBuf, Stamp)> {
+    let (path, stamp) = run.make_build_dir()?;
+    let Ok(public) = run.publish(&path, drv_file_name) else {
+        run.delete_build_dir(&path, &stamp);
+        return run.make_public(drv_file_name);
+    };
+    match Stamp::of(&public) {
+        Ok(now) if now.is_same_directory(&stamp) => Ok((public, now)),
+        Ok(_) => Err(std::io::ErrorKind::ResourceBusy.into()),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
     use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
+
+    fn inode(path: &Path) -> u64 {
+        path.metadata().unwrap().ino()
+    }
 
     #[test]
     fn the_first_free_number_is_taken() {
         let parent = tempfile::tempdir().unwrap();
-        let mut dirs = SpareDirs::default();
-        let first = dirs.create(parent.path(), "x.drv").unwrap();
-        let second = dirs.create(parent.path(), "x.drv").unwrap();
+        let dirs = SpareDirs::new(parent.path());
+        let first = dirs.create("x.drv").unwrap();
+        let second = dirs.create("x.drv").unwrap();
         assert!(first.ends_with("nix-build-x.drv-0") && second.ends_with("nix-build-x.drv-1"));
         assert_eq!(
-            first.metadata().unwrap().permissions().mode() & 0o777,
+            first.metadata().unwrap().permissions().mode() & 0o7777,
             0o700
         );
-        let error = dirs
-            .create(&parent.path().join("absent"), "x.drv")
+        fs::write(first.join("file"), "").unwrap();
+        dirs.delete(&first);
+        assert!(!first.exists());
+        dirs.keep(&second);
+        dirs.close();
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
+        assert!(second.exists());
+        let error = SpareDirs::new(&parent.path().join("absent"))
+            .create("x.drv")
             .unwrap_err();
         assert!(error.to_string().contains("absent"), "{error}");
     }
 
     #[test]
-    fn only_untouched_folders_are_used_again_and_none_is_replaced() {
+    fn only_untouched_directories_are_used_again_and_none_is_replaced() {
         let parent = tempfile::tempdir().unwrap();
-        let mut dirs = SpareDirs::default();
-        let made = dirs.create(parent.path(), "a.drv").unwrap();
-        std::fs::write(made.join("file"), "").unwrap();
-        assert!(!dirs.take_back(&made));
-        std::fs::remove_file(made.join("file")).unwrap();
-        std::fs::set_permissions(&made, std::fs::Permissions::from_mode(0o755)).unwrap();
-        assert!(!dirs.take_back(&made));
-        std::fs::set_permissions(&made, std::fs::Permissions::from_mode(0o700)).unwrap();
-        let inode = made.metadata().unwrap().ino();
-        assert!(dirs.take_back(&made));
+        let dirs = SpareDirs::new(parent.path());
+        let touch = |path: &Path| {
+            let times = fs::FileTimes::new().set_modified(std::time::SystemTime::UNIX_EPOCH);
+            fs::File::open(path).unwrap().set_times(times).unwrap();
+        };
+        let again =
+            |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
+        let file = |path: &Path| {
+            fs::write(path.join("file"), "").unwrap();
+            fs::remove_file(path.join("file")).unwrap();
+        };
+        let read = |path: &Path| assert_eq!(fs::read_dir(path).unwrap().count(), 0);
+        let deeds: [&dyn Fn(&Path); 4] = [&touch, &again, &file, &read];
+        for deed in deeds {
+            let made = dirs.create("a.drv").unwrap();
+            deed(&made);
+            assert!(!dirs.take_back(&made));
+            dirs.delete(&made);
+        }
 
+        let made = dirs.create("a.drv").unwrap();
+        let before = inode(&made);
+        if !dirs.take_back(&made) {
+            eprintln!("skipped: this file system does not tell changes apart");
+            return;
+        }
+        // It keeps its name where it can.
+        assert_eq!(dirs.create("a.drv").unwrap(), made);
+        assert!(dirs.take_back(&made));
         let others = parent.path().join("nix-build-b.drv-0");
-        std::fs::create_dir(&others).unwrap();
-        let again = dirs.create(parent.path(), "b.drv").unwrap();
-        assert!(again.ends_with("nix-build-b.drv-1") && others.exists());
-        assert_eq!(again.metadata().unwrap().ino(), inode);
-        assert!(dirs.take_back(&again));
-        dirs.delete();
-        assert!(!again.exists());
+        fs::create_dir(&others).unwrap();
+        let renamed = dirs.create("b.drv").unwrap();
+        assert!(renamed.ends_with("nix-build-b.drv-1") && others.exists());
+        assert_eq!(inode(&renamed), before);
+        assert!(dirs.take_back(&renamed));
+        dirs.close();
+        assert!(!renamed.exists() && others.exists());
+    }
+
+    #[test]
+    fn a_directory_of_somebody_else_in_the_place_of_a_spare_one_is_left_alone() {
+        for same_name in [false, true] {
+            let parent = tempfile::tempdir().unwrap();
+            let dirs = SpareDirs::new(parent.path());
+            let spare = dirs.create("a.drv").unwrap();
+            if !dirs.take_back(&spare) {
+                return;
+            }
+            fs::rename(&spare, parent.path().join("moved")).unwrap();
+            fs::create_dir(&spare).unwrap();
+            let theirs = inode(&spare);
+            let name = if same_name { "a.drv" } else { "b.drv" };
+            let made = dirs.create(name).unwrap();
+            assert_ne!(inode(&made), theirs);
+            assert_eq!(inode(&spare), theirs);
+            dirs.delete(&made);
+            dirs.close();
+            assert_eq!(inode(&spare), theirs);
+        }
+    }
+
+    #[test]
+    fn a_directory_put_in_the_place_of_a_build_is_not_deleted() {
+        let parent = tempfile::tempdir().unwrap();
+        let dirs = SpareDirs::new(parent.path());
+        let made = dirs.create("a.drv").unwrap();
+        fs::rename(&made, parent.path().join("moved")).unwrap();
+        fs::create_dir(&made).unwrap();
+        assert!(!dirs.take_back(&made));
+        dirs.delete(&made);
+        dirs.close();
+        assert!(made.exists());
     }
 }

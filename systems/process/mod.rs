@@ -10,3 +10,4 @@ pub mod log_writer;
 pub mod pool;
 pub(crate) mod raw;
 pub mod reactor;
+pub mod run_dir;

@@ -1,39 +1,39 @@
-//! The folders of one sandboxed build, and their use again: its part of the store, its build directory, its /tmp.
+//! The directories of one sandboxed build, and their use again: its part of the store, its build directory, its /tmp.
 //!
-//! Both lie in folders that only the engine may enter, so that nobody outside meets what the builder makes of them. What a
-//! builder left as it was serves the next: file systems such as ext4 look for a new inode past every one that was freed
-//! in the last seconds. The places where inputs are shown stay, too; what differs from the next build's is renamed.
+//! They lie in two directories of the run that only the engine may enter and nobody else gives names in, so that nobody meets
+//! what the builder makes of them. Those to which a builder provably did nothing serve the next: file systems such as ext4 look
+//! for a new inode past every one that was freed in the last seconds. The places where inputs are shown stay, too; what
+//! differs from the next build's is renamed.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
-use std::fs::{self, DirBuilder, Permissions};
-use std::io::{self, ErrorKind};
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::unistd::{Gid, Uid, chown, geteuid};
 
+use super::in_store::InStore;
 use super::root::Place;
-use crate::store::beside::{beside, trash};
+use crate::process::run_dir::{RunDir, Stamp, tells_changes_apart};
+use crate::store::Layout;
 
-/// How many folders of either kind are kept for later builds.
+/// How many directories of either kind are kept for later builds.
 const SPARE_MAX: usize = 64;
-/// How many numbers are tried before a name is given up.
-const ATTEMPTS: u32 = 100_000;
 
-/// Where the store and the build directories lie for whoever makes the folders.
+/// Where the two directories of the run lie for whoever makes what is in them.
 #[derive(Debug, Clone)]
 pub struct View {
-    /// The store.
+    /// The one in the store.
     pub store: PathBuf,
-    /// The folder of build directories.
+    /// The one beside the build directories.
     pub builds: PathBuf,
 }
 
-/// Whom the builder's folders belong to; root's engine only can give them to others.
+/// Whom the builder's directories belong to; root's engine only can give them to others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
     /// The user.
@@ -53,9 +53,13 @@ pub enum InputKind {
     Link(OsString),
 }
 
-/// The folders of a build that runs, by their names in the folders that hold them.
+/// The directories of a build that runs, by their names in those of the run.
 #[derive(Debug)]
 pub struct Cell {
+    ground: Arc<Ground>,
+    drv_name: String,
+    /// Whether nobody but the builder could have got hold of them.
+    confined: bool,
     top: Top,
     chroot: Chroot,
 }
@@ -64,34 +68,53 @@ pub struct Cell {
 struct Top {
     name: OsString,
     owner: Owner,
+    /// What the builder can change, as it was when the build began.
+    stamps: Vec<(PathBuf, Stamp)>,
 }
 
 #[derive(Debug)]
 struct Chroot {
     name: OsString,
     owner: Owner,
+    /// Its part of the store, as it was when the build began.
+    stamp: Option<Stamp>,
     /// Where inputs are shown: true for directories.
     mountpoints: BTreeMap<CString, bool>,
     /// Inputs that are links.
     links: Vec<CString>,
 }
 
-/// Folders for builds to come.
+/// Directories for builds to come.
 #[derive(Debug, Default)]
 struct Spare {
     tops: Vec<Top>,
     chroots: Vec<Chroot>,
 }
 
-/// Makes the folders of builds, and takes them back. One for a run; clones are the same.
+/// The two directories of a run. The one in the store goes first, for the other tells of it.
+#[derive(Debug)]
+pub struct Ground {
+    /// Where they are on the machine.
+    pub view: View,
+    /// Whether equal stamps prove that nothing was done to what is in them.
+    tells_changes_apart: bool,
+    _in_store: InStore,
+    run: RunDir,
+}
+
+/// Makes the directories of builds, and takes them back. One for a run; clones are the same.
 #[derive(Debug, Clone)]
 pub struct Cells {
+    layout: Layout,
+    build_folder: PathBuf,
+    /// Made for the first build.
+    ground: Arc<Mutex<Option<Arc<Ground>>>>,
     spare: Arc<Mutex<Spare>>,
-    /// Folders that /tmp must have, for something to be shown there.
+    /// Directories that /tmp must have, for something to be shown there.
     tmp_dirs: Arc<[PathBuf]>,
 }
 
-/// What is left of a cell that was given back, for somebody to delete: paths as the machine sees them.
+/// What is left of a cell that was given back, for somebody to delete.
 pub type Rubbish = Vec<PathBuf>;
 
 const BUILD: &str = "build";
@@ -104,170 +127,203 @@ const BASE: &str = "root";
 const BUILD_MODE: u32 = 0o700;
 const TMP_MODE: u32 = 0o1777;
 
+impl Ground {
+    fn create(layout: &Layout, build_folder: &Path) -> io::Result<Self> {
+        let about = |what: &str, path: &Path, error: io::Error| {
+            let text = format!(
+                "cannot make a directory in the {what} '{}': {error}",
+                path.display()
+            );
+            io::Error::new(error.kind(), text)
+        };
+        let run = RunDir::create(build_folder)
+            .map_err(|error| about("folder of build directories", build_folder, error))?;
+        let in_store = InStore::create(layout, &run)
+            .map_err(|error| about("store", &layout.real_store_dir, error))?;
+        let view = View {
+            store: in_store.path().to_owned(),
+            builds: run.path().to_owned(),
+        };
+        let tells_changes_apart =
+            run.tells_changes_apart() && tells_changes_apart(&File::open(&view.store)?)?;
+        Ok(Self {
+            view,
+            tells_changes_apart,
+            _in_store: in_store,
+            run,
+        })
+    }
+}
+
 impl Cells {
-    /// Without any folder yet.
-    pub fn new(tmp_dirs: Vec<PathBuf>) -> Self {
+    /// Without any directory yet. Those of builds will be in the store and in `build_folder`.
+    pub fn new(layout: Layout, build_folder: PathBuf, tmp_dirs: Vec<PathBuf>) -> Self {
         Self {
+            layout,
+            build_folder,
+            ground: Arc::default(),
             spare: Arc::default(),
             tmp_dirs: tmp_dirs.into(),
         }
     }
 
-    /// Folders for the derivation with that base name, for a builder that is `owner`, with places for all inputs.
-    /// Rubbish is what an engine that was killed left in their place.
+    /// The directories of the run. The thread that asks first must see the machine.
     ///
     /// # Errors
-    /// When a folder can't be made.
+    /// When they can't be made.
+    pub fn ground(&self) -> io::Result<Arc<Ground>> {
+        let mut ground = self.ground.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ground) = &*ground {
+            return Ok(Arc::clone(ground));
+        }
+        let made = Arc::new(Ground::create(&self.layout, &self.build_folder)?);
+        *ground = Some(Arc::clone(&made));
+        Ok(made)
+    }
+
+    /// Directories for the derivation with that name, for a builder that is `owner`, with places for all inputs.
+    /// `confined` says that nobody else can get hold of them, not even by a file that the builder opens and hands out.
+    ///
+    /// # Errors
+    /// When a directory can't be made.
     pub fn create(
         &self,
         view: &View,
-        drv_base_name: &str,
+        drv_name: &str,
         owner: Owner,
         inputs: &[(CString, InputKind)],
-    ) -> io::Result<(Cell, Rubbish)> {
+        confined: bool,
+    ) -> io::Result<Cell> {
+        let ground = self.ground()?;
         let (top, chroot) = {
             let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
             (spare.tops.pop(), spare.chroots.pop())
         };
-        let mut rubbish = Rubbish::new();
-        let top = self.top(view, drv_base_name, owner, top)?;
-        let made =
-            chroot_for(view, drv_base_name, owner, chroot, &mut rubbish).and_then(|mut chroot| {
-                match chroot.arrange(view, inputs) {
-                    Ok(()) => Ok(chroot),
-                    Err(error) => {
-                        rubbish.push(view.store.join(&chroot.name));
-                        Err(error)
-                    }
+        let discard = |path: PathBuf| {
+            let _ = crate::store::tree::delete_path(&path);
+        };
+        let mut top = match top {
+            Some(top) => top,
+            None => self.new_top(view, ground.run.unused_name(), owner)?,
+        };
+        let arranged = top.arrange(view, owner);
+        let made = arranged.and_then(|()| {
+            let mut chroot = match chroot {
+                Some(chroot) => chroot,
+                None => Chroot::create(view, ground.run.unused_name(), owner)?,
+            };
+            let path = view.store.join(&chroot.name);
+            match chroot.arrange(view, owner, inputs) {
+                Ok(()) => Ok(chroot),
+                Err(error) => {
+                    discard(path);
+                    Err(error)
                 }
-            });
+            }
+        });
         match made {
-            Ok(chroot) => Ok((Cell { top, chroot }, rubbish)),
+            Ok(chroot) => Ok(Cell {
+                ground,
+                drv_name: drv_name.to_owned(),
+                confined,
+                top,
+                chroot,
+            }),
             Err(error) => {
-                for path in rubbish.into_iter().chain([view.builds.join(&top.name)]) {
-                    let _ = crate::store::tree::delete_path(&path);
-                }
+                discard(view.builds.join(&top.name));
                 Err(error)
             }
         }
     }
 
-    /// Makes `nix-build-NAME-N` with the first free N (the seed's `createTempDir`).
-    fn top(
-        &self,
-        view: &View,
-        drv_base_name: &str,
-        owner: Owner,
-        mut spare: Option<Top>,
-    ) -> io::Result<Top> {
-        // 32 characters of hash and a dash come before the name.
-        let drv_name = drv_base_name.get(33..).unwrap_or(drv_base_name);
-        for number in 0..ATTEMPTS {
-            let name = OsString::from(format!("nix-build-{drv_name}-{number}"));
-            let path = view.builds.join(&name);
-            let made = match &spare {
-                Some(top) => rename_new(&view.builds.join(&top.name), &path),
-                None => DirBuilder::new().mode(0o700).create(&path),
-            };
-            match made {
-                Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
-                // Somebody deleted it.
-                Err(_) if spare.take().is_some() => continue,
-                Err(error) => return Err(error),
-            }
-            let fresh = spare.is_none();
-            if fresh {
-                // A umask must not decide what builders find.
-                make_dir(&path.join(BUILD), BUILD_MODE)?;
-                make_dir(&path.join(TMP), TMP_MODE)?;
-                for dir in &*self.tmp_dirs {
-                    fs::create_dir_all(path.join(TMP).join(dir))?;
+    fn new_top(&self, view: &View, name: OsString, owner: Owner) -> io::Result<Top> {
+        let path = view.builds.join(&name);
+        DirBuilder::new().mode(0o700).create(&path)?;
+        // A umask must not decide what builders find.
+        make_dir(&path.join(BUILD), BUILD_MODE)?;
+        make_dir(&path.join(TMP), TMP_MODE)?;
+        give(&path.join(BUILD), owner)?;
+        let mut stamps = vec![PathBuf::from(BUILD), TMP.into()];
+        for dir in &*self.tmp_dirs {
+            let mut at = PathBuf::from(TMP);
+            for part in dir {
+                at.push(part);
+                if !stamps.contains(&at) {
+                    fs::create_dir(path.join(&at))?;
+                    stamps.push(at.clone());
                 }
             }
-            if spare.is_none_or(|top| top.owner != owner) {
-                give(&path.join(BUILD), owner)?;
-            }
-            return Ok(Top { name, owner });
         }
-        Err(ErrorKind::AlreadyExists.into())
+        let stamps = stamps
+            .into_iter()
+            .map(|dir| Stamp::of(&path.join(&dir)).map(|stamp| (dir, stamp)));
+        Ok(Top {
+            name,
+            owner,
+            stamps: stamps.collect::<io::Result<_>>()?,
+        })
     }
 
-    /// Ends a build's folders: whatever is as it was made is kept for later builds, and the rest is returned. With `keep`
-    /// the build directory stays where it is, for somebody to look at.
-    pub fn give_back(&self, view: &View, cell: Cell, keep: bool) -> Rubbish {
+    /// Ends a build's directories: those to which provably nothing was done are kept for later builds, and the rest is
+    /// returned, as `view` sees it. With `keep` the build directory gets a name beside those of builds without a sandbox, for somebody to look
+    /// at, which is returned.
+    pub fn give_back(&self, view: &View, cell: Cell, keep: bool) -> (Rubbish, Option<PathBuf>) {
+        let Cell {
+            ground,
+            drv_name,
+            confined,
+            top,
+            chroot,
+        } = cell;
         let mut rubbish = Rubbish::new();
-        let Cell { top, chroot } = cell;
         let top_path = view.builds.join(&top.name);
-        let keep_top = !keep && self.is_pristine(&top_path, &top);
+        // Where it is it would go with the run.
+        let kept = keep.then(|| ground.run.publish(&top_path, &drv_name));
+        let kept = kept.and_then(Result::ok);
+        let provable = confined && ground.tells_changes_apart;
+        let top = Some(top).filter(|top| !keep && provable && top.is_untouched(&top_path));
         let chroot_path = view.store.join(&chroot.name);
-        let chroot = chroot.tidied(&chroot_path);
+        let chroot = Some(chroot).filter(|_| provable);
+        let chroot = chroot.and_then(|chroot| chroot.tidied(&chroot_path));
         let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        if keep_top && spare.tops.len() < SPARE_MAX {
-            spare.tops.push(top);
-        } else if !keep {
-            rubbish.push(top_path);
+        match top {
+            Some(top) if spare.tops.len() < SPARE_MAX => spare.tops.push(top),
+            _ if kept.is_some() => {}
+            _ => rubbish.push(top_path),
         }
         match chroot {
             Some(chroot) if spare.chroots.len() < SPARE_MAX => spare.chroots.push(chroot),
             _ => rubbish.push(chroot_path),
         }
-        rubbish
+        (rubbish, kept.map(|top| top.join(BUILD)))
     }
 
-    /// All folders kept for later.
-    pub fn drain(&self, view: &View) -> Rubbish {
+    /// Deletes the directories of the run, with all that is in them.
+    pub fn close(&self) {
         let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        let tops: Vec<_> = spare.tops.drain(..).collect();
-        let chroots: Vec<_> = spare.chroots.drain(..).collect();
-        let tops = tops.into_iter().map(|top| view.builds.join(top.name));
-        let chroots = chroots
-            .into_iter()
-            .map(|chroot| view.store.join(chroot.name));
-        tops.chain(chroots).collect()
-    }
-
-    fn is_pristine(&self, path: &Path, top: &Top) -> bool {
-        let (build, tmp) = (path.join(BUILD), path.join(TMP));
-        if !looks(&build, BUILD_MODE, Some(top.owner.uid)) || !looks(&tmp, TMP_MODE, None) {
-            return false;
-        }
-        let mut expected: BTreeMap<PathBuf, Vec<OsString>> = BTreeMap::new();
-        expected.insert(build, Vec::new());
-        expected.insert(tmp.clone(), Vec::new());
-        for dir in &*self.tmp_dirs {
-            let mut at = tmp.clone();
-            for part in dir {
-                let entries = expected.entry(at.clone()).or_default();
-                if !entries.iter().any(|known| known == part) {
-                    entries.push(part.to_owned());
-                }
-                at.push(part);
-            }
-            expected.entry(at).or_default();
-        }
-        expected.iter().all(|(dir, entries)| {
-            let Ok(found) = fs::read_dir(dir) else {
-                return false;
-            };
-            let found: Vec<OsString> = found.flatten().map(|entry| entry.file_name()).collect();
-            found.len() == entries.len() && found.iter().all(|name| entries.contains(name))
-        })
+        *spare = Spare::default();
+        let mut ground = self.ground.lock().unwrap_or_else(PoisonError::into_inner);
+        *ground = None;
     }
 }
 
 impl Cell {
-    /// The folders as `view` sees them.
+    /// Where the machine has the directories of the run.
+    pub fn host_view(&self) -> &View {
+        &self.ground.view
+    }
+
+    /// The directories as `view` sees them.
     pub fn place(&self, view: &View) -> Place {
-        let top = view.builds.join(&self.top.name);
+        let top = self.top(view);
         Place {
-            store: view.store.join(&self.chroot.name).join(STORE),
+            store: self.private(view).join(STORE),
             build: top.join(BUILD),
             tmp: top.join(TMP),
         }
     }
 
-    /// The folder that holds the build's part of the store, and that nobody but the engine may enter.
+    /// The directory that holds the build's part of the store, and that nobody but the engine may enter.
     pub fn private(&self, view: &View) -> PathBuf {
         view.store.join(&self.chroot.name)
     }
@@ -277,54 +333,70 @@ impl Cell {
         self.private(view).join(BASE)
     }
 
-    /// The folder that holds the build directory.
+    /// The directory that holds the build directory.
     pub fn top(&self, view: &View) -> PathBuf {
         view.builds.join(&self.top.name)
     }
 }
 
-fn chroot_for(
-    view: &View,
-    drv_base_name: &str,
-    owner: Owner,
-    spare: Option<Chroot>,
-    rubbish: &mut Rubbish,
-) -> io::Result<Chroot> {
-    // The derivation is a temporary root, which keeps this from being collected.
-    let path = beside(&view.store.join(drv_base_name), ".chroot");
-    let name = path.file_name().unwrap_or_default().to_owned();
-    if path.symlink_metadata().is_ok() {
-        let trash = trash(&path);
-        fs::rename(&path, &trash)?;
-        rubbish.push(trash);
-    }
-    if let Some(mut chroot) = spare
-        && rename_new(&view.store.join(&chroot.name), &path).is_ok()
-    {
-        if chroot.owner != owner {
-            give_store(&path.join(STORE), owner)?;
+impl Top {
+    /// Makes it that of a builder who is `owner`.
+    fn arrange(&mut self, view: &View, owner: Owner) -> io::Result<()> {
+        if self.owner == owner {
+            return Ok(());
         }
-        (chroot.name, chroot.owner) = (name, owner);
-        return Ok(chroot);
+        let path = view.builds.join(&self.name);
+        give(&path.join(BUILD), owner)?;
+        self.owner = owner;
+        for (dir, stamp) in &mut self.stamps {
+            *stamp = Stamp::of(&path.join(dir))?;
+        }
+        Ok(())
     }
-    DirBuilder::new().mode(0o700).create(&path)?;
-    make_dir(&path.join(STORE), 0o755)?;
-    make_dir(&path.join(BASE), 0o555)?;
-    fs::write(path.join(PLACEHOLDER), "")?;
-    give_store(&path.join(STORE), owner)?;
-    Ok(Chroot {
-        name,
-        owner,
-        mountpoints: BTreeMap::new(),
-        links: Vec::new(),
-    })
+
+    fn is_untouched(&self, path: &Path) -> bool {
+        let mut stamps = self.stamps.iter();
+        stamps.all(|(dir, before)| Stamp::of(&path.join(dir)).is_ok_and(|now| now == *before))
+    }
 }
 
 impl Chroot {
-    /// Makes places for exactly these inputs, out of those there are.
-    fn arrange(&mut self, view: &View, inputs: &[(CString, InputKind)]) -> io::Result<()> {
-        let folder = view.store.join(&self.name);
-        let store = folder.join(STORE);
+    fn create(view: &View, name: OsString, owner: Owner) -> io::Result<Self> {
+        let path = view.store.join(&name);
+        DirBuilder::new().mode(0o700).create(&path)?;
+        make_dir(&path.join(STORE), 0o755)?;
+        make_dir(&path.join(BASE), 0o555)?;
+        fs::write(path.join(PLACEHOLDER), "")?;
+        give_store(&path.join(STORE), owner)?;
+        Ok(Self {
+            name,
+            owner,
+            stamp: None,
+            mountpoints: BTreeMap::new(),
+            links: Vec::new(),
+        })
+    }
+
+    /// Makes it that of a builder who is `owner`, with places for exactly these inputs, out of those there are.
+    fn arrange(
+        &mut self,
+        view: &View,
+        owner: Owner,
+        inputs: &[(CString, InputKind)],
+    ) -> io::Result<()> {
+        let path = view.store.join(&self.name);
+        let store = path.join(STORE);
+        if self.owner != owner {
+            give_store(&store, owner)?;
+            self.owner = owner;
+        }
+        self.place_inputs(&path, inputs)?;
+        self.stamp = Some(Stamp::of(&store)?);
+        Ok(())
+    }
+
+    fn place_inputs(&mut self, path: &Path, inputs: &[(CString, InputKind)]) -> io::Result<()> {
+        let store = path.join(STORE);
         let at = |name: &CString| store.join(OsStr::from_bytes(name.as_bytes()));
         let mut surplus = std::mem::take(&mut self.mountpoints);
         let mut lacking = Vec::new();
@@ -366,7 +438,7 @@ impl Chroot {
         for (name, directory) in still {
             if directory {
                 make_dir(&at(name), 0o555)?;
-            } else if fs::hard_link(folder.join(PLACEHOLDER), at(name)).is_err() {
+            } else if fs::hard_link(path.join(PLACEHOLDER), at(name)).is_err() {
                 // So many inputs that one file can't stand for them all.
                 fs::File::create_new(at(name))?;
             }
@@ -374,43 +446,24 @@ impl Chroot {
         Ok(())
     }
 
-    /// Itself, if nothing but the places of inputs is left in it.
+    /// Itself without its links, if nothing was done to it. The places of inputs are below these, where no builder gets.
     fn tidied(mut self, path: &Path) -> Option<Self> {
         let store = path.join(STORE);
+        let now = Stamp::of(&store).ok()?;
+        if self.stamp.take() != Some(now) {
+            return None;
+        }
         for link in self.links.drain(..) {
             let link = store.join(OsStr::from_bytes(link.as_bytes()));
             fs::remove_file(link).ok()?;
         }
-        let (mode, uid) = store_look(self.owner);
-        if !looks(&store, mode, Some(uid)) {
-            return None;
-        }
-        let mut left = self.mountpoints.len();
-        for entry in fs::read_dir(&store).ok()? {
-            let name = CString::new(entry.ok()?.file_name().as_bytes()).ok()?;
-            if !self.mountpoints.contains_key(&name) {
-                return None;
-            }
-            left -= 1;
-        }
-        (left == 0).then_some(self)
+        Some(self)
     }
 }
 
 fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
     DirBuilder::new().mode(mode).create(path)?;
     fs::set_permissions(path, Permissions::from_mode(mode))
-}
-
-/// Renames onto a name that must be free.
-fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    Ok(renameat2(
-        AT_FDCWD,
-        from,
-        AT_FDCWD,
-        to,
-        RenameFlags::RENAME_NOREPLACE,
-    )?)
 }
 
 fn give(path: &Path, owner: Owner) -> io::Result<()> {
@@ -441,33 +494,56 @@ fn store_look(owner: Owner) -> (u32, u32) {
     }
 }
 
-/// Whether a folder is a folder, has a mode and owner, and nothing attached.
-fn looks(path: &Path, mode: u32, uid: Option<u32>) -> bool {
-    let uid = uid.unwrap_or_else(|| geteuid().as_raw());
-    fs::symlink_metadata(path).is_ok_and(|metadata| {
-        metadata.is_dir() && metadata.mode() & 0o7777 == mode && metadata.uid() == uid
-    }) && crate::store::has_no_attributes(path)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
 
-    const DRV: &str = "00000000000000000000000000000000-a.drv";
-    const OTHER: &str = "11111111111111111111111111111111-b.drv";
+    const DRV: &str = "a.drv";
+
+    struct Place {
+        folder: tempfile::TempDir,
+        cells: Cells,
+    }
+
+    impl Place {
+        fn new(tmp_dirs: &[&str]) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().canonicalize().unwrap();
+            let layout = Layout {
+                store_dir: "/nix/store".to_owned(),
+                real_store_dir: path.join("store"),
+                state_dir: path.join("var"),
+                log_dir: path.join("log"),
+            };
+            layout.create_directories(None, false).unwrap();
+            let builds = folder.path().join("builds");
+            fs::create_dir(&builds).unwrap();
+            let tmp_dirs = tmp_dirs.iter().map(PathBuf::from).collect();
+            let cells = Cells::new(layout, builds, tmp_dirs);
+            Self { folder, cells }
+        }
+
+        fn create(&self, inputs: &[(CString, InputKind)]) -> (Cell, View, super::Place) {
+            let view = self.cells.ground().unwrap().view.clone();
+            let cell = self.cells.create(&view, DRV, us(), inputs, true).unwrap();
+            let place = cell.place(&view);
+            (cell, view, place)
+        }
+
+        /// Whether file systems here prove anything.
+        fn is_fine(&self) -> bool {
+            self.cells.ground().unwrap().tells_changes_apart
+        }
+
+        fn builds(&self) -> Vec<String> {
+            names(&self.folder.path().join("builds"))
+        }
+    }
 
     fn input(name: &str, kind: InputKind) -> (CString, InputKind) {
         (CString::new(name).unwrap(), kind)
-    }
-
-    fn view(folder: &Path) -> View {
-        let view = View {
-            store: folder.join("s"),
-            builds: folder.join("b"),
-        };
-        fs::create_dir(&view.store).unwrap();
-        fs::create_dir(&view.builds).unwrap();
-        view
     }
 
     fn us() -> Owner {
@@ -487,61 +563,117 @@ mod tests {
     }
 
     #[test]
-    fn untouched_folders_serve_again_with_exactly_the_new_inputs() {
-        let folder = tempfile::tempdir().unwrap();
-        let view = view(folder.path());
-        let cells = Cells::new(vec!["x/y".into()]);
+    fn untouched_directories_serve_again_with_exactly_the_new_inputs() {
+        let here = Place::new(&["x/y"]);
         let inputs = [
             input("d1", InputKind::Directory),
             input("d2", InputKind::Directory),
             input("f1", InputKind::File),
             input("l", InputKind::Link("target".into())),
         ];
-        let (cell, rubbish) = cells.create(&view, DRV, us(), &inputs).unwrap();
-        assert!(rubbish.is_empty());
-        let place = cell.place(&view);
-        assert_eq!(names(&place.store), ["d1", "d2", "f1", "l"]);
+        let (cell, view, place) = here.create(&inputs);
+        let inode = |path: &Path| path.metadata().unwrap().ino();
+        let before = (inode(&place.build), inode(&place.store));
         assert!(place.tmp.join("x/y").is_dir());
         let mode = |path: &Path| path.metadata().unwrap().mode() & 0o7777;
         assert_eq!(
             (mode(&place.build), mode(&place.tmp)),
             (BUILD_MODE, TMP_MODE)
         );
-        assert_eq!(mode(&cell.private(&view)), 0o700);
-        assert!(cells.give_back(&view, cell, false).is_empty());
+        assert_eq!((mode(&view.store), mode(&view.builds)), (0o700, 0o700));
+        let (rubbish, kept) = here.cells.give_back(&view, cell, false);
+        assert_eq!(rubbish.is_empty(), here.is_fine());
+        assert!(kept.is_none());
 
         let inputs = [
             input("d2", InputKind::Directory),
             input("d3", InputKind::Directory),
             input("d1", InputKind::File),
         ];
-        let (cell, _) = cells.create(&view, OTHER, us(), &inputs).unwrap();
-        let place = cell.place(&view);
+        let (cell, _, place) = here.create(&inputs);
+        let now = (inode(&place.build), inode(&place.store));
+        assert_eq!(now == before, here.is_fine());
         assert_eq!(names(&place.store), ["d1", "d2", "d3"]);
         assert!(place.store.join("d1").is_file() && place.store.join("d3").is_dir());
-        assert_eq!(names(&view.builds), ["nix-build-b.drv-0"]);
-        assert_eq!(names(&view.store), [format!("{OTHER}.chroot")]);
-
-        fs::write(place.build.join("litter"), "").unwrap();
-        fs::write(place.store.join("out"), "").unwrap();
-        let rubbish = cells.give_back(&view, cell, false);
-        assert_eq!(rubbish.len(), 2);
-        assert!(cells.drain(&view).is_empty());
+        drop(cell);
+        here.cells.close();
+        assert!(here.builds().is_empty());
+        assert!(!view.store.exists());
     }
 
     #[test]
-    fn what_a_killed_engine_left_is_moved_away() {
-        let folder = tempfile::tempdir().unwrap();
-        let view = view(folder.path());
-        let cells = Cells::new(Vec::new());
-        fs::create_dir(view.store.join(format!("{DRV}.chroot"))).unwrap();
-        fs::create_dir(view.builds.join("nix-build-a.drv-0")).unwrap();
-        let (cell, rubbish) = cells.create(&view, DRV, us(), &[]).unwrap();
-        assert_eq!(rubbish.len(), 1);
-        assert!(rubbish[0].is_dir());
-        assert!(cell.top(&view).ends_with("nix-build-a.drv-1"));
-        // Kept for somebody to look at, it is neither rubbish nor used again.
-        assert!(cells.give_back(&view, cell, true).is_empty());
-        assert_eq!(cells.drain(&view).len(), 1);
+    fn nothing_serves_again_to_which_anything_was_done() {
+        let here = Place::new(&["x"]);
+        let touch = |path: &Path| {
+            let times = fs::FileTimes::new().set_modified(std::time::SystemTime::UNIX_EPOCH);
+            fs::File::open(path).unwrap().set_times(times).unwrap();
+        };
+        let again = |path: &Path| {
+            fs::set_permissions(path, path.metadata().unwrap().permissions()).unwrap();
+        };
+        let file = |path: &Path| {
+            fs::write(path.join("file"), "").unwrap();
+            fs::remove_file(path.join("file")).unwrap();
+        };
+        let read = |path: &Path| drop(names(path));
+        let deeds: [&dyn Fn(&Path); 4] = [&touch, &again, &file, &read];
+        for deed in deeds {
+            for (dir, rubbish) in [("build", 1), ("tmp", 1), ("tmp/x", 1), ("store", 1)] {
+                let (cell, view, place) = here.create(&[]);
+                let path = match dir {
+                    "store" => place.store,
+                    dir => cell.top(&view).join(dir),
+                };
+                deed(&path);
+                let expected = if here.is_fine() { rubbish } else { 2 };
+                assert_eq!(
+                    here.cells.give_back(&view, cell, false).0.len(),
+                    expected,
+                    "{dir}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn directories_that_could_have_been_handed_out_do_not_serve_again() {
+        let here = Place::new(&[]);
+        let view = here.cells.ground().unwrap().view.clone();
+        let cell = here.cells.create(&view, DRV, us(), &[], false).unwrap();
+        assert_eq!(here.cells.give_back(&view, cell, false).0.len(), 2);
+    }
+
+    #[test]
+    fn what_is_kept_gets_the_first_free_name_and_outlives_the_run() {
+        let here = Place::new(&[]);
+        let other = here.folder.path().join("builds/nix-build-a.drv-0");
+        fs::create_dir(&other).unwrap();
+        let (cell, view, place) = here.create(&[]);
+        fs::write(place.build.join("file"), "").unwrap();
+        let (_, kept) = here.cells.give_back(&view, cell, true);
+        let kept = kept.unwrap();
+        assert!(kept.ends_with("nix-build-a.drv-1/build"));
+        here.cells.close();
+        assert!(kept.join("file").exists() && names(&other).is_empty());
+        assert_eq!(here.builds(), ["nix-build-a.drv-0", "nix-build-a.drv-1"]);
+    }
+
+    #[test]
+    fn two_engines_have_nothing_in_common() {
+        let here = Place::new(&[]);
+        let other = Cells::new(
+            here.cells.layout.clone(),
+            here.cells.build_folder.clone(),
+            Vec::new(),
+        );
+        let (cell, view, place) = here.create(&[]);
+        let others = other.ground().unwrap().view.clone();
+        let theirs = other.create(&others, DRV, us(), &[], true).unwrap();
+        fs::write(place.store.join("out"), "").unwrap();
+        assert!(names(&theirs.place(&others).store).is_empty());
+        drop(theirs);
+        other.close();
+        assert!(place.store.join("out").exists());
+        here.cells.give_back(&view, cell, false);
     }
 }

@@ -10,6 +10,7 @@ pub mod action;
 pub mod admit;
 pub mod cell;
 pub mod filter;
+pub mod in_store;
 pub mod kill;
 pub mod network;
 pub mod paths;
@@ -34,7 +35,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use windrow_components::settings::Sandbox;
 
 use action::{Action, c_path, run_all};
-use cell::{Cell, Cells, InputKind, Owner, Rubbish, View};
+use cell::{Cell, Cells, InputKind, Owner, View};
 use filter::Filter;
 use network::{Lease, Networks};
 use paths::{SandboxPath, Shown};
@@ -42,6 +43,7 @@ use root::{Blueprint, Insider, Proc, SANDBOX_GID, SANDBOX_UID, WaitingProc};
 use user_ns::IdMap;
 use users::UserLock;
 
+use crate::process::build_dir::SpareDirs;
 use crate::store::harmless::open_to_all;
 
 pub use support::Support;
@@ -99,7 +101,7 @@ pub struct Room {
     /// Its folders, if it is in a sandbox.
     cell: Option<(Isolation, Cell)>,
     /// What holds its build directory, if it is not.
-    dir: Option<PathBuf>,
+    dir: Option<(SpareDirs, PathBuf)>,
     lease: Option<Lease>,
     owner: Owner,
     user: Option<UserLock>,
@@ -133,18 +135,18 @@ impl Limits {
 
 impl Isolation {
     /// Isolation as the settings ask for it, on a machine that can do it. `always` are base names of store paths that
-    /// all sandboxes show.
+    /// all sandboxes show; `cells` makes the directories.
     pub fn new(
         mode: Sandbox,
         limits: Limits,
         mut blueprint: Blueprint,
         support: Support,
         always: Vec<CString>,
+        cells: Cells,
     ) -> Self {
         if !support.pid_limits {
             blueprint.max_processes = None;
         }
-        let cells = Cells::new(blueprint.tmp_dirs());
         let shared = Shared {
             blueprint,
             support,
@@ -190,17 +192,9 @@ impl Isolation {
         self.shared.support.root && !wish.network && filtered_alike && shown_alike
     }
 
-    /// Where things are outside.
-    pub fn host_view(&self) -> View {
-        View {
-            store: self.shared.blueprint.real_store_dir.clone(),
-            builds: self.shared.blueprint.build_folder.clone(),
-        }
-    }
-
-    /// Deletes the folders kept for builds to come.
+    /// Deletes the directories of the run, when all rooms have been left.
     pub fn close(&self) {
-        delete(self.shared.cells.drain(&self.host_view()));
+        self.shared.cells.close();
     }
 
     fn insider(&self, owner: Owner) -> Insider {
@@ -218,7 +212,7 @@ impl Isolation {
     }
 
     /// What the inputs are, looked up where that is not known yet.
-    fn kinds(&self, view: &View, wish: &Wish) -> io::Result<Vec<(CString, InputKind)>> {
+    fn kinds(&self, store: &Path, wish: &Wish) -> io::Result<Vec<(CString, InputKind)>> {
         let mut known = self
             .shared
             .kinds
@@ -234,7 +228,7 @@ impl Isolation {
             if let Some(kind) = known.get(name) {
                 return Ok((name.clone(), kind.clone()));
             }
-            let path = view.store.join(OsStr::from_bytes(name.as_bytes()));
+            let path = store.join(OsStr::from_bytes(name.as_bytes()));
             let about = |error: io::Error| {
                 let text = format!("cannot look at the input '{}': {error}", path.display());
                 io::Error::new(error.kind(), text)
@@ -306,16 +300,22 @@ impl Isolation {
             store: "/store".into(),
             builds: "/builds".into(),
         };
-        let view = match workshop {
-            Some(_) => inside.clone(),
-            None => self.host_view(),
+        let (view, store) = match workshop {
+            Some(_) => (inside.clone(), Path::new("/inputs")),
+            None => (
+                shared.cells.ground()?.view.clone(),
+                &*shared.blueprint.real_store_dir,
+            ),
         };
         let owner = user.as_ref().map_or_else(ourselves, UserLock::owner);
-        let inputs = self.kinds(&view, wish)?;
-        let (cell, rubbish) = shared
+        let inputs = self.kinds(store, wish)?;
+        // 32 characters of hash and a dash come before the name.
+        let drv_name = wish.drv_base_name.get(33..).unwrap_or(&wish.drv_base_name);
+        // Who has the machine's network may send an open directory to somebody else.
+        let confined = !wish.network;
+        let cell = shared
             .cells
-            .create(&view, &wish.drv_base_name, owner, &inputs)?;
-        delete(rubbish);
+            .create(&view, drv_name, owner, &inputs, confined)?;
         let mut room = Room {
             cell: None,
             dir: None,
@@ -335,7 +335,10 @@ impl Isolation {
                 })
             }
             Err(error) => {
-                delete(shared.cells.give_back(&view, cell, false));
+                for path in shared.cells.give_back(&view, cell, false).0 {
+                    // What can't be deleted goes with the run.
+                    let _ = crate::store::tree::delete_path(&path);
+                }
                 Err(error)
             }
         }
@@ -376,6 +379,7 @@ impl Isolation {
                 actions.push(Action::NameHost);
                 actions.extend(shared.blueprint.workshop(
                     &cell.base(view),
+                    view,
                     self.insider(owner),
                     wish.network,
                     if support.root {
@@ -467,13 +471,6 @@ pub(crate) fn own_user_namespace(map: &IdMap) -> [Action; 3] {
     ]
 }
 
-fn delete(rubbish: Rubbish) {
-    for path in rubbish {
-        // What can't be deleted has a name that nobody looks for, and collectors delete it.
-        let _ = crate::store::tree::delete_path(&path);
-    }
-}
-
 /// Whoever runs the engine.
 fn ourselves() -> Owner {
     Owner {
@@ -494,11 +491,11 @@ pub fn become_user(owner: Owner) -> [Action; 2] {
 }
 
 impl Room {
-    /// That of a build user without a sandbox, whose build directory is in `dir`.
-    pub fn without_sandbox(dir: PathBuf, user: UserLock) -> Self {
+    /// That of a build user without a sandbox, whose build directory is in `dir`, one of `dirs`.
+    pub fn without_sandbox(dirs: SpareDirs, dir: PathBuf, user: UserLock) -> Self {
         Self {
             cell: None,
-            dir: Some(dir),
+            dir: Some((dirs, dir)),
             lease: None,
             owner: user.owner(),
             user: Some(user),
@@ -508,8 +505,8 @@ impl Room {
     /// The build directory, as the machine sees it.
     pub fn build_dir(&self) -> PathBuf {
         match (&self.cell, &self.dir) {
-            (Some((isolation, cell)), _) => cell.place(&isolation.host_view()).build,
-            (None, Some(dir)) => dir.join(admit::BUILD),
+            (Some((_, cell)), _) => cell.place(cell.host_view()).build,
+            (None, Some((_, dir))) => dir.join(admit::BUILD),
             (None, None) => PathBuf::new(),
         }
     }
@@ -521,14 +518,14 @@ impl Room {
 
     /// The folder in which the builder makes its outputs, if that is not the store itself.
     pub fn store(&self) -> Option<PathBuf> {
-        let (isolation, cell) = self.cell.as_ref()?;
-        Some(cell.place(&isolation.host_view()).store)
+        let (_, cell) = self.cell.as_ref()?;
+        Some(cell.place(cell.host_view()).store)
     }
 
     /// A folder that no builder can enter, on the file system of the store.
     pub fn private(&self) -> Option<PathBuf> {
-        let (isolation, cell) = self.cell.as_ref()?;
-        Some(cell.private(&isolation.host_view()))
+        let (_, cell) = self.cell.as_ref()?;
+        Some(cell.private(cell.host_view()))
     }
 
     /// Whom everything that the builder makes must belong to.
@@ -547,33 +544,55 @@ impl Room {
         }
     }
 
-    /// Ends it, when all its processes are dead and what is wanted of it has been taken. Returns
-    /// what is to be deleted.
-    pub fn leave(mut self) -> Rubbish {
-        match (self.cell.take(), self.dir.take()) {
-            (Some((isolation, cell)), _) => {
-                let view = isolation.host_view();
-                isolation.shared.cells.give_back(&view, cell, false)
-            }
-            (None, dir) => dir.into_iter().collect(),
+    /// Ends it, when all its processes are dead and what is wanted of it has been taken.
+    pub fn leave(mut self) -> Left {
+        let mut left = Left::default();
+        if let Some((isolation, cell)) = self.cell.take() {
+            let view = cell.host_view().clone();
+            (left.rubbish, _) = isolation.shared.cells.give_back(&view, cell, false);
         }
+        left.build_dir = self.dir.take();
+        left
     }
 
     /// As [`Room::leave`], but the build directory stays, and is opened to everybody once it is
     /// harmless. What it takes is in proportion to what the builder left there.
-    pub fn leave_open(mut self) -> (Rubbish, crate::error::Result<()>) {
-        match (self.cell.take(), self.dir.take()) {
-            (Some((isolation, cell)), _) => {
-                let view = isolation.host_view();
-                let (top, build) = (cell.top(&view), cell.place(&view).build);
-                let opened = open_to_all(&[&top, &build], self.owner.uid);
-                (isolation.shared.cells.give_back(&view, cell, true), opened)
-            }
-            (None, Some(dir)) => {
-                let opened = open_to_all(&[&dir, &dir.join(admit::BUILD)], self.owner.uid);
-                (Rubbish::new(), opened)
-            }
-            (None, None) => (Rubbish::new(), Ok(())),
+    pub fn leave_open(mut self) -> (Left, crate::error::Result<()>) {
+        let (mut left, mut opened) = (Left::default(), Ok(()));
+        if let Some((isolation, cell)) = self.cell.take() {
+            let view = cell.host_view().clone();
+            let (top, build) = (cell.top(&view), cell.place(&view).build);
+            opened = open_to_all(&[&top, &build], self.owner.uid);
+            (left.rubbish, left.kept) = isolation.shared.cells.give_back(&view, cell, true);
+        }
+        if let Some((dirs, dir)) = self.dir.take() {
+            let build = dir.join(admit::BUILD);
+            opened = open_to_all(&[&dir, &build], self.owner.uid);
+            dirs.keep(&dir);
+            left.kept = Some(build);
+        }
+        (left, opened)
+    }
+}
+
+/// What is left of a room.
+#[derive(Debug, Default)]
+pub struct Left {
+    rubbish: Vec<PathBuf>,
+    build_dir: Option<(SpareDirs, PathBuf)>,
+    /// The build directory, if it was to be kept.
+    pub kept: Option<PathBuf>,
+}
+
+impl Left {
+    /// Deletes what was not kept, which may take a while.
+    pub fn delete(self) {
+        for path in self.rubbish {
+            // What can't be deleted goes with the run.
+            let _ = crate::store::tree::delete_path(&path);
+        }
+        if let Some((dirs, dir)) = self.build_dir {
+            dirs.delete(&dir);
         }
     }
 }
@@ -594,11 +613,14 @@ impl Workshop {
         let about = |what: &str, error: io::Error| format!("{what}: {error}");
         let networks =
             Networks::new().map_err(|error| about("look at the network namespace", error))?;
-        let name = PathBuf::from(format!(".windrow-workshop-{}", std::process::id()));
-        let base = blueprint.build_folder.join(&name);
+        let ground = isolation.shared.cells.ground();
+        let ground = ground.map_err(|error| about("make the directories of the run", error))?;
+        let (name, run) = ("workshop", &ground.view.builds);
+        let base = run.join(name);
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let parent = openat(AT_FDCWD, &blueprint.build_folder, flags, Mode::empty())
-            .map_err(|errno| about("open the folder of build directories", errno.into()))?;
+        let parent = openat(AT_FDCWD, run, flags, Mode::empty())
+            .map_err(|errno| about("open the directory of the run", errno.into()))?;
+        // In a directory that nobody else enters, so that what is there is ours.
         std::fs::create_dir(&base).map_err(|error| about("make a mount point", error))?;
         let own = Owner { uid: 0, gid: 0 };
         let mut actions = vec![
@@ -607,6 +629,7 @@ impl Workshop {
         ];
         actions.extend(blueprint.workshop(
             &base,
+            &ground.view,
             isolation.insider(own),
             false,
             isolation.shared.support.waiting_proc(),
@@ -625,7 +648,7 @@ impl Workshop {
         // SAFETY: sets the mask of this thread's own file system state, which it shares with no other any more.
         unsafe { libc::umask(0o022) };
         // Nothing of it is left outside; nobody needs the empty directory it was mounted on.
-        let _ = unlinkat(&parent, &name, UnlinkatFlags::RemoveDir);
+        let _ = unlinkat(&parent, name, UnlinkatFlags::RemoveDir);
         result.map(|()| Self { networks })
     }
 }

@@ -1,7 +1,7 @@
 //! What the root of a sandbox holds: the part that is the same for all builds, and what each build adds.
 //!
-//! Everything is arranged in a small place of its own, the workshop: a file system in memory with the store at
-//! `/inputs` (read-only) and `/store` (writable, to take from), the build directories at `/builds`, and the sandbox's
+//! Everything is arranged in a small place of its own, the workshop: a file system in memory with the store at `/inputs`
+//! (read-only), the two directories of the run at `/store` (the one in the store) and `/builds`, and the sandbox's
 //! root at `/root`. A mount inherits the restrictions of what it is taken from, so one call shows an input read-only.
 
 use std::collections::BTreeSet;
@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::action::{Action, c_path};
+use super::cell::View;
 use super::paths::{SandboxPath, Shown};
 
 /// The user and group that a builder is in its own eyes, where user namespaces can do that.
@@ -24,8 +25,6 @@ pub struct Blueprint {
     pub store_dir: PathBuf,
     /// Where it lies.
     pub real_store_dir: PathBuf,
-    /// Where build directories are made.
-    pub build_folder: PathBuf,
     /// Where builders see theirs.
     pub build_dir: PathBuf,
     /// How large /dev/shm may become, as tmpfs takes it.
@@ -167,11 +166,12 @@ impl Draft {
 
 impl Blueprint {
     /// Makes the workshop at `base`, a directory, and everything that sandboxes share, and leaves the rest of the
-    /// machine. `waiting` is the /proc that waits there at `/proc`: where none can be seen, nobody can mount one in a
-    /// user namespace. `more` is shown beside the paths that all sandboxes show.
+    /// machine. `run` says where the directories of the run are. `waiting` is the /proc that waits there at `/proc`: where
+    /// none can be seen, nobody can mount one in a user namespace. `more` is shown beside the paths that all sandboxes show.
     pub fn workshop(
         &self,
         base: &Path,
+        run: &View,
         insider: Insider,
         network: bool,
         waiting: WaitingProc,
@@ -184,8 +184,8 @@ impl Blueprint {
         ];
         for (name, source) in [
             ("inputs", &self.real_store_dir),
-            ("store", &self.real_store_dir),
-            ("builds", &self.build_folder),
+            ("store", &run.store),
+            ("builds", &run.builds),
         ] {
             let target = base.join(name);
             actions.push(Action::dir(&target));

@@ -86,6 +86,7 @@ pub(super) struct Launch {
     invocation: Invocation,
     files: Files,
     folder: PathBuf,
+    dirs: SpareDirs,
     reader: Arc<Reader>,
     cwd: CString,
     personality: u64,
@@ -101,7 +102,7 @@ pub(super) struct Launch {
 ///
 /// # Errors
 /// The failure to report for this goal; what was made so far is removed again.
-pub(super) fn prepare(site: &mut Site<'_>, dirs: &mut SpareDirs) -> Result<Prepared, Failure> {
+pub(super) fn prepare(site: &mut Site<'_>, dirs: &SpareDirs) -> Result<Prepared, Failure> {
     let (graph, config) = (site.graph, site.config);
     let path = graph.full_path(graph.drv_path(site.drv));
     let other = |message: String| Failure::new(FailureKind::Other, message);
@@ -131,21 +132,21 @@ pub(super) fn prepare(site: &mut Site<'_>, dirs: &mut SpareDirs) -> Result<Prepa
         Some(_) => None,
         None => {
             let name = graph.paths.name(graph.drv_path(site.drv));
-            let folder = dirs.create(&config.build_folder, name);
+            let folder = dirs.create(name);
             Some(folder.map_err(|error| other(error.to_string()))?)
         }
     };
     let remove_folder = || {
         if let Some(folder) = &folder {
-            // It has just been made and holds a few plain files at most.
-            let _ = std::fs::remove_dir_all(folder);
+            // Nothing is in it yet.
+            dirs.delete(folder);
         }
     };
     match launch(
         &attributes,
         special,
         &path,
-        folder.as_deref(),
+        (folder.as_deref(), dirs),
         (sandbox, builtin),
         site,
     ) {
@@ -259,7 +260,7 @@ fn launch(
     attributes: &Attributes<'_>,
     special: Special,
     path: &str,
-    folder: Option<&Path>,
+    (folder, dirs): (Option<&Path>, &SpareDirs),
     (sandbox, builtin): (Option<(Isolation, Wish)>, Option<PreparedBuiltin<'_>>),
     site: &mut Site<'_>,
 ) -> Result<(Launch, Ends, OwnedFd), Failure> {
@@ -307,6 +308,7 @@ fn launch(
         invocation,
         files,
         folder: seen_at.to_owned(),
+        dirs: dirs.clone(),
         reader: Arc::clone(&config.reader),
         cwd,
         personality: personality(&drv.system, config),
@@ -397,7 +399,7 @@ impl Launch {
             let owner = user.as_ref().map(UserLock::owner);
             let above = self.folder.parent().unwrap_or(&self.folder).to_owned();
             let made = owner.map_or(Ok(()), |owner| admit::make_build_dir(&above, owner));
-            let room = user.map(|user| Room::without_sandbox(above, user));
+            let room = user.map(|user| Room::without_sandbox(self.dirs.clone(), above, user));
             let started = match made {
                 Ok(()) => self.start(ends, owner),
                 Err(error) => {
@@ -448,7 +450,7 @@ impl Launch {
         }
     }
 
-    fn write_files(&mut self) -> Result<(), Failure> {
+    fn write_files(&mut self) -> Result<bool, Failure> {
         let files = std::mem::take(&mut self.files);
         files.write(&self.folder).map_err(|problem| {
             let text = format!("cannot build derivation '{}': {problem}", self.drv_path);
@@ -457,8 +459,9 @@ impl Launch {
     }
 
     fn start(&mut self, ends: &Ends, owner: Option<Owner>) -> Result<Spawned, Failure> {
-        self.write_files()?;
-        if let Some(owner) = owner {
+        let wrote = self.write_files()?;
+        // The sandbox's is its user's already, and what nobody touched can be used again.
+        if let Some(owner) = owner.filter(|_| wrote || self.sandbox.is_none()) {
             give_folder(&self.folder, owner).map_err(|error| {
                 let path = &self.drv_path;
                 let text =

@@ -63,7 +63,7 @@ pub struct Spawning<'w, 's> {
     workshop: NonSendMut<'w, WorkshopHandle>,
     slots: ResMut<'w, Slots>,
     background: ResMut<'w, Background>,
-    dirs: ResMut<'w, SpareDirs>,
+    dirs: Res<'w, SpareDirs>,
     locks: Query<'w, 's, &'static mut OutputLocks>,
     stages: Query<'w, 's, &'static mut Stage>,
     waiting: ResMut<'w, LockWaiters>,
@@ -173,7 +173,7 @@ pub fn spawn_builders(
                 "interrupted before it started",
             ))
         } else {
-            builder::prepare(&mut site, &mut params.dirs)
+            builder::prepare(&mut site, &params.dirs)
         };
         let prepared = match prepared {
             Ok(prepared) => prepared,
@@ -274,7 +274,7 @@ pub struct Launching<'w, 's> {
     reporter: NonSendMut<'w, ReporterHandle>,
     slots: ResMut<'w, Slots>,
     background: ResMut<'w, Background>,
-    dirs: ResMut<'w, SpareDirs>,
+    dirs: Res<'w, SpareDirs>,
 }
 
 /// Makes the log file of a build, if logs are kept.
@@ -340,7 +340,7 @@ pub fn take_launched(
                     params.logs.close(log);
                 }
                 if let Some(dir) = child.dir {
-                    params.pool.retire(&dir.0, &mut params.dirs);
+                    params.pool.retire(&dir.0, &params.dirs);
                 }
                 params.pool.leave(room);
                 let mut entity = params.commands.entity(goal);

@@ -46,14 +46,6 @@ pub use database::{Database, DatabaseOptions, Edges, PathInfo, Registration, See
 pub(crate) use flock::try_lock_exclusive;
 pub use layout::Layout;
 
-/// Whether a folder has no extended attributes but those of the machine's security policy.
-pub(crate) fn has_no_attributes(dir: &std::path::Path) -> bool {
-    use std::os::unix::ffi::OsStrExt as _;
-    std::ffi::CString::new(dir.as_os_str().as_bytes()).is_ok_and(|path| {
-        xattr::list_removable(xattr::Subject::Path(&path)).is_ok_and(|names| names.is_empty())
-    })
-}
-
 #[cfg(test)]
 mod sample;
 #[cfg(test)]

@@ -54,11 +54,11 @@ impl Files {
         Ok(())
     }
 
-    /// Writes everything into `folder`.
+    /// Writes everything into `folder`. Tells whether there was anything to write.
     ///
     /// # Errors
     /// A message for people: a graph that can't be given, or a file that can't be written.
-    pub(super) fn write(mut self, folder: &Path) -> Result<(), String> {
+    pub(super) fn write(mut self, folder: &Path) -> Result<bool, String> {
         if let Some(problem) = self.problem.take() {
             return Err(problem);
         }
@@ -80,6 +80,6 @@ impl Files {
                 .and_then(|mut open| open.write_all(&file.contents))
                 .map_err(|error| format!("cannot write '{}': {error}", path.display()))?;
         }
-        Ok(())
+        Ok(!self.ready.is_empty())
     }
 }

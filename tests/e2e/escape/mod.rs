@@ -3,6 +3,7 @@
 
 mod builtin;
 mod collector;
+mod directories;
 mod handed_out;
 mod kernel;
 mod killed;
@@ -150,7 +151,7 @@ fn builds_do_not_reach_each_others_directories() {
     attempts(|world, caller| {
         let tmp = world.at("tmp");
         let evil = format!(
-            "for i in 1 2 3 4 5 6 7 8 9 10; do for dir in {0}/nix-build-victim* {0}/nix-build-victim*/build /build/../victim; do
+            "for i in 1 2 3 4 5 6 7 8 9 10; do for dir in {0}/nix-build-victim* {0}/.windrow-run-*/*/build /build/../victim; do
                (echo > $dir/evil) 2>/dev/null; done; sleep 0.1; done; echo > $out",
             tmp.display()
         );
@@ -212,11 +213,11 @@ fn others_do_not_enter_the_build_directory() {
             };
             std::thread::sleep(Duration::from_millis(600));
             let (tmp, store) = (world.at("tmp"), world.store());
-            let found = ["/nix-build-*/bait", "/nix-build-*/build/bait"]
+            let found = ["/nix-build-*/bait", "/.windrow-run-*/*/build/bait"]
                 .iter()
                 .any(|name| stranger(&format!("{}{name}", tmp.display())))
                 || stranger(&format!(
-                    "{}/*/bait {0}/*.chroot/store/*/bait",
+                    "{}/*/bait {0}/*.chroot/*/store/*/bait",
                     store.display()
                 ));
             running.wait().exits(0);
