@@ -97,6 +97,8 @@ pub enum Action {
     Filter(Arc<[libc::sock_filter]>),
     /// Sets the limits on the number of processes.
     LimitProcesses(u64),
+    /// Takes this file for its standard input, if there is such a file.
+    ReadFrom(&'static CStr),
 }
 
 const AT_RECURSIVE: c_int = 0x8000;
@@ -194,6 +196,7 @@ impl Action {
             Self::Landlock(_) => "confine sockets".to_owned(),
             Self::Filter(_) => "filter system calls".to_owned(),
             Self::LimitProcesses(_) => "limit the number of processes".to_owned(),
+            Self::ReadFrom(path) => format!("read from '{}'", shown(path).display()),
         }
     }
 
@@ -307,6 +310,7 @@ impl Action {
                 // SAFETY: the structure is valid while it is read; nothing is written.
                 unsafe { call!(prlimit64, 0, libc::RLIMIT_NPROC, &raw const limit, old) }.map(drop)
             }
+            Self::ReadFrom(path) => read_from(path),
         }
     }
 }
@@ -338,6 +342,20 @@ fn write_file(path: &CStr, contents: &[u8], flags: c_int, mode: libc::mode_t) ->
         };
         let _ = call!(close, fd);
         result
+    }
+}
+
+fn read_from(path: &CStr) -> Result<(), c_int> {
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NOCTTY;
+    // SAFETY: plain system calls on a valid string; the descriptor is closed again. The old standard input is this process's.
+    unsafe {
+        let Ok(fd) = call!(openat, libc::AT_FDCWD, path.as_ptr(), flags, 0) else {
+            return Ok(());
+        };
+        let fd = fd as c_int;
+        let result = call!(dup3, fd, 0, 0);
+        let _ = call!(close, fd);
+        result.map(drop)
     }
 }
 

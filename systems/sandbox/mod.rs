@@ -88,6 +88,8 @@ pub struct Wish {
     pub inputs: Vec<CString>,
     /// Whether it has the machine's network.
     pub network: bool,
+    /// Whether there is something for it on its standard input.
+    pub has_input: bool,
     /// What of the machine it sees beside what all sandboxes show.
     pub shown: Vec<(SandboxPath, Shown)>,
     /// Whether [its programs make sockets](filter::makes_sockets_by_socketcall) by socketcall(2).
@@ -402,6 +404,10 @@ impl Isolation {
             .filter(|(_, kind)| !matches!(kind, InputKind::Link(_)));
         let names: Vec<CString> = shown.map(|(name, _)| name.clone()).collect();
         actions.extend(shared.blueprint.build(&cell.place(inside), &names, proc));
+        // Of a mount that is read-only, unlike the machine's: root's builder could change the mode of the latter.
+        if !wish.has_input {
+            actions.push(Action::ReadFrom(c"/dev/null"));
+        }
         // In a workshop with a filter there is none to be had any more, nor a way to use one.
         if workshop.is_none() || self.limits.filter.is_none() {
             actions.push(Action::NewKeyring);

@@ -250,6 +250,7 @@ fn wish(attributes: &Attributes<'_>, site: &Site<'_>) -> Result<Option<(Isolatio
             .map(|&path| c_path(paths.base_name(path)))
             .collect(),
         network: drv.is_fixed(),
+        has_input: wants_builtin(drv),
         shown: Vec::new(),
         socketcall: makes_sockets_by_socketcall(&drv.system),
     };

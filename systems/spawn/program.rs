@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
-use std::sync::OnceLock;
 
 use windrow_components::building::ScratchOutput;
 use windrow_components::derivation::Derivation;
@@ -89,17 +88,15 @@ pub(super) struct Program {
 /// What a builder has as its standard input.
 pub(super) enum Input {
     /// Nothing.
-    Empty(&'static File),
+    Empty(File),
     /// What one of the engine's own is to do.
     Request(File),
 }
 
 impl AsFd for Input {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Empty(file) => file.as_fd(),
-            Self::Request(file) => file.as_fd(),
-        }
+        let (Self::Empty(file) | Self::Request(file)) = self;
+        file.as_fd()
     }
 }
 
@@ -180,15 +177,7 @@ impl Program {
     }
 }
 
-/// What all builders of derivations' own have as their standard input; it has no state that one
-/// could change for another.
-fn empty_input() -> io::Result<&'static File> {
-    static NULL: OnceLock<File> = OnceLock::new();
-    match NULL.get() {
-        Some(null) => Ok(null),
-        None => {
-            let null = File::open("/dev/null")?;
-            Ok(NULL.get_or_init(|| null))
-        }
-    }
+/// Its own, for flags and locks are those of whoever has it open.
+fn empty_input() -> io::Result<File> {
+    File::open("/dev/null")
 }

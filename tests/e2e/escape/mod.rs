@@ -5,6 +5,7 @@ mod builtin;
 mod collector;
 mod directories;
 mod handed_out;
+mod input;
 mod kernel;
 mod killed;
 
