@@ -367,11 +367,11 @@ fn nothing_of_killed_runs_is_left_after_the_next_and_a_collection() {
                 locks.is_empty(),
                 "{what}: {locks:?} are left by the next run"
             );
-            world.is_clean_but_for(&world.temporary());
+            world.is_clean();
             way.windrow("nix-store").arg("--gc").ok();
             let strange: Vec<_> = world.store_entries();
             assert!(strange.is_empty(), "{what}: {strange:?} are left");
-            world.is_clean_but_for(&world.temporary());
+            world.is_clean();
         }
         build(0).ok();
         if way.has_users {
