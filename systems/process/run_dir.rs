@@ -53,12 +53,17 @@ impl Stamp {
         if !metadata.is_dir() {
             return Err(ErrorKind::NotADirectory.into());
         }
-        Ok(Self {
+        Ok(Self::from_metadata(&metadata))
+    }
+
+    /// The same, of what the system told of it.
+    pub fn from_metadata(metadata: &fs::Metadata) -> Self {
+        Self {
             device: metadata.dev(),
             inode: metadata.ino(),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
             accessed: (metadata.atime(), metadata.atime_nsec()),
-        })
+        }
     }
 
     /// Whether both are of one directory, whatever happened to it.

@@ -5,17 +5,16 @@
 //! for a new inode past every one that was freed in the last seconds. The places where inputs are shown stay, too; what
 //! differs from the next build's is renamed.
 
-use std::collections::BTreeMap;
-use std::ffi::{CString, OsStr, OsString};
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::ffi::{CString, OsString};
+use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::unistd::{Gid, Uid, chown, geteuid};
 
+use super::chroot::{BASE, Chroot, Proofs, STORE, make_dir};
 use super::in_store::InStore;
 use super::root::Place;
 use crate::process::run_dir::{RunDir, Stamp, tells_changes_apart};
@@ -72,18 +71,6 @@ struct Top {
     stamps: Vec<(PathBuf, Stamp)>,
 }
 
-#[derive(Debug)]
-struct Chroot {
-    name: OsString,
-    owner: Owner,
-    /// Its part of the store, as it was when the build began.
-    stamp: Option<Stamp>,
-    /// Where inputs are shown: true for directories.
-    mountpoints: BTreeMap<CString, bool>,
-    /// Inputs that are links.
-    links: Vec<CString>,
-}
-
 /// Directories for builds to come.
 #[derive(Debug, Default)]
 struct Spare {
@@ -96,7 +83,8 @@ struct Spare {
 pub struct Ground {
     /// Where they are on the machine.
     pub view: View,
-    /// Whether equal stamps prove that nothing was done to what is in them.
+    /// What can be told of what was done to directories in the one in the store, and in the other.
+    proofs: Proofs,
     tells_changes_apart: bool,
     _in_store: InStore,
     run: RunDir,
@@ -119,10 +107,6 @@ pub type Rubbish = Vec<PathBuf>;
 
 const BUILD: &str = "build";
 const TMP: &str = "tmp";
-const STORE: &str = "store";
-const PLACEHOLDER: &str = "file";
-/// An empty directory, for a workshop to be mounted on.
-const BASE: &str = "root";
 
 const BUILD_MODE: u32 = 0o700;
 const TMP_MODE: u32 = 0o1777;
@@ -144,11 +128,16 @@ impl Ground {
             store: in_store.path().to_owned(),
             builds: run.path().to_owned(),
         };
-        let tells_changes_apart =
-            run.tells_changes_apart() && tells_changes_apart(&File::open(&view.store)?)?;
+        let dir = File::open(&view.store)?;
+        let kind = nix::sys::statfs::fstatfs(&dir)?.filesystem_type();
+        let proofs = Proofs {
+            tells_changes_apart: tells_changes_apart(&dir)?,
+            is_ext4: kind == nix::sys::statfs::EXT4_SUPER_MAGIC,
+        };
         Ok(Self {
             view,
-            tells_changes_apart,
+            proofs,
+            tells_changes_apart: run.tells_changes_apart(),
             _in_store: in_store,
             run,
         })
@@ -210,10 +199,10 @@ impl Cells {
         let made = arranged.and_then(|()| {
             let mut chroot = match chroot {
                 Some(chroot) => chroot,
-                None => Chroot::create(view, ground.run.unused_name(), owner)?,
+                None => Chroot::create(&view.store, ground.run.unused_name(), owner)?,
             };
             let path = view.store.join(&chroot.name);
-            match chroot.arrange(view, owner, inputs) {
+            match chroot.arrange(&view.store, owner, inputs) {
                 Ok(()) => Ok(chroot),
                 Err(error) => {
                     discard(path);
@@ -280,11 +269,11 @@ impl Cells {
         // Where it is it would go with the run.
         let kept = keep.then(|| ground.run.publish(&top_path, &drv_name));
         let kept = kept.and_then(Result::ok);
-        let provable = confined && ground.tells_changes_apart;
-        let top = Some(top).filter(|top| !keep && provable && top.is_untouched(&top_path));
+        let provable = !keep && confined && ground.tells_changes_apart;
+        let top = Some(top).filter(|top| provable && top.is_untouched(&top_path));
         let chroot_path = view.store.join(&chroot.name);
-        let chroot = Some(chroot).filter(|_| provable);
-        let chroot = chroot.and_then(|chroot| chroot.tidied(&chroot_path));
+        let chroot = Some(chroot).filter(|_| confined);
+        let chroot = chroot.and_then(|chroot| chroot.tidied(&chroot_path, ground.proofs));
         let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
         match top {
             Some(top) if spare.tops.len() < SPARE_MAX => spare.tops.push(top),
@@ -360,138 +349,12 @@ impl Top {
     }
 }
 
-impl Chroot {
-    fn create(view: &View, name: OsString, owner: Owner) -> io::Result<Self> {
-        let path = view.store.join(&name);
-        DirBuilder::new().mode(0o700).create(&path)?;
-        make_dir(&path.join(STORE), 0o755)?;
-        make_dir(&path.join(BASE), 0o555)?;
-        fs::write(path.join(PLACEHOLDER), "")?;
-        give_store(&path.join(STORE), owner)?;
-        Ok(Self {
-            name,
-            owner,
-            stamp: None,
-            mountpoints: BTreeMap::new(),
-            links: Vec::new(),
-        })
-    }
-
-    /// Makes it that of a builder who is `owner`, with places for exactly these inputs, out of those there are.
-    fn arrange(
-        &mut self,
-        view: &View,
-        owner: Owner,
-        inputs: &[(CString, InputKind)],
-    ) -> io::Result<()> {
-        let path = view.store.join(&self.name);
-        let store = path.join(STORE);
-        if self.owner != owner {
-            give_store(&store, owner)?;
-            self.owner = owner;
-        }
-        self.place_inputs(&path, inputs)?;
-        self.stamp = Some(Stamp::of(&store)?);
-        Ok(())
-    }
-
-    fn place_inputs(&mut self, path: &Path, inputs: &[(CString, InputKind)]) -> io::Result<()> {
-        let store = path.join(STORE);
-        let at = |name: &CString| store.join(OsStr::from_bytes(name.as_bytes()));
-        let mut surplus = std::mem::take(&mut self.mountpoints);
-        let mut lacking = Vec::new();
-        for (name, kind) in inputs {
-            let directory = match kind {
-                InputKind::Directory => true,
-                InputKind::File => false,
-                InputKind::Link(target) => {
-                    std::os::unix::fs::symlink(target, at(name))?;
-                    self.links.push(name.clone());
-                    continue;
-                }
-            };
-            if surplus.get(name) == Some(&directory) {
-                surplus.remove(name);
-                self.mountpoints.insert(name.clone(), directory);
-            } else {
-                lacking.push((name, directory));
-            }
-        }
-        let (mut dirs, mut files): (Vec<_>, Vec<_>) =
-            surplus.into_iter().partition(|(_, directory)| *directory);
-        // All renames come first: what is to be made may have the name of what is to go.
-        let mut still = Vec::new();
-        for (name, directory) in lacking {
-            let stock = if directory { &mut dirs } else { &mut files };
-            match stock.pop() {
-                Some((old, _)) => fs::rename(at(&old), at(name))?,
-                None => still.push((name, directory)),
-            }
-            self.mountpoints.insert(name.clone(), directory);
-        }
-        for (name, _) in dirs {
-            fs::remove_dir(at(&name))?;
-        }
-        for (name, _) in files {
-            fs::remove_file(at(&name))?;
-        }
-        for (name, directory) in still {
-            if directory {
-                make_dir(&at(name), 0o555)?;
-            } else if fs::hard_link(path.join(PLACEHOLDER), at(name)).is_err() {
-                // So many inputs that one file can't stand for them all.
-                fs::File::create_new(at(name))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Itself without its links, if nothing was done to it. The places of inputs are below these, where no builder gets.
-    fn tidied(mut self, path: &Path) -> Option<Self> {
-        let store = path.join(STORE);
-        let now = Stamp::of(&store).ok()?;
-        if self.stamp.take() != Some(now) {
-            return None;
-        }
-        for link in self.links.drain(..) {
-            let link = store.join(OsStr::from_bytes(link.as_bytes()));
-            fs::remove_file(link).ok()?;
-        }
-        Some(self)
-    }
-}
-
-fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
-    DirBuilder::new().mode(mode).create(path)?;
-    fs::set_permissions(path, Permissions::from_mode(mode))
-}
-
 fn give(path: &Path, owner: Owner) -> io::Result<()> {
     if owner.uid == geteuid().as_raw() {
         return Ok(());
     }
     let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
     Ok(chown(path, Some(uid), Some(gid))?)
-}
-
-/// A build user may add to its part of the store, but not remove the places of inputs.
-fn give_store(path: &Path, owner: Owner) -> io::Result<()> {
-    let (mode, uid) = store_look(owner);
-    if owner.uid != geteuid().as_raw() {
-        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(owner.gid));
-        chown(path, Some(uid), Some(gid))?;
-    }
-    fs::set_permissions(path, Permissions::from_mode(mode))
-}
-
-/// Mode and owner of a build's part of the store.
-fn store_look(owner: Owner) -> (u32, u32) {
-    let ours = geteuid().as_raw();
-    if owner.uid == ours {
-        (0o755, ours)
-    } else {
-        (0o1775, ours)
-    }
 }
 
 #[cfg(test)]
@@ -535,6 +398,11 @@ mod tests {
         /// Whether file systems here prove anything.
         fn is_fine(&self) -> bool {
             self.cells.ground().unwrap().tells_changes_apart
+        }
+
+        /// Whether a builder of ours can change nothing but the entries of its part of the store, and those can be looked at.
+        fn can_restore(&self) -> bool {
+            geteuid().is_root() && self.cells.ground().unwrap().proofs.is_ext4
         }
 
         fn builds(&self) -> Vec<String> {
@@ -618,21 +486,69 @@ mod tests {
         let read = |path: &Path| drop(names(path));
         let deeds: [&dyn Fn(&Path); 4] = [&touch, &again, &file, &read];
         for deed in deeds {
-            for (dir, rubbish) in [("build", 1), ("tmp", 1), ("tmp/x", 1), ("store", 1)] {
+            for dir in ["build", "tmp", "tmp/x", "store"] {
                 let (cell, view, place) = here.create(&[]);
                 let path = match dir {
                     "store" => place.store,
                     dir => cell.top(&view).join(dir),
                 };
                 deed(&path);
-                let expected = if here.is_fine() { rubbish } else { 2 };
-                assert_eq!(
-                    here.cells.give_back(&view, cell, false).0.len(),
-                    expected,
-                    "{dir}"
-                );
+                let changed = usize::from(dir != "store" || !here.can_restore());
+                let expected = if here.is_fine() { changed } else { 2 };
+                let rubbish = here.cells.give_back(&view, cell, false).0;
+                if here.is_fine() || !here.can_restore() {
+                    assert_eq!(rubbish.len(), expected, "{dir}");
+                }
+                let (cell, view, place) = here.create(&[]);
+                assert_ne!(place.store.metadata().unwrap().mtime(), 0);
+                here.cells.give_back(&view, cell, false);
             }
         }
+    }
+
+    #[test]
+    fn a_part_of_the_store_serves_again_only_if_nothing_but_entries_came_and_went() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let here = Place::new(&[]);
+        let inputs = [
+            input("d", InputKind::Directory),
+            input("l", InputKind::Link("target".into())),
+        ];
+        let serves_again = |deed: &dyn Fn(&Path)| {
+            let (cell, view, place) = here.create(&inputs);
+            let before = place.store.metadata().unwrap().ino();
+            deed(&place.store);
+            let (rubbish, _) = here.cells.give_back(&view, cell, false);
+            let gone = rubbish.iter().any(|path| path.starts_with(&view.store));
+            let (cell, view, place) = here.create(&inputs);
+            let same = place.store.metadata().unwrap().ino() == before;
+            assert!(!gone || !same, "what is to be deleted was used again");
+            here.cells.give_back(&view, cell, false);
+            !gone
+        };
+        let come_and_go = |store: &Path| {
+            fs::write(store.join("out"), "").unwrap();
+            fs::remove_file(store.join("out")).unwrap();
+        };
+        assert_eq!(serves_again(&come_and_go), here.can_restore());
+        assert!(!serves_again(
+            &|store| fs::write(store.join("out"), "").unwrap()
+        ));
+        assert!(!serves_again(
+            &|store| fs::remove_dir(store.join("d")).unwrap()
+        ));
+        assert!(!serves_again(&|store| {
+            fs::remove_file(store.join("l")).unwrap();
+            fs::create_dir(store.join("l")).unwrap();
+        }));
+        assert!(!serves_again(&|store| {
+            fs::set_permissions(store, fs::Permissions::from_mode(0o700)).unwrap();
+        }));
+        assert!(!serves_again(&|store| {
+            let name = |n: u32| store.join(format!("{n:0200}"));
+            (0..100).for_each(|n| fs::write(name(n), "").unwrap());
+            (0..100).for_each(|n| fs::remove_file(name(n)).unwrap());
+        }));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 pub mod action;
 pub mod admit;
 pub mod cell;
+mod chroot;
 pub mod filter;
 pub mod in_store;
 pub mod kill;
