@@ -15,6 +15,9 @@ use super::open_parent;
 use super::walk::{Order, Visitor, walk_in};
 use crate::error::{Error, Result};
 
+/// How often a deletion is begun. Whoever else deletes gets further each time.
+const ATTEMPTS: u32 = 1000;
+
 /// Deletes a file, link or whole directory and returns the bytes freed: the sizes of the files
 /// whose last link went.
 ///
@@ -31,15 +34,29 @@ pub fn delete_store_path(path: &Path) -> Result<u64> {
 }
 
 fn delete(path: &Path, names: u64) -> Result<u64> {
-    let (parent, name) = match open_parent(path) {
-        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-            return Ok(0);
-        }
-        parent => parent?,
-    };
     let mut deleter = Deleter { freed: 0, names };
-    walk_in(parent.as_fd(), name, path, Order::Any, &mut deleter)?;
+    walk_what_vanishes(path, &mut deleter)?;
     Ok(deleter.freed)
+}
+
+/// Visits a tree that others may delete at the same time, as a collector and the owner of what is to go well may: begins
+/// anew wherever a directory vanished while it was open.
+fn walk_what_vanishes(path: &Path, visitor: &mut impl Visitor) -> Result<()> {
+    let is_gone = |error: &Error| match error {
+        Error::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+        _ => false,
+    };
+    let mut attempt = 1;
+    loop {
+        let (parent, name) = match open_parent(path) {
+            Err(error) if is_gone(&error) => return Ok(()),
+            parent => parent?,
+        };
+        match walk_in(parent.as_fd(), name, path, Order::Any, visitor) {
+            Err(error) if is_gone(&error) && attempt < ATTEMPTS => attempt += 1,
+            result => return result,
+        }
+    }
 }
 
 struct Deleter {
@@ -56,13 +73,7 @@ impl Visitor for Deleter {
             return Ok(None);
         };
         if Kind::from_mode(stat.st_mode) == Kind::Directory {
-            let Opened { handle, mode, .. } = match node.open_owned(Kind::Directory) {
-                // A collector and the owner of what is to go may well be at it together.
-                Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                    return Ok(None);
-                }
-                opened => opened?,
-            };
+            let Opened { handle, mode, .. } = node.open_owned(Kind::Directory)?;
             if mode & 0o700 != 0o700 {
                 let widen = || fchmod(&handle, Mode::from_bits_truncate(mode | 0o700));
                 match widen() {
@@ -133,6 +144,53 @@ mod tests {
         assert!(!tree.exists());
         assert!(!folder.path().join("link").is_symlink());
         assert_eq!(fs::read(outside.join("precious")).unwrap(), b"gold");
+    }
+
+    /// Deletes, but somebody else deletes `victim` right after `trigger` was opened.
+    struct Vanishing<'a> {
+        deleter: Deleter,
+        trigger: &'a Path,
+        victim: &'a Path,
+    }
+
+    impl Visitor for Vanishing<'_> {
+        type Dir = ();
+
+        fn visit(&mut self, node: &Node<'_>) -> Result<Option<(OwnedFd, ())>> {
+            let opened = self.deleter.visit(node)?;
+            if opened.is_some() && node.path() == self.trigger {
+                fs::remove_dir_all(self.victim).unwrap();
+            }
+            Ok(opened)
+        }
+
+        fn leave(&mut self, node: &Node<'_>, handle: OwnedFd, dir: ()) -> Result<()> {
+            self.deleter.leave(node, handle, dir)
+        }
+    }
+
+    #[test]
+    fn what_others_delete_at_the_same_time_is_no_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = folder.path().join("tree");
+        // So deep that the way back up is found through the directories themselves.
+        let deepest = (0..100).fold(tree.join("b"), |path, _| path.join("d"));
+        for (trigger, victim) in [
+            (&tree, &tree),
+            (&tree.join("a"), &tree.join("a")),
+            (&deepest, &tree.join("b")),
+            (&deepest, &deepest),
+        ] {
+            fs::create_dir_all(&deepest).unwrap();
+            fs::create_dir_all(tree.join("a/sub")).unwrap();
+            let mut visitor = Vanishing {
+                deleter: Deleter { freed: 0, names: 1 },
+                trigger,
+                victim,
+            };
+            walk_what_vanishes(&tree, &mut visitor).unwrap();
+            assert!(!tree.exists(), "{}", victim.display());
+        }
     }
 
     /// Deletes, but puts a link to `outside` in a folder's place right after it was opened.
