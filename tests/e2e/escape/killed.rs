@@ -229,6 +229,8 @@ fn a_guard_that_was_killed_is_made_anew() {
         let engine = way.windrow("build").arg(file).start();
         wait_until("there is a guard", || guard(world).is_some());
         kill(guard(world).expect("a guard"));
+        // It dies in its own time, and until then there is one.
+        wait_until("the guard is gone", || guard(world).is_none());
         world.write("first", "");
         wait_until("the second builder runs", || {
             !running(world, "sleep 54321").is_empty()
