@@ -63,6 +63,14 @@ fn build_out(world: &World, caller: Caller, drv: &str) -> Cmd {
     caller.runs(world.windrow("build").arg(format!("{drv}!out")))
 }
 
+/// What the builders in sandboxes see as the store: each lies in a directory of its build, in that of the run.
+fn sandbox_stores(world: &World) -> Vec<PathBuf> {
+    let below = |dir: PathBuf| fs::read_dir(dir).into_iter().flatten().flatten();
+    let builds = world.store_entries().into_iter().flat_map(below);
+    let stores = builds.map(|build| build.path().join("store"));
+    stores.filter(|store| store.is_dir()).collect()
+}
+
 /// Waits until the builder has made its second output, in its place or in a sandbox.
 fn wait_for_dev(world: &World, name: &str) {
     let end = format!("-{name}-dev");
@@ -74,8 +82,7 @@ fn wait_for_dev(world: &World, name: &str) {
         })
     };
     wait_until("half of it is made", || {
-        let mut entries = world.store_entries().into_iter();
-        made(&world.store()) || entries.any(|path| made(&path.join("store")))
+        made(&world.store()) || sandbox_stores(world).iter().any(|store| made(store))
     });
 }
 
@@ -186,11 +193,9 @@ fn what_is_compared_stays_while_it_is_made_again() {
             let devs = entries
                 .iter()
                 .filter(|it| it.to_string_lossy().ends_with(&end));
-            let mut chroots = entries.iter().filter(|it| it.join("store").exists());
-            devs.count() > 1
-                || chroots.any(|it| {
-                    fs::read_dir(it.join("store")).is_ok_and(|mut it| it.next().is_some())
-                })
+            let begun =
+                |store: &PathBuf| fs::read_dir(store).is_ok_and(|mut it| it.next().is_some());
+            devs.count() > 1 || sandbox_stores(world).iter().any(begun)
         });
         nothing_goes(world, caller);
         world.write("go", "");
@@ -218,14 +223,13 @@ fn a_build_with_the_longest_name_there_can_be_is_left_alone() {
         let build = || caller.runs(world.windrow("build").arg(&drv)).start();
         // The directory of a sandbox in which the builder has begun.
         let room = || {
-            let mut entries = world.store_entries().into_iter();
-            let begun = |path: &PathBuf| {
-                let inside = fs::read_dir(path.join("store"));
-                inside.is_ok_and(|mut inside| inside.next().is_some())
-            };
-            entries
+            let begun =
+                |store: &PathBuf| fs::read_dir(store).is_ok_and(|mut it| it.next().is_some());
+            let mut stores = sandbox_stores(world).into_iter();
+            stores
                 .find(begun)
-                .map(|path| path.metadata().unwrap().ino())
+                .and_then(|store| store.metadata().ok())
+                .map(|store| store.ino())
         };
         // What an engine that was killed left behind is moved away under a name that fits.
         let dead = build();
