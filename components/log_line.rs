@@ -1,5 +1,5 @@
 //! Lines that builders and other programs write: the part of a line that counts, and the messages to the engine
-//! among them (Nix: `BuildLog`, `handleJSONLogMessage`). How they are shown is the reporters' affair.
+//! among them (Nix: `BuildLog`, `handleJSONLogMessage`). The reporters decide how they are shown.
 
 use serde::{Deserialize, Serialize};
 
