@@ -68,6 +68,13 @@ fn hook(settings: &Settings, variable: Option<&OsStr>) -> Option<PathBuf> {
     }
 }
 
+/// Whether there is a program to pass settings on to.
+pub fn are_set(settings: &Settings) -> bool {
+    let variable = |name: &str| std::env::var_os(name);
+    !substituters(settings, variable("NIX_SUBSTITUTERS").as_deref()).is_empty()
+        || hook(settings, variable("NIX_BUILD_HOOK").as_deref()).is_some()
+}
+
 /// Helpers are started in `/`, so what is relative must be made absolute here.
 fn absolute(program: &Path) -> PathBuf {
     std::path::absolute(program).unwrap_or_else(|_| program.to_owned())

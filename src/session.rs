@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use windrow_components::goal::BuildMode;
-use windrow_components::settings::{Known, Settings, nearest};
+use windrow_components::settings::{Effect, Known, Settings, nearest};
 use windrow_components::store_path::StoreDir;
 use windrow_systems::builtin::{Builtins, ThisProgram};
 use windrow_systems::policy::Policy;
@@ -78,6 +78,7 @@ impl Session {
             (settings, _) = read(true)?;
         }
         let mut warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+        warnings.extend(options_without_effect(options, &settings));
         warnings.extend(crate::helpers::warnings(&settings));
         Ok(Self {
             settings,
@@ -262,6 +263,35 @@ impl Session {
             layout: self.layout.clone(),
         })
     }
+}
+
+/// What to say of options of the command line that nothing acts on: unlike in a file that serves
+/// Nix as well, they were meant for this run.
+fn options_without_effect(options: &[(String, String)], settings: &Settings) -> Vec<String> {
+    let mut warned = Vec::new();
+    let mut warnings = Vec::new();
+    for (name, _) in options {
+        let Some(setting) = Settings::todays_name(name) else {
+            continue;
+        };
+        let without = match Settings::effect(setting) {
+            // These two have warnings of their own, by what they are set to.
+            _ if matches!(setting, "substituters" | "build-hook") => continue,
+            Some(Effect::None) => "",
+            Some(Effect::Helpers) if !crate::helpers::are_set(settings) => {
+                " without a substituter program or a build hook program"
+            }
+            _ => continue,
+        };
+        let default = Settings::default().get(setting);
+        if settings.get(setting) != default && !warned.contains(&setting) {
+            warned.push(setting);
+            warnings.push(format!(
+                "the option '{name}' of the command line has no effect{without}"
+            ));
+        }
+    }
+    warnings
 }
 
 fn choose_layout(locations: &Locations, store: &OsStr) -> Result<Layout> {

@@ -2,13 +2,15 @@
 //! Plain data: where settings come from (files, variables, flags) is the command line's matter.
 
 mod other_names;
+mod reference;
 mod table;
 mod value;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-pub use table::Settings;
+pub use reference::reference;
+pub use table::{Effect, Settings};
 pub use value::{Sandbox, words};
 
 use other_names::{IGNORED, RETIRED, is_ignored, set_retired};
@@ -39,7 +41,7 @@ pub struct Host {
     pub kvm: bool,
     /// The type of machine, such as `x86_64-linux`.
     pub system: String,
-    /// Further types of machine it can run programs of.
+    /// Other types of machine it can run programs of.
     pub extra_platforms: BTreeSet<String>,
     /// The directory of nix.conf, where files that settings name by default are as well.
     pub conf_dir: PathBuf,
@@ -113,6 +115,18 @@ impl Settings {
     /// Today's names of all settings, in the order of the table.
     pub fn names() -> impl Iterator<Item = &'static str> {
         TABLE.iter().map(|setting| setting.name)
+    }
+
+    /// Today's name of the setting that [`Settings::set`] changes when it is given `name`.
+    pub fn todays_name(name: &str) -> Option<&'static str> {
+        find(name)
+            .or_else(|| find_extra(name).map(|(setting, _)| setting))
+            .map(|setting| setting.name)
+    }
+
+    /// Who acts on a setting.
+    pub fn effect(name: &str) -> Option<Effect> {
+        find(name).map(|setting| setting.effect)
     }
 
     /// The other names of a setting.

@@ -7,11 +7,26 @@ use std::path::PathBuf;
 use super::Host;
 use super::value::{Form, Jobs, Program, Sandbox};
 
+/// Who acts on a setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// The engine or its command line does.
+    Engine,
+    /// Only substituter programs and the build hook can: they find it in `_NIX_OPTIONS`.
+    Helpers,
+    /// Nobody does; it is accepted because a nix.conf shared with Nix may have it.
+    None,
+}
+
 /// A row of the table, reachable by name.
 pub(super) struct Setting {
+    pub(super) section: &'static str,
     pub(super) name: &'static str,
     pub(super) aliases: &'static [&'static str],
     pub(super) description: &'static str,
+    /// The paragraphs after the first line, for the reference.
+    pub(super) more: &'static str,
+    pub(super) effect: Effect,
     pub(super) accepted: &'static str,
     pub(super) read: fn(&mut Settings, &str) -> Option<()>,
     /// Reads more items of a list, set or map; `None` for everything else.
@@ -28,13 +43,25 @@ macro_rules! form {
     };
 }
 
+macro_rules! effect {
+    () => {
+        Effect::Engine
+    };
+    (helpers) => {
+        Effect::Helpers
+    };
+    (none) => {
+        Effect::None
+    };
+}
+
 macro_rules! settings {
-    (with $host:ident; $(
+    (with $host:ident; $($section:literal { $(
         #[doc = $description:literal]
         $(#[doc = $more:literal])*
         $field:ident: $type:ty $(as $form:ty)? = $default:expr,
-            $name:literal $([$($alias:literal),+])?;
-    )+) => {
+            $name:literal $([$($alias:literal),+])? $(, $effect:ident)?;
+    )+ })+) => {
         /// What the engine was told, whole: each field is one setting, in the units its text says.
         ///
         /// Times are in seconds and sizes in bytes unless the text says otherwise.
@@ -42,24 +69,27 @@ macro_rules! settings {
         pub struct Settings {
             /// CPUs of the machine, which `auto` stands for. Not a setting itself.
             pub cpus: u32,
-            $(
+            $($(
                 #[doc = $description]
                 $(#[doc = $more])*
                 pub $field: $type,
-            )+
+            )+)+
         }
 
         impl Settings {
             /// The defaults on a given machine.
             pub fn for_host($host: &Host) -> Settings {
-                Settings { cpus: $host.cpus, $($field: $default,)+ }
+                Settings { cpus: $host.cpus, $($($field: $default,)+)+ }
             }
         }
 
-        pub(super) static TABLE: &[Setting] = &[$(Setting {
+        pub(super) static TABLE: &[Setting] = &[$($(Setting {
+            section: $section,
             name: $name,
             aliases: &[$($($alias),+)?],
             description: $description,
+            more: concat!("", $($more, "\n"),*),
+            effect: effect!($($effect)?),
             accepted: <form!($type $(, $form)?) as Form>::ACCEPTED,
             read: |settings, text| {
                 settings.$field = <form!($type $(, $form)?) as Form>::read(text, settings.cpus)?;
@@ -75,7 +105,7 @@ macro_rules! settings {
                 }),
             },
             print: |settings| <form!($type $(, $form)?) as Form>::print(&settings.$field),
-        },)+];
+        },)+)+];
     };
 }
 
@@ -93,12 +123,11 @@ fn default_features(host: &Host) -> BTreeSet<String> {
 
 settings! { with host;
 
-    // How much at once, and for how long.
-
+    "How much at once, and for how long" {
     /// Builds that may run at once on this machine; `auto` for the number of CPUs, 0 for none.
     max_jobs: u32 as Jobs = 1, "max-jobs" ["build-max-jobs"];
     /// Substitutions that may run at once.
-    max_substitution_jobs: u32 = 16, "max-substitution-jobs" ["substitution-max-jobs"];
+    max_substitution_jobs: u32 = 16, "max-substitution-jobs" ["substitution-max-jobs"], none;
     /// CPUs one build may use, told to builders as NIX_BUILD_CORES; 0 for all of them.
     cores: u32 = host.cpus, "cores" ["build-cores"];
     /// Seconds a build may stay silent before it is killed; 0 for no limit.
@@ -109,9 +138,9 @@ settings! { with host;
     max_build_log_size: u64 = 0, "max-build-log-size" ["build-max-log-size"];
     /// Seconds between two looks at locks that others hold.
     build_poll_interval_s: u64 = 5, "build-poll-interval";
+    }
 
-    // What failures lead to.
-
+    "What failures lead to" {
     /// Keep the build directories of failed builds.
     keep_failed: bool = false, "keep-failed";
     /// Go on with the other goals when one has failed.
@@ -120,12 +149,12 @@ settings! { with host;
     fallback: bool = false, "fallback" ["build-fallback"];
     /// Remember failed builds and don't try them again.
     build_cache_failure: bool = false, "build-cache-failure";
+    }
 
-    // Who builds, and where.
-
+    "Who builds, and where" {
     /// The type of this machine, as derivations name it.
     system: String = host.system.clone(), "system";
-    /// Further types of machine whose derivations this one can build.
+    /// Other types of machine whose derivations this one can build.
     extra_platforms: BTreeSet<String> = host.extra_platforms.clone(), "extra-platforms";
     /// Features of this machine that derivations may require.
     system_features: BTreeSet<String> = default_features(host), "system-features";
@@ -142,20 +171,21 @@ settings! { with host;
     /// How many ids that range has.
     id_count: u32 = 8_388_608, "id-count";
     /// Run each build in a cgroup of its own.
-    use_cgroups: bool = false, "use-cgroups";
+    use_cgroups: bool = false, "use-cgroups", none;
     /// Refuse to build when supplementary groups can't be dropped.
-    require_drop_supplementary_groups: bool = host.root, "require-drop-supplementary-groups";
+    require_drop_supplementary_groups: bool = host.root, "require-drop-supplementary-groups", none;
     /// Where build directories are made; empty for $TMPDIR or /tmp.
     build_dir: Option<PathBuf> = None, "build-dir";
     /// Variables that fixed-output builds get, before those of the caller.
     impure_env: BTreeMap<String, String> = BTreeMap::new(), "impure-env";
+    }
 
-    // The sandbox.
-
+    "The sandbox" {
     /// Run builders in a sandbox: true, relaxed or false.
     ///
     /// On by default, but for a store of one's own, whose derivations use the machine's programs.
-    sandbox: Sandbox = if host.own_store { Sandbox::Off } else { Sandbox::On }, "sandbox" ["build-use-chroot", "build-use-sandbox"];
+    sandbox: Sandbox = if host.own_store { Sandbox::Off } else { Sandbox::On },
+        "sandbox" ["build-use-chroot", "build-use-sandbox"];
     /// Paths builders see in the sandbox: PATH or TARGET=SOURCE, with ? at the end if optional.
     sandbox_paths: BTreeSet<String> = BTreeSet::new(),
         "sandbox-paths" ["build-chroot-dirs", "build-sandbox-paths"];
@@ -163,7 +193,7 @@ settings! { with host;
     sandbox_build_dir: PathBuf = PathBuf::from("/build"), "sandbox-build-dir";
     /// The size of /dev/shm in the sandbox, as tmpfs takes it.
     sandbox_dev_shm_size: String = "50%".to_owned(), "sandbox-dev-shm-size";
-    /// Processes a sandboxed build may have at once, where the kernel can limit that; 0 for no limit.
+    /// Processes a sandboxed build may have at once, where the kernel limits that; 0 for no limit.
     ///
     /// Not a setting of Nix.
     sandbox_max_processes: u64 = 16_384, "sandbox-max-processes";
@@ -177,76 +207,76 @@ settings! { with host;
     filter_syscalls: bool = true, "filter-syscalls";
     /// Let builders gain privileges through setuid programs.
     allow_new_privileges: bool = false, "allow-new-privileges";
+    }
 
-    // Substitution.
-
+    "Substitution" {
     /// Fetch outputs from substituters where possible.
     substitute: bool = true, "substitute" ["build-use-substitutes"];
     /// Fetch even outputs of derivations that don't allow it.
     always_allow_substitutes: bool = false, "always-allow-substitutes";
     /// Use binary caches as substituters, a switch that only old releases of Nix had.
-    use_binary_caches: bool = true, "use-binary-caches";
+    use_binary_caches: bool = true, "use-binary-caches", helpers;
     /// Stores that paths are fetched from.
     ///
     /// Empty by default, unlike in Nix, so that nothing is fetched unless it is asked for.
-    substituters: Vec<String> = Vec::new(), "substituters" ["binary-caches"];
+    substituters: Vec<String> = Vec::new(), "substituters" ["binary-caches"], helpers;
     /// Programs that paths are fetched with, tried in order; NIX_SUBSTITUTERS takes precedence.
     ///
-    /// They speak the protocol of the substituters of Nix 1.8. A setting of windrow's own.
+    /// They speak the protocol of the substituters of Nix 1.8. Not a setting of Nix.
     substituter_programs: Vec<String> = Vec::new(), "substituter-programs";
     /// Keys whose signatures make a substitute acceptable, as NAME:BASE64.
     trusted_public_keys: Vec<String> =
         strings(&["cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="]),
-        "trusted-public-keys" ["binary-cache-public-keys"];
+        "trusted-public-keys" ["binary-cache-public-keys"], helpers;
     /// Refuse substitutes without the signature of a trusted key.
-    require_sigs: bool = true, "require-sigs";
+    require_sigs: bool = true, "require-sigs", helpers;
     /// Files with the keys that built paths are signed with.
-    secret_key_files: Vec<String> = Vec::new(), "secret-key-files";
+    secret_key_files: Vec<String> = Vec::new(), "secret-key-files", none;
     /// Servers asked for fixed outputs by their hash.
     hashed_mirrors: Vec<String> = Vec::new(), "hashed-mirrors";
     /// Seconds to remember that a substituter has a path.
-    narinfo_cache_positive_ttl: u64 = 2_592_000, "narinfo-cache-positive-ttl";
+    narinfo_cache_positive_ttl: u64 = 2_592_000, "narinfo-cache-positive-ttl", helpers;
     /// Seconds to remember that a substituter lacks a path.
-    narinfo_cache_negative_ttl: u64 = 3600, "narinfo-cache-negative-ttl";
+    narinfo_cache_negative_ttl: u64 = 3600, "narinfo-cache-negative-ttl", helpers;
     /// Seconds a connection may take to open; 0 for no limit.
     connect_timeout: u64 = 0, "connect-timeout";
     /// Seconds a download may stand still before it is given up.
     stalled_download_timeout: u64 = 300, "stalled-download-timeout";
     /// Connections to substituters that may be open at once; 0 for no limit.
-    http_connections: u32 = 25, "http-connections" ["binary-caches-parallel-connections"];
+    http_connections: u32 = 25, "http-connections" ["binary-caches-parallel-connections"], helpers;
     /// How often a download is tried.
-    download_attempts: u32 = 5, "download-attempts" ["filetransfer-retry-attempts"];
+    download_attempts: u32 = 5, "download-attempts" ["filetransfer-retry-attempts"], helpers;
     /// The most KiB a second to download; 0 for no limit.
-    download_speed: u32 = 0, "download-speed";
+    download_speed: u32 = 0, "download-speed", helpers;
     /// The file with user names and passwords for downloads.
     netrc_file: PathBuf = host.conf_dir.join("netrc"), "netrc-file";
     /// The file with the certificate authorities to trust; empty for the system's.
     ssl_cert_file: Option<PathBuf> = None, "ssl-cert-file";
+    }
 
-    // Other machines, and programs to call.
-
-    /// Machines to build on, in the format of a machines file, or @FILE.
-    builders: String = format!("@{}", host.conf_dir.join("machines").display()), "builders";
+    "Other machines, and programs to call" {
+    /// Machines to build on, in the format of a machines file, or @FILE; empty for none.
+    builders: String = format!("@{}", host.conf_dir.join("machines").display()), "builders", helpers;
     /// Let those machines fetch inputs from substituters.
-    builders_use_substitutes: bool = false, "builders-use-substitutes";
+    builders_use_substitutes: bool = false, "builders-use-substitutes", helpers;
     /// The program and arguments that offer builds to other machines.
-    build_hook: Vec<String> = strings(&["nix", "__build-remote"]), "build-hook";
+    build_hook: Vec<String> = strings(&["nix", "__build-remote"]), "build-hook", helpers;
     /// The program that offers builds to other machines; NIX_BUILD_HOOK takes precedence.
     ///
-    /// It speaks the protocol of the build hooks of Nix 1.8. A setting of windrow's own, for `build-hook` names
-    /// programs that speak that of Nix 2.
+    /// It speaks the protocol of the build hooks of Nix 1.8. Not a setting of Nix, whose
+    /// `build-hook` names programs that speak the protocol of Nix 2.
     build_hook_program: Option<PathBuf> = None, "build-hook-program";
     /// The program called before a sandbox is set up.
-    pre_build_hook: Option<PathBuf> as Program = None, "pre-build-hook";
+    pre_build_hook: Option<PathBuf> as Program = None, "pre-build-hook", none;
     /// The program called after each successful build.
-    post_build_hook: Option<PathBuf> as Program = None, "post-build-hook";
+    post_build_hook: Option<PathBuf> as Program = None, "post-build-hook", none;
     /// The program called when a repeated build differs.
-    diff_hook: Option<PathBuf> = None, "diff-hook";
+    diff_hook: Option<PathBuf> = None, "diff-hook", none;
     /// Call the diff-hook.
-    run_diff_hook: bool = false, "run-diff-hook";
+    run_diff_hook: bool = false, "run-diff-hook", none;
+    }
 
-    // Logs.
-
+    "Logs" {
     /// Keep the logs of builds.
     keep_build_log: bool = true, "keep-build-log" ["build-keep-log"];
     /// Compress the logs that are kept.
@@ -255,9 +285,9 @@ settings! { with host;
     log_lines: u64 = 25, "log-lines";
     /// Print the trace lines of old releases of Nix (@ build-started and so on).
     print_build_trace: bool = false, "print-build-trace";
+    }
 
-    // The store and its collector.
-
+    "The store and its collector" {
     /// The store to work on: auto, local, or a directory that holds one.
     store: String = "auto".to_owned(), "store";
     /// Allow symlinks in the path of the store directory.
@@ -267,7 +297,7 @@ settings! { with host;
     /// Keep the derivations of outputs that are alive.
     keep_derivations: bool = true, "keep-derivations" ["gc-keep-derivations"];
     /// Make profiles refer to derivations.
-    keep_env_derivations: bool = false, "keep-env-derivations" ["env-keep-derivations"];
+    keep_env_derivations: bool = false, "keep-env-derivations" ["env-keep-derivations"], none;
     /// Bytes set aside so that the collector can run on a full disk.
     gc_reserved_space: u64 = 8 << 20, "gc-reserved-space";
     /// Collect garbage when fewer bytes than this are free; 0 for never.
@@ -279,14 +309,15 @@ settings! { with host;
     /// Write the database to disk before a path counts as valid.
     fsync_metadata: bool = true, "fsync-metadata";
     /// Write everything to disk before paths are registered.
-    sync_before_registering: bool = false, "sync-before-registering";
+    sync_before_registering: bool = false, "sync-before-registering", none;
     /// Write the files of a path to disk before it is registered.
-    fsync_store_paths: bool = false, "fsync-store-paths";
+    fsync_store_paths: bool = false, "fsync-store-paths", none;
     /// Use SQLite's write-ahead log.
     use_sqlite_wal: bool = true, "use-sqlite-wal";
     /// Hard-link equal files in the store.
     auto_optimise_store: bool = false, "auto-optimise-store";
     /// Extended attributes that may stay on files in the store.
     ignored_acls: BTreeSet<String> =
-        strings(&["security.csm", "security.selinux", "system.nfs4_acl"]), "ignored-acls";
+        strings(&["security.csm", "security.selinux", "system.nfs4_acl"]), "ignored-acls", none;
+    }
 }

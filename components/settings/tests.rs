@@ -284,6 +284,16 @@ fn unknown_names_are_told_and_their_nearest_found() {
     assert_eq!(nearest(&"max-jobs".repeat(100_000)), None);
 }
 
+#[test]
+fn only_rows_of_the_table_have_an_effect() {
+    assert_eq!(Settings::effect("cores"), Some(Effect::Engine));
+    assert_eq!(Settings::effect("require-sigs"), Some(Effect::Helpers));
+    assert_eq!(Settings::effect("env-keep-derivations"), Some(Effect::None));
+    assert_eq!(Settings::effect("experimental-features"), None);
+    let todays = Settings::todays_name("extra-binary-caches");
+    assert_eq!(todays, Some("substituters"));
+}
+
 fn some_name() -> impl Strategy<Value = String> {
     let names: Vec<&str> = Settings::names().chain(IGNORED.iter().copied()).collect();
     prop_oneof![

@@ -40,6 +40,14 @@ pub enum Warning {
         /// A known name that is much like it.
         nearest: Option<&'static str>,
     },
+    /// Settings of one file or variable that nothing acts on and that are not what they are by
+    /// default.
+    NoEffect {
+        /// The file's path, or the variable's name.
+        origin: PathBuf,
+        /// Their names as they stand there, each with its line.
+        settings: Vec<(String, u32)>,
+    },
     /// A file that is there and can't be read; it was passed over, as Nix does.
     Unreadable {
         /// The file.
@@ -69,6 +77,21 @@ impl fmt::Display for Warning {
                     "{place}: unknown setting '{name}'; did you mean '{near}'?"
                 )
             }
+            Warning::NoEffect { origin, settings } => {
+                let origin = origin.display();
+                if let [(name, line)] = settings.as_slice() {
+                    return write!(
+                        f,
+                        "{origin}:{line}: the setting '{name}' has no effect here"
+                    );
+                }
+                let names: Vec<String> = settings
+                    .iter()
+                    .map(|(name, line)| format!("'{name}' (line {line})"))
+                    .collect();
+                let names = names.join(", ");
+                write!(f, "{origin}: these settings have no effect here: {names}")
+            }
             Warning::Unreadable { file, reason } => {
                 write!(
                     f,
@@ -80,8 +103,8 @@ impl fmt::Display for Warning {
     }
 }
 
-/// Reads the settings of this machine; `conf_dir` is where nix.conf is. With `own_store` they are for the user's own
-/// store.
+/// Reads the settings of this machine; `conf_dir` is where nix.conf is. With `own_store` they are
+/// for the user's own store.
 ///
 /// Later ones win: defaults, the variables that stand for one setting, `conf_dir`/nix.conf, the
 /// user's files from last to first, `NIX_CONFIG`, and `_NIX_OPTIONS`, with which Nix 1.8 passed
@@ -117,8 +140,40 @@ pub fn load_for(
     if let Some(packed) = env("_NIX_OPTIONS") {
         reader.packed("_NIX_OPTIONS", &packed.into_vec())?;
     }
-    let warnings = reader.warnings;
+    let (mut warnings, without_effect) = (reader.warnings, reader.without_effect);
+    let defaults = Settings::for_host(host);
+    for (name, place) in without_effect {
+        warn_of_no_effect(&mut warnings, (&settings, &defaults), name, place);
+    }
     Ok((settings, warnings))
+}
+
+/// Adds a setting that has no effect to the warning of its file, unless it has its default after
+/// all. One line a file: a nix.conf shared with Nix may hold many of them.
+fn warn_of_no_effect(
+    warnings: &mut Vec<Warning>,
+    (settings, defaults): (&Settings, &Settings),
+    name: String,
+    Place { origin, line }: Place,
+) {
+    let todays = Settings::todays_name(&name).unwrap_or_default();
+    if settings.get(todays) == defaults.get(todays) {
+        return;
+    }
+    let earlier = warnings.iter_mut().find_map(|warning| match warning {
+        Warning::NoEffect {
+            origin: other,
+            settings,
+        } if *other == origin => Some(settings),
+        _ => None,
+    });
+    match earlier {
+        Some(settings) => settings.push((name, line)),
+        None => warnings.push(Warning::NoEffect {
+            origin,
+            settings: vec![(name, line)],
+        }),
+    }
 }
 
 /// Applies the variables that give one setting another default.

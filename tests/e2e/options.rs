@@ -54,6 +54,44 @@ fn an_unknown_setting_is_an_error_where_it_is_typed_and_a_warning_in_a_file() {
 }
 
 #[test]
+fn a_setting_without_effect_is_warned_of_once() {
+    let world = World::new();
+    let file = world.graph("g.json", &graph_of([("x", sh("echo x > $out"))]));
+    world.conf("sync-before-registering = true\n");
+    let build = |args: &[&str]| {
+        let run = world.windrow("build").arg(&file).args(args).ok();
+        let lines = run.stderr.lines().map(str::to_owned);
+        lines
+            .filter(|line| line.starts_with("warning:"))
+            .collect::<Vec<_>>()
+    };
+    let [warning] = build(&[]).try_into().unwrap();
+    assert!(
+        warning.ends_with("nix.conf:6: the setting 'sync-before-registering' has no effect here"),
+        "{warning}"
+    );
+    world.conf("");
+    assert_eq!(build(&["--option", "require-sigs", "true"]), [""; 0]);
+    let options = ["--option", "require-sigs", "false"];
+    assert_eq!(
+        build(&options),
+        [
+            "warning: the option 'require-sigs' of the command line has no effect without a \
+             substituter program or a build hook program"
+        ]
+    );
+    let twice = ["--option", "use-cgroups", "true"].repeat(2);
+    assert_eq!(
+        build(&twice),
+        ["warning: the option 'use-cgroups' of the command line has no effect"]
+    );
+    let run = world.windrow("build").arg(&file).args(options);
+    let helper = world.script("none.sh", "exit 0");
+    let run = run.env("NIX_BUILD_HOOK", helper).ok();
+    assert!(!run.stderr.contains("require-sigs"), "{}", run.stderr);
+}
+
+#[test]
 fn a_setting_with_a_bad_value_is_an_error() {
     let world = World::new();
     let file = world.graph("g.json", &graph_of([("x", sh("echo x > $out"))]));

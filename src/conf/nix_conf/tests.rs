@@ -82,7 +82,7 @@ fn lines_are_read_as_nix_reads_them() {
         ("\n# cores = 4\n  cores\t=  3 \r\n", "cores", "3"),
         ("cores = 3 # not 4", "cores", "3"),
         ("cores = 4\ncores = 3\n", "cores", "3"),
-        ("post-build-hook = /a   b\t c", "post-build-hook", "/a b c"),
+        ("store = /a   b\t c", "store", "/a b c"),
         ("substituters =", "substituters", ""),
         ("build-max-jobs = 4", "max-jobs", "4"),
         (
@@ -360,6 +360,31 @@ fn some_line() -> impl Strategy<Value = String> {
         "!?include ?[a-z./]{0,6}",
         any::<String>(),
     ]
+}
+
+#[test]
+fn settings_without_effect_are_warned_of_in_one_line_a_file() {
+    let conf = Conf::new(
+        "experimental-features = nix-command flakes\n\
+         trusted-public-keys = k:AA==\nrequire-sigs = false\ncores = 2\n\
+         use-cgroups = true\nextra-secret-key-files = /k\n!include more.conf\n\
+         keep-env-derivations = false\nsync-before-registering = true\n",
+    )
+    .file(
+        "more.conf",
+        "env-keep-derivations = false\npost-build-hook = /h\n",
+    )
+    .env("NIX_CONFIG", "sync-before-registering = false".into());
+    assert_eq!(
+        conf.warnings(),
+        [
+            "nix.conf: these settings have no effect here: 'use-cgroups' (line 5), \
+             'extra-secret-key-files' (line 6)",
+            "more.conf:2: the setting 'post-build-hook' has no effect here",
+        ]
+    );
+    let packed = Conf::new("").env("_NIX_OPTIONS", "use-cgroups=true".into());
+    assert!(packed.settings().use_cgroups);
 }
 
 proptest! {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Place, Warning};
 use crate::conf::error::ConfError;
-use windrow_components::settings::{Known, Settings, words};
+use windrow_components::settings::{Effect, Known, Settings, words};
 
 /// How many files may be included in all, so that files which include each other twice, and those
 /// again twice, end in a message.
@@ -24,6 +24,8 @@ type FileId = (u64, u64);
 pub(super) struct Reader<'a> {
     settings: &'a mut Settings,
     pub(super) warnings: Vec<Warning>,
+    /// Settings that were set and have no effect.
+    pub(super) without_effect: Vec<(String, Place)>,
     /// The files being read: the first one, what it includes, what that includes.
     open: Vec<FileId>,
     includes: u32,
@@ -34,6 +36,7 @@ impl<'a> Reader<'a> {
         Reader {
             settings,
             warnings: Vec::new(),
+            without_effect: Vec::new(),
             open: Vec::new(),
             includes: 0,
         }
@@ -107,7 +110,9 @@ impl<'a> Reader<'a> {
                     }
                 },
                 (Some(name), Some("=")) => {
-                    self.set(name, &words.collect::<Vec<_>>().join(" "), place)?;
+                    let value = words.collect::<Vec<_>>().join(" ");
+                    self.set(name, &value, place.clone())?;
+                    self.note_effect(name, place);
                 }
                 _ => {
                     return Err(ConfError::Syntax {
@@ -164,6 +169,14 @@ impl<'a> Reader<'a> {
             Err(source) => return Err(ConfError::Value { place, source }),
         }
         Ok(())
+    }
+
+    /// Not for packed options: whoever packed them has read them from where they were set.
+    fn note_effect(&mut self, name: &str, place: Place) {
+        let effect = Settings::todays_name(name).and_then(Settings::effect);
+        if effect == Some(Effect::None) {
+            self.without_effect.push((name.to_owned(), place));
+        }
     }
 
     fn pass_over(&mut self, file: &Path, error: &io::Error) {
