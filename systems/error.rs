@@ -376,18 +376,6 @@ pub enum Error {
         link: PathBuf,
     },
 
-    /// A permanent root's link would lie where the collector doesn't look.
-    #[error(
-        "'{}' is not a place for a garbage collector root; choose a name below '{}'",
-        link.display(), roots_dir.display()
-    )]
-    RootOutside {
-        /// The link.
-        link: PathBuf,
-        /// The folder the collector reads.
-        roots_dir: PathBuf,
-    },
-
     /// A file that should be a derivation can't be used as one.
     #[error("cannot use derivation '{path}': {source}")]
     Derivation {

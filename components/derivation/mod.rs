@@ -102,11 +102,6 @@ impl Derivation<'_> {
         Some(&self.env[index].1)
     }
 
-    /// Whether the variable `name` is `1`, Nix's way of writing true.
-    pub fn env_flag(&self, name: &str) -> bool {
-        self.env_value(name) == Some(b"1")
-    }
-
     /// The output of that name.
     pub fn output(&self, name: &str) -> Option<&Output<'_>> {
         self.outputs.iter().find(|output| output.name == name)

@@ -59,11 +59,6 @@ impl Releases {
         u64::from(u32::MAX - 1 - sole) << 32 | u64::from(place)
     }
 
-    /// How many inputs are needed by nobody but `drv`.
-    pub fn released_by(&self, drv: DrvId) -> u32 {
-        self.sole.get(drv.index()).copied().unwrap_or(0)
-    }
-
     /// Takes note that `drv` has ended, in whatever way, and calls `improved` for every derivation that thereby
     /// releases one input more.
     pub fn end(&mut self, graph: &BuildGraph, drv: DrvId, mut improved: impl FnMut(&Self, DrvId)) {

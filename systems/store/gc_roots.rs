@@ -1,4 +1,4 @@
-//! Permanent and indirect roots: symbolic links that keep a path and its closure alive.
+//! Indirect roots: symbolic links that keep a path and its closure alive.
 //! The rules of Nix's `LocalFSStore::addPermRoot` and `addIndirectRoot`; deletes nothing.
 
 use std::fs;
@@ -26,21 +26,6 @@ pub fn add_indirect_root(layout: &Layout, link: &Path, store_path: &str) -> Resu
     make_root(layout, &link, store_path)?;
     let name = nix32::encode(&Sha1::digest(link.as_os_str().as_bytes()));
     replace_symlink(&layout.gcroots_dir().join("auto").join(name), &link)?;
-    Ok(link)
-}
-
-/// Links a store path from a place below `gcroots`, where collectors look by themselves. Returns
-/// the link's absolute path.
-///
-/// # Errors
-/// [`Error::RootOutside`] for another place; else as [`add_indirect_root`].
-pub fn add_permanent_root(layout: &Layout, link: &Path, store_path: &str) -> Result<PathBuf> {
-    let link = normalise(link)?;
-    let roots_dir = normalise(&layout.gcroots_dir())?;
-    if link == roots_dir || !link.starts_with(&roots_dir) {
-        return Err(Error::RootOutside { link, roots_dir });
-    }
-    make_root(layout, &link, store_path)?;
     Ok(link)
 }
 
@@ -168,18 +153,5 @@ mod tests {
         assert!(matches!(error, Error::RootInStore { .. }), "{error}");
         let error = add_indirect_root(&layout, &folder.path().join("result"), "/etc").unwrap_err();
         assert!(matches!(error, Error::NotAStorePath { .. }), "{error}");
-
-        let gcroots = layout.gcroots_dir();
-        for outside in [
-            gcroots.clone(),
-            gcroots.join("../result"),
-            folder.path().join("result"),
-        ] {
-            let error = add_permanent_root(&layout, &outside, &store_path(1)).unwrap_err();
-            assert!(matches!(error, Error::RootOutside { .. }), "{error}");
-        }
-        let link = add_permanent_root(&layout, &gcroots.join("a/b"), &store_path(1)).unwrap();
-        assert_eq!(fs::read_link(link).unwrap(), Path::new(&store_path(1)));
-        assert!(registered(&layout).is_empty());
     }
 }

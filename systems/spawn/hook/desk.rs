@@ -77,11 +77,6 @@ impl HookDesk {
         self.reply.is_some() || self.question.is_some() || !self.accepted.is_empty()
     }
 
-    /// Whether a build waits for a slot, for no hook took it.
-    pub fn wants_slot(&self) -> bool {
-        !self.for_slot.is_empty()
-    }
-
     /// When postponed builds are to be offered again.
     pub fn next_retry(&self) -> Option<Duration> {
         // Whoever is asked now has an answer first.
