@@ -1,43 +1,35 @@
-//! Sets of dense numbers, and of paths, as one bit each: looking one up costs the same however many there are.
+//! Sets of dense numbers, and of paths, as one bit each, that grow with what is put in.
+
+use fixedbitset::FixedBitSet;
 
 use crate::ids::PathId;
 
-const BITS: usize = u64::BITS as usize;
-
 /// A set of numbers that are not much greater than there are of them.
 #[derive(Debug, Default)]
-pub struct BitSet {
-    words: Vec<u64>,
-}
+pub struct BitSet(FixedBitSet);
 
 impl BitSet {
     /// Whether `number` is in it.
     #[inline]
     pub fn contains(&self, number: usize) -> bool {
-        let word = self.words.get(number / BITS);
-        word.is_some_and(|word| word >> (number % BITS) & 1 == 1)
+        self.0.contains(number)
     }
 
     /// Puts `number` in; tells whether it was not there.
     #[inline]
     pub fn insert(&mut self, number: usize) -> bool {
-        let index = number / BITS;
-        if self.words.len() <= index {
-            self.words.resize(index + 1, 0);
-        }
-        let word = &mut self.words[index];
-        let before = std::mem::replace(word, *word | 1 << (number % BITS));
-        before != *word
+        self.0.grow(number + 1);
+        !self.0.put(number)
     }
 
     /// Takes `number` out; tells whether it was there.
     #[inline]
     pub fn remove(&mut self, number: usize) -> bool {
-        let Some(word) = self.words.get_mut(number / BITS) else {
-            return false;
-        };
-        let before = std::mem::replace(word, *word & !(1 << (number % BITS)));
-        before != *word
+        let there = self.0.contains(number);
+        if there {
+            self.0.remove(number);
+        }
+        there
     }
 }
 

@@ -4,7 +4,7 @@ use bevy_ecs::entity::EntityIndex;
 use bevy_ecs::prelude::{Component, Entity, Resource};
 use hashbrown::HashMap;
 
-use crate::ids::{DrvId, PathId};
+use crate::ids::{DrvId, PathId, dense_id};
 use crate::outputs::OutputSet;
 
 /// A goal to realise outputs of a derivation (the seed's `DerivationGoal`).
@@ -190,8 +190,6 @@ impl Moment {
     }
 }
 
-const NONE: u32 = u32::MAX;
-
 /// One goal waiting for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waiter {
@@ -201,34 +199,31 @@ pub struct Waiter {
     pub round: u16,
 }
 
+dense_id! {
+    /// A place in the array of all lists.
+    pub(crate) EdgeId
+}
+
 /// An edge holds the index of an entity and not its generation: goals are never despawned.
 #[derive(Debug, Clone, Copy)]
 struct Edge {
     goal: EntityIndex,
     round: u16,
-    /// The next of the list; of its last edge the first, so that one number names both ends.
-    next: u32,
+    /// The next of the list; of its last edge the first, so that one number names both ends. Of the
+    /// last free edge none.
+    next: Option<EdgeId>,
 }
 
-/// Who waits for which goal, as circular lists in one array: adding one and giving a whole list's room back cost the
-/// same however many there are. That derivations wait for their inputs is not kept here, for the graph knows it.
-#[derive(Debug, Resource)]
+/// Who waits for which goal, as circular lists in one array: adding one and giving a whole list's
+/// room back cost the same however many there are. That derivations wait for their inputs is not
+/// kept here, for the graph knows it.
+#[derive(Debug, Default, Resource)]
 pub struct WaiterLists {
     /// The last edge of every list that is not empty.
-    tails: HashMap<EntityIndex, u32>,
+    tails: HashMap<EntityIndex, EdgeId>,
     edges: Vec<Edge>,
     /// The first free edge; each names the next.
-    free: u32,
-}
-
-impl Default for WaiterLists {
-    fn default() -> Self {
-        Self {
-            tails: HashMap::new(),
-            edges: Vec::new(),
-            free: NONE,
-        }
-    }
+    free: Option<EdgeId>,
 }
 
 impl WaiterLists {
@@ -241,25 +236,23 @@ impl WaiterLists {
     /// Adds a waiter to the end of a goal's list.
     ///
     /// # Panics
-    /// With 2^32 edges; the memory for them is refused long before.
+    /// With 2^32 - 1 edges; the memory for them is refused long before.
     pub fn add(&mut self, goal: Entity, waiter: Waiter) {
         let mut edge = Edge {
             goal: waiter.goal.index(),
             round: waiter.round,
-            next: NONE,
+            next: None,
         };
-        let index = if self.free == NONE {
-            u32::try_from(self.edges.len()).expect("fewer than 2^32 waiters")
-        } else {
-            self.free
-        };
+        let index = self
+            .free
+            .unwrap_or_else(|| EdgeId::from_index(self.edges.len()));
         let tail = self.tails.insert(goal.index(), index);
         edge.next = match tail {
-            None => index,
-            Some(tail) => std::mem::replace(&mut self.edges[tail as usize].next, index),
+            None => Some(index),
+            Some(tail) => self.edges[tail.index()].next.replace(index),
         };
-        if index == self.free {
-            self.free = std::mem::replace(&mut self.edges[index as usize], edge).next;
+        if self.free == Some(index) {
+            self.free = std::mem::replace(&mut self.edges[index.index()], edge).next;
         } else {
             self.edges.push(edge);
         }
@@ -270,11 +263,11 @@ impl WaiterLists {
         let Some(tail) = self.tails.remove(&goal.index()) else {
             return;
         };
-        let head = std::mem::replace(&mut self.edges[tail as usize].next, self.free);
+        let head = std::mem::replace(&mut self.edges[tail.index()].next, self.free);
         self.free = head;
-        let mut at = head;
-        loop {
-            let edge = self.edges[at as usize];
+        let mut next = head;
+        while let Some(at) = next {
+            let edge = self.edges[at.index()];
             tell(Waiter {
                 goal: Entity::from_index(edge.goal),
                 round: edge.round,
@@ -282,7 +275,7 @@ impl WaiterLists {
             if at == tail {
                 return;
             }
-            at = edge.next;
+            next = edge.next;
         }
     }
 }

@@ -11,7 +11,7 @@ use hashbrown::HashMap;
 
 use crate::derivation::Derivation;
 use crate::derivation::attributes::Attributes;
-use crate::ids::{DrvId, NameId, PathId};
+use crate::ids::{DrvId, NameId, PathId, dense_id};
 use crate::outputs::{OutputSet, OutputSets};
 use crate::paths::{Interner, PathTable};
 use crate::store_path::StoreDir;
@@ -55,8 +55,13 @@ pub struct Traits {
 #[derive(Debug, Clone, Copy)]
 struct DrvRow {
     path: PathId,
-    /// Its place in the list of those that are loaded, or `NONE`.
-    loaded: u32,
+    /// Its place in the list of those that are loaded.
+    loaded: Option<LoadedId>,
+}
+
+dense_id! {
+    /// A place in the list of derivations that are loaded.
+    pub(crate) LoadedId
 }
 
 /// A derivation that has been loaded: where its rows begin. They end where those of the one loaded next begin, or will.
@@ -98,8 +103,6 @@ fn index(length: usize) -> u32 {
     u32::try_from(length).expect("fewer than 2^32 rows")
 }
 
-const NONE: u32 = u32::MAX;
-
 /// Everything a run knows of paths and derivations.
 #[derive(Debug, Resource)]
 pub struct BuildGraph {
@@ -114,8 +117,8 @@ pub struct BuildGraph {
     /// One more than there are, for the one loaded next.
     loaded: Vec<LoadedRow>,
     natures: Natures,
-    /// The derivation stored at each path, by path id, or `NONE`.
-    by_path: Vec<u32>,
+    /// The derivation stored at each path, by path id.
+    by_path: Vec<Option<DrvId>>,
     /// If it was made of tasks, their edges; then it has none of the rows above, nor inputs below, for what these say of a task
     /// follows from its number.
     tasks: Option<Arc<Rows>>,
@@ -276,15 +279,13 @@ impl BuildGraph {
         debug_assert!(self.tasks.is_none());
         if self.by_path.len() <= path.index() {
             self.by_path
-                .resize(self.paths.len().max(path.index() + 1), NONE);
+                .resize(self.paths.len().max(path.index() + 1), None);
         }
-        let slot = &mut self.by_path[path.index()];
-        if *slot == NONE {
+        *self.by_path[path.index()].get_or_insert_with(|| {
             let id = DrvId::from_index(self.rows.len());
-            *slot = id.index() as u32;
-            self.rows.push(DrvRow { path, loaded: NONE });
-        }
-        DrvId::from_index(*slot as usize)
+            self.rows.push(DrvRow { path, loaded: None });
+            id
+        })
     }
 
     /// How many derivations have a row.
@@ -321,22 +322,21 @@ impl BuildGraph {
     /// Whether its contents have been taken in.
     #[inline]
     pub fn is_loaded(&self, drv: DrvId) -> bool {
-        self.tasks.is_some() || self.rows[drv.index()].loaded != NONE
+        self.tasks.is_some() || self.rows[drv.index()].loaded.is_some()
     }
 
     fn loaded(&self, drv: DrvId) -> Option<&LoadedRow> {
         let row = self.rows.get(drv.index())?;
-        self.loaded.get(row.loaded as usize)
+        self.loaded.get(row.loaded?.index())
     }
 
     /// The part of a list that belongs to `drv`: from where its rows begin to where the next ones do. A task has none.
     #[inline]
     fn part(&self, drv: DrvId, start: impl Fn(&LoadedRow) -> u32) -> Range<usize> {
-        let Some(row) = self.rows.get(drv.index()) else {
+        let Some(loaded) = self.rows.get(drv.index()).and_then(|row| row.loaded) else {
             return 0..0;
         };
-        let place = row.loaded as usize;
-        match self.loaded.get(place..).and_then(<[_]>::first_chunk) {
+        match self.loaded[loaded.index()..].first_chunk() {
             Some([row, next]) => start(row) as usize..start(next) as usize,
             None => 0..0,
         }
@@ -486,7 +486,7 @@ impl BuildGraph {
         }
         self.in_order = false;
         let place = self.loaded.len() - 1;
-        self.rows[drv.index()].loaded = index(place);
+        self.rows[drv.index()].loaded = Some(LoadedId::from_index(place));
         self.loaded[place].nature = nature;
         self.loaded.push(LoadedRow {
             outputs: index(self.outputs.len()),

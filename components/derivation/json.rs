@@ -1,7 +1,9 @@
 //! Derivations as JSON, in the forms that releases of Nix print and read (`nix derivation show` and `add`).
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::attributes::{STRUCTURED, to_json_text};
@@ -10,6 +12,7 @@ use crate::hash::{Hash, HashAlgo};
 use crate::store_path::StoreDir;
 
 type Result<T> = std::result::Result<T, DerivationError>;
+type Bytes = Cow<'static, [u8]>;
 
 /// Which release's JSON to write. All are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -164,220 +167,248 @@ fn bad(reason: String) -> DerivationError {
     DerivationError::Json { reason }
 }
 
-/// Reads derivations in any of the forms that [`to_json`] writes, or one bare derivation that has a `name`.
-/// Returns each with its name. Paths of outputs may be missing: they are left empty, to be computed.
+/// A derivation in any of the three forms; what only one of them has may be missing.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct JsonDerivation {
+    name: Option<String>,
+    outputs: BTreeMap<String, JsonOutput>,
+    inputs: Option<JsonInputs>,
+    #[serde(default)]
+    input_srcs: Vec<String>,
+    #[serde(default)]
+    input_drvs: BTreeMap<String, JsonInput>,
+    system: String,
+    builder: String,
+    args: Vec<String>,
+    env: BTreeMap<String, String>,
+    structured_attrs: Option<Map<String, Value>>,
+}
+
+/// The inputs as [`JsonVersion::V4`] has them.
+#[derive(Deserialize)]
+struct JsonInputs {
+    #[serde(default)]
+    srcs: Vec<String>,
+    #[serde(default)]
+    drvs: BTreeMap<String, JsonInput>,
+}
+
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected a list of outputs or an object with 'outputs'"
+)]
+enum JsonInput {
+    Outputs(Vec<String>),
+    #[serde(rename_all = "camelCase")]
+    Dynamic {
+        outputs: Vec<String>,
+        dynamic_outputs: Option<Map<String, Value>>,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct JsonOutput {
+    path: Option<String>,
+    method: Option<String>,
+    hash_algo: Option<String>,
+    hash: Option<String>,
+    impure: Option<Value>,
+}
+
+/// Reads derivations in any of the forms that [`to_json`] writes, or one bare derivation that has a
+/// `name`. Returns each with its name. Paths of outputs may be missing: they are left empty, to be
+/// computed.
 ///
 /// # Errors
 /// [`DerivationError::Json`] says what is missing or malformed and where.
 pub fn from_json(value: &Value, store: &StoreDir) -> Result<Vec<(String, Derivation<'static>)>> {
     let object = as_object(value, "the top")?;
     if object.contains_key("builder") {
-        return Ok(vec![one_from_json(object, None, store)?]);
+        return Ok(vec![one_from_json(value, None, store)?]);
     }
     let all = match object.get("derivations") {
         Some(derivations) => as_object(derivations, "'derivations'")?,
         None => object,
     };
     all.iter()
-        .map(|(key, value)| {
-            let base = store.strip(key).unwrap_or(key);
-            let named = name_from_base(base).ok().map(str::to_owned);
-            one_from_json(as_object(value, &format!("'{key}'"))?, named, store)
-        })
+        .map(|(key, value)| one_from_json(value, Some(key), store))
         .collect()
 }
 
+/// Reads one derivation; `key` is where it stands among others.
 fn one_from_json(
-    object: &Map<String, Value>,
-    named: Option<String>,
+    value: &Value,
+    key: Option<&str>,
     store: &StoreDir,
 ) -> Result<(String, Derivation<'static>)> {
-    let full = |path: &str| -> Text<'static> {
-        if path.starts_with('/') {
-            path.to_owned().into()
-        } else {
-            store.join(path).into()
-        }
+    let json: JsonDerivation = serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error.path().to_string();
+        let places = [key, Some(path.as_str()).filter(|path| *path != ".")];
+        let places: Vec<String> = places
+            .iter()
+            .flatten()
+            .map(|p| format!("'{p}': "))
+            .collect();
+        bad(format!("{}{}", places.concat(), error.inner()))
+    })?;
+    let named = || name_from_base(store.strip(key?).unwrap_or(key?)).ok();
+    let name = match &json.name {
+        Some(name) => name.clone(),
+        None => named()
+            .ok_or_else(|| bad("'name' is missing".to_owned()))?
+            .to_owned(),
     };
-    let name = match object.get("name") {
-        Some(name) => as_string(name, "'name'")?.to_owned(),
-        None => named.ok_or_else(|| bad("'name' is missing".to_owned()))?,
+    let (sources, drvs) = match json.inputs {
+        Some(inputs) => (inputs.srcs, inputs.drvs),
+        None => (json.input_srcs, json.input_drvs),
     };
-    let (sources, drvs) = match object.get("inputs") {
-        Some(inputs) => {
-            let inputs = as_object(inputs, "'inputs'")?;
-            (inputs.get("srcs"), inputs.get("drvs"))
-        }
-        None => (object.get("inputSrcs"), object.get("inputDrvs")),
-    };
-
-    let mut outputs = Vec::new();
-    for (name, value) in as_object(field(object, "outputs")?, "'outputs'")? {
-        outputs.push(output_from_json(name, value, &full)?);
-    }
-    if outputs.is_empty() {
-        return Err(DerivationError::NoOutputs);
-    }
-    outputs.sort_by(|a, b| a.name.cmp(&b.name));
-
-    let mut input_drvs = Vec::new();
-    for (path, value) in drvs.map_or(Ok(&Map::new()), |drvs| as_object(drvs, "'inputDrvs'"))? {
-        let place = format!("the input '{path}'");
-        let names = match value {
-            Value::Object(input) => {
-                if input
-                    .get("dynamicOutputs")
-                    .and_then(Value::as_object)
-                    .is_some_and(|d| !d.is_empty())
-                {
-                    return Err(DerivationError::Unsupported {
-                        feature: "dynamic derivations",
-                    });
-                }
-                input
-                    .get("outputs")
-                    .ok_or_else(|| bad(format!("{place} has no 'outputs'")))?
-            }
-            other => other,
-        };
-        let mut outputs = strings(names, &place)?;
-        outputs.sort();
-        outputs.dedup();
-        input_drvs.push(InputDrv {
-            path: full(path),
-            outputs: outputs.into_iter().map(Cow::Owned).collect(),
-        });
-    }
-    input_drvs.sort();
-
-    let mut input_srcs: Vec<Text<'static>> = sources
-        .map_or(Ok(Vec::new()), |list| strings(list, "'inputSrcs'"))?
-        .iter()
-        .map(|path| full(path))
-        .collect();
+    let mut input_srcs: Vec<_> = sources.iter().map(|path| full(path, store)).collect();
     input_srcs.sort();
     input_srcs.dedup();
-
-    let mut env = Vec::new();
-    for (key, value) in as_object(field(object, "env")?, "'env'")? {
-        let value = as_string(value, &format!("the variable '{key}'"))?;
-        env.push((
-            Cow::Owned(key.clone().into_bytes()),
-            Cow::Owned(value.as_bytes().to_vec()),
-        ));
-    }
-    if let Some(structured) = object
-        .get("structuredAttrs")
-        .filter(|value| !value.is_null())
-    {
-        let members = as_object(structured, "'structuredAttrs'")?;
-        env.push((
-            Cow::Borrowed(STRUCTURED.as_bytes()),
-            Cow::Owned(to_json_text(members)),
-        ));
-    }
-    env.sort();
-
-    let args = strings(field(object, "args")?, "'args'")?;
     let drv = Derivation {
-        outputs,
-        input_drvs,
+        outputs: outputs_from_json(json.outputs, store)?,
+        input_drvs: inputs_from_json(drvs, store)?,
         input_srcs,
-        system: as_string(field(object, "system")?, "'system'")?
-            .to_owned()
-            .into(),
-        builder: Cow::Owned(
-            as_string(field(object, "builder")?, "'builder'")?
-                .as_bytes()
-                .to_vec(),
-        ),
-        args: args
-            .into_iter()
-            .map(|arg| Cow::Owned(arg.into_bytes()))
-            .collect(),
-        env,
+        system: json.system.into(),
+        builder: bytes(json.builder),
+        args: json.args.into_iter().map(bytes).collect(),
+        env: env_from_json(json.env, json.structured_attrs),
     };
     Ok((name, drv))
 }
 
-fn output_from_json(
-    name: &str,
-    value: &Value,
-    full: &impl Fn(&str) -> Text<'static>,
-) -> Result<Output<'static>> {
-    let place = format!("the output '{name}'");
-    let object = as_object(value, &place)?;
-    let text = |key: &str| {
-        object
-            .get(key)
-            .map(|v| as_string(v, &format!("'{key}' of {place}")))
-            .transpose()
-    };
-    let path = text("path")?.map_or(Cow::Borrowed(""), full);
-    let (hash_algo, hash) = match text("hash")? {
-        None if text("hashAlgo")?.is_some() || object.contains_key("impure") => {
+fn bytes(text: String) -> Bytes {
+    Cow::Owned(text.into_bytes())
+}
+
+/// A store path from one that may lack the store directory.
+fn full(path: &str, store: &StoreDir) -> Text<'static> {
+    match path.starts_with('/') {
+        true => path.to_owned().into(),
+        false => store.join(path).into(),
+    }
+}
+
+fn outputs_from_json(
+    outputs: BTreeMap<String, JsonOutput>,
+    store: &StoreDir,
+) -> Result<Vec<Output<'static>>> {
+    if outputs.is_empty() {
+        return Err(DerivationError::NoOutputs);
+    }
+    outputs
+        .into_iter()
+        .map(|(name, output)| output_from_json(name, output, store))
+        .collect()
+}
+
+fn inputs_from_json(
+    drvs: BTreeMap<String, JsonInput>,
+    store: &StoreDir,
+) -> Result<Vec<InputDrv<'static>>> {
+    let mut input_drvs = Vec::new();
+    for (path, input) in drvs {
+        let mut outputs = match input {
+            JsonInput::Outputs(outputs) => outputs,
+            JsonInput::Dynamic {
+                outputs,
+                dynamic_outputs,
+            } => {
+                if dynamic_outputs.is_some_and(|dynamic| !dynamic.is_empty()) {
+                    return Err(DerivationError::Unsupported {
+                        feature: "dynamic derivations",
+                    });
+                }
+                outputs
+            }
+        };
+        outputs.sort();
+        outputs.dedup();
+        input_drvs.push(InputDrv {
+            path: full(&path, store),
+            outputs: outputs.into_iter().map(Cow::Owned).collect(),
+        });
+    }
+    input_drvs.sort();
+    Ok(input_drvs)
+}
+
+fn env_from_json(
+    env: BTreeMap<String, String>,
+    structured: Option<Map<String, Value>>,
+) -> Vec<(Bytes, Bytes)> {
+    let variables = env
+        .into_iter()
+        .map(|(key, value)| (bytes(key), bytes(value)));
+    let mut env: Vec<_> = variables.collect();
+    if let Some(members) = structured {
+        let text = Cow::Owned(to_json_text(&members));
+        env.push((Cow::Borrowed(STRUCTURED.as_bytes()), text));
+    }
+    env.sort();
+    env
+}
+
+fn output_from_json(name: String, output: JsonOutput, store: &StoreDir) -> Result<Output<'static>> {
+    let (hash_algo, hash) = match output.hash {
+        None if output.hash_algo.is_some() || output.impure.is_some() => {
             return Err(DerivationError::Unsupported {
                 feature: "content-addressed derivations",
             });
         }
         None => (String::new(), String::new()),
         Some(hash) => {
-            let stated = text("hashAlgo")?.unwrap_or_default();
-            let (recursive, algo) = match (text("method")?, stated.strip_prefix("r:")) {
-                (Some("nar" | "recursive"), _) => (true, stated),
-                (Some("flat"), _) | (None, None) => (false, stated),
-                (None, Some(algo)) => (true, algo),
-                (Some(_), _) => {
-                    return Err(DerivationError::Unsupported {
-                        feature: "git and text hashing",
-                    });
-                }
-            };
-            let algo = match algo {
-                "" => None,
-                name => Some(
-                    HashAlgo::from_name(name)
-                        .ok_or_else(|| bad(format!("'{name}' of {place} is no hash algorithm")))?,
-                ),
-            };
-            let hash = Hash::parse(hash, algo).map_err(|error| bad(format!("{place}: {error}")))?;
-            let prefix = if recursive { "r:" } else { "" };
-            (format!("{prefix}{}", hash.algo().name()), hash.base16())
+            let stated = output.hash_algo.as_deref().unwrap_or_default();
+            let method = output.method.as_deref();
+            fixed_from_json(&hash, stated, method, &format!("the output '{name}'"))?
         }
     };
     Ok(Output {
-        name: name.to_owned().into(),
-        path,
+        name: name.into(),
+        path: output
+            .path
+            .map_or(Cow::Borrowed(""), |path| full(&path, store)),
         hash_algo: hash_algo.into(),
         hash: hash.into(),
     })
 }
 
-fn field<'v>(object: &'v Map<String, Value>, key: &str) -> Result<&'v Value> {
-    object
-        .get(key)
-        .ok_or_else(|| bad(format!("'{key}' is missing")))
+/// The algorithm, `r:` before it for trees, and the hash in base 16 of a fixed output.
+fn fixed_from_json(
+    hash: &str,
+    stated: &str,
+    method: Option<&str>,
+    place: &str,
+) -> Result<(String, String)> {
+    let (recursive, algo) = match (method, stated.strip_prefix("r:")) {
+        (Some("nar" | "recursive"), _) => (true, stated),
+        (Some("flat"), _) | (None, None) => (false, stated),
+        (None, Some(algo)) => (true, algo),
+        (Some(_), _) => {
+            return Err(DerivationError::Unsupported {
+                feature: "git and text hashing",
+            });
+        }
+    };
+    let algo = match algo {
+        "" => None,
+        name => Some(
+            HashAlgo::from_name(name)
+                .ok_or_else(|| bad(format!("'{name}' of {place} is no hash algorithm")))?,
+        ),
+    };
+    let hash = Hash::parse(hash, algo).map_err(|error| bad(format!("{place}: {error}")))?;
+    let prefix = if recursive { "r:" } else { "" };
+    Ok((format!("{prefix}{}", hash.algo().name()), hash.base16()))
 }
 
 fn as_object<'v>(value: &'v Value, place: &str) -> Result<&'v Map<String, Value>> {
     value
         .as_object()
         .ok_or_else(|| bad(format!("{place} should be an object")))
-}
-
-fn as_string<'v>(value: &'v Value, place: &str) -> Result<&'v str> {
-    value
-        .as_str()
-        .ok_or_else(|| bad(format!("{place} should be a string")))
-}
-
-fn strings(value: &Value, place: &str) -> Result<Vec<String>> {
-    let list = value
-        .as_array()
-        .ok_or_else(|| bad(format!("{place} should be a list")))?;
-    list.iter()
-        .map(|item| as_string(item, place).map(str::to_owned))
-        .collect()
 }
 
 #[cfg(test)]
@@ -444,12 +475,44 @@ mod tests {
             let value: Value = serde_json::from_str(text).unwrap();
             from_json(&value, &store).unwrap_err().to_string()
         };
-        assert!(message("[]").contains("the top should be an object"));
-        assert!(message(r#"{"builder":"b"}"#).contains("'name' is missing"));
-        assert!(message(r#"{"builder":"b","name":"n"}"#).contains("'outputs' is missing"));
-        assert!(message(r#"{"builder":"b","name":"n","outputs":{"out":3}}"#).contains("'out'"));
+        let one = |rest: &str| format!(r#"{{"builder":"b","name":"n","system":"s",{rest}}}"#);
+        let among = |rest: &str| {
+            let name = "00000000000000000000000000000000-x.drv";
+            format!(r#"{{"/nix/store/{name}":{{"builder":"b",{rest}}}}}"#)
+        };
+        for (text, said) in [
+            ("[]".to_owned(), "the top should be an object"),
+            (one(r#""args":[]"#), "missing field `outputs`"),
+            (
+                one(r#""outputs":{"out":3}"#),
+                "'outputs.out': invalid type: integer `3`",
+            ),
+            (
+                one(r#""outputs":{"out":{"path":[]}}"#),
+                "'outputs.out.path': invalid type: sequence, expected a string",
+            ),
+            (
+                one(r#""outputs":{},"args":["x",1]"#),
+                "'args[1]': invalid type: integer `1`, expected a string",
+            ),
+            (
+                among(r#""inputDrvs":{"/d":"out"}"#),
+                "-x.drv': 'inputDrvs./d': expected a list of outputs or an object with 'outputs'",
+            ),
+            (
+                r#"{"builder":"b","system":"s","outputs":{},"args":[],"env":{}}"#.to_owned(),
+                "'name' is missing",
+            ),
+            (one(r#""outputs":{},"args":[],"env":{}"#), "no outputs"),
+            (
+                one(r#""outputs":{"out":{"hash":"x"}},"args":[],"env":{}"#),
+                "the output 'out': ",
+            ),
+        ] {
+            assert!(message(&text).contains(said), "{text}: {}", message(&text));
+        }
         let floating =
-            r#"{"builder":"b","name":"n","outputs":{"out":{"method":"nar","hashAlgo":"sha256"}}}"#;
-        assert!(message(floating).contains("content-addressed"));
+            one(r#""outputs":{"out":{"method":"nar","hashAlgo":"sha256"}},"args":[],"env":{}"#);
+        assert!(message(&floating).contains("content-addressed"));
     }
 }

@@ -1,16 +1,19 @@
-//! Which derivations have another as an input: in rows where a whole graph came at once, in linked lists where it came
-//! derivation by derivation.
+//! Which derivations have another as an input: in rows where a whole graph came at once, in linked
+//! lists where it came derivation by derivation.
 
-use crate::ids::DrvId;
+use crate::ids::{DrvId, dense_id};
 use crate::task_graph::TaskGraph;
 
-const NONE: u32 = u32::MAX;
+dense_id! {
+    /// A link of a list.
+    pub(super) LinkId
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Link {
     drv: DrvId,
     /// The one that was added before it.
-    next: u32,
+    next: Option<LinkId>,
 }
 
 /// The edges of a graph the other way round.
@@ -19,8 +22,8 @@ pub(super) struct Dependents {
     /// Where the rows of each derivation that came with the whole graph begin, and one more.
     starts: Vec<u32>,
     rows: Vec<DrvId>,
-    /// The last link of each derivation, or `NONE`.
-    heads: Vec<u32>,
+    /// The last link of each derivation.
+    heads: Vec<Option<LinkId>>,
     links: Vec<Link>,
 }
 
@@ -40,10 +43,10 @@ impl Dependents {
     /// Notes that `drv` has `input` as an input.
     pub(super) fn add(&mut self, input: DrvId, drv: DrvId) {
         if self.heads.len() <= input.index() {
-            self.heads.resize(input.index() + 1, NONE);
+            self.heads.resize(input.index() + 1, None);
         }
-        let place = super::index(self.links.len());
-        let next = std::mem::replace(&mut self.heads[input.index()], place);
+        let place = LinkId::from_index(self.links.len());
+        let next = self.heads[input.index()].replace(place);
         self.links.push(Link { drv, next });
     }
 
@@ -55,9 +58,9 @@ impl Dependents {
             (Some(&start), Some(&end)) => &self.rows[start as usize..end as usize],
             _ => &[],
         };
-        let mut place = self.heads.get(at).copied().unwrap_or(NONE);
+        let mut place = self.heads.get(at).copied().flatten();
         let links = std::iter::from_fn(move || {
-            let link = self.links.get(place as usize)?;
+            let link = self.links[place?.index()];
             place = link.next;
             Some(link.drv)
         });
@@ -71,9 +74,9 @@ impl Dependents {
         counts.resize(count, 0);
         for (input, &head) in self.heads.iter().enumerate() {
             let mut place = head;
-            while let Some(link) = self.links.get(place as usize) {
+            while let Some(link) = place {
                 counts[input] += 1;
-                place = link.next;
+                place = self.links[link.index()].next;
             }
         }
         counts

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use lexopt::{Arg, Parser};
 use windrow_components::settings::Settings;
 
 use crate::error::{Error, Result};
@@ -118,7 +119,7 @@ impl Operation {
     }
 }
 
-/// How much is said on standard error; more of it the further down.
+/// Verbosity; each level includes the ones above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Level {
     Error,
@@ -151,7 +152,7 @@ impl Level {
 #[derive(Debug)]
 pub(super) struct Command {
     pub(super) operation: Option<Operation>,
-    /// Flags that are none of everybody's, for the operation.
+    /// Operation-specific flags, parsed by the operation.
     pub(super) flags: Vec<String>,
     pub(super) args: VecDeque<OsString>,
     /// Settings by name, in order.
@@ -187,32 +188,23 @@ impl Command {
             gc_warning: true,
             build_output: true,
         };
-        let mut left: VecDeque<OsString> = args.into_iter().collect();
-        while let Some(arg) = left.pop_front() {
-            let text = arg.to_str();
-            match text.filter(|text| text.starts_with('-')) {
-                Some("--") => {
-                    command.args.append(&mut left);
+        let mut parser = Parser::from_args(args);
+        while let Some(arg) = parser.next().map_err(usage)? {
+            let flag = match arg {
+                Arg::Value(value) => {
+                    command.args.push_back(value);
+                    continue;
                 }
-                Some(flag) => {
-                    let flag = expand(flag.to_owned(), &mut left);
-                    command.flag(flag, &mut left)?;
-                }
-                None => command.args.push_back(arg),
-            }
+                Arg::Short(letter) => format!("-{letter}"),
+                Arg::Long(name) => format!("--{name}"),
+            };
+            command.flag(flag, &mut parser)?;
         }
         Ok(command)
     }
 
-    fn flag(&mut self, flag: String, left: &mut VecDeque<OsString>) -> Result<()> {
-        let mut text = || -> Result<String> {
-            let value = left.pop_front();
-            let value =
-                value.ok_or_else(|| Error::Usage(format!("'{flag}' requires an argument")))?;
-            value
-                .into_string()
-                .map_err(|_| Error::Usage(format!("the argument of '{flag}' is not UTF-8 text")))
-        };
+    fn flag(&mut self, flag: String, parser: &mut Parser) -> Result<()> {
+        let mut text = || value_of(&flag, parser);
         let mut set = |name: &str, value: String| self.settings.push((name.to_owned(), value));
         match flag.as_str() {
             "--verbose" | "-v" => self.level = self.level.shifted(1),
@@ -239,17 +231,10 @@ impl Command {
             "--no-output" => self.no_output = true,
             other => {
                 if let Some(operation) = Operation::from_flag(other) {
-                    if self.operation.is_some_and(|earlier| earlier != operation) {
-                        return Err(Error::Usage(
-                            "only one operation may be specified".to_owned(),
-                        ));
-                    }
-                    self.operation = Some(operation);
-                } else if let Some((name, value)) = as_setting(other) {
-                    let value = match value {
-                        Some(value) => value.to_owned(),
-                        None => text()?,
-                    };
+                    return self.operate(operation);
+                }
+                if let Some((name, value)) = as_setting(other) {
+                    let value = value.map_or_else(text, |value| Ok(value.to_owned()))?;
                     set(name, value);
                 } else if WITH_VALUE.contains(&other) {
                     let value = text()?;
@@ -261,25 +246,30 @@ impl Command {
         }
         Ok(())
     }
+
+    fn operate(&mut self, operation: Operation) -> Result<()> {
+        if self.operation.is_some_and(|earlier| earlier != operation) {
+            return Err(Error::Usage(
+                "only one operation may be specified".to_owned(),
+            ));
+        }
+        self.operation = Some(operation);
+        Ok(())
+    }
 }
 
-/// Splits letters that were written together: `-qR` is `-q -R`, `-j3` is `-j 3`.
-fn expand(flag: String, left: &mut VecDeque<OsString>) -> String {
-    let letters = &flag[1..];
-    if flag.len() <= 2 || !letters.starts_with(|c: char| c.is_ascii_alphabetic()) {
-        return flag;
-    }
-    let mut more = Vec::new();
-    for (at, letter) in letters.char_indices().skip(1) {
-        if letter.is_ascii_alphabetic() {
-            more.push(OsString::from(format!("-{letter}")));
-        } else {
-            more.push(OsString::from(&letters[at..]));
-            break;
-        }
-    }
-    more.into_iter().rev().for_each(|arg| left.push_front(arg));
-    flag[..2].to_owned()
+/// The argument of a flag.
+fn value_of(flag: &str, parser: &mut Parser) -> Result<String> {
+    let value = parser
+        .value()
+        .map_err(|_| Error::Usage(format!("'{flag}' requires an argument")))?;
+    value
+        .into_string()
+        .map_err(|_| Error::Usage(format!("the argument of '{flag}' is not UTF-8 text")))
+}
+
+fn usage(error: lexopt::Error) -> Error {
+    Error::Usage(error.to_string())
 }
 
 /// The setting that a long flag stands for, with its value if the flag says that as well.
@@ -350,11 +340,20 @@ mod tests {
     }
 
     #[test]
+    fn an_argument_may_begin_with_a_dash() {
+        let command = parse("--add-root -x --gc --max-freed=5 -").unwrap();
+        assert_eq!(command.add_root, Some("-x".into()));
+        assert_eq!(command.flags, ["--max-freed", "5"]);
+        assert_eq!(command.args, ["-"]);
+    }
+
+    #[test]
     fn mistakes_are_said() {
         for (line, message) in [
             ("-q --add", "only one operation may be specified"),
             ("--gc --max-freed", "'--max-freed' requires an argument"),
             ("--option x", "'--option' requires an argument"),
+            ("--gc=x", "unexpected argument for option '--gc': \"x\""),
         ] {
             assert_eq!(parse(line).unwrap_err().to_string(), message);
         }
