@@ -16,8 +16,7 @@ use std::time::Duration;
 use std::{env, fs};
 
 use serde_json::{Map, Value, json};
-use windrow::cli::LogFormat;
-use windrow::progress::{Style, reporter};
+use windrow::progress::{LogFormat, Style, reporter};
 use windrow::realise::{realise, understand};
 use windrow::session::Session;
 use windrow::systems::report::{Event, Reporter};

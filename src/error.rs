@@ -196,6 +196,11 @@ pub enum Error {
 /// The result of a command.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// Why standard output can't be written.
+pub(crate) fn print_failed(source: std::io::Error) -> Error {
+    Error::io("write to", "standard output")(source)
+}
+
 impl Error {
     /// The exit status to end with.
     pub fn exit_status(&self) -> u8 {

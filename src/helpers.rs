@@ -7,15 +7,13 @@ use std::path::{Path, PathBuf};
 use windrow_components::settings::Settings;
 use windrow_systems::helpers::HelperConfig;
 use windrow_systems::process::helper::helper_env;
-
-use crate::session::Session;
+use windrow_systems::store::Layout;
 
 /// The binary cache that every nix.conf may name without meaning anything by it.
 const USUAL_CACHE: &str = "https://cache.nixos.org";
 
-/// The helpers of a session.
-pub fn helper_config(session: &Session) -> HelperConfig {
-    let settings = &session.settings;
+/// The helpers that settings and the environment name, for the store that lies there.
+pub fn helper_config(settings: &Settings, layout: &Layout) -> HelperConfig {
     let flag = u8::from(settings.print_build_trace).to_string();
     let named = Settings::names().flat_map(|name| {
         let value = settings.get(name).unwrap_or_default();
@@ -32,7 +30,7 @@ pub fn helper_config(session: &Session) -> HelperConfig {
             flag,
             settings.timeout_s.to_string(),
         ],
-        env: helper_env(std::env::vars_os(), &session.layout, named),
+        env: helper_env(std::env::vars_os(), layout, named),
         patience_s: settings.stalled_download_timeout,
     }
 }

@@ -2,17 +2,24 @@
 //!
 //! This crate is how people use it: the command line, its settings and its reports. Programs that want the engine
 //! itself find it re-exported as [`systems`] and [`components`].
+//!
+//! The feature `huge-pages`, on by default, is for the program alone, which allocates large arrays on huge pages.
+//! The library installs no allocator with or without it.
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod auto_gc;
+mod build_log;
 pub mod cli;
 pub mod conf;
 pub mod error;
 pub mod helpers;
+#[cfg(feature = "huge-pages")]
+pub mod huge_pages;
 pub mod isolation;
 pub mod memory;
 pub mod nix_store;
+pub mod outcome;
 pub mod progress;
 pub mod realise;
 pub mod session;

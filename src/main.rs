@@ -2,8 +2,10 @@
 
 use std::process::ExitCode;
 
-use windrow::systems::memory::HugePages;
+#[cfg(feature = "huge-pages")]
+use windrow::huge_pages::HugePages;
 
+#[cfg(feature = "huge-pages")]
 #[global_allocator]
 static ALLOCATOR: HugePages = HugePages;
 

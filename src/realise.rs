@@ -176,7 +176,7 @@ pub fn realise(
     let reporter = Box::new(Recording::new(reporter, recorder));
     let mut engine = Engine::new(graph, Box::new(store), reporter, options, policy);
     real::plug_in(&mut engine.world, &mut engine.schedule, config)?;
-    let helpers = crate::helpers::helper_config(session);
+    let helpers = crate::helpers::helper_config(&session.settings, &session.layout);
     helpers::plug_in(&mut engine.world, &mut engine.schedule, helpers);
     if let Some(history) = history {
         let system = &session.settings.system;
@@ -245,7 +245,8 @@ fn output_paths(engine: &mut Engine, targets: &[(GoalTarget, OutputSet)]) -> Out
     })
 }
 
-/// What `plan` and a dry run need: the plan and the graph it is about.
+/// What `plan` and a dry run need: the plan, the graph it is about, and what went wrong with
+/// substituters meanwhile.
 ///
 /// # Errors
 /// When the store or a derivation can't be read.
@@ -253,7 +254,7 @@ pub fn make_plan(
     session: &Session,
     mut store: LocalStore,
     wanted: &[Wanted],
-) -> Result<(BuildGraph, windrow_systems::plan::Plan)> {
+) -> Result<(BuildGraph, windrow_systems::plan::Plan, Vec<String>)> {
     let mut graph = BuildGraph::new(session.store_dir());
     let mut targets = Vec::new();
     let mut paths = Vec::new();
@@ -265,14 +266,11 @@ pub fn make_plan(
             Wanted::Path(path) => paths.push(graph.path(path)?),
         }
     }
-    let helpers = crate::helpers::helper_config(session);
+    let helpers = crate::helpers::helper_config(&session.settings, &session.layout);
     let mut substitutes = Substitutes::new(&helpers, session.engine_options());
     let mut plan = plan(&mut graph, &mut store, &targets, &mut substitutes)?;
     substitutes.fetch((&mut graph, &mut store), paths, &mut plan)?;
     plan.unknown.sort_unstable();
     plan.unknown.dedup();
-    for complaint in &substitutes.complaints {
-        crate::terminal::complain(complaint);
-    }
-    Ok((graph, plan))
+    Ok((graph, plan, substitutes.complaints))
 }

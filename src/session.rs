@@ -1,6 +1,6 @@
 //! What every command starts from: settings, and which of the three kinds of store to use.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +26,9 @@ use crate::isolation::{Isolated, build_folder, isolation};
 
 /// The word for a store under the user's data folder.
 const OWN: &str = "own";
+
+/// The command that runs a builder which comes with the engine, in its process.
+pub const BUILTIN: &CStr = c"__builtin";
 
 /// Settings and store of one command.
 pub struct Session {
@@ -160,7 +163,7 @@ impl Session {
     fn builtins(&self) -> Builtins {
         let settings = &self.settings;
         Builtins {
-            invocation: vec![crate::cli::BUILTIN.to_owned()],
+            invocation: vec![BUILTIN.to_owned()],
             mirrors: settings.hashed_mirrors.clone(),
             certificates: settings.ssl_cert_file.clone(),
             netrc: settings.netrc_file.clone(),

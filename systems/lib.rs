@@ -28,7 +28,6 @@ pub mod goals;
 pub mod helpers;
 pub mod instantiate;
 pub mod lock;
-pub mod memory;
 pub mod plan;
 pub mod policy;
 pub mod poll_io;

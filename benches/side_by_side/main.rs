@@ -12,9 +12,11 @@ mod simulate;
 mod store;
 
 use common::named;
-use windrow::systems::memory::HugePages;
+#[cfg(feature = "huge-pages")]
+use windrow::huge_pages::HugePages;
 
 // As the program has it.
+#[cfg(feature = "huge-pages")]
 #[global_allocator]
 static ALLOCATOR: HugePages = HugePages;
 

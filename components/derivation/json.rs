@@ -7,12 +7,11 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::attributes::{STRUCTURED, to_json_text};
-use super::{Derivation, DerivationError, InputDrv, Output, Text, name_from_base};
+use super::{Bytes, Derivation, DerivationError, InputDrv, Output, Text, name_from_base};
 use crate::hash::{Hash, HashAlgo};
 use crate::store_path::StoreDir;
 
 type Result<T> = std::result::Result<T, DerivationError>;
-type Bytes = Cow<'static, [u8]>;
 
 /// Which release's JSON to write. All are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -280,7 +279,7 @@ fn one_from_json(
     Ok((name, drv))
 }
 
-fn bytes(text: String) -> Bytes {
+fn bytes(text: String) -> Bytes<'static> {
     Cow::Owned(text.into_bytes())
 }
 
@@ -339,7 +338,7 @@ fn inputs_from_json(
 fn env_from_json(
     env: BTreeMap<String, String>,
     structured: Option<Map<String, Value>>,
-) -> Vec<(Bytes, Bytes)> {
+) -> Vec<(Bytes<'static>, Bytes<'static>)> {
     let variables = env
         .into_iter()
         .map(|(key, value)| (bytes(key), bytes(value)));

@@ -1,17 +1,17 @@
 //! `windrow build`: realises what is asked for and prints the output paths.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use windrow_components::goal::BuildMode;
-use windrow_systems::engine::Summary;
 use windrow_systems::policy::Policy;
 use windrow_systems::store::gc_roots::add_indirect_root;
 
-use super::{BuildOptions, CommonArgs, LogFormat, print_lines};
+use super::{BuildOptions, CommonArgs, names_a_graph, print_lines};
 use crate::error::{Error, Result};
-use crate::progress::{self, Style, Tracing};
+use crate::outcome::{failure, root_name};
+use crate::progress::{self, LogFormat, Style, Tracing};
 use crate::realise::{hold, realise, understand};
 use crate::session::Session;
 use crate::trace::TraceFile;
@@ -119,77 +119,10 @@ pub(super) fn run(args: &BuildArgs) -> Result<()> {
     }
 }
 
-/// Whether something must be written to the store before it is known what is asked for.
-pub(super) fn names_a_graph(what: &[OsString]) -> bool {
-    what.iter()
-        .any(|what| what == "-" || what.as_encoded_bytes().ends_with(b".json"))
-}
-
 fn dry_run(args: &BuildArgs, session: &Session) -> Result<()> {
     let mut store = session.open_read_only()?;
     let wanted = understand(&args.what, session, &mut store)?;
     super::plan::describe(session, store, &wanted, false)
-}
-
-/// As nix-store names roots: LINK for the first target, LINK-2 for the second; outputs but `out` add their name.
-pub(crate) fn root_name(link: &Path, index: usize, output: &str) -> PathBuf {
-    let mut name = link.as_os_str().to_owned();
-    if index > 0 {
-        name.push(format!("-{}", index + 1));
-    }
-    if output != "out" {
-        name.push(format!("-{output}"));
-    }
-    name.into()
-}
-
-pub(crate) fn failure(summary: &Summary, mode: BuildMode) -> Error {
-    let quoted = |paths: &[String]| {
-        paths
-            .iter()
-            .map(|path| format!("'{path}'"))
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    let mut parts = Vec::new();
-    if !summary.failed.is_empty() {
-        parts.push(format!("build of {} failed", quoted(&summary.failed)));
-    }
-    if !summary.missing.is_empty() && mode == BuildMode::Repair {
-        parts.push(format!(
-            "cannot repair {}: no substituter has what is needed, and no derivation that makes it is there",
-            quoted(&summary.missing)
-        ));
-    } else if !summary.missing.is_empty() {
-        parts.push(format!(
-            "{} not in the store, and no substituter has {}",
-            if summary.missing.len() == 1 {
-                format!("path {} is", quoted(&summary.missing))
-            } else {
-                format!("paths {} are", quoted(&summary.missing))
-            },
-            if summary.missing.len() == 1 {
-                "it"
-            } else {
-                "them"
-            },
-        ));
-    }
-    if !summary.incomplete.is_empty() {
-        parts.push(format!(
-            "{} can't be substituted, for no substituter has all that {} to",
-            quoted(&summary.incomplete),
-            if summary.incomplete.len() == 1 {
-                "it refers"
-            } else {
-                "they refer"
-            },
-        ));
-    }
-    Error::BuildFailed {
-        message: parts.join("; "),
-        status: summary.failures.exit_status(),
-    }
 }
 
 fn style(args: &BuildArgs, session: &Session) -> Style {

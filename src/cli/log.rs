@@ -1,15 +1,12 @@
 //! `windrow log`: the log of a build, by derivation or by output.
 
-use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write as _};
-use std::path::Path;
+use std::io::{ErrorKind, Read, Write as _};
 
-use bzip2::read::MultiBzDecoder;
 use clap::Args;
-use windrow_systems::process::log_writer::log_path;
 
 use super::CommonArgs;
-use crate::error::{Error, Result};
+use crate::build_log::{copy, open};
+use crate::error::{Error, Result, print_failed};
 use crate::target::Target;
 use crate::terminal::Out;
 
@@ -61,41 +58,4 @@ fn print(log: &mut dyn Read, drv: &str) -> Result<()> {
         }
         other => other,
     }
-}
-
-/// Prints a log.
-pub(crate) fn copy(log: &mut dyn Read, of: &str, out: &mut Out) -> Result<()> {
-    let mut chunk = vec![0; 64 << 10];
-    loop {
-        let read = log.read(&mut chunk);
-        let read = read.map_err(Error::io("read the log of", of))?;
-        if read == 0 {
-            return out.end_log().map_err(print_failed);
-        }
-        out.write_log(&chunk[..read]).map_err(print_failed)?;
-    }
-}
-
-fn print_failed(source: io::Error) -> Error {
-    Error::io("write to", "standard output")(source)
-}
-
-/// The log under any of the names that releases of Nix gave it.
-pub(crate) fn open(log_dir: &Path, base: &str) -> Result<Option<Box<dyn Read>>> {
-    let flat = log_dir.join("drvs").join(base);
-    let candidates = [
-        (log_path(log_dir, base, false), false),
-        (log_path(log_dir, base, true), true),
-        (flat.clone(), false),
-        (flat.with_added_extension("bz2"), true),
-    ];
-    for (path, compressed) in candidates {
-        match File::open(&path) {
-            Ok(file) if compressed => return Ok(Some(Box::new(MultiBzDecoder::new(file)))),
-            Ok(file) => return Ok(Some(Box::new(file))),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(Error::io("open the log", path)(error)),
-        }
-    }
-    Ok(None)
 }

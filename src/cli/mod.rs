@@ -1,28 +1,26 @@
 //! The command line: what can be asked, and in which words. Each command has a file of its own.
 
 mod add;
-pub(crate) mod build;
+mod build;
 mod failed_paths;
 mod graph;
 mod history;
-pub(crate) mod log;
+mod log;
 mod plan;
 mod show;
 mod simulate;
 
-use std::ffi::{CStr, OsString};
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use nix::sys::stat::Mode;
 
-use crate::error::Result;
-use crate::session::Session;
+use crate::error::{Result, print_failed};
+use crate::progress::LogFormat;
+use crate::session::{BUILTIN, Session};
 use crate::terminal::{Out, complain, usage_error};
-
-/// The command that runs a builder which comes with the engine, in its process.
-pub(crate) const BUILTIN: &CStr = c"__builtin";
 
 /// Turns Nix derivations into valid store paths.
 #[derive(Debug, Parser)]
@@ -117,19 +115,6 @@ struct BuildOptions {
     timeout: Option<String>,
 }
 
-/// How to report what goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// Plain lines.
-    Raw,
-    /// One JSON object a line, as Nix writes them.
-    InternalJson,
-    /// A live line.
-    Bar,
-    /// A live line, and what builders write above it.
-    BarWithLogs,
-}
-
 impl CommonArgs {
     fn session(&self, build: Option<&BuildOptions>) -> Result<Session> {
         let pairs = self.options.chunks_exact(2);
@@ -158,6 +143,12 @@ impl CommonArgs {
     }
 }
 
+/// Whether something must be written to the store before it is known what is asked for.
+fn names_a_graph(what: &[OsString]) -> bool {
+    what.iter()
+        .any(|what| what == "-" || what.as_encoded_bytes().ends_with(b".json"))
+}
+
 /// Writes lines to standard output. A reader that has had enough is no error.
 fn print_lines<T: AsRef<str>>(lines: impl IntoIterator<Item = T>) -> Result<()> {
     let mut out = Out::new();
@@ -169,7 +160,7 @@ fn print_lines<T: AsRef<str>>(lines: impl IntoIterator<Item = T>) -> Result<()> 
             std::mem::forget(out);
             Ok(())
         }
-        other => other.map_err(crate::error::Error::io("write to", "standard output")),
+        other => other.map_err(print_failed),
     }
 }
 

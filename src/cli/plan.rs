@@ -4,8 +4,7 @@ use std::ffi::OsString;
 
 use clap::Args;
 
-use super::build::names_a_graph;
-use super::{CommonArgs, print_lines};
+use super::{CommonArgs, names_a_graph, print_lines};
 use crate::error::Result;
 use crate::realise::{Wanted, make_plan, understand};
 use crate::session::Session;
@@ -45,7 +44,10 @@ pub(super) fn describe(
     wanted: &[Wanted],
     on_stdout: bool,
 ) -> Result<()> {
-    let (graph, plan) = make_plan(session, store, wanted)?;
+    let (graph, plan, complaints) = make_plan(session, store, wanted)?;
+    for complaint in &complaints {
+        complain(complaint);
+    }
     let paths = plan
         .builds
         .iter()

@@ -2,11 +2,25 @@
 //! Each message names the thing, where it stands, and what to do about it.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 
 use windrow_components::settings::SettingError;
 
-use super::nix_conf::Place;
+/// A line of a file, or of a variable that holds settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file's path, or the variable's name.
+    pub origin: PathBuf,
+    /// The line, counted from 1.
+    pub line: u32,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.origin.display(), self.line)
+    }
+}
 
 /// A configuration that can't be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

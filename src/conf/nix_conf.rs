@@ -9,24 +9,10 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use crate::conf::error::ConfError;
+pub use crate::conf::error::Place;
 use crate::conf::host::this_machine;
 use text::Reader;
 use windrow_components::settings::{Host, Settings, nearest};
-
-/// A line of a file, or of a variable that holds settings.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// The file's path, or the variable's name.
-    pub origin: PathBuf,
-    /// The line, counted from 1.
-    pub line: u32,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.origin.display(), self.line)
-    }
-}
 
 /// Something a user should hear of, although the configuration can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]

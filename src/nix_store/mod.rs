@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 use nix::sys::stat::Mode;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, print_failed};
 use crate::session::Session;
 use crate::terminal::{Out, complain};
 use args::{Command, HELP, Level, Operation};
@@ -142,11 +142,6 @@ fn dispatch(call: &mut Call) -> Result<()> {
         Operation::VerifyPath => verify::verify_path(call),
         Operation::GenerateBinaryCacheKey => key::generate(call),
     }
-}
-
-/// Why standard output can't be written.
-fn print_failed(source: std::io::Error) -> Error {
-    Error::io("write to", "standard output")(source)
 }
 
 impl Call {

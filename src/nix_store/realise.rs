@@ -11,11 +11,11 @@ use windrow_systems::store::{Edges, Seed};
 
 use super::Call;
 use super::args::Level;
-use crate::cli::LogFormat;
-use crate::cli::build::{failure, root_name};
 use crate::error::{Error, Result};
-use crate::progress::{self, Style};
+use crate::outcome::{failure, root_name};
+use crate::progress::{self, LogFormat, Style};
 use crate::realise::{Outputs, Wanted, hold, make_plan};
+use crate::terminal::complain;
 
 pub(super) fn realise(call: &mut Call) -> Result<()> {
     // From here on an interruption is an orderly end.
@@ -108,7 +108,10 @@ fn path_of(wanted: &Wanted) -> &String {
 /// Says what will be built; returns what nobody knows how to make (Nix's `queryMissing` and `printMissing`).
 fn announce(call: &Call, wanted: &[Wanted], ignore_unknown: bool) -> Result<Vec<String>> {
     let store = call.look()?;
-    let (graph, plan) = make_plan(&call.session, store, wanted)?;
+    let (graph, plan, complaints) = make_plan(&call.session, store, wanted)?;
+    for complaint in &complaints {
+        complain(complaint);
+    }
     let builds: Vec<String> = plan
         .builds
         .iter()

@@ -7,7 +7,7 @@ use windrow_components::derivation::Derivation;
 use super::args::Level;
 use super::paths::with_derivation;
 use super::{Call, print_failed};
-use crate::cli::log;
+use crate::build_log;
 use crate::error::{Error, Result};
 
 pub(super) fn print_env(call: &mut Call) -> Result<()> {
@@ -91,12 +91,12 @@ pub(super) fn read_log(call: &mut Call) -> Result<()> {
         let found = match &drv {
             Some(drv) => {
                 let base = store.store_dir().strip(drv).unwrap_or(drv);
-                log::open(&store.layout().log_dir, base)?
+                build_log::open(&store.layout().log_dir, base)?
             }
             None => None,
         };
         let mut found = found.ok_or_else(|| Error::NoLog { path: path.clone() })?;
-        log::copy(&mut *found, &path, &mut call.out)?;
+        build_log::copy(&mut *found, &path, &mut call.out)?;
     }
     Ok(())
 }

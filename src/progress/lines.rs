@@ -318,7 +318,7 @@ pub(super) fn seconds(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::LogFormat;
+    use crate::progress::LogFormat;
     use windrow_systems::report::Counts;
 
     fn style(build_logs: bool) -> Style {

@@ -8,12 +8,24 @@ mod recording;
 mod trace;
 mod tracing;
 
+use clap::ValueEnum;
 use windrow_systems::report::{Event, Level, Reporter};
-
-use crate::cli::LogFormat;
 
 pub use recording::Recording;
 pub use tracing::Tracing;
+
+/// How to report what goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Plain lines.
+    Raw,
+    /// One JSON object a line, as Nix writes them.
+    InternalJson,
+    /// A live line.
+    Bar,
+    /// A live line, and what builders write above it.
+    BarWithLogs,
+}
 
 /// What the user wants to see.
 #[derive(Debug, Clone, Copy)]

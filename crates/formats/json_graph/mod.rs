@@ -3,6 +3,7 @@
 
 mod derivation;
 mod error;
+mod names;
 mod order;
 mod outputs;
 mod place;

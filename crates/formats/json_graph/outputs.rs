@@ -2,8 +2,8 @@
 //! Keeps the order of the file, as indices into it are what references hold.
 
 use super::GraphError;
+use super::names::check_name;
 use super::place::Places;
-use super::resolve::check_name;
 use super::value::{JsonStr, Value};
 
 /// A derivation's output names. There is at least one.

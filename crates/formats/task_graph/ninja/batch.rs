@@ -1,7 +1,7 @@
 //! Build statements that have been read and wait for their paths to be looked up, many at once. Look-ups of
 //! one path after the other would each wait for memory; those of a batch wait together.
 
-use super::paths::{PathHash, Paths};
+use super::paths::{BATCH_PATHS, PathHash, Paths};
 use super::scanner::{Raw, Scanner};
 
 /// A build statement; its paths end at these places of the batch, or of a list of its own.
@@ -24,12 +24,9 @@ pub(super) struct Batch {
     places: Vec<usize>,
 }
 
-/// So many paths that memory is busy with them, and so few that they stay in the nearest cache.
-pub(super) const FULL: usize = 512;
-
 impl Batch {
     pub(super) fn is_full(&self) -> bool {
-        self.raws.len() >= FULL
+        self.raws.len() >= BATCH_PATHS
     }
 
     pub(super) fn clear(&mut self) {

@@ -5,6 +5,10 @@ use std::hash::{BuildHasher, Hasher};
 
 use hashbrown::DefaultHashBuilder;
 
+/// Paths that are looked up together: enough to keep memory busy, and few enough to stay in the
+/// nearest cache.
+pub(super) const BATCH_PATHS: usize = 512;
+
 /// All paths met so far; their ids are dense and count from 0.
 pub(super) struct Paths {
     bytes: Vec<u8>,
@@ -58,7 +62,7 @@ impl Paths {
 
     /// The bytes that this takes, the next table included if it must grow soon.
     pub(super) fn memory_ahead(&self) -> usize {
-        let grows = (self.len() + super::batch::FULL) * 3 > self.table.len() * 2;
+        let grows = (self.len() + BATCH_PATHS) * 3 > self.table.len() * 2;
         let tables = self.table.len() * if grows { 3 } else { 1 };
         self.bytes.capacity()
             + self.starts.capacity() * size_of::<u32>()
