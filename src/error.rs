@@ -10,9 +10,12 @@ use crate::conf::error::{ConfError, LocationError};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The engine or the store failed.
+    /// The engine failed.
     #[error(transparent)]
     Engine(#[from] windrow_systems::Error),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] windrow_store::Error),
     /// Plain data was malformed.
     #[error(transparent)]
     Data(#[from] windrow_components::Error),
@@ -49,7 +52,7 @@ pub enum Error {
         /// Where the store lies.
         store: String,
         /// What could not be done.
-        source: Box<windrow_systems::Error>,
+        source: Box<windrow_store::Error>,
     },
     /// No folder for a store of the user's own is known.
     #[error(
@@ -199,6 +202,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Why standard output can't be written.
 pub(crate) fn print_failed(source: std::io::Error) -> Error {
     Error::io("write to", "standard output")(source)
+}
+
+impl From<windrow_sys::Error> for Error {
+    fn from(error: windrow_sys::Error) -> Self {
+        Self::Store(error.into())
+    }
 }
 
 impl Error {

@@ -13,6 +13,7 @@ use windrow_systems::instantiate::instantiate_file;
 use windrow_systems::plan::{Substitutes, plan};
 use windrow_systems::policy::forecast;
 use windrow_systems::real;
+use windrow_systems::real_store::RealStore;
 use windrow_systems::report::{Event, Level, Reporter};
 use windrow_systems::store::history::{History, Recorder};
 use windrow_systems::store::local::LocalStore;
@@ -174,7 +175,13 @@ pub fn realise(
     });
     let recorder = Recorder::new(&session.layout, session.database_options());
     let reporter = Box::new(Recording::new(reporter, recorder));
-    let mut engine = Engine::new(graph, Box::new(store), reporter, options, policy);
+    let mut engine = Engine::new(
+        graph,
+        Box::new(RealStore::from(store)),
+        reporter,
+        options,
+        policy,
+    );
     real::plug_in(&mut engine.world, &mut engine.schedule, config)?;
     let helpers = crate::helpers::helper_config(&session.settings, &session.layout);
     helpers::plug_in(&mut engine.world, &mut engine.schedule, helpers);
@@ -252,9 +259,10 @@ fn output_paths(engine: &mut Engine, targets: &[(GoalTarget, OutputSet)]) -> Out
 /// When the store or a derivation can't be read.
 pub fn make_plan(
     session: &Session,
-    mut store: LocalStore,
+    store: LocalStore,
     wanted: &[Wanted],
 ) -> Result<(BuildGraph, windrow_systems::plan::Plan, Vec<String>)> {
+    let mut store = RealStore::from(store);
     let mut graph = BuildGraph::new(session.store_dir());
     let mut targets = Vec::new();
     let mut paths = Vec::new();

@@ -104,7 +104,7 @@ impl Session {
     /// When that fails.
     pub fn open(&self) -> Result<LocalStore> {
         self.open_or_create().map_err(|error| match &error {
-            windrow_systems::Error::Io { source, .. }
+            windrow_store::Error::File(windrow_sys::Error::Io { source, .. })
                 if source.kind() == std::io::ErrorKind::PermissionDenied =>
             {
                 let store = self.layout.real_store_dir.display().to_string();
@@ -117,7 +117,7 @@ impl Session {
         })
     }
 
-    fn open_or_create(&self) -> windrow_systems::Result<LocalStore> {
+    fn open_or_create(&self) -> windrow_store::Result<LocalStore> {
         let group = self.build_users_gid();
         self.layout
             .create_directories(group, self.allow_symlinked_store)?;

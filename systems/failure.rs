@@ -1,5 +1,8 @@
 //! Why a goal failed, in words for people and in kinds for the exit status.
 
+use windrow_store::Error as StoreError;
+use windrow_sys::Error as FileError;
+
 use crate::error::Error;
 
 /// What kind of failure a goal ended with; decides the exit status.
@@ -35,10 +38,14 @@ pub enum FailureKind {
 impl FailureKind {
     /// The kind of failure that an error about a build's outputs makes.
     pub fn of_outputs(error: &Error) -> Self {
+        let Error::Store(error) = error else {
+            return Self::Other;
+        };
         match error {
-            Error::UnsupportedFileType { .. }
-            | Error::ForeignOwner { .. }
-            | Error::ReferenceCycle { .. } => Self::Rejected,
+            StoreError::File(
+                FileError::UnsupportedFileType { .. } | FileError::ForeignOwner { .. },
+            )
+            | StoreError::ReferenceCycle { .. } => Self::Rejected,
             _ => Self::Other,
         }
     }

@@ -63,6 +63,6 @@ pub fn remember(
         return;
     }
     if let Err(error) = failed_paths.register(&paths) {
-        run.fatal = Some(error);
+        run.fatal = Some(error.into());
     }
 }

@@ -14,6 +14,7 @@ use windrow_components::store_path::{StorePath, check_name, placeholder};
 use windrow_formats::json_graph::{
     self, FixedOutput, GraphFile, Node, Piece, Place, StorePathReference, Text,
 };
+use windrow_store::Error as StoreError;
 
 use crate::error::{Error, Result};
 use crate::store::add::NewDerivation;
@@ -482,7 +483,7 @@ fn add_nix_derivation(
         .map(|input| input.path.to_string())
         .collect();
     store.complete_modulo(&inputs.iter().map(String::as_str).collect::<Vec<_>>())?;
-    let wrong = |source| Error::Derivation {
+    let wrong = |source| StoreError::Derivation {
         path: name.to_owned(),
         source,
     };

@@ -19,7 +19,7 @@ pub use queues::{
     Awake, CompleteGoal, Completed, End, Ended, Failures, ForeignLock, LockWaiters, NewlyReady,
     ReadyGoal, Running, Starting,
 };
-pub use store::{BuiltOutput, NewOutput, Store, StoreHandle};
+pub use store::{BuiltOutput, NewOutput, OutputLocks, Store, StoreHandle};
 
 /// Where messages, progress and results of this run go.
 pub struct ReporterHandle(pub Box<dyn Reporter>);

@@ -22,11 +22,11 @@ use windrow::systems::engine::Engine;
 use windrow::systems::instantiate::instantiate_file;
 use windrow::systems::policy::Policy;
 use windrow::systems::real;
+use windrow::systems::real_store::RealStore;
 use windrow::systems::report::{Event, Reporter};
 use windrow::systems::store::Layout;
 use windrow::systems::store::local::LocalStore;
-use windrow::systems::store::path_lock::OutputLocks;
-use windrow::systems::world::{NewOutput, RunState, Store, Tally};
+use windrow::systems::world::{NewOutput, OutputLocks, RunState, Store, Tally};
 
 use crate::common::{Scratch, measuring, numbers};
 
@@ -99,7 +99,7 @@ fn run(idle: usize, starts: usize, policy: Policy) -> Cost {
         .builder_config(&mut store, false)
         .expect("a configuration");
     let store = IdleStore {
-        inner: store,
+        inner: store.into(),
         count: idle,
         store_dir: session.layout.store_dir.clone(),
         system: session.settings.system.clone(),
@@ -194,7 +194,7 @@ impl Reporter for Starts {
 /// A real store that also says to have derivations that nobody ever wrote: layers that wait for each other, the first for
 /// the gate, and one on top of the last.
 struct IdleStore {
-    inner: LocalStore,
+    inner: RealStore,
     count: usize,
     store_dir: String,
     system: String,

@@ -160,9 +160,7 @@ impl Call {
     /// The store for looking only; one that isn't there yet is made, as Nix does.
     fn look(&self) -> Result<LocalStore> {
         match self.session.open_read_only() {
-            Err(Error::Engine(windrow_systems::Error::DatabaseMissing { .. })) => {
-                self.session.open()
-            }
+            Err(Error::Store(windrow_store::Error::DatabaseMissing { .. })) => self.session.open(),
             other => other,
         }
     }

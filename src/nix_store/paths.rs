@@ -66,16 +66,15 @@ pub(super) fn with_derivation<T>(
         return Err(not_valid(drv));
     }
     let text = store.read_derivation(drv)?;
-    let contents =
-        Derivation::parse(&text).map_err(|source| windrow_systems::Error::Derivation {
-            path: drv.to_owned(),
-            source,
-        })?;
+    let contents = Derivation::parse(&text).map_err(|source| windrow_store::Error::Derivation {
+        path: drv.to_owned(),
+        source,
+    })?;
     Ok(use_it(&contents))
 }
 
 pub(super) fn not_valid(path: &str) -> Error {
-    windrow_systems::Error::PathNotValid {
+    windrow_store::Error::PathNotValid {
         path: path.to_owned(),
     }
     .into()

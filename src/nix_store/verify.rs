@@ -102,7 +102,7 @@ pub(super) fn verify_path(call: &mut Call) -> Result<()> {
     for path in call.store_paths()? {
         call.say(Level::Talkative, &format!("checking path '{path}'..."));
         match verify::verify_path(&store, &path) {
-            Err(error @ windrow_systems::Error::PathModified { .. }) => {
+            Err(error @ windrow_store::Error::PathModified { .. }) => {
                 complain(&format!("error: {error}"));
                 call.status = 1;
             }

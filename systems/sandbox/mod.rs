@@ -564,7 +564,7 @@ impl Room {
 
     /// As [`Room::leave`], but the build directory stays, and is opened to everybody once it is
     /// harmless. What it takes is in proportion to what the builder left there.
-    pub fn leave_open(mut self) -> (Left, crate::error::Result<()>) {
+    pub fn leave_open(mut self) -> (Left, windrow_sys::Result<()>) {
         let (mut left, mut opened) = (Left::default(), Ok(()));
         if let Some((isolation, cell)) = self.cell.take() {
             let view = cell.host_view().clone();

@@ -1,13 +1,14 @@
 //! The store behind a trait, so that the same systems run on a real one and on one in memory; and what is registered
 //! in it.
 
+use bevy_ecs::prelude::Component;
 use windrow_components::building::HashRewrites;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
+use windrow_store::locks::path_lock::PathLock;
+use windrow_store::own::failed_paths::FailedPaths;
 
 use crate::error::Result;
-use crate::store::failed_paths::FailedPaths;
-use crate::store::path_lock::OutputLocks;
 
 /// A store as the systems see it: real (SQLite and a folder) or simulated (memory).
 pub trait Store {
@@ -95,6 +96,16 @@ pub trait Store {
     /// When one refers to a path that is not valid, references form a circle, or the database can't be
     /// written. Then none is registered.
     fn register(&mut self, graph: &BuildGraph, outputs: &[NewOutput]) -> Result<()>;
+}
+
+/// Locks on all outputs of a derivation (the seed's `outputLocks`). Empty in a simulated world.
+#[derive(Debug, Default, Component)]
+#[component(storage = "SparseSet")]
+pub struct OutputLocks {
+    /// One for each output, by path.
+    pub locks: Vec<PathLock>,
+    /// What they lock.
+    pub paths: Vec<PathId>,
 }
 
 /// The store of this run.

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use windrow_components::derivation::Derivation;
 use windrow_components::hash::Hash;
 
-use crate::error::Error;
 use crate::store::PathInfo;
 use crate::store::reader::Reader;
 
@@ -25,7 +24,7 @@ pub(super) enum ExportError {
     Derivation { drv: String, problem: String },
     /// The database or a file can't be read.
     #[error(transparent)]
-    Store(#[from] Error),
+    Store(#[from] windrow_store::Error),
 }
 
 /// What is recorded of the closure of a builder's inputs.

@@ -1,0 +1,156 @@
+//! Opens SQLite's connections, for writing and for reading, with the settings Nix gives them.
+//! Knows files and pragmas; tables are not looked at.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
+
+use super::DatabaseOptions;
+use super::failure::failed_to;
+use super::transaction::retry_while_busy;
+use crate::error::{Error, Result};
+
+/// How long SQLite itself waits for another process's transaction.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(3600);
+/// How much of the database may be kept in memory; taken only as it is needed.
+const CACHE_KIB: i64 = 64 << 10;
+
+/// Opens and configures a connection like the constructor of Nix's `SQLite` and
+/// `LocalStore::openDB`.
+pub(crate) fn connect(
+    path: &Path,
+    create: OpenFlags,
+    options: &DatabaseOptions,
+) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | create;
+    let vfs = if options.use_wal {
+        c"unix"
+    } else {
+        c"unix-dotfile"
+    };
+    let opened = retry_while_busy(|| {
+        Connection::open_with_flags_and_vfs(path, flags, vfs)
+            .and_then(|connection| configure(&connection, options).map(|()| connection))
+            .map_err(failed_to("open it", path))
+    });
+    match opened {
+        Err(Error::DatabaseForbidden { path, .. }) if !options.use_wal && is_in_wal_mode(&path) => {
+            Err(Error::DatabaseNeedsWal { path })
+        }
+        answer => answer,
+    }
+}
+
+/// Whether the file's header says that it can only be read together with a log.
+fn is_in_wal_mode(path: &Path) -> bool {
+    const READ_VERSION: u64 = 19;
+    let mut version = [0];
+    File::open(path)
+        .and_then(|file| file.read_exact_at(&mut version, READ_VERSION))
+        .is_ok()
+        && version == [2]
+}
+
+fn configure(connection: &Connection, options: &DatabaseOptions) -> rusqlite::Result<()> {
+    tune(connection)?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    let synchronous = if options.fsync_metadata {
+        "normal"
+    } else {
+        "off"
+    };
+    connection.pragma_update(None, "synchronous", synchronous)?;
+
+    // Setting the mode needs the database for oneself, so it is only set where it differs.
+    let wanted = if options.use_wal { "wal" } else { "truncate" };
+    let mode: String =
+        connection.pragma_query_value(Some("main"), "journal_mode", |row| row.get(0))?;
+    if mode != wanted {
+        connection.pragma_update_and_check(Some("main"), "journal_mode", wanted, |_| Ok(()))?;
+    }
+    if options.use_wal {
+        // Rarer checkpoints than SQLite's default: they are what makes a registration slow.
+        connection.pragma_update_and_check(None, "wal_autocheckpoint", 40_000, |_| Ok(()))?;
+        // The log and its index stay when the last user leaves, so that those who may not create
+        // files can still read; the limit makes the last user empty the log.
+        connection.pragma_update_and_check(None, "journal_size_limit", 1_i64 << 40, |_| Ok(()))?;
+        connection.file_control(Some(c"main"), rusqlite::FileControl::PersistWal(&mut 1))?;
+    }
+    Ok(())
+}
+
+/// What concerns this process alone, not the file.
+fn tune(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    // SQLite would compile cached statements again for each value bound to them.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    // Kibibytes are negative here. The default of 2 MiB is less than the indices of a large
+    // store, so pages would be read again for every path.
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)
+}
+
+pub(crate) fn connect_read_only(path: &Path) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    retry_while_busy(|| {
+        let shared = Connection::open_with_flags(path, flags)
+            .and_then(readable)
+            .map_err(failed_to("open it", path));
+        match shared {
+            Err(Error::DatabaseForbidden { .. } | Error::DatabaseReadOnly { .. })
+                if log_is_empty(path) =>
+            {
+                let flags = flags | OpenFlags::SQLITE_OPEN_URI;
+                Connection::open_with_flags(immutable_uri(path), flags)
+                    .and_then(readable)
+                    .map_err(failed_to("open it", path))
+            }
+            answer => answer,
+        }
+    })
+}
+
+/// SQLite opens files late; the first read tells whether it could.
+fn readable(connection: Connection) -> rusqlite::Result<Connection> {
+    tune(&connection)?;
+    connection.query_row("select count(*) from sqlite_master", [], |_| Ok(()))?;
+    Ok(connection)
+}
+
+fn log_is_empty(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    match Path::new(&log).metadata() {
+        Ok(metadata) => metadata.size() == 0,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
+fn immutable_uri(path: &Path) -> String {
+    let mut uri = String::from("file:");
+    for &byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' => uri.push(char::from(byte)),
+            _ if byte.is_ascii_alphanumeric() => uri.push(char::from(byte)),
+            _ => uri.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    uri + "?immutable=1"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uris_hide_what_sqlite_would_interpret() {
+        assert_eq!(
+            immutable_uri(Path::new("/a b?c#d%")),
+            "file:/a%20b%3fc%23d%25?immutable=1"
+        );
+    }
+}

@@ -1,0 +1,62 @@
+//! What SQLite's answers mean for the user of a store, as errors of this crate.
+//! Knows result codes only; the database file is named in every message.
+
+use std::path::Path;
+
+use rusqlite::ErrorCode;
+
+use crate::error::Error;
+
+/// Turns SQLite's answer to an action on a database into the error to report.
+pub(crate) fn failed_to(action: &'static str, path: &Path) -> impl Fn(rusqlite::Error) -> Error {
+    move |source| {
+        let path = path.to_owned();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::FileLockingProtocolFailed) => {
+                Error::DatabaseBusy { path, source }
+            }
+            Some(ErrorCode::DiskFull) => Error::DatabaseFull { path },
+            Some(ErrorCode::ReadOnly) => Error::DatabaseReadOnly { path },
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Error::DatabaseCorrupt { path, source }
+            }
+            Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+                Error::DatabaseForbidden { path, source }
+            }
+            _ => Error::Database {
+                action,
+                path,
+                source,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    #[test]
+    fn each_cause_says_what_to_do() {
+        let message = |code| {
+            let source = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+            failed_to("look up a path", Path::new("/s/db.sqlite"))(source).to_string()
+        };
+        for (code, expected) in [
+            (ffi::SQLITE_FULL, "the disk is full"),
+            (ffi::SQLITE_READONLY_DIRECTORY, "is read-only; run as"),
+            (ffi::SQLITE_CORRUPT, "is damaged"),
+            (ffi::SQLITE_NOTADB, "is damaged"),
+            (ffi::SQLITE_CANTOPEN, "check the permissions"),
+            (ffi::SQLITE_PROTOCOL, "is busy"),
+            (ffi::SQLITE_BUSY_SNAPSHOT, "is busy"),
+            (ffi::SQLITE_IOERR, "cannot look up a path in"),
+        ] {
+            let message = message(code);
+            assert!(message.contains(expected), "{message}");
+            assert!(message.contains("'/s/db.sqlite'"), "{message}");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Puts a new tree where a valid path lies, so that at no time nothing lies there (the seed's `replaceValidPath`, which
+//! first took the old one away).
+
+use std::ffi::CString;
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::files::beside::unique_beside;
+use windrow_sys::tree::delete_path;
+
+/// Replaces `place`, which may be missing, by `new` on the same file system; `new` is gone afterwards. The old tree
+/// is deleted, or stays as `PLACE.old-PID-RAND` for a collector to delete if that fails.
+///
+/// # Errors
+/// When the new one can't take its place; the old one is there still, or again.
+pub fn replace_valid_path(place: &Path, new: &Path) -> Result<()> {
+    let opened = open_for_moving(new);
+    replace_with(place, new, exchange)?;
+    if opened {
+        close_again(place)?;
+    }
+    Ok(())
+}
+
+/// Renames a tree, even a directory that its owner may not write to, which moving it elsewhere takes.
+///
+/// # Errors
+/// When it can't be renamed.
+pub fn move_tree(from: &Path, to: &Path) -> Result<()> {
+    let opened = open_for_moving(from);
+    std::fs::rename(from, to).map_err(Error::io("move an output to", to))?;
+    if opened {
+        close_again(to)?;
+    }
+    Ok(())
+}
+
+/// Makes a directory writable to an owner who is not root; whether it has done so.
+fn open_for_moving(path: &Path) -> bool {
+    if nix::unistd::geteuid().is_root() {
+        return false;
+    }
+    let closed = std::fs::symlink_metadata(path)
+        .is_ok_and(|metadata| metadata.is_dir() && metadata.permissions().mode() & 0o200 == 0);
+    closed && std::fs::set_permissions(path, Permissions::from_mode(0o755)).is_ok()
+}
+
+fn close_again(path: &Path) -> Result<()> {
+    std::fs::set_permissions(path, Permissions::from_mode(0o555))
+        .map_err(Error::io("set the mode of", path))
+}
+
+fn replace_with(
+    place: &Path,
+    new: &Path,
+    exchange: impl FnOnce(&Path, &Path) -> io::Result<()>,
+) -> Result<()> {
+    // Protected by the same root while it is there.
+    let old = unique_beside(place, "old");
+    match exchange(new, place) {
+        // The old one has the new one's name now, which may be one that someone else would build under.
+        Ok(()) => std::fs::rename(new, &old).map_err(moved(place))?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && is_missing(place) => {
+            return std::fs::rename(new, place).map_err(moved(place));
+        }
+        // Not every file system can exchange. For a moment, then, nothing lies there.
+        Err(_) => {
+            std::fs::rename(place, &old).map_err(moved(place))?;
+            if let Err(error) = std::fs::rename(new, place) {
+                std::fs::rename(&old, place).map_err(moved(place))?;
+                return Err(moved(place)(error));
+            }
+        }
+    }
+    // What stays bears a name that collectors delete.
+    let _ = delete_path(&old);
+    Ok(())
+}
+
+fn is_missing(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+fn moved(place: &Path) -> impl FnOnce(io::Error) -> Error {
+    Error::io("replace the path", place)
+}
+
+/// Lets two paths change places in one step.
+fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    let c_string = |path: &Path| CString::new(path.as_os_str().as_bytes());
+    let (one, other) = (c_string(one)?, c_string(other)?);
+    // SAFETY: two paths that end in NUL and live until the call returns.
+    let result = unsafe {
+        libc::renameat2(
+            libc::AT_FDCWD,
+            one.as_ptr(),
+            libc::AT_FDCWD,
+            other.as_ptr(),
+            libc::RENAME_EXCHANGE,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn cannot(_: &Path, _: &Path) -> io::Result<()> {
+        Err(io::Error::from_raw_os_error(libc::EINVAL))
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn the_new_one_takes_the_place_and_nothing_else_is_left() {
+        for exchanges in [true, false] {
+            let folder = tempfile::tempdir().unwrap();
+            let (place, new) = (folder.path().join("place"), folder.path().join("new"));
+            fs::create_dir(&place).unwrap();
+            fs::write(place.join("file"), "old").unwrap();
+            fs::write(&new, "new").unwrap();
+            if exchanges {
+                replace_valid_path(&place, &new).unwrap();
+            } else {
+                replace_with(&place, &new, cannot).unwrap();
+            }
+            assert_eq!(fs::read_to_string(&place).unwrap(), "new");
+            assert_eq!(names(folder.path()), ["place"]);
+        }
+    }
+
+    #[test]
+    fn a_missing_place_is_filled() {
+        let folder = tempfile::tempdir().unwrap();
+        let (place, new) = (folder.path().join("place"), folder.path().join("new"));
+        fs::write(&new, "new").unwrap();
+        replace_valid_path(&place, &new).unwrap();
+        assert_eq!(names(folder.path()), ["place"]);
+    }
+
+    #[test]
+    fn the_old_one_is_put_back_when_there_is_no_new_one() {
+        for exchanges in [true, false] {
+            let folder = tempfile::tempdir().unwrap();
+            let (place, new) = (folder.path().join("place"), folder.path().join("new"));
+            fs::write(&place, "old").unwrap();
+            let result = if exchanges {
+                replace_valid_path(&place, &new)
+            } else {
+                replace_with(&place, &new, cannot)
+            };
+            assert!(result.unwrap_err().to_string().contains("place'"));
+            assert_eq!(fs::read_to_string(&place).unwrap(), "old");
+            assert_eq!(names(folder.path()), ["place"]);
+        }
+    }
+}

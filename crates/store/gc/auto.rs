@@ -1,0 +1,190 @@
+//! Collections while builds run, when the disk gets full (Nix's `autoGC`, settings min-free and max-free).
+//! A thread of its own looks now and then; what builds need is protected as from any other collection.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+
+use super::{Action, Collected, GcOptions, collect};
+use crate::Database;
+use crate::DatabaseOptions;
+use crate::Layout;
+use crate::error::{Error, Result};
+
+/// When to collect, and how much.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Collect when fewer bytes than this are free.
+    pub min_free: u64,
+    /// Until so many are.
+    pub max_free: u64,
+    /// How long to wait between two looks.
+    pub interval: Duration,
+    /// As in [`GcOptions`].
+    pub keep_outputs: bool,
+    /// As in [`GcOptions`].
+    pub keep_derivations: bool,
+    /// A file that says how many bytes are free, for tests (`_NIX_TEST_FREE_SPACE_FILE`).
+    pub free_space_file: Option<PathBuf>,
+}
+
+/// The thread that watches. Dropped, it ends, and a collection under way with it.
+#[derive(Debug)]
+pub struct AutoGc {
+    stop: Arc<AtomicBool>,
+    wake: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl AutoGc {
+    /// Begins to watch a store. `say` gets a line when a collection starts, or when one fails.
+    pub fn start(
+        layout: Layout,
+        database: DatabaseOptions,
+        limits: Limits,
+        say: impl Fn(&str) + Send + 'static,
+    ) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (wake, woken) = bounded::<()>(0);
+        let stopping = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            // What a collection could not better is not tried again at once.
+            let mut after_last = u64::MAX;
+            loop {
+                let watched = look(
+                    &layout,
+                    &database,
+                    &limits,
+                    &stopping,
+                    &mut after_last,
+                    &say,
+                );
+                if let Err(error) = watched {
+                    say(&format!(
+                        "warning: cannot collect garbage to free disk space: {error}"
+                    ));
+                }
+                match woken.recv_timeout(limits.interval) {
+                    Err(RecvTimeoutError::Timeout) => {}
+                    _ => return,
+                }
+            }
+        });
+        Self {
+            stop,
+            wake: Some(wake),
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for AutoGc {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.wake.take();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn look(
+    layout: &Layout,
+    database: &DatabaseOptions,
+    limits: &Limits,
+    stop: &Arc<AtomicBool>,
+    after_last: &mut u64,
+    say: &impl Fn(&str),
+) -> Result<()> {
+    let free = free_bytes(layout, limits)?;
+    let little_less = *after_last != u64::MAX && free > *after_last / 100 * 97;
+    if free >= limits.min_free || free >= limits.max_free || little_less {
+        return Ok(());
+    }
+    let max_freed = limits.max_free - free;
+    say(&format!("running auto-GC to free {max_freed} bytes"));
+    let options = GcOptions {
+        action: Action::DeleteDead,
+        ignore_liveness: false,
+        max_freed,
+        keep_outputs: limits.keep_outputs,
+        keep_derivations: limits.keep_derivations,
+        stop: Some(Arc::clone(stop)),
+    };
+    let mut database = Database::open(layout, database)?;
+    collect(
+        layout,
+        &mut database,
+        &options,
+        &mut Collected::default(),
+        &mut |_| (),
+    )?;
+    *after_last = free_bytes(layout, limits)?;
+    Ok(())
+}
+
+fn free_bytes(layout: &Layout, limits: &Limits) -> Result<u64> {
+    if let Some(file) = &limits.free_space_file {
+        let text = std::fs::read_to_string(file).map_err(Error::io("read", file))?;
+        return Ok(text.trim().parse().unwrap_or(u64::MAX));
+    }
+    let dir = &layout.real_store_dir;
+    let found = nix::sys::statvfs::statvfs(dir)
+        .map_err(|errno| Error::io("look at the file system of", dir)(errno.into()))?;
+    Ok(found
+        .blocks_available()
+        .saturating_mul(found.fragment_size()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::tests::{fresh, registration};
+    use crate::layout::tests::store_path;
+    use crate::roots::temporary::TempRoots;
+
+    #[test]
+    fn it_collects_below_the_limit_and_only_what_is_dead() {
+        let folder = tempfile::tempdir().unwrap();
+        let (layout, mut database) = fresh(&folder);
+        database
+            .register(&[registration(1, &[]), registration(2, &[])])
+            .unwrap();
+        for number in [1, 2] {
+            std::fs::write(layout.real_path(&store_path(number)), "x").unwrap();
+        }
+        let mut roots = TempRoots::open(&layout).unwrap();
+        roots.add(&[&store_path(2)]).unwrap();
+        let file = folder.path().join("free");
+        std::fs::write(&file, "1000").unwrap();
+        let limits = Limits {
+            min_free: 500,
+            max_free: 2000,
+            interval: Duration::from_millis(5),
+            keep_outputs: false,
+            keep_derivations: false,
+            free_space_file: Some(file.clone()),
+        };
+        let (said, hear) = crossbeam_channel::unbounded();
+        let say = move |line: &str| drop(said.send(line.to_owned()));
+        let watcher = AutoGc::start(layout.clone(), DatabaseOptions::default(), limits, say);
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(database.is_valid(&store_path(1)).unwrap());
+        std::fs::write(&file, "400").unwrap();
+        let line = hear.recv_timeout(Duration::from_secs(20)).unwrap();
+        assert_eq!(line, "running auto-GC to free 1600 bytes");
+        while database.is_valid(&store_path(1)).unwrap() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        drop(watcher);
+        assert!(database.is_valid(&store_path(2)).unwrap());
+        assert!(
+            hear.try_recv().is_err(),
+            "it tried again although nothing had changed"
+        );
+    }
+}

@@ -1,0 +1,258 @@
+//! The collector: deletes what nothing needs, while builds by anybody go on (Nix's `collectGarbage`).
+//! Here is the order of its steps; roots, the socket, liveness and the deletion itself have files of their own.
+
+pub mod auto;
+mod liveness;
+pub mod roots;
+pub mod runtime;
+mod server;
+mod sweep;
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::Database;
+use crate::Layout;
+use crate::error::{Error, Result};
+use liveness::Liveness;
+use server::{HashPart, Server, Shared};
+use sweep::{Entry, Sweep};
+use windrow_sys::flock;
+
+/// How long to wait before a lock is tried again by a collection that may be stopped.
+const LOCK_POLL: Duration = Duration::from_millis(50);
+
+/// What is to be done with what nothing needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// List what is alive.
+    ListLive,
+    /// List what is dead.
+    ListDead,
+    /// Delete what is dead.
+    DeleteDead,
+    /// Delete these paths, or fail.
+    Delete(Vec<String>),
+}
+
+/// How garbage is collected.
+#[derive(Debug, Clone)]
+pub struct GcOptions {
+    /// What to do.
+    pub action: Action,
+    /// Delete given paths although there are roots that lead to them. Temporary roots count all the same.
+    pub ignore_liveness: bool,
+    /// Stop after more than so many bytes.
+    pub max_freed: u64,
+    /// Whether derivations keep their outputs alive.
+    pub keep_outputs: bool,
+    /// Whether paths keep the derivation alive that built them.
+    pub keep_derivations: bool,
+    /// Ends the deletion early, and in good order, when it becomes true.
+    pub stop: Option<Arc<AtomicBool>>,
+}
+
+/// What came of it, as far as it went.
+#[derive(Debug, Default)]
+pub struct Collected {
+    /// The paths that were asked for, sorted; none when paths are deleted.
+    pub paths: Vec<String>,
+    /// How many paths were deleted.
+    pub deleted: u64,
+    /// How many bytes that freed.
+    pub bytes: u64,
+}
+
+/// What is said on the way.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A step begins, said in Nix's words.
+    Step(&'static str),
+    /// A path is being deleted.
+    Deleting {
+        /// The path.
+        path: &'a str,
+        /// How many were deleted before it.
+        done: u64,
+        /// How many there are, as far as is known.
+        of: u64,
+    },
+    /// Enough was deleted.
+    LimitReached(u64),
+    /// How many bytes hard links save.
+    LinksSave(i64),
+}
+
+/// Collects garbage. Waits for other collections to end.
+///
+/// # Errors
+/// [`Error::StillAlive`] for a path that can't be deleted; what can't be read, deleted or locked. `collected` tells how
+/// far it came.
+pub fn collect(
+    layout: &Layout,
+    database: &mut Database,
+    options: &GcOptions,
+    collected: &mut Collected,
+    tell: &mut dyn FnMut(Event<'_>),
+) -> Result<()> {
+    let deletes = matches!(options.action, Action::DeleteDead | Action::Delete(_));
+    if deletes {
+        // What a damaged database does not show would be deleted.
+        database.check(true)?;
+        // What it is kept for.
+        let _ = fs::remove_file(layout.db_dir().join("reserved"));
+    }
+    server::prepare(layout)?;
+    let Some(_lock) = lock(layout, options.stop.as_deref(), tell)? else {
+        return Ok(());
+    };
+    let shared = Arc::new(Shared::default());
+    // From here on, new roots are told to the server.
+    let server = Server::start(layout, Arc::clone(&shared))?;
+
+    tell(Event::Step("finding garbage collector roots..."));
+    // First those of processes: one that ends meanwhile has made its links by then.
+    let temporary = roots::temporary(layout)?;
+    let parts = temporary
+        .iter()
+        .filter_map(|(path, _)| layout.hash_part(path).ok());
+    shared.add_roots(parts.copied());
+    let mut roots = Vec::new();
+    if !options.ignore_liveness {
+        roots.extend(roots::links(layout, database)?.into_keys());
+        roots.extend(runtime::find(layout, database)?.into_keys());
+    }
+
+    let keep = matches!(options.action, Action::Delete(_)) && options.ignore_liveness;
+    let whole = database.whole(
+        options.keep_outputs && !keep,
+        options.keep_derivations && !keep,
+    )?;
+    let live = Liveness::mark(layout, &whole, &roots, &shared.roots());
+    let mut sweep = Sweep {
+        layout,
+        database,
+        shared: &shared,
+        max_freed: options.max_freed,
+        stop: options.stop.as_deref(),
+        collected,
+        tell,
+    };
+    match &options.action {
+        Action::ListLive => {
+            sweep.collected.paths = live.list(layout, &entries(layout)?);
+        }
+        Action::ListDead => {
+            let (valid, unknown) = live.dead(layout, &entries(layout)?);
+            let mut paths: Vec<String> = unknown.iter().map(|entry| entry.path(layout)).collect();
+            paths.extend(valid.into_iter().map(|at| whole.graph.path(at).to_owned()));
+            paths.sort_unstable();
+            sweep.collected.paths = paths;
+        }
+        Action::DeleteDead if options.max_freed > 0 => {
+            (sweep.tell)(Event::Step("deleting garbage..."));
+            let (valid, unknown) = live.dead(layout, &entries(layout)?);
+            let valid = live.referrers_first(&valid)?;
+            let dead = valid
+                .into_iter()
+                .map(|at| Entry::valid(layout, whole.graph.path(at)));
+            sweep.delete(unknown.into_iter().chain(dead).collect())?;
+        }
+        Action::DeleteDead => {}
+        Action::Delete(paths) => {
+            let mut targets = paths.clone();
+            targets.sort_unstable();
+            targets.dedup();
+            let mut done = hashbrown::HashSet::new();
+            for target in &targets {
+                let doomed = live.closure_within(layout, target, &targets)?;
+                let doomed = doomed.ok_or_else(|| still_alive(target))?;
+                let new = doomed.into_iter().filter(|path| done.insert(path.clone()));
+                let entries = new.map(|path| Entry::valid(layout, &path)).collect();
+                sweep.delete(entries)?;
+                // Somebody may have begun to use it since it was looked at.
+                if sweep.database.is_valid(target)? {
+                    return Err(still_alive(target));
+                }
+            }
+        }
+    }
+    drop(server);
+    if deletes {
+        tell(Event::Step("deleting unused links..."));
+        let saved = sweep::delete_unused_links(layout)?;
+        tell(Event::LinksSave(saved));
+    }
+    settle(layout, &shared)
+}
+
+/// Waits a moment for clients that were answered just now to write their roots down, as those of Nix before 2.35 do
+/// only then: a collection that begins right after this one would not know of them.
+fn settle(layout: &Layout, shared: &Shared) -> Result<()> {
+    loop {
+        let recent = shared.recent();
+        if recent.is_empty() {
+            return Ok(());
+        }
+        let written = roots::temporary(layout)?;
+        let written: hashbrown::HashSet<&[u8; 32]> = written
+            .iter()
+            .filter_map(|(path, _)| layout.hash_part(path).ok())
+            .collect();
+        if recent.iter().all(|part| written.contains(part)) {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn still_alive(path: &str) -> Error {
+    Error::StillAlive {
+        path: path.to_owned(),
+    }
+}
+
+/// Takes the collector's lock for oneself; none if the collection is to stop before it begins.
+fn lock(
+    layout: &Layout,
+    stop: Option<&AtomicBool>,
+    tell: &mut dyn FnMut(Event<'_>),
+) -> Result<Option<File>> {
+    let path = layout.gc_lock();
+    let lock = flock::open_private(&path)?;
+    if flock::try_lock_exclusive(&lock).map_err(Error::io("lock", &path))? {
+        return Ok(Some(lock));
+    }
+    tell(Event::Step("waiting for the big garbage collector lock..."));
+    let Some(stop) = stop else {
+        flock::lock_exclusive(&lock).map_err(Error::io("lock", &path))?;
+        return Ok(Some(lock));
+    };
+    // Whoever waits for this thread to end must not have to wait for another's collection.
+    while !stop.load(Ordering::Relaxed) {
+        if flock::try_lock_exclusive(&lock).map_err(Error::io("lock", &path))? {
+            return Ok(Some(lock));
+        }
+        std::thread::sleep(LOCK_POLL);
+    }
+    Ok(None)
+}
+
+/// All that lies in the store folder.
+fn entries(layout: &Layout) -> Result<Vec<Entry>> {
+    let dir: &Path = &layout.real_store_dir;
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
+        let name = entry.map_err(Error::io("list", dir))?.file_name();
+        if name != ".links" {
+            entries.push(Entry::unknown(layout, name));
+        }
+    }
+    Ok(entries)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,201 @@
+//! Deletes dead entries: first their rows, some at a time, then their files, on several threads.
+//! Whatever has become a root or is referred to meanwhile is left alone; cut short, it leaves only what is dead.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::server::{HashPart, Shared};
+use super::{Collected, Event};
+use crate::Database;
+use crate::Layout;
+use crate::error::{Error, Result};
+use windrow_sys::flock;
+use windrow_sys::tree::delete_store_path;
+
+/// How many entries lose their rows together; a process that wants one of them waits for no more than these.
+const BATCH: usize = 64;
+/// File systems gain nothing from more threads than this.
+const THREADS: usize = 4;
+
+/// Something in the store folder.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    name: OsString,
+    /// If its name begins like a store path's.
+    pub(super) part: Option<HashPart>,
+    was_valid: bool,
+}
+
+impl Entry {
+    /// An entry of which only the name is known.
+    pub(super) fn unknown(layout: &Layout, name: OsString) -> Self {
+        let path = format!("{}/{}", layout.store_dir, name.to_string_lossy());
+        Self {
+            part: layout.hash_part(&path).ok().copied(),
+            name,
+            was_valid: false,
+        }
+    }
+
+    /// The entry of a path that is, or may be, valid.
+    pub(super) fn valid(layout: &Layout, path: &str) -> Self {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        Self {
+            was_valid: true,
+            ..Self::unknown(layout, name.into())
+        }
+    }
+
+    /// Its path in the logical store.
+    pub(super) fn path(&self, layout: &Layout) -> String {
+        format!("{}/{}", layout.store_dir, self.name.to_string_lossy())
+    }
+
+    /// Whether it is the scratch folder of a process that lives, which locks it (Nix since 2.12).
+    pub(super) fn is_held(&self, layout: &Layout) -> bool {
+        if !self.name.as_encoded_bytes().starts_with(b"tmp-") {
+            return false;
+        }
+        File::open(layout.real_store_dir.join(&self.name))
+            .is_ok_and(|dir| !flock::try_lock_exclusive(&dir).unwrap_or(true))
+    }
+}
+
+/// A deletion under way.
+pub(super) struct Sweep<'a, 't> {
+    pub(super) layout: &'a Layout,
+    pub(super) database: &'a mut Database,
+    pub(super) shared: &'a Shared,
+    pub(super) max_freed: u64,
+    pub(super) stop: Option<&'a AtomicBool>,
+    pub(super) collected: &'a mut Collected,
+    pub(super) tell: &'a mut (dyn FnMut(Event<'_>) + 't),
+}
+
+impl Sweep<'_, '_> {
+    /// Deletes the entries in their order, until enough is freed.
+    pub(super) fn delete(&mut self, entries: Vec<Entry>) -> Result<()> {
+        let limited = self.max_freed != u64::MAX;
+        // What exceeds the limit should be little.
+        let batch = if limited { 1 } else { BATCH };
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let threads = if limited { 1 } else { threads.min(THREADS) };
+        let total = self.collected.deleted + entries.len() as u64;
+        let (layout, shared) = (self.layout, self.shared);
+        std::thread::scope(|scope| {
+            let (jobs, waiting) = crossbeam_channel::unbounded::<Entry>();
+            let (results, done) = crossbeam_channel::unbounded();
+            for _ in 0..threads {
+                let (waiting, results) = (waiting.clone(), results.clone());
+                scope.spawn(move || {
+                    for entry in waiting {
+                        let freed = delete_store_path(&layout.real_store_dir.join(&entry.name));
+                        shared.end(entry.part);
+                        if results.send(freed).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+            for some in entries.chunks(batch) {
+                if self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+                    break;
+                }
+                let mut under_way = 0;
+                for entry in self.invalidate(some)? {
+                    let path = entry.path(layout);
+                    (self.tell)(Event::Deleting {
+                        path: &path,
+                        done: self.collected.deleted + under_way,
+                        of: total,
+                    });
+                    under_way += 1;
+                    // The threads live as long as this sender.
+                    let _ = jobs.send(entry);
+                }
+                let mut failed = None;
+                for freed in done.iter().take(under_way as usize) {
+                    match freed {
+                        Ok(bytes) => {
+                            self.collected.deleted += 1;
+                            self.collected.bytes += bytes;
+                        }
+                        Err(error) => failed = Some(error),
+                    }
+                }
+                if let Some(error) = failed {
+                    return Err(error.into());
+                }
+                if self.collected.bytes > self.max_freed {
+                    (self.tell)(Event::LimitReached(self.max_freed));
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Takes away the rows of entries, and returns those whose files may be deleted.
+    fn invalidate(&mut self, entries: &[Entry]) -> Result<Vec<Entry>> {
+        let parts: Vec<Option<HashPart>> = entries.iter().map(|entry| entry.part).collect();
+        let free = self.shared.begin(&parts);
+        let free: Vec<&Entry> = entries
+            .iter()
+            .zip(free)
+            .filter(|(_, free)| *free)
+            .map(|(entry, _)| entry)
+            .collect();
+        let paths: Vec<String> = free.iter().map(|entry| entry.path(self.layout)).collect();
+        let asked: Vec<(&str, bool)> = paths
+            .iter()
+            .zip(&free)
+            .map(|(path, entry)| (path.as_str(), entry.was_valid))
+            .collect();
+        let may_go = match self.database.invalidate_unneeded(&asked) {
+            Ok(may_go) => may_go,
+            Err(error) => {
+                free.iter().for_each(|entry| self.shared.end(entry.part));
+                return Err(error);
+            }
+        };
+        let mut doomed = Vec::with_capacity(free.len());
+        for (entry, may_go) in free.into_iter().zip(may_go) {
+            if may_go {
+                doomed.push(entry.clone());
+            } else {
+                self.shared.end(entry.part);
+            }
+        }
+        Ok(doomed)
+    }
+}
+
+/// Deletes the entries of `.links` that no path shares any more; returns how many bytes the others save.
+pub(super) fn delete_unused_links(layout: &Layout) -> Result<i64> {
+    let dir = layout.real_store_dir.join(".links");
+    let entries = match fs::read_dir(&dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
+        other => other.map_err(Error::io("list", &dir))?,
+    };
+    let mut saved = 0;
+    for entry in entries {
+        let path = entry.map_err(Error::io("list", &dir))?.path();
+        let metadata = match path.symlink_metadata() {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            other => other.map_err(Error::io("look at", &path))?,
+        };
+        if metadata.nlink() == 1 {
+            fs::remove_file(&path).map_err(Error::io("delete", &path))?;
+        } else {
+            // The link itself is one of the names.
+            saved += (metadata.nlink() as i64 - 2) * metadata.size() as i64;
+        }
+    }
+    let overhead = dir
+        .metadata()
+        .map_or(0, |metadata| metadata.blocks() as i64 * 512);
+    Ok(saved - overhead)
+}

@@ -1,0 +1,358 @@
+//! Writing the archive of a file tree in the strict order all readers accept.
+//! Framing and contents share one buffer, so a small tree reaches the sink in a single write.
+
+use std::ffi::{CStr, OsStr};
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::{MAGIC, padding};
+use crate::nar::buffer::{CHUNK, grow, with_buffer};
+use windrow_sys::tree::{Kind, Node, Order, Visitor, unsupported, walk, walk_in};
+use windrow_sys::{Error, Result};
+
+/// Writes the NAR of `path`, a file, link or directory of any depth, to `sink`.
+///
+/// Fails with [`Error::UnsupportedFileType`] on fifos, sockets and devices, with
+/// [`Error::FileSizeChanged`] or [`Error::TreeChanged`] if the tree is changed meanwhile, and with
+/// [`Error::Io`] if it cannot be read or the sink refuses the bytes.
+pub fn dump(path: &Path, sink: &mut impl Write) -> Result<()> {
+    with_buffer(|buffer| {
+        let mut dumper = Dumper {
+            out: Output {
+                sink,
+                buffer,
+                filled: 0,
+                path,
+            },
+        };
+        dumper.out.token(MAGIC.as_bytes())?;
+        walk(path, Order::Sorted, &mut dumper)?;
+        dumper.out.flush()
+    })
+}
+
+/// As [`dump`], for the entry `name` of an open directory. Errors name the entry only.
+pub(crate) fn dump_entry(parent: BorrowedFd<'_>, name: &CStr, sink: &mut impl Write) -> Result<()> {
+    let path = Path::new(OsStr::from_bytes(name.to_bytes()));
+    with_buffer(|buffer| {
+        let mut dumper = Dumper {
+            out: Output {
+                sink,
+                buffer,
+                filled: 0,
+                path,
+            },
+        };
+        dumper.out.token(MAGIC.as_bytes())?;
+        walk_in(parent, name.to_owned(), path, Order::Sorted, &mut dumper)?;
+        dumper.out.flush()
+    })
+}
+
+/// Writes the bare bytes of the regular file at `path` to `sink`; fails as [`dump`] does, and with
+/// [`Error::NotRegularFile`] if it is something else.
+pub(crate) fn feed_file(path: &Path, sink: &mut impl Write) -> Result<()> {
+    with_buffer(|buffer| {
+        let mut feeder = FileFeeder {
+            out: Output {
+                sink,
+                buffer,
+                filled: 0,
+                path,
+            },
+        };
+        walk(path, Order::Any, &mut feeder)?;
+        feeder.out.flush()
+    })
+}
+
+struct Dumper<'a, W> {
+    out: Output<'a, W>,
+}
+
+impl<W: Write> Visitor for Dumper<'_, W> {
+    type Dir = ();
+
+    fn visit(&mut self, node: &Node<'_>) -> Result<Option<(OwnedFd, ())>> {
+        let out = &mut self.out;
+        if !node.is_root() {
+            out.tokens(&["entry", "(", "name"])?;
+            out.token(node.name().to_bytes())?;
+            out.tokens(&["node"])?;
+        }
+        match node.kind()? {
+            Kind::Directory => {
+                out.tokens(&["(", "type", "directory"])?;
+                return Ok(Some((node.open_directory()?, ())));
+            }
+            Kind::Symlink => {
+                out.tokens(&["(", "type", "symlink", "target"])?;
+                out.token(&node.read_link()?)?;
+            }
+            Kind::Regular => {
+                let (mut file, stat) = node.open_file()?;
+                out.tokens(&["(", "type", "regular"])?;
+                if stat.st_mode & 0o100 != 0 {
+                    out.tokens(&["executable", ""])?;
+                }
+                let size = u64::try_from(stat.st_size).unwrap_or(0);
+                out.tokens(&["contents"])?;
+                out.bytes(&size.to_le_bytes())?;
+                out.contents(node, &mut file, size)?;
+                out.bytes(&[0; 8][..padding(size)])?;
+            }
+            Kind::Other => return Err(unsupported(node)),
+        }
+        self.close(node)?;
+        Ok(None)
+    }
+
+    fn leave(&mut self, node: &Node<'_>, _handle: OwnedFd, _dir: ()) -> Result<()> {
+        self.close(node)
+    }
+}
+
+impl<W: Write> Dumper<'_, W> {
+    /// Closes a node, and the entry around it.
+    fn close(&mut self, node: &Node<'_>) -> Result<()> {
+        self.out
+            .tokens(if node.is_root() { &[")"] } else { &[")", ")"] })
+    }
+}
+
+struct FileFeeder<'a, W> {
+    out: Output<'a, W>,
+}
+
+impl<W: Write> Visitor for FileFeeder<'_, W> {
+    type Dir = ();
+
+    fn visit(&mut self, node: &Node<'_>) -> Result<Option<(OwnedFd, ())>> {
+        if node.kind()? != Kind::Regular {
+            return Err(Error::NotRegularFile { path: node.path() });
+        }
+        let (mut file, stat) = node.open_file()?;
+        self.out
+            .contents(node, &mut file, u64::try_from(stat.st_size).unwrap_or(0))?;
+        Ok(None)
+    }
+
+    fn leave(&mut self, _node: &Node<'_>, _handle: OwnedFd, _dir: ()) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The bytes on their way to the sink.
+struct Output<'a, W> {
+    sink: &'a mut W,
+    /// All of it may be written to; only the first `filled` bytes are waiting.
+    buffer: &'a mut Vec<u8>,
+    filled: usize,
+    /// The root, for messages.
+    path: &'a Path,
+}
+
+impl<W: Write> Output<'_, W> {
+    fn tokens(&mut self, tokens: &[&str]) -> Result<()> {
+        tokens
+            .iter()
+            .try_for_each(|token| self.token(token.as_bytes()))
+    }
+
+    fn token(&mut self, token: &[u8]) -> Result<()> {
+        let length = token.len() as u64;
+        self.bytes(&length.to_le_bytes())?;
+        self.bytes(token)?;
+        self.bytes(&[0; 8][..padding(length)])
+    }
+
+    fn bytes(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            self.make_room(bytes.len())?;
+            let count = bytes.len().min(self.buffer.len() - self.filled);
+            self.buffer[self.filled..self.filled + count].copy_from_slice(&bytes[..count]);
+            self.filled += count;
+            bytes = &bytes[count..];
+        }
+        Ok(())
+    }
+
+    /// Passes on exactly `size` bytes, all that `file` holds.
+    ///
+    /// Each read asks for one byte more than is left, so that growth shows without a further call.
+    fn contents(&mut self, node: &Node<'_>, file: &mut File, size: u64) -> Result<()> {
+        let mut left = size;
+        loop {
+            let wanted = usize::try_from(left)
+                .unwrap_or(usize::MAX)
+                .saturating_add(1);
+            self.make_room(wanted)?;
+            let end = self.buffer.len().min(self.filled.saturating_add(wanted));
+            let asked = end - self.filled;
+            let count = match file.read(&mut self.buffer[self.filled..end]) {
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Error::io("read", node.path())(error)),
+            };
+            if count as u64 > left || (count == 0 && left > 0) {
+                return Err(Error::FileSizeChanged {
+                    path: node.path(),
+                    size,
+                });
+            }
+            self.filled += count;
+            left -= count as u64;
+            if left == 0 && count < asked {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Makes room for `wanted` bytes, or for as many as are worth a call.
+    fn make_room(&mut self, wanted: usize) -> Result<()> {
+        if self.buffer.len() - self.filled < wanted {
+            grow(self.buffer, self.filled.saturating_add(wanted));
+            let room = self.buffer.len() - self.filled;
+            if room < wanted && room < CHUNK / 2 {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.sink
+            .write_all(&self.buffer[..self.filled])
+            .map_err(Error::io("write the archive of", self.path))?;
+        self.filled = 0;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+    use crate::files::sample::{Tree, known, plant_chain};
+    use windrow_sys::tree::delete_path;
+
+    fn archive(tree: &Tree) -> Vec<u8> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tree");
+        tree.plant(&path);
+        let mut archive = Vec::new();
+        dump(&path, &mut archive).unwrap();
+        archive
+    }
+
+    /// Writes `text` as tokens, one a word, with `_` for the empty one.
+    fn tokens(text: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for word in text.split_whitespace() {
+            let word = if word == "_" { "" } else { word };
+            bytes.extend((word.len() as u64).to_le_bytes());
+            bytes.extend(word.as_bytes());
+            bytes.resize(bytes.len().next_multiple_of(8), 0);
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_link_has_the_bytes_nix_gives_it() {
+        let expected = b"\x0d\0\0\0\0\0\0\0nix-archive-1\0\0\0\
+            \x01\0\0\0\0\0\0\0(\0\0\0\0\0\0\0\
+            \x04\0\0\0\0\0\0\0type\0\0\0\0\
+            \x07\0\0\0\0\0\0\0symlink\0\
+            \x06\0\0\0\0\0\0\0target\0\0\
+            \x07\0\0\0\0\0\0\0../else\0\
+            \x01\0\0\0\0\0\0\0)\0\0\0\0\0\0\0";
+        assert_eq!(archive(&Tree::Link("../else".into())), expected);
+    }
+
+    #[test]
+    fn files_and_directories_are_framed_in_order() {
+        assert_eq!(
+            archive(&Tree::script(b"12345678")),
+            tokens("nix-archive-1 ( type regular executable _ contents 12345678 )")
+        );
+        assert_eq!(
+            archive(&Tree::dir([("b", Tree::file(b"")), ("B", Tree::dir([]))])),
+            tokens(
+                "nix-archive-1 ( type directory \
+                 entry ( name B node ( type directory ) ) \
+                 entry ( name b node ( type regular contents _ ) ) )"
+            )
+        );
+        assert_eq!(archive(&known()).len(), 302_208);
+    }
+
+    #[test]
+    fn sockets_are_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let _socket = UnixListener::bind(&path).unwrap();
+        let error = dump(folder.path(), &mut Vec::new()).unwrap_err();
+        let expected = format!("file '{}' has an unsupported type", path.display());
+        assert!(error.to_string().starts_with(&expected), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_longer_than_it_claims_is_refused() {
+        // Such files claim to be empty, as one that grows while it is read would.
+        let error = dump(Path::new("/proc/self/status"), &mut Vec::new()).unwrap_err();
+        assert!(
+            matches!(error, Error::FileSizeChanged { size: 0, .. }),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_file_that_shrinks_while_it_is_read_is_refused() {
+        struct Shrink<'a>(&'a File);
+        impl Write for Shrink<'_> {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.set_len(CHUNK as u64)?;
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(4 * CHUNK as u64).unwrap();
+        let error = dump(file.path(), &mut Shrink(file.as_file())).unwrap_err();
+        assert!(matches!(error, Error::FileSizeChanged { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_full_sink_is_named() {
+        let error = dump(Path::new("/dev/null"), &mut Vec::new()).unwrap_err();
+        assert!(matches!(error, Error::UnsupportedFileType { .. }));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = dump(file.path(), &mut [0_u8; 8].as_mut_slice()).unwrap_err();
+        assert!(
+            error.to_string().starts_with("cannot write the archive of"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn depth_is_no_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep");
+        plant_chain(&path, 5000);
+        let mut archive = Vec::new();
+        dump(&path, &mut archive).unwrap();
+        let entry = tokens("entry ( name d node ( type directory ) )").len();
+        let frame = tokens(
+            "nix-archive-1 ( type directory entry ( name leaf node ( type regular contents _ ) ) )",
+        );
+        assert_eq!(archive.len(), frame.len() + 4999 * entry);
+        delete_path(&path).unwrap();
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,234 @@
+//! Adds sources and derivations to the store: copied or written under a lock, canonical, registered in batches.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use windrow_components::hash::{Hash, HashAlgo};
+use windrow_components::store_path::{HashMode, StorePath};
+
+use crate::db::{PathInfo, Registration};
+use crate::error::{Error, Result};
+use crate::files::canonical::{InodesSeen, canonicalise};
+use crate::files::copy::copy_tree;
+use crate::local::LocalStore;
+use crate::locks::path_lock::{PathLock, try_lock_all};
+use crate::nar::digest::{feed_flat, feed_nar, hash_nar};
+use windrow_sys::tree::delete_path;
+
+/// How many derivations are locked and registered together.
+const BATCH: usize = 500;
+/// How long to wait before a path that someone else is adding is tried again.
+const LOCK_RETRY: Duration = Duration::from_millis(10);
+
+/// A derivation to be written.
+#[derive(Debug)]
+pub struct NewDerivation {
+    /// Its path.
+    pub path: StorePath,
+    /// Its contents.
+    pub text: Vec<u8>,
+    /// The full paths it refers to.
+    pub references: Vec<String>,
+    /// Its outputs, by name and full path.
+    pub outputs: Vec<(String, String)>,
+}
+
+impl LocalStore {
+    /// Copies a file or folder into the store under `name`, unless it is there (Nix's `addToStore`).
+    /// Returns its path.
+    ///
+    /// # Errors
+    /// When it can't be read, holds something that no store can, or the store can't be written.
+    pub fn add_source(&mut self, source: &Path, name: &str) -> Result<StorePath> {
+        self.add_fixed(source, name, HashMode::Recursive, HashAlgo::Sha256)
+    }
+
+    /// Copies a file or folder to where a fixed output with its contents would be, unless it is there (Nix's
+    /// `addToStoreSlow`). Returns its path.
+    ///
+    /// # Errors
+    /// As [`LocalStore::add_source`]; [`Error::File`] for a flat hash of something else.
+    pub fn add_fixed(
+        &mut self,
+        source: &Path,
+        name: &str,
+        mode: HashMode,
+        algo: HashAlgo,
+    ) -> Result<StorePath> {
+        let hash = content_hash(source, mode, algo)?;
+        let path = self.store_dir().fixed_path(name, mode, &hash)?;
+        let full = self.store_dir().display(&path);
+        self.keep(&[&full])?;
+        if self.database.is_valid(&full)? {
+            return Ok(path);
+        }
+        let real = self.layout().real_path(&full);
+        let locks = lock(&[&real])?;
+        if self.database.is_valid(&full)? {
+            release(locks);
+            return Ok(path);
+        }
+        delete_path(&real)?;
+        copy_tree(source, &real)?;
+        canonicalise(&real, None, &mut InodesSeen::default())?;
+        if content_hash(&real, mode, algo)? != hash {
+            delete_path(&real)?;
+            return Err(windrow_sys::Error::TreeChanged {
+                path: source.to_owned(),
+            }
+            .into());
+        }
+        let (nar_hash, nar_size) = hash_nar(&real)?;
+        let recursive = match mode {
+            HashMode::Recursive => "r:",
+            HashMode::Flat => "",
+        };
+        let info = PathInfo {
+            ca: Some(format!("fixed:{recursive}{}", hash.prefixed_base32())),
+            ..path_info(full, nar_hash, nar_size, Vec::new())
+        };
+        self.database.register(&[Registration {
+            info,
+            outputs: Vec::new(),
+        }])?;
+        release(locks);
+        Ok(path)
+    }
+
+    /// Writes derivations that are not valid yet (Nix's `writeDerivation`). Those they refer to come before them.
+    ///
+    /// # Errors
+    /// When the store can't be written, or a reference is not valid.
+    pub fn add_derivations(&mut self, drvs: &[NewDerivation]) -> Result<()> {
+        for batch in drvs.chunks(BATCH) {
+            self.add_batch(batch)?;
+        }
+        Ok(())
+    }
+
+    fn add_batch(&mut self, batch: &[NewDerivation]) -> Result<()> {
+        let full: Vec<String> = batch
+            .iter()
+            .map(|drv| self.store_dir().display(&drv.path))
+            .collect();
+        let mut missing: Vec<usize> = (0..batch.len()).collect();
+        self.keep(&full.iter().map(String::as_str).collect::<Vec<_>>())?;
+        self.drop_valid(&full, &mut missing)?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let real: Vec<_> = missing
+            .iter()
+            .map(|&i| self.layout().real_path(&full[i]))
+            .collect();
+        let locks = lock(&real.iter().collect::<Vec<_>>())?;
+        self.drop_valid(&full, &mut missing)?;
+
+        let mut registrations = Vec::with_capacity(missing.len());
+        for &index in &missing {
+            let drv = &batch[index];
+            let real = self.layout().real_path(&full[index]);
+            write_canonical(&real, &drv.text)?;
+            let (nar_hash, nar_size) = hash_nar(&real)?;
+            let info = PathInfo {
+                ca: Some(format!(
+                    "text:{}",
+                    HashAlgo::Sha256.hash(&drv.text).prefixed_base32()
+                )),
+                ..path_info(
+                    full[index].clone(),
+                    nar_hash,
+                    nar_size,
+                    drv.references.clone(),
+                )
+            };
+            registrations.push(Registration {
+                info,
+                outputs: drv.outputs.clone(),
+            });
+        }
+        self.database.register(&registrations)?;
+        release(locks);
+        Ok(())
+    }
+
+    fn drop_valid(&self, full: &[String], missing: &mut Vec<usize>) -> Result<()> {
+        let paths: Vec<&str> = missing.iter().map(|&i| full[i].as_str()).collect();
+        let mut valid = self.database.valid_paths(&paths)?.into_iter();
+        missing.retain(|_| valid.next() != Some(true));
+        Ok(())
+    }
+}
+
+/// The hash that says where in the store the contents of `path` belong.
+fn content_hash(path: &Path, mode: HashMode, algo: HashAlgo) -> Result<Hash> {
+    let mut hasher = algo.hasher();
+    match mode {
+        HashMode::Flat => feed_flat(path, |chunk| hasher.update(chunk))?,
+        HashMode::Recursive => feed_nar(path, |chunk| hasher.update(chunk))?,
+    };
+    Ok(hasher.finish())
+}
+
+fn path_info(path: String, nar_hash: [u8; 32], nar_size: u64, references: Vec<String>) -> PathInfo {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
+    PathInfo {
+        path,
+        nar_hash,
+        nar_size,
+        registration_time: i64::try_from(now).unwrap_or(i64::MAX),
+        deriver: None,
+        references,
+        ultimate: false,
+        sigs: Vec::new(),
+        ca: None,
+    }
+}
+
+/// Writes a file as canonical metadata has it, replacing what is there.
+fn write_canonical(path: &Path, contents: &[u8]) -> Result<()> {
+    let create = || {
+        File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o444)
+            .open(path)
+    };
+    let mut file = match create() {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            delete_path(path)?;
+            create()
+        }
+        other => other,
+    }
+    .map_err(Error::io("create", path))?;
+    file.write_all(contents).map_err(Error::io("write", path))?;
+    // The umask may have taken permissions away.
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o444))
+        .map_err(Error::io("set the mode of", path))?;
+    file.set_modified(UNIX_EPOCH + Duration::from_secs(1))
+        .map_err(Error::io("set the modification time of", path))
+}
+
+/// Locks all the paths, waiting for whoever is adding one of them now.
+pub(crate) fn lock<P: AsRef<Path>>(real: &[P]) -> Result<Vec<PathLock>> {
+    loop {
+        if let Some(locks) = try_lock_all(real)? {
+            return Ok(locks);
+        }
+        std::thread::sleep(LOCK_RETRY);
+    }
+}
+
+pub(crate) fn release(locks: Vec<PathLock>) {
+    for lock in locks {
+        // A lock file that stays is only litter, which the collector sweeps up.
+        let _ = lock.delete();
+    }
+}

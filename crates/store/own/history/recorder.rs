@@ -1,0 +1,131 @@
+//! Records builds on a thread of its own, many in one transaction, so that nobody waits for the disk.
+//! A record that can't be written is no reason for a build to fail.
+
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use super::{Record, Records};
+use crate::DatabaseOptions;
+use crate::Layout;
+use crate::error::Result;
+
+/// How many records are handed to the thread together, so that it is not woken for each.
+const BATCH: usize = 512;
+
+/// A record that comes later than this after the last batch is handed on at once. From then on even `kill -9`
+/// does not lose it.
+const GATHER: Duration = Duration::from_secs(1);
+
+type Batch = Vec<Record>;
+
+/// Takes in records; a thread writes them. There is none before the first record.
+pub struct Recorder {
+    layout: Layout,
+    options: DatabaseOptions,
+    gathered: Batch,
+    handed_on: Option<Instant>,
+    thread: Option<(Sender<Batch>, JoinHandle<Result<()>>)>,
+}
+
+impl Recorder {
+    /// A recorder for that store. It touches nothing yet.
+    pub fn new(layout: &Layout, options: DatabaseOptions) -> Self {
+        Self {
+            layout: layout.clone(),
+            options,
+            gathered: Vec::new(),
+            handed_on: None,
+            thread: None,
+        }
+    }
+
+    /// Takes in a record.
+    pub fn record(&mut self, record: Record) {
+        self.gathered.push(record);
+        let long_ago = self.handed_on.is_none_or(|last| last.elapsed() > GATHER);
+        if long_ago || self.gathered.len() >= BATCH {
+            self.hand_on();
+        }
+    }
+
+    fn hand_on(&mut self) {
+        if self.gathered.is_empty() {
+            return;
+        }
+        let (sender, _) = self.thread.get_or_insert_with(|| {
+            let (sender, batches) = unbounded();
+            let (layout, options) = (self.layout.clone(), self.options.clone());
+            let thread = std::thread::spawn(move || write(&layout, &options, &batches));
+            (sender, thread)
+        });
+        // The thread is gone only if it could not write, which is said in the end.
+        let _ = sender.send(std::mem::take(&mut self.gathered));
+        self.handed_on = Some(Instant::now());
+    }
+
+    /// Waits until all is written.
+    ///
+    /// # Errors
+    /// When something could not be.
+    pub fn finish(&mut self) -> Result<()> {
+        self.hand_on();
+        match self.thread.take() {
+            None => Ok(()),
+            Some((sender, thread)) => {
+                drop(sender);
+                thread.join().unwrap_or(Ok(()))
+            }
+        }
+    }
+}
+
+fn write(layout: &Layout, options: &DatabaseOptions, batches: &Receiver<Batch>) -> Result<()> {
+    let Ok(first) = batches.recv() else {
+        return Ok(());
+    };
+    let database = Records::open(layout, options)?;
+    database.add(&first)?;
+    for batch in batches {
+        database.add(&batch)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::known;
+    use super::super::tests::{layout, record};
+    use super::*;
+
+    #[test]
+    fn everything_is_written_in_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = layout(folder.path());
+        let mut recorder = Recorder::new(&layout, DatabaseOptions::default());
+        recorder.finish().unwrap();
+        assert!(
+            !layout.db_dir().join("windrow.sqlite").exists(),
+            "nothing was built"
+        );
+        for n in 0..10_000 {
+            recorder.record(record(&format!("a-{}", n % 100), n, true));
+        }
+        recorder.finish().unwrap();
+        let all = known(&layout, None).unwrap();
+        assert_eq!(all.len(), 100);
+        assert!(all.iter().all(|known| known.count == 100));
+    }
+
+    #[test]
+    fn what_can_not_be_written_is_said_in_the_end_and_harms_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = layout(folder.path());
+        std::fs::create_dir(layout.db_dir().join("windrow.sqlite")).unwrap();
+        let mut recorder = Recorder::new(&layout, DatabaseOptions::default());
+        recorder.record(record("a-1", 1, true));
+        let error = recorder.finish().unwrap_err().to_string();
+        assert!(error.contains("windrow.sqlite"), "{error}");
+    }
+}

@@ -1,0 +1,318 @@
+//! Store paths as one stream, as `nix-store --export` writes it and `--import` reads it.
+//! Each path is checked against its hash on the way out, and has its references on the way in.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use sha2::{Digest as _, Sha256};
+use windrow_components::hash::Hash;
+use windrow_components::nix32;
+
+use crate::db::{Edges, PathInfo, Seed};
+use crate::error::{Error, Result};
+use crate::files::canonical::{InodesSeen, canonicalise};
+use crate::local::LocalStore;
+use crate::nar;
+use crate::ops::add::{lock, release};
+use windrow_sys::tree::delete_path;
+
+/// What follows the NAR of each path ("NIXE").
+const MAGIC: u64 = 0x4558_494e;
+/// Longer strings than this are none of ours, in bytes.
+const STRING_MAX: u64 = 4096;
+/// More references than this has no path.
+const REFERENCES_MAX: u64 = 10_000_000;
+
+/// Writes valid paths to `out`, those referred to first (Nix's `exportPaths`).
+///
+/// # Errors
+/// [`Error::PathNotValid`]; [`Error::PathModified`] for a path that is not what it was, which is then not completely
+/// written; [`Error::File`] when it can't be read or `out` not be written.
+pub fn export(store: &LocalStore, paths: &[String], out: &mut impl Write) -> Result<()> {
+    let failed = || Error::io("write", Path::new("the export"));
+    let seeds: Vec<Seed<'_>> = paths.iter().map(|path| Seed::Path(path)).collect();
+    let graph = store.database.walk(&seeds, Edges::default())?;
+    for at in graph.sorted()? {
+        let path = graph.path(at);
+        let info = store.database.path_info(path)?;
+        let info = info.ok_or_else(|| Error::PathNotValid {
+            path: path.to_owned(),
+        })?;
+        out.write_all(&1_u64.to_le_bytes()).map_err(failed())?;
+        let mut tee = Tee {
+            inner: &mut *out,
+            hasher: Sha256::new(),
+            size: 0,
+        };
+        nar::dump(&store.layout().real_path(path), &mut tee)?;
+        let found: [u8; 32] = tee.hasher.finalize().into();
+        if found != info.nar_hash && info.nar_hash != [0; 32] {
+            return Err(modified(path, &info.nar_hash, &found));
+        }
+        let mut trailer = Vec::new();
+        trailer.extend(MAGIC.to_le_bytes());
+        push_string(&mut trailer, path);
+        trailer.extend((info.references.len() as u64).to_le_bytes());
+        info.references
+            .iter()
+            .for_each(|path| push_string(&mut trailer, path));
+        push_string(&mut trailer, info.deriver.as_deref().unwrap_or_default());
+        trailer.extend(0_u64.to_le_bytes());
+        out.write_all(&trailer).map_err(failed())?;
+    }
+    out.write_all(&0_u64.to_le_bytes()).map_err(failed())
+}
+
+/// The error for a path whose NAR has another hash than the registered one.
+pub(crate) fn modified(path: &str, expected: &[u8; 32], found: &[u8; 32]) -> Error {
+    Error::PathModified {
+        path: path.to_owned(),
+        expected: Hash::sha256(expected).prefixed_base32(),
+        found: Hash::sha256(found).prefixed_base32(),
+    }
+}
+
+/// Adds the paths of an export that are not valid yet, one after the other; each is handed to `done` when it is
+/// valid (Nix's `importPaths`). Signatures are not asked for.
+///
+/// # Errors
+/// [`Error::BadExport`], [`Error::NarDamaged`] for what is no export; [`Error::ReferenceNotValid`] when something is
+/// missing. What came before stays.
+pub fn import(
+    store: &mut LocalStore,
+    source: &mut impl Read,
+    mut done: impl FnMut(&str) -> Result<()>,
+) -> Result<()> {
+    for number in 1.. {
+        let bad = |reason: &str| Error::BadExport {
+            number,
+            reason: reason.to_owned(),
+        };
+        let mut fields = Fields { source, number };
+        match fields.number()? {
+            0 => return Ok(()),
+            1 => {}
+            _ => {
+                return Err(bad(
+                    "it doesn't look like something that 'nix-store --export' made",
+                ));
+            }
+        }
+        // The name comes after the contents, so these are put where nobody looks for them and the collector knows
+        // of them.
+        let scratch = scratch_path(store)?;
+        let real = store.layout().real_path(&scratch);
+        let _cleanup = Cleanup(&real);
+        let mut tee = Tee {
+            inner: &mut *fields.source,
+            hasher: Sha256::new(),
+            size: 0,
+        };
+        nar::restore(&mut tee, &real)?;
+        let (nar_hash, nar_size) = (tee.hasher.finalize().into(), tee.size);
+        if fields.number()? != MAGIC {
+            return Err(bad("the mark after its contents is missing"));
+        }
+        let path = fields.path(store)?.ok_or_else(|| bad("it has no name"))?;
+        let count = fields.number()?;
+        if count > REFERENCES_MAX {
+            return Err(bad("it has more references than any path can"));
+        }
+        let mut references = Vec::new();
+        for _ in 0..count {
+            references.extend(fields.path(store)?);
+        }
+        references.sort_unstable();
+        references.dedup();
+        let deriver = fields.path(store)?;
+        if fields.number()? == 1 {
+            fields.string()?;
+        }
+        let info = PathInfo {
+            path,
+            nar_hash,
+            nar_size,
+            registration_time: 0,
+            deriver,
+            references,
+            ultimate: false,
+            sigs: Vec::new(),
+            ca: None,
+        };
+        let path = info.path.clone();
+        adopt(store, &real, info)?;
+        done(&path)?;
+    }
+    Ok(())
+}
+
+/// Moves a restored tree to its path and makes that valid, unless it is.
+fn adopt(store: &mut LocalStore, restored: &Path, info: PathInfo) -> Result<()> {
+    store.keep(&[&info.path])?;
+    if store.database.is_valid(&info.path)? {
+        return Ok(());
+    }
+    let real = store.layout().real_path(&info.path);
+    let locks = lock(&[&real])?;
+    if !store.database.is_valid(&info.path)? {
+        delete_path(&real)?;
+        canonicalise(restored, None, &mut InodesSeen::default())?;
+        std::fs::rename(restored, &real).map_err(Error::io("rename a restored tree to", &real))?;
+        store.register_paths(vec![info])?;
+    }
+    release(locks);
+    Ok(())
+}
+
+/// A path that nothing else has, kept from collection.
+fn scratch_path(store: &mut LocalStore) -> Result<String> {
+    loop {
+        let mut random = [0; 20];
+        for chunk in random.chunks_mut(8) {
+            let bytes = RandomState::new()
+                .hash_one(std::process::id())
+                .to_le_bytes();
+            chunk.copy_from_slice(&bytes[..chunk.len()]);
+        }
+        let path = store
+            .store_dir()
+            .join(&format!("{}-import", nix32::encode(&random)));
+        store.keep(&[&path])?;
+        if store.layout().real_path(&path).symlink_metadata().is_err() {
+            return Ok(path);
+        }
+    }
+}
+
+/// Deletes a scratch tree on every way out. Where that fails, a collector does it.
+struct Cleanup<'a>(&'a Path);
+
+impl Drop for Cleanup<'_> {
+    fn drop(&mut self) {
+        let _ = delete_path(self.0);
+    }
+}
+
+/// Hashes and counts what passes through.
+struct Tee<T> {
+    inner: T,
+    hasher: Sha256,
+    size: u64,
+}
+
+impl<T: Write> Write for Tee<T> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        self.size += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+impl<T: Read> Read for Tee<T> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..read]);
+        self.size += read as u64;
+        Ok(read)
+    }
+}
+
+fn push_string(out: &mut Vec<u8>, text: &str) {
+    out.extend((text.len() as u64).to_le_bytes());
+    out.extend(text.as_bytes());
+    out.resize(out.len().next_multiple_of(8), 0);
+}
+
+/// The fields of an export, each read as it should be.
+struct Fields<'a, R> {
+    source: &'a mut R,
+    number: u64,
+}
+
+impl<R: Read> Fields<'_, R> {
+    fn bad(&self, reason: impl Into<String>) -> Error {
+        Error::BadExport {
+            number: self.number,
+            reason: reason.into(),
+        }
+    }
+
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<()> {
+        self.source
+            .read_exact(bytes)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => self.bad("the export ends too early"),
+                _ => Error::io("read", Path::new("the export"))(error),
+            })
+    }
+
+    fn number(&mut self) -> Result<u64> {
+        let mut bytes = [0; 8];
+        self.fill(&mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    fn string(&mut self) -> Result<String> {
+        let length = self.number()?;
+        if length > STRING_MAX {
+            return Err(self.bad(format!("a text of {length} bytes is longer than any path")));
+        }
+        let mut bytes = vec![0; length.next_multiple_of(8) as usize];
+        self.fill(&mut bytes)?;
+        let padding = bytes.split_off(length as usize);
+        if padding.iter().any(|&byte| byte != 0) {
+            return Err(self.bad("the padding is not zero"));
+        }
+        String::from_utf8(bytes).map_err(|_| self.bad("a path is not UTF-8 text"))
+    }
+
+    /// A path of this store, or none where the text is empty.
+    fn path(&mut self, store: &LocalStore) -> Result<Option<String>> {
+        let text = self.string()?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let parsed = store.store_dir().parse(&text);
+        parsed.map_err(|error| self.bad(error.to_string()))?;
+        Ok(Some(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_are_padded() {
+        let mut bytes = Vec::new();
+        push_string(&mut bytes, "abc");
+        push_string(&mut bytes, "");
+        push_string(&mut bytes, "12345678");
+        assert_eq!(bytes.len(), 16 + 8 + 16);
+        let mut source = &bytes[..];
+        let mut fields = Fields {
+            source: &mut source,
+            number: 1,
+        };
+        assert_eq!(fields.string().unwrap(), "abc");
+        assert_eq!(fields.string().unwrap(), "");
+        assert_eq!(fields.string().unwrap(), "12345678");
+        assert!(fields.string().is_err());
+        bytes[12] = 1;
+        let mut source = &bytes[..];
+        assert!(
+            Fields {
+                source: &mut source,
+                number: 1
+            }
+            .string()
+            .is_err()
+        );
+    }
+}

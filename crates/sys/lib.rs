@@ -1,0 +1,10 @@
+//! What the store and the sandbox ask of the kernel, in one place: trees of files through directory handles, locks on
+//! files, extended attributes. Knows neither store paths nor builds.
+
+mod error;
+pub mod flock;
+pub mod harmless;
+pub mod tree;
+pub mod xattr;
+
+pub use error::{Error, Result};

@@ -1,0 +1,540 @@
+//! Looks at what a builder made: checks it, makes it canonical, hashes and scans it (the seed's `registerOutputs`).
+//!
+//! Runs in the pool, on plain values; registering the result is the scheduler's affair.
+
+pub mod checks;
+pub mod compare;
+pub mod receive;
+
+use std::fs::DirBuilder;
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use nix::unistd::geteuid;
+use windrow_components::building::HashRewrites;
+use windrow_components::derivation::FixedOutput;
+use windrow_components::graph::BuildGraph;
+use windrow_components::hash::Hash;
+use windrow_components::ids::{DrvId, PathId};
+use windrow_components::store_path::{HashMode, StoreDir};
+use windrow_store::db::reader::Reader;
+use windrow_store::files::beside::unique_beside;
+use windrow_store::files::canonical::{InodesSeen, canonicalise};
+use windrow_store::files::copy::copy_tree;
+use windrow_store::files::replace::{move_tree, replace_valid_path};
+use windrow_store::nar::digest::{Digest, digest as hash_and_scan, feed_flat, feed_nar};
+use windrow_store::nar::rewrite::{Rewrite, rewrite_hashes};
+use windrow_store::nar::scan::Candidates;
+use windrow_sys::harmless::make_harmless;
+use windrow_sys::tree::delete_path;
+
+use checks::Expectations;
+use compare::Check;
+
+use crate::failure::{Failure, FailureKind};
+use crate::real::BuilderConfig;
+use crate::sandbox::Room;
+use crate::world::BuiltOutput;
+
+/// An output to look at.
+#[derive(Debug)]
+pub(super) struct Expected {
+    pub(super) path: PathId,
+    pub(super) store_path: String,
+    /// Where the builder was to put it.
+    pub(super) real_path: PathBuf,
+    /// Where it belongs, if that is not the same.
+    pub(super) place: Option<PathBuf>,
+}
+
+/// What the pool needs to know to look at the outputs of one build.
+#[derive(Debug)]
+pub struct CollectJob {
+    drv_path: String,
+    drv_file: Option<PathBuf>,
+    deriver: PathId,
+    outputs: Vec<Expected>,
+    /// Everything the outputs may refer to.
+    candidates: Vec<([u8; 32], PathId)>,
+    /// What outputs that were valid already were called, and where they lie.
+    scratch: Vec<(Rewrite, PathBuf)>,
+    reader: Arc<Reader>,
+    check: Option<Check>,
+    /// Whom everything must belong to.
+    builder_uid: u32,
+    /// Where copies of outputs are made that their builder can't reach, if it could reach the outputs.
+    copies: Option<CopyPlace>,
+    /// Whether every output is copied, and not only what was made with the machine's network: a build user without a
+    /// sandbox may have handed an open file to another process.
+    copies_all: bool,
+}
+
+/// Where an output is copied.
+#[derive(Debug)]
+enum CopyPlace {
+    /// In the build's own directory, which nobody else may enter.
+    Room(PathBuf),
+    /// In a new directory beside the output.
+    Beside,
+}
+
+/// A fixed output with another hash than it should have, which is good at the path of the hash that it has.
+#[derive(Debug)]
+pub struct Mislaid {
+    /// The store path of the hash that it has.
+    pub store_path: String,
+    /// Where it lies.
+    pub real_path: PathBuf,
+    /// What to register, but for the path: there it says where it should have been.
+    pub output: BuiltOutput,
+}
+
+/// How large a file may be at most to be hashed beside the pool.
+const TRIFLE_BYTES: u64 = 16 * 1024;
+/// How many hash parts may be looked for at most beside the pool.
+const TRIFLE_CANDIDATES: usize = 256;
+
+/// Beyond every path's index: that of the first scratch name among the candidates.
+const SCRATCH: u32 = 1 << 31;
+
+impl CollectJob {
+    /// A job for the outputs `missing` of `drv`, whose inputs' closure is `closure`.
+    pub fn new(
+        graph: &BuildGraph,
+        config: &BuilderConfig,
+        drv: DrvId,
+        missing: &[PathId],
+        closure: &[PathId],
+        rewrites: Option<&HashRewrites>,
+        room: Option<&Room>,
+    ) -> Self {
+        let room_store = room.and_then(Room::store);
+        let deriver = graph.drv_path(drv);
+        let drv_path = graph.full_path(deriver);
+        let outputs = missing
+            .iter()
+            .map(|&path| {
+                let store_path = graph.full_path(path);
+                let place = config.layout.real_path(&store_path);
+                let hash = graph.paths.hash_part(path);
+                let mut scratch = rewrites.into_iter().flat_map(|rewrites| &rewrites.scratch);
+                let scratch = scratch.find(|scratch| scratch.hash == hash);
+                let (real_path, place) = match (scratch, &room_store) {
+                    (_, Some(store)) => (store.join(graph.paths.base_name(path)), Some(place)),
+                    (Some(scratch), _) => {
+                        (config.layout.real_path(&scratch.scratch_path), Some(place))
+                    }
+                    (None, None) => (place, None),
+                };
+                Expected {
+                    path,
+                    store_path,
+                    real_path,
+                    place,
+                }
+            })
+            .collect();
+        let own = graph.outputs(drv).iter().map(|row| row.path);
+        let candidates = closure
+            .iter()
+            .copied()
+            .chain(own)
+            .map(|path| (graph.paths.hash_part(path), path))
+            .collect();
+        // Only the derivation itself says what the hash of a fixed output, or what any output should be.
+        let traits = graph.traits(drv);
+        let drv_file =
+            (traits.fixed || traits.checks_outputs).then(|| config.layout.real_path(&drv_path));
+        let scratch = rewrites.into_iter().flat_map(|rewrites| &rewrites.scratch);
+        let scratch = scratch
+            .map(|scratch| {
+                let real_path = config.layout.real_path(&scratch.scratch_path);
+                ((scratch.scratch_hash, scratch.hash), real_path)
+            })
+            .collect();
+        Self {
+            drv_path,
+            drv_file,
+            deriver,
+            outputs,
+            candidates,
+            scratch,
+            reader: Arc::clone(&config.reader),
+            check: None,
+            copies_all: room.is_some_and(|room| !room.is_sandbox()),
+            builder_uid: room.map_or_else(|| geteuid().as_raw(), Room::builder_uid),
+            copies: room.map(|room| room.private().map_or(CopyPlace::Beside, CopyPlace::Room)),
+        }
+    }
+
+    /// Deletes what was made under scratch names.
+    pub fn discard_scratch(&self) {
+        for (_, path) in &self.scratch {
+            // What stays has no name that anyone would look for, and collectors delete it.
+            let _ = delete_path(path);
+        }
+    }
+
+    /// Moves what a failed builder made in its sandbox to where it belongs, for somebody to look
+    /// at. It is not valid, and it is made harmless first; what can't be stays behind, or if it
+    /// lies in the store already, is deleted.
+    pub fn keep_outputs(&self) {
+        let mut seen = InodesSeen::default();
+        for Expected {
+            real_path, place, ..
+        } in &self.outputs
+        {
+            match place {
+                Some(place) if place.symlink_metadata().is_err() => {
+                    if canonicalise(real_path, Some(self.builder_uid), &mut seen).is_ok() {
+                        let _ = move_tree(real_path, place);
+                    }
+                }
+                Some(_) => {}
+                None => {
+                    if real_path.symlink_metadata().is_ok()
+                        && make_harmless(real_path, self.builder_uid).is_err()
+                    {
+                        let _ = delete_path(real_path);
+                    }
+                }
+            }
+        }
+    }
+
+    fn expectations(&self, store: &StoreDir) -> Result<Expectations, Failure> {
+        let Some(file) = &self.drv_file else {
+            return Ok(Expectations::default());
+        };
+        Expectations::read(file, store).map_err(|problem| {
+            let text = format!(
+                "cannot register the outputs of '{}': {problem}",
+                self.drv_path
+            );
+            Failure::new(FailureKind::Other, text)
+        })
+    }
+
+    /// Checks what concerns all outputs together, and paths by name.
+    fn check(&self, outputs: &[BuiltOutput], expected: &Expectations) -> Result<(), Failure> {
+        let other = |message: String| Failure::new(FailureKind::Other, message);
+        let about = |error: windrow_store::Error| {
+            other(format!(
+                "cannot check the outputs of '{}': {error}",
+                self.drv_path
+            ))
+        };
+        let own = self.outputs.iter();
+        let mut names: HashMap<PathId, String> = own
+            .map(|output| (output.path, output.store_path.clone()))
+            .collect();
+        let met = |path: &PathId| {
+            outputs
+                .iter()
+                .any(|output| output.references.contains(path))
+        };
+        for (hash, path) in self.candidates.iter().filter(|(_, path)| met(path)) {
+            if !names.contains_key(path) {
+                let hash = String::from_utf8_lossy(hash);
+                let name = self
+                    .reader
+                    .ask(|database| database.path_from_hash_part(&hash));
+                names.extend(name.map_err(about)?.map(|name| (*path, name)));
+            }
+        }
+        let mut candidates: Vec<checks::Candidate> = outputs
+            .iter()
+            .map(|output| checks::Candidate {
+                path: names[&output.path].clone(),
+                nar_size: output.nar_size,
+                references: (output.references.iter())
+                    .filter_map(|path| names.get(path).cloned())
+                    .collect(),
+            })
+            .collect();
+        // The same output is told of whatever its path is.
+        candidates.sort_by_key(|output| expected.place(&output.path));
+        let checks: Vec<_> = candidates
+            .iter()
+            .map(|output| expected.checks(&output.path))
+            .collect();
+        match checks::check(&candidates, &checks, &self.drv_path, &self.reader) {
+            Ok(None) => Ok(()),
+            Ok(Some(problem)) => Err(Failure::new(FailureKind::Rejected, problem)),
+            Err(error) => Err(about(error)),
+        }
+    }
+
+    /// Whether looking at the outputs takes no longer than handing them to another thread.
+    pub fn is_trifle(&self) -> bool {
+        let small = |output: &Expected| match output.real_path.symlink_metadata() {
+            Ok(metadata) => !metadata.is_dir() && metadata.len() <= TRIFLE_BYTES,
+            Err(_) => true,
+        };
+        self.drv_file.is_none()
+            && self.check.is_none()
+            && self.copies.is_none()
+            && self.scratch.is_empty()
+            && self.candidates.len() <= TRIFLE_CANDIDATES
+            && self.outputs.iter().all(small)
+    }
+
+    /// Where the outputs will lie.
+    pub fn places(&self) -> Vec<PathBuf> {
+        let outputs = self.outputs.iter();
+        let places = outputs.map(|output| output.place.as_ref().unwrap_or(&output.real_path));
+        places.cloned().collect()
+    }
+
+    /// Makes it a comparison with what is valid instead of a replacement.
+    pub fn comparing(mut self, check: Check) -> Self {
+        self.check = Some(check);
+        self
+    }
+}
+
+/// Looks at all outputs of a build.
+///
+/// # Errors
+/// The failure of the build: an output is missing, of a wrong kind, ownership or hash, not as its derivation asks, or
+/// can't be read; and an output that can be kept although it is not the one that was to be made.
+pub fn collect(job: &CollectJob) -> Result<Vec<BuiltOutput>, (Failure, Option<Box<Mislaid>>)> {
+    let store = StoreDir::new(&job.reader.layout().store_dir);
+    let scratch = (SCRATCH..)
+        .zip(&job.scratch)
+        .map(|(index, ((hash, _), _))| (*hash, index));
+    let candidates: Candidates = job
+        .candidates
+        .iter()
+        .map(|(hash, path)| (*hash, path.index() as u32))
+        .chain(scratch)
+        .collect();
+    let mut seen = InodesSeen::default();
+    let mut mislaid = None;
+    let collected = job.expectations(&store).and_then(|expected| {
+        let outputs = (job.outputs.iter())
+            .map(|output| {
+                let fixed = expected.fixed(&output.store_path);
+                let mut built = collect_one(job, output, fixed, &candidates, &mut seen)?;
+                if let Some(fixed) = fixed {
+                    match_hash(job, output, &fixed, &built, &store, &mut mislaid)?;
+                }
+                if expected.checks(&output.store_path).discard_references {
+                    built.references.clear();
+                }
+                Ok(built)
+            })
+            .collect::<Result<Vec<_>, Failure>>()?;
+        if expected.has_checks() {
+            job.check(&outputs, &expected)?;
+        }
+        if let Some(check) = &job.check {
+            return check.compare(&job.drv_path, &job.outputs, &outputs);
+        }
+        put_in_place(&job.outputs)?;
+        Ok(outputs)
+    });
+    if let Some(mislaid) = &mut mislaid {
+        // The room that it lies in will be gone before it is looked at.
+        let own = job.outputs.iter();
+        let mut own = own.filter(|output| output.real_path == mislaid.real_path);
+        if let Some(place) = own.next().and_then(|output| output.place.as_ref())
+            && move_tree(&mislaid.real_path, place).is_ok()
+        {
+            mislaid.real_path.clone_from(place);
+        }
+    }
+    job.discard_scratch();
+    collected.map_err(|failure| (failure, mislaid))
+}
+
+/// Puts outputs that were built under scratch names where corrupt ones lie.
+fn put_in_place(outputs: &[Expected]) -> Result<(), Failure> {
+    for output in outputs {
+        if let Some(place) = &output.place {
+            replace_valid_path(place, &output.real_path).map_err(|error| {
+                let path = &output.store_path;
+                let text = format!("cannot replace output '{path}': {error}");
+                Failure::new(FailureKind::Other, text)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn collect_one(
+    job: &CollectJob,
+    output: &Expected,
+    fixed: Option<FixedOutput>,
+    candidates: &Candidates,
+    seen: &mut InodesSeen,
+) -> Result<BuiltOutput, Failure> {
+    let other = |message: String| Failure::new(FailureKind::Other, message);
+    let rejected = |message: String| Failure::new(FailureKind::Rejected, message);
+    let (drv_path, path) = (&job.drv_path, &output.store_path);
+    let metadata = match std::fs::symlink_metadata(&output.real_path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(rejected(format!(
+                "builder for '{drv_path}' failed to produce output path '{path}'"
+            )));
+        }
+        Err(error) => return Err(other(format!("cannot look at output '{path}': {error}"))),
+    };
+    // Others may have had their hands in what others could write (the seed's check).
+    let writable_by_others = metadata.permissions().mode() & 0o022 != 0;
+    if (!metadata.is_symlink() && writable_by_others) || metadata.uid() != job.builder_uid {
+        return Err(rejected(format!(
+            "suspicious ownership or permission on '{path}'; rejecting this build output"
+        )));
+    }
+    if fixed.is_some_and(|fixed| fixed.mode == HashMode::Flat)
+        && !(metadata.is_file() && metadata.mode() & 0o100 == 0)
+    {
+        return Err(rejected(format!(
+            "output path '{path}' should be a non-executable regular file, for its hash is a flat one"
+        )));
+    }
+    let is_fixed = fixed.is_some();
+    let digest = settle_and_scan(job, output, is_fixed, candidates, seen).map_err(|error| {
+        let error = crate::Error::from(error);
+        let kind = FailureKind::of_outputs(&error);
+        Failure::new(kind, format!("cannot register output '{path}': {error}"))
+    })?;
+    Ok(BuiltOutput {
+        path: output.path,
+        deriver: Some(job.deriver),
+        nar_hash: digest.nar_hash,
+        nar_size: digest.nar_size,
+        references: digest
+            .references
+            .iter()
+            .map(|&i| PathId::from_index(i as usize))
+            .collect(),
+        ultimate: true,
+        content_address: fixed.map(|fixed| fixed.content_address()),
+        drv_outputs: Vec::new(),
+    })
+}
+
+/// Makes an output canonical, out of its builder's reach and free of scratch names; its hash, size and references then.
+fn settle_and_scan(
+    job: &CollectJob,
+    output: &Expected,
+    is_fixed: bool,
+    candidates: &Candidates,
+    seen: &mut InodesSeen,
+) -> windrow_store::Result<Digest> {
+    let foreign = (job.builder_uid != geteuid().as_raw()).then_some(job.builder_uid);
+    canonicalise(&output.real_path, foreign, seen)?;
+    if let Some(place) = &job.copies
+        && (job.copies_all || is_fixed)
+    {
+        replace_by_copy(output, place, seen)?;
+    }
+    let digest = hash_and_scan(&output.real_path, candidates)?;
+    if digest.references.iter().all(|&index| index < SCRATCH) {
+        return Ok(digest);
+    }
+    let rewrites: Vec<Rewrite> = job.scratch.iter().map(|(rewrite, _)| *rewrite).collect();
+    rewrite_hashes(&output.real_path, &rewrites)?;
+    canonicalise(&output.real_path, None, seen)?;
+    hash_and_scan(&output.real_path, candidates)
+}
+
+/// Puts a copy in an output's place: its builder could reach processes outside, and may have handed an open file to one.
+/// Nobody else has the files of the copy.
+fn replace_by_copy(
+    output: &Expected,
+    place: &CopyPlace,
+    seen: &mut InodesSeen,
+) -> windrow_store::Result<()> {
+    let mut copy_into = |dir: &Path| {
+        let copy = dir.join("copy");
+        copy_tree(&output.real_path, &copy)?;
+        delete_path(&output.real_path)?;
+        canonicalise(&copy, None, seen)?;
+        move_tree(&copy, &output.real_path)
+    };
+    match place {
+        CopyPlace::Room(dir) => copy_into(dir),
+        CopyPlace::Beside => {
+            // Build users may write to the store directory: one that exists already is somebody else's.
+            let dir = unique_beside(&output.real_path, "copy");
+            let created = DirBuilder::new().mode(0o700).create(&dir);
+            created.map_err(windrow_store::Error::io("create the directory", &dir))?;
+            let copied = copy_into(&dir);
+            let _ = delete_path(&dir);
+            copied
+        }
+    }
+}
+
+/// Whether a fixed output has the hash it should have, and no references, which its path could not account for.
+fn match_hash(
+    job: &CollectJob,
+    output: &Expected,
+    fixed: &FixedOutput,
+    built: &BuiltOutput,
+    store: &StoreDir,
+    mislaid: &mut Option<Box<Mislaid>>,
+) -> Result<(), Failure> {
+    let other = |message: String| Failure::new(FailureKind::Other, message);
+    let (drv_path, path) = (&job.drv_path, &output.store_path);
+    let about =
+        |error: windrow_store::Error| other(format!("cannot register output '{path}': {error}"));
+    let got = fixed_hash(fixed, output, &built.nar_hash).map_err(about)?;
+    if got != fixed.hash {
+        let real = FixedOutput {
+            mode: fixed.mode,
+            hash: got,
+        };
+        let place = (store.parse(path))
+            .and_then(|path| store.fixed_path(path.name(), real.mode, &real.hash));
+        if let (Ok(place), true) = (place, built.references.is_empty()) {
+            *mislaid = Some(Box::new(Mislaid {
+                store_path: store.display(&place),
+                real_path: output.real_path.clone(),
+                output: BuiltOutput {
+                    content_address: Some(real.content_address()),
+                    ..built.clone()
+                },
+            }));
+        }
+        return Err(Failure::new(
+            FailureKind::HashMismatch,
+            format!(
+                "hash mismatch in fixed-output derivation '{drv_path}':\n  specified: {}\n     got:    {}",
+                fixed.hash.sri(),
+                got.sri()
+            ),
+        ));
+    }
+    if !built.references.is_empty() {
+        let text =
+            format!("fixed output '{path}' refers to store paths, which a fixed output must not");
+        return Err(Failure::new(FailureKind::Rejected, text));
+    }
+    Ok(())
+}
+
+/// The hash that the contents of a fixed output really have.
+fn fixed_hash(
+    fixed: &FixedOutput,
+    output: &Expected,
+    nar_hash: &[u8; 32],
+) -> windrow_store::Result<Hash> {
+    use windrow_components::hash::HashAlgo;
+    if fixed.mode == HashMode::Recursive && fixed.hash.algo() == HashAlgo::Sha256 {
+        return Ok(Hash::sha256(nar_hash));
+    }
+    let mut hasher = fixed.hash.algo().hasher();
+    match fixed.mode {
+        HashMode::Flat => feed_flat(&output.real_path, |bytes| hasher.update(bytes))?,
+        HashMode::Recursive => feed_nar(&output.real_path, |bytes| hasher.update(bytes))?,
+    };
+    Ok(hasher.finish())
+}

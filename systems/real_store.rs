@@ -1,0 +1,301 @@
+//! The real store as the systems see it: a [`LocalStore`], addressed by the ids of the run's graph.
+
+use std::num::NonZero;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use windrow_components::bit_set::PathSet;
+use windrow_components::building::{HashRewrites, ScratchOutput};
+use windrow_components::derivation::Derivation;
+use windrow_components::graph::BuildGraph;
+use windrow_components::ids::{DrvId, PathId};
+use windrow_store::local::LocalStore;
+use windrow_store::locks::path_lock;
+use windrow_store::own::failed_paths::FailedPaths;
+use windrow_store::{Database, Error as StoreError, PathInfo, Registration};
+
+use crate::error::Result;
+use crate::world::{NewOutput, OutputLocks, Store};
+
+/// How many lock files are worth a thread to delete them.
+const RETIRED_A_THREAD: usize = 50;
+
+/// A store on this machine, and what a run remembers of it.
+pub struct RealStore {
+    /// The store.
+    pub local: LocalStore,
+    closures: ClosureCache,
+    /// Paths of the run's graph that are temporary roots.
+    rooted: PathSet,
+    /// Paths that are valid now, whose lock files are to be deleted when the run ends: file systems such as ext4
+    /// look for a new inode past every one that was freed in the last seconds, so a file deleted now makes
+    /// all that are created next dearer.
+    retired_locks: Vec<PathId>,
+}
+
+impl From<LocalStore> for RealStore {
+    fn from(local: LocalStore) -> Self {
+        Self {
+            local,
+            closures: ClosureCache::default(),
+            rooted: PathSet::default(),
+            retired_locks: Vec::new(),
+        }
+    }
+}
+
+impl Store for RealStore {
+    fn add_temp_roots(&mut self, graph: &BuildGraph, paths: &[PathId]) -> Result<()> {
+        if self.local.is_read_only() {
+            return Ok(());
+        }
+        let new = paths.iter().copied();
+        let new: Vec<PathId> = new.filter(|&path| !self.rooted.contains(path)).collect();
+        let full: Vec<String> = new.iter().map(|&path| graph.full_path(path)).collect();
+        let full: Vec<&str> = full.iter().map(String::as_str).collect();
+        self.local.keep_once(&full)?;
+        for path in new {
+            self.rooted.insert(path);
+        }
+        Ok(())
+    }
+
+    fn valid(&mut self, graph: &BuildGraph, paths: &[PathId]) -> Result<Vec<bool>> {
+        let full: Vec<String> = paths.iter().map(|&path| graph.full_path(path)).collect();
+        let full: Vec<&str> = full.iter().map(String::as_str).collect();
+        Ok(self.local.database.valid_paths(&full)?)
+    }
+
+    fn load(&mut self, graph: &mut BuildGraph, drv: DrvId) -> Result<()> {
+        let path = graph.full_path(graph.drv_path(drv));
+        Ok(self
+            .local
+            .with_derivation(&path, |contents| Ok(graph.load(drv, contents)?))?)
+    }
+
+    fn check_output_paths(&mut self, graph: &BuildGraph, drv: DrvId) -> Result<()> {
+        let path = graph.full_path(graph.drv_path(drv));
+        // Whoever registered the derivation checked it and wrote down its outputs. Where that record is
+        // missing or differs, its contents decide.
+        let recorded = self.local.database.derivation_outputs(&path)?;
+        let outputs = graph.outputs(drv);
+        let agrees = |row: &windrow_components::graph::OutputRow| {
+            let (name, output) = (graph.name_text(row.name), graph.full_path(row.path));
+            recorded
+                .iter()
+                .any(|(known, path)| known == name && *path == output)
+        };
+        if recorded.len() == outputs.len() && outputs.iter().all(agrees) {
+            return Ok(());
+        }
+        let text = self.local.read_derivation(&path)?;
+        let contents = Derivation::parse(&text).map_err(|source| StoreError::Derivation {
+            path: path.clone(),
+            source,
+        })?;
+        Ok(self.local.check_derivation(&path, &contents)?)
+    }
+
+    fn nar_hash(&mut self, graph: &BuildGraph, path: PathId) -> Result<Option<[u8; 32]>> {
+        let info = self.local.database.path_info(&graph.full_path(path))?;
+        Ok(info.map(|info| info.nar_hash))
+    }
+
+    fn try_lock(&mut self, graph: &BuildGraph, paths: &[PathId]) -> Result<Option<OutputLocks>> {
+        let real: Vec<_> = paths
+            .iter()
+            .map(|&path| self.local.layout().real_path(&graph.full_path(path)))
+            .collect();
+        let paths = paths.to_vec();
+        Ok(path_lock::try_lock_all(&real)?.map(|locks| OutputLocks { locks, paths }))
+    }
+
+    fn scratch_outputs(
+        &mut self,
+        graph: &BuildGraph,
+        drv: DrvId,
+        valid: &[PathId],
+    ) -> Result<HashRewrites> {
+        let drv_name = graph.paths.base_name(graph.drv_path(drv));
+        let mut rewrites = HashRewrites::default();
+        for &path in valid {
+            let kind = format!("rewrite:{drv_name}:{}", graph.paths.base_name(path));
+            let scratch =
+                self.local
+                    .store_dir()
+                    .make_path(&kind, &[0; 32], graph.paths.name(path))?;
+            let mut scratch_hash = [0; 32];
+            scratch_hash.copy_from_slice(scratch.hash_part().as_bytes());
+            let scratch_path = self.local.store_dir().display(&scratch);
+            self.local.keep(&[&scratch_path])?;
+            let hash = graph.paths.hash_part(path);
+            rewrites.scratch.push(ScratchOutput {
+                hash,
+                scratch_hash,
+                scratch_path,
+            });
+        }
+        Ok(rewrites)
+    }
+
+    fn failed_paths(&mut self) -> Option<&FailedPaths> {
+        self.local.failed_paths()
+    }
+
+    fn unlock(&mut self, held: OutputLocks, delete: bool) {
+        if delete {
+            self.retired_locks.extend(held.paths);
+        }
+    }
+
+    fn close(&mut self, graph: &BuildGraph) {
+        let retired = std::mem::take(&mut self.retired_locks);
+        let layout = self.local.layout();
+        let delete = |paths: &[PathId]| {
+            for &path in paths {
+                let place = layout.real_path(&graph.full_path(path));
+                // A lock file that stays is only litter, which the collector sweeps up.
+                let _ = path_lock::delete_retired(&place);
+            }
+        };
+        // Nothing else is left to do meanwhile, on any processor.
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let share = retired.len().div_ceil(threads).max(RETIRED_A_THREAD);
+        std::thread::scope(|scope| {
+            let mut shares = retired.chunks(share);
+            let ours = shares.next().unwrap_or_default();
+            for theirs in shares {
+                let thread = std::thread::Builder::new();
+                if thread.spawn_scoped(scope, || delete(theirs)).is_err() {
+                    delete(theirs);
+                }
+            }
+            delete(ours);
+        });
+    }
+
+    fn input_closure(&mut self, graph: &mut BuildGraph, drv: DrvId) -> Result<Vec<PathId>> {
+        let roots: Vec<PathId> = graph.direct_inputs(drv).collect();
+        self.closures.closure(&self.local.database, graph, &roots)
+    }
+
+    fn closure(&mut self, graph: &mut BuildGraph, paths: &[PathId]) -> Result<Vec<PathId>> {
+        self.closures.closure(&self.local.database, graph, paths)
+    }
+
+    fn register(&mut self, graph: &BuildGraph, outputs: &[NewOutput]) -> Result<()> {
+        let outputs = || outputs.iter().filter_map(|output| output.built.as_deref());
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
+        let batch: Vec<Registration> = outputs()
+            .map(|output| Registration {
+                info: PathInfo {
+                    path: graph.full_path(output.path),
+                    nar_hash: output.nar_hash,
+                    nar_size: output.nar_size,
+                    registration_time: i64::try_from(now).unwrap_or(i64::MAX),
+                    deriver: output.deriver.map(|deriver| graph.full_path(deriver)),
+                    references: output
+                        .references
+                        .iter()
+                        .map(|&p| graph.full_path(p))
+                        .collect(),
+                    ultimate: output.ultimate,
+                    sigs: Vec::new(),
+                    ca: output.content_address.clone(),
+                },
+                outputs: output.drv_outputs.clone(),
+            })
+            .collect();
+        self.local.database.register(&batch)?;
+        for output in outputs() {
+            self.closures.remember(output.path, &output.references);
+        }
+        Ok(())
+    }
+}
+
+/// Stands for the place of references that there are none of.
+const NO_REFERENCES: u32 = u32::MAX;
+
+/// The references of valid paths, looked up once each, and a scratch pad for walking them.
+#[derive(Default)]
+struct ClosureCache {
+    /// Where the references of each path begin in the list of all: their number, then they themselves. 0 for a path that
+    /// was not looked up yet, [`NO_REFERENCES`] for one without any.
+    starts: Vec<u32>,
+    references: Vec<u32>,
+    /// In which walk a path was last seen.
+    seen: Vec<u32>,
+    walk: u32,
+}
+
+impl ClosureCache {
+    fn remember(&mut self, path: PathId, references: &[PathId]) {
+        if self.starts.len() <= path.index() {
+            self.starts.resize(path.index() + 1, 0);
+        }
+        let start = if references.is_empty() {
+            NO_REFERENCES
+        } else {
+            let number = |count: usize| u32::try_from(count).expect("fewer than 2^32 references");
+            self.references.push(number(references.len()));
+            let start = number(self.references.len());
+            let ids = references.iter().map(|path| path.index() as u32);
+            self.references.extend(ids);
+            start
+        };
+        self.starts[path.index()] = start;
+    }
+
+    /// The references of a path that was looked up.
+    fn known(&self, path: PathId) -> Option<&[u32]> {
+        match self.starts.get(path.index()).copied()? {
+            0 => None,
+            NO_REFERENCES => Some(&[]),
+            start => {
+                let start = start as usize;
+                let count = self.references[start - 1] as usize;
+                Some(&self.references[start..start + count])
+            }
+        }
+    }
+
+    fn closure(
+        &mut self,
+        database: &Database,
+        graph: &mut BuildGraph,
+        roots: &[PathId],
+    ) -> Result<Vec<PathId>> {
+        self.walk += 1;
+        let mut found: Vec<PathId> = Vec::new();
+        let mut next = 0;
+        let mut pending: Vec<PathId> = roots.to_vec();
+        loop {
+            for path in pending.drain(..) {
+                if self.seen.len() <= path.index() {
+                    self.seen.resize(graph.paths.len().max(path.index() + 1), 0);
+                }
+                if self.seen[path.index()] != self.walk {
+                    self.seen[path.index()] = self.walk;
+                    found.push(path);
+                }
+            }
+            let Some(&path) = found.get(next) else {
+                return Ok(found);
+            };
+            next += 1;
+            if self.known(path).is_none() {
+                let full = graph.full_path(path);
+                let mut references = Vec::new();
+                for reference in database.references(&full)? {
+                    references.push(graph.path(&reference)?);
+                }
+                self.remember(path, &references);
+            }
+            let references = self.known(path).unwrap_or_default();
+            pending.extend(references.iter().map(|&id| PathId::from_index(id as usize)));
+        }
+    }
+}
