@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use windrow_components::settings::{Sandbox, Settings};
+use windrow_systems::host_store::host_store;
 use windrow_systems::sandbox::action::c_path;
 use windrow_systems::sandbox::cell::Cells;
 use windrow_systems::sandbox::filter::Filter;
@@ -81,7 +82,11 @@ pub fn isolation(settings: &Settings, layout: &Layout, store: &mut LocalStore) -
         allow_namespaces: settings.sandbox_allow_namespaces,
     };
     let always = always.iter().map(c_path).collect();
-    let cells = Cells::new(layout.clone(), build_folder(settings), blueprint.tmp_dirs());
+    let cells = Cells::new(
+        host_store(layout),
+        build_folder(settings),
+        blueprint.tmp_dirs(),
+    );
     Ok(Isolated {
         sandbox: Some(Isolation::new(
             settings.sandbox,

@@ -26,6 +26,7 @@ pub mod failure_cache;
 pub mod finish;
 pub mod goals;
 pub mod helpers;
+pub mod host_store;
 pub mod instantiate;
 pub mod lock;
 pub mod outputs;

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::failure::Failure;
 use crate::finish::reap;
 use crate::poll_io::{Clock, HelperEvents, poll_children};
+use crate::process::BuildDirs;
 use crate::process::build_dir::SpareDirs;
 use crate::process::launch::Spawned;
 use crate::process::log_writer::LogThread;
@@ -24,6 +25,7 @@ use crate::process::reactor::Reactor;
 use crate::process::run_dir::delete_dead;
 use crate::report::{Event, Level};
 use crate::sandbox::action::Action;
+use crate::sandbox::process::kill::{kill_and_reap, kill_group};
 use crate::sandbox::user_ns::IdMap;
 use crate::sandbox::users::UserPool;
 use crate::sandbox::{Isolation, Limits, Room, Workshop};
@@ -115,7 +117,7 @@ impl BuilderConfig {
             mount.namespaces |= libc::CLONE_NEWUSER;
             mount
                 .actions
-                .extend(crate::sandbox::own_user_namespace(&IdMap {
+                .extend(crate::sandbox::user_ns::own_user_namespace(&IdMap {
                     uid: uid.as_raw(),
                     gid: gid.as_raw(),
                     outer_uid: uid.as_raw(),
@@ -298,7 +300,7 @@ pub fn plug_in(world: &mut World, schedule: &mut Schedule, config: BuilderConfig
     world.insert_resource(config);
     world.insert_resource(CollectedQueue::default());
     world.insert_resource(Departures::default());
-    world.insert_resource(dirs);
+    world.insert_resource(BuildDirs(dirs));
     world.insert_resource(reap::Estates::default());
     world.insert_resource(HelperEvents::default());
     world.insert_resource(Clock(Instant::now()));
@@ -345,7 +347,7 @@ pub fn clean_up(world: &mut World) {
     }
     for launched in untaken {
         if let Ok((spawned, _)) = launched.result {
-            reap::kill_and_reap(spawned.pid);
+            kill_and_reap(spawned.pid);
         }
         rooms.extend(launched.room);
     }
@@ -356,10 +358,10 @@ pub fn clean_up(world: &mut World) {
         .map(|(e, child)| (e, child.pid))
         .collect();
     for &(_, pid) in &pids {
-        reap::kill_group(pid);
+        kill_group(pid);
     }
     for &(_, pid) in &pids {
-        reap::kill_and_reap(pid);
+        kill_and_reap(pid);
     }
     drop(threads);
     let mut logs = world.query::<&mut crate::process::log_writer::LogFile>();
@@ -400,7 +402,7 @@ pub fn clean_up(world: &mut World) {
     world.resource_scope::<BuildGraph, _>(|world, graph| {
         world.non_send_mut::<StoreHandle>().0.close(&graph);
     });
-    if let Some(dirs) = world.remove_resource::<SpareDirs>() {
+    if let Some(BuildDirs(dirs)) = world.remove_resource::<BuildDirs>() {
         dirs.close();
     }
 }

@@ -1,6 +1,7 @@
 //! What the store and the sandbox ask of the kernel, in one place: trees of files through directory handles, locks on
 //! files, extended attributes. Knows neither store paths nor builds.
 
+mod call;
 mod error;
 pub mod flock;
 pub mod harmless;
@@ -8,3 +9,5 @@ pub mod tree;
 pub mod xattr;
 
 pub use error::{Error, Result};
+#[doc(hidden)]
+pub use syscalls;

@@ -8,7 +8,6 @@ use windrow_components::goal::{Outcome, Stage, SubstitutionGoal};
 use windrow_components::graph::BuildGraph;
 use windrow_components::substitution::Substitution;
 
-use super::reap::kill_and_reap;
 use crate::goals;
 use crate::helpers::{HelperNews, News};
 use crate::process::reactor::Reactor;
@@ -23,6 +22,7 @@ use crate::world::{
     Awake, Background, Completed, Ended, LockWaiters, Now, ReporterHandle, Running, Slots,
     StoreHandle,
 };
+use windrow_sandbox::process::kill::kill_and_reap;
 
 /// Paths that were looked at since the last tick.
 #[derive(Debug, Default, Resource)]

@@ -10,7 +10,6 @@ use windrow_components::goal::{DerivationGoal, Stage};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::PathId;
 
-use super::reap::kill_and_reap;
 use crate::error::Result;
 use crate::failure::{Failure, FailureKind, describe_status};
 use crate::process::log_writer::{LogFile, LogThread};
@@ -23,6 +22,7 @@ use crate::world::{
     Background, BuiltOutput, Completed, Failures, Now, ReporterHandle, RunState, Running,
     StoreHandle,
 };
+use windrow_sandbox::process::kill::kill_and_reap;
 
 /// The exit code of a hook whose build failed.
 const BUILD_FAILED: i32 = 100;

@@ -15,12 +15,12 @@ use super::mislaid;
 use crate::error::Result;
 use crate::failure::{Failure, FailureKind, describe_status};
 use crate::policy::ReadyQueue;
-use crate::process::build_dir::SpareDirs;
-use crate::process::guard;
+use crate::process::BuildDirs;
 use crate::process::log_writer::{LogFile, LogThread};
 use crate::real::{BuilderConfig, Collected, CollectedQueue, Janitor, Lodging, PoolHandle};
 use crate::report::{BuildRef, Event, Level, Usage};
 use crate::sandbox::Room;
+use crate::sandbox::process::kill::{Reaped, kill_and_measure, kill_group};
 use crate::spawn::Aloft;
 use crate::spawn::hook::desk::HookDesk;
 use crate::store::check::Check;
@@ -65,7 +65,7 @@ pub struct Reaping<'w, 's> {
     reporter: NonSendMut<'w, ReporterHandle>,
     background: ResMut<'w, Background>,
     failures: ResMut<'w, Failures>,
-    dirs: Res<'w, SpareDirs>,
+    dirs: Res<'w, BuildDirs>,
 }
 
 /// A child that was waited for, whose build is still to be looked after.
@@ -392,7 +392,7 @@ impl Reaping<'_, '_> {
     /// Deletes a build folder.
     fn discard(&mut self, dir: &BuildDir) {
         // Most builders leave it as it was, ready for the next.
-        self.pool.retire(&dir.0, &self.dirs);
+        self.pool.retire(&dir.0, &self.dirs.0);
     }
 }
 
@@ -437,7 +437,7 @@ pub fn take_collected(
             }
         }
         if let Some(kept) = kept {
-            params.dirs.keep(&kept);
+            params.dirs.0.keep(&kept);
             params.say_kept(&kept);
         } else if !params.lodgings.contains(goal)
             && let Ok((dir, _)) = dirs.get(goal)
@@ -498,70 +498,6 @@ fn leave(
     kept
 }
 
-/// Kills a child and everything in its process group.
-pub fn kill_group(pid: i32) {
-    // SAFETY: plain system calls. The child is ours and was not waited for, so that its number, and
-    // that of its group, can't have been given to anyone else.
-    unsafe {
-        // By its own number first: it may lead no group yet. Once killed it makes no more processes.
-        libc::kill(pid, libc::SIGKILL);
-        libc::kill(-pid, libc::SIGKILL);
-    }
-}
-
-/// A child that was waited for.
-#[derive(Debug, Clone, Copy)]
-pub struct Reaped {
-    /// Its raw wait status.
-    pub status: i32,
-    /// Processor time of it and of the children it waited for.
-    pub cpu: Duration,
-    /// The most memory that it, or a child it waited for, had resident, in bytes; `None` if that was less than this
-    /// process had itself, for then the kernel does not tell.
-    pub peak_memory: Option<u64>,
-}
-
-/// Kills what is left of a child's process group, then takes the child's exit status: its raw wait status.
-pub fn kill_and_reap(pid: i32) -> i32 {
-    kill_and_measure(pid).status
-}
-
-/// The same, with what the child took.
-pub fn kill_and_measure(pid: i32) -> Reaped {
-    kill_group(pid);
-    guard::strike(pid);
-    let mut status = 0;
-    // SAFETY: plain numbers, for which zeros are valid.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    loop {
-        // SAFETY: waits for a child of ours that is dead or has just been killed; both places are ours.
-        let result = unsafe { libc::wait4(pid, &mut status, 0, &mut usage) };
-        if result != -1 || std::io::Error::last_os_error().raw_os_error() != Some(libc::EINTR) {
-            break;
-        }
-    }
-    let time = |time: libc::timeval| {
-        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-        Duration::from_secs(seconds) + Duration::from_micros(time.tv_usec.unsigned_abs())
-    };
-    Reaped {
-        status,
-        cpu: time(usage.ru_utime) + time(usage.ru_stime),
-        peak_memory: (usage.ru_maxrss > own_peak_kib())
-            .then(|| usage.ru_maxrss.unsigned_abs() * 1024),
-    }
-}
-
-/// This process's own high-water mark. A child begins with its maker's memory, so the kernel counts that as the
-/// child's own, though it lasts only until the child runs its program.
-fn own_peak_kib() -> i64 {
-    // SAFETY: plain numbers, for which zeros are valid.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: the place is ours.
-    unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) };
-    usage.ru_maxrss
-}
-
 /// Whether a failed build may have failed for want of space (the seed's heuristic: less than 8 MiB).
 fn is_disk_nearly_full(config: &BuilderConfig, build_dir: &std::path::Path) -> bool {
     const REQUIRED_BYTES: u64 = 8 * 1024 * 1024;
@@ -571,19 +507,4 @@ fn is_disk_nearly_full(config: &BuilderConfig, build_dir: &std::path::Path) -> b
             nix::sys::statvfs::statvfs(path)
                 .is_ok_and(|stat| stat.blocks_available() * stat.fragment_size() < REQUIRED_BYTES)
         })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::process::Command;
-
-    use super::*;
-
-    #[test]
-    #[expect(clippy::zombie_processes, reason = "it is waited for by its number")]
-    fn a_child_that_leads_no_group_yet_is_killed_too() {
-        let child = Command::new("sleep").arg("300").spawn().unwrap();
-        let pid = i32::try_from(child.id()).unwrap();
-        assert_eq!(kill_and_reap(pid), libc::SIGKILL);
-    }
 }

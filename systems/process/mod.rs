@@ -1,13 +1,17 @@
-//! Real children: how they are started, watched, given an environment and a folder, and how their logs are kept.
+//! Real children as the engine sees them: their environment, what they say, their logs, and what waits for all that.
 
-pub mod build_dir;
+use bevy_ecs::prelude::Resource;
+
 pub mod environment;
-pub mod guard;
 pub mod helper;
-pub mod launch;
 pub mod lines;
 pub mod log_writer;
 pub mod pool;
-pub(crate) mod raw;
 pub mod reactor;
-pub mod run_dir;
+
+pub use windrow_sandbox::dirs::{build_dir, run_dir};
+pub use windrow_sandbox::process::{guard, launch};
+
+/// The directories of builders without a sandbox.
+#[derive(Debug, Clone, Resource)]
+pub struct BuildDirs(pub build_dir::SpareDirs);

@@ -12,7 +12,6 @@ use windrow_components::graph::BuildGraph;
 use windrow_components::substitution::Substitution;
 
 use crate::failure::{Failure, FailureKind};
-use crate::finish::reap::kill_and_reap;
 use crate::helpers::{HelperNews, News};
 use crate::lock::fetch::{FetchQueue, ReadyFetch};
 use crate::poll_io::HelperEvents;
@@ -21,6 +20,7 @@ use crate::process::launch::Spawned;
 use crate::process::reactor::{Reactor, Readable};
 use crate::real::{BuilderConfig, LauncherHandle, PoolHandle};
 use crate::report::{BuildRef, Event};
+use crate::sandbox::process::kill::kill_and_reap;
 use crate::store::beside::beside;
 use crate::substitute::substituters::Substituters;
 use crate::world::{Background, Failures, Now, ReporterHandle, RunState, Running, Slots};

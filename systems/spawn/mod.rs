@@ -24,9 +24,8 @@ use windrow_components::goal::{DerivationGoal, Stage};
 use windrow_components::graph::BuildGraph;
 
 use crate::failure::{Failure, FailureKind};
-use crate::finish::reap::kill_and_reap;
 use crate::poll_io::Clock;
-use crate::process::build_dir::SpareDirs;
+use crate::process::BuildDirs;
 use crate::process::launch::Spawned;
 use crate::process::log_writer::{LogFile, LogThread};
 use crate::process::reactor::Reactor;
@@ -34,6 +33,7 @@ use crate::real::{
     BuilderConfig, Departures, Launched, LauncherHandle, Lodging, PoolHandle, WorkshopHandle,
 };
 use crate::report::{BuildRef, Event, Level};
+use crate::sandbox::process::kill::kill_and_reap;
 use crate::sandbox::users::{UserLock, UserPool};
 use crate::store::path_lock::OutputLocks;
 use crate::world::{
@@ -63,7 +63,7 @@ pub struct Spawning<'w, 's> {
     workshop: NonSendMut<'w, WorkshopHandle>,
     slots: ResMut<'w, Slots>,
     background: ResMut<'w, Background>,
-    dirs: Res<'w, SpareDirs>,
+    dirs: Res<'w, BuildDirs>,
     locks: Query<'w, 's, &'static mut OutputLocks>,
     stages: Query<'w, 's, &'static mut Stage>,
     waiting: ResMut<'w, LockWaiters>,
@@ -173,7 +173,7 @@ pub fn spawn_builders(
                 "interrupted before it started",
             ))
         } else {
-            builder::prepare(&mut site, &params.dirs)
+            builder::prepare(&mut site, &params.dirs.0)
         };
         let prepared = match prepared {
             Ok(prepared) => prepared,
@@ -274,7 +274,7 @@ pub struct Launching<'w, 's> {
     reporter: NonSendMut<'w, ReporterHandle>,
     slots: ResMut<'w, Slots>,
     background: ResMut<'w, Background>,
-    dirs: Res<'w, SpareDirs>,
+    dirs: Res<'w, BuildDirs>,
 }
 
 /// Makes the log file of a build, if logs are kept.
@@ -340,7 +340,7 @@ pub fn take_launched(
                     params.logs.close(log);
                 }
                 if let Some(dir) = child.dir {
-                    params.pool.retire(&dir.0, &params.dirs);
+                    params.pool.retire(&dir.0, &params.dirs.0);
                 }
                 params.pool.leave(room);
                 let mut entity = params.commands.entity(goal);

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
 use crate::failure::describe_status;
-use crate::finish::reap::kill_and_reap;
 use crate::process::helper::{self, HelperEnv, Pipes};
 use crate::process::launch::{SpawnError, Spawned};
 use crate::process::lines::LineBuffer;
+use crate::sandbox::process::kill::kill_and_reap;
 
 /// How many paths one question is about at the most: enough that round trips don't count, few enough that answers
 /// come while others are worked on.

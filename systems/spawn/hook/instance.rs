@@ -254,7 +254,7 @@ pub fn dismiss(child: &Spawned) -> i32 {
     let grace = PollTimeout::try_from(GRACE.as_millis()).unwrap_or(PollTimeout::MAX);
     // Should it be interrupted, the process is killed a little early.
     let _ = nix::poll::poll(&mut ended, grace);
-    crate::finish::reap::kill_and_reap(child.pid)
+    crate::sandbox::process::kill::kill_and_reap(child.pid)
 }
 
 #[cfg(test)]

@@ -14,11 +14,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::unistd::{Gid, Uid, chown, geteuid};
 
-use super::chroot::{BASE, Chroot, Proofs, STORE, make_dir};
-use super::in_store::InStore;
-use super::root::Place;
-use crate::process::run_dir::{RunDir, Stamp, tells_changes_apart};
-use crate::store::Layout;
+use crate::dirs::chroot::{BASE, Chroot, Proofs, STORE, make_dir};
+use crate::dirs::in_store::HostStore;
+use crate::dirs::in_store::InStore;
+use crate::dirs::run_dir::{RunDir, Stamp, tells_changes_apart};
+pub use crate::ids::Owner;
+use crate::root::Place;
 
 /// How many directories of either kind are kept for later builds.
 const SPARE_MAX: usize = 64;
@@ -30,15 +31,6 @@ pub struct View {
     pub store: PathBuf,
     /// The one beside the build directories.
     pub builds: PathBuf,
-}
-
-/// Whom the builder's directories belong to; root's engine only can give them to others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Owner {
-    /// The user.
-    pub uid: u32,
-    /// The group.
-    pub gid: u32,
 }
 
 /// What an input of a build is, which decides how it is shown.
@@ -93,7 +85,7 @@ pub struct Ground {
 /// Makes the directories of builds, and takes them back. One for a run; clones are the same.
 #[derive(Debug, Clone)]
 pub struct Cells {
-    layout: Layout,
+    store: HostStore,
     build_folder: PathBuf,
     /// Made for the first build.
     ground: Arc<Mutex<Option<Arc<Ground>>>>,
@@ -112,7 +104,7 @@ const BUILD_MODE: u32 = 0o700;
 const TMP_MODE: u32 = 0o1777;
 
 impl Ground {
-    fn create(layout: &Layout, build_folder: &Path) -> io::Result<Self> {
+    fn create(store: &HostStore, build_folder: &Path) -> io::Result<Self> {
         let about = |what: &str, path: &Path, error: io::Error| {
             let text = format!(
                 "cannot make a directory in the {what} '{}': {error}",
@@ -122,8 +114,8 @@ impl Ground {
         };
         let run = RunDir::create(build_folder)
             .map_err(|error| about("folder of build directories", build_folder, error))?;
-        let in_store = InStore::create(layout, &run)
-            .map_err(|error| about("store", &layout.real_store_dir, error))?;
+        let in_store = InStore::create(store, &run)
+            .map_err(|error| about("store", &store.real_store_dir, error))?;
         let view = View {
             store: in_store.path().to_owned(),
             builds: run.path().to_owned(),
@@ -146,9 +138,9 @@ impl Ground {
 
 impl Cells {
     /// Without any directory yet. Those of builds will be in the store and in `build_folder`.
-    pub fn new(layout: Layout, build_folder: PathBuf, tmp_dirs: Vec<PathBuf>) -> Self {
+    pub fn new(store: HostStore, build_folder: PathBuf, tmp_dirs: Vec<PathBuf>) -> Self {
         Self {
-            layout,
+            store,
             build_folder,
             ground: Arc::default(),
             spare: Arc::default(),
@@ -165,7 +157,7 @@ impl Cells {
         if let Some(ground) = &*ground {
             return Ok(Arc::clone(ground));
         }
-        let made = Arc::new(Ground::create(&self.layout, &self.build_folder)?);
+        let made = Arc::new(Ground::create(&self.store, &self.build_folder)?);
         *ground = Some(Arc::clone(&made));
         Ok(made)
     }
@@ -189,7 +181,7 @@ impl Cells {
             (spare.tops.pop(), spare.chroots.pop())
         };
         let discard = |path: PathBuf| {
-            let _ = crate::store::tree::delete_path(&path);
+            let _ = windrow_sys::tree::delete_path(&path);
         };
         let mut top = match top {
             Some(top) => top,
@@ -362,8 +354,20 @@ mod tests {
     use std::os::unix::fs::MetadataExt as _;
 
     use super::*;
+    use crate::dirs::in_store::{KeepPath, Kept};
 
     const DRV: &str = "a.drv";
+
+    #[derive(Debug)]
+    struct NoCollector;
+
+    impl Kept for NoCollector {}
+
+    impl KeepPath for NoCollector {
+        fn keep(&self, _: &str) -> io::Result<Box<dyn Kept>> {
+            Ok(Box::new(Self))
+        }
+    }
 
     struct Place {
         folder: tempfile::TempDir,
@@ -374,17 +378,16 @@ mod tests {
         fn new(tmp_dirs: &[&str]) -> Self {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().canonicalize().unwrap();
-            let layout = Layout {
+            let store = HostStore {
                 store_dir: "/nix/store".to_owned(),
                 real_store_dir: path.join("store"),
-                state_dir: path.join("var"),
-                log_dir: path.join("log"),
+                keeper: Arc::new(NoCollector),
             };
-            layout.create_directories(None, false).unwrap();
+            fs::create_dir(&store.real_store_dir).unwrap();
             let builds = folder.path().join("builds");
             fs::create_dir(&builds).unwrap();
             let tmp_dirs = tmp_dirs.iter().map(PathBuf::from).collect();
-            let cells = Cells::new(layout, builds, tmp_dirs);
+            let cells = Cells::new(store, builds, tmp_dirs);
             Self { folder, cells }
         }
 
@@ -578,7 +581,7 @@ mod tests {
     fn two_engines_have_nothing_in_common() {
         let here = Place::new(&[]);
         let other = Cells::new(
-            here.cells.layout.clone(),
+            here.cells.store.clone(),
             here.cells.build_folder.clone(),
             Vec::new(),
         );

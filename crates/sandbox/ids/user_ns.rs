@@ -13,9 +13,15 @@ use std::ptr;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
-use super::action::{Action, c_path};
+use crate::ids::Owner;
 use crate::process::guard::Place;
-use crate::process::raw::call;
+use crate::process::launch::action::{Action, c_path};
+use windrow_sys::call;
+
+/// The user and group that a builder is in its own eyes, where user namespaces can do that.
+pub const SANDBOX_UID: u32 = 1000;
+/// See [`SANDBOX_UID`].
+pub const SANDBOX_GID: u32 = 100;
 
 /// The limits of a user namespace that keep all in it from making user namespaces, without which
 /// nobody in it can make any others either, and namespaces of cgroups: files below /proc.
@@ -62,6 +68,31 @@ impl IdMap {
     pub fn gids(&self) -> String {
         format!("{} {} {}", self.gid, self.outer_gid, self.count)
     }
+}
+
+/// The ids of a builder in the user namespace of a sandbox.
+pub fn sandbox_ids(owner: Owner) -> IdMap {
+    IdMap {
+        uid: SANDBOX_UID,
+        gid: SANDBOX_GID,
+        outer_uid: owner.uid,
+        outer_gid: owner.gid,
+        count: 1,
+    }
+}
+
+/// The first steps of a process in a user namespace of its own, which an ordinary user may fill with itself only.
+pub fn own_user_namespace(map: &IdMap) -> [Action; 3] {
+    let write = |path: &str, contents: String| Action::Write {
+        path: c_path(path),
+        contents: c_path(contents),
+        needed: true,
+    };
+    [
+        write("/proc/self/setgroups", "deny".to_owned()),
+        write("/proc/self/uid_map", map.uids()),
+        write("/proc/self/gid_map", map.gids()),
+    ]
 }
 
 /// The folder /proc, open, for threads that do not see it any more.

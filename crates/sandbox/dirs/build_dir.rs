@@ -6,17 +6,16 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bevy_ecs::prelude::Resource;
 use hashbrown::HashMap;
 
 use super::run_dir::{BUILD_PREFIX, RunDir, Stamp, rename_new};
-use crate::error::{Error, Result};
+use windrow_sys::{Error, Result};
 
 /// How many spare directories are kept at most.
 const SPARE_MAX: usize = 64;
 
 /// The build directories of a run, and those of builds that are over, for the next ones. Clones are the same.
-#[derive(Debug, Clone, Resource)]
+#[derive(Debug, Clone)]
 pub struct SpareDirs {
     parent: Arc<Path>,
     state: Arc<Mutex<State>>,

@@ -145,8 +145,8 @@ mod tests {
 
     use super::*;
     use crate::process::launch::Step;
-    use crate::process::raw::call;
-    use crate::sandbox::action::{Action, c_path};
+    use crate::process::launch::action::{Action, c_path};
+    use windrow_sys::call;
 
     struct Ticket {
         program: CString,

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hashbrown::HashSet;
 use nix::unistd::{Group, User};
 
-use super::cell::Owner;
+use crate::ids::Owner;
 use crate::process::guard;
 
 /// How many ids a slot of allocated ones has, as in Nix.
@@ -156,7 +156,7 @@ impl UserPool {
                 )
             };
             let file = pool.open(&path).map_err(about)?;
-            if crate::store::try_lock_exclusive(&file).map_err(about)? {
+            if windrow_sys::flock::try_lock_exclusive(&file).map_err(about)? {
                 held.insert(owner.uid);
                 guard::add_user(owner.uid);
                 return Ok(Some(UserLock {

@@ -17,13 +17,14 @@ use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::geteuid;
 
-use super::cell::{InputKind, Owner};
-use crate::process::run_dir::Stamp;
+use crate::dirs::cell::InputKind;
+use crate::dirs::run_dir::Stamp;
+use crate::ids::Owner;
 
 /// In the directory of the chroot, what the builder sees as the store.
-pub(super) const STORE: &str = "store";
+pub(crate) const STORE: &str = "store";
 /// An empty directory, for a workshop to be mounted on.
-pub(super) const BASE: &str = "root";
+pub(crate) const BASE: &str = "root";
 /// What stands for inputs that are files.
 const PLACEHOLDER: &str = "file";
 /// Whom it belongs to where that must be neither the builder nor root, whose builders without build users are root's, too:
@@ -32,9 +33,9 @@ const NOBODY: u32 = 65_534;
 
 /// The directory and what is known of it.
 #[derive(Debug)]
-pub(super) struct Chroot {
+pub(crate) struct Chroot {
     /// Its name in the run's directory in the store.
-    pub(super) name: OsString,
+    pub(crate) name: OsString,
     owner: Owner,
     /// Whether the builder can change no more than its entries.
     is_foreign: bool,
@@ -67,11 +68,11 @@ impl Shape {
 
 /// What can be told of the file system.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Proofs {
-    /// Whether it [tells changes apart](crate::process::run_dir::tells_changes_apart).
-    pub(super) tells_changes_apart: bool,
+pub(crate) struct Proofs {
+    /// Whether it [tells changes apart](crate::dirs::run_dir::tells_changes_apart).
+    pub(crate) tells_changes_apart: bool,
     /// Whether it is an ext4.
-    pub(super) is_ext4: bool,
+    pub(crate) is_ext4: bool,
 }
 
 impl Chroot {
@@ -79,7 +80,7 @@ impl Chroot {
     ///
     /// # Errors
     /// When it can't be made.
-    pub(super) fn create(run: &Path, name: OsString, owner: Owner) -> io::Result<Self> {
+    pub(crate) fn create(run: &Path, name: OsString, owner: Owner) -> io::Result<Self> {
         let path = run.join(&name);
         DirBuilder::new().mode(0o700).create(&path)?;
         make_dir(&path.join(STORE), 0o755)?;
@@ -100,7 +101,7 @@ impl Chroot {
     ///
     /// # Errors
     /// When it can't be done.
-    pub(super) fn arrange(
+    pub(crate) fn arrange(
         &mut self,
         run: &Path,
         owner: Owner,
@@ -173,7 +174,7 @@ impl Chroot {
     }
 
     /// Itself without its links, if it is provably as good as new. The places of inputs are below these, where no builder gets.
-    pub(super) fn tidied(mut self, path: &Path, proofs: Proofs) -> Option<Self> {
+    pub(crate) fn tidied(mut self, path: &Path, proofs: Proofs) -> Option<Self> {
         let store = path.join(STORE);
         let metadata = store.symlink_metadata().ok()?;
         let (stamp, shape) = self.before.take()?;
@@ -207,7 +208,7 @@ impl Chroot {
 }
 
 /// Makes a directory with this mode, whatever the umask.
-pub(super) fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
+pub(crate) fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
     DirBuilder::new().mode(mode).create(path)?;
     fs::set_permissions(path, Permissions::from_mode(mode))
 }

@@ -10,8 +10,8 @@ use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use super::raw::call;
-use crate::sandbox::kill;
+use crate::process::kill_user;
+use windrow_sys::call;
 
 /// A place that nothing is listed at.
 const FREE: i32 = 0;
@@ -139,11 +139,11 @@ struct Means {
 }
 
 #[repr(align(16))]
-struct Stack([AtomicU32; kill::STACK_SIZE / 4]);
+struct Stack([AtomicU32; kill_user::STACK_SIZE / 4]);
 
 impl Stack {
     const fn new() -> Self {
-        Self([const { AtomicU32::new(0) }; kill::STACK_SIZE / 4])
+        Self([const { AtomicU32::new(0) }; kill_user::STACK_SIZE / 4])
     }
 
     fn top(&self) -> *mut c_void {
@@ -260,7 +260,7 @@ fn end_all(means: &Means) {
         if uid != FREE.cast_unsigned() {
             for _ in 0..3 {
                 // SAFETY: nobody else uses this stack.
-                if let Ok(Some(0)) = unsafe { kill::attempt(means.stacks[1].top(), &uid) } {
+                if let Ok(Some(0)) = unsafe { kill_user::attempt(means.stacks[1].top(), &uid) } {
                     break;
                 }
             }

@@ -4,7 +4,7 @@
 use std::ffi::CStr;
 use std::path::Path;
 
-use super::action::Action;
+use crate::process::launch::action::Action;
 use crate::process::launch::{SpawnError, Step};
 
 /// The namespaces of a sandbox: by their names in /proc/self/ns, by those of their limits in /proc/sys/user, and in words.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::Arc;
 
-use crate::process::raw::call;
+use windrow_sys::call;
 
 /// One step. Paths are those of the process's own root at that moment.
 #[derive(Debug, Clone)]

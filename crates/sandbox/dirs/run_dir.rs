@@ -15,8 +15,8 @@ use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, openat, renameat2};
 use nix::sys::stat::Mode;
 use nix::unistd::geteuid;
 
-use crate::store::tree::delete_path;
-use crate::store::try_lock_exclusive;
+use windrow_sys::flock::try_lock_exclusive;
+use windrow_sys::tree::delete_path;
 
 /// How the directories of runs begin; six characters follow.
 const PREFIX: &str = ".windrow-run-";

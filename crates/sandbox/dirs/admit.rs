@@ -7,8 +7,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use super::action::c_path;
-use super::cell::Owner;
+use crate::ids::Owner;
+use crate::process::launch::action::c_path;
 
 const ATTRIBUTE: &CStr = c"system.posix_acl_access";
 /// The version that comes first in such an attribute.

@@ -2,25 +2,9 @@
 //! each build that has one. Knows derivations by name only, and nothing of goals.
 //!
 //! As root, a thread that makes processes lives in a *workshop*: a mount namespace that holds little more than what all
-//! sandboxes have in common ([`root`]). A builder is born with a copy of it and adds a few mounts of its own. Where that
+//! sandboxes have in common ([`root`](crate::root)). A builder is born with a copy of it and adds a few mounts of its own. Where that
 //! can't be (an ordinary user's builders, and those with the machine's network), the new process makes its own workshop
 //! first.
-
-pub mod action;
-pub mod admit;
-pub mod cell;
-mod chroot;
-pub mod filter;
-pub mod in_store;
-pub mod kill;
-pub mod network;
-pub mod paths;
-pub mod refusal;
-pub mod root;
-pub mod user_ns;
-pub mod users;
-
-mod support;
 
 use std::ffi::{CStr, CString, OsStr, c_int};
 use std::io;
@@ -35,19 +19,19 @@ use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use windrow_components::settings::Sandbox;
 
-use action::{Action, c_path, run_all};
-use cell::{Cell, Cells, InputKind, Owner, View};
-use filter::Filter;
-use network::{Lease, Networks};
-use paths::{SandboxPath, Shown};
-use root::{Blueprint, Insider, Proc, SANDBOX_GID, SANDBOX_UID, WaitingProc};
-use user_ns::IdMap;
-use users::UserLock;
+use crate::dirs::cell::{Cell, Cells, InputKind, View};
+use crate::filter::Filter;
+use crate::ids::Owner;
+use crate::ids::user_ns::{IdMap, SANDBOX_GID, SANDBOX_UID, own_user_namespace, sandbox_ids};
+use crate::ids::users::UserLock;
+use crate::network::{Lease, Networks};
+use crate::paths::{SandboxPath, Shown};
+use crate::process::launch::action::{Action, run_all};
+use crate::root::{Blueprint, Insider, Proc, WaitingProc};
+use crate::support::Support;
 
-use crate::process::build_dir::SpareDirs;
-use crate::store::harmless::open_to_all;
-
-pub use support::Support;
+use crate::dirs::build_dir::SpareDirs;
+use windrow_sys::harmless::open_to_all;
 
 /// How the builders of a run are isolated. Clones are the same.
 #[derive(Debug, Clone)]
@@ -93,7 +77,7 @@ pub struct Wish {
     pub has_input: bool,
     /// What of the machine it sees beside what all sandboxes show.
     pub shown: Vec<(SandboxPath, Shown)>,
-    /// Whether [its programs make sockets](filter::makes_sockets_by_socketcall) by socketcall(2).
+    /// Whether [its programs make sockets](crate::filter::makes_sockets_by_socketcall) by socketcall(2).
     pub socketcall: bool,
 }
 
@@ -257,8 +241,8 @@ impl Isolation {
             self.shared.blueprint.allow_namespaces,
         ) {
             (false, _) => &[],
-            (true, true) => user_ns::CGROUP_LIMIT,
-            (true, false) => user_ns::LIMITS,
+            (true, true) => crate::ids::user_ns::CGROUP_LIMIT,
+            (true, false) => crate::ids::user_ns::LIMITS,
         }
     }
 
@@ -268,7 +252,7 @@ impl Isolation {
         if shared.support.namespace_limits {
             return None;
         }
-        filter::namespaces(shared.blueprint.allow_namespaces).map(Action::Filter)
+        crate::filter::namespaces(shared.blueprint.allow_namespaces).map(Action::Filter)
     }
 
     fn user_namespace(&self, owner: Owner) -> io::Result<Arc<OwnedFd>> {
@@ -282,7 +266,7 @@ impl Isolation {
             return Ok(Arc::clone(namespace));
         }
         let proc = &self.shared.support.proc;
-        let namespace = user_ns::create(&map, proc, self.forbidden_namespaces())?;
+        let namespace = crate::ids::user_ns::create(&map, proc, self.forbidden_namespaces())?;
         let namespace = Arc::new(namespace);
         known.insert(map, Arc::clone(&namespace));
         Ok(namespace)
@@ -340,7 +324,7 @@ impl Isolation {
             Err(error) => {
                 for path in shared.cells.give_back(&view, cell, false).0 {
                     // What can't be deleted goes with the run.
-                    let _ = crate::store::tree::delete_path(&path);
+                    let _ = windrow_sys::tree::delete_path(&path);
                 }
                 Err(error)
             }
@@ -393,7 +377,7 @@ impl Isolation {
                     &wish.shown,
                 ));
                 if !support.root {
-                    actions.extend(user_ns::forbid(
+                    actions.extend(crate::ids::user_ns::forbid(
                         Path::new("/proc"),
                         self.forbidden_namespaces(),
                     ));
@@ -453,31 +437,6 @@ impl Isolation {
     }
 }
 
-/// The ids of a builder in the user namespace of a sandbox.
-fn sandbox_ids(owner: Owner) -> IdMap {
-    IdMap {
-        uid: SANDBOX_UID,
-        gid: SANDBOX_GID,
-        outer_uid: owner.uid,
-        outer_gid: owner.gid,
-        count: 1,
-    }
-}
-
-/// The first steps of a process in a user namespace of its own, which an ordinary user may fill with itself only.
-pub(crate) fn own_user_namespace(map: &IdMap) -> [Action; 3] {
-    let write = |path: &str, contents: String| Action::Write {
-        path: c_path(path),
-        contents: c_path(contents),
-        needed: true,
-    };
-    [
-        write("/proc/self/setgroups", "deny".to_owned()),
-        write("/proc/self/uid_map", map.uids()),
-        write("/proc/self/gid_map", map.gids()),
-    ]
-}
-
 /// Whoever runs the engine.
 fn ourselves() -> Owner {
     Owner {
@@ -513,7 +472,7 @@ impl Room {
     pub fn build_dir(&self) -> PathBuf {
         match (&self.cell, &self.dir) {
             (Some((_, cell)), _) => cell.place(cell.host_view()).build,
-            (None, Some((_, dir))) => dir.join(admit::BUILD),
+            (None, Some((_, dir))) => dir.join(crate::dirs::admit::BUILD),
             (None, None) => PathBuf::new(),
         }
     }
@@ -546,7 +505,7 @@ impl Room {
     /// When processes don't die.
     pub fn kill_processes(&self) -> io::Result<()> {
         match &self.user {
-            Some(_) if self.cell.is_none() => kill::kill_user(self.owner.uid),
+            Some(_) if self.cell.is_none() => crate::process::kill_user::kill_user(self.owner.uid),
             _ => Ok(()),
         }
     }
@@ -573,7 +532,7 @@ impl Room {
             (left.rubbish, left.kept) = isolation.shared.cells.give_back(&view, cell, true);
         }
         if let Some((dirs, dir)) = self.dir.take() {
-            let build = dir.join(admit::BUILD);
+            let build = dir.join(crate::dirs::admit::BUILD);
             opened = open_to_all(&[&dir, &build], self.owner.uid);
             dirs.keep(&dir);
             left.kept = Some(build);
@@ -596,7 +555,7 @@ impl Left {
     pub fn delete(self) {
         for path in self.rubbish {
             // What can't be deleted goes with the run.
-            let _ = crate::store::tree::delete_path(&path);
+            let _ = windrow_sys::tree::delete_path(&path);
         }
         if let Some((dirs, dir)) = self.build_dir {
             dirs.delete(&dir);

@@ -10,10 +10,10 @@ use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
 
 use super::{Request, SpawnError, Spawned, Step, Streams};
-use crate::finish::reap;
 use crate::process::guard::Place;
-use crate::process::raw::call;
-use crate::sandbox::action::{self, Action};
+use crate::process::kill;
+use crate::process::launch::action::{self, Action};
+use windrow_sys::call;
 
 /// What the child reads, prepared so that it needs no allocation, and where it leaves word of a failure.
 pub(super) struct Plan {
@@ -170,7 +170,7 @@ pub(super) unsafe fn make(
             Ok(Spawned { pid, pidfd })
         }
         Err(errno) => {
-            reap::kill_and_reap(pid);
+            kill::kill_and_reap(pid);
             Err(io::Error::from_raw_os_error(errno))
         }
     }

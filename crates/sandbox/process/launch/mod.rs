@@ -3,8 +3,9 @@
 //! The child shares the engine's memory until it executes its program (`CLONE_VM`), so starting one costs the same with
 //! a thousand goals in memory as with a million. [`spawn`] waits until then (`CLONE_VFORK`), and [`depart`] does not.
 
+pub mod action;
 mod child;
-mod flight;
+mod pending;
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::io;
@@ -12,11 +13,11 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::AtomicU32;
 
-use crate::finish::reap::kill_and_reap;
-use crate::sandbox::action::Action;
+use crate::process::kill::kill_and_reap;
+use crate::process::launch::action::Action;
 use child::{Plan, Stack};
 
-pub use flight::{Flight, Passenger, depart};
+pub use pending::{Flight, Passenger, depart};
 
 /// A program to start.
 #[derive(Debug)]

@@ -6,12 +6,12 @@ use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::action::Action;
-use super::cell::Owner;
-use super::refusal;
-use super::root::WaitingProc;
-use super::user_ns;
+use crate::ids::Owner;
+use crate::ids::user_ns;
+use crate::process::launch::action::Action;
 use crate::process::launch::{Request, Streams, spawn};
+use crate::refusal;
+use crate::root::WaitingProc;
 
 /// What can be done here.
 #[derive(Debug, Clone)]
@@ -46,7 +46,7 @@ impl Support {
             gid: nix::unistd::getegid().as_raw(),
         };
         let proc = user_ns::open_proc().map_err(|error| format!("open '/proc': {error}"))?;
-        let create = |limits| user_ns::create(&super::sandbox_ids(own), &proc, limits).is_ok();
+        let create = |limits| user_ns::create(&user_ns::sandbox_ids(own), &proc, limits).is_ok();
         let (user_namespaces, namespace_limits) = if root {
             let limits = create(user_ns::LIMITS);
             try_namespaces(root, own, &[])?;
@@ -74,7 +74,7 @@ impl Support {
 
 impl Support {
     /// The /proc that a workshop of root's must show for new ones to be mounted.
-    pub(super) fn waiting_proc(&self) -> WaitingProc {
+    pub(crate) fn waiting_proc(&self) -> WaitingProc {
         if self.contained {
             WaitingProc::Machine
         } else {
@@ -100,7 +100,7 @@ fn try_namespaces(root: bool, own: Owner, limits: &[&CStr]) -> Result<(), String
     let mut actions = Vec::new();
     if !root {
         namespaces |= libc::CLONE_NEWUSER;
-        actions.extend(super::own_user_namespace(&super::sandbox_ids(own)));
+        actions.extend(user_ns::own_user_namespace(&user_ns::sandbox_ids(own)));
     }
     let private = libc::MS_REC | libc::MS_PRIVATE;
     let (slash, none) = (Path::new("/"), Some(Path::new("none")));

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
-use super::action::Action;
+use crate::process::launch::action::Action;
 
 const SPARE_MAX: usize = 64;
 
@@ -46,7 +46,7 @@ impl Networks {
     /// When there is no /proc.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
-            proc: super::user_ns::open_proc()?,
+            proc: crate::ids::user_ns::open_proc()?,
             spare: Arc::default(),
             fresh: OnceCell::new(),
         })

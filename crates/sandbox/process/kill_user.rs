@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::ptr;
 
 use crate::process::guard;
-use crate::process::raw::call;
+use windrow_sys::call;
 
 /// What the killer stands on, in bytes.
 pub(crate) const STACK_SIZE: usize = 16 * 1024;

@@ -4,13 +4,13 @@
 /// Makes the system call of that name. Takes the place of an unsafe function: what is passed must be valid for the call.
 ///
 /// Returns what the kernel does, as `Result<usize, c_int>` with the errno.
+#[macro_export]
 macro_rules! call {
     ($name:ident $(, $argument:expr)* $(,)?) => {
-        syscalls::syscall!(syscalls::Sysno::$name $(, $argument)*).map_err(syscalls::Errno::into_raw)
+        $crate::syscalls::syscall!($crate::syscalls::Sysno::$name $(, $argument)*)
+            .map_err($crate::syscalls::Errno::into_raw)
     };
 }
-
-pub(crate) use call;
 
 #[cfg(test)]
 mod tests {

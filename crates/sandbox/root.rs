@@ -9,14 +9,9 @@ use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::action::{Action, c_path};
-use super::cell::View;
-use super::paths::{SandboxPath, Shown};
-
-/// The user and group that a builder is in its own eyes, where user namespaces can do that.
-pub const SANDBOX_UID: u32 = 1000;
-/// See [`SANDBOX_UID`].
-pub const SANDBOX_GID: u32 = 100;
+use crate::dirs::cell::View;
+use crate::paths::{SandboxPath, Shown};
+use crate::process::launch::action::{Action, c_path};
 
 /// What all sandboxes of a run have in common.
 #[derive(Debug, Clone)]

@@ -1,0 +1,8 @@
+//! The directories of builds: made, given to builders, taken back, used again or deleted.
+
+pub mod admit;
+pub mod build_dir;
+pub mod cell;
+mod chroot;
+pub mod in_store;
+pub mod run_dir;

@@ -1,0 +1,84 @@
+//! Kills a child with its process group, and waits for it. The one place where the children of builds end.
+
+use std::time::Duration;
+
+use crate::process::guard;
+
+/// Kills a child and everything in its process group.
+pub fn kill_group(pid: i32) {
+    // SAFETY: plain system calls. The child is ours and was not waited for, so that its number, and
+    // that of its group, can't have been given to anyone else.
+    unsafe {
+        // By its own number first: it may lead no group yet. Once killed it makes no more processes.
+        libc::kill(pid, libc::SIGKILL);
+        libc::kill(-pid, libc::SIGKILL);
+    }
+}
+
+/// A child that was waited for.
+#[derive(Debug, Clone, Copy)]
+pub struct Reaped {
+    /// Its raw wait status.
+    pub status: i32,
+    /// Processor time of it and of the children it waited for.
+    pub cpu: Duration,
+    /// The most memory that it, or a child it waited for, had resident, in bytes; `None` if that was less than this
+    /// process had itself, for then the kernel does not tell.
+    pub peak_memory: Option<u64>,
+}
+
+/// Kills what is left of a child's process group, then takes the child's exit status: its raw wait status.
+pub fn kill_and_reap(pid: i32) -> i32 {
+    kill_and_measure(pid).status
+}
+
+/// The same, with what the child took.
+pub fn kill_and_measure(pid: i32) -> Reaped {
+    kill_group(pid);
+    guard::strike(pid);
+    let mut status = 0;
+    // SAFETY: plain numbers, for which zeros are valid.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: waits for a child of ours that is dead or has just been killed; both places are ours.
+        let result = unsafe { libc::wait4(pid, &mut status, 0, &mut usage) };
+        if result != -1 || std::io::Error::last_os_error().raw_os_error() != Some(libc::EINTR) {
+            break;
+        }
+    }
+    let time = |time: libc::timeval| {
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        Duration::from_secs(seconds) + Duration::from_micros(time.tv_usec.unsigned_abs())
+    };
+    Reaped {
+        status,
+        cpu: time(usage.ru_utime) + time(usage.ru_stime),
+        peak_memory: (usage.ru_maxrss > own_peak_kib())
+            .then(|| usage.ru_maxrss.unsigned_abs() * 1024),
+    }
+}
+
+/// This process's own high-water mark. A child begins with its maker's memory, so the kernel counts that as the
+/// child's own, though it lasts only until the child runs its program.
+fn own_peak_kib() -> i64 {
+    // SAFETY: plain numbers, for which zeros are valid.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the place is ours.
+    unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) };
+    usage.ru_maxrss
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    #[expect(clippy::zombie_processes, reason = "it is waited for by its number")]
+    fn a_child_that_leads_no_group_yet_is_killed_too() {
+        let child = Command::new("sleep").arg("300").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        assert_eq!(kill_and_reap(pid), libc::SIGKILL);
+    }
+}

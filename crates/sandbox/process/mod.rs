@@ -1,0 +1,6 @@
+//! Processes: how they are launched, watched over and killed.
+
+pub mod guard;
+pub mod kill;
+pub mod kill_user;
+pub mod launch;
