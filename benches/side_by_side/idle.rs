@@ -75,8 +75,8 @@ struct Cost {
     busy: f64,
 }
 
-fn run(idle: usize, starts: usize, policy: Policy) -> Cost {
-    let scratch = Scratch::new();
+/// A session without a sandbox, in a store of its own.
+fn session(scratch: &Scratch) -> Session {
     let options = [
         ("sandbox", "false"),
         ("build-users-group", ""),
@@ -92,8 +92,14 @@ fn run(idle: usize, starts: usize, policy: Policy) -> Cost {
         log_dir: folder("log"),
     };
     session.settings.max_jobs = 1;
+    session
+}
+
+fn run(idle: usize, starts: usize, policy: Policy) -> Cost {
+    let scratch = Scratch::new();
+    let session = session(&scratch);
     let mut store = session.open().expect("a store");
-    let file = folder("graph.json");
+    let file = scratch.path().join("graph.json");
     let gate = add_real(&mut store, &file, starts, &session.settings.system);
     let config = session
         .builder_config(&mut store, false)

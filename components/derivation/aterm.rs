@@ -107,6 +107,59 @@ impl<'a> Parser<'a> {
             }
         }
     }
+
+    /// What `read` reads, and the comma behind it.
+    fn field<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let value = read(self)?;
+        self.expect(",")?;
+        Ok(value)
+    }
+
+    /// A whole derivation; what it lists is as it stands there, in any order.
+    fn derivation(&mut self) -> Result<Derivation<'a>> {
+        self.expect("Derive(")?;
+        let drv = Derivation {
+            outputs: self.field(|p| p.list(Self::output))?,
+            input_drvs: self.field(|p| p.list(Self::input))?,
+            input_srcs: self.field(|p| p.list(Self::text))?,
+            system: self.field(Self::text)?,
+            builder: self.field(Self::bytes)?,
+            args: self.field(|p| p.list(Self::bytes))?,
+            env: self.list(Self::variable)?,
+        };
+        self.expect(")")?;
+        Ok(drv)
+    }
+
+    fn output(&mut self) -> Result<Output<'a>> {
+        self.expect("(")?;
+        let output = Output {
+            name: self.field(Self::text)?,
+            path: self.field(Self::text)?,
+            hash_algo: self.field(Self::text)?,
+            hash: self.text()?,
+        };
+        self.expect(")")?;
+        Ok(output)
+    }
+
+    fn input(&mut self) -> Result<InputDrv<'a>> {
+        self.expect("(")?;
+        let path = self.field(Self::text)?;
+        let mut outputs = self.list(Self::text)?;
+        self.expect(")")?;
+        outputs.sort_unstable();
+        outputs.dedup();
+        Ok(InputDrv { path, outputs })
+    }
+
+    fn variable(&mut self) -> Result<(Bytes<'a>, Bytes<'a>)> {
+        self.expect("(")?;
+        let key = self.field(Self::bytes)?;
+        let value = self.bytes()?;
+        self.expect(")")?;
+        Ok((key, value))
+    }
 }
 
 /// Whether two neighbours are in the wrong order or the same.
@@ -130,65 +183,35 @@ impl<'a> Derivation<'a> {
             });
         }
         let mut parser = Parser { text, at: 0 };
-        let p = &mut parser;
-        p.expect("Derive(")?;
-        let mut outputs = p.list(|p| {
-            p.expect("(")?;
-            let name = p.text()?;
-            p.expect(",")?;
-            let path = p.text()?;
-            p.expect(",")?;
-            let hash_algo = p.text()?;
-            p.expect(",")?;
-            let hash = p.text()?;
-            p.expect(")")?;
-            Ok(Output {
-                name,
-                path,
-                hash_algo,
-                hash,
-            })
-        })?;
-        p.expect(",")?;
-        let mut input_drvs = p.list(|p| {
-            p.expect("(")?;
-            let path = p.text()?;
-            p.expect(",")?;
-            let mut outputs = p.list(Parser::text)?;
-            p.expect(")")?;
-            outputs.sort_unstable();
-            outputs.dedup();
-            Ok(InputDrv { path, outputs })
-        })?;
-        p.expect(",")?;
-        let mut input_srcs = p.list(Parser::text)?;
-        p.expect(",")?;
-        let system = p.text()?;
-        p.expect(",")?;
-        let builder = p.bytes()?;
-        p.expect(",")?;
-        let args = p.list(Parser::bytes)?;
-        p.expect(",")?;
-        let mut env = p.list(|p| {
-            p.expect("(")?;
-            let key = p.bytes()?;
-            p.expect(",")?;
-            let value = p.bytes()?;
-            p.expect(")")?;
-            Ok((key, value))
-        })?;
-        p.expect(")")?;
-        if p.at != text.len() {
-            return p.fail("the end of the text");
+        let mut drv = parser.derivation()?;
+        if parser.at != text.len() {
+            return parser.fail("the end of the text");
         }
+        drv.sort_lists();
+        if drv.outputs.is_empty() {
+            return Err(DerivationError::NoOutputs);
+        }
+        if drv.outputs.iter().any(|output| output.path.is_empty()) {
+            let feature = if drv.outputs.iter().any(|output| output.hash == "impure") {
+                "impure derivations"
+            } else {
+                "content-addressed derivations"
+            };
+            return Err(DerivationError::Unsupported { feature });
+        }
+        Ok(drv)
+    }
 
-        if out_of_order(&outputs, |output| &*output.name) {
-            outputs.sort_by(|a, b| a.name.cmp(&b.name));
-            outputs.dedup_by(|later, first| later.name == first.name);
+    /// Puts lists in order that are not, and makes names unique in them.
+    fn sort_lists(&mut self) {
+        if out_of_order(&self.outputs, |output| &*output.name) {
+            self.outputs.sort_by(|a, b| a.name.cmp(&b.name));
+            self.outputs
+                .dedup_by(|later, first| later.name == first.name);
         }
-        if out_of_order(&input_drvs, |input| &*input.path) {
-            input_drvs.sort();
-            input_drvs.dedup_by(|later, first| {
+        if out_of_order(&self.input_drvs, |input| &*input.path) {
+            self.input_drvs.sort();
+            self.input_drvs.dedup_by(|later, first| {
                 let same = later.path == first.path;
                 if same {
                     first.outputs.append(&mut later.outputs);
@@ -198,36 +221,15 @@ impl<'a> Derivation<'a> {
                 same
             });
         }
-        if out_of_order(&input_srcs, |path| &**path) {
-            input_srcs.sort_unstable();
-            input_srcs.dedup();
+        if out_of_order(&self.input_srcs, |path| &**path) {
+            self.input_srcs.sort_unstable();
+            self.input_srcs.dedup();
         }
-        if out_of_order(&env, |(key, _)| &**key) {
-            env.reverse();
-            env.sort_by(|a, b| a.0.cmp(&b.0));
-            env.dedup_by(|later, first| later.0 == first.0);
+        if out_of_order(&self.env, |(key, _)| &**key) {
+            self.env.reverse();
+            self.env.sort_by(|a, b| a.0.cmp(&b.0));
+            self.env.dedup_by(|later, first| later.0 == first.0);
         }
-
-        if outputs.is_empty() {
-            return Err(DerivationError::NoOutputs);
-        }
-        if outputs.iter().any(|output| output.path.is_empty()) {
-            let feature = if outputs.iter().any(|output| output.hash == "impure") {
-                "impure derivations"
-            } else {
-                "content-addressed derivations"
-            };
-            return Err(DerivationError::Unsupported { feature });
-        }
-        Ok(Self {
-            outputs,
-            input_drvs,
-            input_srcs,
-            system,
-            builder,
-            args,
-            env,
-        })
     }
 
     /// The contents of the `.drv` file.

@@ -12,6 +12,7 @@ use crate::hash::{Hash, HashAlgo};
 use crate::store_path::StoreDir;
 
 type Result<T> = std::result::Result<T, DerivationError>;
+type Members = Map<String, Value>;
 
 /// Which release's JSON to write. All are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -68,34 +69,9 @@ fn one_to_json(
             output_to_json(output, &short, version)?,
         );
     }
-    let mut inputs = Map::new();
-    for input in &drv.input_drvs {
-        let names: Vec<&str> = input.outputs.iter().map(|name| &**name).collect();
-        let value = match version {
-            JsonVersion::V1 => json!(names),
-            _ => json!({ "outputs": names, "dynamicOutputs": {} }),
-        };
-        inputs.insert(short(&input.path), value);
-    }
+    let inputs = inputs_to_json(drv, &short, version);
     let sources: Vec<String> = drv.input_srcs.iter().map(|path| short(path)).collect();
-    let mut env = Map::new();
-    // Later releases have structured attributes apart, where that gives the very same variable again.
-    let structured = drv
-        .env_value(STRUCTURED)
-        .filter(|_| version == JsonVersion::V4)
-        .and_then(|text| {
-            Some((
-                text,
-                serde_json::from_slice::<Map<String, Value>>(text).ok()?,
-            ))
-        })
-        .filter(|(text, members)| to_json_text(members) == *text);
-    for (key, value) in &drv.env {
-        if structured.is_some() && **key == *STRUCTURED.as_bytes() {
-            continue;
-        }
-        env.insert(utf8(key)?.to_owned(), Value::from(utf8(value)?));
-    }
+    let (env, structured) = env_to_json(drv, version)?;
     let args = drv
         .args
         .iter()
@@ -122,12 +98,47 @@ fn one_to_json(
             object["name"] = name.into();
             object["version"] = 4.into();
             object["inputs"] = json!({ "srcs": sources, "drvs": inputs });
-            if let Some((_, members)) = structured {
+            if let Some(members) = structured {
                 object["structuredAttrs"] = members.into();
             }
         }
     }
     Ok(object)
+}
+
+fn inputs_to_json(
+    drv: &Derivation<'_>,
+    short: &impl Fn(&str) -> String,
+    version: JsonVersion,
+) -> Members {
+    let inputs = drv.input_drvs.iter().map(|input| {
+        let names: Vec<&str> = input.outputs.iter().map(|name| &**name).collect();
+        let value = match version {
+            JsonVersion::V1 => json!(names),
+            _ => json!({ "outputs": names, "dynamicOutputs": {} }),
+        };
+        (short(&input.path), value)
+    });
+    inputs.collect()
+}
+
+/// The variables, and apart from them the structured attributes in the versions that have them
+/// apart, where that gives the very same variable again.
+fn env_to_json(drv: &Derivation<'_>, version: JsonVersion) -> Result<(Members, Option<Members>)> {
+    let structured = drv
+        .env_value(STRUCTURED)
+        .filter(|_| version == JsonVersion::V4)
+        .and_then(|text| {
+            let members = serde_json::from_slice::<Members>(text).ok()?;
+            (to_json_text(&members) == text).then_some(members)
+        });
+    let mut env = Map::new();
+    for (key, value) in &drv.env {
+        if structured.is_none() || **key != *STRUCTURED.as_bytes() {
+            env.insert(utf8(key)?.to_owned(), Value::from(utf8(value)?));
+        }
+    }
+    Ok((env, structured))
 }
 
 fn output_to_json(
@@ -181,7 +192,7 @@ struct JsonDerivation {
     builder: String,
     args: Vec<String>,
     env: BTreeMap<String, String>,
-    structured_attrs: Option<Map<String, Value>>,
+    structured_attrs: Option<Members>,
 }
 
 /// The inputs as [`JsonVersion::V4`] has them.
@@ -203,7 +214,7 @@ enum JsonInput {
     #[serde(rename_all = "camelCase")]
     Dynamic {
         outputs: Vec<String>,
-        dynamic_outputs: Option<Map<String, Value>>,
+        dynamic_outputs: Option<Members>,
     },
 }
 
@@ -337,7 +348,7 @@ fn inputs_from_json(
 
 fn env_from_json(
     env: BTreeMap<String, String>,
-    structured: Option<Map<String, Value>>,
+    structured: Option<Members>,
 ) -> Vec<(Bytes<'static>, Bytes<'static>)> {
     let variables = env
         .into_iter()
@@ -404,7 +415,7 @@ fn fixed_from_json(
     Ok((format!("{prefix}{}", hash.algo().name()), hash.base16()))
 }
 
-fn as_object<'v>(value: &'v Value, place: &str) -> Result<&'v Map<String, Value>> {
+fn as_object<'v>(value: &'v Value, place: &str) -> Result<&'v Members> {
     value
         .as_object()
         .ok_or_else(|| bad(format!("{place} should be an object")))

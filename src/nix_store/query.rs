@@ -1,5 +1,7 @@
 //! `--query`: what the database knows of paths, in the order and form in which nix-store prints it.
 
+use std::ffi::OsString;
+
 use windrow_components::hash::Hash;
 use windrow_systems::store::graph_print::{write_dot, write_graphml, write_tree};
 use windrow_systems::store::local::LocalStore;
@@ -40,67 +42,15 @@ struct Options {
 }
 
 pub(super) fn query(call: &mut Call) -> Result<()> {
-    let mut query = None;
-    let mut options = Options::default();
-    let mut binding = None;
-    for flag in std::mem::take(&mut call.command.flags) {
-        let this = match flag.as_str() {
-            "--outputs" => Query::Outputs,
-            "--requisites" | "-R" => Query::Requisites,
-            "--references" => Query::References,
-            "--referrers" | "--referers" => Query::Referrers,
-            "--referrers-closure" | "--referers-closure" => Query::ReferrersClosure,
-            "--deriver" | "-d" => Query::Deriver,
-            "--valid-derivers" => Query::ValidDerivers,
-            "--binding" | "-b" => {
-                let name = call.command.args.pop_front();
-                binding =
-                    Some(name.ok_or_else(|| Error::Usage("expected binding name".to_owned()))?);
-                Query::Binding
-            }
-            "--hash" => Query::Hash,
-            "--size" => Query::Size,
-            "--tree" => Query::Tree,
-            "--graph" => Query::Graph,
-            "--graphml" => Query::GraphMl,
-            "--resolve" => Query::Resolve,
-            "--roots" => Query::Roots,
-            "--use-output" | "-u" => {
-                options.use_output = true;
-                continue;
-            }
-            "--include-outputs" => {
-                options.include_outputs = true;
-                continue;
-            }
-            "--force-realise" | "--force-realize" | "-f" => {
-                options.realise = true;
-                continue;
-            }
-            _ => return Err(unknown_flag(&flag)),
-        };
-        if query.is_some_and(|earlier| earlier != this) {
-            return Err(Error::Usage(format!(
-                "query type '{flag}' conflicts with earlier flag"
-            )));
-        }
-        query = Some(this);
-    }
+    let (query, mut options, binding) = understand(call)?;
     if options.realise {
         force(call)?;
     }
-    let query = query.unwrap_or(Query::Outputs);
     let store = call.look()?;
     match query {
         Query::Outputs => {
             options.use_output = true;
-            for arg in std::mem::take(&mut call.command.args) {
-                let path = call.store_path(&arg)?;
-                for output in meant(&store, path, options)? {
-                    call.print(output)?;
-                }
-            }
-            Ok(())
+            meant_each(call, &store, options, |call, path| call.print(path))
         }
         Query::Requisites | Query::References | Query::Referrers | Query::ReferrersClosure => {
             sets(call, &store, query, options)
@@ -114,59 +64,119 @@ pub(super) fn query(call: &mut Call) -> Result<()> {
             let derivers = store.database.valid_derivers(path)?;
             derivers.iter().try_for_each(|deriver| call.print(deriver))
         }),
-        Query::Binding => {
-            let name = binding.unwrap_or_default();
-            each(call, |call, path| {
-                let drv = deriver_of(&store, path)?;
-                let value = with_derivation(&store, &drv, |contents| {
-                    contents
-                        .env_value(&name.to_string_lossy())
-                        .map(<[u8]>::to_vec)
-                })?;
-                let Some(mut value) = value else {
-                    let name = name.to_string_lossy().into_owned();
-                    return Err(Error::NoBinding { drv, name });
-                };
-                value.push(b'\n');
-                std::io::Write::write_all(&mut call.out, &value).map_err(print_failed)
-            })
-        }
-        Query::Hash | Query::Size => {
-            for arg in std::mem::take(&mut call.command.args) {
-                let path = call.store_path(&arg)?;
-                for path in meant(&store, path, options)? {
-                    let info = info(&store, &path)?;
-                    if query == Query::Hash {
-                        call.print(Hash::sha256(&info.nar_hash).prefixed_base32())?;
-                    } else {
-                        call.print(info.nar_size)?;
-                    }
-                }
-            }
-            Ok(())
-        }
+        Query::Binding => bindings(call, &store, &binding.to_string_lossy()),
+        Query::Hash => meant_each(call, &store, options, |call, path| {
+            call.print(Hash::sha256(&info(&store, path)?.nar_hash).prefixed_base32())
+        }),
+        Query::Size => meant_each(call, &store, options, |call, path| {
+            call.print(info(&store, path)?.nar_size)
+        }),
         Query::Tree => {
             let roots = call.store_paths()?;
             let (graph, places) = below(&store, &roots)?;
             write_tree(&graph, &places, &mut call.out)?.map_err(print_failed)
         }
-        Query::Graph | Query::GraphMl => {
-            let mut roots = Vec::new();
-            for path in call.store_paths()? {
-                roots.extend(meant(&store, path, options)?);
-            }
-            let (graph, places) = below(&store, &roots)?;
-            if query == Query::Graph {
-                return write_dot(&graph, &places, &mut call.out).map_err(print_failed);
-            }
-            let sizes: Result<Vec<u64>> = (0..graph.len() as u32)
-                .map(|at| Ok(info(&store, graph.path(at))?.nar_size))
-                .collect();
-            write_graphml(&graph, &places, &sizes?, &mut call.out).map_err(print_failed)
-        }
+        Query::Graph | Query::GraphMl => graph(call, &store, query, options),
         Query::Roots => roots(call, &store, options),
         Query::Resolve => each(call, |call, path| call.print(path)),
     }
+}
+
+/// The query that the flags name, with its options and the name of the binding it asks for.
+fn understand(call: &mut Call) -> Result<(Query, Options, OsString)> {
+    let mut query = None;
+    let mut options = Options::default();
+    let mut binding = OsString::new();
+    for flag in std::mem::take(&mut call.command.flags) {
+        match flag.as_str() {
+            "--use-output" | "-u" => options.use_output = true,
+            "--include-outputs" => options.include_outputs = true,
+            "--force-realise" | "--force-realize" | "-f" => options.realise = true,
+            _ => {
+                let this = Query::from_flag(&flag).ok_or_else(|| unknown_flag(&flag))?;
+                if this == Query::Binding {
+                    let name = call.command.args.pop_front();
+                    let missing = || Error::Usage("expected binding name".to_owned());
+                    binding = name.ok_or_else(missing)?;
+                }
+                if query.is_some_and(|earlier| earlier != this) {
+                    return Err(Error::Usage(format!(
+                        "query type '{flag}' conflicts with earlier flag"
+                    )));
+                }
+                query = Some(this);
+            }
+        }
+    }
+    Ok((query.unwrap_or(Query::Outputs), options, binding))
+}
+
+impl Query {
+    fn from_flag(flag: &str) -> Option<Self> {
+        Some(match flag {
+            "--outputs" => Self::Outputs,
+            "--requisites" | "-R" => Self::Requisites,
+            "--references" => Self::References,
+            "--referrers" | "--referers" => Self::Referrers,
+            "--referrers-closure" | "--referers-closure" => Self::ReferrersClosure,
+            "--deriver" | "-d" => Self::Deriver,
+            "--valid-derivers" => Self::ValidDerivers,
+            "--binding" | "-b" => Self::Binding,
+            "--hash" => Self::Hash,
+            "--size" => Self::Size,
+            "--tree" => Self::Tree,
+            "--graph" => Self::Graph,
+            "--graphml" => Self::GraphMl,
+            "--resolve" => Self::Resolve,
+            "--roots" => Self::Roots,
+            _ => return None,
+        })
+    }
+}
+
+/// Prints the value that each argument's derivation gives the variable `name`.
+fn bindings(call: &mut Call, store: &LocalStore, name: &str) -> Result<()> {
+    each(call, |call, path| {
+        let drv = deriver_of(store, path)?;
+        let value = with_derivation(store, &drv, |contents| {
+            contents.env_value(name).map(<[u8]>::to_vec)
+        })?;
+        let Some(mut value) = value else {
+            let name = name.to_owned();
+            return Err(Error::NoBinding { drv, name });
+        };
+        value.push(b'\n');
+        std::io::Write::write_all(&mut call.out, &value).map_err(print_failed)
+    })
+}
+
+/// Prints what is below the arguments as a graph, for dot or in GraphML.
+fn graph(call: &mut Call, store: &LocalStore, query: Query, options: Options) -> Result<()> {
+    let mut roots = Vec::new();
+    for path in call.store_paths()? {
+        roots.extend(meant(store, path, options)?);
+    }
+    let (graph, places) = below(store, &roots)?;
+    if query == Query::Graph {
+        return write_dot(&graph, &places, &mut call.out).map_err(print_failed);
+    }
+    let sizes: Result<Vec<u64>> = (0..graph.len() as u32)
+        .map(|at| Ok(info(store, graph.path(at))?.nar_size))
+        .collect();
+    write_graphml(&graph, &places, &sizes?, &mut call.out).map_err(print_failed)
+}
+
+/// Does something for each path that the arguments mean, until it fails.
+fn meant_each(
+    call: &mut Call,
+    store: &LocalStore,
+    options: Options,
+    mut what: impl FnMut(&mut Call, &str) -> Result<()>,
+) -> Result<()> {
+    each(call, |call, path| {
+        let paths = meant(store, path.to_owned(), options)?;
+        paths.iter().try_for_each(|path| what(call, path))
+    })
 }
 
 /// Does something for each argument, until it fails.

@@ -98,6 +98,9 @@ impl Wording {
             }
             Event::Output { build, bytes } => self.output(build, bytes),
             Event::HelperOutput { name, line } => self.helper_said(name, line),
+            Event::FetchStarted { .. }
+            | Event::FetchSucceeded { .. }
+            | Event::FetchFailed { .. } => self.fetch(event),
             Event::Succeeded { build, at } => {
                 self.last = at;
                 match self.modes.remove(&build.id) {
@@ -121,6 +124,16 @@ impl Wording {
                 lines.extend(failure(build, message, log_tail, Line::message, Line::log));
                 lines
             }
+            Event::Progress(counts) => {
+                self.expected = Some(counts.expected);
+                Vec::new()
+            }
+            Event::Message { .. } | Event::Exited { .. } => Vec::new(),
+        }
+    }
+
+    fn fetch(&mut self, event: &Event<'_>) -> Vec<Line> {
+        match *event {
             Event::FetchStarted { build, at, .. } => {
                 self.last = at;
                 self.only(Level::Info, || {
@@ -150,11 +163,7 @@ impl Wording {
                 }
                 lines
             }
-            Event::Progress(counts) => {
-                self.expected = Some(counts.expected);
-                Vec::new()
-            }
-            Event::Message { .. } | Event::Exited { .. } => Vec::new(),
+            _ => Vec::new(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The seed's trace lines, `@ build-started …` and its sisters, for programs that watch a build.
+//! The trace lines of Nix 1.8, `@ build-started …` and its sisters, for programs that watch a build.
 
 use windrow_systems::failure::FailureKind;
 use windrow_systems::report::{Event, Reporter};
@@ -15,43 +15,24 @@ impl Reporter for Trace {
                 system,
                 log_file,
                 ..
-            } => {
-                format!("@ build-started {} - {system} {log_file}", build.drv_path)
-            }
+            } => format!("@ build-started {} - {system} {log_file}", build.drv_path),
             Event::Succeeded { build, .. } => format!("@ build-succeeded {} -", build.drv_path),
             Event::Failed {
                 build,
-                // The seed cancels what writes too much in the same way.
-                kind: FailureKind::TimedOut | FailureKind::LogLimit,
-                ..
-            } => {
-                format!("@ build-failed {} - timeout", build.drv_path)
-            }
-            Event::Failed {
-                build,
-                kind: FailureKind::Platform,
+                kind,
                 system,
+                started,
                 message,
                 ..
             } => {
                 let path = build.drv_path;
-                let message = message.replace('\n', " ");
-                Line::for_programs(&format!("@ unsupported-platform {path} {system}")).write();
-                format!("@ build-failed {path} - 0 {message}")
-            }
-            Event::Failed {
-                build,
-                kind: FailureKind::Cached,
-                ..
-            } => format!("@ build-failed {} - cached", build.drv_path),
-            Event::Failed {
-                build,
-                kind: FailureKind::Hook { status },
-                message,
-                ..
-            } => {
-                let message = message.replace('\n', " ");
-                format!("@ hook-failed {} - {status} {message}", build.drv_path)
+                if *kind == FailureKind::Platform {
+                    Line::for_programs(&format!("@ unsupported-platform {path} {system}")).write();
+                }
+                match failed(path, *kind, *started, &one_line(message)) {
+                    Some(line) => line,
+                    None => return,
+                }
             }
             Event::FetchStarted { build, program, .. } => {
                 format!("@ substituter-started {} {program}", build.drv_path)
@@ -64,30 +45,12 @@ impl Reporter for Trace {
                 status,
                 message,
                 ..
-            } => match status {
-                None => format!("@ substituter-failed {} timeout", build.drv_path),
-                Some(status) => {
-                    let message = message.replace('\n', " ");
-                    format!("@ substituter-failed {} {status} {message}", build.drv_path)
-                }
-            },
-            // What fails for its inputs never began, and the seed says nothing of it.
-            Event::Failed {
-                kind: FailureKind::Dependency,
-                ..
-            } => return,
-            Event::Failed {
-                build,
-                started,
-                message,
-                ..
             } => {
-                let message = message.replace('\n', " ");
-                format!(
-                    "@ build-failed {} - {} {message}",
-                    build.drv_path,
-                    u8::from(*started)
-                )
+                let reason = match status {
+                    None => "timeout".to_owned(),
+                    Some(status) => format!("{status} {}", one_line(message)),
+                };
+                format!("@ substituter-failed {} {reason}", build.drv_path)
             }
             Event::Message { .. }
             | Event::Output { .. }
@@ -97,4 +60,24 @@ impl Reporter for Trace {
         };
         Line::for_programs(&line).write();
     }
+}
+
+/// The line about a build that failed; none if it failed for its inputs: it never began, and Nix 1.8
+/// says nothing of it.
+fn failed(path: &str, kind: FailureKind, started: bool, message: &str) -> Option<String> {
+    Some(match kind {
+        FailureKind::Dependency => return None,
+        // Nix 1.8 cancels what writes too much in the same way.
+        FailureKind::TimedOut | FailureKind::LogLimit => {
+            format!("@ build-failed {path} - timeout")
+        }
+        FailureKind::Cached => format!("@ build-failed {path} - cached"),
+        FailureKind::Platform => format!("@ build-failed {path} - 0 {message}"),
+        FailureKind::Hook { status } => format!("@ hook-failed {path} - {status} {message}"),
+        _ => format!("@ build-failed {path} - {} {message}", u8::from(started)),
+    })
+}
+
+fn one_line(message: &str) -> String {
+    message.replace('\n', " ")
 }

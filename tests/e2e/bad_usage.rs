@@ -1,7 +1,7 @@
 //! Command lines that make no sense: exit 1, and one message that names the word that was not understood.
 //! Graph files that make no sense are in graph_mistakes.rs.
 
-use crate::harness::{World, graph_of, sh};
+use crate::harness::{Ran, World, graph_of, sh};
 
 #[test]
 fn unknown_options_and_commands() {
@@ -134,6 +134,13 @@ fn help_and_version() {
     assert!(version.out().starts_with("windrow "), "{version}");
 }
 
+/// Expects `build` to refuse these with one message.
+#[track_caller]
+fn refused(world: &World, what: &[&str]) -> Ran {
+    let ran = world.windrow("build").args(what).run();
+    ran.exits(1).one_error().prints_nothing()
+}
+
 #[test]
 fn things_that_are_nothing_to_build() {
     let world = World::new();
@@ -160,30 +167,25 @@ fn things_that_are_nothing_to_build() {
         "^out",
         "!",
     ] {
-        let cmd = world.windrow("build").arg(what);
         if what == "--" {
-            cmd.run().exits(1).no_panic().prints_nothing();
+            let ran = world.windrow("build").arg(what).run();
+            ran.exits(1).no_panic().prints_nothing();
         } else {
-            cmd.run().exits(1).one_error().prints_nothing().says(what);
+            refused(&world, &[what]).says(what);
         }
     }
-    world
-        .windrow("build")
-        .arg("")
-        .run()
-        .exits(1)
-        .one_error()
-        .prints_nothing();
+    refused(&world, &[""]);
+    refused(&world, &[&drv, "nonsense"]).says("nonsense");
+    world.is_clean();
+    world.stays_valid();
+}
+
+#[test]
+fn paths_that_are_nothing_to_build() {
+    let world = World::new();
+    let drv = world.add_one("x", sh("echo > $out"));
     for suffix in ["^", "!", "^out,", "^,", "!*x", "^out^out"] {
-        let what = format!("{drv}{suffix}");
-        world
-            .windrow("build")
-            .arg(&what)
-            .run()
-            .exits(1)
-            .one_error()
-            .prints_nothing()
-            .says(&drv);
+        refused(&world, &[&format!("{drv}{suffix}")]).says(&drv);
     }
     let store = world.store();
     for bad in [
@@ -195,25 +197,8 @@ fn things_that_are_nothing_to_build() {
         "/eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee-x",
         "/00000000000000000000000000000000-a b",
     ] {
-        let what = format!("{}{bad}", store.display());
-        world
-            .windrow("build")
-            .arg(&what)
-            .run()
-            .exits(1)
-            .one_error()
-            .prints_nothing()
-            .says(bad);
+        refused(&world, &[&format!("{}{bad}", store.display())]).says(bad);
     }
-    world
-        .windrow("build")
-        .arg(&drv)
-        .arg("nonsense")
-        .run()
-        .exits(1)
-        .one_error()
-        .prints_nothing()
-        .says("nonsense");
     world.is_clean();
     world.stays_valid();
 }

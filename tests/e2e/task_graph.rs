@@ -388,20 +388,18 @@ fn failures_on_request_stop_what_needs_them() {
     assert!(drawn["failed"].as_u64().unwrap() > 50, "{drawn}");
 }
 
+/// Expects a graph file to be refused with a message that says this.
+#[track_caller]
+fn refuses(world: &World, name: &str, text: &str, says: &str) {
+    let file = world.write(name, text);
+    let ran = world.windrow("simulate").arg(file).run();
+    ran.exits(1).one_error().no_panic().says(says);
+}
+
 #[test]
 fn mistakes_in_graphs_are_named() {
     let world = World::new();
-    let refused = |name: &str, text: &str, says: &str| {
-        let file = world.write(name, text);
-        world
-            .windrow("simulate")
-            .arg(file)
-            .run()
-            .exits(1)
-            .one_error()
-            .no_panic()
-            .says(says);
-    };
+    let refused = |name: &str, text: &str, says: &str| refuses(&world, name, text, says);
     let cycle = "rule r\n command = x\nbuild a: r b\nbuild b: r c\nbuild c: r a\nbuild d: r a\n";
     let around = "each task needs the next: a -> b -> c -> a";
     refused("cycle.ninja", cycle, around);
@@ -432,6 +430,17 @@ fn mistakes_in_graphs_are_named() {
         "1\n0 0 0\n1 99999999999999999999 1 0\n2 0 1 1\n",
         "beyond reason",
     );
+    refused(
+        "nothing",
+        "hello\n",
+        "neither a ninja file nor WfFormat JSON nor an STG file",
+    );
+}
+
+#[test]
+fn mistakes_in_workflows_are_named() {
+    let world = World::new();
+    let refused = |name: &str, text: &str, says: &str| refuses(&world, name, text, says);
     refused("cut.json", "{\"workflow\": {\"tasks\": [", "cut.json:1");
     let workflow =
         |tasks: &str| format!(r#"{{"schemaVersion": "1.4", "workflow": {{"tasks": [{tasks}]}}}}"#);
@@ -458,11 +467,11 @@ fn mistakes_in_graphs_are_named() {
         "beyond reason",
     );
     refused("other.json", "{\"workflow\": {}}", "other.json");
-    refused(
-        "nothing",
-        "hello\n",
-        "neither a ninja file nor WfFormat JSON nor an STG file",
-    );
+}
+
+#[test]
+fn graphs_that_cannot_be_had_and_options_out_of_range_are_named() {
+    let world = World::new();
     let absent = world.windrow("graph").arg("absent.ninja").run();
     absent.exits(1).one_error().says("absent.ninja");
     let huge = world.windrow("graph").arg("random:n=4000000000").run();

@@ -77,81 +77,67 @@ fn variables_and_structured_attributes_say_the_same() {
 }
 
 #[test]
-fn mistakes_are_named() {
-    for (name, value, says) in [
-        ("__json", "", "'__json') can't be read"),
-        ("__json", "[1]", "a list, not an object"),
-        ("__json", r#"{"a": }"#, "line 1"),
+fn mistakes_in_structured_attributes_are_named() {
+    for (value, says) in [
+        ("", "'__json') can't be read"),
+        ("[1]", "a list, not an object"),
+        (r#"{"a": }"#, "line 1"),
         (
-            "__json",
             r#"{"preferLocalBuild": "yes"}"#,
             "'preferLocalBuild' must be true or false, but is a string",
         ),
+        (r#"{"allowSubstitutes": 1}"#, "'allowSubstitutes' must be"),
+        (r#"{"requiredSystemFeatures": "kvm"}"#, "a list of strings"),
         (
-            "__json",
-            r#"{"allowSubstitutes": 1}"#,
-            "'allowSubstitutes' must be",
-        ),
-        (
-            "__json",
-            r#"{"requiredSystemFeatures": "kvm"}"#,
-            "a list of strings",
-        ),
-        (
-            "__json",
             r#"{"impureEnvVars": ["a", 1]}"#,
             "'impureEnvVars[1]' must be a string",
         ),
         (
-            "__json",
             r#"{"outputChecks": []}"#,
             "'outputChecks' must be an object, but is a list",
         ),
         (
-            "__json",
             r#"{"outputChecks": {"out": 1}}"#,
             "'outputChecks.out' must be an object",
         ),
         (
-            "__json",
             r#"{"outputChecks": {"out": {"maxSize": -1}}}"#,
             "'outputChecks.out.maxSize' must be a number of bytes",
         ),
         (
-            "__json",
             r#"{"outputChecks": {"out": {"maxClosureSize": 1.5}}}"#,
             "maxClosureSize",
         ),
         (
-            "__json",
             r#"{"outputChecks": {"out": {"allowedReferences": ["nope"]}}}"#,
             "'outputChecks.out.allowedReferences' names 'nope'",
         ),
         (
-            "__json",
             r#"{"outputChecks": {"dev": {"disallowedRequisites": "x"}}}"#,
             "disallowedRequisites' must be a list",
         ),
         (
-            "__json",
             r#"{"unsafeDiscardReferences": {"out": 1}}"#,
             "'unsafeDiscardReferences.out' must be true or false",
         ),
+        (r#"{"exportReferencesGraph": ["a"]}"#, "must be an object"),
         (
-            "__json",
-            r#"{"exportReferencesGraph": ["a"]}"#,
-            "must be an object",
-        ),
-        (
-            "__json",
             r#"{"exportReferencesGraph": {"a": {}}}"#,
             "'exportReferencesGraph.a' must be a store path or",
         ),
         (
-            "__json",
             r#"{"exportReferencesGraph": {"a": ["/etc"]}}"#,
             "'/etc', which is no store path",
         ),
+    ] {
+        let message = wrong("__json", value);
+        assert!(message.contains(says), "{value}: {message}");
+    }
+}
+
+#[test]
+fn mistakes_in_variables_are_named() {
+    for (name, value, says) in [
         ("exportReferencesGraph", "file", "'file' stands alone"),
         ("exportReferencesGraph", "../file /nix/store/x", "'../file'"),
         ("exportReferencesGraph", "1file /nix/store/x", "'1file'"),

@@ -23,7 +23,7 @@ use order::Edges;
 use outputs::Outputs;
 use place::Places;
 use resolve::{Edge, Named, Names, Resolver, Where};
-use value::Value;
+use value::{Member, Value};
 
 /// A graph with every reference resolved to a number.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -225,14 +225,8 @@ pub fn parse(source: &str, default_system: &str) -> Result<GraphFile, GraphError
         None => None,
     };
     let system = system.as_deref().unwrap_or(default_system);
-    let sources = match sources {
-        Some(object) => object.object(&places, format_args!("\"sources\""))?,
-        None => Vec::new(),
-    };
-    let derivations = match derivations {
-        Some(object) => object.object(&places, format_args!("\"derivations\""))?,
-        None => Vec::new(),
-    };
+    let sources = members(sources, "sources", &places)?;
+    let derivations = members(derivations, "derivations", &places)?;
 
     let mut names = Names::with_capacity(sources.len() + derivations.len());
     let mut read_sources = Vec::with_capacity(sources.len());
@@ -267,15 +261,41 @@ pub fn parse(source: &str, default_system: &str) -> Result<GraphFile, GraphError
         node.outputs = outputs.into_names();
     }
 
+    let order = build_order(&nodes, &starts, &mut edges, &places)?;
+    reorder(&mut nodes, &mut targets, &order);
+    Ok(GraphFile {
+        sources: read_sources,
+        derivations: nodes,
+        targets,
+        store_paths,
+    })
+}
+
+/// The members of an object that may be missing.
+fn members<'a>(
+    object: Option<Value<'a>>,
+    what: &str,
+    places: &Places<'a>,
+) -> Result<Vec<Member<'a>>, GraphError> {
+    match object {
+        Some(object) => object.object(places, format_args!("\"{what}\"")),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// The derivations in an order in which inputs come first. Puts the edges of each, which begin at
+/// `starts`, in the order of the file, wherever its inputs are named.
+fn build_order(
+    nodes: &[Node],
+    starts: &[u32],
+    edges: &mut [Edge],
+    places: &Places<'_>,
+) -> Result<Vec<u32>, GraphError> {
     for bounds in starts.windows(2) {
-        // What a derivation needs comes in the order of the file too, wherever it is named.
         edges[bounds[0] as usize..bounds[1] as usize].sort_by_key(|edge| edge.to);
     }
-    let order = order::topological(&Edges {
-        starts: &starts,
-        edges: &edges,
-    })
-    .map_err(|cycle| {
+    let edges = &*edges;
+    order::topological(&Edges { starts, edges }).map_err(|cycle| {
         let round = cycle.chain.iter().chain(cycle.chain.first());
         GraphError::Cycle {
             place: places.inside(edges[cycle.closing_edge as usize].spot),
@@ -283,13 +303,6 @@ pub fn parse(source: &str, default_system: &str) -> Result<GraphFile, GraphError
                 .map(|&node| nodes[node as usize].key.clone())
                 .collect(),
         }
-    })?;
-    reorder(&mut nodes, &mut targets, &order);
-    Ok(GraphFile {
-        sources: read_sources,
-        derivations: nodes,
-        targets,
-        store_paths,
     })
 }
 

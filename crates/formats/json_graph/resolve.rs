@@ -9,7 +9,7 @@ use hashbrown::hash_map::Entry;
 use super::error::nearest;
 use super::names::check_name;
 use super::outputs::Outputs;
-use super::place::{Places, Spot};
+use super::place::{Place, Places, Spot};
 use super::value::JsonStr;
 use super::{GraphError, Piece, StorePathReference};
 
@@ -96,6 +96,16 @@ pub(super) enum Where {
     Targets,
 }
 
+impl Where {
+    /// The derivation that it is part of.
+    fn owner(self) -> Option<u32> {
+        match self {
+            Where::Text(owner) | Where::Inputs(owner) => Some(owner),
+            Where::Targets => None,
+        }
+    }
+}
+
 /// One derivation needs another, and where it says so.
 pub(super) struct Edge {
     /// The derivation that is needed.
@@ -167,45 +177,18 @@ impl<'a, 'g> Resolver<'a, 'g> {
                 reference,
             });
         }
+        let not_a_target = || GraphError::NotATarget {
+            place: place(),
+            target: spelling.to_owned(),
+        };
         if stands == Where::Targets && (name.is_empty() || name.starts_with('/')) {
-            return Err(GraphError::NotATarget {
-                place: place(),
-                target: spelling.to_owned(),
-            });
+            return Err(not_a_target());
         }
         if name.starts_with('/') {
-            let piece = store_path(name, output).ok_or_else(|| GraphError::PathOutput {
-                place: place(),
-                path: name.to_owned(),
-                output: output.unwrap_or_default().to_owned(),
-            })?;
-            self.store_paths.push(StorePathReference {
-                place: place(),
-                path: name.to_owned(),
-                output: output.map(str::to_owned),
-            });
-            return Ok(piece);
+            return self.in_store(name, output, place());
         }
-        let owner = match stands {
-            Where::Text(owner) | Where::Inputs(owner) => Some(owner),
-            Where::Targets => None,
-        };
-        let named = match (name, owner) {
-            ("", Some(owner)) => Named::Derivation(owner),
-            _ => self
-                .names
-                .get(name)
-                .ok_or_else(|| GraphError::UnknownName {
-                    place: place(),
-                    name: name.to_owned(),
-                    nearest: self.names.nearest(name),
-                })?,
-        };
-        match (named, output) {
-            (Named::Source(_), _) if stands == Where::Targets => Err(GraphError::NotATarget {
-                place: place(),
-                target: spelling.to_owned(),
-            }),
+        match (self.named(name, spot, stands)?, output) {
+            (Named::Source(_), _) if stands == Where::Targets => Err(not_a_target()),
             (Named::Source(source), None) => Ok(Piece::Source(source)),
             (Named::Source(_), Some(output)) => Err(GraphError::SourceOutput {
                 place: place(),
@@ -214,7 +197,7 @@ impl<'a, 'g> Resolver<'a, 'g> {
             }),
             (Named::Derivation(node), output) => {
                 let index = self.output(node, output, spot)?;
-                if owner == Some(node) {
+                if stands.owner() == Some(node) {
                     return self.own_output(node, index, name.is_empty(), stands, spot);
                 }
                 if stands != Where::Targets {
@@ -226,6 +209,40 @@ impl<'a, 'g> Resolver<'a, 'g> {
                 })
             }
         }
+    }
+
+    /// What is called `name`; without a name the derivation whose text it stands in.
+    fn named(&self, name: &str, spot: Spot, stands: Where) -> Result<Named, GraphError> {
+        match (name, stands.owner()) {
+            ("", Some(owner)) => Ok(Named::Derivation(owner)),
+            _ => self.names.get(name).ok_or_else(|| GraphError::UnknownName {
+                place: self.places.inside(spot),
+                name: name.to_owned(),
+                nearest: self.names.nearest(name),
+            }),
+        }
+    }
+
+    /// A path of the store, which is noted down to be looked up later.
+    fn in_store(
+        &mut self,
+        path: &str,
+        output: Option<&str>,
+        place: Place,
+    ) -> Result<Piece, GraphError> {
+        let Some(piece) = store_path(path, output) else {
+            return Err(GraphError::PathOutput {
+                place,
+                path: path.to_owned(),
+                output: output.unwrap_or_default().to_owned(),
+            });
+        };
+        self.store_paths.push(StorePathReference {
+            place,
+            path: path.to_owned(),
+            output: output.map(str::to_owned),
+        });
+        Ok(piece)
     }
 
     /// The index of a derivation's output; of its main one if none is named.

@@ -180,62 +180,87 @@ impl FromStr for Generator {
     }
 }
 
-fn parse(text: &str) -> Result<Generator, String> {
-    let (kind, settings) = text
-        .split_once(':')
-        .ok_or("settings are missing, at least `:n=1000`")?;
-    let (mut tasks, mut degree, mut seed) = (None, 4, 0);
-    let (mut width, mut edges) = (None, None);
-    let mut durations = Distribution::Unit;
-    let mut given = Vec::new();
-    for setting in settings.split(',') {
-        let (key, value) = setting
-            .split_once('=')
-            .ok_or_else(|| format!("`{setting}` is not `key=value`"))?;
-        if given.contains(&key) {
-            return Err(format!("`{key}` is given twice"));
-        }
-        given.push(key);
+/// The settings of a generator, as far as they were given.
+#[derive(Default)]
+struct Given {
+    tasks: Option<u32>,
+    degree: Option<u32>,
+    width: Option<u32>,
+    edges: Option<LayerEdges>,
+    durations: Option<Distribution>,
+    seed: Option<u64>,
+}
+
+impl Given {
+    fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
         let number = || match value.parse::<u32>() {
             Ok(number) if number > 0 && number < u32::MAX => Ok(number),
             _ => Err(format!(
                 "`{key}` should be a whole number from 1 to 4294967294"
             )),
         };
-        match key {
-            "n" => tasks = Some(number()?),
-            "degree" => degree = number()?,
-            "width" => width = Some(number()?),
+        let again = match key {
+            "n" => self.tasks.replace(number()?).is_some(),
+            "degree" => self.degree.replace(number()?).is_some(),
+            "width" => self.width.replace(number()?).is_some(),
             "seed" => {
-                seed = value
-                    .parse()
-                    .map_err(|_| format!("`{value}` is no 64-bit seed"))?
+                let seed = value.parse();
+                let seed = seed.map_err(|_| format!("`{value}` is no 64-bit seed"))?;
+                self.seed.replace(seed).is_some()
             }
             "time" => {
-                durations = value
-                    .parse()
-                    .map_err(|error: TaskGraphError| error.to_string())?;
+                let durations = value.parse();
+                let durations = durations.map_err(|error: TaskGraphError| error.to_string())?;
+                self.durations.replace(durations).is_some()
             }
             "edges" => {
-                edges = Some(match value {
+                let edges = match value {
                     "fixed" => LayerEdges::Fixed,
                     "random" => LayerEdges::Random,
                     _ => return Err("`edges` should be `fixed` or `random`".to_owned()),
-                });
+                };
+                self.edges.replace(edges).is_some()
             }
             _ => {
                 return Err(format!(
                     "`{key}` is not known; there are n, degree, width, edges, time and seed"
                 ));
             }
+        };
+        match again {
+            true => Err(format!("`{key}` is given twice")),
+            false => Ok(()),
         }
     }
-    let shape = match kind {
+}
+
+fn parse(text: &str) -> Result<Generator, String> {
+    let (kind, settings) = text
+        .split_once(':')
+        .ok_or("settings are missing, at least `:n=1000`")?;
+    let mut given = Given::default();
+    for setting in settings.split(',') {
+        let (key, value) = setting
+            .split_once('=')
+            .ok_or_else(|| format!("`{setting}` is not `key=value`"))?;
+        given.set(key, value)?;
+    }
+    Ok(Generator {
+        shape: shape(kind, &given)?,
+        tasks: given.tasks.ok_or("`n`, the number of tasks, is missing")?,
+        degree: given.degree.unwrap_or(4),
+        durations: given.durations.unwrap_or(Distribution::Unit),
+        seed: given.seed.unwrap_or(0),
+    })
+}
+
+fn shape(kind: &str, given: &Given) -> Result<Shape, String> {
+    Ok(match kind {
         "layered" => Shape::Layered {
-            width: width.unwrap_or(100),
-            edges: edges.unwrap_or(LayerEdges::Fixed),
+            width: given.width.unwrap_or(100),
+            edges: given.edges.unwrap_or(LayerEdges::Fixed),
         },
-        _ if width.is_some() || edges.is_some() => {
+        _ if given.width.is_some() || given.edges.is_some() => {
             return Err("`width` and `edges` are for layered graphs only".to_owned());
         }
         "chain" => Shape::Chain,
@@ -250,14 +275,6 @@ fn parse(text: &str) -> Result<Generator, String> {
                  scale-free"
             ));
         }
-    };
-    let tasks = tasks.ok_or("`n`, the number of tasks, is missing")?;
-    Ok(Generator {
-        shape,
-        tasks,
-        degree,
-        durations,
-        seed,
     })
 }
 

@@ -86,33 +86,17 @@ pub(super) fn load(file: &str, text: &[u8], limits: Limits) -> Result<TaskGraph,
         });
     }
     limits.admit_file(file, memory_needed(text))?;
-    let document: Document<'_> = serde_json::from_slice(text).map_err(|error| {
-        let place = Place {
-            file: file.to_owned(),
-            line: error.line(),
-            column: error.column(),
-        };
-        let reason = error.to_string();
-        // The message of the JSON reader ends with the place, which stands in front already.
-        let reason = reason
-            .split(" at line ")
-            .next()
-            .unwrap_or_default()
-            .to_owned();
-        TaskGraphError::Malformed { place, reason }
-    })?;
-    let unsuitable = |reason: String| TaskGraphError::Unsuitable {
-        file: file.to_owned(),
-        reason,
-    };
+    let document: Document<'_> =
+        serde_json::from_slice(text).map_err(|error| malformed(file, &error))?;
     let version = document
         .schema_version
         .as_ref()
         .map_or("1.5", |version| &version.0);
     if !SCHEMAS.contains(&version) {
-        return Err(unsuitable(format!(
-            "the WfFormat schema `{version}` is not known; 1.0 to 1.5 are"
-        )));
+        return Err(unsuitable(
+            file,
+            format!("the WfFormat schema `{version}` is not known; 1.0 to 1.5 are"),
+        ));
     }
     let workflow = document.workflow;
     let split = workflow.specification.is_some();
@@ -122,30 +106,16 @@ pub(super) fn load(file: &str, text: &[u8], limits: Limits) -> Result<TaskGraph,
         .or(workflow.tasks)
         .or(workflow.jobs)
         .ok_or_else(|| {
-            unsuitable(
-                "`workflow` has neither `specification.tasks` nor `tasks` nor `jobs`".to_owned(),
-            )
+            let reason = "`workflow` has neither `specification.tasks` nor `tasks` nor `jobs`";
+            unsuitable(file, reason.to_owned())
         })?;
     limits.admit(tasks.len() as u64, 0)?;
     let keys = index_by_key(file, &tasks, split)?;
-    let mut runtimes: Vec<Option<f64>> = tasks
-        .iter()
-        .map(|task| task.runtime_in_seconds.or(task.runtime))
-        .collect();
-    for run in workflow
+    let runs = workflow
         .execution
         .iter()
-        .flat_map(|execution| &execution.tasks)
-    {
-        let Some(task) = keys.get(&*run.id.0) else {
-            return Err(unsuitable(format!(
-                "`execution` has a task `{}` that `specification` lacks",
-                run.id.0
-            )));
-        };
-        let runtime = run.runtime_in_seconds.or(run.runtime);
-        runtimes[task.index()] = runtime.or(runtimes[task.index()]);
-    }
+        .flat_map(|execution| &execution.tasks);
+    let runtimes = runtimes(file, &tasks, &keys, runs)?;
 
     let by_name = !split || names_are_unique(&tasks);
     let mut builder = Builder::new(file, TimeUnit::Microseconds, limits);
@@ -157,14 +127,73 @@ pub(super) fn load(file: &str, text: &[u8], limits: Limits) -> Result<TaskGraph,
             .transpose()?;
         builder.add_task(Some(name), duration)?;
     }
+    add_edges(
+        &mut builder,
+        file,
+        &tasks,
+        |key| keys.get(key).copied(),
+        split,
+    )?;
+    builder.finish()
+}
+
+/// Says in our words and places what the JSON reader says.
+fn malformed(file: &str, error: &serde_json::Error) -> TaskGraphError {
+    let place = Place {
+        file: file.to_owned(),
+        line: error.line(),
+        column: error.column(),
+    };
+    let reason = error.to_string();
+    // The message of the JSON reader ends with the place, which stands in front already.
+    let reason = reason.split(" at line ").next().unwrap_or_default();
+    TaskGraphError::Malformed {
+        place,
+        reason: reason.to_owned(),
+    }
+}
+
+fn unsuitable(file: &str, reason: String) -> TaskGraphError {
+    TaskGraphError::Unsuitable {
+        file: file.to_owned(),
+        reason,
+    }
+}
+
+/// The run time of each task in seconds: as an execution measured it, else as the task says.
+fn runtimes<'r>(
+    file: &str,
+    tasks: &[Task<'_>],
+    keys: &HashMap<&str, TaskId>,
+    runs: impl Iterator<Item = &'r Run<'r>>,
+) -> Result<Vec<Option<f64>>, TaskGraphError> {
+    let stated = |task: &Task<'_>| task.runtime_in_seconds.or(task.runtime);
+    let mut runtimes: Vec<Option<f64>> = tasks.iter().map(stated).collect();
+    for run in runs {
+        let Some(task) = keys.get(&*run.id.0) else {
+            let id = &run.id.0;
+            let reason = format!("`execution` has a task `{id}` that `specification` lacks");
+            return Err(unsuitable(file, reason));
+        };
+        let runtime = run.runtime_in_seconds.or(run.runtime);
+        runtimes[task.index()] = runtime.or(runtimes[task.index()]);
+    }
+    Ok(runtimes)
+}
+
+fn add_edges(
+    builder: &mut Builder,
+    file: &str,
+    tasks: &[Task<'_>],
+    by_key: impl Fn(&str) -> Option<TaskId>,
+    split: bool,
+) -> Result<(), TaskGraphError> {
     let find = |other: &Text<'_>, task: &Task<'_>| {
-        keys.get(&*other.0)
-            .copied()
-            .ok_or_else(|| TaskGraphError::DanglingEdge {
-                origin: file.to_owned(),
-                task: key_of(task, split).unwrap_or_default().to_owned(),
-                missing: other.0.to_string(),
-            })
+        by_key(&other.0).ok_or_else(|| TaskGraphError::DanglingEdge {
+            origin: file.to_owned(),
+            task: key_of(task, split).unwrap_or_default().to_owned(),
+            missing: other.0.to_string(),
+        })
     };
     for (index, task) in tasks.iter().enumerate() {
         let id = TaskId::from_index(index);
@@ -178,7 +207,7 @@ pub(super) fn load(file: &str, text: &[u8], limits: Limits) -> Result<TaskGraph,
             builder.add_edge(id, find(child, task)?)?;
         }
     }
-    builder.finish()
+    Ok(())
 }
 
 /// An estimate of the bytes that a file takes once it is taken apart: a place for every text that is no key, in

@@ -57,6 +57,12 @@ fn tell(world: &World, name: &str, word: &str) {
     writeln!(reader_of(world, name), "{word}").unwrap();
 }
 
+/// The entry of the store whose name ends so.
+fn in_store(world: &World, end: &str) -> Option<PathBuf> {
+    let mut entries = world.store_entries().into_iter();
+    entries.find(|path| path.to_string_lossy().ends_with(end))
+}
+
 /// What lies in the store of directories of runs.
 fn runs_in_store(world: &World) -> Vec<PathBuf> {
     let mut entries = world.store_entries();
@@ -103,23 +109,14 @@ fn an_engine_that_checks_what_another_has_built_shares_no_directory_with_it() {
             tell(world, name, "plain");
         }
         // Both have ended, and their directories wait for the next.
-        let drv = |name: &str| {
-            let entries = world.store_entries();
-            let drv = entries
-                .iter()
-                .find(|path| path.to_string_lossy().ends_with(&format!("-{name}.drv")));
-            drv.unwrap().display().to_string()
-        };
-        let out = |name: &str| {
-            let entries = world.store_entries();
-            entries
-                .iter()
-                .any(|path| path.to_string_lossy().ends_with(&format!("-{name}")))
-        };
-        wait_until("both are built", || out("x") && out("w"));
+        let out = |name: &str| in_store(world, &format!("-{name}"));
+        wait_until("both are built", || {
+            out("x").is_some() && out("w").is_some()
+        });
         let mut hold = reader_of(world, "hold");
         let check = |name: &str| {
-            let cmd = world.windrow("build").args([&drv(name), "--check"]);
+            let drv = in_store(world, &format!("-{name}.drv")).unwrap();
+            let cmd = world.windrow("build").arg(drv).arg("--check");
             caller.runs(cmd).start()
         };
         let checks = [check("x"), check("w")];

@@ -1,5 +1,7 @@
 //! `--realise` with its options, queries that build first, and the memory of failed builds.
 
+use std::ffi::OsString;
+
 use crate::harness::{World, have, need, sorted_lines, text};
 
 /// Two derivations, the second needs the first and has two outputs; each notes that it ran.
@@ -66,6 +68,49 @@ fn dry_runs_say_the_same() {
     both(&["-r", "--dry-run", "--quiet"], &[&drvs[1]]).never_says("will be built");
 }
 
+/// What a build of a new [`pair`] printed, its exit status, the roots it made, what is registered of
+/// them, and who ran. Leaves nothing of it.
+fn built_anew(
+    world: &World,
+    args: &[&str],
+    ours: bool,
+) -> (String, Option<i32>, Vec<String>, Vec<OsString>, Vec<String>) {
+    const ROOTS: [&str; 6] = [
+        "root",
+        "root-dev",
+        "root-2",
+        "root-2-dev",
+        "dir/root",
+        "dir/root-dev",
+    ];
+    pair(world, "");
+    let ran = if ours {
+        world.ours(args).run().no_panic()
+    } else {
+        world.theirs(args).run()
+    };
+    let target = |name: &str| {
+        let target = std::fs::read_link(world.file(name));
+        target.map_or("-".to_owned(), |to| to.display().to_string())
+    };
+    let roots = ROOTS.map(target).to_vec();
+    let auto = std::fs::read_dir(world.state().join("gcroots/auto"));
+    let auto = auto.into_iter().flatten();
+    let mut auto: Vec<_> = auto.map(|entry| entry.unwrap().file_name()).collect();
+    auto.sort();
+    let runs = sorted_lines(world.file("runs"));
+    world.verifies();
+    for name in ROOTS.iter().chain(&["runs"]) {
+        let _ = std::fs::remove_file(world.file(name));
+    }
+    for dir in ["store", "state", "log"] {
+        let writable = world.program("chmod").args(["-R", "u+w"]);
+        writable.arg(world.at(dir)).run();
+        let _ = std::fs::remove_dir_all(world.at(dir));
+    }
+    (ran.out(), ran.status.code(), roots, auto, runs)
+}
+
 #[test]
 fn what_is_built_is_printed_alike() {
     need!(nix);
@@ -106,64 +151,9 @@ fn what_is_built_is_printed_alike() {
         &["-q", "--force-realise", "--hash", "-u", &drvs[1]],
         &["-qRf", &drvs[1]],
     ] {
-        let mut results = Vec::new();
-        for ours in [false, true] {
-            pair(&world, "");
-            let ran = if ours {
-                world.ours(args).run().no_panic()
-            } else {
-                world.theirs(args).run()
-            };
-            let roots: Vec<String> = [
-                "root",
-                "root-dev",
-                "root-2",
-                "root-2-dev",
-                "dir/root",
-                "dir/root-dev",
-            ]
-            .iter()
-            .map(|name| {
-                std::fs::read_link(world.file(name))
-                    .map_or("-".to_owned(), |to| to.display().to_string())
-            })
-            .collect();
-            let auto = std::fs::read_dir(world.state().join("gcroots/auto"));
-            let mut auto: Vec<_> = auto
-                .into_iter()
-                .flatten()
-                .map(|entry| entry.unwrap().file_name())
-                .collect();
-            auto.sort();
-            results.push((
-                ran.out(),
-                ran.status.code(),
-                roots,
-                auto,
-                sorted_lines(world.file("runs")),
-            ));
-            world.verifies();
-            for name in [
-                "root",
-                "root-dev",
-                "root-2",
-                "root-2-dev",
-                "dir/root",
-                "dir/root-dev",
-                "runs",
-            ] {
-                let _ = std::fs::remove_file(world.file(name));
-            }
-            for dir in ["store", "state", "log"] {
-                world
-                    .program("chmod")
-                    .args(["-R", "u+w"])
-                    .arg(world.at(dir))
-                    .run();
-                let _ = std::fs::remove_dir_all(world.at(dir));
-            }
-        }
-        assert_eq!(results[1], results[0], "{args:?}: windrow's on the left");
+        let theirs = built_anew(&world, args, false);
+        let ours = built_anew(&world, args, true);
+        assert_eq!(ours, theirs, "{args:?}: windrow's on the left");
     }
 }
 

@@ -13,28 +13,9 @@ fn stable(lines: Vec<String>) -> Vec<String> {
         .collect()
 }
 
-#[test]
-fn roots_and_liveness_are_told_alike() {
-    need!(nix);
-    let (world, drv) = filled();
-    let out = world.theirs(["-q", "--outputs", &drv]).ok().line();
-    let paths = world
-        .theirs(["-qR", "--include-outputs", &drv])
-        .ok()
-        .lines();
-    let some = |suffix: &str| paths.iter().find(|path| path.ends_with(suffix)).unwrap();
-    world.alike(&["--gc", "--print-roots"]);
-    world.alike(&["--gc", "--print-live"]);
-    world.alike(&["--gc", "--print-dead"]);
-    world
-        .theirs([
-            "-r",
-            some("-multi.drv"),
-            "--add-root",
-            "result",
-            "--indirect",
-        ])
-        .ok();
+/// Makes roots of every kind, one that dangles, a lock and an entry that is no store path. Returns
+/// the lock.
+fn add_odd_roots<'p>(world: &World, some: impl Fn(&str) -> &'p String) -> String {
     symlink(some("-link"), world.state().join("gcroots/direct")).unwrap();
     symlink(
         world.file("nothing"),
@@ -59,6 +40,32 @@ fn roots_and_liveness_are_told_alike() {
             .join("8rhh74q2l84v5z1fa0n941xhbpgw3ncf-unknown"),
     )
     .unwrap();
+    lock
+}
+
+#[test]
+fn roots_and_liveness_are_told_alike() {
+    need!(nix);
+    let (world, drv) = filled();
+    let out = world.theirs(["-q", "--outputs", &drv]).ok().line();
+    let paths = world
+        .theirs(["-qR", "--include-outputs", &drv])
+        .ok()
+        .lines();
+    let some = |suffix: &str| paths.iter().find(|path| path.ends_with(suffix)).unwrap();
+    world.alike(&["--gc", "--print-roots"]);
+    world.alike(&["--gc", "--print-live"]);
+    world.alike(&["--gc", "--print-dead"]);
+    world
+        .theirs([
+            "-r",
+            some("-multi.drv"),
+            "--add-root",
+            "result",
+            "--indirect",
+        ])
+        .ok();
+    let lock = add_odd_roots(&world, some);
     for flags in [
         &[][..],
         &["--option", "keep-outputs", "true"],
@@ -95,6 +102,30 @@ fn roots_and_liveness_are_told_alike() {
     assert!(world.is_valid(&out));
 }
 
+/// Copies store and state to directories whose names begin with `to`.
+fn copy_store(world: &World, from: &str, to: &str) {
+    for dir in ["store", "state"] {
+        let dirs = [from, to].map(|prefix| world.at(format!("{prefix}{dir}")));
+        world.program("cp").arg("-a").args(dirs).ok();
+    }
+}
+
+/// What a collection or deletion prints, its exit status, and what is left: the database's text and
+/// the store's entries.
+fn collected(world: &World, args: &[&str], ours: bool) -> (String, Option<i32>, Vec<String>) {
+    let ran = if ours {
+        world.ours(args).run().no_panic()
+    } else {
+        world.theirs(args).run()
+    };
+    let mut left = world.theirs(["--dump-db"]).ok().lines();
+    let entries = world.store_entries().into_iter();
+    let names = entries.map(|path| path.display().to_string());
+    left.extend(names.filter(|name| !name.ends_with(".lock")));
+    world.verifies();
+    (ran.out(), ran.status.code(), left)
+}
+
 #[test]
 fn the_same_is_collected() {
     need!("nix-store", "nix-instantiate", "nix-hash", "cp");
@@ -115,28 +146,13 @@ fn the_same_is_collected() {
         .ok();
     std::fs::write(format!("{}.lock", some("-big")), "").unwrap();
     std::fs::create_dir(world.store().join("litter")).unwrap();
-    let copy = |from: &str, to: &str| {
-        for dir in ["store", "state"] {
-            let dirs = [
-                world.at(format!("{from}{dir}")),
-                world.at(format!("{to}{dir}")),
-            ];
-            world.program("cp").arg("-a").args(dirs).ok();
-        }
-    };
-    let clear = || {
-        for dir in ["store", "state"] {
-            world
-                .program("chmod")
-                .args(["-R", "u+w"])
-                .arg(world.at(dir))
-                .ok();
-            std::fs::remove_dir_all(world.at(dir)).unwrap();
-        }
-    };
-    copy("", "kept.");
+    copy_store(&world, "", "kept.");
     let dead = some("-small3").clone();
     let drv_of = world.theirs(["-qd", &dead]).ok().line();
+    let absent = world
+        .store()
+        .join("8rhh74q2l84v5z1fa0n941xhbpgw3ncf-absent");
+    let absent = absent.display().to_string();
     for args in [
         &["--gc"][..],
         &["--gc", "--option", "keep-outputs", "true"],
@@ -156,33 +172,19 @@ fn the_same_is_collected() {
         &["--delete", some("-top"), some("-tree")],
         &["--delete", &drv_of],
         &["--delete", "--keep-outputs", &drv_of, some("-top.drv")],
-        &[
-            "--delete",
-            &format!(
-                "{}/8rhh74q2l84v5z1fa0n941xhbpgw3ncf-absent",
-                world.store().display()
-            ),
-        ],
+        &["--delete", &absent],
         &["--delete", "/etc/passwd"],
         &["--delete"],
     ] {
         let mut results = Vec::new();
         for ours in [false, true] {
-            let ran = if ours {
-                world.ours(args).run().no_panic()
-            } else {
-                world.theirs(args).run()
-            };
-            let mut left = world.theirs(["--dump-db"]).ok().lines();
-            let names = world
-                .store_entries()
-                .into_iter()
-                .map(|path| path.display().to_string());
-            left.extend(names.filter(|name| !name.ends_with(".lock")));
-            results.push((ran.out(), ran.status.code(), left));
-            world.verifies();
-            clear();
-            copy("kept.", "");
+            results.push(collected(&world, args, ours));
+            for dir in ["store", "state"] {
+                let writable = world.program("chmod").args(["-R", "u+w"]);
+                writable.arg(world.at(dir)).ok();
+                std::fs::remove_dir_all(world.at(dir)).unwrap();
+            }
+            copy_store(&world, "kept.", "");
         }
         assert!(
             results[0] == results[1],

@@ -146,6 +146,36 @@ fn both_work_on_one_store_with_sandboxes_and_it_stays_in_order() {
     soak(true);
 }
 
+/// Expects the store to verify, and what the roots keep to be there. Returns the roots.
+fn roots_are_whole(world: &World) -> Vec<PathBuf> {
+    world.verifies();
+    world
+        .ours(["--verify", "--check-contents"])
+        .ok()
+        .never_says("error");
+    let roots: Vec<PathBuf> = (0..4)
+        .flat_map(|worker| (0..3).map(move |n| format!("root-{worker}-{n}")))
+        .chain(["kept".to_owned()])
+        .flat_map(|name| links(&world.file(&name)))
+        .filter(|root| root.symlink_metadata().is_ok())
+        .collect();
+    for root in &roots {
+        let target = std::fs::read_link(root).unwrap();
+        for path in world
+            .theirs(["-qR".as_ref(), target.as_os_str()])
+            .ok()
+            .lines()
+        {
+            assert!(
+                std::path::Path::new(&path).exists(),
+                "{path} of {}",
+                root.display()
+            );
+        }
+    }
+    roots
+}
+
 fn soak(sandboxed: bool) {
     let world = World::new();
     if sandboxed {
@@ -194,31 +224,7 @@ fn soak(sandboxed: bool) {
         done.load(Ordering::Relaxed) > 8,
         "there was hardly any time"
     );
-    world.verifies();
-    world
-        .ours(["--verify", "--check-contents"])
-        .ok()
-        .never_says("error");
-    let roots: Vec<PathBuf> = (0..4)
-        .flat_map(|worker| (0..3).map(move |n| format!("root-{worker}-{n}")))
-        .chain(["kept".to_owned()])
-        .flat_map(|name| links(&world.file(&name)))
-        .filter(|root| root.symlink_metadata().is_ok())
-        .collect();
-    for root in &roots {
-        let target = std::fs::read_link(root).unwrap();
-        for path in world
-            .theirs(["-qR".as_ref(), target.as_os_str()])
-            .ok()
-            .lines()
-        {
-            assert!(
-                std::path::Path::new(&path).exists(),
-                "{path} of {}",
-                root.display()
-            );
-        }
-    }
+    let roots = roots_are_whole(&world);
     assert!(closure.iter().all(|path| world.is_valid(path)));
     // With the roots gone, nothing is left.
     std::fs::remove_dir_all(world.state().join("gcroots/derivations")).unwrap();
