@@ -10,8 +10,8 @@ use crate::graph::BuildGraph;
 use crate::ids::{DrvId, PathId};
 use crate::log_line::{LogMessage, last_start};
 
-/// The outputs to be made now: neither valid before nor made by someone else meanwhile (`missingPaths`). A goal
-/// that makes all of its outputs goes without.
+/// The outputs to be made now: neither valid before nor made by someone else meanwhile
+/// (`missingPaths`). A goal that makes all of its outputs goes without.
 #[derive(Debug, Clone, Component)]
 #[component(storage = "SparseSet")]
 pub struct MissingOutputs(pub Vec<PathId>);
@@ -26,7 +26,8 @@ impl MissingOutputs {
     }
 }
 
-/// Outputs that are valid already and so are built under scratch names, to be thrown away (`redirectedOutputs`).
+/// Outputs that are valid already and so are built under scratch names, to be thrown away
+/// (`redirectedOutputs`).
 #[derive(Debug, Clone, Default, Component)]
 #[component(storage = "SparseSet")]
 pub struct HashRewrites {
@@ -58,14 +59,16 @@ pub struct BuilderProcess {
 }
 
 impl BuilderProcess {
-    /// Whether it can be buried: it has exited, and its log is at its end or was given time enough to be.
+    /// Whether it can be buried: it has exited, and its log is at its end or was given time enough
+    /// to be.
     pub fn is_over(&self, pipes: &ChildPipes, deadlines: &Deadlines, now: Duration) -> bool {
         let waited = deadlines.linger.is_some_and(|until| until <= now);
         self.exited && (pipes.log.is_none() || waited)
     }
 }
 
-/// The read end of the pipe that the builder's standard output and error go to (the seed's `builderOut`).
+/// The read end of the pipe that the builder's standard output and error go to (the seed's
+/// `builderOut`).
 #[derive(Debug, Component)]
 #[component(storage = "SparseSet")]
 pub struct ChildPipes {
@@ -84,8 +87,8 @@ pub struct BuildDir(pub PathBuf);
 pub struct Deadlines {
     /// When the child was started.
     pub started: Duration,
-    /// Whether the limits on silence and on time hold (the seed's `respectTimeouts`): not for a hook's build, which
-    /// is told of them.
+    /// Whether the limits on silence and on time hold (the seed's `respectTimeouts`): not for a
+    /// hook's build, which is told of them.
     pub limited: bool,
     /// When it last wrote something.
     pub last_output: Duration,
@@ -133,8 +136,8 @@ impl BuildLog {
         self.tail.extend_from_slice(&bytes[keep..]);
     }
 
-    /// The last `count` lines of text, as they were written: whoever shows them takes out what a terminal would act on.
-    /// Messages to the engine are no text.
+    /// The last `count` lines of text, as they were written: whoever shows them takes out what a
+    /// terminal would act on. Messages to the engine are no text.
     pub fn last_lines(&self, count: usize) -> Vec<String> {
         let text = String::from_utf8_lossy(&self.tail);
         let shown = text.lines().rev().map(last_start);

@@ -120,17 +120,19 @@ pub struct Waitees {
     pub left: u32,
     /// How many ended in any way but success.
     pub failed: u32,
-    /// Since when it waits for its inputs; those that had ended by then were counted. [`Moment::NEVER`] if it does not.
+    /// Since when it waits for its inputs; those that had ended by then were counted.
+    /// [`Moment::NEVER`] if it does not.
     pub since: Moment,
-    /// Which round of waiting this is: news for an earlier round, whose waitees were dropped, is ignored.
+    /// Which round of waiting this is: news for an earlier round, whose waitees were dropped, is
+    /// ignored.
     pub round: u16,
     /// In which ways those that failed did.
     pub shortfalls: Shortfalls,
 }
 
 impl Waitees {
-    /// Takes note that a waitee ended so. Tells whether the goal is to be woken: when none is left, or
-    /// at the first failure unless `keep_going` (the seed's `waiteeDone`).
+    /// Takes note that a waitee ended so. Tells whether the goal is to be woken: when none is left,
+    /// or at the first failure unless `keep_going` (the seed's `waiteeDone`).
     #[inline]
     pub fn waitee_done(&mut self, outcome: Outcome, keep_going: bool) -> bool {
         debug_assert!(self.left > 0);
@@ -154,12 +156,13 @@ impl Waitees {
     /// Whether it waits for an input that ended `at` that moment, and had been busy since `begun`.
     #[inline]
     pub fn waits_for(&self, begun: Moment, at: Moment) -> bool {
-        // Who began to wait when it had ended already, or before it was last taken up again, does not.
+        // Who began to wait when it had ended already, or before it was last taken up again, does
+        // not.
         self.left > 0 && begun.0 <= self.since.0 && self.since.0 <= at.0
     }
 
-    /// Starts a round of waiting for `count` goals: for inputs, none of which has been looked at before `since`, or for
-    /// others, and that since [`Moment::NEVER`].
+    /// Starts a round of waiting for `count` goals: for inputs, none of which has been looked at
+    /// before `since`, or for others, and that since [`Moment::NEVER`].
     #[inline]
     pub fn wait_for(&mut self, count: u32, since: Moment) {
         *self = Self {
@@ -258,7 +261,8 @@ impl WaiterLists {
         }
     }
 
-    /// Empties a goal's list, calling `tell` for each of its waiters in the order in which they were added.
+    /// Empties a goal's list, calling `tell` for each of its waiters in the order in which they
+    /// were added.
     pub fn take(&mut self, goal: Entity, mut tell: impl FnMut(Waiter)) {
         let Some(tail) = self.tails.remove(&goal.index()) else {
             return;

@@ -1,4 +1,5 @@
-//! The build graph as flat arrays: a row a derivation, its outputs and inputs as ranges. Holds no whole derivation.
+//! The build graph as flat arrays: a row a derivation, its outputs and inputs as ranges. Holds no
+//! whole derivation.
 
 mod dependents;
 
@@ -64,7 +65,8 @@ dense_id! {
     pub(crate) LoadedId
 }
 
-/// A derivation that has been loaded: where its rows begin. They end where those of the one loaded next begin, or will.
+/// A derivation that has been loaded: where its rows begin. They end where those of the one loaded
+/// next begin, or will.
 #[derive(Debug, Clone, Copy, Default)]
 struct LoadedRow {
     outputs: u32,
@@ -74,7 +76,8 @@ struct LoadedRow {
     nature: u32,
 }
 
-/// What a derivation needs of a machine and how it is to be treated. A graph has a handful of different ones.
+/// What a derivation needs of a machine and how it is to be treated. A graph has a handful of
+/// different ones.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 struct Nature {
     system: Option<NameId>,
@@ -119,8 +122,8 @@ pub struct BuildGraph {
     natures: Natures,
     /// The derivation stored at each path, by path id.
     by_path: Vec<Option<DrvId>>,
-    /// If it was made of tasks, their edges; then it has none of the rows above, nor inputs below, for what these say of a task
-    /// follows from its number.
+    /// If it was made of tasks, their edges; then it has none of the rows above, nor inputs below,
+    /// for what these say of a task follows from its number.
     tasks: Option<Arc<Rows>>,
     outputs: Vec<OutputRow>,
     /// The derivation of each input.
@@ -209,8 +212,8 @@ impl BuildGraph {
         }
     }
 
-    /// A graph of tasks, each a derivation with one output and the same index. Its paths are numbers without
-    /// text, derivations first, then outputs.
+    /// A graph of tasks, each a derivation with one output and the same index. Its paths are
+    /// numbers without text, derivations first, then outputs.
     pub fn from_tasks(tasks: &TaskGraph) -> Self {
         let mut graph = Self::new(StoreDir::new("/simulated"));
         let count = tasks.len();
@@ -330,7 +333,8 @@ impl BuildGraph {
         self.loaded.get(row.loaded?.index())
     }
 
-    /// The part of a list that belongs to `drv`: from where its rows begin to where the next ones do. A task has none.
+    /// The part of a list that belongs to `drv`: from where its rows begin to where the next ones
+    /// do. A task has none.
     #[inline]
     fn part(&self, drv: DrvId, start: impl Fn(&LoadedRow) -> u32) -> Range<usize> {
         let Some(loaded) = self.rows.get(drv.index()).and_then(|row| row.loaded) else {
@@ -417,7 +421,8 @@ impl BuildGraph {
         })
     }
 
-    /// What its builder may refer to itself: its sources, and the outputs of its inputs that it needs.
+    /// What its builder may refer to itself: its sources, and the outputs of its inputs that it
+    /// needs.
     pub fn direct_inputs(&self, drv: DrvId) -> impl Iterator<Item = PathId> {
         let outputs = self.inputs(drv).flat_map(move |input| {
             let rows = self.outputs(input.drv).iter();
@@ -437,7 +442,8 @@ impl BuildGraph {
         self.nature(drv).system.map(|name| self.name_text(name))
     }
 
-    /// The features it requires of its machine, beyond the platform, as the build hook is told: joined by commas.
+    /// The features it requires of its machine, beyond the platform, as the build hook is told:
+    /// joined by commas.
     pub fn required_features(&self, drv: DrvId) -> &str {
         let features = self.nature(drv).features;
         features.map_or("", |name| self.name_text(name))
@@ -452,7 +458,8 @@ impl BuildGraph {
     /// Takes in the contents of `drv`.
     ///
     /// # Errors
-    /// [`Error::BadStorePath`] when it names a path that is none of this store; the row is then left unloaded.
+    /// [`Error::BadStorePath`] when it names a path that is none of this store; the row is then
+    /// left unloaded.
     pub fn load(&mut self, drv: DrvId, contents: &Derivation<'_>) -> Result<()> {
         let starts = (self.outputs.len(), self.inputs.len(), self.sources.len());
         if let Err(error) = self.push_rows(contents) {

@@ -1,4 +1,5 @@
-//! Hashes of the four algorithms Nix names, and the spellings it reads and writes. Knows no files: hashing is of bytes.
+//! Hashes of the four algorithms Nix names, and the spellings it reads and writes. Knows no files:
+//! hashing is of bytes.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -184,8 +185,8 @@ impl Hash {
         format!("{}:{}", self.algo.name(), self.base32())
     }
 
-    /// Reads any spelling Nix accepts: base 16, base 32 or base 64, bare (then `algo` must be given) or as
-    /// `ALGO:HASH`, or SRI (Nix's `Hash::parseAny`).
+    /// Reads any spelling Nix accepts: base 16, base 32 or base 64, bare (then `algo` must be
+    /// given) or as `ALGO:HASH`, or SRI (Nix's `Hash::parseAny`).
     ///
     /// # Errors
     /// [`Error::BadHash`] when the text is none of these, or names another algorithm than `algo`.

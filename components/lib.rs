@@ -1,4 +1,5 @@
-//! What a build is, as plain data: store paths, hashes, derivations, graphs, goals. No I/O, no clock, no threads, no globals.
+//! What a build is, as plain data: store paths, hashes, derivations, graphs, goals. No I/O, no
+//! clock, no threads, no globals.
 
 pub mod bit_set;
 pub mod building;

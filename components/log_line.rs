@@ -1,13 +1,14 @@
-//! Lines that builders and other programs write: the part of a line that counts, and the messages to the engine
-//! among them (Nix: `BuildLog`, `handleJSONLogMessage`). The reporters decide how they are shown.
+//! Lines that builders and other programs write: the part of a line that counts, and the messages
+//! to the engine among them (Nix: `BuildLog`, `handleJSONLogMessage`). The reporters decide how
+//! they are shown.
 
 use serde::{Deserialize, Serialize};
 
 /// What a message to the engine begins with. Everything else is text.
 const MARK: &str = "@nix ";
 
-/// The part of a line that is left where carriage returns start it anew, as progress bars do. The line's end, with
-/// a carriage return or without, is not among it.
+/// The part of a line that is left where carriage returns start it anew, as progress bars do. The
+/// line's end, with a carriage return or without, is not among it.
 pub fn last_start(line: &str) -> &str {
     let line = line.trim_end_matches('\n').trim_end_matches('\r');
     let start = memchr::memrchr(b'\r', line.as_bytes()).map_or(0, |at| at + 1);
@@ -84,7 +85,8 @@ impl LogMessage {
         memchr::memchr(MARK.as_bytes()[0], line).is_some()
     }
 
-    /// Reads a line. None if it is text, which it is too if it begins as a message does and then is none.
+    /// Reads a line. None if it is text, which it is too if it begins as a message does and then is
+    /// none.
     pub fn parse(line: &str) -> Option<Self> {
         serde_json::from_str(line.strip_prefix(MARK)?).ok()
     }

@@ -1,4 +1,5 @@
-//! Base 32 as Nix spells it: an alphabet of its own and the last group first. Knows nothing of what is encoded.
+//! Base 32 as Nix spells it: an alphabet of its own and the last group first. Knows nothing of what
+//! is encoded.
 
 /// The 32 digits: no e, o, u, t, so that hashes spell no words.
 pub const ALPHABET: &[u8; 32] = b"0123456789abcdfghijklmnpqrsvwxyz";
@@ -44,8 +45,8 @@ pub fn encode(bytes: &[u8]) -> String {
     text
 }
 
-/// Decodes `text` into exactly `out.len()` bytes; `None` if the length is wrong, a digit is not in the
-/// alphabet, or the first group has bits beyond the last byte.
+/// Decodes `text` into exactly `out.len()` bytes; `None` if the length is wrong, a digit is not in
+/// the alphabet, or the first group has bits beyond the last byte.
 pub fn decode_into(text: &[u8], out: &mut [u8]) -> Option<()> {
     if text.len() != encoded_len(out.len()) {
         return None;

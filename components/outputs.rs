@@ -1,4 +1,5 @@
-//! Sets of output names, interned: what a goal is asked for, and what a derivation needs of another.
+//! Sets of output names, interned: what a goal is asked for, and what a derivation needs of
+//! another.
 
 use hashbrown::HashMap;
 

@@ -1,4 +1,5 @@
-//! Store paths interned: one arena of base names, found by content, named by dense ids. Knows no store folder.
+//! Store paths interned: one arena of base names, found by content, named by dense ids. Knows no
+//! store folder.
 
 use std::hash::BuildHasher as _;
 

@@ -1,5 +1,5 @@
-//! Keys that store paths are signed with, in the text form of Nix's key files. Makes and prints them; the randomness
-//! is the caller's.
+//! Keys that store paths are signed with, in the text form of Nix's key files. Makes and prints
+//! them; the randomness is the caller's.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;

@@ -148,7 +148,8 @@ impl StoreDir {
     /// Reads a full store path.
     ///
     /// # Errors
-    /// [`Error::BadStorePath`] when it does not lie directly in this store or its base name is malformed.
+    /// [`Error::BadStorePath`] when it does not lie directly in this store or its base name is
+    /// malformed.
     pub fn parse(&self, full: &str) -> Result<StorePath> {
         let bad = |reason: String| Error::BadStorePath {
             path: full.to_owned(),
@@ -164,7 +165,8 @@ impl StoreDir {
         Ok(StorePath(base.into()))
     }
 
-    /// The store path that `full`, a path to something in the store, lies in or is (Nix's `toStorePath`).
+    /// The store path that `full`, a path to something in the store, lies in or is (Nix's
+    /// `toStorePath`).
     ///
     /// # Errors
     /// [`Error::BadStorePath`] when it is not in this store.
@@ -189,7 +191,8 @@ impl StoreDir {
         Ok(StorePath(format!("{hash}-{name}").into()))
     }
 
-    /// The path of a text file, as every `.drv` is (Nix's `computeStorePathForText`). `references` are full paths.
+    /// The path of a text file, as every `.drv` is (Nix's `computeStorePathForText`). `references`
+    /// are full paths.
     ///
     /// # Errors
     /// As [`StoreDir::make_path`].
@@ -206,7 +209,8 @@ impl StoreDir {
         )
     }
 
-    /// The path of a tree added by the SHA-256 of its NAR (Nix's `makeFixedOutputPath`). `references` are full paths.
+    /// The path of a tree added by the SHA-256 of its NAR (Nix's `makeFixedOutputPath`).
+    /// `references` are full paths.
     ///
     /// # Errors
     /// As [`StoreDir::make_path`].
@@ -240,7 +244,8 @@ impl StoreDir {
         self.make_path("output:out", &sha256(inner.as_bytes()), name)
     }
 
-    /// The path of an ordinary derivation's output (Nix's `makeOutputPath`); `modulo` is the derivation's masked hash.
+    /// The path of an ordinary derivation's output (Nix's `makeOutputPath`); `modulo` is the
+    /// derivation's masked hash.
     ///
     /// # Errors
     /// As [`StoreDir::make_path`].
@@ -285,8 +290,8 @@ fn kind_with_references<'a>(
     text
 }
 
-/// The text that stands for a derivation's own output in its arguments and environment until it is built
-/// (Nix's `hashPlaceholder`).
+/// The text that stands for a derivation's own output in its arguments and environment until it is
+/// built (Nix's `hashPlaceholder`).
 pub fn placeholder(output: &str) -> String {
     format!(
         "/{}",

@@ -1,5 +1,5 @@
-//! What goals carry while substitutes are looked for: which substituter is asked for a path, and how often a
-//! derivation's outputs were asked for. Comes and goes, so sparse.
+//! What goals carry while substitutes are looked for: which substituter is asked for a path, and
+//! how often a derivation's outputs were asked for. Comes and goes, so sparse.
 
 use bevy_ecs::prelude::Component;
 
@@ -27,7 +27,8 @@ pub struct Substitution {
     pub sub: usize,
     /// Whether one has said that it has the path (`hasSubstitute`).
     pub has_substitute: bool,
-    /// How many paths the run had made when this one was found to lack references: with as many it still does.
+    /// How many paths the run had made when this one was found to lack references: with as many it
+    /// still does.
     pub ended_at: u32,
 }
 
@@ -47,7 +48,8 @@ pub enum Retry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Component)]
 #[component(storage = "SparseSet")]
 pub struct OutputSubstitution {
-    /// The outputs that were wanted then; more wanted since are still to be asked for (`needRestart`).
+    /// The outputs that were wanted then; more wanted since are still to be asked for
+    /// (`needRestart`).
     pub asked: OutputSet,
     /// Whether to ask again.
     pub retry: Retry,

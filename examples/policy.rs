@@ -2,8 +2,9 @@
 //!
 //!     cargo run --release --example policy [-- GRAPH]
 //!
-//! A policy is a system that ranks every goal that has come to be ready: the smallest is built first. It may look at
-//! all that the engine knows. `session.policy = JOINS_FIRST` makes `windrow::realise::realise` build in its order.
+//! A policy is a system that ranks every goal that has come to be ready: the smallest is built
+//! first. It may look at all that the engine knows. `session.policy = JOINS_FIRST` makes
+//! `windrow::realise::realise` build in its order.
 
 use windrow::components::graph::BuildGraph;
 use windrow::session::Session;

@@ -330,7 +330,8 @@ fn bundled_library() -> Result<PathBuf> {
     Ok(Path::new(manifest).with_file_name("zstd").join("lib"))
 }
 
-/// Builds the graph's targets in `store` and gives their output paths, in the targets' order, with what ran when.
+/// Builds the graph's targets in `store` and gives their output paths, in the targets' order, with
+/// what ran when.
 fn run_build(graph: &Path, store: &str) -> Result<(Vec<PathBuf>, Vec<Run>)> {
     // The compiler is this machine's, which a sandbox would not show.
     let options = [("max-jobs", "auto"), ("sandbox", "false")]

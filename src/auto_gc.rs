@@ -1,4 +1,5 @@
-//! Garbage collection during builds, where settings ask for it: puts the store's watcher together with them.
+//! Garbage collection during builds, where settings ask for it: puts the store's watcher together
+//! with them.
 
 use std::time::Duration;
 

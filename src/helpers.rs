@@ -1,4 +1,5 @@
-//! Which programs help a build: substituters and the hook, by the settings and by the environment as in Nix 1.8.
+//! Which programs help a build: substituters and the hook, by the settings and by the environment
+//! as in Nix 1.8.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -35,8 +36,8 @@ pub fn helper_config(settings: &Settings, layout: &Layout) -> HelperConfig {
     }
 }
 
-/// The substituters' programs: those of `NIX_SUBSTITUTERS`, a list with colons in which `default` stands for those of
-/// the settings, or else the latter.
+/// The substituters' programs: those of `NIX_SUBSTITUTERS`, a list with colons in which `default`
+/// stands for those of the settings, or else the latter.
 fn substituters(settings: &Settings, variable: Option<&OsStr>) -> Vec<PathBuf> {
     if !settings.substitute {
         return Vec::new();

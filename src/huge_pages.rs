@@ -1,15 +1,17 @@
 //! Large blocks of memory on huge pages: an allocator for programs that hold very large graphs.
 //!
-//! A graph of millions of goals lies in a few arrays of tens of megabytes that grow by doubling. The first touch of each page
-//! of 4 KiB costs more than all that is then done with it, and the C library copies arrays below 32 MB when they grow. Here a
-//! large block is a mapping of its own that begins on a huge page, and grows by moving page tables.
+//! A graph of millions of goals lies in a few arrays of tens of megabytes that grow by doubling.
+//! The first touch of each page of 4 KiB costs more than all that is then done with it, and the C
+//! library copies arrays below 32 MB when they grow. Here a large block is a mapping of its own
+//! that begins on a huge page, and grows by moving page tables.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr;
 
 /// Blocks from this size on are mappings of their own.
 const LARGE_BYTES: usize = 1 << 20;
-/// What a huge page holds on x86-64, and on arm64 with pages of 4 KiB; elsewhere the advice is of no use and no harm.
+/// What a huge page holds on x86-64, and on arm64 with pages of 4 KiB; elsewhere the advice is of
+/// no use and no harm.
 const HUGE_BYTES: usize = 2 << 20;
 /// The kernel maps whole pages; this is a multiple of every page size that it has.
 const PAGE_BYTES: usize = 64 << 10;
@@ -22,7 +24,8 @@ fn is_large(layout: Layout) -> bool {
     layout.size() >= LARGE_BYTES && layout.align() <= HUGE_BYTES
 }
 
-/// How much is mapped for a block: whole huge pages, unless more than half of the last one would be left empty.
+/// How much is mapped for a block: whole huge pages, unless more than half of the last one would be
+/// left empty.
 fn mapped(size: usize) -> Option<usize> {
     let rest = size % HUGE_BYTES;
     let unit = if rest < HUGE_BYTES / 2 {
@@ -46,8 +49,8 @@ fn reserve(length: usize) -> *mut u8 {
     }
     let before = (start as usize).wrapping_neg() % HUGE_BYTES;
     let after = HUGE_BYTES - before;
-    // SAFETY: `before` and `after` add up to the margin, so all three parts lie in the mapping just made, of which
-    // nobody knows; what is given back is the margin alone.
+    // SAFETY: `before` and `after` add up to the margin, so all three parts lie in the mapping just
+    // made, of which nobody knows; what is given back is the margin alone.
     unsafe {
         let block = start.byte_add(before);
         if before > 0 {
@@ -69,8 +72,8 @@ fn map(size: usize) -> *mut u8 {
         return block;
     }
     let usable = libc::PROT_READ | libc::PROT_WRITE;
-    // SAFETY: the whole of a mapping that was just made and that nobody else knows of. That the advice may be refused
-    // is no harm.
+    // SAFETY: the whole of a mapping that was just made and that nobody else knows of. That the
+    // advice may be refused is no harm.
     unsafe {
         if libc::mprotect(block.cast(), length, usable) != 0 {
             libc::munmap(block.cast(), length);
@@ -109,9 +112,9 @@ unsafe fn remap(block: *mut u8, old: usize, new: usize) -> *mut u8 {
     moved.cast()
 }
 
-// SAFETY: a block comes from the system's allocator or is a mapping of its own, and which of the two follows from its
-// layout alone, so that it goes back to where it came from. Mappings begin on a multiple of `HUGE_BYTES`, which is what
-// `is_large` allows an alignment to ask for.
+// SAFETY: a block comes from the system's allocator or is a mapping of its own, and which of the
+// two follows from its layout alone, so that it goes back to where it came from. Mappings begin on
+// a multiple of `HUGE_BYTES`, which is what `is_large` allows an alignment to ask for.
 unsafe impl GlobalAlloc for HugePages {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if is_large(layout) {

@@ -1,4 +1,5 @@
-//! From settings to the isolation of builders: what a sandbox shows, and what is done where there can be none.
+//! From settings to the isolation of builders: what a sandbox shows, and what is done where there
+//! can be none.
 
 use std::path::{Path, PathBuf};
 
@@ -34,7 +35,8 @@ pub struct Isolated {
 /// Looks at what this machine can do and what the settings ask for.
 ///
 /// # Errors
-/// When there can be no sandbox and `sandbox-fallback` is off, or a path that it is to show can't be shown.
+/// When there can be no sandbox and `sandbox-fallback` is off, or a path that it is to show can't
+/// be shown.
 pub fn isolation(settings: &Settings, layout: &Layout, store: &mut LocalStore) -> Result<Isolated> {
     let limits = Limits {
         no_new_privileges: !settings.allow_new_privileges,
@@ -102,7 +104,8 @@ pub fn isolation(settings: &Settings, layout: &Layout, store: &mut LocalStore) -
     })
 }
 
-/// The build users, which only root's engine can have. The group that is the default need not exist.
+/// The build users, which only root's engine can have. The group that is the default need not
+/// exist.
 fn build_users(settings: &Settings, layout: &Layout) -> Result<Option<UserPool>> {
     if !nix::unistd::geteuid().is_root() {
         return Ok(None);

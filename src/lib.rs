@@ -1,10 +1,10 @@
 //! windrow, a build engine that turns Nix derivations into valid store paths.
 //!
-//! This crate is how people use it: the command line, its settings and its reports. Programs that want the engine
-//! itself find it re-exported as [`systems`] and [`components`].
+//! This crate is how people use it: the command line, its settings and its reports. Programs that
+//! want the engine itself find it re-exported as [`systems`] and [`components`].
 //!
-//! The feature `huge-pages`, on by default, is for the program alone, which allocates large arrays on huge pages.
-//! The library installs no allocator with or without it.
+//! The feature `huge-pages`, on by default, is for the program alone, which allocates large arrays
+//! on huge pages. The library installs no allocator with or without it.
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 

@@ -1,10 +1,10 @@
-//! How much memory this process has, had, and may have: what the kernel says in /proc and in its control group.
-//! For refusing what would not fit, and for saying what a simulation needed.
+//! How much memory this process has, had, and may have: what the kernel says in /proc and in its
+//! control group. For refusing what would not fit, and for saying what a simulation needed.
 
 use std::path::Path;
 
-/// What is left for more, in bytes: nine tenths of the least that the machine, the control groups of this process and
-/// its own limit (`ulimit -v`) have to spare.
+/// What is left for more, in bytes: nine tenths of the least that the machine, the control groups
+/// of this process and its own limit (`ulimit -v`) have to spare.
 pub fn available() -> u64 {
     let machine = kib(&read("/proc/meminfo"), "MemAvailable:").unwrap_or(u64::MAX);
     let spare = machine.min(group_spare()).min(own_spare());
@@ -21,7 +21,8 @@ pub fn peak() -> u64 {
     kib(&read("/proc/self/status"), "VmHWM:").unwrap_or(0)
 }
 
-/// Begins to measure the peak anew. Where the kernel does not allow that, it stays that of the whole process.
+/// Begins to measure the peak anew. Where the kernel does not allow that, it stays that of the
+/// whole process.
 pub fn forget_peak() {
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }

@@ -7,7 +7,8 @@ use windrow_systems::engine::Summary;
 
 use crate::error::Error;
 
-/// As nix-store names roots: LINK for the first target, LINK-2 for the second; outputs but `out` add their name.
+/// As nix-store names roots: LINK for the first target, LINK-2 for the second; outputs but `out`
+/// add their name.
 pub fn root_name(link: &Path, index: usize, output: &str) -> PathBuf {
     let mut name = link.as_os_str().to_owned();
     if index > 0 {

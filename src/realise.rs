@@ -39,8 +39,8 @@ pub enum Wanted {
     Path(String),
 }
 
-/// Understands all arguments; those of a list on standard input stand where the `-` stands. Graphs are added to
-/// the store.
+/// Understands all arguments; those of a list on standard input stand where the `-` stands. Graphs
+/// are added to the store.
 ///
 /// # Errors
 /// When one is nothing that can be built, or a graph has a mistake.
@@ -105,8 +105,8 @@ pub fn intern(
     Ok((drv, graph.output_sets.intern(&mut names)))
 }
 
-/// Keeps what is wanted from collection until what is returned is dropped: a run gives up its own temporary roots when
-/// it ends, which is before anybody can link to what it made.
+/// Keeps what is wanted from collection until what is returned is dropped: a run gives up its own
+/// temporary roots when it ends, which is before anybody can link to what it made.
 ///
 /// # Errors
 /// When a derivation can't be read, or the roots not be written.
@@ -133,8 +133,8 @@ pub fn hold(session: &Session, store: &LocalStore, wanted: &[Wanted]) -> Result<
 /// The output paths of each target, by output name.
 pub type Outputs = Vec<Vec<(String, String)>>;
 
-/// How much of the database a run keeps in memory, in KiB. A build touches a dozen pages; those that are not kept are a copy
-/// away, in the system's own cache.
+/// How much of the database a run keeps in memory, in KiB. A build touches a dozen pages; those
+/// that are not kept are a copy away, in the system's own cache.
 const CACHE_KIB: u32 = 2 << 10;
 
 /// Realises everything wanted in the real world; returns how it went, and the wanted output paths.
@@ -204,8 +204,8 @@ pub fn realise(
     Ok((summary, outputs))
 }
 
-/// What repairs a path: the derivation that it is an output of, if that is there, for it can be built; else whatever
-/// substituter has it (`repairPath`).
+/// What repairs a path: the derivation that it is an output of, if that is there, for it can be
+/// built; else whatever substituter has it (`repairPath`).
 fn to_repair(
     graph: &mut BuildGraph,
     store: &LocalStore,

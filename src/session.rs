@@ -50,9 +50,9 @@ fn env(name: &str) -> Option<OsString> {
 }
 
 impl Session {
-    /// Reads settings from nix.conf, the environment and `options` (names and values, in order), and
-    /// settles on a store: `store` if given, else what the environment says, else the system's if there
-    /// is one, else the user's own.
+    /// Reads settings from nix.conf, the environment and `options` (names and values, in order),
+    /// and settles on a store: `store` if given, else what the environment says, else the system's
+    /// if there is one, else the user's own.
     ///
     /// # Errors
     /// When a configuration or a setting is malformed, or the store is none that can be opened.
@@ -77,7 +77,8 @@ impl Session {
         let chosen = store.map_or_else(|| settings.store.clone().into(), OsString::from);
         let layout = choose_layout(&locations, &chosen)?;
         if own_layout().is_ok_and(|own| own == layout) {
-            // Which store it is depends on settings, and what is the default of others on the store.
+            // Which store it is depends on settings, and what is the default of others on the
+            // store.
             (settings, _) = read(true)?;
         }
         let mut warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
@@ -129,7 +130,8 @@ impl Session {
         Ok(store)
     }
 
-    /// What is remembered of failed builds; `None` if that is nothing and it is not to be changed either.
+    /// What is remembered of failed builds; `None` if that is nothing and it is not to be changed
+    /// either.
     ///
     /// # Errors
     /// When the memory can't be opened.
@@ -213,7 +215,8 @@ impl Session {
     /// What builders are told of this machine.
     ///
     /// # Errors
-    /// When there can be no sandbox although there must be one, or the store can't be shown to builders.
+    /// When there can be no sandbox although there must be one, or the store can't be shown to
+    /// builders.
     pub fn builder_config(
         &self,
         store: &mut LocalStore,

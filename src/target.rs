@@ -1,4 +1,5 @@
-//! What the user asks to be built, as typed: derivations with outputs, store paths, graphs, or a list of these.
+//! What the user asks to be built, as typed: derivations with outputs, store paths, graphs, or a
+//! list of these.
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,5 @@
-//! Traces in the format of Chrome's trace viewer, which Perfetto opens: what ran when in which slot.
-//! Written as it comes; a file that was cut short can be opened all the same.
+//! Traces in the format of Chrome's trace viewer, which Perfetto opens: what ran when in which
+//! slot. Written as it comes; a file that was cut short can be opened all the same.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};

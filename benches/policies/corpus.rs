@@ -1,4 +1,5 @@
-//! The graphs that policies are compared on: published workflows, random graphs with known optima, nixpkgs.
+//! The graphs that policies are compared on: published workflows, random graphs with known optima,
+//! nixpkgs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,10 +1,11 @@
-//! How close each policy comes to the lower bound, on published workflows and on real derivations: the tables of
-//! docs/SCHEDULING.md.
+//! How close each policy comes to the lower bound, on published workflows and on real derivations:
+//! the tables of docs/SCHEDULING.md.
 //!
 //!     cargo bench --bench policies                prints them
 //!     cargo test --bench policies                 checks that the rows which are quick to work out stand there
 //!
-//! Everything is simulated by the engine's own systems, so that the figures are the same on every machine.
+//! Everything is simulated by the engine's own systems, so that the figures are the same on every
+//! machine.
 
 mod corpus;
 mod tables;

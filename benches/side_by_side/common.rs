@@ -1,4 +1,5 @@
-//! What the side-by-side runs share: commands in a scratch store, taking turns, and the ratio of their medians.
+//! What the side-by-side runs share: commands in a scratch store, taking turns, and the ratio of
+//! their medians.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

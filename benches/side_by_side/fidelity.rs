@@ -43,7 +43,8 @@ pub(crate) fn run_all() {
     }
 }
 
-/// The graph as windrow's JSON, each task a derivation that sleeps. `salt` makes it another graph with the same names.
+/// The graph as windrow's JSON, each task a derivation that sleeps. `salt` makes it another graph
+/// with the same names.
 fn as_json(graph: &TaskGraph, salt: &str) -> Value {
     let mut derivations = serde_json::Map::new();
     for task in graph.tasks() {

@@ -1,5 +1,6 @@
-//! What it costs to start a child while very many goals wait in the same world: real builders, one after the other, beside
-//! goals that can't start before all of them are done. Only these are not on disk.
+//! What it costs to start a child while very many goals wait in the same world: real builders, one
+//! after the other, beside goals that can't start before all of them are done. Only these are not
+//! on disk.
 //!
 //!     cargo bench --bench side_by_side -- idle               1,000 and 1,000,000 idle goals
 //!     cargo bench --bench side_by_side -- idle 1000 100000
@@ -197,8 +198,8 @@ impl Reporter for Starts {
     }
 }
 
-/// A real store that also says to have derivations that nobody ever wrote: layers that wait for each other, the first for
-/// the gate, and one on top of the last.
+/// A real store that also says to have derivations that nobody ever wrote: layers that wait for
+/// each other, the first for the gate, and one on top of the last.
 struct IdleStore {
     inner: RealStore,
     count: usize,

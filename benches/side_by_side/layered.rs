@@ -1,5 +1,5 @@
-//! Trivial derivations in layers, without a sandbox, two slots: windrow beside nix-store and beside xargs, which
-//! only starts the same commands.
+//! Trivial derivations in layers, without a sandbox, two slots: windrow beside nix-store and beside
+//! xargs, which only starts the same commands.
 //!
 //!     cargo bench --bench side_by_side -- layered            n = 1000 and 5000
 //!     cargo bench --bench side_by_side -- layered 20000      other sizes; nix-store only up to 5000
@@ -27,8 +27,8 @@ pub(crate) fn run_all() {
     };
     let rounds = if measuring() { 5 } else { 1 };
     let mut costs = vec![(Vec::new(), Vec::new()); sizes.len()];
-    // Kept to the end: ext4 makes new files slowly for minutes after many were deleted. For the same reason
-    // all sizes take turns.
+    // Kept to the end: ext4 makes new files slowly for minutes after many were deleted. For the
+    // same reason all sizes take turns.
     let mut scratches = Vec::new();
     for _ in 0..rounds {
         for (&n, (ours, xargs)) in sizes.iter().zip(&mut costs) {

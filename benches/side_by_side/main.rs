@@ -1,4 +1,5 @@
-//! windrow beside other tools on the same work, taking turns, as ratios of medians. Run small by `cargo test`.
+//! windrow beside other tools on the same work, taking turns, as ratios of medians. Run small by
+//! `cargo test`.
 //!
 //!     cargo bench --bench side_by_side [-- layered [N…] | sandboxed [N…] | plan | fidelity | idle [N…] | simulate [N…] | store [N]]
 

@@ -1,4 +1,5 @@
-//! Planning the build of real derivations, 3,529 of nixpkgs: windrow beside nix-store's dry run, on one store.
+//! Planning the build of real derivations, 3,529 of nixpkgs: windrow beside nix-store's dry run, on
+//! one store.
 //!
 //!     cargo bench --bench side_by_side -- plan
 
@@ -53,8 +54,8 @@ fn plain(program: &str) -> Command {
     command
 }
 
-/// Makes a store below `root` in which every derivation of the corpus is valid, and nothing is built. Returns how many
-/// there are, and those that no other one needs.
+/// Makes a store below `root` in which every derivation of the corpus is valid, and nothing is
+/// built. Returns how many there are, and those that no other one needs.
 fn fill(root: &Path, archive: &Path) -> (usize, Vec<String>) {
     let layout = Layout {
         store_dir: "/nix/store".to_owned(),

@@ -1,5 +1,6 @@
-//! Trivial derivations in layers, each in a sandbox with a static shell: windrow beside nix-store with its sandbox, and beside
-//! bwrap started for each of the same commands. And how long a build waits for the cleaning up after another. Takes root.
+//! Trivial derivations in layers, each in a sandbox with a static shell: windrow beside nix-store
+//! with its sandbox, and beside bwrap started for each of the same commands. And how long a build
+//! waits for the cleaning up after another. Takes root.
 //!
 //!     cargo bench --bench side_by_side -- sandboxed          n = 1000; nix-store takes a minute
 //!     cargo bench --bench side_by_side -- sandboxed no-nix
@@ -90,7 +91,8 @@ fn bwrap_command(scratch: &Scratch, n: usize) -> Command {
     command
 }
 
-/// How much later a build starts when the one before it, in the same slot, has left many files behind.
+/// How much later a build starts when the one before it, in the same slot, has left many files
+/// behind.
 fn cleaning_up() {
     let files = if measuring() { 200_000 } else { 2000 };
     let what = format!("later, after {files} files were left");
@@ -98,7 +100,8 @@ fn cleaning_up() {
     println!("{what:<44} {later:>9.1} ms   (at most 20)");
 }
 
-/// Milliseconds from the end of a build that leaves so many files to the first of what the next does.
+/// Milliseconds from the end of a build that leaves so many files to the first of what the next
+/// does.
 fn wait_after(files: usize) -> f64 {
     let mut waits = Vec::new();
     for _ in 0..if measuring() { 3 } else { 1 } {

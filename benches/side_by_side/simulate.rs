@@ -12,7 +12,8 @@ use windrow::systems::simulate::{Faults, Simulation, simulate};
 
 use crate::common::{measuring, numbers};
 
-/// How tasks last: all alike, so that slots end together, or each by itself, so that every end is an instant of its own.
+/// How tasks last: all alike, so that slots end together, or each by itself, so that every end is
+/// an instant of its own.
 const TIMES: [(&str, &str); 2] = [("unit", ""), ("uniform", ",time=uniform:1..10s")];
 
 pub(crate) fn run_all() {
@@ -53,8 +54,8 @@ pub(crate) fn run_all() {
     }
 }
 
-/// Kahn's traversal: successors and counts made from the graph's arrays of predecessors, then every task once.
-/// The time of all, and of the last part alone.
+/// Kahn's traversal: successors and counts made from the graph's arrays of predecessors, then every
+/// task once. The time of all, and of the last part alone.
 fn kahn(graph: &TaskGraph) -> (Duration, Duration) {
     let began = Instant::now();
     let successors = graph.successors();

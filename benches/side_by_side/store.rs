@@ -1,4 +1,5 @@
-//! Large stores: closures, verification and garbage collection, windrow's nix-store beside Nix's, on stores alike.
+//! Large stores: closures, verification and garbage collection, windrow's nix-store beside Nix's,
+//! on stores alike.
 //!
 //!     cargo bench --bench side_by_side -- store [N]
 
@@ -70,8 +71,8 @@ fn windrow(scratch: &Scratch) -> Command {
     command
 }
 
-/// Fills a store with small files that refer to four others each. Those with even numbers are alive; returns the path
-/// that refers to all of them.
+/// Fills a store with small files that refer to four others each. Those with even numbers are
+/// alive; returns the path that refers to all of them.
 fn fill(scratch: &Scratch, count: usize) -> String {
     let text = |name: &str| scratch.path().join(name).to_str().expect("text").to_owned();
     let layout = Layout {

@@ -1,6 +1,8 @@
-//! The ATerm text of a derivation, read and written (Nix's `parseDerivation` and `Derivation::unparse`).
+//! The ATerm text of a derivation, read and written (Nix's `parseDerivation` and
+//! `Derivation::unparse`).
 //!
-//! Reading borrows every string that has no escape, so a file is parsed with one allocation for each list.
+//! Reading borrows every string that has no escape, so a file is parsed with one allocation for
+//! each list.
 
 use std::borrow::Cow;
 
@@ -170,12 +172,12 @@ fn out_of_order<T, K: Ord + ?Sized>(items: &[T], key: impl Fn(&T) -> &K) -> bool
 impl<'a> Derivation<'a> {
     /// Reads the contents of a `.drv` file.
     ///
-    /// Lists that should be sorted are sorted; of two outputs with one name the first counts, of two
-    /// variables the last, as Nix has it.
+    /// Lists that should be sorted are sorted; of two outputs with one name the first counts, of
+    /// two variables the last, as Nix has it.
     ///
     /// # Errors
-    /// [`DerivationError::Syntax`] with the place; [`DerivationError::Unsupported`] for `DrvWithVersion` and for
-    /// outputs without a path; [`DerivationError::NoOutputs`].
+    /// [`DerivationError::Syntax`] with the place; [`DerivationError::Unsupported`] for
+    /// `DrvWithVersion` and for outputs without a path; [`DerivationError::NoOutputs`].
     pub fn parse(text: &'a [u8]) -> Result<Self> {
         if text.starts_with(b"DrvWithVersion(") {
             return Err(DerivationError::Unsupported {
@@ -239,7 +241,8 @@ impl<'a> Derivation<'a> {
         out
     }
 
-    /// Writes the ATerm text, for hashing possibly with other inputs and without the outputs' own paths.
+    /// Writes the ATerm text, for hashing possibly with other inputs and without the outputs' own
+    /// paths.
     pub fn print_with(&self, out: &mut Vec<u8>, inputs: &Inputs<'_>, masked: bool) {
         out.extend_from_slice(b"Derive([");
         separated(out, &self.outputs, |out, output| {

@@ -65,8 +65,8 @@ impl Derivation<'_> {
         self.outputs.iter().all(Output::is_fixed)
     }
 
-    /// Checks that all output paths, and the variables named like outputs, are those that the contents give
-    /// (Nix's `checkDerivationOutputs`). `name` is without `.drv`.
+    /// Checks that all output paths, and the variables named like outputs, are those that the
+    /// contents give (Nix's `checkDerivationOutputs`). `name` is without `.drv`.
     ///
     /// # Errors
     /// [`DerivationError::WrongOutputPath`], [`DerivationError::WrongOutputVariable`], or what
@@ -102,10 +102,12 @@ impl Derivation<'_> {
     }
 }
 
-/// The paths of the outputs of `drv`, in their order, as its contents give them. The paths it states are not looked at.
+/// The paths of the outputs of `drv`, in their order, as its contents give them. The paths it
+/// states are not looked at.
 ///
 /// # Errors
-/// [`DerivationError::MissingInput`], [`DerivationError::BadOutputHash`], or a name that can't stand in a path.
+/// [`DerivationError::MissingInput`], [`DerivationError::BadOutputHash`], or a name that can't
+/// stand in a path.
 pub fn output_paths(
     drv: &Derivation<'_>,
     store: &StoreDir,

@@ -1,4 +1,5 @@
-//! Derivations as JSON, in the forms that releases of Nix print and read (`nix derivation show` and `add`).
+//! Derivations as JSON, in the forms that releases of Nix print and read (`nix derivation show` and
+//! `add`).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -29,7 +30,8 @@ pub enum JsonVersion {
 /// Writes derivations, each given with its full path, as one JSON object.
 ///
 /// # Errors
-/// [`DerivationError::Json`] when one has an argument or variable that is not UTF-8, which JSON can't hold.
+/// [`DerivationError::Json`] when one has an argument or variable that is not UTF-8, which JSON
+/// can't hold.
 pub fn to_json(
     drvs: &[(String, Derivation<'_>)],
     store: &StoreDir,

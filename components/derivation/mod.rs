@@ -1,4 +1,5 @@
-//! A derivation: the recipe of one build, as its `.drv` file holds it. Borrowed from the file's bytes where possible.
+//! A derivation: the recipe of one build, as its `.drv` file holds it. Borrowed from the file's
+//! bytes where possible.
 
 mod aterm;
 pub mod attributes;
@@ -196,7 +197,8 @@ fn found_text(found: &Option<u8>) -> String {
     }
 }
 
-/// The name of the derivation stored under `base_name`, `HASH-NAME.drv`, without hash and extension.
+/// The name of the derivation stored under `base_name`, `HASH-NAME.drv`, without hash and
+/// extension.
 ///
 /// # Errors
 /// [`DerivationError::BadName`] when it has not that form.

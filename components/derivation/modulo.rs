@@ -1,4 +1,5 @@
-//! The hash of a derivation modulo the fetches below it (Nix's `hashDerivationModulo`), which names ordinary outputs.
+//! The hash of a derivation modulo the fetches below it (Nix's `hashDerivationModulo`), which names
+//! ordinary outputs.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +13,8 @@ use crate::hash::{base16, sha256};
 pub struct Modulo(pub [u8; 32]);
 
 impl Derivation<'_> {
-    /// This derivation's hash as an input of others: of its output's hash if that is fixed, else of the
-    /// whole text with its inputs replaced by their own hashes.
+    /// This derivation's hash as an input of others: of its output's hash if that is fixed, else of
+    /// the whole text with its inputs replaced by their own hashes.
     ///
     /// # Errors
     /// [`DerivationError::MissingInput`] if `input` does not know one.
@@ -34,8 +35,8 @@ impl Derivation<'_> {
         self.hash_text(input, false).map(Modulo)
     }
 
-    /// The hash that the paths of its ordinary outputs are made of: as [`Derivation::modulo`], but without
-    /// those paths.
+    /// The hash that the paths of its ordinary outputs are made of: as [`Derivation::modulo`], but
+    /// without those paths.
     ///
     /// # Errors
     /// [`DerivationError::MissingInput`] if `input` does not know one.
@@ -90,7 +91,8 @@ impl ModuloMemo {
         self.known.insert(path.into(), modulo);
     }
 
-    /// Makes known the hashes of all of `wanted`, loading derivations with `load` as needed, inputs first.
+    /// Makes known the hashes of all of `wanted`, loading derivations with `load` as needed, inputs
+    /// first.
     ///
     /// # Errors
     /// What `load` fails with, and [`DerivationError::Cycle`] when inputs form a circle.

@@ -197,8 +197,8 @@ impl Builder {
         Ok(())
     }
 
-    /// Gives all tasks their edges at once: the predecessors of all, task by task, and where those of each
-    /// end. The same edge may come again.
+    /// Gives all tasks their edges at once: the predecessors of all, task by task, and where those
+    /// of each end. The same edge may come again.
     ///
     /// # Errors
     /// If there are too many edges.

@@ -1,4 +1,5 @@
-//! Real derivations, 3,529 of nixpkgs: what is read is printed again byte for byte, and every path is recomputed.
+//! Real derivations, 3,529 of nixpkgs: what is read is printed again byte for byte, and every path
+//! is recomputed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -43,8 +43,8 @@ pub(super) fn run(args: &AddArgs) -> Result<()> {
     )
 }
 
-/// The file's contents if they are Nix's JSON rather than a graph: what only Nix's form has is looked for first, so
-/// that large graphs are not read twice.
+/// The file's contents if they are Nix's JSON rather than a graph: what only Nix's form has is
+/// looked for first, so that large graphs are not read twice.
 fn nix_json(file: &std::path::Path) -> Result<Option<serde_json::Value>> {
     let text = std::fs::read_to_string(file).map_err(Error::io("read", file))?;
     let marks = ["\"inputDrvs\"", "\"inputSrcs\"", "\"version\"", "\"srcs\""];

@@ -32,13 +32,13 @@ pub(super) struct BuildArgs {
     #[arg(long)]
     dry_run: bool,
 
-    /// Which ready derivation is built first: fifo, random, shortest-first, longest-first, critical-path,
-    /// most-dependents or depth-first-by-memory
+    /// Which ready derivation is built first: fifo, random, shortest-first, longest-first,
+    /// critical-path, most-dependents or depth-first-by-memory
     #[arg(long, default_value = "fifo", value_name = "POLICY")]
     policy: Policy,
 
-    /// Build again what is valid, and fail if it comes out different; with -K the other output is kept beside it, as
-    /// PATH.check
+    /// Build again what is valid, and fail if it comes out different; with -K the other output is
+    /// kept beside it, as PATH.check
     #[arg(long, visible_alias = "rebuild", conflicts_with = "dry_run")]
     check: bool,
 
@@ -46,8 +46,8 @@ pub(super) struct BuildArgs {
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
 
-    /// Look at the contents of what is valid and of all that it refers to, and get or build anew what is corrupt or
-    /// missing
+    /// Look at the contents of what is valid and of all that it refers to, and get or build anew
+    /// what is corrupt or missing
     #[arg(long, conflicts_with_all = ["dry_run", "check"])]
     repair: bool,
 

@@ -35,13 +35,15 @@ pub(super) struct GraphArgs {
 /// Which graph.
 #[derive(Debug, Args)]
 pub(super) struct GraphSource {
-    /// build.ninja, WfFormat (x.json), STG (x.stg), a derivation (x.drv) with all it needs, a folder of .drv files,
-    /// or a generator such as layered:n=1000,width=100,degree=3,time=uniform:1..10s,seed=7 (also chain, fan, tree,
+    /// build.ninja, WfFormat (x.json), STG (x.stg), a derivation (x.drv) with all it needs, a
+    /// folder of .drv files, or a generator such as
+    /// layered:n=1000,width=100,degree=3,time=uniform:1..10s,seed=7 (also chain, fan, tree,
     /// in-tree, random, scale-free)
     graph: String,
 
-    /// How long tasks take: a file (a line "1.5s NAME" a task, or a .ninja_log), a distribution such as
-    /// exponential:2s, or "history" for what builds took in the store [default: what the graph says, else one unit]
+    /// How long tasks take: a file (a line "1.5s NAME" a task, or a .ninja_log), a distribution
+    /// such as exponential:2s, or "history" for what builds took in the store [default: what the
+    /// graph says, else one unit]
     #[arg(long, value_name = "FROM")]
     durations: Option<String>,
 

@@ -36,8 +36,8 @@ pub(super) fn run(args: &PlanArgs) -> Result<()> {
     describe(&session, store, &wanted, true)
 }
 
-/// Prints the plan: with `on_stdout` the derivations on standard output and the numbers on standard error, else all
-/// on standard error, as a dry run does.
+/// Prints the plan: with `on_stdout` the derivations on standard output and the numbers on standard
+/// error, else all on standard error, as a dry run does.
 pub(super) fn describe(
     session: &Session,
     store: LocalStore,
@@ -74,7 +74,8 @@ pub(super) fn describe(
     Ok(())
 }
 
-/// Says on standard error what would be fetched, and what is nowhere to be had, as nix-store's dry run does.
+/// Says on standard error what would be fetched, and what is nowhere to be had, as nix-store's dry
+/// run does.
 fn describe_fetches(graph: &BuildGraph, plan: &Plan) {
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let count = plan.fetches.len();

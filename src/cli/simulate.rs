@@ -1,4 +1,5 @@
-//! `windrow simulate`: runs a task graph in simulated time and says how well each policy does with so many slots.
+//! `windrow simulate`: runs a task graph in simulated time and says how well each policy does with
+//! so many slots.
 
 mod report;
 
@@ -64,8 +65,8 @@ pub(super) struct SimulateArgs {
     #[arg(long)]
     json: bool,
 
-    /// Write when and where each task ran, in the trace format of Chrome and Perfetto; for one policy and
-    /// one number of slots
+    /// Write when and where each task ran, in the trace format of Chrome and Perfetto; for one
+    /// policy and one number of slots
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
 }

@@ -1,4 +1,5 @@
-//! Where settings and locations come from: nix.conf, the environment, this machine. Decides nothing about builds.
+//! Where settings and locations come from: nix.conf, the environment, this machine. Decides nothing
+//! about builds.
 
 pub mod error;
 pub mod host;

@@ -1,5 +1,6 @@
-//! The command line of nix-store as Nix reads it: one operation anywhere, `-qR` for `-q -R`, settings as flags.
-//! Which flags an operation takes is its own matter; here they are put aside for it.
+//! The command line of nix-store as Nix reads it: one operation anywhere, `-qR` for `-q -R`,
+//! settings as flags. Which flags an operation takes is its own matter; here they are put aside for
+//! it.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;

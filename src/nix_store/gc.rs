@@ -1,4 +1,5 @@
-//! `--gc` and `--delete`: what nothing needs is listed or deleted; also the roots of `--query --roots`.
+//! `--gc` and `--delete`: what nothing needs is listed or deleted; also the roots of `--query
+//! --roots`.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! `windrow nix-store …`, and the program under the name `nix-store`: Nix's operations, options and output.
-//! This file finds out what is asked for; each family of operations has a file of its own.
+//! `windrow nix-store …`, and the program under the name `nix-store`: Nix's operations, options and
+//! output. This file finds out what is asked for; each family of operations has a file of its own.
 
 mod add;
 mod args;

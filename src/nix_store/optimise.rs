@@ -1,4 +1,5 @@
-//! `--optimise`: equal files of the whole store become one; also those of paths that are added, if settings ask for it.
+//! `--optimise`: equal files of the whole store become one; also those of paths that are added, if
+//! settings ask for it.
 
 use windrow_systems::store::local::LocalStore;
 use windrow_systems::store::optimise::{Optimiser, optimise_store};

@@ -8,8 +8,8 @@ use nix::unistd::dup2_stdout;
 pub(super) struct Pager(Child);
 
 impl Pager {
-    /// Starts `$NIX_PAGER`, `$PAGER`, or the first of the usual programs that there is. None if standard output is no
-    /// terminal, or the variable is empty or `cat`.
+    /// Starts `$NIX_PAGER`, `$PAGER`, or the first of the usual programs that there is. None if
+    /// standard output is no terminal, or the variable is empty or `cat`.
     pub(super) fn start() -> Option<Self> {
         if !crate::terminal::stdout_is_terminal() {
             return None;

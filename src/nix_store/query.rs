@@ -234,7 +234,8 @@ fn roots(call: &mut Call, store: &LocalStore, options: Options) -> Result<()> {
     Ok(())
 }
 
-/// The path itself, or with `--use-output` the outputs of a derivation, by path (Nix's `maybeUseOutputs`).
+/// The path itself, or with `--use-output` the outputs of a derivation, by path (Nix's
+/// `maybeUseOutputs`).
 fn meant(store: &LocalStore, path: String, options: Options) -> Result<Vec<String>> {
     if !options.use_output || !path.ends_with(".drv") {
         return Ok(vec![path]);

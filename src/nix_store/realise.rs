@@ -1,5 +1,5 @@
-//! `--realise`: builds or fetches what is asked for, through the engine as `windrow build` does, and says what it would
-//! do first; also the memory of failed builds.
+//! `--realise`: builds or fetches what is asked for, through the engine as `windrow build` does,
+//! and says what it would do first; also the memory of failed builds.
 
 use std::path::PathBuf;
 
@@ -105,7 +105,8 @@ fn path_of(wanted: &Wanted) -> &String {
     }
 }
 
-/// Says what will be built; returns what nobody knows how to make (Nix's `queryMissing` and `printMissing`).
+/// Says what will be built; returns what nobody knows how to make (Nix's `queryMissing` and
+/// `printMissing`).
 fn announce(call: &Call, wanted: &[Wanted], ignore_unknown: bool) -> Result<Vec<String>> {
     let store = call.look()?;
     let (graph, plan, complaints) = make_plan(&call.session, store, wanted)?;

@@ -1,4 +1,5 @@
-//! `--init`, `--check-validity`, `--register-validity`, `--dump-db`, `--load-db`: the database and text.
+//! `--init`, `--check-validity`, `--register-validity`, `--dump-db`, `--load-db`: the database and
+//! text.
 
 use std::collections::BTreeMap;
 

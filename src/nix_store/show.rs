@@ -50,7 +50,8 @@ fn environment_for_shell(drv: &Derivation<'_>) -> (Vec<u8>, Vec<String>) {
         text.push(b'\n');
     }
     text.extend(b"export _args; _args=");
-    // Quoted as a whole, as Nix does since 2.36: quotes around each argument would end the outer ones.
+    // Quoted as a whole, as Nix does since 2.36: quotes around each argument would end the outer
+    // ones.
     let args: Vec<&[u8]> = drv.args.iter().map(|arg| &**arg).collect();
     quote(&args.join(&b' '), &mut text);
     text.push(b'\n');

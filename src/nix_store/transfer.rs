@@ -1,4 +1,5 @@
-//! `--dump`, `--restore`, `--export`, `--import`: archives and streams of paths on standard input and output.
+//! `--dump`, `--restore`, `--export`, `--import`: archives and streams of paths on standard input
+//! and output.
 
 use std::io::{BufReader, Write as _};
 use std::path::PathBuf;

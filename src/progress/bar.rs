@@ -1,5 +1,5 @@
-//! A live line on a terminal: how many builds run, are done, failed and wait, how long it has taken, and what runs
-//! longest; other lines scroll by above it.
+//! A live line on a terminal: how many builds run, are done, failed and wait, how long it has
+//! taken, and what runs longest; other lines scroll by above it.
 
 use std::time::Duration;
 
@@ -21,7 +21,8 @@ pub(super) struct Bar {
     style: Style,
     text: Wording,
     bar: ProgressBar,
-    /// Running builds, the longest first, as they were started, with what they are called on the line.
+    /// Running builds, the longest first, as they were started, with what they are called on the
+    /// line.
     running: Vec<(u64, String)>,
 }
 

@@ -1,5 +1,5 @@
-//! Events as Nix's `internal-json` lines: activities that start and stop, their results, and messages. Text of others
-//! is passed on as they wrote it, for it is the reader who shows it.
+//! Events as Nix's `internal-json` lines: activities that start and stop, their results, and
+//! messages. Text of others is passed on as they wrote it, for it is the reader who shows it.
 
 use hashbrown::HashMap;
 use serde_json::json;
@@ -26,7 +26,8 @@ const PROGRESS: u32 = 105;
 
 /// The id of the activity of all builds; those of builds are entity bits, which are larger.
 const ALL: u64 = 1;
-/// The first id of what builders report; entity bits do not reach it before an entity's place was used a million times.
+/// The first id of what builders report; entity bits do not reach it before an entity's place was
+/// used a million times.
 const FIRST_INNER: u64 = 1 << 52;
 /// How many activities of a builder are kept at a time.
 const INNER_MAX: usize = 256;
@@ -34,7 +35,8 @@ const INNER_MAX: usize = 256;
 pub(super) struct Json {
     style: Style,
     outputs: Outputs,
-    /// The activities of builders that have not ended, by the build and the builder's own number: their ids.
+    /// The activities of builders that have not ended, by the build and the builder's own number:
+    /// their ids.
     inner: HashMap<u64, HashMap<u64, u64>>,
     next_inner: u64,
 }

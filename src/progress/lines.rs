@@ -1,4 +1,5 @@
-//! Plain lines on standard error: what is built, what failed and why. Also the wording that the live line shares.
+//! Plain lines on standard error: what is built, what failed and why. Also the wording that the
+//! live line shares.
 
 use std::time::Duration;
 
@@ -217,7 +218,8 @@ impl Wording {
         lines
     }
 
-    /// The lines that a line of a builder's is worth. All bear its name, so that a builder can't pass for the engine.
+    /// The lines that a line of a builder's is worth. All bear its name, so that a builder can't
+    /// pass for the engine.
     fn said(&mut self, build: BuildRef<'_>, said: Said) -> Vec<Line> {
         let (text, wanted) = match said {
             Said::Text(text) => (text, self.style.build_logs),
@@ -286,8 +288,8 @@ pub(super) fn started(build: BuildRef<'_>, mode: BuildMode) -> String {
     }
 }
 
-/// A failure in words: what and why, the end of the log, and how to see all of it. `engine` makes lines of
-/// the engine's text, `builder` of the builder's, which stands after a margin.
+/// A failure in words: what and why, the end of the log, and how to see all of it. `engine` makes
+/// lines of the engine's text, `builder` of the builder's, which stands after a margin.
 pub(super) fn failure<T>(
     build: BuildRef<'_>,
     message: &str,

@@ -1,4 +1,5 @@
-//! How a run looks to its user: plain lines, a live line, or JSON for programs; with trace lines if wanted.
+//! How a run looks to its user: plain lines, a live line, or JSON for programs; with trace lines if
+//! wanted.
 
 mod bar;
 mod json;

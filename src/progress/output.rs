@@ -32,7 +32,8 @@ impl Said {
 pub(super) struct Outputs(HashMap<u64, LineBuffer>);
 
 impl Outputs {
-    /// The lines that are whole now that a build has written more; where text is not wanted, some of it is left out.
+    /// The lines that are whole now that a build has written more; where text is not wanted, some
+    /// of it is left out.
     pub(super) fn feed(&mut self, id: u64, bytes: &[u8], text_wanted: bool) -> Vec<Said> {
         let buffer = self.0.entry(id).or_default();
         buffer.feed(bytes);

@@ -54,7 +54,8 @@ impl Reporter for Recording {
 impl Drop for Recording {
     fn drop(&mut self) {
         if let Err(error) = self.recorder.finish() {
-            // Who may build in a store can nearly always record there too; if not, only estimates are missing.
+            // Who may build in a store can nearly always record there too; if not, only estimates
+            // are missing.
             let text = format!("what the builds took was not recorded: {error}");
             self.shown.report(&Event::Message {
                 level: Level::Talkative,

@@ -1,4 +1,5 @@
-//! The trace lines of Nix 1.8, `@ build-started …` and its sisters, for programs that watch a build.
+//! The trace lines of Nix 1.8, `@ build-started …` and its sisters, for programs that watch a
+//! build.
 
 use windrow_systems::failure::FailureKind;
 use windrow_systems::report::{Event, Reporter};
@@ -62,8 +63,8 @@ impl Reporter for Trace {
     }
 }
 
-/// The line about a build that failed; none if it failed for its inputs: it never began, and Nix 1.8
-/// says nothing of it.
+/// The line about a build that failed; none if it failed for its inputs: it never began, and Nix
+/// 1.8 says nothing of it.
 fn failed(path: &str, kind: FailureKind, started: bool, message: &str) -> Option<String> {
     Some(match kind {
         FailureKind::Dependency => return None,

@@ -1,4 +1,5 @@
-//! Derivations as a task graph: a folder of `.drv` files, or one of them with all it needs. No database is asked.
+//! Derivations as a task graph: a folder of `.drv` files, or one of them with all it needs. No
+//! database is asked.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,8 @@ use windrow_systems::store::Layout;
 use super::{Loaded, NamedDerivation};
 use crate::error::{Error, Result};
 
-/// A folder of `.drv` files: a task each, in the order of their names, an edge for every input among them.
+/// A folder of `.drv` files: a task each, in the order of their names, an edge for every input
+/// among them.
 pub(super) fn load_folder(folder: &Path, limits: Limits) -> Result<Loaded> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(Error::io("read the folder", folder))? {
@@ -55,8 +57,9 @@ pub(super) fn load_folder(folder: &Path, limits: Limits) -> Result<Loaded> {
     })
 }
 
-/// The derivation at `path` and all it needs, in the order in which the engine meets them: breadth first. `path` is a
-/// file, or a store path of `store`; what it needs lies beside it, or in the store.
+/// The derivation at `path` and all it needs, in the order in which the engine meets them: breadth
+/// first. `path` is a file, or a store path of `store`; what it needs lies beside it, or in the
+/// store.
 pub(super) fn load_closure(path: &Path, store: &Layout, limits: Limits) -> Result<Loaded> {
     let file = if path.exists() {
         path.to_owned()

@@ -1,4 +1,5 @@
-//! Where the durations of a task graph come from, if not from the graph: a file, a distribution, or the history.
+//! Where the durations of a task graph come from, if not from the graph: a file, a distribution, or
+//! the history.
 
 use std::path::Path;
 
@@ -13,11 +14,12 @@ use crate::session::Session;
 /// The word for the history of a store.
 const HISTORY: &str = "history";
 
-/// Gives the tasks other durations: `history`, a file, or a distribution drawn from `seed`. Returns what the user
-/// should be told.
+/// Gives the tasks other durations: `history`, a file, or a distribution drawn from `seed`. Returns
+/// what the user should be told.
 ///
 /// # Errors
-/// When the file can't be read or has a mistake, the distribution is none, or the history knows nothing.
+/// When the file can't be read or has a mistake, the distribution is none, or the history knows
+/// nothing.
 pub fn set(
     loaded: &mut Loaded,
     from: &str,
@@ -50,8 +52,8 @@ fn distribution(text: &str) -> Option<Result<Distribution>> {
     (text == "unit" || text.contains(':')).then(|| Ok(text.parse()?))
 }
 
-/// What the history says of each task: by name and platform for derivations, by name and this machine's platform for
-/// others.
+/// What the history says of each task: by name and platform for derivations, by name and this
+/// machine's platform for others.
 fn from_history(loaded: &mut Loaded, session: &Session) -> Result<Option<String>> {
     let history = History::load(&session.layout)?;
     let graph = &mut loaded.graph;

@@ -44,11 +44,12 @@ impl From<TaskGraph> for Loaded {
     }
 }
 
-/// Loads the graph that `what` names: an existing file or folder, a derivation of the store, else a generator. Only
-/// derivations need a session, to find what they need.
+/// Loads the graph that `what` names: an existing file or folder, a derivation of the store, else a
+/// generator. Only derivations need a session, to find what they need.
 ///
 /// # Errors
-/// When the file can't be read or is malformed, the generator is none, or the graph would not fit into memory.
+/// When the file can't be read or is malformed, the generator is none, or the graph would not fit
+/// into memory.
 pub fn load(what: &str, session: impl FnOnce() -> Result<Session>) -> Result<Loaded> {
     let limits = limits();
     let path = Path::new(what);
@@ -83,7 +84,8 @@ fn read(action: &'static str, path: &Path, limits: Limits) -> Result<Vec<u8>> {
     read_at_most(path, limits.memory_bytes).map_err(Error::io(action, path))
 }
 
-/// Reads a file, unless it has more than so many bytes, which devices and pipes do not say beforehand.
+/// Reads a file, unless it has more than so many bytes, which devices and pipes do not say
+/// beforehand.
 fn read_at_most(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let file = File::open(path)?;
     let size = file.metadata()?.len();

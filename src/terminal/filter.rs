@@ -1,5 +1,6 @@
-//! Lines of logs as a terminal may show them: their text, and colours that end with the line. Everything else that
-//! acts on a terminal is taken out: titles, clipboards, links, movements, bells (Nix: `filterANSIEscapes`).
+//! Lines of logs as a terminal may show them: their text, and colours that end with the line.
+//! Everything else that acts on a terminal is taken out: titles, clipboards, links, movements,
+//! bells (Nix: `filterANSIEscapes`).
 
 use std::fmt::Write as _;
 
@@ -10,8 +11,8 @@ const RESET: &str = "\x1b[0m";
 
 /// A line's text without what acts on a terminal; with its colours if they are wanted.
 ///
-/// Sequences end with the line at the latest, so one that is never ended costs no more than its line. Marks that order
-/// text in both directions pass: they order nothing beyond their line's end.
+/// Sequences end with the line at the latest, so one that is never ended costs no more than its
+/// line. Marks that order text in both directions pass: they order nothing beyond their line's end.
 pub fn log_text(line: &str, colours: bool) -> String {
     if line.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t')) {
         return line.to_owned();
@@ -65,8 +66,8 @@ impl Perform for Filter {
     }
 }
 
-/// What of a sequence's parameters sets colours or weight. What hides text, makes it blink or changes its font is not
-/// among it; neither is what comes after a colour that is none.
+/// What of a sequence's parameters sets colours or weight. What hides text, makes it blink or
+/// changes its font is not among it; neither is what comes after a colour that is none.
 fn rendition(params: &Params) -> Vec<String> {
     let mut kept = Vec::new();
     let mut params = params.iter();

@@ -1,6 +1,6 @@
-//! The one place where text goes to standard error, and to standard output where people read it. What others wrote
-//! can't do more to a terminal than show text there: names are shown with their control characters spelt out, logs
-//! lose all but their colours.
+//! The one place where text goes to standard error, and to standard output where people read it.
+//! What others wrote can't do more to a terminal than show text there: names are shown with their
+//! control characters spelt out, logs lose all but their colours.
 
 mod filter;
 mod out;
@@ -48,8 +48,9 @@ fn has_colours(is_terminal: bool) -> bool {
 pub struct Line(String);
 
 impl Line {
-    /// A message of windrow's own, with names of anybody's making in it. All lines of it but the first are indented,
-    /// so that a name with a line's end in it can't be taken for another message.
+    /// A message of windrow's own, with names of anybody's making in it. All lines of it but the
+    /// first are indented, so that a name with a line's end in it can't be taken for another
+    /// message.
     pub fn message(text: &str) -> Self {
         let text = visible(text);
         let Some((first, more)) = text.split_once('\n') else {
@@ -97,13 +98,14 @@ pub fn complain(text: &str) {
     Line::message(text).write();
 }
 
-/// Writes an object to standard error as a line `@nix {…}`. What is no plain text is escaped in it as JSON allows, so
-/// that programs read the same and a terminal does nothing.
+/// Writes an object to standard error as a line `@nix {…}`. What is no plain text is escaped in it
+/// as JSON allows, so that programs read the same and a terminal does nothing.
 pub fn write_json(value: &serde_json::Value) {
     Line(format!("@nix {}", visible::visible_json(value.to_string()))).write();
 }
 
-/// Writes what the command line's parser has to say to standard error. It puts arguments into its text as they are.
+/// Writes what the command line's parser has to say to standard error. It puts arguments into its
+/// text as they are.
 pub fn usage_error(error: &clap::Error) {
     let text = error.render();
     let text = if *COLOURS_ON_STDERR {

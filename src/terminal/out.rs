@@ -1,4 +1,5 @@
-//! Standard output: byte for byte what was printed for programs; for people at a terminal, without what would act on it.
+//! Standard output: byte for byte what was printed for programs; for people at a terminal, without
+//! what would act on it.
 
 use std::io::{self, BufWriter, StdoutLock, Write};
 
@@ -9,8 +10,8 @@ use super::{has_colours, log_text, visible};
 
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// Standard output, or what the tests have in its place. Names that are written to it are spelt out on a terminal as
-/// `ls` does; logs keep their colours.
+/// Standard output, or what the tests have in its place. Names that are written to it are spelt out
+/// on a terminal as `ls` does; logs keep their colours.
 pub struct Out<W: Write = StdoutLock<'static>> {
     sink: BufWriter<W>,
     for_people: bool,
@@ -21,7 +22,8 @@ pub struct Out<W: Write = StdoutLock<'static>> {
 }
 
 impl Out {
-    /// Standard output as it is now. A pager that is put in its place later shows what a terminal would.
+    /// Standard output as it is now. A pager that is put in its place later shows what a terminal
+    /// would.
     pub fn new() -> Self {
         let for_people = super::stdout_is_terminal();
         let sink = super::stdout().lock();

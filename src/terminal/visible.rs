@@ -1,10 +1,12 @@
-//! Names and messages as people see them: characters that act on a terminal, or can't be seen, are spelt out.
+//! Names and messages as people see them: characters that act on a terminal, or can't be seen, are
+//! spelt out.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Whether a character is text that can be seen: no control, no separator but the blank, nothing that only orders or
-/// joins what is around it, nothing that Unicode has not given a meaning. The standard library knows which.
+/// Whether a character is text that can be seen: no control, no separator but the blank, nothing
+/// that only orders or joins what is around it, nothing that Unicode has not given a meaning. The
+/// standard library knows which.
 pub fn is_visible(c: char) -> bool {
     if c.is_ascii() {
         return !c.is_ascii_control();

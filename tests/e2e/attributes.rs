@@ -1,12 +1,13 @@
-//! Special attributes: what they put before a builder, byte for byte as Nix does, and that mistakes in them are told
-//! before anything is built. What they demand of outputs is in output_checks.rs.
+//! Special attributes: what they put before a builder, byte for byte as Nix does, and that mistakes
+//! in them are told before anything is built. What they demand of outputs is in output_checks.rs.
 
 use serde_json::{Value, json};
 
 use crate::harness::{World, busybox_with, for_each_caller, need, sh_with, text};
 
-/// Builds the one derivation of an expression with Nix and then, at the same paths, with windrow, and expects its
-/// output `out` to be the same, which the builder made from what it saw. Gives the output.
+/// Builds the one derivation of an expression with Nix and then, at the same paths, with windrow,
+/// and expects its output `out` to be the same, which the builder made from what it saw. Gives the
+/// output.
 #[track_caller]
 fn same_as_nix(world: &World, expression: &str) -> String {
     let realise = |by_windrow: bool| {

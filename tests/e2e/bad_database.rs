@@ -1,5 +1,5 @@
-//! Databases that can't be used: newer, damaged, cut short. One message that names the file, exit 1, nothing changed.
-//! Stores that can't be written are in bad_disk.rs.
+//! Databases that can't be used: newer, damaged, cut short. One message that names the file, exit
+//! 1, nothing changed. Stores that can't be written are in bad_disk.rs.
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
-//! Derivations that are missing, truncated, malformed or wrong: one message that names them, exit 1, a valid store.
-//! Builders that fail are in failure.rs.
+//! Derivations that are missing, truncated, malformed or wrong: one message that names them, exit
+//! 1, a valid store. Builders that fail are in failure.rs.
 
 use std::fs;
 use std::path::Path;
@@ -23,7 +23,8 @@ fn overwrite(path: &str, contents: &[u8]) {
     fs::rename(moved, path).unwrap();
 }
 
-/// Expects each way to use the derivation to end in one error that names it, and nothing to be built.
+/// Expects each way to use the derivation to end in one error that names it, and nothing to be
+/// built.
 #[track_caller]
 fn refused(world: &World, drv: &str) -> Ran {
     let entries = world.store_entries().len();
@@ -181,7 +182,8 @@ fn a_drv_that_is_a_folder_or_a_link() {
     world.stays_valid();
 }
 
-/// Puts contents into the store as `NAME.drv` at the path that they give, registered, past all checks.
+/// Puts contents into the store as `NAME.drv` at the path that they give, registered, past all
+/// checks.
 fn smuggle(world: &World, name: &str, contents: &str) -> String {
     let file = world.write("smuggled.drv", contents);
     let hash = |file: &Path, more: &[&str]| {

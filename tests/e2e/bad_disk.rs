@@ -1,5 +1,6 @@
-//! Stores that can't be written, and disks that fill up: one message, its exit status, and a store that stays valid.
-//! Mounts are made in a mount namespace that ends with the command, so none is ever left.
+//! Stores that can't be written, and disks that fill up: one message, its exit status, and a store
+//! that stays valid. Mounts are made in a mount namespace that ends with the command, so none is
+//! ever left.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -175,7 +176,8 @@ fn somebody_without_rights_builds_in_a_store_of_his_own() {
     world.stays_valid();
 }
 
-/// A world in a file system of `mebibytes`, as a shell line that mounts it and, after the command, tells what is left.
+/// A world in a file system of `mebibytes`, as a shell line that mounts it and, after the command,
+/// tells what is left.
 fn small_disk(world: &World, mebibytes: u32, before: &str, cmds: &[&str]) -> Ran {
     let root = world.at("");
     let dirs = ["store", "state", "log", "tmp"];
@@ -216,7 +218,8 @@ fn a_disk_that_a_builder_fills() {
         ),
     ]);
     let file = world.graph("g.json", &graph);
-    // What is full while the builder runs is free again afterwards, so the same store serves the commands after it.
+    // What is full while the builder runs is free again afterwards, so the same store serves the
+    // commands after it.
     let build = format!("$w build {}; echo status $?", file.display());
     let ran = small_disk(
         &world,

@@ -1,5 +1,5 @@
-//! Command lines that make no sense: exit 1, and one message that names the word that was not understood.
-//! Graph files that make no sense are in graph_mistakes.rs.
+//! Command lines that make no sense: exit 1, and one message that names the word that was not
+//! understood. Graph files that make no sense are in graph_mistakes.rs.
 
 use crate::harness::{Ran, World, graph_of, sh};
 

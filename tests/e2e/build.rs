@@ -1,5 +1,5 @@
-//! What `windrow build` builds: which derivations, which outputs, how often, how many at once, and what it prints.
-//! How builds fail is in failure.rs; what builders see is in builder_env.rs.
+//! What `windrow build` builds: which derivations, which outputs, how often, how many at once, and
+//! what it prints. How builds fail is in failure.rs; what builders see is in builder_env.rs.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,5 +1,6 @@
-//! Build users: who a builder is, that no user is used twice at a time, and that nothing of one outlives its build.
-//! The users stand in files that only the tested windrow sees in the place of /etc/passwd and /etc/group.
+//! Build users: who a builder is, that no user is used twice at a time, and that nothing of one
+//! outlives its build. The users stand in files that only the tested windrow sees in the place of
+//! /etc/passwd and /etc/group.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
@@ -10,14 +11,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::harness::{Cmd, SEALED, World, busybox, graph_of, need, sh, sh_with, text, wait_until};
 
-/// A number that no other test has, nor a run of the tests beside this one: tests with the same users would kill each
-/// other's builders, for their worlds have locks of their own. It is the group's, and those that follow are its members'.
+/// A number that no other test has, nor a run of the tests beside this one: tests with the same
+/// users would kill each other's builders, for their worlds have locks of their own. It is the
+/// group's, and those that follow are its members'.
 fn first_id() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     1_000_000 + std::process::id() % 30_000 * 1000 + NEXT.fetch_add(1, Ordering::SeqCst) * 10
 }
 
-/// A world with two build users, in which builders run without a sandbox, and the number of their group.
+/// A world with two build users, in which builders run without a sandbox, and the number of their
+/// group.
 pub(crate) fn world(members: &str) -> (World, u32) {
     let world = World::new();
     let first = first_id();
@@ -450,7 +453,8 @@ fn a_derivation_that_can_not_be_built_gives_its_user_back() {
     }
 }
 
-/// The processes and threads of the engine in what strace has written of a run, and the flags of each call that made one.
+/// The processes and threads of the engine in what strace has written of a run, and the flags of
+/// each call that made one.
 fn made_by_the_engine(trace: &str) -> Vec<String> {
     let mut engine: Vec<&str> = trace.split_whitespace().take(1).collect();
     // Whose new threads are yet to be told, for another line came between.

@@ -1,13 +1,13 @@
-//! What a builder finds around itself, beside what Nix gives the same builder for the same derivation.
-//! Differences that are meant: standard output and error are a pipe here and a pseudo-terminal in Nix. What only a sandbox
-//! shows is in sandbox.rs.
+//! What a builder finds around itself, beside what Nix gives the same builder for the same
+//! derivation. Differences that are meant: standard output and error are a pipe here and a
+//! pseudo-terminal in Nix. What only a sandbox shows is in sandbox.rs.
 
 use crate::harness::{World, graph_of, need, sh, sh_with, text};
 use serde_json::json;
 
-/// Writes what a process can see of itself to the folder $out, one file a matter. `$$` is the builder itself; what
-/// changes while it has a child, its descriptors and blocked signals, it looks at without one. Of signals it looks
-/// at the first 28; those from 32 on belong to the C library.
+/// Writes what a process can see of itself to the folder $out, one file a matter. `$$` is the
+/// builder itself; what changes while it has a child, its descriptors and blocked signals, it looks
+/// at without one. Of signals it looks at the first 28; those from 32 on belong to the C library.
 const LOOK: &str = r#"
 export PATH=/usr/bin:/bin; mkdir $out; me=/proc/$$
 cat $me/environ > $out/environ
@@ -29,7 +29,8 @@ cat $me/oom_score_adj > $out/oom
 nice > $out/nice
 "#;
 
-/// What the builders of Nix and of windrow see, by matter; both build the same .drv at the same paths.
+/// What the builders of Nix and of windrow see, by matter; both build the same .drv at the same
+/// paths.
 fn both(
     expression: impl Fn(&str) -> String,
     more_env: &[(&str, &str)],

@@ -27,7 +27,8 @@ pub(crate) fn fetch(url: &str, hash: &str) -> Value {
     builtin("fetchurl", json!({ "url": url }), Some(("flat", hash)))
 }
 
-/// Serves texts by path on a port of its own, for as long as the tests run. Counts nothing, keeps nothing.
+/// Serves texts by path on a port of its own, for as long as the tests run. Counts nothing, keeps
+/// nothing.
 pub(crate) fn serve(files: &[(&str, &str)]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());

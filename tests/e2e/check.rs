@@ -1,5 +1,5 @@
-//! Building again to see whether it comes out the same (`--check`): what is compared, what is kept, what stays untouched.
-//! Where a real Nix is at hand it checks the same derivations.
+//! Building again to see whether it comes out the same (`--check`): what is compared, what is kept,
+//! what stays untouched. Where a real Nix is at hand it checks the same derivations.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
@@ -29,7 +29,8 @@ fn build(world: &World, drv: &str) -> Vec<String> {
 fn what_comes_out_the_same() {
     let world = World::new();
     let log = world.file("runs");
-    // Both outputs name themselves and each other's kind, so that the scratch names of the second build matter.
+    // Both outputs name themselves and each other's kind, so that the scratch names of the second
+    // build matter.
     let script = format!(
         "echo run >> {}; mkdir $out; echo $out $dev > $out/file; ln -s $out/file $out/link; echo $dev > $dev",
         log.display()

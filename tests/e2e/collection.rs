@@ -1,5 +1,6 @@
-//! Collections beside a build: whatever is made, compared or fetched stays until it is registered, for windrow's collector
-//! and for Nix's. Builders wait for a file, and whole engines are stopped, so that nothing depends on the time.
+//! Collections beside a build: whatever is made, compared or fetched stays until it is registered,
+//! for windrow's collector and for Nix's. Builders wait for a file, and whole engines are stopped,
+//! so that nothing depends on the time.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -40,7 +41,8 @@ fn nothing_goes(world: &World, caller: Caller) {
     }
 }
 
-/// Adds a derivation with two outputs, made by a script that stops between them until there is a file "go".
+/// Adds a derivation with two outputs, made by a script that stops between them until there is a
+/// file "go".
 #[track_caller]
 fn two_outputs(world: &World, caller: Caller, name: &str, sandbox: bool) -> String {
     let go = world.file("go");
@@ -63,7 +65,8 @@ fn build_out(world: &World, caller: Caller, drv: &str) -> Cmd {
     caller.runs(world.windrow("build").arg(format!("{drv}!out")))
 }
 
-/// What the builders in sandboxes see as the store: each lies in a directory of its build, in that of the run.
+/// What the builders in sandboxes see as the store: each lies in a directory of its build, in that
+/// of the run.
 fn sandbox_stores(world: &World) -> Vec<PathBuf> {
     let below = |dir: PathBuf| fs::read_dir(dir).into_iter().flatten().flatten();
     let builds = world.store_entries().into_iter().flat_map(below);

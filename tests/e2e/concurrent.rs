@@ -1,5 +1,5 @@
-//! Nix, windrow and the collector on one store at one moment: nothing is built twice, nothing needed goes.
-//! Builders note their names outside the store, so that a second run of one shows.
+//! Nix, windrow and the collector on one store at one moment: nothing is built twice, nothing
+//! needed goes. Builders note their names outside the store, so that a second run of one shows.
 
 use crate::harness::{
     Cmd, TOO_DEEP, World, graph_of, need, sh, sorted_lines, step, text, wait_until,
@@ -67,7 +67,8 @@ fn two_windrows_on_a_store_that_does_not_exist_yet() {
     }
 }
 
-/// Starts the second while the first builds; expects it to wait and then to use what the first made.
+/// Starts the second while the first builds; expects it to wait and then to use what the first
+/// made.
 fn waits(first: impl Fn(&World, &str) -> Cmd, second: impl Fn(&World, &str) -> Cmd) {
     let world = World::new();
     let script = format!(
@@ -179,7 +180,8 @@ fn collections_all_through_a_build() {
         let file = world.graph("g.json", &graph);
         world.windrow("add").arg(file).ok().lines()
     };
-    // Collections before windrow has its roots would take the .drv files, rightly; so these get a root.
+    // Collections before windrow has its roots would take the .drv files, rightly; so these get a
+    // root.
     for (number, drv) in drvs.iter().enumerate() {
         std::os::unix::fs::symlink(drv, world.state().join(format!("gcroots/drv{number}")))
             .unwrap();

@@ -1,5 +1,5 @@
-//! Failures that are remembered: which ones, what they do to later runs, and how they are listed and forgotten.
-//! The exit status of each kind of failure is in failure.rs.
+//! Failures that are remembered: which ones, what they do to later runs, and how they are listed
+//! and forgotten. The exit status of each kind of failure is in failure.rs.
 
 use serde_json::json;
 

@@ -1,5 +1,5 @@
-//! How one build fails: the exit status of every kind of failure, and what it says.
-//! What a failure does to other builds is in propagation.rs; input that is bad from the start in the bad_*.rs.
+//! How one build fails: the exit status of every kind of failure, and what it says. What a failure
+//! does to other builds is in propagation.rs; input that is bad from the start in the bad_*.rs.
 
 use serde_json::{Value, json};
 

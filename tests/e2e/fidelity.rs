@@ -1,4 +1,5 @@
-//! A real build and the simulation of the same derivations: the same order in the same slots, wherever no clock decides.
+//! A real build and the simulation of the same derivations: the same order in the same slots,
+//! wherever no clock decides.
 
 use std::path::Path;
 
@@ -59,8 +60,8 @@ fn agree(world: &World, graph: &Value, jobs: &str, policy: &str, durations: &str
 
 #[test]
 fn on_one_slot_the_order_is_the_same() {
-    // Whoever could be next while an output is registered is next in the simulation as well: all is ready at first, but
-    // for the last, which needs all.
+    // Whoever could be next while an output is registered is next in the simulation as well: all is
+    // ready at first, but for the last, which needs all.
     for policy in [
         "fifo",
         "random",

@@ -1,5 +1,5 @@
-//! Fixed outputs: every algorithm, flat and recursive, what their builders get, and what happens when another hash
-//! comes out than was asked for.
+//! Fixed outputs: every algorithm, flat and recursive, what their builders get, and what happens
+//! when another hash comes out than was asked for.
 
 use std::fs;
 

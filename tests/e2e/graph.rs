@@ -68,7 +68,8 @@ fn a_graph_becomes_derivations_that_can_be_shown() {
     world.stays_valid();
 }
 
-/// Expects the graph's targets, as windrow adds them to an empty store, to be what Nix makes of the expression.
+/// Expects the graph's targets, as windrow adds them to an empty store, to be what Nix makes of the
+/// expression.
 #[track_caller]
 fn same_as_nix(world: &World, graph: &Value, expression: &str) {
     let file = world.graph("g.json", graph);

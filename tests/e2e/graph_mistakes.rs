@@ -1,5 +1,5 @@
-//! Every mistake in a JSON graph: one message with FILE:LINE:COLUMN, exit 1, and nothing in the store.
-//! The places are marked by `¦` in the texts here, which is taken out first.
+//! Every mistake in a JSON graph: one message with FILE:LINE:COLUMN, exit 1, and nothing in the
+//! store. The places are marked by `¦` in the texts here, which is taken out first.
 
 use crate::harness::{Ran, World};
 
@@ -32,7 +32,8 @@ fn wrong(marked: &str) -> Ran {
     last.unwrap()
 }
 
-/// The same for the members of one derivation, beside a source "s.c" and a derivation "lib" of two outputs.
+/// The same for the members of one derivation, beside a source "s.c" and a derivation "lib" of two
+/// outputs.
 #[track_caller]
 fn wrong_in(members: &str) -> Ran {
     wrong(&format!(

@@ -1,4 +1,5 @@
-//! Where task graphs and their durations come from: derivations of a store, files, distributions, the history.
+//! Where task graphs and their durations come from: derivations of a store, files, distributions,
+//! the history.
 
 use serde_json::{Value, json};
 
@@ -32,7 +33,8 @@ fn a_derivation_with_all_it_needs_is_a_graph() {
         expected
     );
 
-    // The same from files elsewhere, from files whose inputs are in the store, and from a store under a root.
+    // The same from files elsewhere, from files whose inputs are in the store, and from a store
+    // under a root.
     let copies = world.file("copies");
     std::fs::create_dir(&copies).unwrap();
     for entry in world.store_entries() {

@@ -1,4 +1,5 @@
-//! What builders took: recorded by every build, shown by `windrow history`, used by policies and by task graphs.
+//! What builders took: recorded by every build, shown by `windrow history`, used by policies and by
+//! task graphs.
 
 use serde_json::{Value, json};
 

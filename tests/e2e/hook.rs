@@ -9,8 +9,9 @@ use crate::harness::{Cmd, World, graph_of, need, sh, sh_with, sorted_lines, step
 
 /// A hook: it notes what it is asked, answers as `decide` says, and builds as `work` says.
 ///
-/// In `decide` the shell has `$willing $system $drv $features`, in `work` also `$inputs` and `$outputs`. The functions
-/// `accept`, `decline` and `postpone` answer; `build` makes each missing output a file with one line.
+/// In `decide` the shell has `$willing $system $drv $features`, in `work` also `$inputs` and
+/// `$outputs`. The functions `accept`, `decline` and `postpone` answer; `build` makes each missing
+/// output a file with one line.
 fn hook(world: &World, name: &str, decide: &str, work: &str) -> PathBuf {
     let dir = world.at("files");
     let text = format!(

@@ -1,5 +1,6 @@
-//! Text of others on its way to a terminal: logs, messages and names that try to do more than be read. That each attempt
-//! is a real one is seen in the log that is kept, or on standard output where programs read it.
+//! Text of others on its way to a terminal: logs, messages and names that try to do more than be
+//! read. That each attempt is a real one is seen in the log that is kept, or on standard output
+//! where programs read it.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -8,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::harness::{Caller, Cmd, Ran, World, for_each_caller, graph_of, need, sh, sh_with, text};
 
-/// A command that writes a line with a title, bells, movements, a clipboard, an unfinished sequence and a line that is
-/// begun anew.
+/// A command that writes a line with a title, bells, movements, a clipboard, an unfinished sequence
+/// and a line that is begun anew.
 const HOSTILE: &str = r"printf 'begin \033]0;title\007\007\033[2J\033[5;5H\033[31mred\033[1m text \033]52;c;eA==\033\\back\bspace\302\2332J\n';
     printf 'gone\rkept\r\n'; printf 'after \033]0;never ended\n'; printf 'last\n'";
 
@@ -311,7 +312,8 @@ fn platforms_do_not_forge_requests_to_the_hook() {
     );
 }
 
-/// Runs windrow with a terminal for standard output and error, and gives what the terminal was sent.
+/// Runs windrow with a terminal for standard output and error, and gives what the terminal was
+/// sent.
 fn on_a_terminal(world: &World, args: &str) -> String {
     let line = format!(
         "stty cols 100 rows 30 -onlcr; {} {args}",

@@ -1,5 +1,5 @@
-//! Interruption: children die, nothing is registered by halves, and the next run finds a store in order.
-//! Signals go to windrow alone, as a supervisor would send them.
+//! Interruption: children die, nothing is registered by halves, and the next run finds a store in
+//! order. Signals go to windrow alone, as a supervisor would send them.
 
 use std::fs;
 

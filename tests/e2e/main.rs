@@ -1,5 +1,6 @@
-//! End to end: every test runs the built `windrow` in a world of its own and looks at what it leaves.
-//! What needs Nix, root or ../shared says so on standard error and is skipped where that is absent.
+//! End to end: every test runs the built `windrow` in a world of its own and looks at what it
+//! leaves. What needs Nix, root or ../shared says so on standard error and is skipped where that is
+//! absent.
 
 mod harness;
 

@@ -1,5 +1,6 @@
-//! Machines where there can be no sandbox: one message that names the cause and the remedy, or, with `sandbox-fallback`, a
-//! warning that names them and a build without one. The kernel really refuses in each case.
+//! Machines where there can be no sandbox: one message that names the cause and the remedy, or,
+//! with `sandbox-fallback`, a warning that names them and a build without one. The kernel really
+//! refuses in each case.
 
 use crate::harness::forbidden::{self, Wrapper};
 use crate::harness::{
@@ -14,8 +15,8 @@ fn through(cmd: Cmd, wrappers: &[Wrapper]) -> Cmd {
     })
 }
 
-/// Expects windrow, started by `caller` between `outer` and `inner`, to refuse, and to build with the fallback, saying
-/// all of `reasons` either way.
+/// Expects windrow, started by `caller` between `outer` and `inner`, to refuse, and to build with
+/// the fallback, saying all of `reasons` either way.
 #[track_caller]
 fn refuses(outer: &[Wrapper], caller: Caller, inner: &[Wrapper], reasons: &[&str]) {
     let world = World::new();

@@ -1,5 +1,6 @@
-//! Equal files become one (`auto-optimise-store`): in the way Nix does it, so that each goes on where the other stopped.
-//! What single files and folders look like afterwards is tested beside the code.
+//! Equal files become one (`auto-optimise-store`): in the way Nix does it, so that each goes on
+//! where the other stopped. What single files and folders look like afterwards is tested beside the
+//! code.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;

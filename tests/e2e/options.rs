@@ -1,5 +1,5 @@
-//! Options and configuration as they show from outside: what they change, and which of two settings wins.
-//! Options that concern failures, logs and display are tested where those are.
+//! Options and configuration as they show from outside: what they change, and which of two settings
+//! wins. Options that concern failures, logs and display are tested where those are.
 
 use std::fs;
 

@@ -1,12 +1,12 @@
-//! What attributes demand of outputs: references, closures and sizes. A violation is exit status 1, one message with the
-//! output and the offending paths, and nothing registered.
+//! What attributes demand of outputs: references, closures and sizes. A violation is exit status 1,
+//! one message with the output and the offending paths, and nothing registered.
 
 use serde_json::{Value, json};
 
 use crate::harness::{Ran, World, graph_of, need, sh, sh_with};
 
-/// A graph with "x", which has these outputs and variables and whose output refers to itself, "mid" and "dev"; "mid"
-/// refers to "low".
+/// A graph with "x", which has these outputs and variables and whose output refers to itself, "mid"
+/// and "dev"; "mid" refers to "low".
 fn graph(env: Value) -> Value {
     graph_of([
         ("low", sh("echo low > $out")),
@@ -189,7 +189,8 @@ fn sizes() {
         .one_error()
         .says("-x-dev'")
         .says("'maxSize' allows 10");
-    // The archive of one small file is bigger than a hundred bytes; those of it and what it refers to are two.
+    // The archive of one small file is bigger than a hundred bytes; those of it and what it refers
+    // to are two.
     check(json!({"maxSize": 300, "maxClosureSize": 300}))
         .exits(1)
         .one_error()

@@ -1,5 +1,5 @@
-//! What builders may leave as outputs: owners, modes, links and references among them, and what is refused.
-//! Single wrong outputs are in failure.rs, what attributes demand in output_checks.rs.
+//! What builders may leave as outputs: owners, modes, links and references among them, and what is
+//! refused. Single wrong outputs are in failure.rs, what attributes demand in output_checks.rs.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -160,7 +160,8 @@ fn one_bad_output_leaves_the_good_one_unregistered() {
     ] {
         let world = World::new();
         let drv = world.add_one("x", two(script));
-        // What lies there afterwards does not disturb the next attempt, which fails in the same way.
+        // What lies there afterwards does not disturb the next attempt, which fails in the same
+        // way.
         for _ in 0..2 {
             let ran = world.windrow("build").arg(&drv).run().exits(1).one_error();
             ran.says("-x-dev'").prints_nothing();

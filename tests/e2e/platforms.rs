@@ -1,4 +1,5 @@
-//! Where a derivation may be built: its system, the features it requires, and what kernel its builder sees.
+//! Where a derivation may be built: its system, the features it requires, and what kernel its
+//! builder sees.
 
 use serde_json::json;
 

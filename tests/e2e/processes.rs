@@ -35,8 +35,8 @@ fn a_child_that_goes_on_writing_does_not_stall_the_build() {
     );
 }
 
-/// Builds a derivation that leaves a process which has gone to a session of its own, where no signal to the builder's
-/// group reaches it, and which the test ends.
+/// Builds a derivation that leaves a process which has gone to a session of its own, where no
+/// signal to the builder's group reaches it, and which the test ends.
 #[track_caller]
 fn leaves_a_daemon(daemon: &str, rest: &str, args: &[&str]) -> crate::harness::Ran {
     let world = World::new();

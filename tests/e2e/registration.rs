@@ -1,8 +1,10 @@
-//! When what is built becomes valid: soon, although builds are registered together, and whatever ends the run.
+//! When what is built becomes valid: soon, although builds are registered together, and whatever
+//! ends the run.
 
 use crate::harness::{World, graph_of, sh, wait_until};
 
-/// Two builders of "x", "y" and "z" run and a third is ready when "a" is complete, so that nobody waits for it.
+/// Two builders of "x", "y" and "z" run and a third is ready when "a" is complete, so that nobody
+/// waits for it.
 fn with_a_complete_beside_two(world: &World, three: &str) -> std::path::PathBuf {
     let file = |name: &str| world.file(name).display().to_string();
     let one_runs = file("one-runs");

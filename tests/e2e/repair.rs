@@ -1,5 +1,6 @@
-//! Repair (`--repair`): corrupt and missing outputs, and what they refer to, are made anew, and nothing good is taken away
-//! before. How one path takes the place of another is tested beside the code.
+//! Repair (`--repair`): corrupt and missing outputs, and what they refer to, are made anew, and
+//! nothing good is taken away before. How one path takes the place of another is tested beside the
+//! code.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -112,7 +113,8 @@ fn only_the_bad_one_of_two_outputs_is_replaced() {
         .unwrap();
     let inode = |path: &String| fs::metadata(path).unwrap().ino();
     let before = (entries(&world), inode(dev), text(out));
-    // The hash parts of both stay as they are, so it is the contents that are wrong, not the references.
+    // The hash parts of both stay as they are, so it is the contents that are wrong, not the
+    // references.
     fs::set_permissions(out, fs::Permissions::from_mode(0o644)).unwrap();
     fs::write(out, format!("{}{}", text(out), "more")).unwrap();
     repair(&world, &drv).ok();

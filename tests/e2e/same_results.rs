@@ -1,5 +1,5 @@
-//! One graph, built in every way there is: in a sandbox and without, by root and by an ordinary user, by windrow and by Nix.
-//! Whatever the way, what is registered is the same to the last bit.
+//! One graph, built in every way there is: in a sandbox and without, by root and by an ordinary
+//! user, by windrow and by Nix. Whatever the way, what is registered is the same to the last bit.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,5 +1,5 @@
-//! What a builder finds in the sandbox, and what the settings of it do, as root and as an ordinary user.
-//! Attempts to break out of it are in escape.rs.
+//! What a builder finds in the sandbox, and what the settings of it do, as root and as an ordinary
+//! user. Attempts to break out of it are in escape.rs.
 
 use std::fs;
 
@@ -124,7 +124,8 @@ fn its_namespaces_and_mounts_are_its_own() {
 #[test]
 fn a_builder_inherits_three_descriptors() {
     for_each_caller(|world, caller| {
-        // No shell, which would have some of its own. The last one is that of the folder that is listed.
+        // No shell, which would have some of its own. The last one is that of the folder that is
+        // listed.
         let list = json!({ "builder": "/bin/busybox", "args": ["ls", "/proc/self/fd"] });
         let file = world.graph("g.json", &graph_of([("x", list)]));
         let cmd = world.windrow("build").arg(file).arg("-L");

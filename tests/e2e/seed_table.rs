@@ -1,5 +1,5 @@
-//! The table in docs/SEED.md: every place and test it names exists, and no method of the seed is missing.
-//! Reads files only. Knows the table's form, not what its rows say.
+//! The table in docs/SEED.md: every place and test it names exists, and no method of the seed is
+//! missing. Reads files only. Knows the table's form, not what its rows say.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -322,8 +322,8 @@ fn few_outputs_are_kept_depth_first_by_memory() {
 
 #[test]
 fn a_real_build_goes_depth_first_by_memory() {
-    // a to d are ready at first; x needs a and c, y needs b and d. The first pair is joined before the second is whole:
-    // the goal that starts while c or a is registered is the only one between.
+    // a to d are ready at first; x needs a and c, y needs b and d. The first pair is joined before
+    // the second is whole: the goal that starts while c or a is registered is the only one between.
     let world = World::new();
     let log = world.file("log");
     let step = |name: &str, needs: &[&str]| {
@@ -499,7 +499,8 @@ fn what_does_not_fit_into_memory_is_refused_beforehand() {
         let ran = world.windrow(subcommand).arg(graph);
         ran.through("/bin/sh", &["-c", "ulimit -v 400000; exec \"$@\"", "sh"])
     };
-    // 400 MB are enough for this graph, but not for its simulation, and not for one ten times as large.
+    // 400 MB are enough for this graph, but not for its simulation, and not for one ten times as
+    // large.
     limited("graph", "chain:n=2000000,degree=1").ok();
     let ran = limited("simulate", "chain:n=2000000,degree=1").run();
     ran.exits(1)

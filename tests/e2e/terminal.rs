@@ -1,5 +1,5 @@
-//! What is shown while it builds: plain lines, traces, JSON for programs, and the live line at a terminal.
-//! Standard output carries nothing but paths in all of them.
+//! What is shown while it builds: plain lines, traces, JSON for programs, and the live line at a
+//! terminal. Standard output carries nothing but paths in all of them.
 
 use serde_json::Value;
 

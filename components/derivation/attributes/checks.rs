@@ -1,5 +1,6 @@
-//! What the outputs of a derivation may be: their sizes, what they may refer to, whether they are looked at at all.
-//! Only reads what is asked for; whether outputs meet it is found out where they lie.
+//! What the outputs of a derivation may be: their sizes, what they may refer to, whether they are
+//! looked at at all. Only reads what is asked for; whether outputs meet it is found out where they
+//! lie.
 
 use std::collections::BTreeSet;
 
@@ -39,8 +40,8 @@ pub struct ReferenceList {
 impl Attributes<'_> {
     /// What the outputs must be like, in the derivation's order (Nix's `checkOutputs`).
     ///
-    /// Variables hold for all outputs, and lists of requisites ignore an output's reference to itself. Structured
-    /// attributes hold for the output they name, and never ignore it.
+    /// Variables hold for all outputs, and lists of requisites ignore an output's reference to
+    /// itself. Structured attributes hold for the output they name, and never ignore it.
     ///
     /// # Errors
     /// [`AttributeError::Type`] and [`AttributeError::Specifier`].

@@ -18,7 +18,8 @@ pub struct GraphExport {
 const ATTRIBUTE: &str = "exportReferencesGraph";
 
 impl Attributes<'_> {
-    /// The closures wanted: pairs of a file name and a path in a variable, or an object from key to paths.
+    /// The closures wanted: pairs of a file name and a path in a variable, or an object from key to
+    /// paths.
     ///
     /// # Errors
     /// When it has neither form, or names what is no store path.

@@ -1,5 +1,6 @@
-//! Structured attributes as text for builders, in the very bytes that Nix writes: JSON, and declarations for bash.
-//! Nix prints through nlohmann/json: keys sorted, no white space, and floats in a form of its own.
+//! Structured attributes as text for builders, in the very bytes that Nix writes: JSON, and
+//! declarations for bash. Nix prints through nlohmann/json: keys sorted, no white space, and floats
+//! in a form of its own.
 
 use std::io;
 
@@ -27,8 +28,8 @@ impl Formatter for Floats {
     }
 }
 
-/// The shortest digits that give the number again; positional from 1e-4 to below 1e15, else with an exponent
-/// of two digits at least.
+/// The shortest digits that give the number again; positional from 1e-4 to below 1e15, else with an
+/// exponent of two digits at least.
 fn float_text(value: f64) -> String {
     let scientific = format!("{:e}", value.abs());
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
@@ -54,8 +55,8 @@ fn float_text(value: f64) -> String {
     format!("{sign}{text}")
 }
 
-/// Declarations of what bash can hold, as `.attrs.sh` has them: texts, whole numbers, truth values, and flat lists and
-/// maps of these. Everything else is left out.
+/// Declarations of what bash can hold, as `.attrs.sh` has them: texts, whole numbers, truth values,
+/// and flat lists and maps of these. Everything else is left out.
 pub fn to_shell_text(members: &Map<String, Value>) -> Vec<u8> {
     let mut text = String::new();
     for (name, value) in members {

@@ -1,5 +1,6 @@
-//! Special attributes: what a derivation asks of the engine beside running its builder, in variables or in one JSON
-//! object (`__json`). Reads and checks their forms (Nix's `ParsedDerivation`); knows no store, writes no file.
+//! Special attributes: what a derivation asks of the engine beside running its builder, in
+//! variables or in one JSON object (`__json`). Reads and checks their forms (Nix's
+//! `ParsedDerivation`); knows no store, writes no file.
 
 mod checks;
 mod exports;
@@ -161,7 +162,8 @@ impl<'a> Attributes<'a> {
         Ok(self.list("requiredSystemFeatures")?.unwrap_or_default())
     }
 
-    /// Everything special about the derivation, so that what is malformed is known before anything is built.
+    /// Everything special about the derivation, so that what is malformed is known before anything
+    /// is built.
     ///
     /// # Errors
     /// The first thing that is wrong.
@@ -176,7 +178,8 @@ impl<'a> Attributes<'a> {
         })
     }
 
-    /// The members of structured attributes as builders get them: with `outputs` as a map from name to path.
+    /// The members of structured attributes as builders get them: with `outputs` as a map from name
+    /// to path.
     pub fn members_for_builder(&self) -> Option<Map<String, Value>> {
         let mut members = self.structured.clone()?;
         let outputs: BTreeMap<&str, &str> = (self.drv.outputs.iter())
@@ -200,8 +203,8 @@ pub struct Special {
 }
 
 impl Derivation<'_> {
-    /// Whether its outputs are subject to more checks than all outputs are, so that whoever takes them must read
-    /// its attributes.
+    /// Whether its outputs are subject to more checks than all outputs are, so that whoever takes
+    /// them must read its attributes.
     pub fn checks_outputs(&self) -> bool {
         let mut names = CHECKS.iter().chain([&STRUCTURED]);
         names.any(|name| self.env_value(name).is_some())

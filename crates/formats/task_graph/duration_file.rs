@@ -1,5 +1,5 @@
-//! Durations from a file: a line a task, or the log that ninja keeps. Reads text that it is given; which tasks it is
-//! about is looked up by name.
+//! Durations from a file: a line a task, or the log that ninja keeps. Reads text that it is given;
+//! which tasks it is about is looked up by name.
 
 use hashbrown::HashMap;
 
@@ -12,20 +12,22 @@ const NINJA_LOG: &[u8] = b"# ninja log v";
 /// The versions of that log whose lines are known.
 const NINJA_VERSIONS: std::ops::RangeInclusive<u32> = 4..=7;
 
-/// Gives a graph durations from a file, which are counted in microseconds from then on. `file` is what messages call it.
-/// Returns how many tasks the file does not name.
+/// Gives a graph durations from a file, which are counted in microseconds from then on. `file` is
+/// what messages call it. Returns how many tasks the file does not name.
 ///
-/// A line is a duration, blanks, and the name of a task: `1.5s obj/main.o`. Durations are decimal numbers with
-/// `us`, `ms`, `s`, `m` or `h`; seconds if nothing stands there. `*` stands for all tasks that no line names.
-/// Empty lines and those that begin with `#` are skipped. Without a `*`, unnamed tasks keep the durations they
-/// have in microseconds; a graph that has none must have every task named.
+/// A line is a duration, blanks, and the name of a task: `1.5s obj/main.o`. Durations are decimal
+/// numbers with `us`, `ms`, `s`, `m` or `h`; seconds if nothing stands there. `*` stands for all
+/// tasks that no line names. Empty lines and those that begin with `#` are skipped. Without a `*`,
+/// unnamed tasks keep the durations they have in microseconds; a graph that has none must have
+/// every task named.
 ///
-/// A file that begins as `.ninja_log` does is read as one: the latest entry of an output counts, and tasks
-/// without an entry take no time, or what they took before.
+/// A file that begins as `.ninja_log` does is read as one: the latest entry of an output counts,
+/// and tasks without an entry take no time, or what they took before.
 ///
 /// # Errors
-/// If a line is malformed, names no task or one named before, or has a duration that is negative or above
-/// [`MAX_DURATION`]; if tasks are left without a duration; if all add up to more than 64 bits hold.
+/// If a line is malformed, names no task or one named before, or has a duration that is negative or
+/// above [`MAX_DURATION`]; if tasks are left without a duration; if all add up to more than 64 bits
+/// hold.
 pub fn read_durations(
     graph: &mut TaskGraph,
     file: &str,
@@ -152,7 +154,8 @@ fn lines(graph: &TaskGraph, file: &str, text: &[u8]) -> Result<Vec<Option<u64>>,
     Ok(found)
 }
 
-/// Start and end in milliseconds, modification time, output, hash of the command; separated by tabs.
+/// Start and end in milliseconds, modification time, output, hash of the command; separated by
+/// tabs.
 fn ninja_log(
     graph: &TaskGraph,
     file: &str,

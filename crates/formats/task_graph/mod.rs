@@ -1,5 +1,5 @@
-//! Task graphs as other tools write them, and made from a description: readers, writers, generators,
-//! durations. The graph itself is [`windrow_components::task_graph::TaskGraph`].
+//! Task graphs as other tools write them, and made from a description: readers, writers,
+//! generators, durations. The graph itself is [`windrow_components::task_graph::TaskGraph`].
 
 mod distribution;
 mod duration_file;

@@ -210,8 +210,8 @@ fn add_edges(
     Ok(())
 }
 
-/// An estimate of the bytes that a file takes once it is taken apart: a place for every text that is no key, in
-/// lists that grow by doubling, and one for every object.
+/// An estimate of the bytes that a file takes once it is taken apart: a place for every text that
+/// is no key, in lists that grow by doubling, and one for every object.
 fn memory_needed(text: &[u8]) -> u64 {
     let texts = memchr::memchr_iter(b'"', text).count() / 2;
     let keys = memchr::memmem::find_iter(text, b"\":").count();

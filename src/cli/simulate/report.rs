@@ -11,8 +11,8 @@ use crate::cli::graph::time;
 pub(super) struct Cost {
     /// Real time.
     pub(super) seconds: f64,
-    /// The most memory the process had resident in this simulation, graph included, less what it had before the graph
-    /// was loaded, in bytes.
+    /// The most memory the process had resident in this simulation, graph included, less what it
+    /// had before the graph was loaded, in bytes.
     pub(super) memory: u64,
 }
 
@@ -26,7 +26,8 @@ pub(super) struct SimulationResult<'a> {
     pub(super) held: Option<u64>,
 }
 
-/// How many marks the table has for utilisation over time, and how many the details of one simulation have.
+/// How many marks the table has for utilisation over time, and how many the details of one
+/// simulation have.
 const MARKS: usize = 16;
 const MANY_MARKS: usize = 64;
 

@@ -1,12 +1,13 @@
-//! Users who want to hold up root's collector: through its socket, and through directories of roots that are theirs.
+//! Users who want to hold up root's collector: through its socket, and through directories of roots
+//! that are theirs.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use crate::harness::{Caller, HeldDatabase, World, graph_of, need, sh, wait_until};
 
-/// What somebody else does at the socket for as long as it lives: connections that send and never read, that are silent, and
-/// that begin a line and never end it.
+/// What somebody else does at the socket for as long as it lives: connections that send and never
+/// read, that are silent, and that begin a line and never end it.
 const HOSTILE: &str = r#"
     my ($socket, $said) = @ARGV;
     my (@kept, $first);
@@ -49,7 +50,8 @@ fn others_at_the_socket_do_not_hold_up_the_collector() {
         .arg(&socket)
         .arg(&said);
     let hostile = Caller::Somebody.runs(hostile).start();
-    // Nothing can be deleted until it is released, so the collection goes on for as long as that takes.
+    // Nothing can be deleted until it is released, so the collection goes on for as long as that
+    // takes.
     let held = HeldDatabase::new(&world);
     let collection = world.windrow("nix-store").arg("--gc").start();
     wait_until("others have filled the socket", || said.exists());

@@ -1,5 +1,5 @@
-//! The directories of builds: that no other engine takes them, that nothing of a build is in those of the next, and that
-//! those of engines that were killed go.
+//! The directories of builds: that no other engine takes them, that nothing of a build is in those
+//! of the next, and that those of engines that were killed go.
 
 use std::fs;
 use std::io::Write as _;
@@ -15,7 +15,8 @@ use crate::harness::{
     Caller, World, busybox, for_each_caller, graph_of, need, sh, text, wait_until,
 };
 
-/// Settings with and without a sandbox, in which builders find the FIFOs of [`fifo`] at `/hand`, or where they are.
+/// Settings with and without a sandbox, in which builders find the FIFOs of [`fifo`] at `/hand`, or
+/// where they are.
 fn in_both_modes(test: impl Fn(&World, Caller, &str)) {
     for_each_caller(|world, caller| {
         fs::create_dir_all(world.file("hand")).unwrap();

@@ -1,4 +1,5 @@
-//! Outputs of which the builder has handed an open file to an accomplice: where that can be, the output is another file.
+//! Outputs of which the builder has handed an open file to an accomplice: where that can be, the
+//! output is another file.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -7,7 +8,8 @@ use crate::build_users::{TWO, with_users, world as world_with_users};
 use crate::harness::{Cmd, World, graph_of, have, is_root, need, sh_with, skip, text};
 use serde_json::{Value, json};
 
-/// A process of somebody else that waits at a socket for an open file, and writes to it when it is told to.
+/// A process of somebody else that waits at a socket for an open file, and writes to it when it is
+/// told to.
 const ACCOMPLICE: &str = "
 import os, socket, sys, time
 server = socket.socket(socket.AF_UNIX)
@@ -28,7 +30,8 @@ peer = socket.socket(socket.AF_UNIX); peer.connect(sys.argv[1])
 socket.send_fds(peer, [b'1'], [file.fileno()]); peer.recv(1)
 ";
 
-/// The text of an output whose builder has handed it out, after the accomplice has written to what it got.
+/// The text of an output whose builder has handed it out, after the accomplice has written to what
+/// it got.
 fn after_writing(world: &World, runs: &dyn Fn(Cmd) -> Cmd, mark: &str, more: Value) -> String {
     let (socket, go) = (
         world.file(&format!("socket-{mark}")),

@@ -1,4 +1,5 @@
-//! An engine that is killed: what it was running dies with it, and reaches nothing that a later run registers.
+//! An engine that is killed: what it was running dies with it, and reaches nothing that a later run
+//! registers.
 
 use std::fs;
 
@@ -120,7 +121,8 @@ fn nothing_lives(world: &World, what: impl std::fmt::Display) {
     assert!(left.is_empty(), "{what}: {left:?} live");
 }
 
-/// A builder with children that write to its output for ever, unless the file `go` is there: then it makes it in a moment.
+/// A builder with children that write to its output for ever, unless the file `go` is there: then
+/// it makes it in a moment.
 fn endless(world: &World, daemon: bool) -> Value {
     let daemon = if daemon {
         "setsid sh -c 'trap \"\" HUP TERM; cd $out; while :; do echo evil > $out/file; echo evil > file; sleep 0.01; done' \
@@ -299,7 +301,8 @@ fn random(state: &mut u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Builds of all kinds, whose outputs depend on the round: with files, in several outputs, with children, fixed ones.
+/// Builds of all kinds, whose outputs depend on the round: with files, in several outputs, with
+/// children, fixed ones.
 fn busy(round: u64) -> Value {
     let name = |n: u64| format!("r{round}-{n}");
     let mut derivations = Vec::new();

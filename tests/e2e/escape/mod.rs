@@ -1,5 +1,6 @@
-//! Builders that try to break out. Each attempt is made twice: in the sandbox, where it must fail or be harmless, and with
-//! the protection taken away, where it must work, so that it is known to be a real one.
+//! Builders that try to break out. Each attempt is made twice: in the sandbox, where it must fail
+//! or be harmless, and with the protection taken away, where it must work, so that it is known to
+//! be a real one.
 
 mod builtin;
 mod collector;
@@ -384,7 +385,8 @@ fn an_output_that_is_being_swapped_is_taken_as_it_is_in_the_end() {
         let victim = world.write("victim/file", "precious");
         fs::set_permissions(&victim, fs::Permissions::from_mode(0o640)).unwrap();
         let folder = victim.parent().unwrap();
-        // They end by themselves, where nothing ends them. The second one stays in the output wherever that is moved.
+        // They end by themselves, where nothing ends them. The second one stays in the output
+        // wherever that is moved.
         let swap = format!(
             "mkdir $out; echo good > $out/file
             setsid sh -c 'n=0; while [ $n -lt 1500 ]; do n=$((n + 1)); mv '$out' ./was; ln -s {folder} '$out'; rm '$out'; mv ./was '$out'; \
@@ -420,7 +422,8 @@ fn an_output_that_is_being_swapped_is_taken_as_it_is_in_the_end() {
                 &graph_of([(name.as_str(), sh(&format!("# {n}\n{script}")))]),
             );
             let ran = caller.runs(world.windrow("build").arg(file)).run();
-            // Whatever lay there when everything died: it is that, or an error, and never something of the folder.
+            // Whatever lay there when everything died: it is that, or an error, and never something
+            // of the folder.
             let worst = if n % 2 == 0 { 1 } else { 0 };
             assert!(
                 (0..=worst).contains(&ran.status.code().unwrap_or(-1)),
@@ -486,7 +489,8 @@ fn no_set_user_id_files_and_attributes_come_about() {
         return crate::harness::skip("knows the numbers of x86-64 only");
     }
     attempts(|world, caller| {
-        // By number, whatever the C library makes of the calls. It prints the names of those that worked.
+        // By number, whatever the C library makes of the calls. It prints the names of those that
+        // worked.
         let code = r#"
             my ($m, $cwd, $dot, $n) = (04755, -100, ".", 0);
             sub fresh { my $f = "f" . $n++; open(F, ">$f"); close F; $f }
@@ -589,7 +593,8 @@ fn no_device_nodes_and_links_to_files_of_others_come_about() {
             link("/others"),
         );
         assert_eq!(inside, "held\n");
-        // On the same file system nothing but the sandbox is in the way, for a file that is one's own to write.
+        // On the same file system nothing but the sandbox is in the way, for a file that is one's
+        // own to write.
         let outside = format!("{}", others.display());
         let options = [&OPEN[..], &["-q"]].concat();
         assert_eq!(built(world, caller, &options, link(&outside)), "broken\n");

@@ -1,5 +1,5 @@
-//! Substituters in short: a folder with paths and what is known of them, and a shell script that serves it in the
-//! protocol of Nix 1.8. What the script does wrong is the test's choice.
+//! Substituters in short: a folder with paths and what is known of them, and a shell script that
+//! serves it in the protocol of Nix 1.8. What the script does wrong is the test's choice.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -97,8 +97,8 @@ impl Cache {
         self.program_with(world, "", "")
     }
 
-    /// The same, with shell code before it begins to answer and before it fetches; `$b` is the base name that is
-    /// fetched, `$3` the place to put it.
+    /// The same, with shell code before it begins to answer and before it fetches; `$b` is the base
+    /// name that is fetched, `$3` the place to put it.
     pub(crate) fn program_with(&self, world: &World, query: &str, fetch: &str) -> PathBuf {
         let dir = self.dir.display();
         let text = format!(

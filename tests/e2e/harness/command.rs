@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use super::LIMIT;
 
-/// What Nix 2.8 ends with when, looking for what is in use, it meets a process that has a file or folder open which lies too
-/// deep to be named. Tests beside this one have such processes, and nothing was collected then.
+/// What Nix 2.8 ends with when, looking for what is in use, it meets a process that has a file or
+/// folder open which lies too deep to be named. Tests beside this one have such processes, and
+/// nothing was collected then.
 pub(crate) const TOO_DEEP: &str = "error: reading symlink: File name too long";
 /// How often a Nix that ended so is run again.
 const TRIES: u32 = 200;

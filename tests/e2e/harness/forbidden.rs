@@ -1,5 +1,6 @@
-//! Machines that forbid namespaces, made by the means that real ones use: limits, filters of system calls, security modules,
-//! hidden parts of /proc. Each is a program and arguments that take a command as further arguments.
+//! Machines that forbid namespaces, made by the means that real ones use: limits, filters of system
+//! calls, security modules, hidden parts of /proc. Each is a program and arguments that take a
+//! command as further arguments.
 
 /// A program, and its arguments up to the command that it is to run.
 pub(crate) type Wrapper = Vec<String>;
@@ -8,8 +9,8 @@ fn words<'a>(words: impl IntoIterator<Item = &'a str>) -> Wrapper {
     words.into_iter().map(str::to_owned).collect()
 }
 
-/// For an ordinary user: a user namespace in which a setting of `user.*` has this value. Whoever is in it is that user
-/// still, and has no capabilities.
+/// For an ordinary user: a user namespace in which a setting of `user.*` has this value. Whoever is
+/// in it is that user still, and has no capabilities.
 pub(crate) fn limited(setting: &str, value: u32) -> Wrapper {
     let line = format!(
         "echo {value} > /proc/sys/user/{setting} && exec setpriv --inh-caps=-all --ambient-caps=-all \"$@\""
@@ -18,8 +19,8 @@ pub(crate) fn limited(setting: &str, value: u32) -> Wrapper {
     words(unshare.split(' ').chain([line.as_str(), "sh"]))
 }
 
-/// A filter of system calls that answers new namespaces of these kinds with this errno, and has no clone3, as container
-/// runtimes install it. Takes root or no new privileges.
+/// A filter of system calls that answers new namespaces of these kinds with this errno, and has no
+/// clone3, as container runtimes install it. Takes root or no new privileges.
 pub(crate) fn filtered(kinds: u32, errno: i32) -> Option<Wrapper> {
     let (seccomp, clone, unshare) = if cfg!(target_arch = "x86_64") {
         (317, 56, 272)
@@ -44,7 +45,8 @@ pub(crate) const ALL_KINDS: u32 = 0x7e02_0000;
 /// User namespaces alone.
 pub(crate) const USER_KIND: u32 = 0x1000_0000;
 
-/// A security module (Landlock) that lets nobody mount, in namespaces of one's own as well. Takes root.
+/// A security module (Landlock) that lets nobody mount, in namespaces of one's own as well. Takes
+/// root.
 pub(crate) fn mountless() -> Wrapper {
     // Handling the right to make block devices is enough; no right is taken that anybody needs.
     let code = "my $rights = pack(q(Q), 1 << 11); my $set = syscall(444, $rights, 8, 0); $set >= 0 or die qq(landlock: $!);

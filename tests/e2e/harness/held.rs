@@ -1,4 +1,5 @@
-//! The write lock of a world's database, held by sqlite3: nothing is registered or deleted meanwhile.
+//! The write lock of a world's database, held by sqlite3: nothing is registered or deleted
+//! meanwhile.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, Command, Stdio};

@@ -1,10 +1,11 @@
-//! Finds what a run may leave behind in a world: processes, build folders, held locks, temporary roots.
-//! Each list is empty when all is well.
+//! Finds what a run may leave behind in a world: processes, build folders, held locks, temporary
+//! roots. Each list is empty when all is well.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-/// The processes, other than this one, whose environment, arguments or folder name the folder `root`.
+/// The processes, other than this one, whose environment, arguments or folder name the folder
+/// `root`.
 pub(crate) fn processes(root: &Path) -> Vec<u32> {
     let needle = root.as_os_str().as_encoded_bytes();
     let holds = |bytes: &[u8]| bytes.windows(needle.len()).any(|part| part == needle);

@@ -35,7 +35,8 @@ pub(crate) fn skip(why: &str) {
     let _ = writeln!(std::io::stderr(), "skipped: {test}: {why}");
 }
 
-/// Leaves the test, saying why, unless the condition holds: `need!(nix)`, `need!(root)`, `need!("prog", …)`.
+/// Leaves the test, saying why, unless the condition holds: `need!(nix)`, `need!(root)`,
+/// `need!("prog", …)`.
 macro_rules! need {
     (nix) => {
         $crate::harness::need!("nix-store", "nix-instantiate")

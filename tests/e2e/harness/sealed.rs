@@ -1,5 +1,5 @@
-//! Worlds whose builders are in a sandbox, with a static shell as the one program, and the two kinds of callers that
-//! all of it must hold for: root, and an ordinary user.
+//! Worlds whose builders are in a sandbox, with a static shell as the one program, and the two
+//! kinds of callers that all of it must hold for: root, and an ordinary user.
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
-//! A sealed world: a store, its state, logs, configuration and temporary folder below one scratch folder.
-//! Nothing in it sees the machine's own store or the caller's environment.
+//! A sealed world: a store, its state, logs, configuration and temporary folder below one scratch
+//! folder. Nothing in it sees the machine's own store or the caller's environment.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -220,7 +220,8 @@ impl World {
             .join(format!("log/drvs/{}/{}.bz2", &name[..2], &name[2..]))
     }
 
-    /// Expects nothing to be left of any run: no process, build folder, held lock or temporary root.
+    /// Expects nothing to be left of any run: no process, build folder, held lock or temporary
+    /// root.
     #[track_caller]
     pub(crate) fn is_clean(&self) {
         self.is_clean_but_for(&[]);
@@ -255,7 +256,8 @@ impl World {
         assert!(roots.is_empty(), "temporary roots are left: {roots:?}");
     }
 
-    /// Moves the store, its state and logs away, to `NAME.store` and so on, so that the paths are free again.
+    /// Moves the store, its state and logs away, to `NAME.store` and so on, so that the paths are
+    /// free again.
     pub(crate) fn set_aside(&self, name: &str) {
         for dir in ["store", "state", "log"] {
             if self.at(dir).exists() {

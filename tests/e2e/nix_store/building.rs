@@ -68,8 +68,8 @@ fn dry_runs_say_the_same() {
     both(&["-r", "--dry-run", "--quiet"], &[&drvs[1]]).never_says("will be built");
 }
 
-/// What a build of a new [`pair`] printed, its exit status, the roots it made, what is registered of
-/// them, and who ran. Leaves nothing of it.
+/// What a build of a new [`pair`] printed, its exit status, the roots it made, what is registered
+/// of them, and who ran. Leaves nothing of it.
 fn built_anew(
     world: &World,
     args: &[&str],

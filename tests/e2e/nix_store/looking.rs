@@ -132,7 +132,8 @@ fn mistakes_end_alike() {
             &["--verify-path"],
             &["--dump-db"],
         ] {
-            // Nix prints the path it then fails on, which nobody reads, and aborts on the empty one.
+            // Nix prints the path it then fails on, which nobody reads, and aborts on the empty
+            // one.
             let queried = query.contains(&"--print-env") && path.is_empty()
                 || query.first() == Some(&"-q") && query.contains(&"--tree") && path == absent;
             if !queried {

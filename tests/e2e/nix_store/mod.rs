@@ -1,5 +1,5 @@
-//! `windrow nix-store` beside Debian's nix-store: on the same store both must print the same bytes and end alike.
-//! A file for each family of operations.
+//! `windrow nix-store` beside Debian's nix-store: on the same store both must print the same bytes
+//! and end alike. A file for each family of operations.
 
 mod building;
 mod keeping;

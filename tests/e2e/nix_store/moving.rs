@@ -1,11 +1,13 @@
-//! Files and paths into the store and out of it: adding, archives, exports, registrations, and round trips.
+//! Files and paths into the store and out of it: adding, archives, exports, registrations, and
+//! round trips.
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use super::{filled, next_second};
 use crate::harness::{World, need};
 
-/// Runs the same with both, each on a store of its own, and compares what they print and what is registered then.
+/// Runs the same with both, each on a store of its own, and compares what they print and what is
+/// registered then.
 #[track_caller]
 fn same_effect(world: &World, args: &[&str], input: &[u8]) {
     let registered = || {

@@ -1,4 +1,5 @@
-//! `--print-env`: what it prints is evaluated by a shell, so nothing of a derivation may be run by that.
+//! `--print-env`: what it prints is evaluated by a shell, so nothing of a derivation may be run by
+//! that.
 
 use serde_json::json;
 

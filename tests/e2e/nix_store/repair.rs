@@ -1,5 +1,6 @@
-//! `--repair-path`, `--verify --check-contents --repair`, `--realise --repair` and `--realise --check`, by Debian's nix-store
-//! and by windrow on equal stores with the same damage: what they print, how they end, what they build, what they leave.
+//! `--repair-path`, `--verify --check-contents --repair`, `--realise --repair` and `--realise
+//! --check`, by Debian's nix-store and by windrow on equal stores with the same damage: what they
+//! print, how they end, what they build, what they leave.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -17,8 +18,8 @@ spoil() {
 drop() { chmod -R u+w "$@"; rm -r "$@"; }
 "#;
 
-/// Two derivations (the first has two outputs, of which `out` names `dev`), one that differs when `changed` is there, a
-/// fixed output, and a source that only the top needs.
+/// Two derivations (the first has two outputs, of which `out` names `dev`), one that differs when
+/// `changed` is there, a fixed output, and a source that only the top needs.
 fn expression(world: &World) -> String {
     format!(
         r#"let make = name: more: derivation ({{ inherit name; system = builtins.currentSystem; builder = "/bin/sh"; PATH = "/usr/bin:/bin"; }} // more);
@@ -113,7 +114,8 @@ impl Bench {
         line.split_whitespace().map(of).collect()
     }
 
-    /// Runs the operation after the damage, once by each; gives what each says and leaves, Nix's first.
+    /// Runs the operation after the damage, once by each; gives what each says and leaves, Nix's
+    /// first.
     #[track_caller]
     fn both(&self, damage: &str, line: &str) -> [(Ran, Left); 2] {
         let args = self.args(line);
@@ -125,7 +127,8 @@ impl Bench {
                 _ => self.world.ours(&args).run().no_panic(),
             };
             let mut left = Left::of(&self.world);
-            // Nix leaves what it built to compare with under names that nobody knows. windrow must not.
+            // Nix leaves what it built to compare with under names that nobody knows. windrow must
+            // not.
             if whose == "nix" && line.contains("--check ") {
                 left.tree.retain(|line| {
                     let name = line.split([' ', '/']).next().expect("a name");
@@ -218,7 +221,8 @@ impl Left {
     }
 }
 
-/// Every file of a store with its kind, mode, time and contents; not the lock files, which come and go.
+/// Every file of a store with its kind, mode, time and contents; not the lock files, which come and
+/// go.
 fn tree(store: &Path) -> Vec<String> {
     fn walk(store: &Path, dir: &Path, into: &mut Vec<String>) {
         for entry in fs::read_dir(dir).expect("a folder") {
@@ -356,7 +360,8 @@ fn realise_repairs_alike() {
         bench.world.verifies();
     }
     bench.repaired("drop $dev", "-r --repair $base_drv");
-    // Nix 2.8 takes the outputs that it needn't repair of an input for absent, and then can't make what is made of them.
+    // Nix 2.8 takes the outputs that it needn't repair of an input for absent, and then can't make
+    // what is made of them.
     for line in ["-r --repair $top_drv", "--verify --check-contents --repair"] {
         let [_, (ours, _)] = bench.both("spoil $dev/file $fixed $top", line);
         ours.exits(0);

@@ -1,6 +1,7 @@
-//! Both programs at once on one store, at random for a bounded time: builds of derivations with several outputs, checks of
-//! them, collections, verifications, additions, with and without a sandbox. In the end the store verifies and every root is
-//! intact. WINDROW_SOAK=SECONDS makes it longer.
+//! Both programs at once on one store, at random for a bounded time: builds of derivations with
+//! several outputs, checks of them, collections, verifications, additions, with and without a
+//! sandbox. In the end the store verifies and every root is intact. WINDROW_SOAK=SECONDS makes it
+//! longer.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,8 +25,9 @@ impl Random {
     }
 }
 
-/// Derivations in three layers, with references at run time, so that what is kept has a closure. Each has three outputs: the
-/// next layer refers to the first, the first to the second, and the third to nothing.
+/// Derivations in three layers, with references at run time, so that what is kept has a closure.
+/// Each has three outputs: the next layer refers to the first, the first to the second, and the
+/// third to nothing.
 fn derivations(world: &World, sandboxed: bool) -> Vec<String> {
     // In the sandbox busybox is the only program, and has its applets built in.
     let with = |applet: &str| match sandboxed {
@@ -75,8 +77,9 @@ fn act(world: &World, random: &mut Random, drvs: &[String], worker: usize, gate:
     };
     let drv = &drvs[random.below(drvs.len())];
     let what = random.below(16);
-    // Nix 2.8 deletes what became a root while it decides (mended in 2.35), and its --verify forgets paths that were
-    // registered after it listed the directory. So these work alone; windrow's work beside everything.
+    // Nix 2.8 deletes what became a root while it decides (mended in 2.35), and its --verify
+    // forgets paths that were registered after it listed the directory. So these work alone;
+    // windrow's work beside everything.
     let alone = !ours && matches!(what, 5..=8 | 10 | 11);
     let (_alone, _beside);
     if alone {

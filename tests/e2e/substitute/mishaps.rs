@@ -1,4 +1,5 @@
-//! What can go wrong with substituters: in what they say, in what they deliver, and in that they do nothing at all.
+//! What can go wrong with substituters: in what they say, in what they deliver, and in that they do
+//! nothing at all.
 
 use std::fs;
 use std::path::Path;

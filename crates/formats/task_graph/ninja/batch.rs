@@ -1,5 +1,5 @@
-//! Build statements that have been read and wait for their paths to be looked up, many at once. Look-ups of
-//! one path after the other would each wait for memory; those of a batch wait together.
+//! Build statements that have been read and wait for their paths to be looked up, many at once.
+//! Look-ups of one path after the other would each wait for memory; those of a batch wait together.
 
 use super::paths::{BATCH_PATHS, PathHash, Paths};
 use super::scanner::{Raw, Scanner};

@@ -19,8 +19,8 @@ pub(super) struct Paths {
     /// costs one cache miss; 0 is free. Entries stand in the order of their hashes but for
     /// collisions, so growing walks old and new table from front to back.
     table: Vec<u64>,
-    /// Entries met of late, by the uppermost bits of their hashes: what is named in one place is mostly named
-    /// again nearby, and this fits into a cache that the table does not fit into.
+    /// Entries met of late, by the uppermost bits of their hashes: what is named in one place is
+    /// mostly named again nearby, and this fits into a cache that the table does not fit into.
     recent: Box<[u64; 1 << RECENT_BITS]>,
     hasher: DefaultHashBuilder,
     scratch: Vec<u8>,
@@ -103,8 +103,8 @@ impl Paths {
         (plain || is_tidy(path) || is_canonical(path)).then(|| self.hash_of(path))
     }
 
-    /// Has the memory fetched where the entries of paths should stand, all at the same time. `places` is for
-    /// its own use.
+    /// Has the memory fetched where the entries of paths should stand, all at the same time.
+    /// `places` is for its own use.
     pub(super) fn fetch(&self, hashes: &[Option<PathHash>], places: &mut Vec<usize>) {
         places.clear();
         let far = |&PathHash(hash): &PathHash| self.recent[recent_place(hash)] >> 32 != hash >> 32;
@@ -227,7 +227,8 @@ pub(in super::super) fn is_canonical(path: &[u8]) -> bool {
     }
 }
 
-/// Whether a path is canonical without a component that begins with a dot: most of them at a glance.
+/// Whether a path is canonical without a component that begins with a dot: most of them at a
+/// glance.
 fn is_tidy(path: &[u8]) -> bool {
     let hidden = |pair: &[u8]| pair[0] == b'/' && matches!(pair[1], b'/' | b'.');
     path.first().is_some_and(|&first| first != b'.')

@@ -23,7 +23,8 @@ const fn eight(byte: u8) -> u64 {
     u64::from_le_bytes([byte; 8])
 }
 
-/// The top bits of those bytes that are below `limit`, which is at most 128: right up to the first one.
+/// The top bits of those bytes that are below `limit`, which is at most 128: right up to the first
+/// one.
 const fn below(bytes: u64, limit: u8) -> u64 {
     bytes.wrapping_sub(eight(limit)) & !bytes & eight(0x80)
 }
