@@ -9,10 +9,10 @@
 use windrow::components::graph::BuildGraph;
 use windrow::session::Session;
 use windrow::systems::ecs::prelude::{IntoScheduleConfigs as _, Res, ResMut};
-use windrow::systems::engine::TickSet;
-use windrow::systems::policy::{Estimates, Policy, PolicyPlugin, ReadyQueue, rank_all};
+use windrow::systems::policy::{Estimates, Policy, PolicyPlugin, rank_all};
 use windrow::systems::simulate::{Simulation, simulate};
-use windrow::systems::world::NewlyReady;
+use windrow::systems::world::TickSet;
+use windrow::systems::world::{NewlyReady, ReadyQueue};
 
 /// What has the most inputs first, and of equals what takes the longest.
 const JOINS_FIRST: Policy = Policy::Other(PolicyPlugin {

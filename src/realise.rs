@@ -8,7 +8,6 @@ use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 use windrow_components::outputs::OutputSet;
 use windrow_systems::engine::{Engine, Summary};
-use windrow_systems::helpers;
 use windrow_systems::instantiate::instantiate_file;
 use windrow_systems::plan::{Substitutes, plan};
 use windrow_systems::policy::forecast;
@@ -182,12 +181,12 @@ pub fn realise(
         options,
         policy,
     );
-    real::plug_in(&mut engine.world, &mut engine.schedule, config)?;
+    real::plug_in(&mut engine.world, config)?;
     let helpers = crate::helpers::helper_config(&session.settings, &session.layout);
-    helpers::plug_in(&mut engine.world, &mut engine.schedule, helpers);
+    real::helpers::plug_in(&mut engine.world, helpers);
     if let Some(history) = history {
         let system = &session.settings.system;
-        forecast::plug_in(&mut engine.world, &mut engine.schedule, history, system);
+        forecast::plug_in(&mut engine.world, history, system);
     }
     for &(target, set) in &targets {
         engine.want(target, set);

@@ -10,13 +10,13 @@ use windrow_components::settings::{Effect, Known, Settings, nearest};
 use windrow_components::store_path::StoreDir;
 use windrow_systems::builtin::{Builtins, ThisProgram};
 use windrow_systems::policy::Policy;
-use windrow_systems::real::BuilderConfig;
 use windrow_systems::store::failed_paths::FailedPaths;
 use windrow_systems::store::local::LocalStore;
 use windrow_systems::store::optimise::Optimiser;
 use windrow_systems::store::own_db::OwnDatabase;
 use windrow_systems::store::reader::Reader;
 use windrow_systems::store::{DatabaseOptions, Layout};
+use windrow_systems::world::BuilderConfig;
 use windrow_systems::world::Options;
 
 use crate::conf::locations::{Locations, Remote};

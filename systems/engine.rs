@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use bevy_ecs::prelude::{Entity, IntoScheduleConfigs as _, Schedule, SystemSet, World};
-use bevy_ecs::schedule::{LogLevel, ScheduleBuildSettings, SingleThreadedExecutor};
+use bevy_ecs::prelude::{Entity, Schedule, World};
 use hashbrown::HashSet;
 use windrow_components::goal::{
     BuildMode, DerivationGoal, Outcome, Stage, SubstitutionGoal, Target, WaiterLists,
@@ -13,36 +12,16 @@ use windrow_components::outputs::OutputSet;
 
 use crate::error::{Error, Result};
 use crate::failure::FailureKinds;
-use crate::lock::fetch::FetchQueue;
-use crate::policy::{Policy, ReadyQueue};
-use crate::repair::Repairs;
+use crate::helpers::Substituters;
+use crate::helpers::hook::desk::HookDesk;
+use crate::policy::Policy;
 use crate::report::Reporter;
-use crate::spawn::hook::desk::{self, HookDesk};
-use crate::substitute::substituters::Substituters;
+use crate::tick;
 use crate::world::{
-    Awake, Background, Completed, Ended, Failures, GoalIndex, LockWaiters, NewlyReady, Now,
-    Options, Pace, ReporterHandle, RunState, Running, Slots, Starting, Store, StoreHandle, Tally,
+    Awake, Background, Completed, Ended, Failures, FetchQueue, GoalIndex, LockWaiters, NewlyReady,
+    Now, Options, Pace, Parts, ReadyQueue, Repairs, ReporterHandle, RunState, Running, Slots,
+    Starting, Store, StoreHandle, Tally, goals,
 };
-use crate::{failure_cache, finish, goals, lock, substitute, timeout};
-
-/// The six sets of a tick, always in this order, with the policy's ranking between the first two.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, SystemSet)]
-pub enum TickSet {
-    /// What is missing?
-    Substitute,
-    /// Which ready goal comes first?
-    Rank,
-    /// Who may build it?
-    Lock,
-    /// Start it.
-    Spawn,
-    /// Sleep until something happens.
-    PollIo,
-    /// What should have happened by now?
-    Timeout,
-    /// Register, report, tell the waiters.
-    Finish,
-}
 
 /// Options of a run that nobody has set.
 pub fn default_options() -> Options {
@@ -58,79 +37,6 @@ pub fn default_options() -> Options {
         max_log_size: 0,
         lock_poll_interval: Duration::from_secs(5),
     }
-}
-
-/// The schedule of one tick, without the systems that a world plugs in.
-///
-/// # Panics
-/// Never: the order of the sets is fixed here.
-pub fn tick_schedule() -> Schedule {
-    let mut schedule = Schedule::default();
-    schedule.set_executor(SingleThreadedExecutor::new());
-    schedule.set_build_settings(ScheduleBuildSettings {
-        ambiguity_detection: LogLevel::Error,
-        ..ScheduleBuildSettings::default()
-    });
-    schedule.configure_sets(
-        (
-            TickSet::Substitute,
-            TickSet::Rank,
-            TickSet::Lock,
-            TickSet::Spawn,
-            TickSet::PollIo,
-            TickSet::Timeout,
-            TickSet::Finish,
-        )
-            .chain(),
-    );
-    // To look whether a system has anything to do costs less than to bring everything it touches.
-    schedule.add_systems((
-        substitute::substitute.in_set(TickSet::Substitute),
-        lock::lock.in_set(TickSet::Lock),
-        (
-            finish::register,
-            finish::fail.run_if(finish::has_failures),
-            finish::tell_waiters,
-            finish::report_progress,
-        )
-            .chain()
-            .in_set(TickSet::Finish),
-    ));
-    schedule
-}
-
-/// Adds the systems of a world that is not alone: others use its store, substituters and a hook do work for it, children may
-/// take too long.
-pub fn plug_in_others(schedule: &mut Schedule) {
-    // To look whether a system has anything to do costs less than to bring everything it touches.
-    schedule.add_systems((
-        (
-            desk::take_reply.run_if(desk::has_reply),
-            lock::fetch::lock_paths.run_if(lock::fetch::has_ready),
-        )
-            .chain()
-            .in_set(TickSet::Lock)
-            .before(lock::lock),
-        (
-            timeout::condemn.run_if(timeout::is_watching),
-            timeout::retry_locks.run_if(timeout::is_waiting_for_locks),
-        )
-            .chain()
-            .in_set(TickSet::Timeout),
-        failure_cache::remember
-            .run_if(finish::has_failures)
-            .in_set(TickSet::Finish)
-            .after(finish::register)
-            .before(finish::fail),
-        (
-            lock::fetch::retry_paths.run_if(lock::fetch::has_waiting),
-            desk::wake_postponed.run_if(desk::has_postponed),
-        )
-            .chain()
-            .in_set(TickSet::Finish)
-            .after(finish::fail)
-            .before(finish::tell_waiters),
-    ));
 }
 
 /// How a run ended.
@@ -154,8 +60,9 @@ pub struct Summary {
 pub struct Engine {
     /// The world all state lives in.
     pub world: World,
-    /// The tick.
-    pub schedule: Schedule,
+    /// The tick, once the world has all its parts.
+    schedule: Option<Schedule>,
+    policy: Policy,
     /// What was asked for, in that order, each once.
     top: Vec<Entity>,
     known: HashSet<Entity>,
@@ -200,11 +107,11 @@ impl Engine {
             ..RunState::default()
         });
         world.init_resource::<Repairs>();
-        let mut schedule = tick_schedule();
-        policy.plug_in(&mut world, &mut schedule);
+        world.init_resource::<Parts>();
         Self {
             world,
-            schedule,
+            schedule: None,
+            policy,
             top: Vec::new(),
             known: HashSet::new(),
         }
@@ -218,6 +125,16 @@ impl Engine {
         }
     }
 
+    /// Runs one tick. With the first one the parts of the world are settled.
+    pub fn tick(&mut self) {
+        let schedule = self.schedule.get_or_insert_with(|| {
+            let mut schedule = tick::schedule(*self.world.resource::<Parts>());
+            self.policy.plug_in(&mut self.world, &mut schedule);
+            schedule
+        });
+        schedule.run(&mut self.world);
+    }
+
     /// Ticks until all targets have ended, or one has failed and the run is not to keep going (the seed's
     /// `Worker::run`).
     ///
@@ -226,7 +143,7 @@ impl Engine {
     /// world's `clean_up` in any case.
     pub fn run(&mut self) -> Result<Summary, Error> {
         while !self.world.resource::<RunState>().is_over() {
-            self.schedule.run(&mut self.world);
+            self.tick();
         }
         let mut state = self.world.resource_mut::<RunState>();
         if let Some(error) = state.fatal.take() {

@@ -124,10 +124,10 @@ fn run(idle: usize, starts: usize, policy: Policy) -> Cost {
         session.engine_options(),
         policy,
     );
-    real::plug_in(&mut engine.world, &mut engine.schedule, config).expect("a world");
+    real::plug_in(&mut engine.world, config).expect("a world");
     engine.want(Target::Derivation(top), OutputSet::ALL);
     let tick = |engine: &mut Engine| {
-        engine.schedule.run(&mut engine.world);
+        engine.tick();
         let over = engine.world.resource::<RunState>().is_over();
         assert!(!over, "what was asked for waits for the gate");
         engine.world.resource::<Tally>().counts

@@ -1,32 +1,24 @@
 //! Buries substituters, has what they fetched looked at, and takes up the result (the seed's
 //! `SubstitutionGoal::finished`): a path to register, or a failure, and then the next substituter.
 
-use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, Res, ResMut, Resource};
+use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, Res, ResMut};
 use bevy_ecs::system::SystemParam;
 use windrow_components::building::{BuildLog, BuilderProcess, ChildPipes, Deadlines};
 use windrow_components::goal::{Outcome, Stage, SubstitutionGoal};
 use windrow_components::graph::BuildGraph;
 use windrow_components::substitution::Substitution;
 
-use crate::goals;
+use crate::helpers::Substituters;
 use crate::helpers::{HelperNews, News};
 use crate::process::reactor::Reactor;
-use crate::real::{BuilderConfig, PoolHandle};
 use crate::report::{BuildRef, Event, Level};
-use crate::spawn::fetch::{FetchPipe, destination};
+use crate::sandbox::process::kill::kill_and_reap;
 use crate::store::path_lock::OutputLocks;
 use crate::store::receive::{ReceiveJob, receive};
-use crate::substitute::substituters::Substituters;
-use crate::timeout::Condemned;
 use crate::world::{
-    Awake, Background, Completed, Ended, LockWaiters, Now, ReporterHandle, Running, Slots,
-    StoreHandle,
+    Awake, Background, BuilderConfig, Completed, Condemned, Ended, FetchPipe, LockWaiters, Now,
+    PoolHandle, ReceivedQueue, ReporterHandle, Running, Slots, StoreHandle, destination, goals,
 };
-use windrow_sandbox::process::kill::kill_and_reap;
-
-/// Paths that were looked at since the last tick.
-#[derive(Debug, Default, Resource)]
-pub struct ReceivedQueue(pub Vec<HelperNews>);
 
 type DeadFetches<'w, 's> = Query<
     'w,

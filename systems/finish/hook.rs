@@ -12,17 +12,15 @@ use windrow_components::ids::PathId;
 
 use crate::error::Result;
 use crate::failure::{Failure, FailureKind, describe_status};
+use crate::helpers::hook::talk::{HookBuild, HookHandle, say};
 use crate::process::log_writer::{LogFile, LogThread};
 use crate::process::reactor::Reactor;
-use crate::real::{BuilderConfig, Collected, PoolHandle};
-use crate::spawn::hook::talk::{HookBuild, HookHandle, say};
+use crate::sandbox::process::kill::kill_and_reap;
 use crate::store::collect::{CollectJob, collect};
-use crate::timeout::Condemned;
 use crate::world::{
-    Background, BuiltOutput, Completed, Failures, Now, ReporterHandle, RunState, Running,
-    StoreHandle,
+    Background, BuilderConfig, BuiltOutput, Collected, Completed, Condemned, Failures, Now,
+    PoolHandle, ReporterHandle, RunState, Running, StoreHandle,
 };
-use windrow_sandbox::process::kill::kill_and_reap;
 
 /// The exit code of a hook whose build failed.
 const BUILD_FAILED: i32 = 100;

@@ -4,9 +4,8 @@
 use windrow_components::graph::BuildGraph;
 
 use crate::error::Result;
-use crate::real::{BuilderConfig, PoolHandle};
 use crate::store::collect::Mislaid;
-use crate::world::{BuiltOutput, StoreHandle};
+use crate::world::{BuilderConfig, BuiltOutput, PoolHandle, StoreHandle};
 
 /// Registers it, unless somebody works at that path. The answer is what to say of it after the failure.
 pub(super) fn keep(

@@ -4,6 +4,10 @@
 //! each build is tried alone, so that one bad output fails its own goal only (the seed's `buildDone`,
 //! `amDone`, `removeGoal`).
 
+pub mod failure_cache;
+pub mod repair;
+pub mod retry;
+
 pub mod fetch;
 pub mod hook;
 mod mislaid;
@@ -22,17 +26,14 @@ use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 use windrow_components::substitution::OutputSubstitution;
 
-use crate::columns::{Cells, Column, place};
 use crate::failure::{Failure, FailureKind};
-use crate::goals;
 use crate::report::{BuildRef, Counts, Event, Reporter};
 use crate::store::path_lock::OutputLocks;
 use crate::world::{
-    Awake, CompleteGoal, Completed, End, Ended, Failures, GoalIndex, LockWaiters, NewlyReady, Now,
-    Options, ReporterHandle, RunState, Running, Slots, Store, StoreHandle, Tally,
+    Awake, Cells, Column, CompleteGoal, Completed, End, Ended, Failures, GoalIndex, LockWaiters,
+    NewlyReady, Now, Options, ReporterHandle, RunState, Running, Slots, Store, StoreHandle,
+    Successors, Tally, goals, place,
 };
-
-use reap::Successors;
 
 /// What registering and failing touch.
 #[derive(SystemParam)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, Res, ResMut, Resource};
+use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, Res, ResMut};
 use bevy_ecs::query::QueryData;
 use bevy_ecs::system::SystemParam;
 use windrow_components::building::{
@@ -11,25 +11,22 @@ use windrow_components::building::{
 use windrow_components::goal::{BuildMode, DerivationGoal, Stage};
 use windrow_components::graph::BuildGraph;
 
-use super::mislaid;
 use crate::error::Result;
 use crate::failure::{Failure, FailureKind, describe_status};
-use crate::policy::ReadyQueue;
+use crate::finish::mislaid;
 use crate::process::BuildDirs;
 use crate::process::log_writer::{LogFile, LogThread};
-use crate::real::{BuilderConfig, Collected, CollectedQueue, Janitor, Lodging, PoolHandle};
 use crate::report::{BuildRef, Event, Level, Usage};
 use crate::sandbox::Room;
-use crate::sandbox::process::kill::{Reaped, kill_and_measure, kill_group};
+use crate::sandbox::process::kill::{Reaped, kill_and_measure};
 use crate::spawn::Aloft;
-use crate::spawn::hook::desk::HookDesk;
 use crate::store::check::Check;
 use crate::store::collect::{CollectJob, Mislaid, collect};
 use crate::store::harmless::open_to_all;
-use crate::timeout::Condemned;
 use crate::world::{
-    Background, Completed, Failures, NewlyReady, Now, Pace, ReporterHandle, RunState, Running,
-    Slots, StoreHandle,
+    Background, BuilderConfig, Buried, Collected, CollectedQueue, Completed, Condemned, Estates,
+    Failures, Janitor, Lodging, Now, PoolHandle, ReporterHandle, RunState, Running, Slots,
+    StoreHandle, Successors,
 };
 
 /// A child as it is buried.
@@ -66,53 +63,6 @@ pub struct Reaping<'w, 's> {
     background: ResMut<'w, Background>,
     failures: ResMut<'w, Failures>,
     dirs: Res<'w, BuildDirs>,
-}
-
-/// A child that was waited for, whose build is still to be looked after.
-#[derive(Debug)]
-pub struct Buried {
-    goal: Entity,
-    mode: BuildMode,
-    status: i32,
-    /// Why it could not run its builder, if that is so.
-    grounded: Option<Failure>,
-    condemned: Option<Condemned>,
-}
-
-impl Buried {
-    fn is_good(&self) -> bool {
-        self.status == 0 && self.grounded.is_none() && self.condemned.is_none()
-    }
-}
-
-/// Children that ended well while something else could start: their slots were given away first.
-#[derive(Debug, Default, Resource)]
-pub struct Estates(pub Vec<Buried>);
-
-/// Whether something can take a slot that becomes free.
-#[derive(SystemParam)]
-pub struct Successors<'w> {
-    queue: Res<'w, ReadyQueue>,
-    newly_ready: Res<'w, NewlyReady>,
-    desk: Res<'w, HookDesk>,
-    pace: Res<'w, Pace>,
-}
-
-impl Successors<'_> {
-    pub(super) fn any(&self) -> bool {
-        self.pace.slots_before_paperwork
-            && !self.desk.is_asking()
-            && !(self.queue.is_empty() && self.newly_ready.0.is_empty())
-    }
-}
-
-/// Kills the children that were condemned; their exit is noticed as any other.
-pub fn kill_condemned(
-    added: Query<(&BuilderProcess, &Condemned), bevy_ecs::query::Added<Condemned>>,
-) {
-    for (process, _) in &added {
-        kill_group(process.pid);
-    }
 }
 
 /// Buries every child that has exited and whose log is complete, or was given time enough to be.

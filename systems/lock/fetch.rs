@@ -1,61 +1,19 @@
 //! Slots and locks for goals that fetch a path from a substituter (the seed's `tryToRun`). They come before all builds,
 //! and at least one may run however few builds may, for no other machine can do it.
 
-use std::collections::VecDeque;
-use std::time::Duration;
-
-use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, Res, ResMut, Resource};
+use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, Res, ResMut};
 use bevy_ecs::system::SystemParam;
 use windrow_components::goal::{Outcome, Stage, SubstitutionGoal};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::PathId;
 
-use super::{FIRST_RETRY, say_waiting};
 use crate::error::Result;
 use crate::failure::{Failure, FailureKind};
-use crate::goals;
+use crate::lock::{FIRST_RETRY, say_waiting};
 use crate::world::{
-    Ended, Failures, LockWaiters, Now, Options, ReporterHandle, RunState, Slots, StoreHandle,
+    Ended, Failures, FetchQueue, LockWaiters, Now, Options, ReadyFetch, ReporterHandle, RunState,
+    Slots, StoreHandle, goals,
 };
-
-/// A goal that only lacks a slot to fetch its path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ReadyFetch {
-    /// The goal.
-    pub goal: Entity,
-    /// What it is to fetch.
-    pub path: PathId,
-}
-
-/// Goals on their way to fetching.
-#[derive(Debug, Default, Resource)]
-pub struct FetchQueue {
-    /// Waiting for a slot, first come, first served.
-    pub ready: VecDeque<ReadyFetch>,
-    /// Waiting for any goal of this run to end, for it works on the same path (`waitForAnyGoal`).
-    pub any_goal: Vec<ReadyFetch>,
-    /// Waiting for a lock that another process holds (`waitForAWhile`), and when to try it again.
-    pub foreign: Vec<(ReadyFetch, Duration)>,
-    /// Holding their locks and slots.
-    pub starting: Vec<ReadyFetch>,
-}
-
-impl FetchQueue {
-    /// Whether a system has something to do, given whether a path may be fetched now.
-    pub fn is_pending(&self, free_slot: bool) -> bool {
-        !self.starting.is_empty() || (free_slot && !self.ready.is_empty())
-    }
-
-    /// When a lock is to be tried again.
-    pub fn next_retry(&self) -> Option<Duration> {
-        self.foreign.iter().map(|&(_, retry_at)| retry_at).min()
-    }
-}
-
-/// Whether a path may be fetched now.
-pub fn free_slot(slots: &Slots, options: &Options) -> bool {
-    slots.used < options.max_jobs.max(1)
-}
 
 /// What taking a path's lock touches.
 #[derive(SystemParam)]
@@ -162,31 +120,5 @@ impl LockingPaths<'_, '_> {
         if let Ok(mut stage) = self.stages.get_mut(goal) {
             *stage = to;
         }
-    }
-}
-
-/// Whether paths wait for locks or for other goals.
-pub fn has_waiting(queue: Res<FetchQueue>) -> bool {
-    !queue.foreign.is_empty() || !queue.any_goal.is_empty()
-}
-
-/// Makes goals ready again whose locks are due for another try, and those that wait for any goal when one has ended.
-pub fn retry_paths(
-    mut stages: Query<&mut Stage>,
-    mut queue: ResMut<FetchQueue>,
-    ended: Res<Ended>,
-    now: Res<Now>,
-) {
-    let queue = &mut *queue;
-    let due = queue.foreign.extract_if(.., |(_, at)| *at <= now.0);
-    let mut due: Vec<ReadyFetch> = due.map(|(ready, _)| ready).collect();
-    if !ended.is_empty() {
-        due.append(&mut queue.any_goal);
-    }
-    for ready in due {
-        if let Ok(mut stage) = stages.get_mut(ready.goal) {
-            *stage = Stage::Ready;
-        }
-        queue.ready.push_back(ready);
     }
 }

@@ -35,8 +35,8 @@ use checks::Expectations;
 use compare::Check;
 
 use crate::failure::{Failure, FailureKind};
-use crate::real::BuilderConfig;
 use crate::sandbox::Room;
+use crate::world::BuilderConfig;
 use crate::world::BuiltOutput;
 
 /// An output to look at.

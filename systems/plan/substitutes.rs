@@ -9,14 +9,14 @@ use windrow_components::ids::{DrvId, PathId};
 use windrow_components::outputs::OutputSet;
 use windrow_components::substitution::SubstituteInfo;
 
-use super::Plan;
 use crate::error::Result;
 use crate::helpers::HelperConfig;
+use crate::helpers::query::{Around, QueryError, QueryProcess};
+use crate::helpers::understand;
+use crate::helpers::{Find, Substituters};
 use crate::lock::stays_here;
+use crate::plan::Plan;
 use crate::process::helper::HelperEnv;
-use crate::substitute::answers::understand;
-use crate::substitute::query::{Around, QueryError, QueryProcess};
-use crate::substitute::substituters::{Find, Substituters};
 use crate::world::{Options, Store};
 
 /// The substituters that a plan asks.

@@ -7,9 +7,9 @@ use bevy_ecs::prelude::{Res, ResMut, Resource};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 
-use super::rank::rank_all;
-use super::{Estimates, Extent, ReadyQueue, order};
-use crate::world::{Awake, NewlyReady};
+use crate::policy::rank::rank_all;
+use crate::policy::{Estimates, Extent, order};
+use crate::world::{Awake, NewlyReady, ReadyQueue};
 
 /// How far the graph was loaded when the longest paths to its end were last worked out.
 #[derive(Debug, Default, Resource)]

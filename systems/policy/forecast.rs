@@ -1,25 +1,24 @@
 //! Estimates in a real build: what the history says of each derivation as it comes into the graph.
 //! Other worlds know durations beforehand and do not plug this in.
 
-use bevy_ecs::prelude::{IntoScheduleConfigs as _, Res, ResMut, Resource, Schedule, World};
+use bevy_ecs::prelude::{Res, ResMut, Resource, World};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 
-use super::Estimates;
-use crate::engine::TickSet;
+use crate::policy::Estimates;
 use crate::store::history::History;
-use crate::substitute;
+use crate::world::Parts;
 
 /// The history, and the platform of derivations that are not loaded yet.
 #[derive(Debug, Resource)]
-struct Forecast {
+pub(crate) struct Forecast {
     history: History,
     system: String,
 }
 
 /// Lets estimates come from `history`. `system` is this machine's platform. Where the history knows nothing of a
 /// platform, its derivations count one microsecond each.
-pub fn plug_in(world: &mut World, schedule: &mut Schedule, history: History, system: &str) {
+pub fn plug_in(world: &mut World, history: History, system: &str) {
     if history.is_empty() {
         return;
     }
@@ -27,15 +26,15 @@ pub fn plug_in(world: &mut World, schedule: &mut Schedule, history: History, sys
         history,
         system: system.to_owned(),
     });
-    schedule.add_systems(
-        estimate
-            .in_set(TickSet::Substitute)
-            .after(substitute::substitute),
-    );
+    world.resource_mut::<Parts>().forecast = true;
 }
 
 /// Estimates what has newly come into the graph.
-fn estimate(mut estimates: ResMut<Estimates>, graph: Res<BuildGraph>, forecast: Res<Forecast>) {
+pub(crate) fn estimate(
+    mut estimates: ResMut<Estimates>,
+    graph: Res<BuildGraph>,
+    forecast: Res<Forecast>,
+) {
     for index in estimates.0.len()..graph.drv_count() {
         let drv = DrvId::from_index(index);
         let system = graph.system(drv).unwrap_or(&forecast.system);
@@ -52,7 +51,9 @@ mod tests {
     #[test]
     fn estimates_grow_with_the_graph() {
         let mut world = World::new();
-        let mut schedule = Schedule::default();
+        let mut schedule = bevy_ecs::prelude::Schedule::default();
+        schedule.add_systems(estimate);
+        world.init_resource::<Parts>();
         world.init_resource::<Estimates>();
         let mut graph = BuildGraph::new(StoreDir::new("/nix/store"));
         let add = |graph: &mut BuildGraph, name: &str| {
@@ -65,12 +66,7 @@ mod tests {
         let rows = rows.map(|(name, time)| (name.to_owned(), system.to_owned(), time));
         let a = add(&mut graph, "a-1");
         world.insert_resource(graph);
-        plug_in(
-            &mut world,
-            &mut schedule,
-            rows.into_iter().collect(),
-            system,
-        );
+        plug_in(&mut world, rows.into_iter().collect(), system);
         schedule.run(&mut world);
         let b = add(&mut world.resource_mut::<BuildGraph>(), "b-3");
         schedule.run(&mut world);

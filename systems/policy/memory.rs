@@ -12,11 +12,10 @@ use bevy_ecs::prelude::{IntoScheduleConfigs as _, Res, ResMut, Resource, Schedul
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 
-use super::rank::rank_all;
-use super::{Extent, ReadyQueue};
-use crate::engine::TickSet;
 use crate::finish;
-use crate::world::{Awake, End, Ended, NewlyReady};
+use crate::policy::Extent;
+use crate::policy::rank::rank_all;
+use crate::world::{Awake, End, Ended, NewlyReady, ReadyQueue, TickSet};
 
 /// Adds the policy to a run.
 pub(super) fn plug_in(world: &mut World, schedule: &mut Schedule) {

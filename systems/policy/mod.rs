@@ -1,11 +1,9 @@
 //! Which of the ready goals comes first. A policy is a system that ranks goals; the queue keeps them in that order.
 
 mod critical_path;
-mod first_set;
 pub mod forecast;
 mod memory;
 mod order;
-mod queue;
 mod rank;
 
 use std::str::FromStr;
@@ -14,11 +12,10 @@ use bevy_ecs::prelude::{IntoScheduleConfigs as _, Resource, Schedule, World};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 
-use crate::engine::TickSet;
+use crate::world::TickSet;
 
 pub use critical_path::{RemainingPaths, critical_path};
 pub use memory::{Releases, depth_first_by_memory};
-pub use queue::ReadyQueue;
 pub(crate) use rank::draw;
 pub use rank::{
     Dependents, fifo, longest_first, most_dependents, random, rank_all, shortest_first,

@@ -4,8 +4,8 @@ use bevy_ecs::prelude::{Res, ResMut, Resource};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 
-use super::{Estimates, Extent, ReadyQueue, Seed};
-use crate::world::{Awake, NewlyReady, Now};
+use crate::policy::{Estimates, Extent, Seed};
+use crate::world::{Awake, NewlyReady, Now, ReadyQueue};
 
 /// Moves all newly ready goals into the queue, each with the rank that `rank` gives it.
 pub fn rank_all(

@@ -12,16 +12,13 @@ use windrow_components::goal::Stage;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 
-use super::Simulation;
-use super::measure::{Utilisation, WaitTimes, Waits};
-use crate::columns::Column;
 use crate::error::Error;
 use crate::failure::{Failure, FailureKind};
 use crate::policy::{Estimates, draw};
-use crate::poll_io::PendingGoals;
+use crate::simulate::measure::{Utilisation, WaitTimes, Waits};
 use crate::world::{
-    Completed, Failures, GoalIndex, NewOutput, NewlyReady, Now, Options, ReadyGoal, RunState,
-    Slots, Starting,
+    Column, Completed, Failures, GoalIndex, NewOutput, NewlyReady, Now, Options, PendingGoals,
+    ReadyGoal, RunState, Slots, Starting,
 };
 
 /// Which tasks fail, after their whole duration.
@@ -164,14 +161,14 @@ pub struct SimulatedChildren {
 }
 
 impl SimulatedChildren {
-    pub(super) fn new(simulation: &Simulation) -> Self {
+    pub(super) fn new(seed: u64, faults: Faults, record: bool) -> Self {
         Self {
             running: Ends::default(),
             slots: Vec::new(),
             free: FreeSlots::default(),
-            seed: simulation.seed,
-            faults: simulation.faults.clone(),
-            record: simulation.record_runs,
+            seed,
+            faults,
+            record,
             waits: WaitTimes::default(),
             last_end: 0,
             busy: 0,
@@ -196,7 +193,7 @@ impl SimulatedChildren {
 }
 
 /// Notes when goals come to be ready, for the time they wait.
-pub(super) fn note_ready(
+pub(crate) fn note_ready(
     mut children: ResMut<SimulatedChildren>,
     newly: Res<NewlyReady>,
     graph: Res<BuildGraph>,
@@ -213,7 +210,7 @@ pub(super) fn note_ready(
 }
 
 /// Starts a simulated child for every goal that has a slot.
-pub(super) fn start(
+pub(crate) fn start(
     mut starting: ResMut<Starting>,
     mut children: ResMut<SimulatedChildren>,
     mut stages: Column<Stage>,
@@ -250,13 +247,13 @@ pub(super) fn start(
 }
 
 /// Whether nothing is left to be done at this instant.
-pub(super) fn idle(pending: PendingGoals<'_>, run: Res<RunState>) -> bool {
+pub(crate) fn idle(pending: PendingGoals<'_>, run: Res<RunState>) -> bool {
     !pending.any() && !run.is_over()
 }
 
 /// Lets time jump to the next end.
 #[expect(clippy::too_many_arguments, reason = "one system, many queues")]
-pub(super) fn advance(
+pub(crate) fn advance(
     mut children: ResMut<SimulatedChildren>,
     mut now: ResMut<Now>,
     mut completed: ResMut<Completed>,

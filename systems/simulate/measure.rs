@@ -3,7 +3,7 @@
 
 use windrow_components::task_graph::TaskGraph;
 
-use super::Run;
+use crate::simulate::Run;
 
 /// How many parts of the time a [`Utilisation`] has at the most.
 pub const PARTS: usize = 256;

@@ -3,23 +3,23 @@
 //! Everything else, from finding out what is missing to telling the waiters, is done by the same systems as
 //! in a real build.
 
-mod children;
+pub(crate) mod children;
+pub(crate) mod faults;
 mod measure;
 pub mod scenario;
 mod store;
 
-use bevy_ecs::prelude::IntoScheduleConfigs as _;
 use windrow_components::goal::Target;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 use windrow_components::outputs::OutputSet;
 use windrow_components::task_graph::TaskGraph;
 
-use crate::engine::{Engine, TickSet, default_options};
+use crate::engine::{Engine, default_options};
 use crate::error::Result;
 use crate::policy::{Estimates, Policy, Seed};
 use crate::report::Silent;
-use crate::world::{Options, Pace, RunState};
+use crate::world::{Options, Pace, Parts, RunState};
 
 pub use children::{Faults, Run, SimulatedChildren};
 pub use measure::{PARTS, Utilisation, Waits, peak_outputs};
@@ -117,23 +117,19 @@ pub fn simulate(tasks: &TaskGraph, simulation: &Simulation) -> Result<Outcome> {
         world.insert_resource(Estimates(durations));
     }
     world.insert_resource(Seed(simulation.seed));
-    world.insert_resource(SimulatedChildren::new(simulation));
-    engine.schedule.add_systems((
-        children::note_ready
-            .in_set(TickSet::Substitute)
-            .after(crate::substitute::substitute),
-        children::start.in_set(TickSet::Spawn),
-        children::advance
-            .run_if(children::idle)
-            .in_set(TickSet::PollIo),
+    world.insert_resource(SimulatedChildren::new(
+        simulation.seed,
+        simulation.faults.clone(),
+        simulation.record_runs,
     ));
+    world.resource_mut::<Parts>().simulated = true;
 
     for drv in top {
         engine.want(Target::Derivation(drv), OutputSet::ALL);
     }
     let mut ticks = 0;
     while !engine.world.resource::<RunState>().is_over() {
-        engine.schedule.run(&mut engine.world);
+        engine.tick();
         ticks += 1;
     }
     if let Some(error) = engine.world.resource_mut::<RunState>().fatal.take() {

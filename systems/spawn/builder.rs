@@ -15,24 +15,21 @@ use windrow_components::derivation::attributes::{AttributeError, Attributes, Spe
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
 
-use super::attributes::Files;
-use super::program::{Builtin, Input, PreparedBuiltin, Program, wants_builtin};
 use crate::failure::{Failure, FailureKind};
 use crate::process::build_dir::SpareDirs;
 use crate::process::environment::Invocation;
-use crate::process::launch::{
-    self, Flight, Passenger, Request, SpawnError, Spawned, Step, Streams,
-};
-use crate::real::{BuilderConfig, PoolHandle};
+use crate::process::launch::{self, Request, SpawnError, Spawned, Step, Streams};
+use crate::process::launch::{Flight, Passenger};
 use crate::sandbox::action::{Action, c_path};
-use crate::sandbox::admit;
 use crate::sandbox::cell::Owner;
 use crate::sandbox::filter::makes_sockets_by_socketcall;
 use crate::sandbox::kill::kill_user;
-use crate::sandbox::refusal;
 use crate::sandbox::users::UserLock;
-use crate::sandbox::{Isolation, Room, Wish, Workshop, become_user};
+use crate::sandbox::{Isolation, Room, Wish, Workshop, admit, become_user, refusal};
+use crate::spawn::attributes::Files;
+use crate::spawn::program::{Builtin, Input, PreparedBuiltin, Program, wants_builtin};
 use crate::store::reader::Reader;
+use crate::world::{BuilderConfig, PoolHandle};
 
 /// The execution domain flag that switches address space randomisation off, as builders expect.
 const ADDR_NO_RANDOMIZE: u64 = 0x004_0000;

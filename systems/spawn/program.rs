@@ -10,12 +10,12 @@ use windrow_components::building::ScratchOutput;
 use windrow_components::derivation::Derivation;
 use windrow_components::derivation::attributes::{Attributes, Special};
 
-use super::attributes::Files;
-use super::builder::Site;
 use crate::builtin::{self, Builtins, Needs, Start};
 use crate::process::environment::{self, Invocation, Rewrites, Surroundings};
-use crate::real::BuilderConfig;
 use crate::sandbox::Wish;
+use crate::spawn::attributes::Files;
+use crate::spawn::builder::Site;
+use crate::world::BuilderConfig;
 
 /// How builders that come with the engine are called.
 const BUILTIN: &[u8] = b"builtin:";

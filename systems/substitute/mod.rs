@@ -4,19 +4,16 @@
 //! them, so that temporary roots, validity and the making of sub-goals are shared by the whole batch:
 //! derivations are loaded, wanted outputs looked up, substitutes preferred, inputs asked for.
 
-pub mod answers;
+pub mod questions;
+pub mod repair;
+
 mod pass;
-pub mod querier;
-pub mod query;
-pub mod substituters;
 
 use bevy_ecs::prelude::{Local, World};
 use bevy_ecs::system::SystemState;
-
-use crate::goals::Tying;
-use crate::world::{Awake, Pace, RunState};
-
 use pass::{Batch, Looking};
+
+use crate::world::{Awake, Pace, RunState, Tying};
 
 /// Looks at every goal that is awake, and at those that this wakes, up to a bound.
 pub fn substitute(

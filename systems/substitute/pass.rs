@@ -7,6 +7,7 @@ mod repair;
 use bevy_ecs::entity::Entities;
 use bevy_ecs::prelude::{Entity, NonSendMut, Query, Res, ResMut, World};
 use bevy_ecs::system::{SystemParam, SystemState};
+use paths::PathItem;
 use windrow_components::goal::{
     BuildMode, DerivationGoal, Moment, Outcome, Stage, SubstitutionGoal, Target, Waitees,
 };
@@ -15,20 +16,15 @@ use windrow_components::ids::{DrvId, PathId};
 use windrow_components::outputs::OutputSet;
 use windrow_components::substitution::{OutputSubstitution, Substitution};
 
-use crate::columns::{Cells, Column, Place, Row, place};
 use crate::error::Result;
 use crate::failure::{Failure, FailureKind};
-use crate::failure_cache;
-use crate::goals::{self, Request, Tying, Unmade};
-use crate::lock::fetch::FetchQueue;
-use crate::repair::Repairs;
-use crate::substitute::substituters::Substituters;
+use crate::finish::failure_cache;
+use crate::helpers::Substituters;
+use crate::world::goals::{self};
 use crate::world::{
-    Awake, Ended, Failures, GoalIndex, NewlyReady, Options, RunState, Seat, Store, StoreHandle,
-    Tally,
+    Awake, Cells, Column, Ended, Failures, FetchQueue, GoalIndex, NewlyReady, Options, Place,
+    Repairs, Request, Row, RunState, Seat, Store, StoreHandle, Tally, Tying, Unmade, place,
 };
-
-use paths::PathItem;
 
 /// A derivation's goal, as one step of a pass hands it to the next.
 #[derive(Debug, Clone, Copy)]

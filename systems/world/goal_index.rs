@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use windrow_components::goal::{Moment, Target};
 use windrow_components::ids::{DrvId, PathId};
 
-use crate::columns::{Row, place};
+use crate::world::{Row, place};
 
 /// Whether a derivation has a goal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,8 +10,8 @@ use windrow_components::bit_set::PathSet;
 use windrow_components::goal::{Moment, Outcome};
 use windrow_components::ids::DrvId;
 
-use super::NewOutput;
 use crate::failure::Failure;
+use crate::world::NewOutput;
 
 /// Goals that have something to look at in the next `substitute` (the seed's `awake`).
 #[derive(Debug, Default, Resource)]

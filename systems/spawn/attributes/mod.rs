@@ -6,12 +6,12 @@ mod graph_export;
 use std::io::Write as _;
 use std::path::Path;
 
+use graph_export::ExportError;
 use serde_json::{Map, Value};
 use windrow_components::derivation::attributes::{self, GraphExport};
 
 use crate::process::environment::{ExtraFile, Rewrites};
 use crate::store::reader::Reader;
-use graph_export::ExportError;
 
 /// Everything to be written into a build folder before its builder starts.
 #[derive(Debug, Default)]

@@ -6,11 +6,11 @@ use windrow_components::ids::DrvId;
 use windrow_components::outputs::OutputSet;
 use windrow_components::substitution::{OutputSubstitution, Retry};
 
-use super::{Batch, Item, Pass};
 use crate::error::Result;
 use crate::failure::FailureKind;
-use crate::goals::Request;
 use crate::lock::stays_here;
+use crate::substitute::pass::{Batch, Item, Pass};
+use crate::world::Request;
 
 impl Pass<'_, '_> {
     /// Whether a derivation's outputs may come from substituters.

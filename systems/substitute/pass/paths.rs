@@ -7,12 +7,10 @@ use windrow_components::ids::PathId;
 use windrow_components::outputs::OutputSet;
 use windrow_components::substitution::Substitution;
 
-use super::{Batch, Pass};
-use crate::columns::Place;
 use crate::error::Result;
-use crate::goals::Request;
-use crate::lock::fetch::ReadyFetch;
-use crate::substitute::substituters::Find;
+use crate::helpers::Find;
+use crate::substitute::pass::{Batch, Pass};
+use crate::world::{Place, ReadyFetch, Request};
 
 /// A path's goal, as one step of a pass hands it to the next.
 #[derive(Debug, Clone, Copy)]

@@ -1,16 +1,15 @@
 //! What a pass does for goals that repair: asks for their contents to be looked at, and goes on by what was found.
 
+use bevy_ecs::prelude::Entity;
 use windrow_components::goal::{Outcome, Stage};
 use windrow_components::ids::PathId;
 use windrow_components::outputs::OutputSet;
 
-use super::{Batch, Item, Pass, PathItem};
-use crate::columns::Place;
 use crate::error::Result;
 use crate::failure::FailureKind;
-use crate::goals::Request;
-use crate::repair::{Question, Verdict};
-use bevy_ecs::prelude::Entity;
+use crate::substitute::pass::paths::PathItem;
+use crate::substitute::pass::{Batch, Item, Pass};
+use crate::world::{Place, Question, Request, Verdict};
 
 impl Pass<'_, '_> {
     /// Has the outputs of a derivation looked at.

@@ -11,8 +11,7 @@ use windrow_components::ids::{DrvId, PathId};
 use windrow_components::outputs::{OutputSet, OutputSets};
 use windrow_components::substitution::Substitution;
 
-use crate::columns::{Cells, Column, place};
-use crate::world::{Awake, Ended, GoalIndex, Options, RunState, Seat, Tally};
+use crate::world::{Awake, Cells, Column, Ended, GoalIndex, Options, RunState, Seat, Tally, place};
 
 /// A goal asked for by another.
 #[derive(Debug, Clone, Copy)]

@@ -1,11 +1,18 @@
 //! The fourth system, and the only one that sleeps: until a child says something or exits, a signal comes, the
 //! pool is done with something, or a deadline is reached.
 
+pub mod answers;
+pub mod circle;
+pub mod fetch;
+pub mod hook;
+pub mod launched;
+pub mod repair;
+
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bevy_ecs::prelude::{Entity, NonSend, NonSendMut, Query, Res, ResMut, Resource};
+use bevy_ecs::prelude::{Entity, NonSend, NonSendMut, Query, Res, ResMut};
 use bevy_ecs::query::QueryData;
 use bevy_ecs::system::SystemParam;
 use windrow_components::building::{BuildLog, BuilderProcess, ChildPipes, Deadlines};
@@ -13,20 +20,15 @@ use windrow_components::goal::{DerivationGoal, SubstitutionGoal};
 use windrow_components::graph::BuildGraph;
 
 use crate::error::Error;
-use crate::finish::reap::Estates;
-use crate::lock::fetch::{FetchQueue, free_slot as free_slot_to_fetch};
-use crate::policy::ReadyQueue;
+use crate::helpers::Substituters;
+use crate::helpers::hook::talk::HookHandle;
 use crate::process::log_writer::{LogFile, LogThread};
 use crate::process::reactor::{Reactor, Readable};
-use crate::real::{BuilderConfig, CollectedQueue, PoolHandle};
 use crate::report::{BuildRef, Event, Level};
-use crate::spawn::hook::desk::HookDesk;
-use crate::spawn::hook::talk::HookHandle;
-use crate::substitute::substituters::Substituters;
-use crate::timeout::{LINGER, next_deadline};
+use crate::timeout::next_deadline;
 use crate::world::{
-    Awake, Background, Completed, Ended, Failures, LockWaiters, NewlyReady, Now, Options,
-    ReporterHandle, RunState, Running, Slots, Starting,
+    Background, BuilderConfig, Clock, CollectedQueue, Estates, HelperEvents, LINGER, LockWaiters,
+    Now, Options, PendingGoals, PoolHandle, ReporterHandle, RunState, Running,
 };
 
 /// How many reads of one pipe a tick makes before it looks after the other children.
@@ -37,50 +39,6 @@ const CATCH_UP: Duration = Duration::from_millis(5);
 
 /// How long the user's terminal goes without news at most, in a run that has nothing to do but wait.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-
-/// When the run began.
-#[derive(Debug, Clone, Copy, Resource)]
-pub struct Clock(pub Instant);
-
-/// Whether a system has something to do in the next tick, so that there is no sleeping now.
-#[derive(SystemParam)]
-pub struct PendingGoals<'w> {
-    awake: Res<'w, Awake>,
-    newly_ready: Res<'w, NewlyReady>,
-    queue: Res<'w, ReadyQueue>,
-    starting: Res<'w, Starting>,
-    completed: Res<'w, Completed>,
-    failures: Res<'w, Failures>,
-    ended: Res<'w, Ended>,
-    fetches: Res<'w, FetchQueue>,
-    desk: Res<'w, HookDesk>,
-    slots: Res<'w, Slots>,
-    options: Res<'w, Options>,
-}
-
-impl PendingGoals<'_> {
-    /// Whether a system has something to do.
-    pub fn any(&self) -> bool {
-        let free_slot = self.slots.used < self.options.max_jobs;
-        // Whoever could be offered to the hook has been.
-        let startable = !self.desk.is_on() && free_slot && !self.queue.is_empty();
-        !self.awake.is_empty()
-            || !self.newly_ready.0.is_empty()
-            || startable
-            || self.desk.is_pending()
-            || self
-                .fetches
-                .is_pending(free_slot_to_fetch(&self.slots, &self.options))
-            || !self.starting.0.is_empty()
-            || (!self.completed.is_empty() && self.completed.held_until.is_none())
-            || !self.failures.0.is_empty()
-            || !self.ended.is_empty()
-    }
-}
-
-/// What is readable or writable of helpers beside their logs, for who talks with them.
-#[derive(Debug, Default, Resource)]
-pub struct HelperEvents(pub Vec<Readable>);
 
 /// A child as it is watched.
 #[derive(QueryData)]

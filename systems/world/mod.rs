@@ -1,9 +1,19 @@
 //! What a run is made of, in whichever world: how it was asked to go about its work, and how it stands. Its store, the
 //! index of its goals and the queues that systems hand them on in have modules of their own.
 
+mod columns;
+mod config;
+mod fetch_queue;
+mod first_set;
 mod goal_index;
+pub mod goals;
+mod pending;
+mod pools;
 mod queues;
+mod ready_queue;
+mod repairs;
 mod store;
+mod tick_set;
 
 use std::time::Duration;
 
@@ -14,12 +24,28 @@ use windrow_components::goal::BuildMode;
 use crate::error::Error;
 use crate::report::Reporter;
 
+pub use columns::{Cells, Column, Place, Row, place};
+pub use config::{BuilderConfig, StoreMount};
+pub use fetch_queue::{FetchPipe, FetchQueue, ReadyFetch, ReceivedQueue};
+pub(crate) use fetch_queue::{destination, free_slot};
 pub use goal_index::{GoalIndex, Seat};
+pub use goals::{Request, Ties, Tying, Unmade};
+pub use pending::{
+    Buried, Clock, Condemned, Estates, HelperEvents, LINGER, PendingGoals, Successors,
+};
+pub use pools::{
+    Collected, CollectedQueue, Departures, Janitor, Launched, LauncherHandle, Lodging, PoolHandle,
+    WorkshopHandle,
+};
 pub use queues::{
     Awake, CompleteGoal, Completed, End, Ended, Failures, ForeignLock, LockWaiters, NewlyReady,
     ReadyGoal, Running, Starting,
 };
+pub use ready_queue::ReadyQueue;
+pub(crate) use repairs::{Answer, Finding, Verifier};
+pub use repairs::{Question, Repairs, Verdict};
 pub use store::{BuiltOutput, NewOutput, OutputLocks, Store, StoreHandle};
+pub use tick_set::{Parts, TickSet};
 
 /// Where messages, progress and results of this run go.
 pub struct ReporterHandle(pub Box<dyn Reporter>);

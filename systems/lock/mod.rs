@@ -3,6 +3,8 @@
 //! Only goals that can start now take locks, so that other engines on the store find the rest free. After
 //! the lock the outputs are looked up again: someone else may have built them (the seed's `tryToBuild`).
 
+pub mod hook;
+
 pub mod fetch;
 
 use std::time::Duration;
@@ -17,19 +19,15 @@ use windrow_components::graph::{BuildGraph, OutputRow};
 use windrow_components::ids::{DrvId, PathId};
 use windrow_components::paths::PathTable;
 
-use crate::columns::{Cells, Column};
 use crate::error::{Error, Result};
 use crate::failure::{Failure, FailureKind};
-use crate::failure_cache::known_failure;
-use crate::goals;
-use crate::policy::ReadyQueue;
-use crate::repair::Repairs;
+use crate::finish::failure_cache::known_failure;
+use crate::helpers::hook::desk::HookDesk;
 use crate::report::{Event, Level, Reporter};
-use crate::spawn::hook::desk::HookDesk;
 use crate::store::path_lock::OutputLocks;
 use crate::world::{
-    Ended, Failures, ForeignLock, GoalIndex, LockWaiters, Now, Options, ReadyGoal, ReporterHandle,
-    RunState, Slots, Starting, Store, StoreHandle,
+    Cells, Column, Ended, Failures, ForeignLock, GoalIndex, LockWaiters, Now, Options, ReadyGoal,
+    ReadyQueue, Repairs, ReporterHandle, RunState, Slots, Starting, Store, StoreHandle, goals,
 };
 
 /// How long to wait before a lock held by someone else is tried the second time.

@@ -7,18 +7,12 @@
 
 use std::time::Duration;
 
-use bevy_ecs::prelude::{Commands, NonSendMut, Query, Res, ResMut, Resource};
-use windrow_components::building::{HashRewrites, MissingOutputs};
-use windrow_components::goal::Stage;
+use bevy_ecs::prelude::Resource;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, NameId};
 
-use super::instance::Reply;
-use crate::policy::ReadyQueue;
-use crate::store::path_lock::OutputLocks;
-use crate::world::{
-    Ended, LockWaiters, Now, Options, ReadyGoal, RunState, Slots, Starting, StoreHandle,
-};
+use crate::helpers::hook::instance::Reply;
+use crate::world::{ReadyGoal, ReadyQueue};
 
 /// What a derivation needs of a machine: its platform and the features it requires.
 type Kind = (Option<NameId>, Option<NameId>);
@@ -33,24 +27,24 @@ pub struct Question {
 }
 
 #[derive(Debug)]
-struct Parked {
-    kind: Kind,
-    queue: ReadyQueue,
-    until: Duration,
+pub(crate) struct Parked {
+    pub(crate) kind: Kind,
+    pub(crate) queue: ReadyQueue,
+    pub(crate) until: Duration,
 }
 
 /// Who waits for the hook.
 #[derive(Debug, Default, Resource)]
 pub struct HookDesk {
-    on: bool,
-    offered: Option<(ReadyGoal, u64)>,
+    pub(crate) on: bool,
+    pub(crate) offered: Option<(ReadyGoal, u64)>,
     /// Whether something has ended since that was offered, of which the hook may not know as it answers.
-    is_outdated: bool,
-    question: Option<Question>,
-    reply: Option<Reply>,
-    for_slot: ReadyQueue,
-    parked: Vec<Parked>,
-    accepted: Vec<ReadyGoal>,
+    pub(crate) is_outdated: bool,
+    pub(crate) question: Option<Question>,
+    pub(crate) reply: Option<Reply>,
+    pub(crate) for_slot: ReadyQueue,
+    pub(crate) parked: Vec<Parked>,
+    pub(crate) accepted: Vec<ReadyGoal>,
 }
 
 impl HookDesk {
@@ -161,7 +155,13 @@ impl HookDesk {
     }
 
     /// Lets a build that was offered wait for `interval`, or until something ends.
-    fn park(&mut self, kind: Kind, (drv, rank): (DrvId, u64), now: Duration, interval: Duration) {
+    pub(crate) fn park(
+        &mut self,
+        kind: Kind,
+        (drv, rank): (DrvId, u64),
+        now: Duration,
+        interval: Duration,
+    ) {
         let until = match self.is_outdated {
             true => now,
             false => now + interval,
@@ -179,86 +179,13 @@ impl HookDesk {
     }
 
     /// Nothing is offered any more; everybody goes back to the queue.
-    fn close(&mut self, queue: &mut ReadyQueue) {
+    pub(crate) fn close(&mut self, queue: &mut ReadyQueue) {
         self.on = false;
         let parked = self.parked.drain(..).map(|parked| parked.queue);
         for mut waiting in parked.chain([std::mem::take(&mut self.for_slot)]) {
             while let Some((drv, rank)) = waiting.pop_ranked() {
                 queue.push(drv, rank);
             }
-        }
-    }
-}
-
-/// Whether the hook has answered.
-pub fn has_reply(desk: Res<HookDesk>) -> bool {
-    desk.reply.is_some()
-}
-
-/// Acts on the hook's answer: a build that it takes needs no slot, one that it declines needs one.
-#[expect(clippy::too_many_arguments, reason = "one system, many queues")]
-pub fn take_reply(
-    mut commands: Commands,
-    mut desk: ResMut<HookDesk>,
-    mut queue: ResMut<ReadyQueue>,
-    mut slots: ResMut<Slots>,
-    mut starting: ResMut<Starting>,
-    mut waiting: ResMut<LockWaiters>,
-    mut store: NonSendMut<StoreHandle>,
-    mut goals: Query<(&mut Stage, Option<&mut OutputLocks>)>,
-    (graph, options, now, run): (Res<BuildGraph>, Res<Options>, Res<Now>, Res<RunState>),
-) {
-    if desk.reply.is_none() || run.is_over() {
-        return;
-    }
-    let (Some(reply), Some((ready, rank))) = (desk.reply.take(), desk.offered.take()) else {
-        return;
-    };
-    match reply {
-        Reply::Accept => return desk.accepted.push(ready),
-        Reply::DeclinePermanently => desk.close(&mut queue),
-        Reply::Decline | Reply::Postpone => {}
-    }
-    if reply != Reply::Postpone && slots.used < options.max_jobs {
-        slots.used += 1;
-        starting.0.push(ready);
-        return;
-    }
-    // It holds nothing while it waits.
-    for row in graph.outputs(ready.drv) {
-        waiting.held.remove(row.path);
-    }
-    if let Ok((mut stage, locks)) = goals.get_mut(ready.goal) {
-        *stage = Stage::Ready;
-        if let Some(mut locks) = locks {
-            store.0.unlock(std::mem::take(&mut *locks), false);
-        }
-    }
-    commands
-        .entity(ready.goal)
-        .remove::<(OutputLocks, MissingOutputs, HashRewrites)>();
-    match reply {
-        Reply::Postpone => {
-            let kind = graph.machine_kind(ready.drv);
-            let interval = options.lock_poll_interval;
-            desk.park(kind, (ready.drv, rank), now.0, interval);
-        }
-        Reply::DeclinePermanently => queue.push(ready.drv, rank),
-        Reply::Accept | Reply::Decline => desk.for_slot.push(ready.drv, rank),
-    }
-}
-
-/// Whether builds are postponed, or may be by the hook's next answer.
-pub fn has_postponed(desk: Res<HookDesk>) -> bool {
-    !desk.parked.is_empty() || desk.is_asking()
-}
-
-/// Lets postponed builds be offered again when something has ended.
-pub fn wake_postponed(mut desk: ResMut<HookDesk>, ended: Res<Ended>, now: Res<Now>) {
-    if !ended.is_empty() {
-        desk.is_outdated = true;
-        for parked in &mut desk.parked {
-            parked.until = parked.until.min(now.0);
         }
     }
 }

@@ -1,27 +1,18 @@
 //! The fifth system: what should have happened by now. Silence, total time, log size, and locks to try again.
 
+pub mod hook;
+pub mod kill;
+
 use std::time::Duration;
 
-use bevy_ecs::prelude::{Commands, Component, Query, Res, ResMut};
+use bevy_ecs::prelude::{Commands, Query, Res, ResMut};
 use windrow_components::building::{BuildLog, Deadlines};
 use windrow_components::goal::Stage;
 
 use crate::failure::FailureKind;
-use crate::world::{ForeignLock, LockWaiters, NewlyReady, Now, Options, Running};
-
-/// A child that is to be killed, and why.
-#[derive(Debug, Clone, Component)]
-#[component(storage = "SparseSet")]
-pub struct Condemned {
-    /// What to say of it.
-    pub reason: String,
-    /// What kind of failure that is.
-    pub kind: FailureKind,
-}
-
-/// How long what a builder left running may hold its log open after it has exited. Long enough for a
-/// `tee` to write its last lines, short enough that a daemon delays nothing.
-pub const LINGER: Duration = Duration::from_secs(1);
+use crate::world::{
+    Condemned, ForeignLock, HelperEvents, LockWaiters, NewlyReady, Now, Options, Running,
+};
 
 /// The next time after `now` at which this system has something to do, if nothing else happens before. What was due
 /// by `now` has been done in the tick that came to know that time.
@@ -49,6 +40,11 @@ pub fn next_deadline<'a>(
 
 fn limit(seconds: u64) -> Option<Duration> {
     (seconds > 0).then(|| Duration::from_secs(seconds))
+}
+
+/// Forgets what helpers said that nobody took.
+pub fn forget_events(mut events: ResMut<HelperEvents>) {
+    events.0.clear();
 }
 
 /// Whether a child may be condemned.

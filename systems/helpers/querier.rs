@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use windrow_components::ids::PathId;
 
-use super::query::{Around, QueryError, QueryProcess, RawInfo};
+use crate::helpers::query::{Around, QueryError, QueryProcess, RawInfo};
 use crate::process::helper::HelperEnv;
 
 /// A path that a substituter is asked for, by id and in full.

@@ -1,0 +1,104 @@
+//! Asking substituters and taking in what they say: shared by the systems that ask and those that hear.
+
+use bevy_ecs::prelude::{NonSendMut, Res, ResMut};
+use bevy_ecs::system::SystemParam;
+use hashbrown::HashMap;
+use windrow_components::goal::Target;
+use windrow_components::graph::BuildGraph;
+use windrow_components::ids::PathId;
+use windrow_components::substitution::SubstituteInfo;
+
+use crate::helpers::Substituters;
+use crate::helpers::querier::{Queriers, Question};
+use crate::helpers::query::RawInfo;
+use crate::report::{Event, Level};
+use crate::world::{Awake, GoalIndex, ReporterHandle};
+
+/// What asking and hearing substituters touches.
+#[derive(SystemParam)]
+pub struct Asking<'w> {
+    pub(crate) substituters: ResMut<'w, Substituters>,
+    pub(crate) queriers: NonSendMut<'w, Queriers>,
+    pub(crate) graph: ResMut<'w, BuildGraph>,
+    pub(crate) index: Res<'w, GoalIndex>,
+    pub(crate) awake: ResMut<'w, Awake>,
+    pub(crate) reporter: NonSendMut<'w, ReporterHandle>,
+}
+
+impl Asking<'_> {
+    pub(crate) fn known(&mut self, sub: usize, asked: &[Question], infos: Vec<RawInfo>) {
+        let ids: HashMap<&str, PathId> = asked.iter().map(|(id, path)| (&**path, *id)).collect();
+        let mut known = Vec::with_capacity(infos.len());
+        for info in infos {
+            let Some(&id) = ids.get(info.path.as_str()) else {
+                let program = self.substituters.program(sub);
+                let text = format!(
+                    "error: substituter '{program}' answers for '{}', which it was not asked for",
+                    info.path
+                );
+                self.complain(&text);
+                continue;
+            };
+            match understand(&mut self.graph, &info) {
+                Ok(info) => known.push((id, info)),
+                Err(error) => {
+                    let program = self.substituters.program(sub);
+                    let text = format!(
+                        "error: what substituter '{program}' says of '{}' can't be: {error}",
+                        info.path
+                    );
+                    self.complain(&text);
+                }
+            }
+        }
+        let asked: Vec<PathId> = asked.iter().map(|(id, _)| *id).collect();
+        self.substituters.answer(sub, &asked, known);
+        self.wake(&asked);
+    }
+
+    pub(crate) fn disable(&mut self, sub: usize, reason: Option<&str>) {
+        if let Some(reason) = reason {
+            let program = self.substituters.program(sub);
+            let text =
+                format!("error: substituter '{program}': {reason}; it is not asked any more");
+            self.complain(&text);
+        }
+        let owed = self.substituters.disable(sub);
+        self.wake(&owed);
+    }
+
+    pub(crate) fn wake(&mut self, paths: &[PathId]) {
+        for &path in paths {
+            let goals = [Target::Path(path), Target::Repair(path)];
+            let goals = goals.map(|target| self.index.get(target));
+            self.awake.goals.extend(goals.into_iter().flatten());
+        }
+    }
+
+    pub(crate) fn complain(&mut self, text: &str) {
+        let level = Level::Error;
+        self.reporter.0.report(&Event::Message { level, text });
+    }
+}
+
+pub(crate) fn understand(
+    graph: &mut BuildGraph,
+    info: &RawInfo,
+) -> windrow_components::Result<SubstituteInfo> {
+    let deriver = match info.deriver.as_str() {
+        "" => None,
+        deriver => Some(graph.path(deriver)?),
+    };
+    let mut references = Vec::with_capacity(info.references.len());
+    for reference in &info.references {
+        references.push(graph.path(reference)?);
+    }
+    references.sort_unstable();
+    references.dedup();
+    Ok(SubstituteInfo {
+        deriver,
+        references: references.into(),
+        download_size: info.download_size,
+        nar_size: info.nar_size,
+    })
+}

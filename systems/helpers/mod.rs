@@ -1,0 +1,14 @@
+//! The programs that help the engine, substituters and the build hook: what they are asked, what they answer, and how one
+//! talks to them. The systems that do so are in the rooms of their sets.
+
+mod asking;
+pub mod hook;
+mod news;
+pub mod querier;
+pub mod query;
+mod substituters;
+
+pub use asking::Asking;
+pub(crate) use asking::understand;
+pub use news::{HelperConfig, HelperNews, News};
+pub use substituters::{Find, Substituters};

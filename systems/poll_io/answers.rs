@@ -1,0 +1,27 @@
+//! Between what goals want to know of substituters and the threads that ask them: questions go out once a tick, all
+//! together; answers wake the goals that wait for them.
+
+use crate::helpers::Asking;
+use crate::helpers::querier::Answer;
+
+/// Takes in the answers that have come.
+pub fn take_answers(mut params: Asking<'_>) {
+    while let Some(answer) = params.queriers.take() {
+        match answer {
+            Answer::Known { sub, asked, infos } => params.known(sub, &asked, infos),
+            Answer::Disabled { sub, reason } => {
+                let reason = reason.map(|reason| reason.to_string());
+                params.disable(sub, reason.as_deref());
+            }
+            Answer::Said { sub, line } => {
+                let program = std::path::PathBuf::from(params.substituters.program(sub));
+                crate::helpers::hook::talk::say(&mut *params.reporter.0, &program, &line);
+            }
+            Answer::Restarted { sub, reason } => {
+                let program = params.substituters.program(sub);
+                let text = format!("error: substituter '{program}': {reason}; it is started again");
+                params.complain(&text);
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Substituters and the build hook as parts of the real world.
+
+use std::sync::Arc;
+
+use bevy_ecs::prelude::{Entity, World};
+
+use crate::helpers::Substituters;
+use crate::helpers::hook::desk::HookDesk;
+use crate::helpers::hook::instance::dismiss;
+use crate::helpers::hook::talk::{HookBuild, HookHandle};
+use crate::helpers::querier::Queriers;
+use crate::helpers::{HelperConfig, HelperNews, News};
+use crate::process::launch::Spawned;
+use crate::process::reactor::Reactor;
+use crate::world::{Parts, ReceivedQueue};
+
+/// Adds the helpers to a run in the real world, if there are any.
+pub fn plug_in(world: &mut World, config: HelperConfig) {
+    let waker = world.non_send::<Reactor>().waker();
+    // Should the kernel refuse to wake, the next event or heartbeat brings the news.
+    let wake = move || drop(waker.wake());
+    world.insert_non_send(News::new(Arc::clone(&config.env), wake.clone()));
+    if !config.substituters.is_empty() {
+        let names = config.substituters.iter();
+        let names = names.map(|program| program.to_string_lossy().into_owned());
+        world.resource_mut::<Parts>().substituters = true;
+        world.insert_resource(Substituters::new(names));
+        let env = Arc::clone(&config.env);
+        let queriers = Queriers::new(config.substituters, env, config.patience_s, wake);
+        world.insert_non_send(queriers);
+        world.insert_resource(ReceivedQueue::default());
+    }
+    if let Some(program) = config.hook {
+        world.resource_mut::<Parts>().hook = true;
+        world.insert_resource(HookDesk::open());
+        world.insert_non_send(HookHandle::new(program, config.hook_args));
+    }
+}
+
+/// Ends the helpers that are left when a run is over, after the threads that start them have ended.
+pub(crate) fn clean_up(world: &mut World) {
+    use windrow_components::building::BuilderProcess;
+    drop(world.remove_non_send::<Queriers>());
+    if let Some(mut hook) = world.remove_non_send::<HookHandle>()
+        && let Some(child) = hook.take_child()
+    {
+        dismiss(&child);
+    }
+    if let Some(mut news) = world.remove_non_send::<News>() {
+        while let Some(result) = news.take_hook() {
+            if let Ok(instance) = result {
+                dismiss(&instance.child);
+            }
+        }
+        while let Some(fetch) = news.take_fetch() {
+            if let HelperNews::Started {
+                result: Ok(child), ..
+            } = fetch
+            {
+                dismiss(&child);
+            }
+        }
+    }
+    // A hook has something to tell a machine far away before it ends.
+    let mut hooks = world.query_filtered::<Entity, bevy_ecs::prelude::With<HookBuild>>();
+    let hooks: Vec<Entity> = hooks.iter(world).collect();
+    for goal in hooks {
+        if let Some(BuilderProcess { pid, pidfd, .. }) = world.entity_mut(goal).take() {
+            dismiss(&Spawned { pid, pidfd });
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What builders in the real world need to know of this machine and of the settings.
+
+use std::collections::BTreeMap;
+use std::ffi::c_int;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bevy_ecs::prelude::Resource;
+
+use crate::builtin::Builtins;
+use crate::error::{Error, Result};
+use crate::sandbox::action::Action;
+use crate::sandbox::user_ns::IdMap;
+use crate::sandbox::users::UserPool;
+use crate::sandbox::{Isolation, Limits};
+use crate::store::layout::Layout;
+use crate::store::optimise::Optimiser;
+use crate::store::reader::Reader;
+
+/// What builders need to know of this machine and these settings.
+#[derive(Debug, Clone, Resource)]
+pub struct BuilderConfig {
+    /// Where the store and its state lie.
+    pub layout: Layout,
+    /// Platforms whose programs run here, this machine's own first.
+    pub platforms: Vec<String>,
+    /// Builders that come with the engine; `None` where a derivation that wants one is refused.
+    pub builtins: Option<Arc<Builtins>>,
+    /// Features that derivations may require.
+    pub system_features: Vec<String>,
+    /// Whether 64-bit and 32-bit x86 builders are to see a Linux 2.6.
+    pub impersonate_linux_26: bool,
+    /// Values for `impureEnvVars`, before those of the engine's own environment.
+    pub impure_env: Arc<BTreeMap<String, String>>,
+    /// The database, for what is looked up beside the scheduler.
+    pub reader: Arc<Reader>,
+    /// `NIX_BUILD_CORES`.
+    pub cores: u32,
+    /// Where build folders are made.
+    pub build_folder: PathBuf,
+    /// Where logs are kept; `None` if they are not.
+    pub log_dir: Option<PathBuf>,
+    /// Whether logs are compressed.
+    pub compress_log: bool,
+    /// Whether the build folders of failed builds are kept.
+    pub keep_failed: bool,
+    /// Links equal files of new outputs, if that is wanted.
+    pub optimiser: Option<Arc<Optimiser>>,
+    /// How many lines of a failed build's log to show.
+    pub log_lines: usize,
+    /// Whether the reporter wants the builders' output.
+    pub report_output: bool,
+    /// For a store that lies elsewhere than builders see it.
+    pub store_mount: Option<StoreMount>,
+    /// What no builder may do.
+    pub limits: Limits,
+    /// The sandbox, for builds that have one.
+    pub sandbox: Option<Isolation>,
+    /// Who runs builders, if not whoever runs the engine.
+    pub users: Option<UserPool>,
+    /// What to warn of as the run begins.
+    pub notice: Option<String>,
+}
+
+/// How a builder without a sandbox comes to see a store at another place than it lies at.
+#[derive(Debug, Clone)]
+pub struct StoreMount {
+    /// The namespaces it takes.
+    pub namespaces: c_int,
+    /// What the builder does first.
+    pub actions: Vec<Action>,
+}
+
+impl BuilderConfig {
+    /// What to mount for builders if the store lies at `real` and they see it at `logical`.
+    ///
+    /// # Errors
+    /// When `logical` is no folder on this machine, for nothing can then be mounted there.
+    pub fn store_mount_for(layout: &Layout) -> Result<Option<StoreMount>> {
+        let logical = std::path::Path::new(&layout.store_dir);
+        if layout.real_store_dir == logical {
+            return Ok(None);
+        }
+        if !logical.is_dir() {
+            return Err(Error::NoMountPoint {
+                store_dir: logical.to_owned(),
+            });
+        }
+        let mut mount = StoreMount {
+            namespaces: libc::CLONE_NEWNS,
+            actions: Vec::new(),
+        };
+        let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+        if !uid.is_root() {
+            mount.namespaces |= libc::CLONE_NEWUSER;
+            mount
+                .actions
+                .extend(crate::sandbox::user_ns::own_user_namespace(&IdMap {
+                    uid: uid.as_raw(),
+                    gid: gid.as_raw(),
+                    outer_uid: uid.as_raw(),
+                    outer_gid: gid.as_raw(),
+                    count: 1,
+                }));
+        }
+        let private = libc::MS_REC | libc::MS_PRIVATE;
+        let bind = libc::MS_BIND | libc::MS_REC;
+        let source = Some(layout.real_store_dir.as_path());
+        mount.actions.extend([
+            Action::mount(None, "/", None, private, None),
+            Action::mount(source, logical, None, bind, None),
+        ]);
+        Ok(Some(mount))
+    }
+}
