@@ -185,6 +185,12 @@ pub trait Reporter {
         true
     }
 
+    /// Whether so much of what was reported has not been taken by whoever reads it that output of builders and helpers
+    /// should wait.
+    fn is_behind(&self) -> bool {
+        false
+    }
+
     /// Called on the scheduler's thread, so it should be quick.
     fn report(&mut self, event: &Event<'_>);
 }

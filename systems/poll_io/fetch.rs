@@ -124,20 +124,23 @@ pub fn take_started(
 
 /// Reads what substituters say on their standard output.
 pub fn hear_fetches(
-    events: Res<HelperEvents>,
+    mut events: ResMut<HelperEvents>,
     running: Res<Running>,
     mut pipes: Query<&mut FetchPipe>,
     mut reactor: NonSendMut<Reactor>,
 ) {
-    for event in &events.0 {
+    let HelperEvents { now, unread, .. } = &mut *events;
+    for event in now {
         let Readable::Said(index) = *event else {
             continue;
         };
         let Some(&goal) = running.0.iter().find(|goal| goal.index_u32() == index) else {
             continue;
         };
-        if let Ok(mut pipe) = pipes.get_mut(goal) {
-            pipe.read(&mut reactor.buffer);
+        if let Ok(mut pipe) = pipes.get_mut(goal)
+            && pipe.read(&mut reactor.buffer)
+        {
+            unread.push(*event);
         }
     }
 }

@@ -84,6 +84,7 @@ pub fn poll_children(
     let busy = pending.any()
         || !params.estates.0.is_empty()
         || !params.collected.unread.is_empty()
+        || !params.helpers.now.is_empty()
         || run.is_over();
     let timeout = if busy {
         Some(Duration::ZERO)
@@ -112,9 +113,11 @@ pub fn poll_children(
             return;
         }
         let elapsed = params.clock.0.elapsed();
-        let at_most = match params.collected.held_back.is_empty() {
-            true => elapsed + HEARTBEAT,
-            false => elapsed + CATCH_UP,
+        let held_back =
+            !params.collected.held_back.is_empty() || !params.helpers.held_back.is_empty();
+        let at_most = match held_back {
+            false => elapsed + HEARTBEAT,
+            true => elapsed + CATCH_UP,
         };
         Some(next.unwrap_or(at_most).min(at_most).saturating_sub(elapsed))
     };
@@ -129,11 +132,17 @@ pub fn poll_children(
         }
     }
     now.0 = params.clock.0.elapsed();
+    let HelperEvents {
+        now: look_at,
+        held_back,
+        ..
+    } = &mut *params.helpers;
+    look_at.append(held_back);
     for event in readable {
         let index = match event {
             Readable::Log(index) | Readable::Exit(index) => index,
             Readable::Said(_) | Readable::Told(_) | Readable::Hook => {
-                params.helpers.0.push(event);
+                params.helpers.now.push(event);
                 continue;
             }
         };
@@ -171,14 +180,17 @@ fn stuck(options: &Options) -> Error {
 }
 
 impl Watching<'_, '_> {
-    /// Reads what a child has written, up to a bound; what is left is read in the next tick. Unless it `must`, it reads
-    /// nothing while the log is behind: the full pipe then makes the child wait.
+    /// Reads what a child has written, up to a bound; what is left is read in the next tick. Unless
+    /// it `must`, it reads nothing while the log or whoever is shown it is behind: the full pipe
+    /// then makes the child wait.
     fn read_log(&mut self, goal: Entity, now: Duration, must: bool) {
         let Ok(mut child) = self.children.get_mut(goal) else {
             return;
         };
         let Some(pipe) = &child.pipes.log else { return };
-        if !must && child.file.as_ref().is_some_and(|file| file.is_behind()) {
+        let file_is_behind = child.file.as_ref().is_some_and(|file| file.is_behind());
+        let user_is_behind = self.config.report_output && self.reporter.0.is_behind();
+        if !must && (file_is_behind || user_is_behind) {
             // That it says nothing new is our doing.
             child.deadlines.last_output = now;
             push_once(&mut self.collected.held_back, goal);

@@ -61,6 +61,18 @@ impl LineBuffer {
     }
 }
 
+/// How much of a line stands in a message about it, in bytes.
+const SHOWN_LEN_MAX: usize = 300;
+
+/// A line as a message quotes it: one that is too long for that without its end.
+pub fn quotable(mut line: String) -> String {
+    if line.len() > SHOWN_LEN_MAX {
+        line.truncate(line.floor_char_boundary(SHOWN_LEN_MAX));
+        line.push('…');
+    }
+    line
+}
+
 /// The last place up to `at` that does not lie within a character, or `at` in what is no UTF-8.
 fn char_boundary(bytes: &[u8], at: usize) -> usize {
     let continues = |place: &usize| bytes[*place] & 0xc0 == 0x80;

@@ -6,7 +6,7 @@ use bevy_ecs::prelude::{Entity, World};
 
 use crate::helpers::Substituters;
 use crate::helpers::hook::desk::HookDesk;
-use crate::helpers::hook::instance::dismiss;
+use crate::helpers::hook::instance::dismiss_all;
 use crate::helpers::hook::talk::{HookBuild, HookHandle};
 use crate::helpers::querier::Queriers;
 use crate::helpers::{HelperConfig, HelperNews, News};
@@ -41,23 +41,20 @@ pub fn plug_in(world: &mut World, config: HelperConfig) {
 pub(crate) fn clean_up(world: &mut World) {
     use windrow_components::building::BuilderProcess;
     drop(world.remove_non_send::<Queriers>());
-    if let Some(mut hook) = world.remove_non_send::<HookHandle>()
-        && let Some(child) = hook.take_child()
-    {
-        dismiss(&child);
+    let mut children = Vec::new();
+    if let Some(mut hook) = world.remove_non_send::<HookHandle>() {
+        children.extend(hook.take_child());
     }
     if let Some(mut news) = world.remove_non_send::<News>() {
         while let Some(result) = news.take_hook() {
-            if let Ok(instance) = result {
-                dismiss(&instance.child);
-            }
+            children.extend(result.ok().map(|instance| instance.into_parts().0));
         }
         while let Some(fetch) = news.take_fetch() {
             if let HelperNews::Started {
                 result: Ok(child), ..
             } = fetch
             {
-                dismiss(&child);
+                children.push(child);
             }
         }
     }
@@ -66,7 +63,8 @@ pub(crate) fn clean_up(world: &mut World) {
     let hooks: Vec<Entity> = hooks.iter(world).collect();
     for goal in hooks {
         if let Some(BuilderProcess { pid, pidfd, .. }) = world.entity_mut(goal).take() {
-            dismiss(&Spawned { pid, pidfd });
+            children.push(Spawned { pid, pidfd });
         }
     }
+    dismiss_all(&children);
 }

@@ -42,9 +42,9 @@ fn limit(seconds: u64) -> Option<Duration> {
     (seconds > 0).then(|| Duration::from_secs(seconds))
 }
 
-/// Forgets what helpers said that nobody took.
+/// Forgets what helpers said that nobody took, and keeps what was not read to its end.
 pub fn forget_events(mut events: ResMut<HelperEvents>) {
-    events.0.clear();
+    events.turn();
 }
 
 /// Whether a child may be condemned.

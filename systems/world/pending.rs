@@ -56,7 +56,22 @@ impl PendingGoals<'_> {
 
 /// What is readable or writable of helpers beside their logs, for who talks with them.
 #[derive(Debug, Default, Resource)]
-pub struct HelperEvents(pub Vec<Readable>);
+pub struct HelperEvents {
+    /// What is to be looked at in this tick.
+    pub now: Vec<Readable>,
+    /// What was not read to its end, for the poll tells of changes only.
+    pub unread: Vec<Readable>,
+    /// What is not read just now, for nobody takes what it says.
+    pub held_back: Vec<Readable>,
+}
+
+impl HelperEvents {
+    /// Ends a tick: what was not read to its end is looked at in the next one.
+    pub fn turn(&mut self) {
+        self.now.clear();
+        self.now.append(&mut self.unread);
+    }
+}
 
 /// A child that was waited for, whose build is still to be looked after.
 #[derive(Debug)]

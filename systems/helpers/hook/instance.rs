@@ -3,11 +3,16 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::Instant;
 
 use crate::failure::describe_status;
 use crate::process::helper::Ends;
 use crate::process::launch::Spawned;
-use crate::process::lines::LineBuffer;
+use crate::process::lines::{LineBuffer, quotable};
+
+/// How many reads of a hook's output a tick makes, so that one that writes without end takes neither the scheduler's time
+/// nor its memory.
+const READS_PER_TICK: usize = 16;
 
 /// How a hook stands to a build that it is offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +85,10 @@ pub struct Instance {
     lines: LineBuffer,
     /// Whether the end of its output has been reached.
     pub closed: bool,
+    /// Whether it has ended and all that it wrote itself was read. What it left running may hold its output open.
+    pub exited: bool,
+    /// Whether there may be more to read than was read.
+    pub unread: bool,
 }
 
 impl Instance {
@@ -92,6 +101,8 @@ impl Instance {
             builder_out: ends.log,
             lines: LineBuffer::default(),
             closed: false,
+            exited: false,
+            unread: false,
         }
     }
 
@@ -116,20 +127,31 @@ impl Instance {
         }
     }
 
-    /// What it has said since it was last listened to. [`Instance::closed`] tells whether that was its last.
+    /// What it has said since it was last listened to, up to a bound: [`Instance::unread`] tells whether that was
+    /// reached, [`Instance::closed`] whether that was its last.
     ///
     /// # Errors
     /// When it replied with nonsense, or its pipe can't be read.
     pub fn listen(&mut self, buffer: &mut [u8]) -> Result<Vec<Said>, HookError> {
-        while !self.closed {
+        // Asked before: what it wrote before it ended is then there to be read.
+        let has_exited = has_exited(&self.child);
+        self.unread = true;
+        for _ in 0..READS_PER_TICK {
             match nix::unistd::read(&self.from_hook, buffer) {
-                Ok(0) => self.closed = true,
+                Ok(0) => {
+                    (self.closed, self.unread) = (true, false);
+                    break;
+                }
                 Ok(count) => self.lines.feed(&buffer[..count]),
-                Err(nix::Error::EAGAIN) => break,
+                Err(nix::Error::EAGAIN) => {
+                    self.unread = false;
+                    break;
+                }
                 Err(nix::Error::EINTR) => {}
                 Err(error) => return Err(io::Error::from(error).into()),
             }
         }
+        self.exited = has_exited && !self.unread;
         let mut said = Vec::new();
         while let Some(line) = self.lines.next_line() {
             said.push(understand(line)?);
@@ -150,6 +172,7 @@ impl Instance {
             to_hook: Some(self.to_hook),
             unsent: Vec::new(),
             sent: 0,
+            unread: false,
         };
         (self.child, talk, self.builder_out)
     }
@@ -165,7 +188,7 @@ fn understand(line: String) -> Result<Said, HookError> {
         "decline-permanently" => Reply::DeclinePermanently,
         "postpone" => Reply::Postpone,
         reply => {
-            let reply = reply.to_owned();
+            let reply = quotable(reply.to_owned());
             return Err(HookError::BadReply { reply });
         }
     }))
@@ -181,6 +204,8 @@ pub struct Talk {
     pub to_hook: Option<OwnedFd>,
     unsent: Vec<u8>,
     sent: usize,
+    /// Whether there may be more to read than was read.
+    pub unread: bool,
 }
 
 impl Talk {
@@ -219,16 +244,22 @@ impl Talk {
         self.sent = 0;
     }
 
-    /// The lines it has said since it was last listened to.
+    /// The lines it has said since it was last listened to, up to a bound: [`Talk::unread`] tells whether that was
+    /// reached.
     pub fn listen(&mut self, buffer: &mut [u8]) -> Vec<String> {
         let mut ended = false;
-        while let Some(pipe) = &self.from_hook {
+        self.unread = self.from_hook.is_some();
+        for _ in 0..READS_PER_TICK {
+            let Some(pipe) = &self.from_hook else { break };
             match nix::unistd::read(pipe, buffer) {
                 Ok(count) if count > 0 => self.lines.feed(&buffer[..count]),
                 Err(nix::Error::EINTR) => {}
-                Err(nix::Error::EAGAIN) => break,
+                Err(nix::Error::EAGAIN) => {
+                    self.unread = false;
+                    break;
+                }
                 Ok(_) | Err(_) => {
-                    ended = true;
+                    (ended, self.unread) = (true, false);
                     self.from_hook = None;
                 }
             }
@@ -241,19 +272,45 @@ impl Talk {
     }
 }
 
+fn has_exited(child: &Spawned) -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout};
+    let mut ended = [PollFd::new(child.pidfd.as_fd(), PollFlags::POLLIN)];
+    nix::poll::poll(&mut ended, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
+
 /// How long a process may take to end of itself after it was asked to.
 const GRACE: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Asks a helper's process group to end, waits a moment for it, and makes sure (the seed's `Pid::kill` with SIGTERM).
 /// Returns its raw wait status.
 pub fn dismiss(child: &Spawned) -> i32 {
-    use nix::poll::{PollFd, PollFlags, PollTimeout};
+    ask_to_end(child);
+    wait_and_kill(child, Instant::now() + GRACE)
+}
+
+/// The same for several, which all have the one moment.
+pub fn dismiss_all(children: &[Spawned]) {
+    children.iter().for_each(ask_to_end);
+    let until = Instant::now() + GRACE;
+    for child in children {
+        wait_and_kill(child, until);
+    }
+}
+
+fn ask_to_end(child: &Spawned) {
     // SAFETY: a plain system call; the child was not waited for, so its number is still its own.
     unsafe { libc::kill(-child.pid, libc::SIGTERM) };
+}
+
+fn wait_and_kill(child: &Spawned, until: Instant) -> i32 {
+    use nix::poll::{PollFd, PollFlags, PollTimeout};
     let mut ended = [PollFd::new(child.pidfd.as_fd(), PollFlags::POLLIN)];
-    let grace = PollTimeout::try_from(GRACE.as_millis()).unwrap_or(PollTimeout::MAX);
+    let left_ms = until.saturating_duration_since(Instant::now()).as_millis();
     // Should it be interrupted, the process is killed a little early.
-    let _ = nix::poll::poll(&mut ended, grace);
+    let _ = nix::poll::poll(
+        &mut ended,
+        PollTimeout::try_from(left_ms).unwrap_or(PollTimeout::MAX),
+    );
     crate::sandbox::process::kill::kill_and_reap(child.pid)
 }
 
@@ -334,6 +391,68 @@ mod tests {
         assert_eq!(said, [Said::Line("going".to_owned())]);
         assert_eq!(dismiss(&instance.child), 3 << 8);
         assert!(instance.offer(true, "s", "/d", "").is_ok());
+    }
+
+    #[test]
+    fn one_that_talks_without_end_is_heard_in_parts() {
+        let mut buffer = [0; 1000];
+        let part = READS_PER_TICK * buffer.len();
+        for endless in ["exec yes", "exec tr '\\0' x < /dev/zero"] {
+            let mut instance = start(&format!("read x; echo '# accept'; {endless}"));
+            instance.offer(true, "s", "/d", "").unwrap();
+            while hear(&mut instance).unwrap().is_empty() {}
+            // Each call returns, though there is always more.
+            for _ in 0..20 {
+                // Time enough to fill the pipe with more than a part.
+                std::thread::sleep(std::time::Duration::from_millis(5));
+                let said = instance.listen(&mut buffer).unwrap();
+                // No line is shorter than two bytes.
+                assert!(said.len() <= part / 2 + 1, "{}", said.len());
+                assert!(!instance.closed);
+            }
+            let (child, mut talk, _) = instance.into_parts();
+            for _ in 0..20 {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+                assert!(talk.listen(&mut buffer).len() <= part / 2 + 1);
+                assert!(talk.from_hook.is_some());
+            }
+            dismiss(&child);
+        }
+        let mut instance = start("printf '# '; exec tr '\\0' x < /dev/zero");
+        let error = hear(&mut instance).unwrap_err().to_string();
+        assert!(error.contains("xxx") && error.len() < 500, "{error}");
+        dismiss(&instance.child);
+    }
+
+    #[test]
+    fn what_one_that_died_left_running_is_not_listened_to() {
+        // In a session of its own, where it is not killed with its parent.
+        let mut instance = start("setsid sleep 20 & echo going; echo '# decline'; exit 3");
+        let mut said = Vec::new();
+        let mut buffer = [0; 1000];
+        while !instance.exited {
+            said.extend(instance.listen(&mut buffer).unwrap());
+        }
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(!instance.closed);
+        assert_eq!(dismiss(&instance.child), 3 << 8);
+    }
+
+    #[test]
+    fn those_that_do_not_want_to_end_are_killed_together() {
+        let instances: Vec<Instance> = (0..3)
+            .map(|_| start("trap '' TERM; echo going; sleep 300; sleep 300"))
+            .collect();
+        let mut children = Vec::new();
+        for mut instance in instances {
+            hear(&mut instance).unwrap();
+            children.push(instance.into_parts().0);
+        }
+        dismiss_all(&children);
+        for child in children {
+            // SAFETY: signal 0 is sent to nobody.
+            assert_eq!(unsafe { libc::kill(child.pid, 0) }, -1, "it was waited for");
+        }
     }
 
     #[test]

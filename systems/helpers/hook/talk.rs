@@ -150,22 +150,27 @@ impl Talking<'_, '_> {
         }
     }
 
-    pub(crate) fn listen(&mut self) {
+    /// Hears what the hook has said, up to a bound; tells whether there may be more.
+    pub(crate) fn listen(&mut self) -> bool {
         let Some(instance) = &mut self.hook.instance else {
-            return;
+            return false;
         };
         let said = match instance.listen(&mut self.reactor.buffer) {
             Ok(said) => said,
-            Err(error) => return self.broken(error),
+            Err(error) => {
+                self.broken(error);
+                return false;
+            }
         };
-        let closed = instance.closed;
+        let (closed, unread) = (instance.closed || instance.exited, instance.unread);
         for said in said {
             match said {
                 Said::Line(line) => say(&mut *self.reporter.0, &self.hook.program, &line),
                 Said::Reply(reply) => {
                     if self.hook.offered.take().is_none() {
                         let reply = format!("{reply:?}").to_lowercase() + "' unasked for '";
-                        return self.broken(HookError::BadReply { reply });
+                        self.broken(HookError::BadReply { reply });
+                        return false;
                     }
                     self.hook.failures = 0;
                     self.hook.accepted = reply == Reply::Accept;
@@ -182,6 +187,7 @@ impl Talking<'_, '_> {
                 }
             }
         }
+        unread
     }
 
     /// Ends the process that waits for offers; gives its raw wait status.
