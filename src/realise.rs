@@ -1,7 +1,8 @@
 //! From what was asked for to what is in the store: the engine, put together for the real world.
 
 use std::ffi::OsString;
-use std::io::Read as _;
+use std::io::{self, ErrorKind, Read as _};
+use std::os::fd::AsFd as _;
 
 use windrow_components::goal::{BuildMode, Target as GoalTarget};
 use windrow_components::graph::BuildGraph;
@@ -11,6 +12,7 @@ use windrow_systems::engine::{Engine, Summary};
 use windrow_systems::instantiate::instantiate_file;
 use windrow_systems::plan::{Substitutes, plan};
 use windrow_systems::policy::forecast;
+use windrow_systems::process::interrupt::Interrupts;
 use windrow_systems::real;
 use windrow_systems::real_store::RealStore;
 use windrow_systems::report::{Event, Level, Reporter};
@@ -52,10 +54,7 @@ pub fn understand(
     let (store_dir, real_store) = (session.store_dir(), &session.layout.real_store_dir);
     for what in what {
         if what == "-" {
-            let mut list = String::new();
-            std::io::stdin()
-                .read_to_string(&mut list)
-                .map_err(Error::io("read", "standard input"))?;
+            let list = read_list()?;
             for line in list.lines().map(str::trim).filter(|line| !line.is_empty()) {
                 targets.push(Target::parse(line, &store_dir, real_store)?);
             }
@@ -87,6 +86,31 @@ pub fn understand(
         }
     }
     Ok(wanted)
+}
+
+/// All that standard input gives. Whoever writes to it may take any time for that, but a signal ends the wait.
+fn read_list() -> Result<String> {
+    let failed = Error::io("read", "standard input");
+    let read = || {
+        let interrupts = Interrupts::watch()?;
+        let mut stdin = std::io::stdin().lock();
+        let (mut list, mut buffer) = (Vec::new(), vec![0; 64 << 10]);
+        loop {
+            if let Some(signal) = interrupts.or_readable(stdin.as_fd())? {
+                return Ok(Err(Error::Interrupted { signal }));
+            }
+            match stdin.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => list.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        String::from_utf8(list).map(Ok).map_err(|_| {
+            io::Error::new(ErrorKind::InvalidData, "stream did not contain valid UTF-8")
+        })
+    };
+    read().map_err(failed)?
 }
 
 /// Interns a wanted derivation with its outputs.
@@ -279,5 +303,8 @@ pub fn make_plan(
     substitutes.fetch((&mut graph, &mut store), paths, &mut plan)?;
     plan.unknown.sort_unstable();
     plan.unknown.dedup();
+    if let Some(signal) = substitutes.interrupted {
+        return Err(Error::Interrupted { signal });
+    }
     Ok((graph, plan, substitutes.complaints))
 }

@@ -17,6 +17,7 @@ use windrow_formats::json_graph::{
 use windrow_store::Error as StoreError;
 
 use crate::error::{Error, Result};
+use crate::process::interrupt;
 use crate::store::add::NewDerivation;
 use crate::store::local::LocalStore;
 
@@ -52,7 +53,7 @@ pub fn instantiate_file(
     file: &Path,
     default_system: &str,
 ) -> Result<InstantiatedGraph> {
-    let text = std::fs::read(file).map_err(Error::io("read the graph", file))?;
+    let text = interrupt::read(file).map_err(Error::io("read the graph", file))?;
     let text = String::from_utf8(text).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = 1 + valid.iter().filter(|&&byte| byte == b'\n').count();

@@ -9,6 +9,7 @@ use std::path::Path;
 use nix::unistd::geteuid;
 
 use crate::error::{Error, Result as StoreResult};
+use crate::interrupt;
 
 /// Opens a lock file, and makes it if there is none. Nobody else may open it, for whoever can read it can hold its lock;
 /// one that was made too open is closed to others.
@@ -38,24 +39,30 @@ pub fn open_private(path: &Path) -> StoreResult<File> {
     Ok(file)
 }
 
-/// Waits for a shared lock, however often a signal interrupts the wait.
+/// Waits for a shared lock.
+///
+/// # Errors
+/// When it can't be locked, or a signal that is blocked asks for an end.
 pub fn lock_shared(file: &File) -> io::Result<()> {
-    loop {
-        match file.lock_shared() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            answer => return answer,
-        }
-    }
+    wait_for(|| try_lock_shared(file))
 }
 
-/// Waits for the exclusive lock, however often a signal interrupts the wait.
+/// Waits for the exclusive lock.
+///
+/// # Errors
+/// When it can't be locked, or a signal that is blocked asks for an end.
 pub fn lock_exclusive(file: &File) -> io::Result<()> {
-    loop {
-        match file.lock() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            answer => return answer,
+    wait_for(|| try_lock_exclusive(file))
+}
+
+fn wait_for(lock: impl Fn() -> io::Result<bool>) -> io::Result<()> {
+    while !lock()? {
+        if interrupt::has_come() {
+            return Err(interrupt::ended("somebody else holds the lock"));
         }
+        std::thread::sleep(interrupt::SLICE);
     }
+    Ok(())
 }
 
 /// Takes the exclusive lock if nobody holds a lock; says whether it did.

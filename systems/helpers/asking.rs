@@ -11,6 +11,7 @@ use windrow_components::substitution::SubstituteInfo;
 use crate::helpers::Substituters;
 use crate::helpers::querier::{Queriers, Question};
 use crate::helpers::query::RawInfo;
+use crate::process::lines::quotable;
 use crate::report::{Event, Level};
 use crate::world::{Awake, GoalIndex, ReporterHandle};
 
@@ -34,7 +35,7 @@ impl Asking<'_> {
                 let program = self.substituters.program(sub);
                 let text = format!(
                     "error: substituter '{program}' answers for '{}', which it was not asked for",
-                    info.path
+                    quotable(info.path)
                 );
                 self.complain(&text);
                 continue;

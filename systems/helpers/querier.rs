@@ -6,11 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, never, unbounded};
 use windrow_components::ids::PathId;
 
 use crate::helpers::query::{Around, QueryError, QueryProcess, RawInfo};
 use crate::process::helper::HelperEnv;
+
+/// How many answers, and lines for people, wait to be taken. Who has more to say waits.
+const ANSWERS_MAX: usize = 256;
 
 /// A path that a substituter is asked for, by id and in full.
 pub type Question = (PathId, String);
@@ -77,7 +80,7 @@ impl Queriers {
         patience_s: u64,
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Self {
-        let (sender, answers) = unbounded();
+        let (sender, answers) = bounded(ANSWERS_MAX);
         Self {
             threads: programs.iter().map(|_| None).collect(),
             programs,
@@ -109,6 +112,13 @@ impl Queriers {
         self.answers.try_recv().ok()
     }
 
+    /// Sees to it that there is another look at the answers soon, because some are left.
+    pub fn look_again(&self) {
+        if !self.answers.is_empty() {
+            (self.wake)();
+        }
+    }
+
     fn start(&self, sub: usize) -> std::io::Result<Thread> {
         let (stopped, stop) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
         let (questions, queue) = unbounded();
@@ -135,6 +145,8 @@ impl Queriers {
 
 impl Drop for Queriers {
     fn drop(&mut self) {
+        // Who waits to be heard is told by this that nobody will.
+        self.answers = never();
         let threads: Vec<Thread> = self.threads.drain(..).flatten().collect();
         let mut handles = Vec::new();
         for Thread {
@@ -334,6 +346,23 @@ mod tests {
         assert!(matches!(reason, Some(QueryError::Died { status }) if status == 9 << 8));
         desk.ask(3..4);
         assert!(desk.queriers.take().is_none());
+    }
+
+    #[test]
+    fn one_that_talks_without_end_fills_no_memory_and_keeps_nobody() {
+        let mut desk = desk("exec yes complaint >&2");
+        desk.ask(0..1);
+        let start = Instant::now();
+        while desk.queriers.answers.len() < ANSWERS_MAX {
+            assert!(
+                start.elapsed() < Duration::from_secs(30),
+                "it says too little"
+            );
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(desk.queriers.answers.len(), ANSWERS_MAX);
+        drop(desk);
     }
 
     #[test]

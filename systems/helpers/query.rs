@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use crate::failure::describe_status;
 use crate::process::helper::{self, HelperEnv, Pipes};
 use crate::process::launch::{SpawnError, Spawned};
-use crate::process::lines::LineBuffer;
+use crate::process::lines::{LineBuffer, quotable};
 use crate::sandbox::process::kill::kill_and_reap;
 
 /// How many paths one question is about at the most: enough that round trips don't count, few enough that answers
@@ -20,6 +20,13 @@ const PATHS_PER_QUESTION: usize = 1000;
 
 /// No path refers to more others than this; a larger number is nonsense.
 const REFERENCES_MAX: u64 = 1 << 20;
+
+/// How much an answer to one question may take in memory, in bytes: a hundred times what a thousand paths with many references
+/// take.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// What a line costs beside its text.
+const LINE_COST: usize = 48;
 
 /// How long a process that has said its last may take to end before it is killed.
 const EXIT_GRACE: Duration = Duration::from_secs(5);
@@ -65,6 +72,12 @@ pub enum QueryError {
         /// What should have been there.
         expected: &'static str,
     },
+    /// Its answer does not end.
+    #[error("its answer is longer than {max} bytes")]
+    Endless {
+        /// How long an answer may be.
+        max: usize,
+    },
     /// The engine does not want to know any more.
     #[error("it was interrupted")]
     Stopped,
@@ -94,6 +107,8 @@ pub struct QueryProcess {
     log: Option<OwnedFd>,
     answers: LineBuffer,
     complaints: LineBuffer,
+    /// How much of [`ANSWER_BYTES_MAX`] the answer it is giving has taken.
+    taken: usize,
 }
 
 impl QueryProcess {
@@ -112,11 +127,12 @@ impl QueryProcess {
             log: Some(ends.log),
             answers: LineBuffer::default(),
             complaints: LineBuffer::default(),
+            taken: 0,
         };
         match process.line(b"", around) {
             Ok(line) if line.is_empty() => Ok(Some(process)),
             Ok(line) => Err(QueryError::Nonsense {
-                line,
+                line: quotable(line),
                 expected: "an empty line",
             }),
             Err(QueryError::Died { status: 0 }) => Ok(None),
@@ -135,6 +151,7 @@ impl QueryProcess {
     ) -> Result<Vec<String>, QueryError> {
         let mut found = Vec::new();
         for paths in paths.chunks(PATHS_PER_QUESTION) {
+            self.taken = 0;
             let mut line = self.line(&question("have", paths), around)?;
             while !line.is_empty() {
                 found.push(line);
@@ -155,6 +172,7 @@ impl QueryProcess {
     ) -> Result<Vec<RawInfo>, QueryError> {
         let mut infos = Vec::new();
         for paths in paths.chunks(PATHS_PER_QUESTION) {
+            self.taken = 0;
             let mut line = self.line(&question("info", paths), around)?;
             while !line.is_empty() {
                 infos.push(self.info(line, around)?);
@@ -192,9 +210,10 @@ impl QueryProcess {
         expected: &'static str,
     ) -> Result<u64, QueryError> {
         let line = self.line(b"", around)?;
-        line.trim()
-            .parse()
-            .map_err(|_| QueryError::Nonsense { line, expected })
+        line.trim().parse().map_err(|_| QueryError::Nonsense {
+            line: quotable(line),
+            expected,
+        })
     }
 
     /// Sends `request`, all of it, and gives the next line of the answer. What comes on standard error meanwhile is
@@ -206,6 +225,11 @@ impl QueryProcess {
             if unsent.is_empty()
                 && let Some(line) = self.answers.next_line()
             {
+                self.taken += line.len() + LINE_COST;
+                if self.taken > ANSWER_BYTES_MAX {
+                    let max = ANSWER_BYTES_MAX;
+                    return Err(QueryError::Endless { max });
+                }
                 return Ok(line);
             }
             let mut timeout = PollTimeout::NONE;
@@ -231,7 +255,7 @@ impl QueryProcess {
                 match nix::unistd::write(&self.stdin, unsent) {
                     Ok(count) => unsent = &unsent[count..],
                     Err(nix::Error::EAGAIN | nix::Error::EINTR) => {}
-                    Err(nix::Error::EPIPE) => return Err(self.died(around.say)),
+                    Err(nix::Error::EPIPE) => return Err(self.died(around)),
                     Err(error) => return Err(io::Error::from(error).into()),
                 }
             }
@@ -239,11 +263,14 @@ impl QueryProcess {
                 heard = Instant::now();
                 let mut buffer = [0; 16 * 1024];
                 match nix::unistd::read(&self.stdout, &mut buffer) {
-                    Ok(0) => return Err(self.died(around.say)),
+                    Ok(0) => return Err(self.died(around)),
                     Ok(count) => self.answers.feed(&buffer[..count]),
                     Err(nix::Error::EAGAIN | nix::Error::EINTR) => {}
                     Err(error) => return Err(io::Error::from(error).into()),
                 }
+            } else if ready.exit {
+                // All that it said has been read. What it left running may hold its output open.
+                return Err(self.died(around));
             }
         }
     }
@@ -262,6 +289,8 @@ impl QueryProcess {
         let log = place(self.log.as_ref().map(|log| log.as_fd()), PollFlags::POLLIN);
         let stdin = place(sending.then(|| self.stdin.as_fd()), PollFlags::POLLOUT);
         let stop = place(stop, PollFlags::POLLIN);
+        let pidfd = self.child.as_ref().map(|child| child.pidfd.as_fd());
+        let exit = place(pidfd, PollFlags::POLLIN);
         match nix::poll::poll(&mut fds, timeout) {
             Ok(_) => {}
             Err(nix::Error::EINTR) => return Ok(Ready::default()),
@@ -279,6 +308,7 @@ impl QueryProcess {
             log: ready(log),
             stdin: ready(stdin),
             stop: ready(stop),
+            exit: ready(exit),
         })
     }
 
@@ -298,21 +328,22 @@ impl QueryProcess {
         }
     }
 
-    /// It has closed its output: says what it still has to say, and how it ended.
-    fn died(&mut self, say: &mut dyn FnMut(&str)) -> QueryError {
+    /// It has ended or closed its output: says what it still has to say, and how it ended.
+    fn died(&mut self, around: &mut Around<'_>) -> QueryError {
         let Some(child) = self.child.take() else {
             return QueryError::Died { status: 0 };
         };
-        let mut ended = [PollFd::new(child.pidfd.as_fd(), PollFlags::POLLIN)];
+        let mut ended = vec![PollFd::new(child.pidfd.as_fd(), PollFlags::POLLIN)];
+        ended.extend(around.stop.map(|stop| PollFd::new(stop, PollFlags::POLLIN)));
         let grace = PollTimeout::try_from(EXIT_GRACE.as_millis()).unwrap_or(PollTimeout::MAX);
         // Should it be interrupted, the process is killed a little early.
         let _ = nix::poll::poll(&mut ended, grace);
         let status = kill_and_reap(child.pid);
         for _ in 0..64 {
-            self.read_log(say);
+            self.read_log(around.say);
         }
         if let Some(rest) = self.complaints.rest() {
-            say(&rest);
+            (around.say)(&rest);
         }
         QueryError::Died { status }
     }
@@ -332,6 +363,7 @@ struct Ready {
     log: bool,
     stdin: bool,
     stop: bool,
+    exit: bool,
 }
 
 fn question(verb: &str, paths: &[String]) -> Vec<u8> {
@@ -510,6 +542,63 @@ mod tests {
                 Err(error) => error,
             };
             assert!(error.to_string().contains(what), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_does_not_end_is_not_kept() {
+        let mut script = Script::new("echo; read x; exec yes");
+        let mut process = script.start().unwrap().unwrap();
+        let error = script
+            .with(None, |_, around| process.have(&paths(1), around))
+            .unwrap_err();
+        assert!(matches!(error, QueryError::Endless { .. }), "{error}");
+        for endless in ["exec yes ''", "exec tr '\\0' x < /dev/zero"] {
+            let mut script = Script::new(&format!(
+                "echo; read x; echo p; echo; echo 1000000; {endless}"
+            ));
+            let mut process = script.start().unwrap().unwrap();
+            let error = script
+                .with(None, |_, around| process.infos(&paths(1), around))
+                .unwrap_err();
+            // What follows the references is no number.
+            let told = match &error {
+                QueryError::Endless { .. } => true,
+                QueryError::Nonsense { line, .. } => line.is_empty(),
+                _ => false,
+            };
+            assert!(told, "{error}");
+        }
+        let mut script = Script::new("exec tr '\\0' x < /dev/zero");
+        let error = script.start().unwrap_err().to_string();
+        assert!(
+            error.contains("where an empty line") && error.len() < 500,
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn what_one_that_died_left_running_is_not_waited_for() {
+        // In a session of its own, where it is not killed with its parent.
+        for (script, status) in [
+            ("setsid sleep 20 & exit 3", 3 << 8),
+            ("setsid sleep 20 & echo; exit 4", 4 << 8),
+            (
+                "setsid sleep 20 & echo; read x; printf '/s/0-p\\n/s/d'; exit 5",
+                5 << 8,
+            ),
+        ] {
+            let mut script = Script::new(script);
+            let error = match script.start() {
+                Err(error) => error,
+                Ok(process) => script
+                    .with(None, |_, around| process.unwrap().infos(&paths(1), around))
+                    .unwrap_err(),
+            };
+            assert!(
+                matches!(error, QueryError::Died { status: it } if it == status),
+                "{error}"
+            );
         }
     }
 

@@ -1,6 +1,7 @@
 //! What of a plan would be fetched: asks the same substituters as a build would, one question for a whole wave, and
 //! waits for the answers, for a plan has nothing else to do (`queryMissing`).
 
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
 use hashbrown::{HashMap, HashSet};
@@ -17,6 +18,7 @@ use crate::helpers::{Find, Substituters};
 use crate::lock::stays_here;
 use crate::plan::Plan;
 use crate::process::helper::HelperEnv;
+use crate::process::interrupt::Interrupts;
 use crate::world::{Options, Store};
 
 /// The substituters that a plan asks.
@@ -28,9 +30,15 @@ pub struct Substitutes {
     processes: Vec<Option<QueryProcess>>,
     known: Substituters,
     fetched: HashSet<PathId>,
-    /// What went wrong, and what substituters said, a line each.
+    /// What went wrong, and what substituters said, a line each, up to a bound.
     pub complaints: Vec<String>,
+    interrupts: Option<Interrupts>,
+    /// The signal that ended the asking, if one has. The plan then lacks what was not answered.
+    pub interrupted: Option<i32>,
 }
+
+/// How many lines of complaints are kept. Those after them are left out.
+const COMPLAINTS_MAX: usize = 1000;
 
 impl Substitutes {
     /// The substituters of a run with that configuration and those options.
@@ -46,6 +54,9 @@ impl Substitutes {
             known: Substituters::new(names),
             fetched: HashSet::new(),
             complaints: Vec::new(),
+            // Without it a signal waits for the answer.
+            interrupts: Interrupts::watch().ok(),
+            interrupted: None,
         }
     }
 
@@ -70,6 +81,10 @@ impl Substitutes {
                 match self.ask(graph, sub, &asked) {
                     Ok(Some(infos)) => self.known.answer(sub, &asked, infos),
                     Ok(None) => drop(self.known.disable(sub)),
+                    Err(QueryError::Stopped) => {
+                        self.interrupted = self.interrupts.as_ref().and_then(Interrupts::take);
+                        (0..self.programs.len()).for_each(|sub| drop(self.known.disable(sub)));
+                    }
                     Err(error) => {
                         let program = self.programs[sub].display();
                         self.complaints
@@ -89,11 +104,15 @@ impl Substitutes {
     ) -> Result<Option<Vec<(PathId, SubstituteInfo)>>, QueryError> {
         let program = &self.programs[sub];
         let complaints = &mut self.complaints;
-        let mut say = |line: &str| complaints.push(format!("{}: {line}", program.display()));
+        let mut say = |line: &str| {
+            if complaints.len() < COMPLAINTS_MAX {
+                complaints.push(format!("{}: {line}", program.display()));
+            }
+        };
         let mut around = Around {
             env: &self.env,
             patience_s: self.patience_s,
-            stop: None,
+            stop: self.interrupts.as_ref().map(|it| it.as_fd()),
             say: &mut say,
         };
         let process = &mut self.processes[sub];

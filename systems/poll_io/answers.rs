@@ -4,9 +4,21 @@
 use crate::helpers::Asking;
 use crate::helpers::querier::Answer;
 
-/// Takes in the answers that have come.
+/// How many answers a tick takes in, so that a substituter that talks without end does not take it
+/// over.
+const ANSWERS_PER_TICK: usize = 256;
+
+/// Takes in the answers that have come. While nobody reads what is reported they wait, for among
+/// them is what substituters say to people.
 pub fn take_answers(mut params: Asking<'_>) {
-    while let Some(answer) = params.queriers.take() {
+    if params.reporter.0.is_behind() {
+        return;
+    }
+    let mut taken = 0;
+    while taken < ANSWERS_PER_TICK
+        && let Some(answer) = params.queriers.take()
+    {
+        taken += 1;
         match answer {
             Answer::Known { sub, asked, infos } => params.known(sub, &asked, infos),
             Answer::Disabled { sub, reason } => {
@@ -23,5 +35,8 @@ pub fn take_answers(mut params: Asking<'_>) {
                 params.complain(&text);
             }
         }
+    }
+    if taken == ANSWERS_PER_TICK {
+        params.queriers.look_again();
     }
 }

@@ -11,6 +11,7 @@ pub mod reactor;
 
 pub use windrow_sandbox::dirs::{build_dir, run_dir};
 pub use windrow_sandbox::process::{guard, launch};
+pub use windrow_sys::interrupt;
 
 /// The directories of builders without a sandbox.
 #[derive(Debug, Clone, Resource)]

@@ -8,8 +8,9 @@ use std::time::Duration;
 use bevy_ecs::prelude::Entity;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use windrow_sys::interrupt::{note_taken, stop_signals};
 
 const WAKER: Token = Token(0);
 const SIGNALS: Token = Token(1);
@@ -22,10 +23,7 @@ const PER_CHILD: usize = 4;
 /// Blocks the signals that ask the engine to stop, in this thread and those it starts from now on; they wait until a
 /// [`Reactor`] reads them. Returns the set of them.
 pub fn block_signals() -> SigSet {
-    let mut mask = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        mask.add(signal);
-    }
+    let mask = stop_signals();
     // This fails only for a set that is no set.
     let _ = mask.thread_block();
     mask
@@ -156,6 +154,7 @@ impl Reactor {
                 WAKER => {}
                 SIGNALS => {
                     if let Ok(Some(info)) = self.signals.read_signal() {
+                        note_taken();
                         signal = i32::try_from(info.ssi_signo).ok();
                     }
                 }

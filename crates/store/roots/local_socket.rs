@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use windrow_sys::interrupt;
+
 /// How often somebody who waits looks whether the user wants an end, in milliseconds.
 const SLICE_MS: u16 = 100;
 
@@ -88,7 +90,7 @@ pub(crate) fn wait(stream: &UnixStream, what: PollFlags, until: Instant) -> io::
 /// [`ErrorKind::TimedOut`] after `until`; [`ErrorKind::Interrupted`] if the user has asked for an end with a signal that
 /// is blocked here, and so would not end the wait by itself.
 pub(crate) fn check(until: Instant) -> io::Result<()> {
-    if is_asked_to_end() {
+    if interrupt::is_pending() {
         return Err(io::Error::new(
             ErrorKind::Interrupted,
             "interrupted by a signal",
@@ -101,24 +103,6 @@ pub(crate) fn check(until: Instant) -> io::Result<()> {
         ));
     }
     Ok(())
-}
-
-/// Whether a signal is pending that asks for an end.
-fn is_asked_to_end() -> bool {
-    // SAFETY: all zeros is a set of signals; the call writes to it only.
-    let (set, done) = unsafe {
-        let mut set: libc::sigset_t = zeroed();
-        let done = libc::sigpending(&raw mut set);
-        (set, done)
-    };
-    let has = |signal| {
-        // SAFETY: reads a set that was just written.
-        unsafe { libc::sigismember(&raw const set, signal) == 1 }
-    };
-    done == 0
-        && [libc::SIGINT, libc::SIGTERM, libc::SIGHUP]
-            .into_iter()
-            .any(has)
 }
 
 /// How long anybody is waited for who may be stuck. Deleting a single path takes minutes at worst.
