@@ -88,7 +88,8 @@ pub fn understand(
     Ok(wanted)
 }
 
-/// All that standard input gives. Whoever writes to it may take any time for that, but a signal ends the wait.
+/// All that standard input gives. Whoever writes to it may take any time for that, but a signal
+/// ends the wait.
 fn read_list() -> Result<String> {
     let failed = Error::io("read", "standard input");
     let read = || {

@@ -185,8 +185,8 @@ pub trait Reporter {
         true
     }
 
-    /// Whether so much of what was reported has not been taken by whoever reads it that output of builders and helpers
-    /// should wait.
+    /// Whether so much of what was reported has not been taken by whoever reads it that output of
+    /// builders and helpers should wait.
     fn is_behind(&self) -> bool {
         false
     }

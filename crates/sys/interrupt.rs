@@ -1,5 +1,5 @@
-//! Whether the engine has been asked to stop, for code that waits outside of the event loop: the signals are blocked, so
-//! that none of them ends a system call.
+//! Whether the engine has been asked to stop, for code that waits outside of the event loop: the
+//! signals are blocked, so that none of them ends a system call.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -58,7 +58,8 @@ pub fn ended(what: &str) -> io::Error {
     io::Error::other(format!("{what}, and a signal ended the wait"))
 }
 
-/// Reads a file, as [`std::fs::read`] does. If it is a pipe, somebody may take any time to write to it.
+/// Reads a file, as [`std::fs::read`] does. If it is a pipe, somebody may take any time to write to
+/// it.
 ///
 /// # Errors
 /// When it can't be read, or a signal that is blocked asks for an end.
@@ -79,7 +80,8 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// While it lives, a signal ends the process as it ends any: for waits in which nothing is under way.
+/// While it lives, a signal ends the process as it ends any: for waits in which nothing is under
+/// way.
 #[derive(Debug)]
 pub struct Exposed(Option<SigSet>);
 
@@ -121,7 +123,8 @@ impl Interrupts {
         i32::try_from(info.ssi_signo).ok()
     }
 
-    /// Sleeps until `fd` can be read from or is at its end. The signal that has come first, if one has; it is taken.
+    /// Sleeps until `fd` can be read from or is at its end. The signal that has come first, if one
+    /// has; it is taken.
     ///
     /// # Errors
     /// When `fd` can't be waited for.

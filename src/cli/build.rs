@@ -14,6 +14,7 @@ use crate::outcome::{failure, root_name};
 use crate::progress::{self, LogFormat, Style, Tracing};
 use crate::realise::{hold, realise, understand};
 use crate::session::Session;
+use crate::terminal::take_over_signals;
 use crate::trace::TraceFile;
 
 #[derive(Debug, Args)]
@@ -66,7 +67,7 @@ pub(super) struct BuildArgs {
 
 pub(super) fn run(args: &BuildArgs) -> Result<()> {
     // From here on an interruption is an orderly end.
-    windrow_systems::process::reactor::block_signals();
+    take_over_signals()?;
     let mut session = args.common.session(Some(&args.options))?;
     session.settings.print_build_trace |= args.print_build_trace;
     session.policy = args.policy;

@@ -4,7 +4,6 @@
 use std::path::PathBuf;
 
 use windrow_components::goal::BuildMode;
-use windrow_systems::process::reactor::block_signals;
 use windrow_systems::store::gc_roots::add_indirect_root;
 use windrow_systems::store::local::LocalStore;
 use windrow_systems::store::{Edges, Seed};
@@ -15,11 +14,11 @@ use crate::error::{Error, Result};
 use crate::outcome::{failure, root_name};
 use crate::progress::{self, LogFormat, Style};
 use crate::realise::{Outputs, Wanted, hold, make_plan};
-use crate::terminal::complain;
+use crate::terminal::{complain, take_over_signals};
 
 pub(super) fn realise(call: &mut Call) -> Result<()> {
     // From here on an interruption is an orderly end.
-    block_signals();
+    take_over_signals()?;
     let flags = ["--dry-run", "--ignore-unknown", "--check", "--repair"];
     let [dry_run, ignore_unknown, check, repair] = call.switches(flags)?;
     if check {
@@ -222,7 +221,7 @@ fn style(call: &Call) -> Result<Style> {
 
 pub(super) fn repair_path(call: &mut Call) -> Result<()> {
     call.no_flags()?;
-    block_signals();
+    take_over_signals()?;
     call.session.mode = BuildMode::Repair;
     let wanted: Vec<Wanted> = call.store_paths()?.into_iter().map(Wanted::Path).collect();
     make_valid(call, &wanted).map(drop)
@@ -230,7 +229,7 @@ pub(super) fn repair_path(call: &mut Call) -> Result<()> {
 
 /// Repairs what `--verify` found; says whether all of it is as it should be now.
 pub(super) fn repair(call: &mut Call, broken: Vec<String>) -> Result<bool> {
-    block_signals();
+    take_over_signals()?;
     call.session.mode = BuildMode::Repair;
     let mut all = true;
     for path in broken {
@@ -249,7 +248,7 @@ pub(super) fn repair(call: &mut Call, broken: Vec<String>) -> Result<bool> {
 
 /// What `--force-realise` does before a query.
 pub(super) fn force(call: &Call) -> Result<()> {
-    block_signals();
+    take_over_signals()?;
     let mut wanted = Vec::new();
     for path in call.store_paths()? {
         wanted.push(if path.ends_with(".drv") {

@@ -8,10 +8,12 @@ use windrow_systems::report::{Counts, Event, Level, Reporter};
 
 use super::Style;
 use super::lines::Wording;
-use crate::terminal::{Line, complain, visible};
+use crate::terminal::{Line, Screen, complain, is_behind, stderr_is_terminal, visible};
 
 /// How often the line is drawn anew.
 const REFRESH: Duration = Duration::from_millis(100);
+/// How often it is drawn at most when much happens.
+const FRAMES_PER_SECOND: u8 = 20;
 /// How many names of running builds are shown.
 const NAMES: usize = 4;
 /// How much of a phase's name is shown, in characters.
@@ -28,7 +30,12 @@ pub(super) struct Bar {
 
 impl Bar {
     pub(super) fn new(style: Style) -> Self {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        let target = if can_draw() {
+            ProgressDrawTarget::term_like_with_hz(Box::new(Screen::default()), FRAMES_PER_SECOND)
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bar = ProgressBar::with_draw_target(None, target);
         if let Ok(template) = ProgressStyle::with_template("{prefix} {elapsed}: {wide_msg}") {
             bar.set_style(template);
         }
@@ -46,6 +53,11 @@ impl Bar {
             running: Vec::new(),
         }
     }
+}
+
+/// Whether standard error is a terminal on which lines can be drawn anew.
+fn can_draw() -> bool {
+    stderr_is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 fn numbers(counts: Counts) -> String {
@@ -81,6 +93,10 @@ fn with_phase(label: &str, phase: &str) -> String {
 }
 
 impl Reporter for Bar {
+    fn is_behind(&self) -> bool {
+        is_behind()
+    }
+
     fn report(&mut self, event: &Event<'_>) {
         match *event {
             Event::Progress(counts) => self.bar.set_prefix(numbers(counts)),

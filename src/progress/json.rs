@@ -132,6 +132,10 @@ impl Json {
 }
 
 impl Reporter for Json {
+    fn is_behind(&self) -> bool {
+        crate::terminal::is_behind()
+    }
+
     fn report(&mut self, event: &Event<'_>) {
         match *event {
             Event::Message { level, text } if self.style.shows(level) => message(level, text),

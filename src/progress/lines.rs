@@ -10,7 +10,7 @@ use windrow_systems::report::{BuildRef, Event, Level, Reporter};
 
 use super::Style;
 use super::output::{FILE_TRANSFER, Outputs, Said, level};
-use crate::terminal::{Line, complain};
+use crate::terminal::{Line, complain, is_behind};
 
 /// Writes each event as it comes.
 pub(super) struct Lines {
@@ -28,6 +28,10 @@ impl Lines {
 }
 
 impl Reporter for Lines {
+    fn is_behind(&self) -> bool {
+        is_behind()
+    }
+
     fn report(&mut self, event: &Event<'_>) {
         self.text.lines(event).into_iter().for_each(Line::write);
     }

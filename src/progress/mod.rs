@@ -71,6 +71,10 @@ pub fn json_error(text: &str) {
 struct Both(trace::Trace, Box<dyn Reporter>);
 
 impl Reporter for Both {
+    fn is_behind(&self) -> bool {
+        self.1.is_behind()
+    }
+
     fn report(&mut self, event: &Event<'_>) {
         self.0.report(event);
         self.1.report(event);

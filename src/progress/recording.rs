@@ -19,6 +19,10 @@ impl Recording {
 }
 
 impl Reporter for Recording {
+    fn is_behind(&self) -> bool {
+        self.shown.is_behind()
+    }
+
     fn wants_builds(&self) -> bool {
         self.shown.wants_builds()
     }

@@ -95,6 +95,10 @@ impl Tracing {
 }
 
 impl Reporter for Tracing {
+    fn is_behind(&self) -> bool {
+        self.shown.is_behind()
+    }
+
     fn report(&mut self, event: &Event<'_>) {
         match event {
             Event::Started { build, at, .. } => self.start(*build, *at),

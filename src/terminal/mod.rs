@@ -4,14 +4,28 @@
 
 mod filter;
 mod out;
+mod screen;
+mod stderr;
 mod visible;
 
-use std::io::{IsTerminal as _, Stderr, Stdout, Write as _};
+use std::io::{IsTerminal as _, Stderr, Stdout};
 use std::sync::LazyLock;
 
 pub use filter::log_text;
 pub use out::Out;
+pub use screen::Screen;
+pub use stderr::{flush, is_behind};
 pub use visible::{is_visible, visible};
+
+/// Makes the signals that ask for an end the run's own matter from here on: they are heeded by the
+/// event loop, and by what waits for whoever reads standard error or standard output.
+///
+/// # Errors
+/// When there are no threads left.
+pub fn take_over_signals() -> crate::error::Result<()> {
+    windrow_systems::process::reactor::block_signals();
+    stderr::start().map_err(crate::error::Error::io("write to", "standard error"))
+}
 
 /// Whether standard error shows colours.
 static COLOURS_ON_STDERR: LazyLock<bool> = LazyLock::new(|| has_colours(stderr_is_terminal()));
@@ -89,7 +103,7 @@ impl Line {
     /// Writes it to standard error. That nobody reads it is no reason to stop.
     pub fn write(mut self) {
         self.0.push('\n');
-        let _ = stderr().write_all(self.0.as_bytes());
+        stderr::write(self.0.as_bytes());
     }
 }
 

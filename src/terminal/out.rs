@@ -4,15 +4,44 @@
 use std::io::{self, BufWriter, StdoutLock, Write};
 
 use windrow_components::log_line::last_start;
+use windrow_systems::process::interrupt::Exposed;
 use windrow_systems::process::lines::LineBuffer;
 
-use super::{has_colours, log_text, visible};
+use super::{has_colours, log_text, stderr, visible};
 
 const BUFFER_BYTES: usize = 64 << 10;
 
+/// Standard output itself. A run that heeds signals in a way of its own has come to its end when it
+/// writes there, and holds nothing that others wait for: a signal that comes while nobody reads
+/// ends it as it ends any program.
+#[derive(Debug)]
+pub struct Mortal(StdoutLock<'static>);
+
+impl Mortal {
+    fn exposed<T>(&mut self, write: impl FnOnce(&mut StdoutLock<'static>) -> T) -> T {
+        if !stderr::is_started() {
+            return write(&mut self.0);
+        }
+        // Both may be the same pipe, in which what was said before comes before.
+        stderr::flush();
+        let _exposed = Exposed::new();
+        write(&mut self.0)
+    }
+}
+
+impl Write for Mortal {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.exposed(|stdout| stdout.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.exposed(|stdout| stdout.flush())
+    }
+}
+
 /// Standard output, or what the tests have in its place. Names that are written to it are spelt out
 /// on a terminal as `ls` does; logs keep their colours.
-pub struct Out<W: Write = StdoutLock<'static>> {
+pub struct Out<W: Write = Mortal> {
     sink: BufWriter<W>,
     for_people: bool,
     colours: bool,
@@ -26,7 +55,7 @@ impl Out {
     /// would.
     pub fn new() -> Self {
         let for_people = super::stdout_is_terminal();
-        let sink = super::stdout().lock();
+        let sink = Mortal(super::stdout().lock());
         Self::on(sink, for_people, has_colours(for_people))
     }
 }

@@ -21,8 +21,8 @@ const PATHS_PER_QUESTION: usize = 1000;
 /// No path refers to more others than this; a larger number is nonsense.
 const REFERENCES_MAX: u64 = 1 << 20;
 
-/// How much an answer to one question may take in memory, in bytes: a hundred times what a thousand paths with many references
-/// take.
+/// How much an answer to one question may take in memory, in bytes: a hundred times what a thousand
+/// paths with many references take.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// What a line costs beside its text.

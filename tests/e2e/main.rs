@@ -35,6 +35,7 @@ mod optimise;
 mod options;
 mod output_checks;
 mod outputs;
+mod pipes;
 mod platforms;
 mod processes;
 mod propagation;

@@ -10,8 +10,8 @@ use crate::process::helper::Ends;
 use crate::process::launch::Spawned;
 use crate::process::lines::{LineBuffer, quotable};
 
-/// How many reads of a hook's output a tick makes, so that one that writes without end takes neither the scheduler's time
-/// nor its memory.
+/// How many reads of a hook's output a tick makes, so that one that writes without end takes
+/// neither the scheduler's time nor its memory.
 const READS_PER_TICK: usize = 16;
 
 /// How a hook stands to a build that it is offered.
@@ -85,7 +85,8 @@ pub struct Instance {
     lines: LineBuffer,
     /// Whether the end of its output has been reached.
     pub closed: bool,
-    /// Whether it has ended and all that it wrote itself was read. What it left running may hold its output open.
+    /// Whether it has ended and all that it wrote itself was read. What it left running may hold
+    /// its output open.
     pub exited: bool,
     /// Whether there may be more to read than was read.
     pub unread: bool,
@@ -127,8 +128,8 @@ impl Instance {
         }
     }
 
-    /// What it has said since it was last listened to, up to a bound: [`Instance::unread`] tells whether that was
-    /// reached, [`Instance::closed`] whether that was its last.
+    /// What it has said since it was last listened to, up to a bound: [`Instance::unread`] tells
+    /// whether that was reached, [`Instance::closed`] whether that was its last.
     ///
     /// # Errors
     /// When it replied with nonsense, or its pipe can't be read.
@@ -244,8 +245,8 @@ impl Talk {
         self.sent = 0;
     }
 
-    /// The lines it has said since it was last listened to, up to a bound: [`Talk::unread`] tells whether that was
-    /// reached.
+    /// The lines it has said since it was last listened to, up to a bound: [`Talk::unread`] tells
+    /// whether that was reached.
     pub fn listen(&mut self, buffer: &mut [u8]) -> Vec<String> {
         let mut ended = false;
         self.unread = self.from_hook.is_some();
