@@ -207,7 +207,8 @@ pub fn realise(
         policy,
     );
     real::plug_in(&mut engine.world, config)?;
-    let helpers = crate::helpers::helper_config(&session.settings, &session.layout);
+    let mut helpers = crate::helpers::helper_config(&session.settings, &session.layout);
+    helpers.hook.take_if(|_| !session.build_hook);
     real::helpers::plug_in(&mut engine.world, helpers);
     if let Some(history) = history {
         let system = &session.settings.system;

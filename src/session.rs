@@ -40,6 +40,8 @@ pub struct Session {
     pub policy: Policy,
     /// What to do about outputs that are there.
     pub mode: BuildMode,
+    /// Whether builds are offered to the build hook, if there is one.
+    pub build_hook: bool,
     /// What to warn of before anything else.
     pub warnings: Vec<String>,
     allow_symlinked_store: bool,
@@ -89,6 +91,7 @@ impl Session {
             layout,
             policy: Policy::default(),
             mode: BuildMode::Normal,
+            build_hook: true,
             warnings,
             allow_symlinked_store: env("NIX_IGNORE_SYMLINK_STORE").is_some_and(|v| v == "1"),
         })

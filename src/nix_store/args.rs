@@ -165,6 +165,7 @@ pub(super) struct Command {
     pub(super) no_output: bool,
     pub(super) gc_warning: bool,
     pub(super) build_output: bool,
+    pub(super) build_hook: bool,
 }
 
 /// Flags of operations that take a value.
@@ -188,6 +189,7 @@ impl Command {
             no_output: false,
             gc_warning: true,
             build_output: true,
+            build_hook: true,
         };
         let mut parser = Parser::from_args(args);
         while let Some(arg) = parser.next().map_err(usage)? {
@@ -222,7 +224,7 @@ impl Command {
             "--keep-going" | "-k" => set("keep-going", "true".to_owned()),
             "--fallback" => set("fallback", "true".to_owned()),
             "--print-build-trace" => set("print-build-trace", "true".to_owned()),
-            "--no-build-hook" => set("builders", String::new()),
+            "--no-build-hook" => self.build_hook = false,
             "--no-build-output" | "-Q" => self.build_output = false,
             "--no-gc-warning" => self.gc_warning = false,
             "--store" => self.store = Some(text()?),

@@ -79,6 +79,18 @@ fn is_well(world: &World) {
 }
 
 #[test]
+fn nix_store_offers_no_build_when_told_so() {
+    let (world, drv) = single();
+    let hook = hook(&world, "hook", "accept", "build");
+    let mut realise = world.ours(["-r", "--no-build-hook", &drv]);
+    realise = realise.env("NIX_BUILD_HOOK", &hook);
+    realise.ok().never_says("warning");
+    assert!(!world.file("hook.asked").exists());
+    assert_eq!(runs(&world), ["x"]);
+    is_well(&world);
+}
+
+#[test]
 fn a_hook_that_accepts_does_the_build() {
     let world = World::new();
     let more = json!({"outputs": ["out", "dev"], "env": {"requiredSystemFeatures": "kvm  big"}});
