@@ -10,7 +10,7 @@ use crate::graph::BuildGraph;
 use crate::ids::{DrvId, PathId};
 use crate::log_line::{LogMessage, last_start};
 
-/// The outputs to be made now: neither valid before nor made by someone else meanwhile
+/// The outputs to be made now: neither valid before nor made by someone else since then
 /// (`missingPaths`). A goal that makes all of its outputs goes without.
 #[derive(Debug, Clone, Component)]
 #[component(storage = "SparseSet")]
@@ -46,7 +46,7 @@ pub struct ScratchOutput {
     pub scratch_path: String,
 }
 
-/// A builder's process (the seed's `Child` and `Pid`).
+/// A builder's process (Nix 1.8: `Child` and `Pid`).
 #[derive(Debug, Component)]
 #[component(storage = "SparseSet")]
 pub struct BuilderProcess {
@@ -67,7 +67,7 @@ impl BuilderProcess {
     }
 }
 
-/// The read end of the pipe that the builder's standard output and error go to (the seed's
+/// The read end of the pipe that the builder's standard output and error go to (Nix 1.8's
 /// `builderOut`).
 #[derive(Debug, Component)]
 #[component(storage = "SparseSet")]
@@ -76,19 +76,19 @@ pub struct ChildPipes {
     pub log: Option<OwnedFd>,
 }
 
-/// The folder the builder works in (the seed's `tmpDir`).
+/// The directory the builder works in (Nix 1.8: `tmpDir`).
 #[derive(Debug, Clone, Component)]
 #[component(storage = "SparseSet")]
 pub struct BuildDir(pub PathBuf);
 
-/// When a child is to be looked at although it says nothing, in time since the run began.
+/// When a silent child is checked next, in time since the run began.
 #[derive(Debug, Clone, Copy, Component)]
 #[component(storage = "SparseSet")]
 pub struct Deadlines {
     /// When the child was started.
     pub started: Duration,
-    /// Whether the limits on silence and on time hold (the seed's `respectTimeouts`): not for a
-    /// hook's build, which is told of them.
+    /// Whether the limits on silence and on time hold (Nix 1.8: `respectTimeouts`): not for a
+    /// hook's build, which gets them as arguments.
     pub limited: bool,
     /// When it last wrote something.
     pub last_output: Duration,

@@ -6,7 +6,7 @@ use crate::derivation::DerivationError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A text that should be a hash is none.
+    /// A text is not a hash.
     #[error("'{text}' is not a valid hash: {reason}")]
     BadHash {
         /// The text as given.
@@ -14,7 +14,7 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// A text that should be a store path is none.
+    /// A text is not a store path.
     #[error("'{path}' is not a store path: {reason}")]
     BadStorePath {
         /// The text as given.

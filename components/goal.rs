@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use crate::ids::{DrvId, PathId, dense_id};
 use crate::outputs::OutputSet;
 
-/// A goal to realise outputs of a derivation (the seed's `DerivationGoal`).
+/// A goal to realise outputs of a derivation (Nix 1.8: `DerivationGoal`).
 #[derive(Debug, Clone, Copy, Component)]
 pub struct DerivationGoal {
     /// The derivation.
@@ -16,7 +16,7 @@ pub struct DerivationGoal {
     pub wanted: OutputSet,
 }
 
-/// What a derivation's goal does about outputs that are valid already (the seed's `BuildMode`).
+/// What a derivation's goal does about outputs that are valid already (Nix 1.8: `BuildMode`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum BuildMode {
     /// Nothing: what is valid is done.
@@ -28,23 +28,23 @@ pub enum BuildMode {
     Repair,
 }
 
-/// A goal to get one store path from a substituter (the seed's `SubstitutionGoal`).
+/// A goal to get one store path from a substituter (Nix 1.8: `SubstitutionGoal`).
 #[derive(Debug, Clone, Copy, Component)]
 pub struct SubstitutionGoal {
     /// The path.
     pub path: PathId,
-    /// Whether it is got anew although it is valid, because it is corrupt.
+    /// Whether a valid but corrupt path is fetched again.
     pub repair: bool,
 }
 
 /// How far a goal is. Each stage says what it waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Component)]
 pub enum Stage {
-    /// Nothing has been looked at yet (the seed's `init`).
+    /// Nothing has been done yet (Nix 1.8: `init`).
     New,
     /// For its `.drv` file, which was missing (`haveDerivation`).
     Derivation,
-    /// For the contents of its outputs to be looked at (`checkPathValidity` with `checkHash`).
+    /// For the contents of its outputs to be checked (Nix 1.8: `checkPathValidity`, `checkHash`).
     Verifying,
     /// For paths that its outputs refer to to be repaired (`closureRepaired`).
     Closure,
@@ -80,14 +80,14 @@ impl Stage {
     }
 }
 
-/// How a goal ended (the seed's `ExitCode`).
+/// How a goal ended (Nix 1.8: `ExitCode`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// Everything wanted is valid.
     Success,
     /// It could not be made.
     Failed,
-    /// No substituter has the path; whoever asked should build it.
+    /// No substituter has the path; the waiting goal should build it.
     NoSubstituters,
     /// A substituter has the path but not all of its references.
     IncompleteClosure,
@@ -113,7 +113,7 @@ impl Shortfalls {
     }
 }
 
-/// Whom a goal waits for, as counts (the seed's `waitees`, `nrFailed` and its sisters).
+/// Whom a goal waits for, as counts (Nix 1.8: `waitees`, `nrFailed`, …).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Component)]
 pub struct Waitees {
     /// How many have not ended.
@@ -132,7 +132,7 @@ pub struct Waitees {
 
 impl Waitees {
     /// Takes note that a waitee ended so. Tells whether the goal is to be woken: when none is left,
-    /// or at the first failure unless `keep_going` (the seed's `waiteeDone`).
+    /// or at the first failure unless `keep_going` (Nix 1.8: `waiteeDone`).
     #[inline]
     pub fn waitee_done(&mut self, outcome: Outcome, keep_going: bool) -> bool {
         debug_assert!(self.left > 0);

@@ -109,7 +109,7 @@ fn index(length: usize) -> u32 {
 /// Everything a run knows of paths and derivations.
 #[derive(Debug, Resource)]
 pub struct BuildGraph {
-    /// The logical store folder all paths lie in.
+    /// The logical store directory all paths lie in.
     pub store_dir: StoreDir,
     /// All paths met.
     pub paths: PathTable,
@@ -239,7 +239,7 @@ impl BuildGraph {
     /// The id of a full store path.
     ///
     /// # Errors
-    /// [`Error::BadStorePath`] when it is none of this store.
+    /// [`Error::BadStorePath`] when it lies outside this store.
     pub fn path(&mut self, full: &str) -> Result<PathId> {
         match self.store_dir.strip(full) {
             Some(base) => self.paths.intern(base).map_err(|error| match error {
@@ -322,7 +322,7 @@ impl BuildGraph {
         name.strip_suffix(".drv").unwrap_or(name)
     }
 
-    /// Whether its contents have been taken in.
+    /// Whether its contents are loaded.
     #[inline]
     pub fn is_loaded(&self, drv: DrvId) -> bool {
         self.tasks.is_some() || self.rows[drv.index()].loaded.is_some()
@@ -458,7 +458,7 @@ impl BuildGraph {
     /// Takes in the contents of `drv`.
     ///
     /// # Errors
-    /// [`Error::BadStorePath`] when it names a path that is none of this store; the row is then
+    /// [`Error::BadStorePath`] when it names a path outside this store; the row is then
     /// left unloaded.
     pub fn load(&mut self, drv: DrvId, contents: &Derivation<'_>) -> Result<()> {
         let starts = (self.outputs.len(), self.inputs.len(), self.sources.len());

@@ -92,7 +92,7 @@ impl Hasher {
         }
     }
 
-    /// The hash of all that was taken in.
+    /// The hash of all bytes written.
     pub fn finish(self) -> Hash {
         match self {
             Self::Md5(hasher) => Hash::new(HashAlgo::Md5, &hasher.finalize()),
@@ -189,7 +189,7 @@ impl Hash {
     /// given) or as `ALGO:HASH`, or SRI (Nix's `Hash::parseAny`).
     ///
     /// # Errors
-    /// [`Error::BadHash`] when the text is none of these, or names another algorithm than `algo`.
+    /// [`Error::BadHash`] when the text has another form, or names another algorithm than `algo`.
     pub fn parse(text: &str, algo: Option<HashAlgo>) -> Result<Self> {
         let bad = |reason: String| Error::BadHash {
             text: text.to_owned(),

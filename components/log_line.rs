@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// What a message to the engine begins with. Everything else is text.
 const MARK: &str = "@nix ";
 
-/// The part of a line that is left where carriage returns start it anew, as progress bars do. The
+/// The part of a line that is left where carriage returns overwrite it, as progress bars do. The
 /// line's end, with a carriage return or without, is not among it.
 pub fn last_start(line: &str) -> &str {
     let line = line.trim_end_matches('\n').trim_end_matches('\r');
@@ -80,7 +80,7 @@ pub enum LogMessage {
 }
 
 impl LogMessage {
-    /// Whether there may be a message in a line: what is none is told from it without reading it.
+    /// Whether there may be a message in a line: most lines are ruled out without parsing.
     pub fn may_be_in(line: &[u8]) -> bool {
         memchr::memchr(MARK.as_bytes()[0], line).is_some()
     }

@@ -10,7 +10,7 @@ use crate::ids::NameId;
 pub struct OutputSet(u32);
 
 impl OutputSet {
-    /// All outputs, however many there are (the seed's empty set).
+    /// All outputs, however many there are (in Nix 1.8 the empty set).
     pub const ALL: Self = Self(0);
 }
 

@@ -1,5 +1,5 @@
 //! Store paths interned: one arena of base names, found by content, named by dense ids. Knows no
-//! store folder.
+//! store directory.
 
 use std::hash::BuildHasher as _;
 
@@ -108,7 +108,7 @@ impl PathTable {
         self.base_names.len()
     }
 
-    /// Whether there are none.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

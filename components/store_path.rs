@@ -110,17 +110,17 @@ pub enum HashMode {
     Recursive,
 }
 
-/// The logical store folder, part of every path's fingerprint. Without a trailing slash.
+/// The logical store directory, part of every path's fingerprint. Without a trailing slash.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct StoreDir(Box<str>);
 
 impl StoreDir {
-    /// The store folder at `dir`, an absolute path; a trailing slash is dropped.
+    /// The store directory at `dir`, an absolute path; a trailing slash is dropped.
     pub fn new(dir: &str) -> Self {
         Self(dir.trim_end_matches('/').into())
     }
 
-    /// The folder, without a trailing slash.
+    /// The directory, without a trailing slash.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -130,7 +130,7 @@ impl StoreDir {
         self.join(path.base_name())
     }
 
-    /// The folder and a base name joined.
+    /// The directory and a base name joined.
     pub fn join(&self, base_name: &str) -> String {
         let mut full = String::with_capacity(self.0.len() + 1 + base_name.len());
         full.push_str(&self.0);

@@ -23,7 +23,7 @@ pub struct SubstituteInfo {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Component)]
 #[component(storage = "SparseSet")]
 pub struct Substitution {
-    /// The substituter whose turn it is, by its place in the list (the seed's `sub`).
+    /// The substituter whose turn it is, by its place in the list (Nix 1.8: `sub`).
     pub sub: usize,
     /// Whether one has said that it has the path (`hasSubstitute`).
     pub has_substitute: bool,
@@ -32,7 +32,7 @@ pub struct Substitution {
     pub ended_at: u32,
 }
 
-/// Whether a derivation's outputs are worth asking for once more when its inputs are there.
+/// Whether substituters should be asked again for a derivation's outputs once its inputs are valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Retry {
     /// No: no substitute failed for want of a reference.

@@ -2,7 +2,7 @@
 //! Each object names exactly the files it includes: a change rebuilds only what depends on it.
 //!
 //!     cargo run --release --example zstd
-//!     cargo run --release --example zstd -- --source DIR     from a copy of zstd's lib folder
+//!     cargo run --release --example zstd -- --source DIR     from a copy of zstd's lib directory
 //!     cargo run --release --example zstd -- --store DIR      in another store than your own
 //!     cargo run --release --example zstd -- --write FILE     only write the graph
 
@@ -23,8 +23,8 @@ use windrow::systems::report::{Event, Reporter};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// The folders of the library that hold C files.
-const FOLDERS: [&str; 6] = [
+/// The directories of the library that hold C files.
+const DIRECTORIES: [&str; 6] = [
     "common",
     "compress",
     "decompress",
@@ -49,7 +49,7 @@ const SHARED_FLAGS: [&str; 4] = [
     "-pthread",
 ];
 
-/// A C file and all files its compilation reads, relative to the library's folder.
+/// A C file and all files its compilation reads, relative to the library's directory.
 struct Unit {
     c_file: String,
     reads: BTreeSet<String>,
@@ -83,18 +83,18 @@ fn run() -> Result<ExitCode> {
         }
     }
     let library = match source {
-        Some(folder) => folder,
+        Some(directory) => directory,
         None => bundled_library()?,
     };
     let library = library
         .canonicalize()
-        .map_err(|error| format!("the library's folder {}: {error}", library.display()))?;
+        .map_err(|error| format!("the library's directory {}: {error}", library.display()))?;
 
     let graph = graph(&library)?;
     let steps = graph["derivations"].as_object().map_or(0, Map::len);
     let file = write
         .clone()
-        .unwrap_or_else(|| scratch_folder().join("zstd-graph.json"));
+        .unwrap_or_else(|| scratch_directory().join("zstd-graph.json"));
     fs::write(&file, serde_json::to_string_pretty(&graph)?)
         .map_err(|error| format!("writing {}: {error}", file.display()))?;
     println!("{}: {steps} derivations", file.display());
@@ -206,10 +206,10 @@ impl Graph<'_> {
     /// which they include each other, for in the store they lie flat.
     fn lay_out(&mut self, files: &BTreeSet<String>) -> String {
         let split = files.iter().filter_map(|file| file.rsplit_once('/'));
-        let folders: BTreeSet<&str> = split.map(|(folder, _)| folder).collect();
+        let directories: BTreeSet<&str> = split.map(|(directory, _)| directory).collect();
         let mut script = String::new();
-        if !folders.is_empty() {
-            script += &format!("mkdir -p {}\n", Vec::from_iter(folders).join(" "));
+        if !directories.is_empty() {
+            script += &format!("mkdir -p {}\n", Vec::from_iter(directories).join(" "));
         }
         for file in files {
             self.sources
@@ -228,16 +228,16 @@ fn link(reference: &str, name: &str) -> String {
 /// tells.
 fn units(library: &Path, flags: &[&str]) -> Result<Vec<Unit>> {
     let mut c_files = Vec::new();
-    for folder in FOLDERS {
-        let entries = fs::read_dir(library.join(folder))
-            .map_err(|error| format!("{}/{folder}: {error}", library.display()))?;
+    for directory in DIRECTORIES {
+        let entries = fs::read_dir(library.join(directory))
+            .map_err(|error| format!("{}/{directory}: {error}", library.display()))?;
         for entry in entries {
             let name = entry?
                 .file_name()
                 .into_string()
                 .map_err(|_| "a file name is not UTF-8")?;
             if name.ends_with(".c") {
-                c_files.push(format!("{folder}/{name}"));
+                c_files.push(format!("{directory}/{name}"));
             }
         }
     }
@@ -249,7 +249,7 @@ fn units(library: &Path, flags: &[&str]) -> Result<Vec<Unit>> {
             .args(flags)
             .args(&c_files),
     )?;
-    // One rule a C file: `NAME.o: FOLDER/NAME.c HEADER …`, broken into lines by a backslash.
+    // One rule a C file: `NAME.o: DIRECTORY/NAME.c HEADER …`, broken into lines by a backslash.
     let rules = rules.replace("\\\n", " ");
     let units = rules
         .lines()
@@ -293,17 +293,17 @@ fn normal(path: &str) -> String {
     parts.join("/")
 }
 
-/// The folders of PATH in which the tools are found: builders see no other.
+/// The directories of PATH in which the tools are found: builders see no other.
 fn search_path(tools: &[&str]) -> Result<String> {
     let all = env::var_os("PATH").unwrap_or_default();
     let mut needed: Vec<String> = Vec::new();
     for tool in tools {
-        let folder = env::split_paths(&all)
-            .find(|folder| folder.join(tool).is_file())
+        let directory = env::split_paths(&all)
+            .find(|directory| directory.join(tool).is_file())
             .ok_or_else(|| format!("{tool} is not in PATH, and the build needs it"))?;
-        let folder = folder.to_str().ok_or("PATH is not UTF-8")?.to_owned();
-        if !needed.contains(&folder) {
-            needed.push(folder);
+        let directory = directory.to_str().ok_or("PATH is not UTF-8")?.to_owned();
+        if !needed.contains(&directory) {
+            needed.push(directory);
         }
     }
     Ok(needed.join(":"))
@@ -326,7 +326,7 @@ fn bundled_library() -> Result<PathBuf> {
     let manifest = packages
         .filter(|package| package["name"] == "zstd-sys")
         .find_map(|package| package["manifest_path"].as_str())
-        .ok_or("zstd-sys is not among the dependencies; give a folder with --source")?;
+        .ok_or("zstd-sys is not among the dependencies; give a directory with --source")?;
     Ok(Path::new(manifest).with_file_name("zstd").join("lib"))
 }
 
@@ -405,13 +405,13 @@ impl Reporter for Timeline {
     }
 }
 
-/// Where cargo builds, or the temporary folder if this program was moved elsewhere.
-fn scratch_folder() -> PathBuf {
+/// Where cargo builds, or the temporary directory if this program was moved elsewhere.
+fn scratch_directory() -> PathBuf {
     let program = env::current_exe().unwrap_or_default();
     let target = program
         .ancestors()
         .nth(3)
-        .filter(|folder| folder.ends_with("target"));
+        .filter(|directory| directory.ends_with("target"));
     target.map_or_else(env::temp_dir, Path::to_owned)
 }
 

@@ -22,29 +22,29 @@ pub enum Error {
     /// A configuration file can't be used.
     #[error(transparent)]
     Conf(#[from] ConfError),
-    /// A folder in the environment can't be used.
+    /// A directory in the environment can't be used.
     #[error(transparent)]
     Location(#[from] LocationError),
     /// A setting given on the command line can't be used.
     #[error(transparent)]
     Setting(#[from] SettingError),
     /// A setting that does not exist.
-    #[error("there is no setting '{name}'{}", nearest.map(|n| format!("; did you mean '{n}'?")).unwrap_or_default())]
+    #[error("unknown setting '{name}'{}", nearest.map(|n| format!("; did you mean '{n}'?")).unwrap_or_default())]
     UnknownSetting {
         /// The name as given.
         name: String,
         /// One that looks like it.
         nearest: Option<&'static str>,
     },
-    /// A store that is not a folder on this machine.
+    /// A store that is not a directory on this machine.
     #[error(
-        "the store '{store}' is not one that windrow can open; give a folder, 'own', or leave it out"
+        "cannot open store '{store}': it is not on this machine; give a directory, 'own', or leave it out"
     )]
     ForeignStore {
         /// The store as given.
         store: String,
     },
-    /// The store's folders or files are not this user's to write.
+    /// The store's directories or files are not this user's to write.
     #[error(
         "{source}; run as the owner of the store '{store}', or give '--store own' for a store of your own"
     )]
@@ -54,14 +54,20 @@ pub enum Error {
         /// What could not be done.
         source: Box<windrow_store::Error>,
     },
-    /// No folder for a store of the user's own is known.
-    #[error(
-        "there is no place for a store of your own: set HOME or XDG_DATA_HOME, or give '--store DIR'"
-    )]
+    /// No directory for a store of the user's own is known.
+    #[error("cannot locate a store of your own: set HOME or XDG_DATA_HOME, or give '--store DIR'")]
     NoHome,
     /// What was asked for can't be understood.
-    #[error("'{what}' is nothing that can be built: {reason}")]
+    #[error("cannot build '{what}': {reason}")]
     BadTarget {
+        /// As given.
+        what: String,
+        /// Why not.
+        reason: String,
+    },
+    /// What was named can't be understood, where nothing is to be built.
+    #[error("cannot use '{what}': {reason}")]
+    BadArgument {
         /// As given.
         what: String,
         /// Why not.
@@ -113,7 +119,7 @@ pub enum Error {
     /// A task graph can't be read, made or written.
     #[error(transparent)]
     TaskGraph(Box<windrow_components::task_graph::TaskGraphError>),
-    /// A file that should be a derivation is none.
+    /// A file is not a derivation.
     #[error("cannot read derivation '{}': {source}", path.display())]
     Derivation {
         /// The file.
@@ -123,10 +129,10 @@ pub enum Error {
     },
     /// Durations were to come from a history that has none.
     #[error(
-        "no good build is recorded in '{state}' from which durations could come; build something first"
+        "cannot take durations from the history in '{state}': it has no successful build; build something first"
     )]
     EmptyHistory {
-        /// The state folder of the store.
+        /// The state directory of the store.
         state: String,
     },
     /// A file that is too large to be read into memory.
@@ -217,6 +223,14 @@ impl Error {
             Self::BuildFailed { status, .. } => *status,
             Self::Interrupted { signal } => u8::try_from(128 + signal).unwrap_or(1),
             _ => 1,
+        }
+    }
+
+    /// Says of something that it can't be used rather than that it can't be built.
+    pub(crate) fn not_to_build(self) -> Self {
+        match self {
+            Self::BadTarget { what, reason } => Self::BadArgument { what, reason },
+            other => other,
         }
     }
 

@@ -26,7 +26,7 @@ pub struct Isolated {
     pub limits: Limits,
     /// The sandbox, if there is one.
     pub sandbox: Option<Isolation>,
-    /// Why there is none although the settings ask for it.
+    /// Why there is no sandbox although the settings ask for one.
     pub notice: Option<String>,
     /// Who runs builders.
     pub users: Option<UserPool>,

@@ -16,6 +16,7 @@ pub mod error;
 pub mod helpers;
 #[cfg(feature = "huge-pages")]
 pub mod huge_pages;
+pub mod installable;
 pub mod isolation;
 pub mod memory;
 pub mod nix_store;
@@ -23,7 +24,6 @@ pub mod outcome;
 pub mod progress;
 pub mod realise;
 pub mod session;
-pub mod target;
 pub mod task_graph;
 pub mod terminal;
 pub mod trace;

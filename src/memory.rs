@@ -21,7 +21,7 @@ pub fn peak() -> u64 {
     kib(&read("/proc/self/status"), "VmHWM:").unwrap_or(0)
 }
 
-/// Begins to measure the peak anew. Where the kernel does not allow that, it stays that of the
+/// Resets the peak. Where the kernel does not allow that, it stays that of the
 /// whole process.
 pub fn forget_peak() {
     let _ = std::fs::write("/proc/self/clear_refs", "5");
@@ -48,9 +48,9 @@ fn group_spare() -> u64 {
     let own = root.join(group);
     let spare = own
         .ancestors()
-        .take_while(|folder| folder.starts_with(root))
-        .map(|folder| {
-            let figure = |name: &str| read(folder.join(name)).trim().parse::<u64>().ok();
+        .take_while(|directory| directory.starts_with(root))
+        .map(|directory| {
+            let figure = |name: &str| read(directory.join(name)).trim().parse::<u64>().ok();
             // The word "max" is no number, and stands for no limit.
             match (figure("memory.max"), figure("memory.current")) {
                 (Some(limit), Some(used)) => limit.saturating_sub(used),

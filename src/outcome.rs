@@ -35,7 +35,7 @@ pub fn failure(summary: &Summary, mode: BuildMode) -> Error {
     }
     if !summary.missing.is_empty() && mode == BuildMode::Repair {
         parts.push(format!(
-            "cannot repair {}: no substituter has what is needed, and no derivation that makes it is there",
+            "cannot repair {}: no substituter has what is needed, and no derivation with such an output is in the store",
             quoted(&summary.missing)
         ));
     } else if !summary.missing.is_empty() {
@@ -55,7 +55,7 @@ pub fn failure(summary: &Summary, mode: BuildMode) -> Error {
     }
     if !summary.incomplete.is_empty() {
         parts.push(format!(
-            "{} can't be substituted, for no substituter has all that {} to",
+            "cannot substitute {}: no substituter has all that {} to",
             quoted(&summary.incomplete),
             if summary.incomplete.len() == 1 {
                 "it refers"

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::{self, ErrorKind, Read as _};
 use std::os::fd::AsFd as _;
 
-use windrow_components::goal::{BuildMode, Target as GoalTarget};
+use windrow_components::goal::{BuildMode, Target};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 use windrow_components::outputs::OutputSet;
@@ -22,9 +22,9 @@ use windrow_systems::store::temp_roots::TempRoots;
 use windrow_systems::world::StoreHandle;
 
 use crate::error::{Error, Result};
+use crate::installable::Installable;
 use crate::progress::Recording;
 use crate::session::Session;
-use crate::target::Target;
 
 /// Something to build, with the output paths to print in the end.
 #[derive(Debug, Clone)]
@@ -44,7 +44,7 @@ pub enum Wanted {
 /// are added to the store.
 ///
 /// # Errors
-/// When one is nothing that can be built, or a graph has a mistake.
+/// When one does not name anything to build, or a graph has a mistake.
 pub fn understand(
     what: &[OsString],
     session: &Session,
@@ -56,12 +56,12 @@ pub fn understand(
         if what == "-" {
             let list = read_list()?;
             for line in list.lines().map(str::trim).filter(|line| !line.is_empty()) {
-                targets.push(Target::parse(line, &store_dir, real_store)?);
+                targets.push(Installable::parse(line, &store_dir, real_store)?);
             }
         } else if let Some(text) = what.to_str() {
-            targets.push(Target::parse(text, &store_dir, real_store)?);
+            targets.push(Installable::parse(text, &store_dir, real_store)?);
         } else if what.as_encoded_bytes().ends_with(b".json") {
-            targets.push(Target::Graph(what.into()));
+            targets.push(Installable::Graph(what.into()));
         } else {
             return Err(Error::BadTarget {
                 what: what.to_string_lossy().into_owned(),
@@ -72,11 +72,11 @@ pub fn understand(
     let mut wanted = Vec::new();
     for target in targets {
         match target {
-            Target::Derivation { path, outputs } => {
+            Installable::Derivation { path, outputs } => {
                 wanted.push(Wanted::Derivation { path, outputs });
             }
-            Target::Path(path) => wanted.push(Wanted::Path(path)),
-            Target::Graph(file) => {
+            Installable::Path(path) => wanted.push(Wanted::Path(path)),
+            Installable::Graph(file) => {
                 let graph = instantiate_file(store, &file, &session.settings.system)?;
                 for (index, outputs) in graph.targets {
                     let path = graph.derivations[index].drv_path.clone();
@@ -117,7 +117,7 @@ fn read_list() -> Result<String> {
 /// Interns a wanted derivation with its outputs.
 ///
 /// # Errors
-/// When the path is none of this store.
+/// When the path lies outside this store.
 pub fn intern(
     graph: &mut BuildGraph,
     path: &str,
@@ -178,12 +178,12 @@ pub fn realise(
         targets.push(match wanted {
             Wanted::Derivation { path, outputs } => {
                 let (drv, set) = intern(&mut graph, path, outputs)?;
-                (GoalTarget::Derivation(drv), set)
+                (Target::Derivation(drv), set)
             }
             Wanted::Path(path) if session.mode == BuildMode::Repair => {
                 to_repair(&mut graph, &store, path)?
             }
-            Wanted::Path(path) => (GoalTarget::Path(graph.path(path)?), OutputSet::ALL),
+            Wanted::Path(path) => (Target::Path(graph.path(path)?), OutputSet::ALL),
         });
     }
     let options = session.engine_options();
@@ -235,26 +235,26 @@ fn to_repair(
     graph: &mut BuildGraph,
     store: &LocalStore,
     path: &str,
-) -> Result<(GoalTarget, OutputSet)> {
+) -> Result<(Target, OutputSet)> {
     for deriver in store.database.valid_derivers(path)? {
         let outputs = store.database.derivation_outputs(&deriver)?;
         if let Some((name, _)) = outputs.iter().find(|(_, output)| output == path) {
             let (drv, set) = intern(graph, &deriver, std::slice::from_ref(name))?;
-            return Ok((GoalTarget::Derivation(drv), set));
+            return Ok((Target::Derivation(drv), set));
         }
     }
-    Ok((GoalTarget::Repair(graph.path(path)?), OutputSet::ALL))
+    Ok((Target::Repair(graph.path(path)?), OutputSet::ALL))
 }
 
 /// The wanted output paths of each target, by output name.
-fn output_paths(engine: &mut Engine, targets: &[(GoalTarget, OutputSet)]) -> Outputs {
+fn output_paths(engine: &mut Engine, targets: &[(Target, OutputSet)]) -> Outputs {
     let world = &mut engine.world;
     world.resource_scope::<BuildGraph, _>(|world, mut graph| {
         let outputs = targets.iter().map(|&(target, set)| match target {
-            GoalTarget::Path(path) | GoalTarget::Repair(path) => {
+            Target::Path(path) | Target::Repair(path) => {
                 vec![("out".to_owned(), graph.full_path(path))]
             }
-            GoalTarget::Derivation(drv) => {
+            Target::Derivation(drv) => {
                 if !graph.is_loaded(drv) {
                     // A goal that failed before its derivation was read has nothing to print.
                     let mut store = world.non_send_mut::<StoreHandle>();
@@ -278,7 +278,7 @@ fn output_paths(engine: &mut Engine, targets: &[(GoalTarget, OutputSet)]) -> Out
 }
 
 /// What `plan` and a dry run need: the plan, the graph it is about, and what went wrong with
-/// substituters meanwhile.
+/// substituters.
 ///
 /// # Errors
 /// When the store or a derivation can't be read.

@@ -24,7 +24,7 @@ use crate::conf::nix_conf;
 use crate::error::{Error, Result};
 use crate::isolation::{Isolated, build_folder, isolation};
 
-/// The word for a store under the user's data folder.
+/// The word for a store under the user's data directory.
 const OWN: &str = "own";
 
 /// The command that runs a builder which comes with the engine, in its process.
@@ -57,7 +57,7 @@ impl Session {
     /// if there is one, else the user's own.
     ///
     /// # Errors
-    /// When a configuration or a setting is malformed, or the store is none that can be opened.
+    /// When a configuration or a setting is malformed, or the store is not on this machine.
     pub fn new(options: &[(String, String)], store: Option<&str>) -> Result<Self> {
         let locations = Locations::from_env(&env)?;
         let read = |own_store| {
@@ -97,12 +97,12 @@ impl Session {
         })
     }
 
-    /// The logical store folder.
+    /// The logical store directory.
     pub fn store_dir(&self) -> StoreDir {
         StoreDir::new(&self.layout.store_dir)
     }
 
-    /// Opens the store for building, making it if there is none.
+    /// Opens the store for building; creates it if it does not exist.
     ///
     /// # Errors
     /// When that fails.
@@ -147,10 +147,10 @@ impl Session {
         Ok(database.map(FailedPaths::new))
     }
 
-    /// Opens the store for looking only.
+    /// Opens the store read-only.
     ///
     /// # Errors
-    /// When there is none, or it can't be read.
+    /// When it does not exist, or can't be read.
     pub fn open_read_only(&self) -> Result<LocalStore> {
         Ok(LocalStore::open_read_only(self.layout.clone())?)
     }
@@ -178,7 +178,7 @@ impl Session {
         }
     }
 
-    /// Only the system's store is shared with a group of build users; others are one user's affair.
+    /// Only the system's store is shared with a group of build users; others belong to one user.
     fn build_users_gid(&self) -> Option<u32> {
         let group = self.settings.build_users_group.as_str();
         if group.is_empty() || !nix::unistd::geteuid().is_root() {
@@ -215,7 +215,7 @@ impl Session {
         }
     }
 
-    /// What builders are told of this machine.
+    /// How builders run on this machine.
     ///
     /// # Errors
     /// When there can be no sandbox although there must be one, or the store can't be shown to
@@ -343,7 +343,7 @@ fn below(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
-/// A store under the user's data folder, whose paths are real paths.
+/// A store under the user's data directory, whose paths are real paths.
 fn own_layout() -> Result<Layout> {
     let absolute = |path: PathBuf| path.is_absolute().then_some(path);
     let data = env("XDG_DATA_HOME")

@@ -20,7 +20,7 @@ pub(crate) struct Corpus {
     pub(crate) optima: BTreeMap<(String, u32), u64>,
 }
 
-/// A file of the shared folder beside the checkout, if there is one.
+/// A file of the shared directory beside the checkout, if there is one.
 pub(crate) fn shared(path: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../shared")
@@ -37,8 +37,8 @@ fn load(path: &Path) -> TaskGraph {
 }
 
 impl Corpus {
-    /// Loads everything below that folder; single closures only if asked to, for there are 700.
-    pub(crate) fn load(folder: &Path, closures: bool) -> Self {
+    /// Loads everything below that directory; single closures only if asked to, for there are 700.
+    pub(crate) fn load(directory: &Path, closures: bool) -> Self {
         let mut corpus = Self {
             workflows: Vec::new(),
             nixpkgs: None,
@@ -47,7 +47,7 @@ impl Corpus {
         };
         // wfformat-older has one of these again, four times.
         for part in ["wfinstances", "builds", "stg"] {
-            let entries = std::fs::read_dir(folder.join("workflows").join(part)).expect(part);
+            let entries = std::fs::read_dir(directory.join("workflows").join(part)).expect(part);
             let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect(part).path()).collect();
             files.retain(|file| {
                 file.extension()
@@ -63,7 +63,7 @@ impl Corpus {
                 corpus.workflows.push((name, load(&file)));
             }
         }
-        let optima = folder.join("workflows/stg/optima.csv");
+        let optima = directory.join("workflows/stg/optima.csv");
         let optima = std::fs::read_to_string(optima).expect("optima.csv");
         for line in optima.lines().skip(1) {
             let fields: Vec<&str> = line.split(',').collect();
@@ -75,24 +75,24 @@ impl Corpus {
                 corpus.optima.insert(key, lower.parse().expect("a number"));
             }
         }
-        corpus.load_nixpkgs(&folder.join("nixpkgs-drvs.tar.xz"), closures);
+        corpus.load_nixpkgs(&directory.join("nixpkgs-drvs.tar.xz"), closures);
         corpus
     }
 
     fn load_nixpkgs(&mut self, archive: &Path, closures: bool) {
-        let scratch = tempfile::tempdir().expect("a temporary folder");
+        let scratch = tempfile::tempdir().expect("a temporary directory");
         let mut tar = Command::new("tar");
         tar.arg("-xJf").arg(archive).arg("-C").arg(scratch.path());
         if !tar.status().is_ok_and(|status| status.success()) {
             println!("skipped nixpkgs: tar and xz are needed");
             return;
         }
-        let folder = scratch.path().join("nixpkgs-drvs");
-        let graph = load(&folder);
+        let directory = scratch.path().join("nixpkgs-drvs");
+        let graph = load(&directory);
         if closures {
             let successors = graph.successors();
             let roots = graph.tasks().filter(|&task| successors.of(task).is_empty());
-            let roots = roots.map(|task| folder.join(&*graph.name(task)));
+            let roots = roots.map(|task| directory.join(&*graph.name(task)));
             self.closures = roots.map(|root| load(&root)).collect();
         }
         self.nixpkgs = Some(graph);

@@ -2,7 +2,7 @@
 //! the tables of docs/SCHEDULING.md.
 //!
 //!     cargo bench --bench policies                prints them
-//!     cargo test --bench policies                 checks that the rows which are quick to work out stand there
+//!     cargo test --bench policies                 checks the rows that are quick to work out
 //!
 //! Everything is simulated by the engine's own systems, so that the figures are the same on every
 //! machine.
@@ -15,13 +15,13 @@ use windrow::systems::policy::Policy;
 use corpus::{Corpus, shared};
 
 fn main() {
-    let Some(folder) = shared("corpus") else {
+    let Some(directory) = shared("corpus") else {
         println!("skipped: ../shared/corpus is not there");
         return;
     };
     let measuring = std::env::args().any(|arg| arg == "--bench");
-    let corpus = Corpus::load(&folder, measuring);
-    // Rows of all tables, but for those that take minutes without optimisation.
+    let corpus = Corpus::load(&directory, measuring);
+    // Rows of all tables, except those that take minutes without optimisation.
     let policies = if measuring {
         &Policy::ALL[..]
     } else {

@@ -29,7 +29,7 @@ pub(crate) fn numbers(default: &[usize]) -> Vec<usize> {
     }
 }
 
-/// A file of the shared folder beside the checkout, if there is one.
+/// A file of the shared directory beside the checkout, if there is one.
 pub(crate) fn shared(path: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../shared")
@@ -40,43 +40,43 @@ pub(crate) fn shared(path: &str) -> Option<PathBuf> {
 /// Whether a program can be started.
 pub(crate) fn have(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }
 
-/// A store of its own in a temporary folder.
+/// A store of its own in a temporary directory.
 pub(crate) struct Scratch {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Scratch {
     /// Makes an empty one, with a configuration that switches off what is not measured.
     pub(crate) fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let directory = tempfile::tempdir().expect("a temporary directory");
         for name in ["store", "state", "log", "conf", "tmp"] {
-            std::fs::create_dir(folder.path().join(name)).expect("a folder");
+            std::fs::create_dir(directory.path().join(name)).expect("a directory");
         }
         let settings = "sandbox = false\nbuild-users-group =\nsubstituters =\n";
-        std::fs::write(folder.path().join("conf/nix.conf"), settings).expect("nix.conf");
-        Self { folder }
+        std::fs::write(directory.path().join("conf/nix.conf"), settings).expect("nix.conf");
+        Self { directory }
     }
 
     /// Where it lies.
     pub(crate) fn path(&self) -> &Path {
-        self.folder.path()
+        self.directory.path()
     }
 
     /// A command that uses this store.
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
-        let root = self.folder.path();
-        for (name, folder) in [
+        let root = self.directory.path();
+        for (name, directory) in [
             ("NIX_STORE_DIR", "store"),
             ("NIX_STATE_DIR", "state"),
             ("NIX_LOG_DIR", "log"),
             ("NIX_CONF_DIR", "conf"),
             ("TMPDIR", "tmp"),
         ] {
-            command.env(name, root.join(folder));
+            command.env(name, root.join(directory));
         }
         command.env("NIX_REMOTE", "").stdin(Stdio::null());
         command

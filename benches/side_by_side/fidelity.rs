@@ -92,19 +92,20 @@ fn build(scratch: &Scratch, graph: &TaskGraph, policy: Policy) -> f64 {
 
 /// The same derivations, simulated with the durations that the history knows.
 fn from_history(scratch: &Scratch, policy: Policy) -> f64 {
-    let folder = scratch.path().join(policy.name());
-    std::fs::create_dir(&folder).expect("a folder");
+    let directory = scratch.path().join(policy.name());
+    std::fs::create_dir(&directory).expect("a directory");
     for entry in std::fs::read_dir(scratch.path().join("store")).expect("a store") {
         let file = entry.expect("an entry").path();
         let salt = format!("# {}\\n", policy.name());
         if file.extension().is_some_and(|end| end == "drv")
             && std::fs::read_to_string(&file).is_ok_and(|text| text.contains(&salt))
         {
-            std::fs::copy(&file, folder.join(file.file_name().expect("a name"))).expect("a copy");
+            std::fs::copy(&file, directory.join(file.file_name().expect("a name")))
+                .expect("a copy");
         }
     }
     let mut command = scratch.command(env!("CARGO_BIN_EXE_windrow"));
-    command.arg("simulate").arg(&folder);
+    command.arg("simulate").arg(&directory);
     command.args(["--durations", "history", "--json", "-j", &SLOTS.to_string()]);
     let result = printed(command.args(["--policy", policy.name()]));
     let result: Value = serde_json::from_str(&result).expect("a result");

@@ -85,12 +85,12 @@ fn session(scratch: &Scratch) -> Session {
     ];
     let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let mut session = Session::new(&options, None).expect("a session");
-    let folder = |name: &str| scratch.path().join(name);
+    let directory = |name: &str| scratch.path().join(name);
     session.layout = Layout {
-        store_dir: folder("store").display().to_string(),
-        real_store_dir: folder("store"),
-        state_dir: folder("state"),
-        log_dir: folder("log"),
+        store_dir: directory("store").display().to_string(),
+        real_store_dir: directory("store"),
+        state_dir: directory("state"),
+        log_dir: directory("log"),
     };
     session.settings.max_jobs = 1;
     session

@@ -2,8 +2,8 @@
 //! xargs, which only starts the same commands.
 //!
 //!     cargo bench --bench side_by_side -- layered            n = 1000 and 5000
-//!     cargo bench --bench side_by_side -- layered 20000      other sizes; nix-store only up to 5000
-//!     cargo bench --bench side_by_side -- layered no-nix     without nix-store, which takes minutes
+//!     cargo bench --bench side_by_side -- layered 20000      other sizes (nix-store up to 5000)
+//!     cargo bench --bench side_by_side -- layered no-nix     without nix-store (it takes minutes)
 
 use std::process::Command;
 
@@ -82,9 +82,9 @@ pub(crate) fn instantiate(scratch: &Scratch, expression: &std::path::Path, n: us
 
 /// The same commands, writing the same files, without anything around them.
 fn xargs_command(scratch: &Scratch, n: usize) -> Command {
-    let folder = scratch.path().join("plain");
-    std::fs::create_dir(&folder).expect("a folder");
-    let line = format!("echo {{}} > {}/{{}}", folder.display());
+    let directory = scratch.path().join("plain");
+    std::fs::create_dir(&directory).expect("a directory");
+    let line = format!("echo {{}} > {}/{{}}", directory.display());
     let mut command = scratch.command("/bin/sh");
     command.args([
         "-c",

@@ -1,7 +1,10 @@
 //! windrow beside other tools on the same work, taking turns, as ratios of medians. Run small by
 //! `cargo test`.
 //!
-//!     cargo bench --bench side_by_side [-- layered [N…] | sandboxed [N…] | plan | fidelity | idle [N…] | simulate [N…] | store [N]]
+//!     cargo bench --bench side_by_side [-- WHICH]
+//!
+//! WHICH is `layered [N…]`, `sandboxed [N…]`, `plan`, `fidelity`, `idle [N…]`, `simulate [N…]` or
+//! `store [N]`.
 
 mod common;
 mod fidelity;

@@ -20,8 +20,8 @@ pub(crate) fn run_all() {
         println!("skipped: needs nix-store and xz");
         return;
     }
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let root = folder.path();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let root = directory.path();
     let (count, roots) = fill(root, &archive);
     let rounds = if measuring() { 9 } else { 1 };
     let (mut ours, mut nix) = (Vec::new(), Vec::new());
@@ -73,7 +73,7 @@ fn fill(root: &Path, archive: &Path) -> (usize, Vec<String>) {
 
     let mut drvs: BTreeMap<String, (BTreeSet<String>, Registration)> = BTreeMap::new();
     let mut sources = BTreeSet::new();
-    for entry in std::fs::read_dir(&layout.real_store_dir).expect("a folder") {
+    for entry in std::fs::read_dir(&layout.real_store_dir).expect("a directory") {
         let name = entry
             .expect("an entry")
             .file_name()

@@ -79,12 +79,12 @@ fn sealed() -> Scratch {
 
 /// The same commands, each in a sandbox that has as much as ours.
 fn bwrap_command(scratch: &Scratch, n: usize) -> Command {
-    let folder = scratch.path().join("plain");
-    std::fs::create_dir(&folder).expect("a folder");
+    let directory = scratch.path().join("plain");
+    std::fs::create_dir(&directory).expect("a directory");
     let line = format!(
         "seq {n} | xargs -P2 -I{{}} bwrap --unshare-all --ro-bind /usr/bin/busybox /bin/sh --bind {} /out \
          --proc /proc --dev /dev --tmpfs /tmp /bin/sh -c 'echo {{}} > /out/{{}}'",
-        folder.display()
+        directory.display()
     );
     let mut command = scratch.command("/bin/sh");
     command.args(["-c", &line]);
@@ -100,7 +100,7 @@ fn cleaning_up() {
     println!("{what:<44} {later:>9.1} ms   (at most 20)");
 }
 
-/// Milliseconds from the end of a build that leaves so many files to the first of what the next
+/// Milliseconds from the end of a build that leaves that many files to the first of what the next
 /// does.
 fn wait_after(files: usize) -> f64 {
     let mut waits = Vec::new();

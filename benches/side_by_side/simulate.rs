@@ -1,6 +1,6 @@
 //! Simulations of very large graphs beside a bare traversal of the same graph in the same process.
 //!
-//!     cargo bench --bench side_by_side -- simulate              1,000,000 tasks and 4,000,000 edges
+//!     cargo bench --bench side_by_side -- simulate              1,000,000 tasks, 4,000,000 edges
 //!     cargo bench --bench side_by_side -- simulate 10000 10000000
 
 use std::time::{Duration, Instant};

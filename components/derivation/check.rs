@@ -103,7 +103,7 @@ impl Derivation<'_> {
 }
 
 /// The paths of the outputs of `drv`, in their order, as its contents give them. The paths it
-/// states are not looked at.
+/// states are ignored.
 ///
 /// # Errors
 /// [`DerivationError::MissingInput`], [`DerivationError::BadOutputHash`], or a name that can't

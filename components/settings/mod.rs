@@ -18,13 +18,13 @@ use table::{Setting, TABLE};
 
 /// A setting that is known, with a value it can't have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("setting '{name}' can't be '{value}': it takes {accepted}")]
+#[error("invalid value '{value}' for setting '{name}': expected {accepted}")]
 pub struct SettingError {
     /// The name as it was given, which may be an alias.
     pub name: String,
     /// The value as it was given.
     pub value: String,
-    /// What the setting accepts, to be read after "it takes".
+    /// What the setting accepts, to be read after "expected".
     pub accepted: &'static str,
 }
 

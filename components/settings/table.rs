@@ -183,7 +183,8 @@ settings! { with host;
     "The sandbox" {
     /// Run builders in a sandbox: true, relaxed or false.
     ///
-    /// On by default, but for a store of one's own, whose derivations use the machine's programs.
+    /// On by default, except for a store of one's own, whose derivations use the machine's
+    /// programs.
     sandbox: Sandbox = if host.own_store { Sandbox::Off } else { Sandbox::On },
         "sandbox" ["build-use-chroot", "build-use-sandbox"];
     /// Paths builders see in the sandbox: PATH or TARGET=SOURCE, with ? at the end if optional.

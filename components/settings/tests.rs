@@ -205,29 +205,29 @@ fn a_bad_value_is_named_and_changes_nothing() {
         (
             "fallback",
             "True",
-            "setting 'fallback' can't be 'True': it takes true, yes or 1, or false, no or 0",
+            "invalid value 'True' for setting 'fallback': expected true, yes or 1, or false, no or 0",
         ),
         (
             "build-max-jobs",
             "many",
-            "setting 'build-max-jobs' can't be 'many': \
-             it takes a whole number below 2^32, or auto for the number of CPUs",
+            "invalid value 'many' for setting 'build-max-jobs': \
+             expected a whole number below 2^32, or auto for the number of CPUs",
         ),
         (
             "sandbox",
             "yes",
-            "setting 'sandbox' can't be 'yes': it takes true, relaxed or false",
+            "invalid value 'yes' for setting 'sandbox': expected true, relaxed or false",
         ),
         (
             "diff-hook",
             "relative/x",
-            "setting 'diff-hook' can't be 'relative/x': it takes an absolute path, or nothing",
+            "invalid value 'relative/x' for setting 'diff-hook': expected an absolute path, or nothing",
         ),
         (
             "extra-impure-env",
             "x",
-            "setting 'extra-impure-env' can't be 'x': \
-             it takes pairs NAME=VALUE, with blanks between them",
+            "invalid value 'x' for setting 'extra-impure-env': \
+             expected pairs NAME=VALUE, with blanks between them",
         ),
     ] {
         let mut settings = Settings::default();

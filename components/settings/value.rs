@@ -25,7 +25,7 @@ pub(super) type Append<V> = fn(&mut V, V);
 pub(super) trait Form {
     /// The type of the values.
     type Value;
-    /// What can be written, to be read after "it takes".
+    /// What can be written, to be read after "expected".
     const ACCEPTED: &'static str;
     /// How `extra-NAME` adds to a value, where that makes sense.
     const APPEND: Option<Append<Self::Value>> = None;

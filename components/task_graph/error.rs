@@ -181,7 +181,7 @@ pub enum TaskGraphError {
         /// The limit, in bytes.
         limit: u64,
     },
-    /// A generator or distribution that does not make sense.
+    /// A malformed generator or distribution.
     #[error("`{spec}` is no {what}: {reason}")]
     BadSpec {
         /// As it was given.

@@ -64,7 +64,7 @@ impl Rows {
     }
 }
 
-/// A directed acyclic graph of tasks. Immutable but for its durations; made by a [`Builder`].
+/// A directed acyclic graph of tasks. Immutable except for its durations; made by a [`Builder`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskGraph {
     /// All names back to back; empty if the graph has none.

@@ -20,16 +20,16 @@ fn corpus() -> Option<PathBuf> {
 }
 
 fn unpack(archive: &Path) -> BTreeMap<String, Vec<u8>> {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let status = Command::new("tar")
         .arg("-xJf")
         .arg(archive)
         .arg("-C")
-        .arg(folder.path())
+        .arg(directory.path())
         .status();
     assert!(status.unwrap().success(), "tar and xz must be installed");
     let mut files = BTreeMap::new();
-    for entry in std::fs::read_dir(folder.path().join("nixpkgs-drvs")).unwrap() {
+    for entry in std::fs::read_dir(directory.path().join("nixpkgs-drvs")).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         if name.ends_with(".drv") {

@@ -16,7 +16,7 @@ pub(super) struct AddArgs {
     #[command(flatten)]
     common: CommonArgs,
 
-    /// Print the paths of all derivations, not of the graph's targets only
+    /// Print the paths of all derivations, not only of the graph's targets
     #[arg(long)]
     all: bool,
 }

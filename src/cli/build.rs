@@ -29,34 +29,34 @@ pub(super) struct BuildArgs {
     #[command(flatten)]
     pub(super) options: BuildOptions,
 
-    /// Only say what would be built
+    /// Print what would be built, and build nothing
     #[arg(long)]
     dry_run: bool,
 
-    /// Which ready derivation is built first: fifo, random, shortest-first, longest-first,
+    /// Order of ready derivations: fifo, random, shortest-first, longest-first,
     /// critical-path, most-dependents or depth-first-by-memory
     #[arg(long, default_value = "fifo", value_name = "POLICY")]
     policy: Policy,
 
-    /// Build again what is valid, and fail if it comes out different; with -K the other output is
+    /// Rebuild valid outputs, and fail if they differ; with -K the new output is
     /// kept beside it, as PATH.check
     #[arg(long, visible_alias = "rebuild", conflicts_with = "dry_run")]
     check: bool,
 
-    /// Write when and in which slot each builder ran, in the trace format of Chrome and Perfetto
+    /// Write a trace of when and in which slot each builder ran, for Chrome and Perfetto
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
 
-    /// Look at the contents of what is valid and of all that it refers to, and get or build anew
+    /// Verify the contents of valid outputs and their closures, and fetch or build again
     /// what is corrupt or missing
     #[arg(long, conflicts_with_all = ["dry_run", "check"])]
     repair: bool,
 
-    /// Link the results from here, so that they are not collected as garbage
+    /// Make LINK a garbage collector root for the results
     #[arg(long, value_name = "LINK")]
     add_root: Option<PathBuf>,
 
-    /// Print a line for every start and end of a build, for programs to read
+    /// Print a machine-readable line at every start and end of a build
     #[arg(long)]
     print_build_trace: bool,
 

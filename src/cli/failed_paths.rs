@@ -4,15 +4,15 @@ use clap::Args;
 
 use super::{CommonArgs, print_lines};
 use crate::error::{Error, Result};
+use crate::installable::Installable;
 use crate::session::Session;
-use crate::target::Target;
 
 #[derive(Debug, Args)]
 pub(super) struct FailedPathsArgs {
     /// Only these: outputs, or derivations for all of their outputs
     what: Vec<String>,
 
-    /// Forget that they failed, so that they are tried again
+    /// Forget that they failed, so that they are built again
     #[arg(long)]
     clear: bool,
 
@@ -45,9 +45,11 @@ fn named_paths(what: &[String], session: &Session) -> Result<Option<Vec<String>>
     }
     let mut paths = Vec::new();
     for what in what {
-        match Target::parse(what, &session.store_dir(), &session.layout.real_store_dir)? {
-            Target::Path(path) => paths.push(path),
-            Target::Derivation { path, outputs } => {
+        match Installable::parse(what, &session.store_dir(), &session.layout.real_store_dir)
+            .map_err(Error::not_to_build)?
+        {
+            Installable::Path(path) => paths.push(path),
+            Installable::Derivation { path, outputs } => {
                 let store = session.open_read_only()?;
                 let wanted = |name: &str| outputs.is_empty() || outputs.iter().any(|it| it == name);
                 store.with_derivation(&path, |drv| {
@@ -56,8 +58,8 @@ fn named_paths(what: &[String], session: &Session) -> Result<Option<Vec<String>>
                     Ok(())
                 })?;
             }
-            Target::Graph(file) => {
-                return Err(Error::BadTarget {
+            Installable::Graph(file) => {
+                return Err(Error::BadArgument {
                     what: file.display().to_string(),
                     reason: "name outputs or derivations, not a graph".to_owned(),
                 });

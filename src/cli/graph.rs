@@ -23,11 +23,11 @@ pub(super) struct GraphArgs {
     #[arg(long, value_enum, value_name = "FORMAT")]
     to: Option<OutputFormat>,
 
-    /// Where to write it [default: standard output]
+    /// Write to FILE [default: standard output]
     #[arg(short, long, value_name = "FILE", requires = "to")]
     output: Option<PathBuf>,
 
-    /// Describe it in JSON
+    /// Print the description as JSON
     #[arg(long)]
     json: bool,
 }
@@ -36,7 +36,7 @@ pub(super) struct GraphArgs {
 #[derive(Debug, Args)]
 pub(super) struct GraphSource {
     /// build.ninja, WfFormat (x.json), STG (x.stg), a derivation (x.drv) with all it needs, a
-    /// folder of .drv files, or a generator such as
+    /// directory of .drv files, or a generator such as
     /// layered:n=1000,width=100,degree=3,time=uniform:1..10s,seed=7 (also chain, fan, tree,
     /// in-tree, random, scale-free)
     graph: String,
@@ -47,7 +47,7 @@ pub(super) struct GraphSource {
     #[arg(long, value_name = "FROM")]
     durations: Option<String>,
 
-    /// For all that is drawn by chance
+    /// Seed of everything random
     #[arg(long, default_value = "0", value_name = "N")]
     pub(super) seed: u64,
 

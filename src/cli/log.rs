@@ -7,7 +7,7 @@ use clap::Args;
 use super::CommonArgs;
 use crate::build_log::{copy, open};
 use crate::error::{Error, Result, print_failed};
-use crate::target::Target;
+use crate::installable::Installable;
 use crate::terminal::Out;
 
 #[derive(Debug, Args)]
@@ -25,16 +25,18 @@ pub(super) fn run(args: &LogArgs) -> Result<()> {
     let no_log = |path: &str| Error::NoLog {
         path: path.to_owned(),
     };
-    let drv = match Target::parse(&args.what, &store_dir, &session.layout.real_store_dir)? {
-        Target::Derivation { path, .. } => path,
-        Target::Path(path) => {
+    let drv = match Installable::parse(&args.what, &store_dir, &session.layout.real_store_dir)
+        .map_err(Error::not_to_build)?
+    {
+        Installable::Derivation { path, .. } => path,
+        Installable::Path(path) => {
             let store = session.open_read_only()?;
             let info = store.database.path_info(&path)?;
             info.and_then(|info| info.deriver)
                 .ok_or_else(|| no_log(&path))?
         }
-        Target::Graph(file) => {
-            return Err(Error::BadTarget {
+        Installable::Graph(file) => {
+            return Err(Error::BadArgument {
                 what: file.display().to_string(),
                 reason: "a graph has no log; name one of its derivations".to_owned(),
             });
@@ -50,7 +52,7 @@ pub(super) fn run(args: &LogArgs) -> Result<()> {
 fn print(log: &mut dyn Read, drv: &str) -> Result<()> {
     let mut out = Out::new();
     match copy(log, drv, &mut out).and_then(|()| out.flush().map_err(print_failed)) {
-        // A reader that has had enough is no error.
+        // A closed pipe is no error.
         Err(Error::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => {
             // What is left in the buffer would be tried again when it is dropped.
             std::mem::forget(out);

@@ -34,21 +34,21 @@ struct Cli {
 enum Command {
     /// Build derivations, store paths or a graph; print the output paths
     Build(build::BuildArgs),
-    /// Say what would be built, in order, without building it
+    /// Print what would be built, in order, without building it
     Plan(plan::PlanArgs),
     /// Write the derivations of a JSON graph, or of Nix's JSON, to the store; print their paths
     Add(add::AddArgs),
-    /// Say what a task graph is, or convert it to another format
+    /// Describe a task graph, or convert it to another format
     Graph(graph::GraphArgs),
     /// Print derivations as Nix's JSON
     Show(show::ShowArgs),
-    /// Run a task graph in simulated time, by one policy or several
+    /// Run a task graph in simulated time, with one policy or several
     Simulate(simulate::SimulateArgs),
     /// List outputs that are known to fail (setting build-cache-failure), or forget them
     FailedPaths(failed_paths::FailedPathsArgs),
     /// Print the build log of a derivation or of an output
     Log(log::LogArgs),
-    /// Say what builds took in this store: time, processor time, memory
+    /// Print what builds took in this store: time, CPU time, memory
     History(history::HistoryArgs),
     /// Nix's store operations, with its options and output: see docs/NIX_STORE.md
     #[command(disable_help_flag = true)]
@@ -62,23 +62,23 @@ enum Command {
 /// Options of every command.
 #[derive(Debug, Args)]
 struct CommonArgs {
-    /// The store: a folder that holds nix/store, or "own" for one under your data folder
+    /// Use the store in DIR (it holds nix/store), or "own": one below your data directory
     #[arg(long, value_name = "DIR")]
     store: Option<String>,
 
-    /// Set any setting of nix.conf
+    /// Set a setting of nix.conf
     #[arg(long = "option", num_args = 2, value_names = ["NAME", "VALUE"], action = clap::ArgAction::Append)]
     options: Vec<String>,
 
-    /// Say more; may be given several times
+    /// Increase verbosity; may be repeated
     #[arg(short, long, action = clap::ArgAction::Count)]
     verbose: u8,
 
-    /// Say less; may be given several times
+    /// Decrease verbosity; may be repeated
     #[arg(short, long, action = clap::ArgAction::Count)]
     quiet: u8,
 
-    /// How to report what goes on [default: bar on a terminal, else raw]
+    /// Format of progress reports [default: bar on a terminal, else raw]
     #[arg(long, value_enum, value_name = "FORMAT")]
     log_format: Option<LogFormat>,
 }
@@ -86,19 +86,19 @@ struct CommonArgs {
 /// Options of commands that build.
 #[derive(Debug, Args)]
 struct BuildOptions {
-    /// How many builders may run at the same time, or "auto" for one a core
+    /// Run at most N builders at a time (auto: one per CPU)
     #[arg(short = 'j', long, value_name = "N")]
     max_jobs: Option<String>,
 
-    /// How many cores a builder should use (`NIX_BUILD_CORES`); 0 for all
+    /// Let each builder use N cores, by NIX_BUILD_CORES (0: all)
     #[arg(long, value_name = "N")]
     cores: Option<String>,
 
-    /// Go on with what does not depend on a failed build
+    /// Continue with builds that do not depend on a failed one
     #[arg(short = 'k', long)]
     keep_going: bool,
 
-    /// Build what a substituter has but could not deliver
+    /// Build what a substituter offers but fails to deliver
     #[arg(long)]
     fallback: bool,
 
@@ -106,11 +106,11 @@ struct BuildOptions {
     #[arg(short = 'K', long)]
     keep_failed: bool,
 
-    /// Kill builders that are silent for so many seconds; 0 for never
+    /// Kill builders silent for SECONDS (0: never)
     #[arg(long, value_name = "SECONDS")]
     max_silent_time: Option<String>,
 
-    /// Kill builders that run for so many seconds; 0 for never
+    /// Kill builders running for SECONDS (0: never)
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<String>,
 }
@@ -143,13 +143,13 @@ impl CommonArgs {
     }
 }
 
-/// Whether something must be written to the store before it is known what is asked for.
+/// Whether an argument is a graph, whose derivations must be written to the store first.
 fn names_a_graph(what: &[OsString]) -> bool {
     what.iter()
         .any(|what| what == "-" || what.as_encoded_bytes().ends_with(b".json"))
 }
 
-/// Writes lines to standard output. A reader that has had enough is no error.
+/// Writes lines to standard output. A closed pipe is no error.
 fn print_lines<T: AsRef<str>>(lines: impl IntoIterator<Item = T>) -> Result<()> {
     let mut out = Out::new();
     let mut lines = lines.into_iter();

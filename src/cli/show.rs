@@ -5,7 +5,7 @@ use windrow_components::derivation::{Derivation, JsonVersion, to_json};
 
 use super::{CommonArgs, print_lines};
 use crate::error::{Error, Result};
-use crate::target::Target;
+use crate::installable::Installable;
 
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
@@ -36,23 +36,25 @@ pub(super) fn run(args: &ShowArgs) -> Result<()> {
     let store = session.open_read_only()?;
     let mut drvs = Vec::new();
     for what in &args.what {
-        let bad = |reason: &str| Error::BadTarget {
+        let bad = |reason: &str| Error::BadArgument {
             what: what.clone(),
             reason: reason.to_owned(),
         };
-        let path = match Target::parse(what, &session.store_dir(), &session.layout.real_store_dir)?
-        {
-            Target::Derivation { path, .. } => path,
-            Target::Graph(_) => {
-                return Err(bad("it is a graph; 'windrow add' prints its derivations"));
-            }
-            Target::Path(path) => match store.database.path_info(&path)? {
-                Some(info) => info
-                    .deriver
-                    .ok_or_else(|| bad("no derivation of it is known"))?,
-                None => return Err(bad("it is not valid in this store")),
-            },
-        };
+        let path =
+            match Installable::parse(what, &session.store_dir(), &session.layout.real_store_dir)
+                .map_err(Error::not_to_build)?
+            {
+                Installable::Derivation { path, .. } => path,
+                Installable::Graph(_) => {
+                    return Err(bad("it is a graph; 'windrow add' prints its derivations"));
+                }
+                Installable::Path(path) => match store.database.path_info(&path)? {
+                    Some(info) => info
+                        .deriver
+                        .ok_or_else(|| bad("no derivation of it is known"))?,
+                    None => return Err(bad("it is not valid in this store")),
+                },
+            };
         let drv = store.with_derivation(&path, |drv| Ok(drv.clone().into_owned()))?;
         drvs.push((path, drv));
     }

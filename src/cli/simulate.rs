@@ -1,5 +1,5 @@
-//! `windrow simulate`: runs a task graph in simulated time and says how well each policy does with
-//! so many slots.
+//! `windrow simulate`: runs a task graph in simulated time and reports how well each policy does
+//! with so many slots.
 
 mod report;
 
@@ -26,12 +26,12 @@ pub(super) struct SimulateArgs {
     #[command(flatten)]
     source: GraphSource,
 
-    /// Build slots; several, separated by commas, are compared
+    /// Number of build slots; several numbers, separated by commas, are compared
     #[arg(short = 'j', long = "jobs", visible_alias = "max-jobs", value_delimiter = ',', default_value = "4",
           value_name = "M", value_parser = clap::value_parser!(u32).range(1..))]
     jobs: Vec<u32>,
 
-    /// Which ready task comes first: fifo, random, shortest-first, longest-first, critical-path,
+    /// Order of ready tasks: fifo, random, shortest-first, longest-first, critical-path,
     /// most-dependents or depth-first-by-memory
     #[arg(long, default_value = "fifo", value_name = "POLICY")]
     policy: Policy,
@@ -45,19 +45,19 @@ pub(super) struct SimulateArgs {
     )]
     compare: Vec<Policy>,
 
-    /// Go on with what does not depend on a failed task
+    /// Continue with tasks that do not depend on a failed one
     #[arg(short = 'k', long)]
     keep_going: bool,
 
-    /// Let tasks fail with this probability, from 0 to 1
+    /// Fail tasks with this probability (0 to 1)
     #[arg(long, default_value = "0", value_name = "P", value_parser = probability)]
     fail_probability: u32,
 
-    /// Let these tasks fail, by name, separated by commas
+    /// Fail these tasks: names, separated by commas
     #[arg(long, value_delimiter = ',', value_name = "TASKS")]
     fail: Vec<String>,
 
-    /// Say how many outputs had to be kept at a time at the most
+    /// Report the peak number of live outputs
     #[arg(long)]
     outputs: bool,
 
@@ -71,7 +71,7 @@ pub(super) struct SimulateArgs {
     trace: Option<PathBuf>,
 }
 
-/// A probability as so many of a million.
+/// A probability in millionths.
 fn probability(text: &str) -> Result<u32, String> {
     let value: f64 = text
         .parse()
@@ -164,7 +164,7 @@ fn faults(args: &SimulateArgs, graph: &TaskGraph) -> Result<Faults> {
             tasks,
             per_million: args.fail_probability,
         }),
-        Some(unknown) => Err(Error::BadTarget {
+        Some(unknown) => Err(Error::BadArgument {
             what: unknown.to_owned(),
             reason: "the graph has no task of that name".to_owned(),
         }),

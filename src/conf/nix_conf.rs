@@ -108,7 +108,7 @@ pub fn load(
     load_for(&host, env)
 }
 
-/// Reads the settings as [`load`] does, for a machine that is described rather than looked at.
+/// Reads the settings as [`load`] does, for the machine that `host` describes.
 pub fn load_for(
     host: &Host,
     env: &impl Fn(&str) -> Option<OsString>,

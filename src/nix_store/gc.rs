@@ -120,7 +120,7 @@ fn tell(call: &Call, bar: &ProgressBar, event: &Event<'_>) {
         Event::Deleting { path, done, of } => {
             bar.set_length(*of);
             bar.set_position(*done);
-            // A live line says enough for who watches.
+            // A live line is enough for a user who watches.
             let level = if bar.is_hidden() {
                 Level::Info
             } else {

@@ -103,7 +103,7 @@ fn run(command: Command) -> Result<u8> {
     // What was found out before something failed is printed, as Nix does.
     let flushed = call.out.flush().map_err(print_failed);
     match result.and(flushed) {
-        // A reader that has had enough is no error.
+        // A closed pipe is no error.
         Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => {
             // What is left in the buffer would be tried again when it is dropped.
             std::mem::forget(call);
@@ -158,7 +158,7 @@ impl Call {
         writeln!(self.out, "{line}").map_err(print_failed)
     }
 
-    /// The store for looking only; one that isn't there yet is made, as Nix does.
+    /// The store opened read-only; it is created if it does not exist, as Nix does.
     fn look(&self) -> Result<LocalStore> {
         match self.session.open_read_only() {
             Err(Error::Store(windrow_store::Error::DatabaseMissing { .. })) => self.session.open(),

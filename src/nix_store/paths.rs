@@ -14,7 +14,7 @@ impl Call {
     /// The store path that an argument means.
     pub(super) fn store_path(&self, what: &OsStr) -> Result<String> {
         let store_dir = self.session.store_dir();
-        let here = std::env::current_dir().map_err(Error::io("find", "the current folder"))?;
+        let here = std::env::current_dir().map_err(Error::io("find", "the current directory"))?;
         let mut path = plain(&here.join(what));
         // As many links as the kernel follows.
         for _ in 0..40 {

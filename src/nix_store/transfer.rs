@@ -46,7 +46,7 @@ pub(super) fn import(call: &mut Call) -> Result<()> {
     let mut printed = Ok(());
     let mut imported = Vec::new();
     transfer::import(&mut store, &mut input, |path| {
-        // Whoever watches may use the path from here on.
+        // Readers of the output may use the path from here on.
         if printed.is_ok() {
             printed = writeln!(out, "{path}")
                 .and_then(|()| out.flush())

@@ -10,7 +10,7 @@ use super::Style;
 use super::lines::Wording;
 use crate::terminal::{Line, Screen, complain, is_behind, stderr_is_terminal, visible};
 
-/// How often the line is drawn anew.
+/// How often the line is redrawn.
 const REFRESH: Duration = Duration::from_millis(100);
 /// How often it is drawn at most when much happens.
 const FRAMES_PER_SECOND: u8 = 20;

@@ -82,7 +82,7 @@ impl Wording {
         }
     }
 
-    /// The lines that an event is worth, none for most.
+    /// The lines for an event; most have none.
     pub(super) fn lines(&mut self, event: &Event<'_>) -> Vec<Line> {
         match *event {
             Event::Message { level, text } if self.style.shows(level) => {
@@ -222,7 +222,7 @@ impl Wording {
         lines
     }
 
-    /// The lines that a line of a builder's is worth. All bear its name, so that a builder can't
+    /// The lines for a line of a builder's output. All bear its name, so that a builder can't
     /// pass for the engine.
     fn said(&mut self, build: BuildRef<'_>, said: Said) -> Vec<Line> {
         let (text, wanted) = match said {

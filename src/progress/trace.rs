@@ -1,4 +1,4 @@
-//! The trace lines of Nix 1.8, `@ build-started …` and its sisters, for programs that watch a
+//! The trace lines of Nix 1.8, `@ build-started …` and others, for programs that watch a
 //! build.
 
 use windrow_systems::failure::FailureKind;

@@ -161,8 +161,8 @@ mod tests {
 
     #[test]
     fn every_start_has_an_end_and_slots_are_used_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("trace.json");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("trace.json");
         let trace = TraceFile::create(&file, "test").unwrap();
         let mut tracing = Tracing::new(Box::new(Silent), trace);
         let names = ["seen", "elsewhere", "next", "killed"];

@@ -1,4 +1,4 @@
-//! Derivations as a task graph: a folder of `.drv` files, or one of them with all it needs. No
+//! Derivations as a task graph: a directory of `.drv` files, or one of them with all it needs. No
 //! database is asked.
 
 use std::collections::VecDeque;
@@ -12,12 +12,12 @@ use windrow_systems::store::Layout;
 use super::{Loaded, NamedDerivation};
 use crate::error::{Error, Result};
 
-/// A folder of `.drv` files: a task each, in the order of their names, an edge for every input
+/// A directory of `.drv` files: a task each, in the order of their names, an edge for every input
 /// among them.
-pub(super) fn load_folder(folder: &Path, limits: Limits) -> Result<Loaded> {
+pub(super) fn load_directory(directory: &Path, limits: Limits) -> Result<Loaded> {
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(Error::io("read the folder", folder))? {
-        let entry = entry.map_err(Error::io("read the folder", folder))?;
+    for entry in std::fs::read_dir(directory).map_err(Error::io("read the directory", directory))? {
+        let entry = entry.map_err(Error::io("read the directory", directory))?;
         if let Ok(name) = entry.file_name().into_string()
             && name.ends_with(".drv")
         {
@@ -25,11 +25,11 @@ pub(super) fn load_folder(folder: &Path, limits: Limits) -> Result<Loaded> {
         }
     }
     names.sort_unstable();
-    let origin = folder.display().to_string();
+    let origin = directory.display().to_string();
     if names.is_empty() {
         return Err(TaskGraphError::Unsuitable {
             file: origin,
-            reason: "there is no .drv file in this folder".to_owned(),
+            reason: "there is no .drv file in this directory".to_owned(),
         }
         .into());
     }
@@ -40,9 +40,9 @@ pub(super) fn load_folder(folder: &Path, limits: Limits) -> Result<Loaded> {
     }
     let mut derivations = Vec::with_capacity(names.len());
     for name in &names {
-        read(&folder.join(name), |drv| {
+        read(&directory.join(name), |drv| {
             for input in &drv.input_drvs {
-                // An input that is not in the folder is one that need not be built.
+                // An input that is not in the directory is one that need not be built.
                 if let Some(&input) = ids.get(base_name(&input.path)) {
                     builder.add_edge(input, ids[name.as_str()])?;
                 }
@@ -66,7 +66,7 @@ pub(super) fn load_closure(path: &Path, store: &Layout, limits: Limits) -> Resul
     } else {
         store.real_path(&path.to_string_lossy())
     };
-    let folder = file.parent().unwrap_or(Path::new(".")).to_owned();
+    let directory = file.parent().unwrap_or(Path::new(".")).to_owned();
     let origin = path.display().to_string();
     let mut builder = Builder::new(&origin, TimeUnit::Microseconds, limits);
     let first = base_name(&origin).to_owned();
@@ -82,7 +82,7 @@ pub(super) fn load_closure(path: &Path, store: &Layout, limits: Limits) -> Resul
                 let input = match ids.get(base) {
                     Some(&known) => known,
                     None => {
-                        let found = find(base, &folder, store).ok_or_else(|| {
+                        let found = find(base, &directory, store).ok_or_else(|| {
                             TaskGraphError::DanglingEdge {
                                 origin: origin.clone(),
                                 task: name.clone(),
@@ -107,8 +107,8 @@ pub(super) fn load_closure(path: &Path, store: &Layout, limits: Limits) -> Resul
     })
 }
 
-fn find(base: &str, folder: &Path, store: &Layout) -> Option<PathBuf> {
-    let candidates = [folder.join(base), store.real_store_dir.join(base)];
+fn find(base: &str, directory: &Path, store: &Layout) -> Option<PathBuf> {
+    let candidates = [directory.join(base), store.real_store_dir.join(base)];
     candidates.into_iter().find(|file| file.exists())
 }
 

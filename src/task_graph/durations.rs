@@ -18,7 +18,7 @@ const HISTORY: &str = "history";
 /// what the user should be told.
 ///
 /// # Errors
-/// When the file can't be read or has a mistake, the distribution is none, or the history knows
+/// When the file can't be read or has a mistake, the distribution is unknown, or the history knows
 /// nothing.
 pub fn set(
     loaded: &mut Loaded,

@@ -44,17 +44,17 @@ impl From<TaskGraph> for Loaded {
     }
 }
 
-/// Loads the graph that `what` names: an existing file or folder, a derivation of the store, else a
-/// generator. Only derivations need a session, to find what they need.
+/// Loads the graph that `what` names: an existing file or directory, a derivation of the store,
+/// else a generator. Only derivations need a session, to find what they need.
 ///
 /// # Errors
-/// When the file can't be read or is malformed, the generator is none, or the graph would not fit
+/// When the file can't be read or is malformed, the generator is unknown, or the graph would not fit
 /// into memory.
 pub fn load(what: &str, session: impl FnOnce() -> Result<Session>) -> Result<Loaded> {
     let limits = limits();
     let path = Path::new(what);
     if path.is_dir() {
-        return derivations::load_folder(path, limits);
+        return derivations::load_directory(path, limits);
     }
     if what.ends_with(".drv") {
         return derivations::load_closure(path, &session()?.layout, limits);
@@ -63,8 +63,8 @@ pub fn load(what: &str, session: impl FnOnce() -> Result<Session>) -> Result<Loa
         return Ok(what.parse::<Generator>()?.generate(limits)?.into());
     }
     let text = read("read the graph", path, limits)?;
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut include = |file: &str| read_at_most(&folder.join(file), self::limits().memory_bytes);
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let mut include = |file: &str| read_at_most(&directory.join(file), self::limits().memory_bytes);
     // What is left now that the text is there.
     Ok(load_text(None, what, &text, self::limits(), &mut include)?.into())
 }
@@ -84,7 +84,7 @@ fn read(action: &'static str, path: &Path, limits: Limits) -> Result<Vec<u8>> {
     read_at_most(path, limits.memory_bytes).map_err(Error::io(action, path))
 }
 
-/// Reads a file, unless it has more than so many bytes, which devices and pipes do not say
+/// Reads a file, unless it has more bytes than allowed, which devices and pipes do not say
 /// beforehand.
 fn read_at_most(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let file = File::open(path)?;

@@ -22,7 +22,7 @@ fn is_plain(byte: u8) -> bool {
     matches!(byte, b' '..=b'~' | b'\t' | b'\n')
 }
 
-/// The text with everything spelt out that can't be seen, but for the ends of its lines and tabs.
+/// The text with every invisible character spelt out, except line ends and tabs.
 pub fn visible(text: &str) -> Cow<'_, str> {
     if text.bytes().all(is_plain) {
         return Cow::Borrowed(text);

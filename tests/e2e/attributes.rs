@@ -35,7 +35,8 @@ fn same_as_nix(world: &World, expression: &str) -> String {
     out.expect("the output 'out'").clone()
 }
 
-/// A derivation that keeps the files of its build folder and its environment, with more attributes.
+/// A derivation that keeps the files of its build directory and its environment, with more
+/// attributes.
 fn keeper(more: &str) -> String {
     format!(
         r#"let

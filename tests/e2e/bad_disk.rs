@@ -89,12 +89,12 @@ fn a_temporary_folder_that_is_not_there() {
     let ran = world
         .windrow("build")
         .arg(&drv)
-        .env("TMPDIR", "/no/such/folder")
+        .env("TMPDIR", "/no/such/directory")
         .run()
         .exits(1)
         .no_panic()
         .prints_nothing();
-    ran.says("/no/such/folder");
+    ran.says("/no/such/directory");
     world.is_clean();
     world.stays_valid();
 }
@@ -120,7 +120,7 @@ fn a_store_of_somebody_else() {
     need!(root);
     need!("setpriv");
     if !nobody_reaches_windrow() {
-        return crate::harness::skip("needs a build folder that every user can read");
+        return crate::harness::skip("needs a build directory that every user can read");
     }
     let world = World::new();
     let drv = world.add_one("x", sh("echo > $out"));
@@ -146,7 +146,7 @@ fn somebody_without_rights_builds_in_a_store_of_his_own() {
     need!(root);
     need!("setpriv");
     if !nobody_reaches_windrow() {
-        return crate::harness::skip("needs a build folder that every user can read");
+        return crate::harness::skip("needs a build directory that every user can read");
     }
     let world = World::new();
     let file = world.graph(

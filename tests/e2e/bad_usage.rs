@@ -146,15 +146,15 @@ fn things_that_are_nothing_to_build() {
     let world = World::new();
     let drv = world.add_one("x", sh("echo > $out"));
     world.write("plain.txt", "hello\n");
-    std::fs::create_dir(world.file("folder")).unwrap();
+    std::fs::create_dir(world.file("directory")).unwrap();
     std::os::unix::fs::symlink("nowhere", world.file("dangling")).unwrap();
     std::os::unix::fs::symlink("loop", world.file("loop")).unwrap();
     let elsewhere = "/other/store/00000000000000000000000000000000-x.drv";
     for what in [
         "nonsense",
         "/etc/passwd",
-        "./folder",
-        "folder",
+        "./directory",
+        "directory",
         "plain.txt",
         "dangling",
         "loop",

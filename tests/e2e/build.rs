@@ -254,7 +254,7 @@ fn builds_run_side_by_side() {
 fn no_more_builds_than_max_jobs() {
     let world = World::new();
     for jobs in [1, 2] {
-        // Each takes one of `jobs` places, which are folders, and fails when there is none.
+        // Each takes one of `jobs` places, which are directories, and fails when there is none.
         let places = world.file(&format!("places{jobs}"));
         fs::create_dir(&places).unwrap();
         let take: Vec<String> = (0..jobs)

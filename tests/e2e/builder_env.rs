@@ -5,7 +5,7 @@
 use crate::harness::{World, graph_of, need, sh, sh_with, text};
 use serde_json::json;
 
-/// Writes what a process can see of itself to the folder $out, one file a matter. `$$` is the
+/// Writes what a process can see of itself to the directory $out, one file a matter. `$$` is the
 /// builder itself; what changes while it has a child, its descriptors and blocked signals, it looks
 /// at without one. Of signals it looks at the first 28; those from 32 on belong to the C library.
 const LOOK: &str = r#"
@@ -159,7 +159,7 @@ fn values_passed_as_files_are_what_nix_passes() {
 #[test]
 fn a_fixed_output_builder_sees_what_nix_shows() {
     need!(nix);
-    // Its output must not depend on what it sees, so the report goes to a folder beside it.
+    // Its output must not depend on what it sees, so the report goes to a directory beside it.
     let world = World::new();
     let look = LOOK
         .replace("mkdir $out; ", "o=$REPORT; mkdir $o; ")

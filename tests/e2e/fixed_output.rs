@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Ran, World, busybox_with, for_each_caller, graph_of, need, sh_with, text};
 
-/// What `nix-hash` says of a file or folder, in base 16.
+/// What `nix-hash` says of a file or directory, in base 16.
 #[track_caller]
 fn nix_hash(world: &World, algo: &str, flat: bool, what: &str) -> String {
     let hash = world.program("nix-hash").args(["--type", algo]);
@@ -23,7 +23,7 @@ fn fixed(algo: &str, mode: &str, hash: &str, script: &str) -> Value {
 
 const ALGORITHMS: [&str; 4] = ["md5", "sha1", "sha256", "sha512"];
 const FILE: &str = "printf hello > $out";
-const FOLDER: &str = "mkdir -p $out/d; printf hello > $out/d/x; ln -s x $out/d/y; printf x > $out/run; chmod 755 $out/run";
+const DIRECTORY: &str = "mkdir -p $out/d; printf hello > $out/d/x; ln -s x $out/d/y; printf x > $out/run; chmod 755 $out/run";
 
 #[test]
 fn every_algorithm_flat_and_recursive() {
@@ -31,7 +31,11 @@ fn every_algorithm_flat_and_recursive() {
     let world = World::new();
     let like = world.file("like");
     let like = like.to_str().unwrap();
-    for (mode, script) in [("flat", FILE), ("recursive", FILE), ("recursive", FOLDER)] {
+    for (mode, script) in [
+        ("flat", FILE),
+        ("recursive", FILE),
+        ("recursive", DIRECTORY),
+    ] {
         let _ = fs::remove_file(like).and_then(|()| fs::remove_dir_all(like));
         world.program("rm").args(["-rf", like]).ok();
         let make = script.replace("$out", like);
@@ -75,7 +79,7 @@ fn mismatch(world: &World, algo: &str, mode: &str, script: &str, size: usize) ->
 fn with_another_hash_the_output_is_kept_at_the_path_of_its_own() {
     need!("nix-store", "sqlite3");
     let sizes = [16, 20, 32, 64];
-    for (mode, script) in [("flat", FILE), ("recursive", FOLDER)] {
+    for (mode, script) in [("flat", FILE), ("recursive", DIRECTORY)] {
         for (algo, size) in ALGORITHMS.iter().zip(sizes) {
             let world = World::new();
             let (ran, got) = mismatch(&world, algo, mode, script, size);
@@ -113,7 +117,7 @@ fn nix_keeps_it_at_the_same_path() {
     let expression = |hash: &str| {
         format!(
             r#"derivation {{ name = "x"; system = builtins.currentSystem; builder = "/bin/sh";
-                 args = [ "-c" "PATH=/usr/bin:/bin; {FOLDER}" ]; outputHashMode = "recursive"; outputHashAlgo = "sha256";
+                 args = [ "-c" "PATH=/usr/bin:/bin; {DIRECTORY}" ]; outputHashMode = "recursive"; outputHashAlgo = "sha256";
                  outputHash = "{hash}"; }}"#
         )
     };

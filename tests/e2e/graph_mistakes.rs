@@ -219,14 +219,14 @@ fn graph_files_that_cannot_be_read() {
         .one_error()
         .says("latin1.json")
         .says("UTF-8");
-    std::fs::create_dir(world.file("folder.json")).unwrap();
+    std::fs::create_dir(world.file("directory.json")).unwrap();
     world
         .windrow("add")
-        .arg("folder.json")
+        .arg("directory.json")
         .run()
         .exits(1)
         .one_error()
-        .says("folder.json");
+        .says("directory.json");
     let deep = world.write("deep.json", "[".repeat(1_000_000));
     world
         .windrow("add")

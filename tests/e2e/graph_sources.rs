@@ -147,7 +147,7 @@ fn durations_come_from_the_history() {
         .run()
         .exits(1)
         .one_error()
-        .says("no good build is recorded");
+        .says("it has no successful build");
     world.windrow("build").arg(&drv).ok();
     let [_, _, work, path] = figures(&with(&drv).ok());
     assert_eq!(work, path, "a chain");

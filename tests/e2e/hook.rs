@@ -238,7 +238,7 @@ fn a_postponed_build_holds_no_lock() {
         .args(["--option", "build-poll-interval", "1"])
         .start();
     world.wait_for("postponed");
-    // Somebody else builds it meanwhile.
+    // Somebody else builds it in the meantime.
     world.windrow("build").arg(&drv).ok();
     waiting.wait().exits(0);
     assert_eq!(runs(&world), ["x"]);

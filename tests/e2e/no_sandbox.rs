@@ -55,7 +55,7 @@ fn somebody() -> Option<Caller> {
     let probe = Cmd::new(env!("CARGO_BIN_EXE_windrow"), "/".as_ref()).arg("--version");
     let can = have(&["setpriv"]) && Caller::Somebody.runs(probe).run().status.success();
     if !can {
-        skip("needs setpriv, and a build folder that every user can read");
+        skip("needs setpriv, and a build directory that every user can read");
     }
     can.then_some(Caller::Somebody)
 }
@@ -215,7 +215,7 @@ fn a_temporary_folder_that_is_closed_is_no_want_of_namespaces() {
     need!("setpriv");
     let Some(caller) = somebody() else { return };
     if caller == Caller::Self_ {
-        return skip("needs a folder that is closed to the user");
+        return skip("needs a directory that is closed to the user");
     }
     let world = World::new();
     world.conf(SEALED);

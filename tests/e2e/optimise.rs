@@ -1,6 +1,6 @@
 //! Equal files become one (`auto-optimise-store`): in the way Nix does it, so that each goes on
-//! where the other stopped. What single files and folders look like afterwards is tested beside the
-//! code.
+//! where the other stopped. What single files and directories look like afterwards is tested beside
+//! the code.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -57,12 +57,12 @@ fn are_linked(one: &str, two: &str) {
         inode(format!("{one}/file")),
         inode(format!("{one}/sub/run"))
     );
-    for folder in [one, two, &format!("{two}/sub")] {
-        let metadata = fs::metadata(folder).unwrap();
+    for directory in [one, two, &format!("{two}/sub")] {
+        let metadata = fs::metadata(directory).unwrap();
         assert_eq!(
             (metadata.mode() & 0o7777, metadata.mtime()),
             (0o555, 1),
-            "{folder}"
+            "{directory}"
         );
     }
 }
@@ -137,7 +137,7 @@ fn what_nix_has_linked_is_linked_to() {
     let (one, two) = two(&world);
     are_linked(&one, &two);
     assert_eq!(inode(&first), inode(format!("{one}/file")));
-    // An output that is a file itself lies in the store's own folder.
+    // An output that is a file itself lies in the store's own directory.
     let graph = graph_of([("second", sh("echo same > $out"))]);
     let second = world
         .windrow("build")

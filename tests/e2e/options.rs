@@ -317,7 +317,7 @@ fn a_store_of_ones_own() {
 #[test]
 fn a_store_below_a_folder_is_seen_at_its_usual_place() {
     if !std::path::Path::new("/nix/store").is_dir() {
-        return crate::harness::skip("needs a folder /nix/store to mount on");
+        return crate::harness::skip("needs a directory /nix/store to mount on");
     }
     if !is_root()
         && fs::read_to_string("/proc/sys/user/max_user_namespaces").is_ok_and(|n| n.trim() == "0")

@@ -61,7 +61,7 @@ pub(crate) fn rich_expression(world: &World) -> String {
     rich(world).replace("RECURSIVE", &hash)
 }
 
-/// All that the database says of every path, but for when.
+/// All that the database says of every path, except when.
 fn registered(world: &World) -> Vec<String> {
     let mut rows = world.sql(
         "select path, hash, narSize, ifnull(deriver, '-'), ifnull(ultimate, '-'), ifnull(sigs, '-'), ifnull(ca, '-'),

@@ -41,7 +41,7 @@ fn build(world: &World, drv: &str) -> Vec<String> {
     world.windrow("build").arg(drv).ok().lines()
 }
 
-/// What lies in the store, but for the lock files that failed builds leave.
+/// What lies in the store, except the lock files that failed builds leave.
 fn entries(world: &World) -> Vec<std::path::PathBuf> {
     let mut entries = world.store_entries();
     entries.retain(|path| path.extension().is_none_or(|end| end != "lock"));

@@ -69,7 +69,7 @@ fn every_way_to_build_gives_the_same() {
     let file = world.graph("g.json", &graph());
     for dir in ["", "tmp", "home", "files"] {
         fs::set_permissions(world.at(dir), Permissions::from_mode(0o777))
-            .expect("a folder of ours");
+            .expect("a directory of ours");
     }
     let mut all: Vec<(String, Vec<String>)> = Vec::new();
     let mut build = |name: &str, run: &dyn Fn() -> Cmd| {

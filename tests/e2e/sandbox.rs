@@ -124,7 +124,7 @@ fn its_namespaces_and_mounts_are_its_own() {
 #[test]
 fn a_builder_inherits_three_descriptors() {
     for_each_caller(|world, caller| {
-        // No shell, which would have some of its own. The last one is that of the folder that is
+        // No shell, which would have some of its own. The last one is that of the directory that is
         // listed.
         let list = json!({ "builder": "/bin/busybox", "args": ["ls", "/proc/self/fd"] });
         let file = world.graph("g.json", &graph_of([("x", list)]));

@@ -90,8 +90,8 @@ fn the_nixpkgs_corpus_is_a_graph() {
         .arg("-C")
         .arg(world.file(""))
         .ok();
-    let folder = world.file("nixpkgs-drvs");
-    assert_eq!(stats(&world, folder.to_str().unwrap())["nodes"], 3529);
+    let directory = world.file("nixpkgs-drvs");
+    assert_eq!(stats(&world, directory.to_str().unwrap())["nodes"], 3529);
 }
 
 #[test]
@@ -154,9 +154,9 @@ fn spans(file: &Path) -> Vec<Value> {
 #[test]
 fn a_folder_without_derivations_is_no_graph() {
     let world = World::new();
-    let folder = world.file("empty");
-    std::fs::create_dir(&folder).unwrap();
-    let ran = world.windrow("graph").arg(&folder).run();
+    let directory = world.file("empty");
+    std::fs::create_dir(&directory).unwrap();
+    let ran = world.windrow("graph").arg(&directory).run();
     ran.exits(1).one_error().says("no .drv file");
 }
 
@@ -164,9 +164,9 @@ fn a_folder_without_derivations_is_no_graph() {
 fn a_trace_that_cannot_be_written_is_told_before_the_simulation() {
     let world = World::new();
     let command = world.windrow("simulate").arg("chain:n=3");
-    let ran = command.args(["--trace", "no/such/folder/t.json"]).run();
+    let ran = command.args(["--trace", "no/such/directory/t.json"]).run();
     assert!(ran.stdout.is_empty(), "{ran}");
-    ran.exits(1).one_error().says("no/such/folder");
+    ran.exits(1).one_error().says("no/such/directory");
 }
 
 #[test]
@@ -299,8 +299,8 @@ fn a_real_build_has_the_same_kind_of_trace() {
     let nowhere = world
         .windrow("build")
         .arg(&file)
-        .args(["--trace", "no/such/folder"]);
-    nowhere.run().exits(1).one_error().says("no/such/folder");
+        .args(["--trace", "no/such/directory"]);
+    nowhere.run().exits(1).one_error().says("no/such/directory");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `exportReferencesGraph`: which closures a builder wants to be told of, and under which name.
+//! `exportReferencesGraph`: which closures a builder asks for, and under which names.
 //! Only reads what is asked for.
 
 use serde_json::Value;
@@ -6,10 +6,10 @@ use serde_json::Value;
 use super::{AttributeError, Attributes, wrong_type};
 use crate::store_path::StoreDir;
 
-/// A closure that a builder wants to be told of.
+/// A closure that a builder asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GraphExport {
-    /// The file in the build folder, or the key of the structured attributes.
+    /// The file in the build directory, or the key of the structured attributes.
     pub name: String,
     /// What it is the closure of, as full store paths.
     pub paths: Vec<String>,

@@ -67,7 +67,7 @@ pub enum AttributeError {
         /// The name.
         name: String,
     },
-    /// A path that is none of the store.
+    /// A path outside the store.
     #[error("its attribute 'exportReferencesGraph' names '{path}', which is no store path")]
     ExportPath {
         /// The path.

@@ -50,12 +50,12 @@ pub struct StorePathReference {
     pub output: Option<String>,
 }
 
-/// A file or folder that is copied into the store.
+/// A file or directory that is copied into the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     /// The name that references use.
     pub name: String,
-    /// The path as written: absolute, or relative to the graph file's folder. Not empty.
+    /// The path as written: absolute, or relative to the graph file's directory. Not empty.
     pub path: String,
     /// The name part of its store path. Not empty, otherwise unchecked.
     pub store_name: String,

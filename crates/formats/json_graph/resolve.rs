@@ -69,7 +69,7 @@ fn twice(
     earlier_at: u32,
     places: &Places<'_>,
 ) -> GraphError {
-    // Derivations may stand before sources in the file: the second is the one further down.
+    // Derivations may stand before sources in the file: the second is the one that comes later.
     let (first, second) = (name.at.min(earlier_at), name.at.max(earlier_at));
     let (place, first) = (places.at(second), places.at(first));
     let name = name.text.clone().into_owned();

@@ -46,7 +46,7 @@ pub enum Distribution {
 const STREAM: u64 = 1;
 
 impl Distribution {
-    /// Durations for so many tasks in microseconds; an empty list for [`Distribution::Unit`].
+    /// Durations of `count` tasks in microseconds; an empty list for [`Distribution::Unit`].
     pub fn sample(&self, tasks: usize, seed: u64) -> Vec<u64> {
         if *self == Self::Unit {
             return Vec::new();

@@ -12,7 +12,7 @@ pub enum LayerEdges {
     /// Task i depends on the tasks at (7 i + 13 k) mod width of the layer before, for k from 0
     /// below the degree.
     Fixed,
-    /// On so many drawn from the layer before.
+    /// On that many drawn from the layer before.
     Random,
 }
 

@@ -51,7 +51,7 @@ impl Format {
 }
 
 /// Reads a graph of any format. `file` is what messages call it; `read` gives the content of
-/// further files that it includes, by the paths written there.
+/// other files that it includes, by the paths written there.
 ///
 /// # Errors
 /// If the format is not recognised or the file holds no valid graph; see [`TaskGraphError`].

@@ -14,11 +14,11 @@ const CORPUS: &str = concat!(
 
 /// Where the corpus is, if it is there; windrow is built without it too.
 fn corpus() -> Option<PathBuf> {
-    let folder = Path::new(CORPUS);
-    if folder.exists() {
-        return Some(folder.to_owned());
+    let directory = Path::new(CORPUS);
+    if directory.exists() {
+        return Some(directory.to_owned());
     }
-    eprintln!("skipped: {} is not there", folder.display());
+    eprintln!("skipped: {} is not there", directory.display());
     None
 }
 
@@ -47,8 +47,8 @@ fn again(graph: &TaskGraph, format: Format) -> TaskGraph {
 }
 
 /// file, unit, tasks, edges, work, critical_path, m, lower_bound, fifo, critical_path_first
-fn reference(folder: &Path) -> Vec<(String, String, [u64; 8])> {
-    let table = std::fs::read_to_string(folder.join("reference.csv")).unwrap();
+fn reference(directory: &Path) -> Vec<(String, String, [u64; 8])> {
+    let table = std::fs::read_to_string(directory.join("reference.csv")).unwrap();
     let row = |line: &str| {
         let mut fields = line.split(',');
         let file = fields.next().unwrap().to_owned();
@@ -64,8 +64,8 @@ fn reference(folder: &Path) -> Vec<(String, String, [u64; 8])> {
 
 #[test]
 fn every_row_of_the_reference_is_reproduced() {
-    let Some(folder) = corpus() else { return };
-    let rows = reference(&folder);
+    let Some(directory) = corpus() else { return };
+    let rows = reference(&directory);
     let mut graphs = std::collections::BTreeMap::new();
     for (
         file,
@@ -84,7 +84,7 @@ fn every_row_of_the_reference_is_reproduced() {
     {
         let graph = graphs
             .entry(file)
-            .or_insert_with(|| read(file, &std::fs::read(folder.join(file)).unwrap()).unwrap());
+            .or_insert_with(|| read(file, &std::fs::read(directory.join(file)).unwrap()).unwrap());
         let stats = graph.stats();
         let figures = [
             stats.tasks as u64,
@@ -114,8 +114,8 @@ fn every_row_of_the_reference_is_reproduced() {
 
 #[test]
 fn depth_and_width_are_those_of_the_corpus() {
-    let Some(folder) = corpus() else { return };
-    let table = std::fs::read_to_string(folder.join("README.md")).unwrap();
+    let Some(directory) = corpus() else { return };
+    let table = std::fs::read_to_string(directory.join("README.md")).unwrap();
     let mut seen = 0;
     for line in table.lines().filter(|line| line.starts_with("| `")) {
         let cells: Vec<String> = line
@@ -125,9 +125,12 @@ fn depth_and_width_are_those_of_the_corpus() {
         if cells.len() != 14 || !cells[1].ends_with(".json") || cells[4].len() != 3 {
             continue;
         }
-        let stats = read(&cells[1], &std::fs::read(folder.join(&cells[1])).unwrap())
-            .unwrap()
-            .stats();
+        let stats = read(
+            &cells[1],
+            &std::fs::read(directory.join(&cells[1])).unwrap(),
+        )
+        .unwrap()
+        .stats();
         let figures = [stats.tasks, stats.edges, stats.depth, stats.width].map(|n| n.to_string());
         assert_eq!(figures, cells[5..9], "{}", cells[1]);
         seen += 1;
@@ -137,13 +140,13 @@ fn depth_and_width_are_those_of_the_corpus() {
 
 #[test]
 fn the_corpus_survives_being_written_and_read() {
-    let Some(folder) = corpus() else { return };
-    let files: std::collections::BTreeSet<String> = reference(&folder)
+    let Some(directory) = corpus() else { return };
+    let files: std::collections::BTreeSet<String> = reference(&directory)
         .into_iter()
         .map(|(file, ..)| file)
         .collect();
     for file in files {
-        let mut graph = read(&file, &std::fs::read(folder.join(&file)).unwrap()).unwrap();
+        let mut graph = read(&file, &std::fs::read(directory.join(&file)).unwrap()).unwrap();
         if graph.unit() == TimeUnit::Microseconds {
             assert_eq!(again(&graph, Format::WfFormat), graph, "{file}");
         }

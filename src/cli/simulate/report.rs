@@ -133,7 +133,7 @@ impl SimulationResult<'_> {
         ];
         lines.extend(
             self.held
-                .map(|held| format!("outputs kept          {held} at a time at the most")),
+                .map(|held| format!("live outputs          {held} at the peak")),
         );
         lines
     }

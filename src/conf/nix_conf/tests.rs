@@ -139,8 +139,8 @@ fn bad_lines_are_named_with_file_and_line() {
         ),
         (
             "fallback = maybe",
-            "nix.conf:1: setting 'fallback' can't be 'maybe': \
-             it takes true, yes or 1, or false, no or 0",
+            "nix.conf:1: invalid value 'maybe' for setting 'fallback': \
+             expected true, yes or 1, or false, no or 0",
         ),
     ] {
         assert_eq!(Conf::new(text).error(), message);

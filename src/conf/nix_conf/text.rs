@@ -91,7 +91,7 @@ impl<'a> Reader<'a> {
     /// Applies lines; relative includes start at `dir`, if there is one.
     fn lines(&mut self, origin: &Path, dir: Option<&Path>, bytes: &[u8]) -> Result<(), ConfError> {
         for (place, line) in numbered(origin, bytes) {
-            // Comments are cut before the text is looked at: they may be in any encoding.
+            // Comments are cut before the text is decoded: they may be in any encoding.
             let code = line.split(|&byte| byte == b'#').next().unwrap_or_default();
             let line = utf8(code, &place)?;
             let mut words = words(line);

@@ -110,7 +110,7 @@ fn guard(world: &World) -> Option<u32> {
 fn kill(pid: u32) {
     let line = format!("kill -9 {pid}");
     let shell = Cmd::new("/bin/sh", "/".as_ref());
-    // It may have died meanwhile.
+    // It may have died since.
     shell.args(["-c", &line]).run();
 }
 

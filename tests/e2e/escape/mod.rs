@@ -298,7 +298,8 @@ fn fixed_outputs_do_not_reach_abstract_sockets_either() {
 #[test]
 fn an_open_file_handed_out_does_not_change_a_fixed_output() {
     attempts(|world, caller| {
-        // The accomplice holds what the builder made, by a second name in a folder that both see.
+        // The accomplice holds what the builder made, by a second name in a directory that both
+        // see.
         let shared = world.at("files/shared");
         fs::create_dir_all(&shared).unwrap();
         let hash = "sha256-LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=";
@@ -384,15 +385,15 @@ fn an_output_that_is_being_swapped_is_taken_as_it_is_in_the_end() {
         // Not /etc itself, so that nothing but this file is harmed where the protection fails.
         let victim = world.write("victim/file", "precious");
         fs::set_permissions(&victim, fs::Permissions::from_mode(0o640)).unwrap();
-        let folder = victim.parent().unwrap();
+        let directory = victim.parent().unwrap();
         // They end by themselves, where nothing ends them. The second one stays in the output
         // wherever that is moved.
         let swap = format!(
             "mkdir $out; echo good > $out/file
-            setsid sh -c 'n=0; while [ $n -lt 1500 ]; do n=$((n + 1)); mv '$out' ./was; ln -s {folder} '$out'; rm '$out'; mv ./was '$out'; \
+            setsid sh -c 'n=0; while [ $n -lt 1500 ]; do n=$((n + 1)); mv '$out' ./was; ln -s {directory} '$out'; rm '$out'; mv ./was '$out'; \
               rm '$out'/file; ln -s {victim} '$out'/file; rm '$out'/file; echo good > '$out'/file; done' > /dev/null 2>&1 < /dev/null &
             sleep 0.3",
-            folder = folder.display(),
+            directory = directory.display(),
             victim = victim.display(),
         );
         let change = format!(
@@ -403,7 +404,7 @@ fn an_output_that_is_being_swapped_is_taken_as_it_is_in_the_end() {
             victim = victim.display(),
         );
         let look = || {
-            [&victim, folder].map(|path| {
+            [&victim, directory].map(|path| {
                 let metadata = fs::symlink_metadata(path).unwrap();
                 (
                     metadata.mode(),
@@ -423,7 +424,7 @@ fn an_output_that_is_being_swapped_is_taken_as_it_is_in_the_end() {
             );
             let ran = caller.runs(world.windrow("build").arg(file)).run();
             // Whatever lay there when everything died: it is that, or an error, and never something
-            // of the folder.
+            // of the directory.
             let worst = if n % 2 == 0 { 1 } else { 0 };
             assert!(
                 (0..=worst).contains(&ran.status.code().unwrap_or(-1)),

@@ -1,4 +1,4 @@
-//! Substituters in short: a folder with paths and what is known of them, and a shell script that
+//! Substituters in short: a directory with paths and what is known of them, and a shell script that
 //! serves it in the protocol of Nix 1.8. What the script does wrong is the test's choice.
 
 use std::fs;
@@ -15,7 +15,7 @@ pub(crate) struct Known {
     pub(crate) hash: String,
 }
 
-/// A folder that a substituter serves.
+/// A directory that a substituter serves.
 pub(crate) struct Cache {
     dir: PathBuf,
 }
@@ -25,7 +25,7 @@ impl Cache {
     pub(crate) fn new(world: &World, name: &str) -> Self {
         let dir = world.file(name);
         for part in ["info", "nar", "hash"] {
-            fs::create_dir_all(dir.join(part)).expect("a folder");
+            fs::create_dir_all(dir.join(part)).expect("a directory");
         }
         Self { dir }
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::LIMIT;
 
 /// What Nix 2.8 ends with when, looking for what is in use, it meets a process that has a file or
-/// folder open which lies too deep to be named. Tests beside this one have such processes, and
+/// directory open which lies too deep to be named. Tests beside this one have such processes, and
 /// nothing was collected then.
 pub(crate) const TOO_DEEP: &str = "error: reading symlink: File name too long";
 /// How often a Nix that ended so is run again.
@@ -65,7 +65,7 @@ impl Cmd {
         self
     }
 
-    /// The same, started by `program args…` that takes a command as its further arguments.
+    /// The same, started by `program args…` that takes a command as its other arguments.
     pub(crate) fn through(self, program: &str, args: &[&str]) -> Self {
         let mut command = Command::new(program);
         command
@@ -140,7 +140,7 @@ impl Cmd {
         }
     }
 
-    /// Gives another command the environment and folder of this one.
+    /// Gives another command the environment and directory of this one.
     fn surround(&self, command: &mut Command) {
         let envs = self.command.get_envs();
         command

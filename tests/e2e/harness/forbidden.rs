@@ -1,6 +1,6 @@
 //! Machines that forbid namespaces, made by the means that real ones use: limits, filters of system
 //! calls, security modules, hidden parts of /proc. Each is a program and arguments that take a
-//! command as further arguments.
+//! command as other arguments.
 
 /// A program, and its arguments up to the command that it is to run.
 pub(crate) type Wrapper = Vec<String>;

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-/// A derivation that runs a script; its programs are found in the usual folders.
+/// A derivation that runs a script; its programs are found in the usual directories.
 pub(crate) fn sh(script: &str) -> Value {
     sh_with(script, json!({}))
 }

@@ -1,5 +1,5 @@
 //! The write lock of a world's database, held by sqlite3: nothing is registered or deleted
-//! meanwhile.
+//! while it is held.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, Command, Stdio};

@@ -1,10 +1,10 @@
-//! Finds what a run may leave behind in a world: processes, build folders, held locks, temporary
-//! roots. Each list is empty when all is well.
+//! Finds what a run may leave behind in a world: processes, build directories, held locks,
+//! temporary roots. Each list is empty when all is well.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-/// The processes, other than this one, whose environment, arguments or folder name the folder
+/// The processes, other than this one, whose environment, arguments or directory name the directory
 /// `root`.
 pub(crate) fn processes(root: &Path) -> Vec<u32> {
     let needle = root.as_os_str().as_encoded_bytes();
@@ -35,7 +35,7 @@ pub(crate) fn held_locks(dir: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// What lies in `dir`, sorted; nothing if there is no such folder.
+/// What lies in `dir`, sorted; nothing if there is no such directory.
 pub(crate) fn entries(dir: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(dir) else {
         return Vec::new();

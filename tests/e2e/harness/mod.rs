@@ -1,5 +1,5 @@
 //! What the tests stand on: worlds, commands with time limits, and graphs in short.
-//! Knows the command line and Nix's folders, nothing of windrow's insides.
+//! Knows the command line and Nix's directories, nothing of windrow's insides.
 
 mod cache;
 mod command;

@@ -48,7 +48,7 @@ pub(crate) fn for_each_caller(test: impl Fn(&World, Caller)) {
             let probe = Cmd::new(env!("CARGO_BIN_EXE_windrow"), "/".as_ref()).arg("--version");
             if !is_root() || !have(&["setpriv"]) || !caller.runs(probe).run().status.success() {
                 skip(
-                    "as an ordinary user: needs root, setpriv, and a build folder that every user can read",
+                    "as an ordinary user: needs root, setpriv, and a build directory that every user can read",
                 );
                 continue;
             }

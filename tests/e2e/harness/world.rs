@@ -1,5 +1,5 @@
-//! A sealed world: a store, its state, logs, configuration and temporary folder below one scratch
-//! folder. Nothing in it sees the machine's own store or the caller's environment.
+//! A sealed world: a store, its state, logs, configuration and temporary directory below one
+//! scratch directory. Nothing in it sees the machine's own store or the caller's environment.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,7 +14,7 @@ use super::{is_root, leftovers, wait_until};
 const NIX_CONF: &str = "sandbox = false\nbuild-users-group =\nsubstitute = false\nsubstituters =\n\
                         experimental-features = nix-command\n";
 
-/// A world of one test. Set `WINDROW_E2E_KEEP` to keep its folder.
+/// A world of one test. Set `WINDROW_E2E_KEEP` to keep its directory.
 pub(crate) struct World {
     root: PathBuf,
 }
@@ -25,13 +25,13 @@ impl World {
         let dir = tempfile::Builder::new()
             .prefix("windrow-e2e-")
             .tempdir()
-            .expect("a scratch folder");
-        let root = dir.keep().canonicalize().expect("the scratch folder");
+            .expect("a scratch directory");
+        let root = dir.keep().canonicalize().expect("the scratch directory");
         // Others must get at the store in the tests that become somebody else.
-        fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).expect("a folder of ours");
+        fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).expect("a directory of ours");
         let world = Self { root };
         for dir in ["conf", "tmp", "home", "files"] {
-            fs::create_dir(world.root.join(dir)).expect("an empty folder");
+            fs::create_dir(world.root.join(dir)).expect("an empty directory");
         }
         world.conf("");
         world
@@ -41,11 +41,11 @@ impl World {
     pub(crate) fn open_to_all(&self) {
         for dir in ["", "tmp", "home", "files"] {
             let open = fs::Permissions::from_mode(0o777);
-            fs::set_permissions(self.at(dir), open).expect("a folder of ours");
+            fs::set_permissions(self.at(dir), open).expect("a directory of ours");
         }
     }
 
-    /// A file or folder below the world's.
+    /// A file or directory below the world's.
     pub(crate) fn at(&self, path: impl AsRef<Path>) -> PathBuf {
         self.root.join(path)
     }
@@ -58,7 +58,7 @@ impl World {
     /// Writes a file outside the store.
     pub(crate) fn write(&self, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
         let path = self.file(name);
-        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
         fs::write(&path, contents).expect("a writable file");
         path
     }
@@ -75,12 +75,12 @@ impl World {
         fs::write(self.root.join("conf/nix.conf"), format!("{NIX_CONF}{more}")).expect("nix.conf");
     }
 
-    /// The store folder.
+    /// The store directory.
     pub(crate) fn store(&self) -> PathBuf {
         self.root.join("store")
     }
 
-    /// The state folder.
+    /// The state directory.
     pub(crate) fn state(&self) -> PathBuf {
         self.root.join("state")
     }
@@ -199,7 +199,7 @@ impl World {
         entries
     }
 
-    /// What lies in the temporary folder: build directories above all.
+    /// What lies in the temporary directory: build directories above all.
     pub(crate) fn temporary(&self) -> Vec<PathBuf> {
         leftovers::entries(&self.root.join("tmp"))
     }
@@ -209,7 +209,7 @@ impl World {
         leftovers::processes(&self.root)
     }
 
-    /// The log file of a derivation, under Nix's folder scheme, compressed.
+    /// The log file of a derivation, under Nix's directory scheme, compressed.
     #[track_caller]
     pub(crate) fn log_file(&self, drv: &str) -> PathBuf {
         let name = Path::new(drv)
@@ -220,14 +220,14 @@ impl World {
             .join(format!("log/drvs/{}/{}.bz2", &name[..2], &name[2..]))
     }
 
-    /// Expects nothing to be left of any run: no process, build folder, held lock or temporary
+    /// Expects nothing to be left of any run: no process, build directory, held lock or temporary
     /// root.
     #[track_caller]
     pub(crate) fn is_clean(&self) {
         self.is_clean_but_for(&[]);
     }
 
-    /// The same, with these files left in the temporary folder.
+    /// The same, with these files left in the temporary directory.
     #[track_caller]
     pub(crate) fn is_clean_but_for(&self, kept: &[PathBuf]) {
         let processes = || leftovers::processes(&self.root);
@@ -262,7 +262,7 @@ impl World {
         for dir in ["store", "state", "log"] {
             if self.at(dir).exists() {
                 fs::rename(self.at(dir), self.at(format!("{name}.{dir}")))
-                    .expect("a folder to move");
+                    .expect("a directory to move");
             }
         }
     }
@@ -272,7 +272,7 @@ impl World {
         for dir in ["store", "state", "log"] {
             let from = self.at(format!("{name}.{dir}"));
             if from.exists() {
-                fs::rename(from, self.at(dir)).expect("a folder to move");
+                fs::rename(from, self.at(dir)).expect("a directory to move");
             }
         }
     }

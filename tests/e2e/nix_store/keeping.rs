@@ -206,13 +206,13 @@ fn what_programs_use_is_kept() {
             .ok()
             .line()
     };
-    let (environment, open, folder, unused) = (
+    let (environment, open, directory, unused) = (
         add("environment"),
         add("open"),
-        add("folder"),
+        add("directory"),
         add("unused"),
     );
-    let script = format!("cd {folder}; exec 0<{open}/file; exec sleep 60");
+    let script = format!("cd {directory}; exec 0<{open}/file; exec sleep 60");
     let sleeper = world
         .program("/bin/sh")
         .args(["-c", &script])
@@ -220,14 +220,14 @@ fn what_programs_use_is_kept() {
         .start();
     wait_until("the program has opened its files", || {
         let roots = world.ours(["--gc", "--print-roots"]).ok().out();
-        roots.contains(&environment) && roots.contains(&open) && roots.contains(&folder)
+        roots.contains(&environment) && roots.contains(&open) && roots.contains(&directory)
     });
     let theirs = world.theirs(["--gc", "--print-roots"]).ok().lines();
     let ours = world.ours(["--gc", "--print-roots"]).ok().lines();
     assert_eq!(ours, theirs);
     let ran = world.ours(["--gc"]).ok();
     assert!(ran.out().starts_with("1 store paths deleted"), "{ran}");
-    assert!(world.is_valid(&environment) && world.is_valid(&open) && world.is_valid(&folder));
+    assert!(world.is_valid(&environment) && world.is_valid(&open) && world.is_valid(&directory));
     assert!(!world.is_valid(&unused));
     sleeper.signal("KILL");
     sleeper.wait();

@@ -145,6 +145,13 @@ fn mistakes_end_alike() {
             }
         }
     }
+}
+
+#[test]
+fn command_lines_without_sense_end_alike() {
+    need!(nix);
+    let (world, drv) = filled();
+    let out = world.theirs(["-q", "--outputs", &drv]).ok().line();
     for args in [
         &["-q", "--size", "--hash", &out][..],
         &["-q", "--nonsense", &out],

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::harness::{Ran, World, need, sorted_lines};
 
-/// What the damage below can call. The spoilt file looks as it did, but for its contents.
+/// What the damage below can call. The spoilt file looks as it did, except for its contents.
 const SHELL: &str = r#"set -e
 spoil() {
     for file; do
@@ -202,7 +202,7 @@ struct Left {
     verified: (Option<i32>, Vec<String>),
     /// Which builders ran.
     runs: Vec<String>,
-    /// The build folders that are still there.
+    /// The build directories that are still there.
     kept: Vec<PathBuf>,
 }
 
@@ -225,7 +225,7 @@ impl Left {
 /// go.
 fn tree(store: &Path) -> Vec<String> {
     fn walk(store: &Path, dir: &Path, into: &mut Vec<String>) {
-        for entry in fs::read_dir(dir).expect("a folder") {
+        for entry in fs::read_dir(dir).expect("a directory") {
             let path = entry.expect("an entry").path();
             let name = path
                 .strip_prefix(store)
@@ -309,7 +309,7 @@ fn repair_path_fails_alike() {
     bench.unrepaired("spoil $base_drv", "--repair-path $base_drv");
     bench.unrepaired("drop $source", "--repair-path $source");
     bench.unrepaired("spoil $source $out/file", "--repair-path $out $source");
-    // Nix goes no further then, windrow repairs what it can.
+    // Nix stops there, windrow repairs what it can.
     let [(_, theirs), (_, ours)] =
         bench.end_alike("spoil $source $out/file", "--repair-path $source $out");
     assert_eq!((theirs.runs.len(), ours.runs.len()), (0, 1));

@@ -251,7 +251,7 @@ fn a_path_of_its_own_is_fetched_or_named() {
     let program = scene.cache.program(&scene.world);
     let ran = scene.asking(&[&program]).arg(&b).run().exits(1);
     ran.says(format!(
-        "'{b}' can't be substituted, for no substituter has all that it refers to"
+        "cannot substitute '{b}': no substituter has all that it refers to"
     ));
     scene.is_well();
 }

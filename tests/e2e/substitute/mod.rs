@@ -1,5 +1,5 @@
 //! Paths from substituters instead of builders: what is fetched, in which order, and everything
-//! that can go wrong. The substituters are shell scripts that serve a folder.
+//! that can go wrong. The substituters are shell scripts that serve a directory.
 
 mod fetching;
 mod mishaps;
@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use crate::harness::{Cache, Cmd, World, graph_of, sorted_lines, step};
 
-/// A world in which a graph was built once and then forgotten but for its derivations; a cache has
-/// all outputs.
+/// A world in which a graph was built once and then forgotten except for its derivations; a cache
+/// has all outputs.
 struct Scene {
     world: World,
     drv: String,

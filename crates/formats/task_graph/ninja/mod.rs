@@ -367,8 +367,8 @@ impl Loader<'_> {
         Ok(())
     }
 
-    /// Puts a statement into the manifest; the first so many of its paths are outputs, the others
-    /// inputs.
+    /// Puts a statement into the manifest; its first paths, as many as given, are outputs, the
+    /// others inputs.
     #[inline]
     fn state(
         &mut self,

@@ -16,7 +16,7 @@ pub(super) struct Paths {
     starts: Vec<u32>,
     /// Open addressing, at most two thirds full. An entry is the upper half of a path's hash, and
     /// below it the path's id and 1, so that a lookup seldom touches a path that is not the one and
-    /// costs one cache miss; 0 is free. Entries stand in the order of their hashes but for
+    /// costs one cache miss; 0 is free. Entries stand in the order of their hashes except for
     /// collisions, so growing walks old and new table from front to back.
     table: Vec<u64>,
     /// Entries met of late, by the uppermost bits of their hashes: what is named in one place is

@@ -70,7 +70,7 @@ impl Statements {
     }
 }
 
-/// For every phony statement, the tasks that stand behind it, directly or through further ones.
+/// For every phony statement, the tasks that stand behind it, directly or through others.
 struct Behind {
     ranges: Vec<(usize, usize)>,
     tasks: Vec<u32>,

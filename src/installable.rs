@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 
 /// One thing to build.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
+pub enum Installable {
     /// Outputs of a derivation; none named means all.
     Derivation {
         /// The derivation's full path.
@@ -23,11 +23,11 @@ pub enum Target {
     Graph(PathBuf),
 }
 
-impl Target {
+impl Installable {
     /// Understands one argument.
     ///
     /// # Errors
-    /// [`Error::BadTarget`] says why it is nothing that can be built.
+    /// [`Error::BadTarget`] says why it can't be built.
     pub fn parse(what: &str, store: &StoreDir, real_store: &Path) -> Result<Self> {
         let bad = |reason: String| Error::BadTarget {
             what: what.to_owned(),
@@ -111,13 +111,13 @@ mod tests {
 
     const BASE: &str = "8rhh74q2l84v5z1fa0n941xhbpgw3ncf-x";
 
-    fn parse(what: &str) -> Result<Target> {
-        Target::parse(what, &StoreDir::new("/nix/store"), Path::new("/nix/store"))
+    fn parse(what: &str) -> Result<Installable> {
+        Installable::parse(what, &StoreDir::new("/nix/store"), Path::new("/nix/store"))
     }
 
     #[test]
     fn every_form_is_understood() {
-        let drv = |outputs: &[&str]| Target::Derivation {
+        let drv = |outputs: &[&str]| Installable::Derivation {
             path: format!("/nix/store/{BASE}.drv"),
             outputs: outputs.iter().map(|name| (*name).to_owned()).collect(),
         };
@@ -130,8 +130,14 @@ mod tests {
         );
         assert_eq!(parse(&format!("{full}^*")).unwrap(), drv(&[]));
         let path = format!("/nix/store/{BASE}");
-        assert_eq!(parse(&format!("{path}/bin/y")).unwrap(), Target::Path(path));
-        assert_eq!(parse("a/b.json").unwrap(), Target::Graph("a/b.json".into()));
+        assert_eq!(
+            parse(&format!("{path}/bin/y")).unwrap(),
+            Installable::Path(path)
+        );
+        assert_eq!(
+            parse("a/b.json").unwrap(),
+            Installable::Graph("a/b.json".into())
+        );
     }
 
     #[test]
@@ -146,14 +152,14 @@ mod tests {
 
     #[test]
     fn links_into_the_store_are_followed() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = std::fs::canonicalize(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let root = std::fs::canonicalize(directory.path()).unwrap();
         let store = root.join("store");
         std::fs::create_dir_all(store.join(BASE)).unwrap();
         std::os::unix::fs::symlink(store.join(BASE), root.join("result")).unwrap();
         let dir = StoreDir::new(store.to_str().unwrap());
         let what = root.join("result");
-        let target = Target::parse(what.to_str().unwrap(), &dir, &store).unwrap();
-        assert_eq!(target, Target::Path(dir.join(BASE)));
+        let target = Installable::parse(what.to_str().unwrap(), &dir, &store).unwrap();
+        assert_eq!(target, Installable::Path(dir.join(BASE)));
     }
 }
