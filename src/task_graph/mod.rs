@@ -48,8 +48,8 @@ impl From<TaskGraph> for Loaded {
 /// else a generator. Only derivations need a session, to find what they need.
 ///
 /// # Errors
-/// When the file can't be read or is malformed, the generator is unknown, or the graph would not fit
-/// into memory.
+/// When the file can't be read or is malformed, the generator is unknown, or the graph would not
+/// fit into memory.
 pub fn load(what: &str, session: impl FnOnce() -> Result<Session>) -> Result<Loaded> {
     let limits = limits();
     let path = Path::new(what);

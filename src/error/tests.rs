@@ -1,0 +1,129 @@
+//! Every message of the command line's errors, as users read them.
+
+use std::collections::HashSet;
+use std::io;
+use std::mem::discriminant;
+
+use super::*;
+
+fn refused() -> io::Error {
+    io::Error::from(io::ErrorKind::PermissionDenied)
+}
+
+fn text(text: &str) -> String {
+    text.to_owned()
+}
+
+/// One of each kind that has a message of its own.
+fn samples() -> Vec<Error> {
+    let mut samples = arguments();
+    samples.extend(files());
+    samples.extend(things());
+    samples
+}
+
+fn arguments() -> Vec<Error> {
+    vec![
+        Error::UnknownSetting {
+            name: text("core"),
+            nearest: Some("cores"),
+        },
+        Error::UnknownSetting {
+            name: text("frobnicate"),
+            nearest: None,
+        },
+        Error::ForeignStore {
+            store: text("ssh://host"),
+        },
+        Error::StoreForbidden {
+            store: text("/nix/store"),
+            source: Box::new(windrow_store::Error::io(
+                "create the directory",
+                "/nix/store/.links",
+            )(refused())),
+        },
+        Error::NoHome,
+        Error::BadTarget {
+            what: text("x.txt"),
+            reason: text("it is not in the store"),
+        },
+        Error::BadArgument {
+            what: text("g.json"),
+            reason: text("a graph has no log; name one of its derivations"),
+        },
+        Error::Unsupported(text("windrow does not do that")),
+        Error::Usage(text("no operation specified")),
+    ]
+}
+
+fn files() -> Vec<Error> {
+    let json = serde_json::from_str::<u8>("x").unwrap_err();
+    vec![
+        Error::io("read", "x.json")(refused()),
+        Error::AddJson {
+            path: "x.json".into(),
+            source: Box::new(
+                windrow_components::Error::from(
+                    windrow_components::derivation::DerivationError::NoOutputs,
+                )
+                .into(),
+            ),
+        },
+        Error::Json {
+            path: "x.json".into(),
+            source: json,
+        },
+        Error::Derivation {
+            path: "x.drv".into(),
+            source: windrow_components::derivation::DerivationError::NoOutputs,
+        },
+        Error::TooLargeFile {
+            path: "x.ninja".into(),
+            size: 1 << 40,
+            limit: 1 << 30,
+        },
+    ]
+}
+
+fn things() -> Vec<Error> {
+    let drv = text("/nix/store/…-x.drv");
+    let path = text("/nix/store/…-x");
+    vec![
+        Error::BuildFailed {
+            message: text("build of '/nix/store/…-x.drv' failed"),
+            status: 100,
+        },
+        Error::Interrupted { signal: 2 },
+        Error::EmptyHistory {
+            state: text("/nix/var/nix"),
+        },
+        Error::NoHistory {
+            name: text("hello-*"),
+        },
+        Error::NotInStore { path: path.clone() },
+        Error::NoBinding {
+            drv: drv.clone(),
+            name: text("src"),
+        },
+        Error::NoOutput {
+            drv,
+            name: text("dev"),
+        },
+        Error::NoDeriver { path: path.clone() },
+        Error::BadName {
+            name: text("\u{fffd}"),
+        },
+        Error::NoLog { path },
+    ]
+}
+
+#[test]
+fn messages() {
+    let samples = samples();
+    let kinds: HashSet<_> = samples.iter().map(discriminant).collect();
+    let source = include_str!("../error.rs");
+    let own = source.matches("#[error(").count() - source.matches("#[error(transparent)]").count();
+    assert_eq!(kinds.len(), own, "a kind of error is missing here");
+    let lines: Vec<String> = samples.iter().map(ToString::to_string).collect();
+    insta::assert_snapshot!(lines.join("\n"));
+}
