@@ -84,7 +84,7 @@ fn nix_store_offers_no_build_when_told_so() {
     let hook = hook(&world, "hook", "accept", "build");
     let mut realise = world.ours(["-r", "--no-build-hook", &drv]);
     realise = realise.env("NIX_BUILD_HOOK", &hook);
-    realise.ok().never_says("warning");
+    realise.ok().never_says("no effect");
     assert!(!world.file("hook.asked").exists());
     assert_eq!(runs(&world), ["x"]);
     is_well(&world);
