@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hashbrown::HashMap;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use windrow_components::settings::Sandbox;
 
@@ -605,14 +605,10 @@ impl Workshop {
         // the kernel does for them.
         actions.push(Action::NewKeyring);
         actions.extend(isolation.limits.actions(false));
-        let result = run_all(&actions).map_err(|(index, errno)| {
-            about(
-                &actions[index].describe(),
-                io::Error::from_raw_os_error(errno),
-            )
-        });
-        // SAFETY: sets the mask of this thread's own file system state, which it shares with no other any more.
-        unsafe { libc::umask(0o022) };
+        let result = run_all(&actions)
+            .map_err(|(index, errno)| about(&actions[index].describe(), errno.into()));
+        // The mask of this thread's own file system state, which it shares with no other any more.
+        umask(Mode::from_bits_truncate(0o022));
         // Nothing of it is left outside; nobody needs the empty directory it was mounted on.
         let _ = unlinkat(&parent, name, UnlinkatFlags::RemoveDir);
         result.map(|()| Self { networks })

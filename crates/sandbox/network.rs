@@ -9,10 +9,11 @@
 use std::cell::OnceCell;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::fcntl::{OFlag, openat};
+use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
 
 use crate::process::launch::action::Action;
@@ -65,16 +66,15 @@ impl Networks {
                 .unwrap_or_else(PoisonError::into_inner)
                 .pop();
             let Some(namespace) = spare else { break };
-            // SAFETY: the descriptor is open.
-            let entered = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) };
-            if entered == 0 && self.is_untouched() {
+            let entered = setns(&namespace, CloneFlags::CLONE_NEWNET);
+            if entered.is_ok() && self.is_untouched() {
                 return Ok(self.lease(namespace));
             }
         }
         Action::Unshare(libc::CLONE_NEWNET)
             .run()
             .and_then(|()| Action::LoopbackUp.run())
-            .map_err(io::Error::from_raw_os_error)?;
+            .map_err(io::Error::from)?;
         if self.fresh.get().is_none()
             && let Some(counters) = self.counters()
         {

@@ -2,9 +2,11 @@
 
 use std::ffi::{CStr, c_int};
 use std::fs::File;
-use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
+
+use windrow_sys::raw;
 
 use crate::ids::Owner;
 use crate::ids::user_ns;
@@ -66,7 +68,7 @@ impl Support {
                 .is_ok_and(|text| text.trim() == "allow"),
             proc: Arc::new(proc),
             user_namespaces,
-            socket_scope: socket_scope().map(Arc::new),
+            socket_scope: raw::landlock_scope().ok().map(Arc::new),
             pid_limits: kernel_version().is_some_and(|version| version >= (6, 14)),
         })
     }
@@ -147,36 +149,9 @@ fn try_namespaces(root: bool, own: Owner, limits: &[&CStr]) -> Result<(), String
         let reason = reason.map_or_else(String::new, |reason| format!("; {reason}"));
         format!("{}: {}{reason}", error.what, error.source)
     })?;
-    // SAFETY: a child of ours, which has exited or is about to.
-    unsafe { libc::waitpid(child.pid, std::ptr::null_mut(), 0) };
+    // It has exited or is about to.
+    let _ = raw::wait(child.pid, 0);
     Ok(())
-}
-
-/// Linux 6.12 and later can scope abstract sockets and signals.
-fn socket_scope() -> Option<OwnedFd> {
-    #[repr(C)]
-    struct Attributes {
-        handled_access_fs: u64,
-        handled_access_net: u64,
-        scoped: u64,
-    }
-    const ABSTRACT_SOCKETS_AND_SIGNALS: u64 = 0b11;
-    let attributes = Attributes {
-        handled_access_fs: 0,
-        handled_access_net: 0,
-        scoped: ABSTRACT_SOCKETS_AND_SIGNALS,
-    };
-    // SAFETY: the structure is valid and of the size given; a descriptor that is returned is ours alone.
-    unsafe {
-        let result = libc::syscall(
-            libc::SYS_landlock_create_ruleset,
-            std::ptr::from_ref(&attributes),
-            size_of::<Attributes>(),
-            0,
-        );
-        let descriptor = c_int::try_from(result).ok().filter(|&fd| fd >= 0)?;
-        Some(OwnedFd::from_raw_fd(descriptor))
-    }
 }
 
 /// Of this kernel, major and minor.

@@ -229,17 +229,8 @@ mod tests {
         let name = c"system.posix_acl_access";
         let handle = fs::File::open(&file).unwrap();
         let link = magic_link(handle.as_fd());
-        // SAFETY: strings and a buffer of the length given, which the kernel reads.
-        let set = unsafe {
-            libc::setxattr(
-                link.as_ptr(),
-                name.as_ptr(),
-                acl.as_ptr().cast(),
-                acl.len(),
-                0,
-            )
-        };
-        if set == -1 {
+        let flags = rustix::fs::XattrFlags::empty();
+        if rustix::fs::setxattr(&link, name, &acl, flags).is_err() {
             eprintln!("skipped: this file system has no access lists");
             return;
         }

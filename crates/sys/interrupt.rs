@@ -37,20 +37,15 @@ pub fn has_come() -> bool {
 
 /// Whether a signal that asks the engine to stop has come and was not taken.
 pub fn is_pending() -> bool {
-    // SAFETY: all zeros is a set of signals; the call writes to it only.
-    let (set, done) = unsafe {
+    let stop = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
+    // SAFETY: all zeros is a set of signals; it is written to by the first call, and only read by the others.
+    unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
-        let done = libc::sigpending(&raw mut set);
-        (set, done)
-    };
-    let has = |signal| {
-        // SAFETY: reads a set that was just written.
-        unsafe { libc::sigismember(&raw const set, signal) == 1 }
-    };
-    done == 0
-        && [libc::SIGINT, libc::SIGTERM, libc::SIGHUP]
-            .into_iter()
-            .any(has)
+        libc::sigpending(&raw mut set) == 0
+            && stop
+                .into_iter()
+                .any(|signal| libc::sigismember(&raw const set, signal) == 1)
+    }
 }
 
 /// What an ended wait fails with. It is of no kind that is tried again.

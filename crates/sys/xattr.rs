@@ -1,8 +1,7 @@
 //! Removing extended attributes, so that two stores with the same contents behave the same.
-//! The calls are made here because the `nix` crate has none for them.
 
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
 
@@ -56,32 +55,29 @@ pub fn list_privileges(subject: Subject<'_>) -> Result<Vec<u8>, Errno> {
 /// Removes the attributes that [`list_removable`] or [`list_privileges`] returned.
 pub fn remove_all(subject: Subject<'_>, names: &[u8]) -> Result<(), Errno> {
     split(names).try_for_each(|name| {
-        let result = match subject {
-            // SAFETY: the descriptor is open while it is borrowed, the name ends in NUL.
-            Subject::Handle(handle) => unsafe {
-                libc::fremovexattr(handle.as_raw_fd(), name.as_ptr())
-            },
-            // SAFETY: path and name end in NUL and are only read.
-            Subject::Path(path) => unsafe { libc::removexattr(path.as_ptr(), name.as_ptr()) },
+        let removed = match subject {
+            Subject::Handle(handle) => rustix::fs::fremovexattr(handle, name),
+            Subject::Path(path) => rustix::fs::removexattr(path, name),
         };
-        match Errno::result(result) {
+        match removed {
             // Removing one may take another with it, as the two kinds of access lists do.
-            Err(Errno::ENODATA) => Ok(()),
-            result => result.map(drop),
+            Err(rustix::io::Errno::NODATA) => Ok(()),
+            result => result.map_err(errno),
         }
     })
 }
 
 fn list(subject: Subject<'_>, names: &mut [u8]) -> Result<usize, Errno> {
-    let (room, size) = (names.as_mut_ptr().cast(), names.len());
-    let result = match subject {
-        // SAFETY: the descriptor is open while it is borrowed, and the kernel writes at most
-        // `size` bytes to `names`, which is exclusively borrowed.
-        Subject::Handle(handle) => unsafe { libc::flistxattr(handle.as_raw_fd(), room, size) },
-        // SAFETY: the path ends in NUL, and the kernel writes at most `size` bytes to `names`.
-        Subject::Path(path) => unsafe { libc::listxattr(path.as_ptr(), room, size) },
+    let listed = match subject {
+        Subject::Handle(handle) => rustix::fs::flistxattr(handle, names),
+        Subject::Path(path) => rustix::fs::listxattr(path, names),
     };
-    Errno::result(result).map(|size| usize::try_from(size).unwrap_or(0))
+    listed.map_err(errno)
+}
+
+/// The same error, as the rest of this crate has it.
+fn errno(errno: rustix::io::Errno) -> Errno {
+    Errno::from_raw(errno.raw_os_error())
 }
 
 fn split(names: &[u8]) -> impl Iterator<Item = &CStr> {

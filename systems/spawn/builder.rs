@@ -18,8 +18,9 @@ use windrow_components::ids::{DrvId, PathId};
 use crate::failure::{Failure, FailureKind};
 use crate::process::build_dir::SpareDirs;
 use crate::process::environment::Invocation;
-use crate::process::launch::{self, Request, SpawnError, Spawned, Step, Streams};
-use crate::process::launch::{Flight, Passenger};
+use crate::process::launch::{
+    self, PendingExec, Request, SpawnError, SpawnRequest, Spawned, Step, Streams,
+};
 use crate::sandbox::action::{Action, c_path};
 use crate::sandbox::cell::Owner;
 use crate::sandbox::filter::makes_sockets_by_socketcall;
@@ -442,7 +443,7 @@ impl Launch {
     /// The failure to report, when it can't be set up.
     pub(super) fn depart(mut self, ends: &Ends) -> Result<(Spawned, Aloft), Failure> {
         self.write_files()?;
-        match launch::depart(self, &ends.streams()) {
+        match launch::spawn_async(self, &ends.streams()) {
             Ok((spawned, flight)) => Ok((spawned, Aloft(Some(flight)))),
             Err((launch, error)) => Err(launch.failure(error)),
         }
@@ -517,7 +518,7 @@ impl Launch {
     }
 }
 
-impl Passenger for Launch {
+impl SpawnRequest for Launch {
     fn request(&self) -> Request<'_> {
         Request {
             program: Some(&self.invocation.program),
@@ -534,12 +535,12 @@ impl Passenger for Launch {
 /// A builder whose process was made without waiting until it runs its program.
 #[derive(Debug, Component)]
 #[component(storage = "SparseSet")]
-pub struct Aloft(Option<Flight<Launch>>);
+pub struct Aloft(Option<PendingExec<Launch>>);
 
 impl Aloft {
     /// Why the builder's process, which has exited, could not execute its program, if that is so.
     pub fn land(&mut self) -> Option<Failure> {
-        let (launch, error) = self.0.take()?.land().ok()?;
+        let (launch, error) = self.0.take()?.exec_result().ok()?;
         error.map(|error| launch.failure(error))
     }
 }

@@ -7,6 +7,9 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
+use rustix::fs::{XattrFlags, lsetxattr};
+use rustix::io::Errno;
+
 use crate::ids::Owner;
 use crate::process::launch::action::c_path;
 
@@ -55,17 +58,9 @@ fn admit(dir: &Path, user: Owner) -> io::Result<()> {
         list.extend(u32::to_le_bytes(id));
     }
     let path = c_path(dir);
-    // SAFETY: the strings end in NUL, and the length is the list's; all are only read.
-    let result = unsafe {
-        let (value, size) = (list.as_ptr().cast(), list.len());
-        libc::lsetxattr(path.as_ptr(), ATTRIBUTE.as_ptr(), value, size, 0)
-    };
-    if result == 0 {
-        return Ok(());
-    }
-    let error = io::Error::last_os_error();
-    if error.raw_os_error() != Some(libc::ENOTSUP) {
-        return Err(error);
+    match lsetxattr(&path, ATTRIBUTE, &list, XattrFlags::empty()) {
+        Err(Errno::OPNOTSUPP) => {}
+        result => return Ok(result?),
     }
     std::os::unix::fs::lchown(dir, None, Some(user.gid))?;
     std::fs::set_permissions(dir, Permissions::from_mode(0o710))

@@ -11,10 +11,12 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, openat, renameat2};
+use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
+use nix::time::ClockId;
 use nix::unistd::geteuid;
-
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use windrow_sys::flock::try_lock_exclusive;
 use windrow_sys::tree::delete_path;
 
@@ -252,9 +254,9 @@ fn create_record(path: &Path) -> io::Result<Option<File>> {
 /// # Errors
 /// `AlreadyExists` if it is not; what else the system says.
 pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         // Not on this file system. An empty directory, which we just made, is replaced.
-        Err(nix::Error::EINVAL | nix::Error::ENOSYS) => {
+        Err(Errno::INVAL | Errno::NOSYS) => {
             DirBuilder::new().mode(0o700).create(to)?;
             fs::rename(from, to)
         }
@@ -291,19 +293,8 @@ pub fn tells_changes_apart(dir: &File) -> io::Result<bool> {
 
 /// The clock by which file systems without finer times go.
 fn coarse_now() -> io::Result<(i64, i64)> {
-    let mut now = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: the place is ours.
-    if unsafe { libc::clock_gettime(libc::CLOCK_REALTIME_COARSE, &mut now) } == -1 {
-        return Err(io::Error::last_os_error());
-    }
-    #[expect(
-        clippy::useless_conversion,
-        reason = "they are narrower on some machines"
-    )]
-    Ok((now.tv_sec.into(), now.tv_nsec.into()))
+    let now = ClockId::CLOCK_REALTIME_COARSE.now()?;
+    Ok((now.tv_sec(), now.tv_nsec()))
 }
 
 /// Deletes what runs that were killed left below a folder of build directories, and in this store. What belongs to runs that

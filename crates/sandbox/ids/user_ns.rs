@@ -2,21 +2,27 @@
 //!
 //! Root makes one for each build user and keeps it. An ordinary user's builders make their own as they start.
 
-use std::ffi::{CStr, OsStr, c_int, c_void};
+use std::ffi::{CStr, OsStr, c_int};
 use std::fs::File;
 use std::io::{self, PipeReader, Write as _};
-use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::ptr;
 
 use nix::fcntl::{OFlag, openat};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
+use nix::unistd::Pid;
+use rustix::fs::{self, OFlags};
+use rustix::io::Errno;
+use rustix::process::{self, set_parent_process_death_signal};
+use windrow_sys::clone::{Child, Stack, clone_vm};
+use windrow_sys::raw;
 
 use crate::ids::Owner;
 use crate::process::guard::Place;
 use crate::process::launch::action::{Action, c_path};
-use windrow_sys::call;
 
 /// The user and group that a builder is in its own eyes, where user namespaces can do that.
 pub const SANDBOX_UID: u32 = 1000;
@@ -112,35 +118,22 @@ const STACK_SIZE: usize = 16 * 1024;
 /// # Errors
 /// When the kernel makes none, or does not take the ids or the limits.
 pub fn create(map: &IdMap, proc: &OwnedFd, limits: &[&CStr]) -> io::Result<OwnedFd> {
-    let mut stack = vec![0_u128; STACK_SIZE / size_of::<u128>()];
+    let stack = Stack::new(STACK_SIZE);
     let place = Place::take();
     let (told, tell) = io::pipe()?;
     let first = First {
         told: &told,
-        proc: proc.as_raw_fd(),
+        proc: proc.as_fd(),
         limits,
     };
-    // SAFETY: the child lives on a stack that outlives it, as does what it reads, for it is waited
-    // for below. It blocks all signals from its birth on, as the calling thread does for the
-    // moment, so no handler of ours runs in it.
-    let pid = unsafe {
-        let (mut all, mut old) = (std::mem::zeroed(), std::mem::zeroed());
-        libc::sigfillset(&mut all);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut old);
-        let pid = libc::clone(
-            set_limits,
-            stack.as_mut_ptr_range().end.cast::<c_void>(),
-            libc::CLONE_VM | libc::CLONE_NEWUSER | libc::CLONE_PARENT_SETTID | libc::SIGCHLD,
-            ptr::from_ref(&first).cast_mut().cast::<c_void>(),
-            place.pointer(),
-        );
-        let error = io::Error::last_os_error();
-        libc::pthread_sigmask(libc::SIG_SETMASK, &old, ptr::null_mut());
-        if pid == -1 {
+    let flags = libc::CLONE_NEWUSER | libc::SIGCHLD;
+    // SAFETY: the child is waited for below, so that all it uses outlives it.
+    let pid = match unsafe { clone_vm(&first, &stack, flags, Some(place.id()), ptr::null()) } {
+        Ok(pid) => pid,
+        Err(error) => {
             place.free();
             return Err(error);
         }
-        pid
     };
     let fill = || {
         let open = |file: &str, flags: OFlag| {
@@ -161,17 +154,12 @@ pub fn create(map: &IdMap, proc: &OwnedFd, limits: &[&CStr]) -> io::Result<Owned
         Ok(namespace)
     };
     let namespace: io::Result<OwnedFd> = fill();
-    let mut status = 0;
-    // SAFETY: a child of ours that was not waited for yet.
-    unsafe {
-        if namespace.is_err() {
-            libc::kill(pid, libc::SIGKILL);
-        }
-        place.free();
-        while libc::waitpid(pid, &raw mut status, 0) == -1
-            && io::Error::last_os_error().raw_os_error() == Some(libc::EINTR)
-        {}
+    if namespace.is_err() {
+        // A child of ours that was not waited for.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }
+    place.free();
+    let status = raw::wait(pid, 0)?.status;
     match (libc::WIFEXITED(status), libc::WEXITSTATUS(status)) {
         (true, 0) => namespace,
         (true, errno) => namespace.and(Err(io::Error::from_raw_os_error(errno))),
@@ -183,35 +171,31 @@ pub fn create(map: &IdMap, proc: &OwnedFd, limits: &[&CStr]) -> io::Result<Owned
 struct First<'a> {
     /// Where it is told that the namespace is complete.
     told: &'a PipeReader,
-    proc: RawFd,
+    proc: BorrowedFd<'a>,
     limits: &'a [&'a CStr],
 }
 
-/// The life of the first process of a user namespace. Returns an errno, 0 for success.
-extern "C" fn set_limits(first: *mut c_void) -> c_int {
-    // SAFETY: `create` passes one that outlives this process.
-    let first = unsafe { &*first.cast::<First<'_>>() };
-    let mut byte = 0_u8;
-    // SAFETY: plain system calls on open descriptors, a place for a byte and NUL-terminated
-    // strings.
-    let done = unsafe {
+impl Child for First<'_> {
+    /// Returns an errno, 0 for success.
+    fn run(&self) -> c_int {
         // It must not be left waiting when its maker dies.
-        let _ = call!(prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
-        call!(read, first.told.as_raw_fd(), &raw mut byte, 1).and_then(|_| {
-            first.limits.iter().try_for_each(|limit| {
-                let flags = libc::O_WRONLY | libc::O_CLOEXEC;
-                let file = call!(openat, first.proc, limit.as_ptr(), flags, 0)?;
-                call!(write, file, c"0".as_ptr(), 1)?;
-                call!(close, file).map(drop)
-            })
-        })
-    };
-    done.err().unwrap_or(0)
+        let _ = set_parent_process_death_signal(Some(process::Signal::KILL));
+        let set = |limit: &&CStr| {
+            let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+            let file = fs::openat(self.proc, *limit, flags, fs::Mode::empty())?;
+            rustix::io::write(&file, b"0")?;
+            raw::close(file);
+            Ok::<_, Errno>(())
+        };
+        let done = rustix::io::read(self.told, &mut [0; 1]);
+        let done = done.and_then(|_| self.limits.iter().try_for_each(set));
+        done.map_or_else(Errno::raw_os_error, |()| 0)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd as _;
+    use std::os::fd::AsRawFd as _;
 
     use super::*;
     use crate::process::launch::{Request, Streams, spawn};
@@ -285,8 +269,7 @@ mod tests {
         .into_iter();
         Some([(); 2].map(|()| match results.next().unwrap() {
             Ok(child) => {
-                // SAFETY: a child of ours that has exited or is about to.
-                unsafe { libc::waitpid(child.pid, ptr::null_mut(), 0) };
+                raw::wait(child.pid, 0).unwrap();
                 true
             }
             Err(error) => {

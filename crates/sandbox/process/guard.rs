@@ -4,14 +4,21 @@
 //! It shares the engine's memory, where the ids are listed, and its table of open files: the locks of a dead engine are not
 //! given back before nothing runs that they protected. While the engine lives it sleeps.
 
-use std::ffi::{c_int, c_void};
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
-use std::ptr;
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
+use std::ffi::c_int;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use nix::sys::signal;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open, setsid,
+};
+use rustix::thread::{nanosleep, set_name};
+use windrow_sys::clone::{Child, Stack, clone_vm};
+use windrow_sys::raw;
+
 use crate::process::kill_user;
-use windrow_sys::call;
 
 /// A place that nothing is listed at.
 const FREE: i32 = 0;
@@ -22,7 +29,7 @@ const PLACES: usize = 64;
 /// Numbers that the guard must find without a lock, for who holds it may be dead. Never freed.
 struct List {
     places: [AtomicI32; PLACES],
-    more: AtomicPtr<List>,
+    more: OnceLock<Box<List>>,
 }
 
 static CHILDREN: List = List::new();
@@ -32,13 +39,12 @@ impl List {
     const fn new() -> Self {
         Self {
             places: [const { AtomicI32::new(FREE) }; PLACES],
-            more: AtomicPtr::new(ptr::null_mut()),
+            more: OnceLock::new(),
         }
     }
 
-    fn next(&self) -> Option<&'static Self> {
-        // SAFETY: null, or a list that was leaked.
-        unsafe { self.more.load(Ordering::Acquire).as_ref() }
+    fn next(&'static self) -> Option<&'static Self> {
+        self.more.get().map(|list| &**list)
     }
 
     fn places(&'static self) -> impl Iterator<Item = &'static AtomicI32> {
@@ -66,16 +72,7 @@ impl List {
         while let Some(next) = last.next() {
             last = next;
         }
-        let new = Box::into_raw(Box::new(Self::new()));
-        let (null, order) = (ptr::null_mut(), (Ordering::AcqRel, Ordering::Relaxed));
-        if last
-            .more
-            .compare_exchange(null, new, order.0, order.1)
-            .is_err()
-        {
-            // SAFETY: nobody has seen it.
-            drop(unsafe { Box::from_raw(new) });
-        }
+        last.more.get_or_init(|| Box::new(Self::new()));
     }
 
     fn strike(&'static self, value: i32) {
@@ -100,8 +97,8 @@ impl Place {
 
     /// Where the kernel is to write the child's id as it makes it (`CLONE_PARENT_SETTID`): the guard must know of it
     /// even if this thread never comes back from the call.
-    pub(crate) fn pointer(&self) -> *mut c_int {
-        self.0.as_ptr()
+    pub(crate) fn id(&self) -> &'static AtomicI32 {
+        self.0
     }
 
     /// Gives it up: there is no child.
@@ -134,24 +131,12 @@ static GUARD: Mutex<Option<c_int>> = Mutex::new(None);
 /// What a guard needs that no allocation can be made for later.
 struct Means {
     engine: OwnedFd,
-    /// For itself, and for the processes that kill those of a user.
-    stacks: [Stack; 2],
+    stack: Stack,
+    /// For the processes that kill those of a user. Nobody but the guard takes it.
+    killers: Mutex<Stack>,
 }
 
-#[repr(align(16))]
-struct Stack([AtomicU32; kill_user::STACK_SIZE / 4]);
-
-impl Stack {
-    const fn new() -> Self {
-        Self([const { AtomicU32::new(0) }; kill_user::STACK_SIZE / 4])
-    }
-
-    fn top(&self) -> *mut c_void {
-        self.0.as_ptr_range().end.cast_mut().cast()
-    }
-}
-
-static MEANS: OnceLock<Box<Means>> = OnceLock::new();
+static MEANS: OnceLock<Means> = OnceLock::new();
 
 /// Makes sure that there is a guard. Where none can be made, children still die by their own request
 /// (`PR_SET_PDEATHSIG`), but not what they have started.
@@ -168,85 +153,54 @@ fn watch() {
     }
     let Some(means) = means() else { return };
     LIVES.store(1, Ordering::Release);
-    // SAFETY: the guard runs on a stack that is its own for ever, reads nothing but what is static, and touches the C
-    // library only when the engine is dead. It blocks all signals from its birth on, as this thread does for the moment.
-    let pid = unsafe {
-        let (mut all, mut old) = (std::mem::zeroed(), std::mem::zeroed());
-        libc::sigfillset(&mut all);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut old);
-        let pid = libc::clone(
-            stand_by,
-            means.stacks[0].top(),
-            libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_CHILD_CLEARTID,
-            ptr::from_ref::<Means>(means).cast_mut().cast::<c_void>(),
-            ptr::null_mut::<c_int>(),
-            ptr::null_mut::<c_void>(),
-            LIVES.as_ptr(),
-        );
-        libc::pthread_sigmask(libc::SIG_SETMASK, &old, ptr::null_mut());
-        pid
-    };
-    if pid == -1 {
-        LIVES.store(0, Ordering::Release);
-    } else {
-        *guard = Some(pid);
+    let flags = libc::CLONE_FILES;
+    // SAFETY: all that it uses is static, and its stack is its own: a second guard is made only after the first was waited for.
+    match unsafe { clone_vm(means, &means.stack, flags, None, &raw const LIVES) } {
+        Ok(pid) => *guard = Some(pid),
+        Err(_) => LIVES.store(0, Ordering::Release),
     }
 }
 
 fn means() -> Option<&'static Means> {
     if MEANS.get().is_none() {
-        // SAFETY: integers.
-        let fd = unsafe { call!(pidfd_open, std::process::id(), 0) }.ok()?;
-        // SAFETY: the kernel has just made this descriptor for us. It closes on exec.
-        let engine = unsafe { OwnedFd::from_raw_fd(c_int::try_from(fd).ok()?) };
-        let stacks = [const { Stack::new() }; 2];
-        let _ = MEANS.set(Box::new(Means { engine, stacks }));
+        let pid = rustix::process::getpid();
+        let engine = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        let _ = MEANS.set(Means {
+            engine,
+            stack: Stack::new(kill_user::STACK_SIZE),
+            killers: Mutex::new(Stack::new(kill_user::STACK_SIZE)),
+        });
     }
-    MEANS.get().map(|means| &**means)
+    MEANS.get()
 }
 
 /// Ends the guard of an engine that has no children any more.
 pub fn dismiss() {
     let mut guard = GUARD.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(pid) = guard.take() {
-        // SAFETY: a child of ours that was not waited for.
-        unsafe { libc::kill(pid, libc::SIGKILL) };
+        let _ = signal::kill(nix::unistd::Pid::from_raw(pid), signal::Signal::SIGKILL);
         wait(pid);
     }
 }
 
+/// Waits for a guard that is dead or was killed. It tells of its death by no signal, so that it must be asked for.
 fn wait(pid: c_int) {
-    let none = ptr::null_mut::<c_void>();
-    // SAFETY: a child of ours that was not waited for and is dead or was killed. It tells of its death by no signal, so that
-    // it must be asked for.
-    while unsafe { call!(wait4, pid, none, libc::__WALL, none) } == Err(libc::EINTR) {}
+    let _ = raw::wait(pid, libc::__WALL);
 }
 
 /// The guard.
-extern "C" fn stand_by(means: *mut c_void) -> c_int {
-    // SAFETY: `watch` passes what is never freed.
-    let means = unsafe { &*means.cast::<Means>() };
-    let mut poll = libc::pollfd {
-        fd: means.engine.as_raw_fd(),
-        events: libc::POLLIN,
-        revents: 0,
-    };
-    let none = ptr::null::<c_void>();
-    // SAFETY: plain system calls on integers and on structures that are here.
-    unsafe {
+impl Child for Means {
+    fn run(&self) -> c_int {
         // Whoever ends the engine's process group or session must not end the guard; nor who looks for its name.
-        let _ = call!(setsid);
-        let name = c"builder-guard".as_ptr();
-        let _ = call!(prctl, libc::PR_SET_NAME, name, 0, 0, 0);
-        while call!(ppoll, &raw mut poll, 1, none, none, 0) != Ok(1) {}
-    }
-    // Nothing else means that the engine is dead.
-    if poll.revents & libc::POLLIN != 0 {
-        end_all(means);
-    }
-    loop {
-        // SAFETY: an integer; it does not return.
-        let _ = unsafe { call!(exit_group, 0) };
+        let _ = setsid();
+        let _ = set_name(c"builder-guard");
+        let mut engine = [PollFd::new(&self.engine, PollFlags::IN)];
+        while poll(&mut engine, None) != Ok(1) {}
+        // Nothing else means that the engine is dead.
+        if engine[0].revents().contains(PollFlags::IN) {
+            end_all(self);
+        }
+        raw::exit(0)
     }
 }
 
@@ -258,9 +212,9 @@ fn end_all(means: &Means) {
     for user in USERS.places() {
         let uid = user.load(Ordering::Acquire).cast_unsigned();
         if uid != FREE.cast_unsigned() {
+            let mut stack = means.killers.lock().unwrap_or_else(PoisonError::into_inner);
             for _ in 0..3 {
-                // SAFETY: nobody else uses this stack.
-                if let Ok(Some(0)) = unsafe { kill_user::attempt(means.stacks[1].top(), &uid) } {
+                if let Ok(Some(0)) = kill_user::attempt(&mut stack, uid) {
                     break;
                 }
             }
@@ -270,13 +224,12 @@ fn end_all(means: &Means) {
         let mut left = false;
         for child in CHILDREN.places() {
             let pid = child.load(Ordering::Acquire);
-            if pid <= FREE {
+            let Some(id) = (pid > FREE).then(|| Pid::from_raw(pid)).flatten() else {
                 continue;
-            }
+            };
             // It may lead no group yet. Both are there until they were waited for.
-            // SAFETY: integers.
-            let is_there = |target| unsafe { call!(kill, target, libc::SIGKILL) }.is_ok();
-            if is_there(pid) | is_there(-pid) {
+            let is_there = kill_process(id, Signal::KILL).is_ok();
+            if kill_process_group(id, Signal::KILL).is_ok() | is_there {
                 left = true;
             } else {
                 child.store(FREE, Ordering::Release);
@@ -285,11 +238,9 @@ fn end_all(means: &Means) {
         if !left {
             return;
         }
-        let moment = libc::timespec {
+        let _ = nanosleep(&Timespec {
             tv_sec: 0,
             tv_nsec: 1_000_000,
-        };
-        // SAFETY: the structure is valid while it is read.
-        let _ = unsafe { call!(nanosleep, &raw const moment, ptr::null::<c_void>()) };
+        });
     }
 }

@@ -2,21 +2,25 @@
 
 use std::time::Duration;
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+use windrow_sys::raw::{self, Waited};
+
 use crate::process::guard;
 
 /// Kills a child and everything in its process group.
+///
+/// The child must not have been waited for: until then its number, and that of its group, are nobody else's.
 pub fn kill_group(pid: i32) {
-    // SAFETY: plain system calls. The child is ours and was not waited for, so that its number, and
-    // that of its group, can't have been given to anyone else.
-    unsafe {
-        // By its own number first: it may lead no group yet. Once killed it makes no more processes.
-        libc::kill(pid, libc::SIGKILL);
-        libc::kill(-pid, libc::SIGKILL);
-    }
+    let pid = Pid::from_raw(pid);
+    // By its own number first: it may lead no group yet. Once killed it makes no more processes.
+    let _ = kill(pid, Signal::SIGKILL);
+    let _ = killpg(pid, Signal::SIGKILL);
 }
 
 /// A child that was waited for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Reaped {
     /// Its raw wait status.
     pub status: i32,
@@ -36,16 +40,10 @@ pub fn kill_and_reap(pid: i32) -> i32 {
 pub fn kill_and_measure(pid: i32) -> Reaped {
     kill_group(pid);
     guard::strike(pid);
-    let mut status = 0;
-    // SAFETY: plain numbers, for which zeros are valid.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    loop {
-        // SAFETY: waits for a child of ours that is dead or has just been killed; both places are ours.
-        let result = unsafe { libc::wait4(pid, &mut status, 0, &mut usage) };
-        if result != -1 || std::io::Error::last_os_error().raw_os_error() != Some(libc::EINTR) {
-            break;
-        }
-    }
+    // It is a child of ours that was not waited for, so that this can't fail.
+    let Ok(Waited { status, usage }) = raw::wait(pid, 0) else {
+        return Reaped::default();
+    };
     let time = |time: libc::timeval| {
         let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
         Duration::from_secs(seconds) + Duration::from_micros(time.tv_usec.unsigned_abs())
@@ -61,11 +59,8 @@ pub fn kill_and_measure(pid: i32) -> Reaped {
 /// This process's own high-water mark. A child begins with its maker's memory, so the kernel counts that as the
 /// child's own, though it lasts only until the child runs its program.
 fn own_peak_kib() -> i64 {
-    // SAFETY: plain numbers, for which zeros are valid.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: the place is ours.
-    unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) };
-    usage.ru_maxrss
+    // This fails only for another question.
+    getrusage(UsageWho::RUSAGE_SELF).map_or(i64::MAX, |usage| usage.max_rss())
 }
 
 #[cfg(test)]

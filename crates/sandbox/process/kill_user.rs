@@ -2,18 +2,24 @@
 //!
 //! A fork would copy the engine's page tables, and killing them one by one would race with new ones.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::c_int;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::ptr;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, Uid, kill_process, pidfd_open};
+use rustix::thread::set_thread_res_uid;
+use windrow_sys::clone::{Child, Stack, clone_vm};
+use windrow_sys::raw;
+
 use crate::process::guard;
-use windrow_sys::call;
 
 /// What the killer stands on, in bytes.
 pub(crate) const STACK_SIZE: usize = 16 * 1024;
 /// How long one attempt may take. A process of that user may have stopped or killed the killer.
-const PATIENCE: libc::timespec = libc::timespec {
+const PATIENCE: Timespec = Timespec {
     tv_sec: 1,
     tv_nsec: 0,
 };
@@ -29,11 +35,9 @@ pub fn kill_user(uid: u32) -> io::Result<()> {
         let text = format!("user {uid} is no build user");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
-    let mut stack = vec![0_u128; STACK_SIZE / size_of::<u128>()];
-    let top = stack.as_mut_ptr_range().end.cast::<c_void>();
+    let mut stack = Stack::new(STACK_SIZE);
     for _ in 0..ATTEMPTS {
-        // SAFETY: the stack is this function's own.
-        match unsafe { attempt(top, &uid) }.map_err(io::Error::from_raw_os_error)? {
+        match attempt(&mut stack, uid)? {
             Some(0) => return wait_until_gone(uid),
             Some(errno) if errno > 0 => return Err(io::Error::from_raw_os_error(errno)),
             _ => {}
@@ -78,66 +82,51 @@ fn has_processes(uid: u32) -> bool {
 /// The errno that the killer ended with, 0 for success; `None` if it was killed or stopped itself. Allocates nothing.
 ///
 /// # Errors
-/// The errno, when no process can be made.
-///
-/// # Safety
-/// `stack_top` must be the upper end of memory that nobody uses, of [`STACK_SIZE`] bytes at least, aligned to 16 bytes.
-pub(crate) unsafe fn attempt(stack_top: *mut c_void, uid: &u32) -> Result<Option<c_int>, c_int> {
+/// When no process can be made.
+pub(crate) fn attempt(stack: &mut Stack, uid: u32) -> io::Result<Option<c_int>> {
     let place = guard::Place::take();
-    let flags = libc::CLONE_VM | libc::CLONE_PARENT_SETTID | libc::SIGCHLD;
-    // SAFETY: the child runs on a stack that outlives it, for it is waited for below, and reads nothing but `uid`, which
-    // does too. It blocks all signals from its birth on, as the calling thread does for the moment.
-    let (pid, error) = unsafe {
-        let (mut all, mut old) = (std::mem::zeroed(), std::mem::zeroed());
-        libc::sigfillset(&mut all);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut old);
-        let argument = ptr::from_ref(uid).cast_mut().cast::<c_void>();
-        let pid = libc::clone(kill_all, stack_top, flags, argument, place.pointer());
-        let error = *libc::__errno_location();
-        libc::pthread_sigmask(libc::SIG_SETMASK, &old, ptr::null_mut());
-        (pid, error)
-    };
-    if pid == -1 {
-        place.free();
-        return Err(error);
-    }
-    let mut status = 0;
-    let none = ptr::null_mut::<c_void>();
-    // SAFETY: integers and structures that are here. The child was not waited for.
-    unsafe {
-        if let Ok(pidfd) = call!(pidfd_open, pid, 0) {
-            let mut poll = libc::pollfd {
-                fd: pidfd as c_int,
-                events: libc::POLLIN,
-                revents: 0,
-            };
-            let patience = PATIENCE;
-            let _ = call!(ppoll, &raw mut poll, 1, &raw const patience, none, 0);
-            let _ = call!(close, pidfd);
+    let killer = Killer { uid };
+    let flags = libc::SIGCHLD;
+    // SAFETY: the child is waited for below, so that all it uses outlives it. The stack is lent to nobody else.
+    let pid = match unsafe { clone_vm(&killer, stack, flags, Some(place.id()), ptr::null()) } {
+        Ok(pid) => pid,
+        Err(error) => {
+            place.free();
+            return Err(error);
         }
-        let _ = call!(kill, pid, libc::SIGKILL);
-        place.free();
-        while call!(wait4, pid, &raw mut status, 0, none) == Err(libc::EINTR) {}
+    };
+    // It was not waited for, so that the number is still its own.
+    if let Some(id) = Pid::from_raw(pid) {
+        if let Ok(pidfd) = pidfd_open(id, PidfdFlags::empty()) {
+            let _ = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&PATIENCE));
+            raw::close(pidfd);
+        }
+        let _ = kill_process(id, Signal::KILL);
     }
+    place.free();
+    let status = raw::wait(pid, 0)?.status;
     Ok(libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status)))
 }
 
-/// The killer. Raw system calls only: the C library's would change the ids of all threads of the engine.
-extern "C" fn kill_all(uid: *mut c_void) -> c_int {
-    // SAFETY: `attempt` passes a pointer to a number that outlives this process. The calls allocate nothing.
-    unsafe {
-        let uid = *uid.cast::<u32>();
+/// Becomes the user and kills all that it may kill. The C library's way would change the ids of all threads of the engine.
+struct Killer {
+    uid: u32,
+}
+
+impl Child for Killer {
+    fn run(&self) -> c_int {
+        let uid = Uid::from_raw(self.uid);
         // Groups and group ids don't matter for who may be killed.
-        if let Err(errno) = call!(setresuid, uid, uid, uid) {
-            return errno;
+        if let Err(errno) = set_thread_res_uid(uid, uid, uid) {
+            return errno.raw_os_error();
         }
         loop {
             // Reaches all at one moment, and who has a signal waiting can't fork any more.
-            match call!(kill, -1_i32, libc::SIGKILL) {
-                Err(libc::EINTR) => {}
+            match raw::kill_all_reachable() {
+                Err(Errno::INTR) => {}
                 // That there is no process but this one is as good.
-                Ok(_) | Err(libc::ESRCH) => return 0,
-                Err(errno) => return errno,
+                Ok(()) | Err(Errno::SRCH) => return 0,
+                Err(errno) => return errno.raw_os_error(),
             }
         }
     }

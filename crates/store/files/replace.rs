@@ -1,12 +1,12 @@
 //! Puts a new tree where a valid path lies, so that at no time nothing lies there (the seed's `replaceValidPath`, which
 //! first took the old one away).
 
-use std::ffi::CString;
 use std::fs::Permissions;
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::error::{Error, Result};
 use crate::files::beside::unique_beside;
@@ -91,23 +91,7 @@ fn moved(place: &Path) -> impl FnOnce(io::Error) -> Error {
 
 /// Lets two paths change places in one step.
 fn exchange(one: &Path, other: &Path) -> io::Result<()> {
-    let c_string = |path: &Path| CString::new(path.as_os_str().as_bytes());
-    let (one, other) = (c_string(one)?, c_string(other)?);
-    // SAFETY: two paths that end in NUL and live until the call returns.
-    let result = unsafe {
-        libc::renameat2(
-            libc::AT_FDCWD,
-            one.as_ptr(),
-            libc::AT_FDCWD,
-            other.as_ptr(),
-            libc::RENAME_EXCHANGE,
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    Ok(renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use crate::files::canonical::{InodesSeen, canonicalise};
 use crate::files::copy::copy_tree;
 use crate::nar;
+use rustix::thread::CapabilitySet;
 use windrow_sys::tree::delete_path;
 use windrow_sys::{Error, Result};
 
@@ -238,19 +239,9 @@ fn in_spite_of_exchanges(closed: bool, work: fn(&Path) -> Result<Vec<u8>>) {
 
 /// Makes the calling thread, which may be root's, obey the modes of files as others do.
 fn obey_modes() {
-    // SAFETY: concerns the capabilities of this thread only; header and data have the layout of version 3.
-    unsafe {
-        let header = [0x2008_0522_u32, 0];
-        let mut data = [0_u32; 6];
-        let got = libc::syscall(libc::SYS_capget, header.as_ptr(), data.as_mut_ptr());
-        assert_eq!(got, 0);
-        // CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, of those in effect.
-        data[0] &= !0b110;
-        assert_eq!(
-            libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()),
-            0
-        );
-    }
+    let mut sets = rustix::thread::capabilities(None).unwrap();
+    sets.effective -= CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
+    rustix::thread::set_capabilities(None, sets).unwrap();
 }
 
 #[test]

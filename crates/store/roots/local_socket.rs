@@ -2,14 +2,14 @@
 //! waiting, who is at the other end, and waiting with an end.
 
 use std::io::{self, ErrorKind};
-use std::mem::{size_of, zeroed};
-use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
+use std::mem::size_of;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 
 use windrow_sys::interrupt;
 
@@ -21,37 +21,21 @@ const SLICE_MS: u16 = 100;
 /// # Errors
 /// [`ErrorKind::WouldBlock`] if more are waiting to be connected already than the other side lets.
 pub(crate) fn connect(path: &Path) -> io::Result<UnixStream> {
-    // SAFETY: all zeros is an address, an empty one.
-    let mut address: libc::sockaddr_un = unsafe { zeroed() };
-    let bytes = path.as_os_str().as_bytes();
-    if bytes.len() >= address.sun_path.len() || bytes.contains(&0) {
-        return Err(ErrorKind::InvalidInput.into());
-    }
-    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
-    for (to, from) in address.sun_path.iter_mut().zip(bytes) {
-        *to = *from as libc::c_char;
-    }
-    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-    // SAFETY: takes numbers only.
-    let fd = unsafe { libc::socket(libc::AF_UNIX, kind, 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: it was just made, and nobody else has it.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    let length = size_of::<libc::sockaddr_un>() as libc::socklen_t;
-    // SAFETY: the address lives until the call returns, and is as long as is said.
-    let done = unsafe { libc::connect(fd, (&raw const address).cast(), length) };
-    match done {
-        0 => Ok(UnixStream::from(socket)),
-        _ => Err(io::Error::last_os_error()),
-    }
+    let address = SocketAddrUnix::new(path)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&socket, &address)?;
+    Ok(UnixStream::from(socket))
 }
 
 /// The user at the other end, as it was when the connection was made.
 pub(crate) fn peer_uid(stream: &UnixStream) -> io::Result<u32> {
-    // SAFETY: all zeros is a value of this type, which has numbers only.
-    let mut peer: libc::ucred = unsafe { zeroed() };
+    // By hand, for in rustix a process id can't be 0, as that of a process of another PID namespace is.
+    let mut peer = libc::ucred {
+        pid: 0,
+        uid: 0,
+        gid: 0,
+    };
     let mut length = size_of::<libc::ucred>() as libc::socklen_t;
     // SAFETY: the kernel writes at most `length` bytes to `peer`, which is as large.
     let done = unsafe {

@@ -1,18 +1,17 @@
 //! The flags of files that keep even root from deleting them: immutable and append-only.
 //! They are taken from regular files and directories only, through handles that no link leads astray.
 
-use std::ffi::c_int;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
-use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, fstat};
 use nix::unistd::geteuid;
+use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 
 use super::node::{Kind, Node};
 
-/// `FS_APPEND_FL` and `FS_IMMUTABLE_FL` of linux/fs.h.
-const KEPT: c_int = 0x20 | 0x10;
+/// Those that keep a file from being deleted, or names in a directory.
+const KEPT: IFlags = IFlags::APPEND.union(IFlags::IMMUTABLE);
 
 /// Takes the flags from an entry and from the directory in the same tree that holds it. Returns whether there were any,
 /// so that another try is worth it. Only root may, and only some file systems have them.
@@ -38,24 +37,12 @@ pub(super) fn release_open(handle: BorrowedFd<'_>) -> bool {
     if !geteuid().is_root() || !fstat(handle).is_ok_and(|stat| has_flags(stat.st_mode)) {
         return false;
     }
-    get(handle).is_ok_and(|flags| flags & KEPT != 0 && set(handle, flags & !KEPT).is_ok())
+    ioctl_getflags(handle)
+        .is_ok_and(|flags| flags.intersects(KEPT) && ioctl_setflags(handle, flags - KEPT).is_ok())
 }
 
 fn has_flags(mode: libc::mode_t) -> bool {
     matches!(Kind::from_mode(mode), Kind::Regular | Kind::Directory)
-}
-
-fn get(handle: BorrowedFd<'_>) -> Result<c_int, Errno> {
-    let mut flags: c_int = 0;
-    // SAFETY: the kernel writes an int, whatever the request's number says of a long; it lives until the call returns.
-    let result = unsafe { libc::ioctl(handle.as_raw_fd(), libc::FS_IOC_GETFLAGS as _, &mut flags) };
-    Errno::result(result).map(|_| flags)
-}
-
-fn set(handle: BorrowedFd<'_>, flags: c_int) -> Result<(), Errno> {
-    // SAFETY: the kernel reads an int, which lives until the call returns.
-    let result = unsafe { libc::ioctl(handle.as_raw_fd(), libc::FS_IOC_SETFLAGS as _, &flags) };
-    Errno::result(result).map(drop)
 }
 
 #[cfg(test)]
@@ -77,29 +64,29 @@ mod tests {
         symlink(&outside, tree.join("a/link")).unwrap();
         fs::set_permissions(tree.join("a/b"), Permissions::from_mode(0o000)).unwrap();
         let handle = File::open(&outside).unwrap();
-        let before = get(handle.as_fd());
-        if !before.is_ok_and(|flags| set(handle.as_fd(), flags | 0x10).is_ok()) {
+        let before = ioctl_getflags(&handle);
+        if !before.is_ok_and(|flags| ioctl_setflags(&handle, flags | IFlags::IMMUTABLE).is_ok()) {
             eprintln!("skipped: it takes root and a file system with the immutable flag");
             return;
         }
         for (name, flag) in [
-            ("a/file", 0x10),
-            ("a/b/file", 0x20),
-            ("a/b", 0x10),
-            ("a", 0x20),
-            ("", 0x10),
+            ("a/file", IFlags::IMMUTABLE),
+            ("a/b/file", IFlags::APPEND),
+            ("a/b", IFlags::IMMUTABLE),
+            ("a", IFlags::APPEND),
+            ("", IFlags::IMMUTABLE),
         ] {
             let handle = File::open(tree.join(name)).unwrap();
-            let flags = get(handle.as_fd()).unwrap();
-            set(handle.as_fd(), flags | flag).unwrap();
+            let flags = ioctl_getflags(&handle).unwrap();
+            ioctl_setflags(&handle, flags | flag).unwrap();
         }
         assert!(fs::remove_dir_all(&tree).is_err());
         let deleted = delete_path(&tree);
-        let kept = get(handle.as_fd()).unwrap();
+        let kept = ioctl_getflags(&handle).unwrap();
         // So that the folder can go, whatever came of it.
-        set(handle.as_fd(), kept & !KEPT).unwrap();
+        ioctl_setflags(&handle, kept - KEPT).unwrap();
         deleted.unwrap();
         assert!(!tree.exists());
-        assert_eq!(kept & KEPT, 0x10);
+        assert_eq!(kept & KEPT, IFlags::IMMUTABLE);
     }
 }

@@ -11,6 +11,8 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, fchmodat, fstat, fstatat};
 
+use rustix::fs::FileType;
+
 use super::stack::Trail;
 use crate::error::{Error, Result};
 
@@ -39,12 +41,12 @@ impl Kind {
     }
 
     /// The type in a directory entry, unless the file system left it out.
-    pub(super) fn from_dirent(code: u8) -> Option<Self> {
-        match code {
-            libc::DT_UNKNOWN => None,
-            libc::DT_REG => Some(Self::Regular),
-            libc::DT_DIR => Some(Self::Directory),
-            libc::DT_LNK => Some(Self::Symlink),
+    pub(super) fn from_file_type(kind: FileType) -> Option<Self> {
+        match kind {
+            FileType::Unknown => None,
+            FileType::RegularFile => Some(Self::Regular),
+            FileType::Directory => Some(Self::Directory),
+            FileType::Symlink => Some(Self::Symlink),
             _ => Some(Self::Other),
         }
     }

@@ -299,8 +299,10 @@ pub fn dismiss_all(children: &[Spawned]) {
 }
 
 fn ask_to_end(child: &Spawned) {
-    // SAFETY: a plain system call; the child was not waited for, so its number is still its own.
-    unsafe { libc::kill(-child.pid, libc::SIGTERM) };
+    use nix::sys::signal::{Signal, killpg};
+    use nix::unistd::Pid;
+    // The child was not waited for, so its number is still its own.
+    let _ = killpg(Pid::from_raw(child.pid), Signal::SIGTERM);
 }
 
 fn wait_and_kill(child: &Spawned, until: Instant) -> i32 {

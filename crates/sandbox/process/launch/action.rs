@@ -1,13 +1,18 @@
 //! What a new process does to itself before it runs its program: system calls, prepared as plain data.
 //! Carrying them out allocates nothing, takes no lock and leaves errno alone, so that it may be done between clone and exec.
 
-use std::ffi::{CStr, CString, c_int, c_ulong, c_void};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::ffi::{CStr, CString, c_int, c_ulong};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::ptr;
 use std::sync::Arc;
 
-use windrow_sys::call;
+use rustix::fs::{self, Mode, OFlags, StatVfsMountFlags};
+use rustix::io::Errno;
+use rustix::mount::{self, MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::process::{self, Gid, Resource, Rlimit, Uid};
+use rustix::system;
+use rustix::thread::{self, CapabilitiesSecureBits, CapabilitySet, CapabilitySets};
+use windrow_sys::raw::{self, mount_attr};
 
 /// One step. Paths are those of the process's own root at that moment.
 #[derive(Debug, Clone)]
@@ -101,19 +106,6 @@ pub enum Action {
     ReadFrom(&'static CStr),
 }
 
-const AT_RECURSIVE: c_int = 0x8000;
-const MOUNT_ATTR_RDONLY: u64 = 1;
-const MOUNT_ATTR_NOSUID: u64 = 2;
-const MOUNT_ATTR_NODEV: u64 = 4;
-
-#[repr(C)]
-struct MountAttr {
-    set: u64,
-    clear: u64,
-    propagation: u64,
-    userns_fd: u64,
-}
-
 /// A path for a system call. A NUL in it cuts it off, which no path that the system gave us has.
 pub fn c_path(path: impl AsRef<Path>) -> CString {
     use std::os::unix::ffi::OsStrExt as _;
@@ -204,7 +196,7 @@ impl Action {
     ///
     /// # Errors
     /// The errno of the call that failed.
-    pub fn run(&self) -> Result<(), c_int> {
+    pub fn run(&self) -> Result<(), Errno> {
         match self {
             Self::Mount {
                 source,
@@ -213,103 +205,48 @@ impl Action {
                 flags,
                 data,
             } => {
-                let mount = |flags| {
-                    // SAFETY: NUL-terminated strings that outlive the call, or null where the kernel allows it.
-                    let result = unsafe {
-                        call!(
-                            mount,
-                            pointer(source.as_deref()),
-                            target.as_ptr(),
-                            pointer(*kind),
-                            flags,
-                            pointer(data.as_deref()),
-                        )
-                    };
-                    result.map(drop)
-                };
-                match mount(*flags) {
-                    // What is mounted below must not be bared by an ordinary user.
-                    Err(libc::EINVAL) if *flags == libc::MS_BIND => mount(flags | libc::MS_REC),
-                    result => result,
-                }
+                let source = source.as_deref();
+                mount(source, target, *kind, *flags, data.as_deref())
             }
             Self::Restrict {
                 target,
                 read_only,
                 devices,
             } => restrict(target, *read_only, *devices),
-            Self::MakeDir { path, mode } => {
-                // SAFETY: a NUL-terminated string.
-                match unsafe { call!(mkdirat, libc::AT_FDCWD, path.as_ptr(), *mode) } {
-                    Err(libc::EEXIST) => Ok(()),
-                    result => result.map(drop),
-                }
-            }
+            Self::MakeDir { path, mode } => make_dir(path, Mode::from_raw_mode(*mode)),
             Self::MakeFile {
                 path,
                 contents,
                 mode,
             } => {
-                let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL;
-                write_file(path, contents, flags, *mode)
+                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+                write_file(path, contents, flags, Mode::from_raw_mode(*mode))
             }
-            Self::Link { target, path } => {
-                // SAFETY: NUL-terminated strings.
-                let result =
-                    unsafe { call!(symlinkat, target.as_ptr(), libc::AT_FDCWD, path.as_ptr()) };
-                result.map(drop)
-            }
+            Self::Link { target, path } => fs::symlinkat(target, fs::CWD, path),
             Self::Write {
                 path,
                 contents,
                 needed,
-            } => match write_file(path, contents.to_bytes(), libc::O_WRONLY, 0) {
+            } => match write_file(path, contents.to_bytes(), OFlags::WRONLY, Mode::empty()) {
                 Err(_) if !needed => Ok(()),
                 result => result,
             },
             Self::Pivot(root) => pivot(root),
-            // SAFETY: plain system calls on integers from here on, unless said otherwise.
-            Self::Unshare(flags) => unsafe { call!(unshare, *flags) }.map(drop),
-            // SAFETY: the descriptor is open, for the action owns it.
-            Self::Enter(fd) => unsafe { call!(setns, fd.as_raw_fd(), 0) }.map(drop),
-            Self::NameHost => {
-                let (host, domain) = (c"localhost".to_bytes(), c"(none)".to_bytes());
-                // SAFETY: the lengths are those of the strings.
-                unsafe {
-                    call!(sethostname, host.as_ptr(), host.len())?;
-                    call!(setdomainname, domain.as_ptr(), domain.len()).map(drop)
-                }
-            }
-            Self::LoopbackUp => loopback_up(),
-            Self::LeaveGroups => {
-                // SAFETY: an empty list. The C library's own function would change every thread of the engine.
-                unsafe { call!(setgroups, 0, ptr::null::<libc::gid_t>()) }.map(drop)
-            }
+            Self::Unshare(flags) => raw::unshare(*flags),
+            Self::Enter(fd) => thread::move_into_link_name_space(fd.as_fd(), None),
+            Self::NameHost => name_host(),
+            Self::LoopbackUp => raw::bring_loopback_up(),
+            Self::LeaveGroups => thread::set_thread_groups(&[]),
             Self::Become { uid, gid } => become_user(*uid, *gid),
             Self::NewKeyring => {
-                // SAFETY: joins an anonymous keyring. A kernel without keyrings has nothing to hide.
-                let _ = unsafe { call!(keyctl, 1, ptr::null::<c_void>()) };
+                raw::begin_keyring();
                 Ok(())
             }
             Self::DropCapabilities => drop_capabilities(),
-            Self::NoNewPrivileges => {
-                // SAFETY: as above.
-                unsafe { call!(prctl, libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }.map(drop)
-            }
-            Self::Landlock(ruleset) => {
-                // SAFETY: the descriptor is open, for the action owns it.
-                unsafe { call!(landlock_restrict_self, ruleset.as_raw_fd(), 0) }.map(drop)
-            }
-            Self::Filter(program) => install_filter(program),
-            Self::LimitProcesses(count) => {
-                let limit = libc::rlimit64 {
-                    rlim_cur: *count,
-                    rlim_max: *count,
-                };
-                let old = ptr::null_mut::<libc::rlimit64>();
-                // SAFETY: the structure is valid while it is read; nothing is written.
-                unsafe { call!(prlimit64, 0, libc::RLIMIT_NPROC, &raw const limit, old) }.map(drop)
-            }
+            Self::NoNewPrivileges => thread::set_no_new_privs(true),
+            Self::Landlock(ruleset) => raw::landlock_restrict(ruleset.as_fd()),
+            Self::Filter(program) => raw::install_filter(program),
+            Self::LimitProcesses(count) => limit_processes(*count),
             Self::ReadFrom(path) => read_from(path),
         }
     }
@@ -319,180 +256,151 @@ impl Action {
 ///
 /// # Errors
 /// Which one failed, and the errno.
-pub fn run_all(actions: &[Action]) -> Result<(), (usize, c_int)> {
+pub fn run_all(actions: &[Action]) -> Result<(), (usize, Errno)> {
     for (index, action) in actions.iter().enumerate() {
         action.run().map_err(|errno| (index, errno))?;
     }
     Ok(())
 }
 
-fn pointer(text: Option<&CStr>) -> *const libc::c_char {
-    text.map_or(ptr::null(), CStr::as_ptr)
+fn mount(
+    source: Option<&CStr>,
+    target: &CStr,
+    kind: Option<&CStr>,
+    flags: c_ulong,
+    data: Option<&CStr>,
+) -> Result<(), Errno> {
+    let bits = flags as u32;
+    let Some(kind) = kind else {
+        let Some(source) = source else {
+            return mount::mount_change(target, MountPropagationFlags::from_bits_retain(bits));
+        };
+        if flags & libc::MS_REC != 0 {
+            return mount::mount_bind_recursive(source, target);
+        }
+        return match mount::mount_bind(source, target) {
+            // The kernel refuses an unprivileged bind mount that would reveal what a submount hides.
+            Err(Errno::INVAL) => mount::mount_bind_recursive(source, target),
+            result => result,
+        };
+    };
+    // The kernel calls one without a source that, too.
+    let source = source.unwrap_or(c"none");
+    mount::mount(
+        source,
+        target,
+        kind,
+        MountFlags::from_bits_retain(bits),
+        data,
+    )
 }
 
-fn write_file(path: &CStr, contents: &[u8], flags: c_int, mode: libc::mode_t) -> Result<(), c_int> {
-    let flags = flags | libc::O_CLOEXEC;
-    // SAFETY: plain system calls on valid strings; the descriptor is closed again.
-    unsafe {
-        let fd = call!(openat, libc::AT_FDCWD, path.as_ptr(), flags, mode)?;
-        let result = match call!(write, fd, contents.as_ptr(), contents.len()) {
-            Ok(count) if count == contents.len() => Ok(()),
-            Ok(_) => Err(libc::EIO),
-            Err(errno) => Err(errno),
-        };
-        let _ = call!(close, fd);
-        result
+fn make_dir(path: &CStr, mode: Mode) -> Result<(), Errno> {
+    match fs::mkdirat(fs::CWD, path, mode) {
+        Err(Errno::EXIST) => Ok(()),
+        result => result,
     }
 }
 
-fn read_from(path: &CStr) -> Result<(), c_int> {
-    let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NOCTTY;
-    // SAFETY: plain system calls on a valid string; the descriptor is closed again. The old standard input is this process's.
-    unsafe {
-        let Ok(fd) = call!(openat, libc::AT_FDCWD, path.as_ptr(), flags, 0) else {
-            return Ok(());
-        };
-        let fd = fd as c_int;
-        let result = call!(dup3, fd, 0, 0);
-        let _ = call!(close, fd);
-        result.map(drop)
-    }
+fn name_host() -> Result<(), Errno> {
+    system::sethostname(b"localhost")?;
+    system::setdomainname(b"(none)")
 }
 
-fn restrict(target: &CStr, read_only: bool, devices: bool) -> Result<(), c_int> {
-    let attributes = MountAttr {
-        set: MOUNT_ATTR_NOSUID
-            | if read_only { MOUNT_ATTR_RDONLY } else { 0 }
-            | if devices { 0 } else { MOUNT_ATTR_NODEV },
-        clear: 0,
-        propagation: 0,
-        userns_fd: 0,
+fn limit_processes(count: u64) -> Result<(), Errno> {
+    let (current, maximum) = (Some(count), Some(count));
+    process::setrlimit(Resource::Nproc, Rlimit { current, maximum })
+}
+
+fn write_file(path: &CStr, contents: &[u8], flags: OFlags, mode: Mode) -> Result<(), Errno> {
+    let file = fs::openat(fs::CWD, path, flags | OFlags::CLOEXEC, mode)?;
+    let result = match rustix::io::write(&file, contents) {
+        Ok(count) if count == contents.len() => Ok(()),
+        Ok(_) => Err(Errno::IO),
+        Err(errno) => Err(errno),
     };
-    // SAFETY: string and structure are valid while they are read, and of the size given.
-    let result = unsafe {
-        call!(
-            mount_setattr,
-            libc::AT_FDCWD,
-            target.as_ptr(),
-            AT_RECURSIVE,
-            &raw const attributes,
-            size_of::<MountAttr>(),
-        )
+    raw::close(file);
+    result
+}
+
+fn read_from(path: &CStr) -> Result<(), Errno> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let Ok(file) = fs::openat(fs::CWD, path, flags, Mode::empty()) else {
+        return Ok(());
     };
-    match result {
-        Err(libc::ENOSYS) => {}
-        result => return result.map(drop),
+    // SAFETY: the old standard input is this process's, and nobody owns it.
+    let result = unsafe { raw::duplicate_onto(file.as_raw_fd(), 0) };
+    raw::close(file);
+    result
+}
+
+fn restrict(target: &CStr, read_only: bool, devices: bool) -> Result<(), Errno> {
+    let attributes = mount_attr::NOSUID
+        | if read_only { mount_attr::RDONLY } else { 0 }
+        | if devices { 0 } else { mount_attr::NODEV };
+    match raw::set_mount_attributes(target, attributes) {
+        Err(Errno::NOSYS) => {}
+        result => return result,
     }
     // Before Linux 5.12: all flags are set anew, so those that are there must be given again.
-    // SAFETY: a valid string and a structure to be written to; all-zero is valid for it.
-    unsafe {
-        // Where words have 64 bits, this is what the plain call fills in, too.
-        let mut stat: libc::statfs64 = std::mem::zeroed();
-        call!(statfs, target.as_ptr(), &raw mut stat)?;
-        let has = stat.f_flags as c_ulong;
-        let mut flags = libc::MS_REMOUNT | libc::MS_BIND | libc::MS_NOSUID;
-        for (flag, mount_flag) in [
-            (libc::ST_NOEXEC, libc::MS_NOEXEC),
-            (libc::ST_NODEV, libc::MS_NODEV),
-            (libc::ST_RDONLY, libc::MS_RDONLY),
-            (libc::ST_NOATIME, libc::MS_NOATIME),
-            (libc::ST_NODIRATIME, libc::MS_NODIRATIME),
-            (libc::ST_RELATIME, libc::MS_RELATIME),
-        ] {
-            if has & flag != 0 {
-                flags |= mount_flag;
-            }
-        }
-        if read_only {
-            flags |= libc::MS_RDONLY;
-        }
-        if !devices {
-            flags |= libc::MS_NODEV;
-        }
-        let none = ptr::null::<c_void>();
-        call!(mount, none, target.as_ptr(), none, flags, none).map(drop)
+    let has = fs::statvfs(target)?.f_flag;
+    let mut flags = MountFlags::BIND | MountFlags::NOSUID;
+    for (flag, mount_flag) in [
+        (StatVfsMountFlags::NOEXEC, MountFlags::NOEXEC),
+        (StatVfsMountFlags::NODEV, MountFlags::NODEV),
+        (StatVfsMountFlags::RDONLY, MountFlags::RDONLY),
+        (StatVfsMountFlags::NOATIME, MountFlags::NOATIME),
+        (StatVfsMountFlags::NODIRATIME, MountFlags::NODIRATIME),
+        (StatVfsMountFlags::RELATIME, MountFlags::RELATIME),
+    ] {
+        flags.set(mount_flag, has.contains(flag));
     }
+    if read_only {
+        flags |= MountFlags::RDONLY;
+    }
+    if !devices {
+        flags |= MountFlags::NODEV;
+    }
+    mount::mount_remount(target, flags, c"")
 }
 
-fn pivot(root: &CStr) -> Result<(), c_int> {
-    let here = c".";
-    // SAFETY: plain system calls on valid strings. The old root is stacked on the new one and unmounted from there, so
-    // that no directory is needed to put it.
-    unsafe {
-        call!(chdir, root.as_ptr())?;
-        call!(pivot_root, here.as_ptr(), here.as_ptr())?;
-        call!(umount2, here.as_ptr(), libc::MNT_DETACH)?;
-        call!(chdir, c"/".as_ptr()).map(drop)
-    }
-}
-
-fn loopback_up() -> Result<(), c_int> {
-    // SAFETY: the request is valid while the kernel reads and writes it; the socket is closed again.
-    unsafe {
-        let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
-        let socket = call!(socket, libc::AF_INET, kind, 0)?;
-        let mut request: libc::ifreq = std::mem::zeroed();
-        for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
-            *to = *from as libc::c_char;
-        }
-        request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_LOOPBACK | libc::IFF_RUNNING) as _;
-        let result = call!(ioctl, socket, libc::SIOCSIFFLAGS, &raw mut request);
-        let _ = call!(close, socket);
-        result.map(drop)
-    }
+/// The old root is stacked on the new one and unmounted from there, so that no directory is needed to put it.
+fn pivot(root: &CStr) -> Result<(), Errno> {
+    process::chdir(root)?;
+    process::pivot_root(c".", c".")?;
+    mount::unmount(c".", UnmountFlags::DETACH)?;
+    process::chdir(c"/")
 }
 
 /// The C library's own functions would make every thread of the engine change its ids.
-fn become_user(uid: u32, gid: u32) -> Result<(), c_int> {
-    // SAFETY: raw system calls on integers, which concern the calling process or thread only.
-    unsafe {
-        call!(setresgid, gid, gid, gid)?;
-        call!(setresuid, uid, uid, uid).map(drop)
-    }
+fn become_user(uid: u32, gid: u32) -> Result<(), Errno> {
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    thread::set_thread_res_gid(gid, gid, gid)?;
+    thread::set_thread_res_uid(uid, uid, uid)
 }
 
-fn drop_capabilities() -> Result<(), c_int> {
-    #[repr(C)]
-    struct Header {
-        version: u32,
-        pid: c_int,
-    }
-    const VERSION_3: u32 = 0x2008_0522;
-    // SECBIT_NOROOT and SECBIT_NO_SETUID_FIXUP, both locked: user 0 is a user like any other.
-    const NO_ROOT: libc::c_ulong = 0b1111;
-    // SAFETY: plain system calls; header and data have the layout of version 3 and are only read.
-    unsafe {
-        for capability in 0..64 {
-            // Beyond the last capability the kernel knows, it says so.
-            if call!(prctl, libc::PR_CAPBSET_DROP, capability, 0, 0, 0).is_err() {
-                break;
-            }
+fn drop_capabilities() -> Result<(), Errno> {
+    for capability in 0..64 {
+        let capability = CapabilitySet::from_bits_retain(1 << capability);
+        // Beyond the last capability the kernel knows, it says so.
+        if thread::remove_capability_from_bounding_set(capability).is_err() {
+            break;
         }
-        call!(prctl, libc::PR_SET_SECUREBITS, NO_ROOT, 0, 0, 0)?;
-        let header = Header {
-            version: VERSION_3,
-            pid: 0,
-        };
-        let none = [0_u32; 6];
-        call!(capset, &raw const header, none.as_ptr()).map(drop)
     }
-}
-
-fn install_filter(program: &[libc::sock_filter]) -> Result<(), c_int> {
-    let program = libc::sock_fprog {
-        len: u16::try_from(program.len()).map_err(|_| libc::EINVAL)?,
-        filter: program.as_ptr().cast_mut(),
+    // User 0 is a user like any other.
+    thread::set_capabilities_secure_bits(
+        CapabilitiesSecureBits::NO_ROOT
+            | CapabilitiesSecureBits::NO_ROOT_LOCKED
+            | CapabilitiesSecureBits::NO_SETUID_FIXUP
+            | CapabilitiesSecureBits::NO_SETUID_FIXUP_LOCKED,
+    )?;
+    let none = CapabilitySet::empty();
+    let sets = CapabilitySets {
+        effective: none,
+        permitted: none,
+        inheritable: none,
     };
-    // SAFETY: the program is valid while the kernel copies it.
-    let result = unsafe {
-        call!(
-            seccomp,
-            libc::SECCOMP_SET_MODE_FILTER,
-            0,
-            &raw const program
-        )
-    };
-    result.map(drop)
+    thread::set_capabilities(None, sets)
 }
 
 #[cfg(test)]
@@ -524,7 +432,7 @@ mod tests {
         run_all(&actions).unwrap();
         assert_eq!(std::fs::read(at("d/l")).unwrap(), b"text");
         let error = run_all(&actions).unwrap_err();
-        assert_eq!(error, (2, libc::EEXIST));
+        assert_eq!(error, (2, Errno::EXIST));
         assert!(actions[2].describe().contains("d/f"));
     }
 }

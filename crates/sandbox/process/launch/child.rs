@@ -1,26 +1,36 @@
 //! A new process until it runs its program, and the clone that makes it. It lives on the engine's memory while the engine
 //! may go on: it allocates nothing, takes no lock, leaves `errno` alone and touches nothing but its plan.
 
-use std::cell::{RefCell, UnsafeCell};
+use std::cell::RefCell;
 use std::convert::Infallible;
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::AsRawFd as _;
 use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
+
+use rustix::fs::Mode;
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, Signal, chdir, getppid, getrlimit, pidfd_open,
+    set_parent_process_death_signal, setrlimit, setsid, umask,
+};
+use windrow_sys::clone::{Child, Stack, clone_vm};
+use windrow_sys::raw;
 
 use super::{Request, SpawnError, Spawned, Step, Streams};
 use crate::process::guard::Place;
 use crate::process::kill;
 use crate::process::launch::action::{self, Action};
-use windrow_sys::call;
 
 /// What the child reads, prepared so that it needs no allocation, and where it leaves word of a failure.
 pub(super) struct Plan {
     /// Null for none.
     program: *const c_char,
-    args: *const *const c_char,
-    env: *const *const c_char,
+    /// Strings, and null at the end.
+    args: Vec<*const c_char>,
+    /// The same.
+    env: Vec<*const c_char>,
     cwd: *const c_char,
     actions: *const [Action],
     /// The engine's process id, where the child can see it.
@@ -36,18 +46,23 @@ pub(super) struct Plan {
     failed_action: AtomicUsize,
 }
 
+// SAFETY: its pointers are to what nobody changes for as long as it is used.
+unsafe impl Send for Plan {}
+// SAFETY: as above; everything else is atomic or only read.
+unsafe impl Sync for Plan {}
+
+fn null_terminated(strings: &[CString]) -> Vec<*const c_char> {
+    let strings = strings.iter().map(|string| string.as_ptr());
+    strings.chain([ptr::null()]).collect()
+}
+
 impl Plan {
-    /// A plan for `request`, to whose strings and actions it points; `args` and `env` are lists of them that end with null.
-    pub(super) fn new(
-        request: &Request<'_>,
-        streams: &Streams<'_>,
-        args: &[*const c_char],
-        env: &[*const c_char],
-    ) -> Self {
+    /// A plan for `request`, to whose strings and actions it points.
+    pub(super) fn new(request: &Request<'_>, streams: &Streams<'_>) -> Self {
         Self {
             program: request.program.map_or(ptr::null(), CStr::as_ptr),
-            args: args.as_ptr(),
-            env: env.as_ptr(),
+            args: null_terminated(request.args),
+            env: null_terminated(request.env),
             cwd: request.cwd.as_ptr(),
             actions: request.actions,
             engine: (request.namespaces & libc::CLONE_NEWPID == 0).then(std::process::id),
@@ -83,9 +98,7 @@ impl Plan {
     }
 }
 
-/// What the child stands on until it runs its program.
-pub(super) struct Stack(Box<[UnsafeCell<u128>]>);
-
+/// What the child stands on until it runs its program, in bytes.
 const STACK_SIZE: usize = 64 * 1024;
 
 thread_local! {
@@ -93,195 +106,121 @@ thread_local! {
     static SPARE: RefCell<Vec<Stack>> = const { RefCell::new(Vec::new()) };
 }
 
-impl Stack {
-    pub(super) fn take() -> Self {
-        let spare = SPARE.try_with(|spare| spare.borrow_mut().pop());
-        spare.ok().flatten().unwrap_or_else(|| {
-            let words = vec![0_u128; STACK_SIZE / size_of::<u128>()];
-            Self(words.into_iter().map(UnsafeCell::new).collect())
-        })
-    }
+/// A stack for one child at a time.
+pub(super) fn take_stack() -> Stack {
+    let spare = SPARE.try_with(|spare| spare.borrow_mut().pop());
+    spare
+        .ok()
+        .flatten()
+        .unwrap_or_else(|| Stack::new(STACK_SIZE))
+}
 
-    pub(super) fn give_back(self) {
-        // A thread that ends has no use for it.
-        let _ = SPARE.try_with(|spare| spare.borrow_mut().push(self));
-    }
-
-    /// Its upper end, aligned to 16 bytes as the platforms' calling conventions want it.
-    fn top(&self) -> *mut c_void {
-        let end = self.0.as_ptr_range().end;
-        UnsafeCell::raw_get(end).cast()
-    }
+/// Keeps a stack that no child uses any more for the next.
+pub(super) fn give_back_stack(stack: Stack) {
+    // A thread that ends has no use for it.
+    let _ = SPARE.try_with(|spare| spare.borrow_mut().push(stack));
 }
 
 /// Makes a process that carries out `plan`, with the memory of this one and the `flags` for clone(2) beside. The kernel
-/// clears `aloft` when the child no longer uses that memory.
+/// clears `in_use` when the child no longer uses that memory.
 ///
 /// # Errors
 /// When the process can't be made.
 ///
 /// # Safety
-/// Until the child has executed its program or exited, `plan`, all that it points to, the stack and `aloft` must stay where
+/// Until the child has executed its program or exited, `plan`, all that it points to, the stack and `in_use` must stay where
 /// they are, and of them only what is atomic may be changed.
 pub(super) unsafe fn make(
     plan: *const Plan,
     stack: &Stack,
     flags: c_int,
-    aloft: *const AtomicU32,
+    in_use: *const AtomicU32,
 ) -> io::Result<Spawned> {
-    let (mut all_signals, mut old_mask) = (empty_sigset(), empty_sigset());
-    // SAFETY: both sets are valid for writing. Signals stay blocked until the child runs its program, so
-    // that no handler of ours runs in it on our memory.
-    unsafe {
-        libc::sigfillset(&mut all_signals);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &all_signals, &mut old_mask);
-    }
-    let flags = flags
-        | libc::CLONE_VM
-        | libc::CLONE_PARENT_SETTID
-        | libc::CLONE_CHILD_CLEARTID
-        | libc::SIGCHLD;
     let place = Place::take();
-    // SAFETY: the caller keeps stack, plan and word; `run_child` only reads the plan, but for its atomics. The child has no
-    // thread state of its own but does nothing that needs one. The place is never freed.
-    let pid = unsafe {
-        libc::clone(
-            run_child,
-            stack.top(),
-            flags,
-            plan.cast_mut().cast::<c_void>(),
-            place.pointer(),
-            ptr::null_mut::<c_void>(),
-            aloft.cast_mut(),
-        )
-    };
-    let clone_error = io::Error::last_os_error();
-    // SAFETY: `old_mask` was filled in above.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &old_mask, ptr::null_mut()) };
-    if pid == -1 {
-        place.free();
-        return Err(clone_error);
-    }
-    // SAFETY: integers. The child was not waited for, so that the number is still its own.
-    match unsafe { call!(pidfd_open, pid, 0) } {
-        Ok(pidfd) => {
-            // SAFETY: the kernel has just made this descriptor for us, and nobody else knows of it. It closes on exec.
-            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd as c_int) };
-            Ok(Spawned { pid, pidfd })
+    // SAFETY: the caller keeps what the child reads.
+    let made = unsafe { clone_vm(plan, stack, flags | libc::SIGCHLD, Some(place.id()), in_use) };
+    let pid = match made {
+        Ok(pid) => pid,
+        Err(error) => {
+            place.free();
+            return Err(error);
         }
+    };
+    // The child was not waited for, so that the number is still its own.
+    let pidfd = Pid::from_raw(pid).ok_or(Errno::SRCH);
+    match pidfd.and_then(|pid| pidfd_open(pid, PidfdFlags::empty())) {
+        Ok(pidfd) => Ok(Spawned { pid, pidfd }),
         Err(errno) => {
             kill::kill_and_reap(pid);
-            Err(io::Error::from_raw_os_error(errno))
+            Err(errno.into())
         }
     }
 }
 
-fn empty_sigset() -> libc::sigset_t {
-    // SAFETY: all-zero is a valid, empty set.
-    unsafe { std::mem::zeroed() }
-}
-
-/// The child's life until it executes its program.
-extern "C" fn run_child(plan: *mut c_void) -> c_int {
-    // SAFETY: `make` passes its `Plan`, which outlives this function.
-    let plan = unsafe { &*plan.cast::<Plan>() };
-    let Err((step, errno)) = set_up_and_execute(plan);
-    plan.failed_errno.store(errno, Ordering::Release);
-    plan.failed_step.store(step as i32, Ordering::Release);
-    exit(127)
-}
-
-/// Leaves without running anything of the parent's.
-fn exit(status: c_int) -> ! {
-    loop {
-        // SAFETY: an integer; it does not return.
-        let _ = unsafe { call!(exit_group, status) };
+impl Child for Plan {
+    fn run(&self) -> c_int {
+        let Err((step, errno)) = set_up_and_execute(self);
+        let errno = errno.raw_os_error();
+        self.failed_errno.store(errno, Ordering::Release);
+        self.failed_step.store(step as i32, Ordering::Release);
+        FAILED
     }
 }
 
-fn set_up_and_execute(plan: &Plan) -> Result<Infallible, (Step, c_int)> {
-    let set_up = |errno| (Step::SetUp, errno);
-    // As the kernel has it on every platform, all zeros: default handling, no flags, an empty mask.
-    let default_handling = [0_u64; 4];
-    // The size of the kernel's set of 64 signals, in bytes.
-    let sigset_size = size_of::<u64>();
-    let no_signals = 0_u64;
-    let none = ptr::null_mut::<c_void>();
-    // SAFETY: plain system calls on valid descriptors, and on structures and NUL-terminated strings that the parent keeps
-    // alive or that are here. Signal dispositions are the child's own, since CLONE_SIGHAND is not given.
-    unsafe {
-        call!(setsid).map_err(set_up)?;
-        // What the engine ignores would stay ignored in the builder (the seed's `restoreSIGPIPE`).
-        let default_handling = default_handling.as_ptr();
-        call!(
-            rt_sigaction,
-            libc::SIGPIPE,
-            default_handling,
-            none,
-            sigset_size
-        )
-        .map_err(set_up)?;
-        for (from, to) in [(plan.stdin, 0), (plan.output, 1), (plan.error, 2)] {
-            duplicate(from, to).map_err(set_up)?;
-        }
-        // Whatever else was inherited from who started the engine closes on exec.
-        call!(close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC).map_err(set_up)?;
-        if plan.builder_log != -1 {
-            // Should it have that number already, duplicating it would leave it to be closed.
-            duplicate(plan.builder_log, 4).map_err(set_up)?;
-            call!(fcntl, 4, libc::F_SETFD, 0).map_err(set_up)?;
-        }
-        let _ = call!(umask, 0o022);
-        let mut core = libc::rlimit64 {
-            rlim_cur: 0,
-            rlim_max: 0,
-        };
-        call!(prlimit64, 0, libc::RLIMIT_CORE, none, &raw mut core).map_err(set_up)?;
-        core.rlim_cur = 0;
-        call!(prlimit64, 0, libc::RLIMIT_CORE, &raw const core, none).map_err(set_up)?;
-        if let Ok(current) = call!(personality, 0xffff_ffff_u32) {
-            let _ = call!(personality, current as u64 | plan.personality);
-        }
-        if let Err((index, errno)) = action::run_all(&*plan.actions) {
-            plan.failed_action.store(index, Ordering::Release);
-            return Err((Step::Isolate, errno));
-        }
-        // After the change of user, which takes this back.
-        call!(prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0).map_err(set_up)?;
-        if let Some(engine) = plan.engine
-            && call!(getppid) != Ok(engine as usize)
-        {
-            // It died before that.
-            exit(127);
-        }
-        call!(chdir, plan.cwd).map_err(|errno| (Step::ChangeFolder, errno))?;
-        // Builders start with nothing blocked, whatever the engine blocks for its own purposes.
-        let no_signals = &raw const no_signals;
-        let _ = call!(
-            rt_sigprocmask,
-            libc::SIG_SETMASK,
-            no_signals,
-            none,
-            sigset_size
-        );
-        if plan.program.is_null() {
-            exit(0);
-        }
-        match call!(execve, plan.program, plan.args, plan.env) {
-            Err(errno) => Err((Step::Execute, errno)),
-            // It does not come back with success.
-            Ok(_) => exit(127),
-        }
+/// The exit status of a child that could not execute its program.
+const FAILED: c_int = 127;
+
+fn set_up_and_execute(plan: &Plan) -> Result<Infallible, (Step, Errno)> {
+    set_up(plan).map_err(|errno| (Step::SetUp, errno))?;
+    // SAFETY: the actions live as long as the request that the plan is of.
+    if let Err((index, errno)) = action::run_all(unsafe { &*plan.actions }) {
+        plan.failed_action.store(index, Ordering::Release);
+        return Err((Step::Isolate, errno));
     }
+    // After the change of user, which takes this back.
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(|errno| (Step::SetUp, errno))?;
+    if let Some(engine) = plan.engine
+        && getppid().map(|pid| pid.as_raw_nonzero().get().cast_unsigned()) != Some(engine)
+    {
+        // It died before that.
+        raw::exit(FAILED);
+    }
+    // SAFETY: a string of the request that the plan is of.
+    let cwd = unsafe { CStr::from_ptr(plan.cwd) };
+    chdir(cwd).map_err(|errno| (Step::ChangeFolder, errno))?;
+    // Builders start with nothing blocked, whatever the engine blocks for its own purposes.
+    raw::unblock_signals();
+    if plan.program.is_null() {
+        raw::exit(0);
+    }
+    let (args, env) = (plan.args.as_ptr(), plan.env.as_ptr());
+    // SAFETY: strings of the request that the plan is of; the lists end with null.
+    Err((Step::Execute, unsafe {
+        raw::execve(plan.program, args, env)
+    }))
 }
 
-/// Makes `to` a duplicate of `from` that stays open when a program is executed, as dup2(2) does also where they are the same.
-unsafe fn duplicate(from: c_int, to: c_int) -> Result<(), c_int> {
-    // SAFETY: integers; what `to` was is not used any more in this process, says the caller.
-    unsafe {
-        if from == to {
-            return call!(fcntl, from, libc::F_GETFD).map(drop);
-        }
-        call!(dup3, from, to, 0).map(drop)
+/// Session, signals, descriptors and limits.
+fn set_up(plan: &Plan) -> Result<(), Errno> {
+    setsid()?;
+    // What the engine ignores would stay ignored in the builder (Nix 1.8: `restoreSIGPIPE`).
+    raw::handle_by_default(libc::SIGPIPE)?;
+    for (from, to) in [(plan.stdin, 0), (plan.output, 1), (plan.error, 2)] {
+        // SAFETY: a process of its own, whose standard streams nobody owns.
+        unsafe { raw::duplicate_onto(from, to) }?;
     }
+    // Whatever else was inherited from who started the engine closes on exec.
+    raw::close_on_exec_from(3)?;
+    if plan.builder_log != -1 {
+        // SAFETY: nothing else is left that this process needs.
+        unsafe { raw::duplicate_onto(plan.builder_log, 4) }?;
+    }
+    umask(Mode::from_raw_mode(0o022));
+    let core = Rlimit {
+        current: Some(0),
+        ..getrlimit(Resource::Core)
+    };
+    setrlimit(Resource::Core, core)?;
+    raw::add_personality(plan.personality);
+    Ok(())
 }

@@ -1,23 +1,22 @@
 //! Starts a child without copying the engine's page tables. Knows descriptors and strings, not goals.
 //!
 //! The child shares the engine's memory until it executes its program (`CLONE_VM`), so starting one costs the same with
-//! a thousand goals in memory as with a million. [`spawn`] waits until then (`CLONE_VFORK`), and [`depart`] does not.
+//! a thousand goals in memory as with a million. [`spawn`] waits until then (`CLONE_VFORK`), and [`spawn_async`] does not.
 
 pub mod action;
 mod child;
 mod pending;
 
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, CString, c_int};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::ptr;
 use std::sync::atomic::AtomicU32;
 
 use crate::process::kill::kill_and_reap;
 use crate::process::launch::action::Action;
-use child::{Plan, Stack};
+use child::{Plan, give_back_stack, take_stack};
 
-pub use pending::{Flight, Passenger, depart};
+pub use pending::{PendingExec, SpawnRequest, spawn_async};
 
 /// A program to start.
 #[derive(Debug)]
@@ -54,7 +53,7 @@ pub struct Streams<'a> {
 /// A started child.
 #[derive(Debug)]
 pub struct Spawned {
-    /// Its process id; it leads a session and process group of that number, once it has come that far ([`depart`]).
+    /// Its process id; it leads a session and process group of that number, once it has come that far ([`spawn_async`]).
     pub pid: i32,
     /// Readable once it has exited. Closed on exec.
     pub pidfd: OwnedFd,
@@ -119,14 +118,6 @@ impl SpawnError {
     }
 }
 
-fn null_terminated(strings: &[CString]) -> Vec<*const c_char> {
-    strings
-        .iter()
-        .map(|string| string.as_ptr())
-        .chain([ptr::null()])
-        .collect()
-}
-
 /// Starts the program of `request` in a session of its own, and waits until it runs. It is killed when the calling thread
 /// ends, as the first of whatever is done about it then: a thread that starts programs must outlive them.
 ///
@@ -134,15 +125,13 @@ fn null_terminated(strings: &[CString]) -> Vec<*const c_char> {
 /// [`SpawnError`] when the process can't be made, set up, or its program can't be executed; nothing is then left
 /// behind.
 pub fn spawn(request: &Request<'_>, streams: &Streams<'_>) -> Result<Spawned, SpawnError> {
-    let args = null_terminated(request.args);
-    let env = null_terminated(request.env);
-    let plan = Plan::new(request, streams, &args, &env);
-    let stack = Stack::take();
-    let aloft = AtomicU32::new(1);
+    let plan = Plan::new(request, streams);
+    let stack = take_stack();
+    let in_use = AtomicU32::new(1);
     let flags = libc::CLONE_VFORK | request.namespaces;
     // SAFETY: CLONE_VFORK suspends this thread until the child executes its program or exits.
-    let made = unsafe { child::make(&plan, &stack, flags, &aloft) };
-    stack.give_back();
+    let made = unsafe { child::make(&plan, &stack, flags, &in_use) };
+    give_back_stack(stack);
     let spawned = made.map_err(|error| SpawnError::no_process(error, request))?;
     match plan.failure(request) {
         None => Ok(spawned),

@@ -1,138 +1,114 @@
-//! Starts a child without waiting until it runs its program: what it reads until then stays aboard its flight.
-//! For the thread that has other things to do meanwhile.
+//! Starts a child without waiting until it runs its program, for the thread that has other things to do until then.
+//! [`PendingExec`] owns the memory that the child reads.
 
-use std::ffi::c_char;
 use std::fmt;
-use std::mem::ManuallyDrop;
-use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::child::{Plan, Stack, make};
-use super::{Request, SpawnError, Spawned, Streams, null_terminated};
+use windrow_sys::clone::Stack;
+
+use super::child::{Plan, give_back_stack, make, take_stack};
+use super::{Request, SpawnError, Spawned, Streams};
 
 /// Owns what a program is started from.
-pub trait Passenger: Send + Sync {
+pub trait SpawnRequest: Send + Sync {
     /// The program to start.
     fn request(&self) -> Request<'_>;
 }
 
-/// A child that may not have executed its program yet, and what it needs until then. To drop this while the child is under
-/// way leaves the memory to it for good.
-pub struct Flight<P: Passenger>(NonNull<Aboard<P>>);
+/// A child that may not have executed its program yet, and what it needs until then. Dropped before that, it leaves the
+/// memory to the child for good.
+pub struct PendingExec<R: SpawnRequest>(Arc<Shared<R>>);
 
-struct Aboard<P> {
-    passenger: NonNull<P>,
-    /// What the plan points to: the lists of arguments and of the environment.
-    _lists: [Vec<*const c_char>; 2],
-    stack: Stack,
+/// What the child reads.
+struct Shared<R> {
+    /// In an allocation of its own, for the plan points to what it holds.
+    owner: Arc<R>,
     plan: Plan,
+    stack: Stack,
     /// Not zero while the child uses any of this: the kernel clears it as the child executes its program or exits.
-    aloft: AtomicU32,
+    in_use: AtomicU32,
 }
 
-// SAFETY: the pointers are to what the flight owns, which beside it only the child uses, reading it but for atomics. The
-// passenger is `Send`.
-unsafe impl<P: Passenger> Send for Flight<P> {}
-// SAFETY: as above; the passenger is `Sync`.
-unsafe impl<P: Passenger> Sync for Flight<P> {}
+impl<R> Shared<R> {
+    fn is_in_use(&self) -> bool {
+        self.in_use.load(Ordering::Acquire) != 0
+    }
+}
 
-/// Starts the program that `passenger` asks for in a session of its own, and returns at once: the child may not be a session's
-/// leader yet, nor a process group's. What it can't do is told by [`Flight::land`]. It is killed when the calling thread ends.
+/// Starts the program that `owner` asks for in a session of its own, and returns at once: the child may not be a session's
+/// leader yet, nor a process group's. What it can't do is told by [`PendingExec::exec_result`]. It is killed when the calling
+/// thread ends.
 ///
 /// # Errors
-/// The passenger, and why no process could be made.
-pub fn depart<P: Passenger>(
-    passenger: P,
+/// `owner`, and why no process could be made.
+pub fn spawn_async<R: SpawnRequest>(
+    owner: R,
     streams: &Streams<'_>,
-) -> Result<(Spawned, Flight<P>), (P, SpawnError)> {
-    // By pointer from here on, for a box that is moved claims to be the only way to what it holds.
-    let passenger = NonNull::from(Box::leak(Box::new(passenger)));
-    // SAFETY: it lives until the flight is unloaded.
-    let request = unsafe { passenger.as_ref() }.request();
-    let lists = [null_terminated(request.args), null_terminated(request.env)];
-    let aboard = NonNull::from(Box::leak(Box::new(Aboard {
-        passenger,
-        plan: Plan::new(&request, streams, &lists[0], &lists[1]),
-        _lists: lists,
-        stack: Stack::take(),
-        aloft: AtomicU32::new(1),
-    })));
-    let flight = Flight(aboard);
-    let aboard = flight.aboard();
-    // SAFETY: all of it stays where it is until the flight is unloaded, which is not done while the child is aloft.
-    match unsafe {
-        make(
-            &aboard.plan,
-            &aboard.stack,
-            request.namespaces,
-            &aboard.aloft,
-        )
-    } {
-        Ok(spawned) => Ok((spawned, flight)),
+) -> Result<(Spawned, PendingExec<R>), (R, SpawnError)> {
+    let owner = Arc::new(owner);
+    let request = owner.request();
+    let shared = Arc::new(Shared {
+        plan: Plan::new(&request, streams),
+        stack: take_stack(),
+        in_use: AtomicU32::new(1),
+        owner: Arc::clone(&owner),
+    });
+    let namespaces = request.namespaces;
+    // SAFETY: all of it lies in allocations that are not given back, nor lent exclusively, while `in_use` is set.
+    match unsafe { make(&shared.plan, &shared.stack, namespaces, &shared.in_use) } {
+        Ok(spawned) => {
+            drop(owner);
+            Ok((spawned, PendingExec(shared)))
+        }
         Err(error) => {
             let error = SpawnError::no_process(error, &request);
-            // SAFETY: there is no child.
-            Err((unsafe { flight.unload() }, error))
+            drop(owner);
+            Err((take_back(shared), error))
         }
     }
 }
 
-impl<P: Passenger> Flight<P> {
-    fn aboard(&self) -> &Aboard<P> {
-        // SAFETY: it lives until the flight is unloaded, which takes the flight away.
-        unsafe { self.0.as_ref() }
-    }
+/// The owner of what no child uses any more.
+fn take_back<R>(shared: Arc<Shared<R>>) -> R {
+    let shared = Arc::into_inner(shared).expect("a pending child is not cloned");
+    give_back_stack(shared.stack);
+    Arc::into_inner(shared.owner).expect("its owner is not either")
+}
 
-    fn is_aloft(&self) -> bool {
-        self.aboard().aloft.load(Ordering::Acquire) != 0
-    }
-
-    /// Takes the passenger back, and with it why the child could not execute its program, if that is so. Of a child that has
+impl<R: SpawnRequest> PendingExec<R> {
+    /// Takes the owner back, and with it why the child could not execute its program, if that is so. Of a child that has
     /// exited that is known.
     ///
     /// # Errors
-    /// The flight, if the child is still under way.
-    pub fn land(self) -> Result<(P, Option<SpawnError>), Self> {
-        if self.is_aloft() {
+    /// This, if the child has not executed its program yet.
+    pub fn exec_result(self) -> Result<(R, Option<SpawnError>), Self> {
+        if self.0.is_in_use() {
             return Err(self);
         }
-        let aboard = self.aboard();
-        // SAFETY: it lives until the flight is unloaded.
-        let request = unsafe { aboard.passenger.as_ref() }.request();
-        let failure = aboard.plan.failure(&request);
-        // SAFETY: the child has left.
-        Ok((unsafe { self.unload() }, failure))
-    }
-
-    /// # Safety
-    /// There must be no child that uses what is aboard.
-    unsafe fn unload(self) -> P {
-        let flight = ManuallyDrop::new(self);
-        // SAFETY: they come from boxes, and nobody uses them any more, says the caller. The flight is not dropped.
-        let (aboard, passenger) = unsafe {
-            let aboard = *Box::from_raw(flight.0.as_ptr());
-            let passenger = *Box::from_raw(aboard.passenger.as_ptr());
-            (aboard, passenger)
-        };
-        aboard.stack.give_back();
-        passenger
+        let shared = Arc::clone(&self.0);
+        drop(self);
+        let failure = shared.plan.failure(&shared.owner.request());
+        Ok((take_back(shared), failure))
     }
 }
 
-impl<P: Passenger> Drop for Flight<P> {
+impl<R: SpawnRequest> Drop for PendingExec<R> {
     fn drop(&mut self) {
-        if !self.is_aloft() {
-            let landed = Self(self.0);
-            // SAFETY: the child has left, and this flight is not used any more.
-            drop(unsafe { landed.unload() });
+        if self.0.is_in_use() {
+            std::mem::forget(Arc::clone(&self.0));
         }
     }
 }
 
-impl<P: Passenger> fmt::Debug for Flight<P> {
+impl<R: SpawnRequest> fmt::Debug for PendingExec<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = if self.is_aloft() { "aloft" } else { "landed" };
-        write!(f, "Flight({state})")
+        let state = if self.0.is_in_use() {
+            "pending"
+        } else {
+            "executed"
+        };
+        write!(f, "PendingExec({state})")
     }
 }
 
@@ -143,20 +119,23 @@ mod tests {
     use std::os::fd::{AsFd as _, OwnedFd};
     use std::path::Path;
 
+    use nix::errno::Errno;
+    use windrow_sys::raw;
+
     use super::*;
+    use crate::process::kill::kill_group;
     use crate::process::launch::Step;
     use crate::process::launch::action::{Action, c_path};
-    use windrow_sys::call;
 
-    struct Ticket {
+    struct Script {
         program: CString,
         args: Vec<CString>,
         cwd: CString,
         actions: Vec<Action>,
     }
 
-    impl Ticket {
-        fn shell(script: &str) -> Self {
+    impl Script {
+        fn of(script: &str) -> Self {
             let args = ["sh", "-c", script];
             Self {
                 program: c"/bin/sh".to_owned(),
@@ -167,7 +146,7 @@ mod tests {
         }
     }
 
-    impl Passenger for Ticket {
+    impl SpawnRequest for Script {
         fn request(&self) -> Request<'_> {
             Request {
                 program: Some(&self.program),
@@ -181,7 +160,7 @@ mod tests {
         }
     }
 
-    fn start(ticket: Ticket) -> (Spawned, Flight<Ticket>) {
+    fn start(script: Script) -> (Spawned, PendingExec<Script>) {
         let null = File::options()
             .read(true)
             .write(true)
@@ -193,58 +172,54 @@ mod tests {
             error: None,
             builder_log: None,
         };
-        depart(ticket, &streams)
+        spawn_async(script, &streams)
             .map_err(|(_, error)| error)
             .unwrap()
     }
 
     /// Waits for a child; its raw wait status.
     fn wait(child: &Spawned) -> i32 {
-        let mut status = 0;
-        let none = std::ptr::null::<libc::rusage>();
-        // SAFETY: a child of ours, and a place for its status. Raw, for the C library may set errno.
-        let pid = unsafe { call!(wait4, child.pid, &raw mut status, 0, none) };
-        assert_eq!(pid.ok(), usize::try_from(child.pid).ok());
-        status
+        // Raw, for the C library may set errno.
+        raw::wait(child.pid, 0).unwrap().status
     }
 
-    fn fail(ticket: Ticket) -> SpawnError {
-        let (child, flight) = start(ticket);
+    fn fail(script: Script) -> SpawnError {
+        let (child, pending) = start(script);
         assert_eq!(wait(&child), 127 << 8);
-        let (_, failure) = flight.land().unwrap();
+        let (_, failure) = pending.exec_result().unwrap();
         failure.unwrap()
     }
 
     #[test]
     fn many_run_their_programs_at_a_time() {
-        let flights: Vec<_> = (0..64)
-            .map(|n| start(Ticket::shell(&format!("exit {n}"))))
+        let all_pending: Vec<_> = (0..64)
+            .map(|n| start(Script::of(&format!("exit {n}"))))
             .collect();
-        for (n, (child, flight)) in flights.into_iter().enumerate() {
+        for (n, (child, pending)) in all_pending.into_iter().enumerate() {
             assert_eq!(wait(&child), (n as i32) << 8);
-            let (ticket, failure) = flight.land().unwrap();
+            let (script, failure) = pending.exec_result().unwrap();
             assert!(failure.is_none());
-            assert_eq!(ticket.args[2].to_str().unwrap(), format!("exit {n}"));
+            assert_eq!(script.args[2].to_str().unwrap(), format!("exit {n}"));
         }
     }
 
     #[test]
     fn failures_name_the_step() {
         let missing = c"/there/is/no/such/thing";
-        let error = fail(Ticket {
+        let error = fail(Script {
             program: missing.to_owned(),
-            ..Ticket::shell("")
+            ..Script::of("")
         });
         assert_eq!(error.step, Step::Execute);
         assert_eq!(error.source.raw_os_error(), Some(libc::ENOENT));
-        let error = fail(Ticket {
+        let error = fail(Script {
             program: c"/".to_owned(),
-            ..Ticket::shell("")
+            ..Script::of("")
         });
         assert_eq!(error.source.raw_os_error(), Some(libc::EACCES));
-        let error = fail(Ticket {
+        let error = fail(Script {
             cwd: missing.to_owned(),
-            ..Ticket::shell("")
+            ..Script::of("")
         });
         assert_eq!(error.step, Step::ChangeFolder);
         let write = |path: &CStr| Action::Write {
@@ -252,9 +227,9 @@ mod tests {
             contents: c"x".to_owned(),
             needed: true,
         };
-        let error = fail(Ticket {
+        let error = fail(Script {
             actions: vec![write(c"/dev/null"), write(missing)],
-            ..Ticket::shell("")
+            ..Script::of("")
         });
         assert_eq!((error.step, error.action), (Step::Isolate, Some(1)));
         assert!(error.to_string().contains("such/thing"), "{error}");
@@ -262,53 +237,50 @@ mod tests {
 
     #[test]
     fn a_failing_child_leaves_errno_to_its_maker() {
-        // SAFETY: this thread's own errno.
-        let errno = || unsafe { *libc::__errno_location() };
-        let (child, flight) = start(Ticket {
+        let (child, pending) = start(Script {
             program: c"/there/is/no/such/thing".to_owned(),
-            ..Ticket::shell("")
+            ..Script::of("")
         });
-        // SAFETY: as above. The child may have failed before that: then this shows less, but never something wrong.
-        unsafe { *libc::__errno_location() = libc::EDOM };
+        // The child may have failed before that: then this shows less, but never something wrong.
+        Errno::set_raw(libc::EDOM);
         wait(&child);
-        assert_eq!(errno(), libc::EDOM);
-        drop(flight);
+        assert_eq!(Errno::last_raw(), libc::EDOM);
+        drop(pending);
     }
 
     /// A child that stays on its way until somebody reads from the FIFO.
-    fn delayed(fifo: &Path, script: &str) -> (Spawned, Flight<Ticket>) {
+    fn delayed(fifo: &Path, script: &str) -> (Spawned, PendingExec<Script>) {
         nix::unistd::mkfifo(fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        start(Ticket {
+        start(Script {
             actions: vec![Action::Write {
                 path: c_path(fifo),
                 contents: c"x".to_owned(),
                 needed: true,
             }],
-            ..Ticket::shell(script)
+            ..Script::of(script)
         })
     }
 
     #[test]
-    fn what_is_aboard_stays_until_the_child_has_left() {
+    fn what_the_child_reads_stays_until_it_has_executed_its_program() {
         let folder = tempfile::tempdir().unwrap();
-        let (child, flight) = delayed(&folder.path().join("a"), "exit 3");
-        let flight = flight.land().map(drop).unwrap_err();
-        // SAFETY: a child of ours that was not waited for.
-        unsafe { libc::kill(child.pid, libc::SIGKILL) };
+        let (child, pending) = delayed(&folder.path().join("a"), "exit 3");
+        let pending = pending.exec_result().map(drop).unwrap_err();
+        kill_group(child.pid);
         assert_eq!(wait(&child), libc::SIGKILL);
-        let (_, failure) = flight.land().unwrap();
+        let (_, failure) = pending.exec_result().unwrap();
         assert!(failure.is_none());
 
         let fifo = folder.path().join("b");
-        let (child, flight) = delayed(&fifo, "exit 3");
-        drop(flight);
+        let (child, pending) = delayed(&fifo, "exit 3");
+        drop(pending);
         // Whoever takes memory now must not get that of the child.
-        let others: Vec<_> = (0..8).map(|_| start(Ticket::shell("exit 4"))).collect();
+        let others: Vec<_> = (0..8).map(|_| start(Script::of("exit 4"))).collect();
         std::fs::read(&fifo).unwrap();
         assert_eq!(wait(&child), 3 << 8);
-        for (child, flight) in others {
+        for (child, pending) in others {
             assert_eq!(wait(&child), 4 << 8);
-            assert!(flight.land().is_ok());
+            assert!(pending.exec_result().is_ok());
         }
     }
 
@@ -323,11 +295,11 @@ mod tests {
             error: None,
             builder_log: None,
         };
-        let made = depart(Ticket::shell("echo out; echo err >&2"), &streams);
-        let (child, flight) = made.map_err(|(_, error)| error).unwrap();
+        let made = spawn_async(Script::of("echo out; echo err >&2"), &streams);
+        let (child, pending) = made.map_err(|(_, error)| error).unwrap();
         drop((null, theirs));
         assert_eq!(std::io::read_to_string(ours).unwrap(), "out\nerr\n");
         assert_eq!(wait(&child), 0);
-        assert!(flight.land().is_ok());
+        assert!(pending.exec_result().is_ok());
     }
 }

@@ -172,15 +172,8 @@ fn attributes_of_links_are_removed_from_the_link_itself() {
 }
 
 /// Sets an attribute that must not exist, on a link itself.
-fn set_xattr(path: &Path, name: &std::ffi::CStr) -> Result<(), nix::errno::Errno> {
-    use std::os::unix::ffi::OsStrExt;
-    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).unwrap();
-    // SAFETY: path, name and value outlive the call, and the value is one byte long.
-    let result = unsafe {
-        let value = b"v".as_ptr().cast();
-        libc::lsetxattr(path.as_ptr(), name.as_ptr(), value, 1, libc::XATTR_CREATE)
-    };
-    nix::errno::Errno::result(result).map(drop)
+fn set_xattr(path: &Path, name: &std::ffi::CStr) -> Result<(), rustix::io::Errno> {
+    rustix::fs::lsetxattr(path, name, b"v", rustix::fs::XattrFlags::CREATE)
 }
 
 #[test]

@@ -103,6 +103,7 @@ mod tests {
 
     use std::time::Duration;
 
+    use nix::sys::pthread::{pthread_kill, pthread_self};
     use nix::sys::signal::{SigSet, Signal};
 
     use super::*;
@@ -135,8 +136,7 @@ mod tests {
         // A thread of its own has signals of its own, too.
         let waiting = std::thread::spawn(move || {
             SigSet::from(Signal::SIGINT).thread_block().unwrap();
-            // SAFETY: sends this thread a signal that it blocks.
-            unsafe { libc::pthread_kill(libc::pthread_self(), libc::SIGINT) };
+            pthread_kill(pthread_self(), Signal::SIGINT).unwrap();
             tell(&socket, &["a"]).unwrap_err().to_string()
         });
         let error = waiting.join().unwrap();

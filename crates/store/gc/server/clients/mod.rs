@@ -5,7 +5,7 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::Shutdown;
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -162,8 +162,8 @@ impl Desk<'_> {
     /// Ends all connections, those too that nobody has accepted yet: a client of Nix 2.8 takes one that is reset for an
     /// answer, so what was sent is answered before.
     fn close(mut self, listener: &UnixListener) {
-        // SAFETY: a descriptor of ours and a number. Connecting is refused from here on.
-        unsafe { libc::shutdown(listener.as_raw_fd(), libc::SHUT_RDWR) };
+        // Connecting is refused from here on.
+        let _ = rustix::net::shutdown(listener, rustix::net::Shutdown::Both);
         self.accept(listener, usize::MAX);
         for client in std::mem::take(&mut self.clients) {
             client.part(self.layout, self.shared);
