@@ -67,19 +67,22 @@ pub(super) const FAMILIES: &[u32] = &[
     libc::AF_INET6 as u32,
 ];
 
+const F_SETLEASE: u32 = libc::F_SETLEASE as u32;
 /// F_SETLEASE, and F_SETDELEG of newer kernels: whoever opens such a file waits for its holder.
-const LEASES: Rule = Rule::OneOf(1, &[1024, 1024 + 16], libc::EINVAL);
+const LEASES: Rule = Rule::OneOf(1, &[F_SETLEASE, F_SETLEASE + 16], libc::EINVAL);
 
 /// IPV6_FLOWLABEL_MGR of SOL_IPV6, whose labels outlive the sockets that they were made with.
-const FLOW_LABELS: Rule = Rule::SocketOption(41, 32);
+const FLOW_LABELS: Rule =
+    Rule::SocketOption(libc::SOL_IPV6 as u32, libc::IPV6_FLOWLABEL_MGR as u32);
 
 /// Requests that change what a file's contents and mode don't tell of it, or act on a terminal:
 /// type and number, which are the same on all ABIs, where the upper half has a size.
 pub(super) const REQUESTS: &[u32] = &[
-    0x5412, // TIOCSTI
-    0x541c, // TIOCLINUX
-    0x5423, // TIOCSETD
-    0x6602, // FS_IOC_SETFLAGS
+    libc::TIOCSTI as u32,
+    libc::TIOCLINUX as u32,
+    libc::TIOCSETD as u32,
+    libc::FS_IOC_SETFLAGS as u32 & 0xffff,
+    // The libc crate has not got these.
     0x5820, // FS_IOC_FSSETXATTR
     0x6685, // FS_IOC_ENABLE_VERITY
     0x6613, // FS_IOC_SET_ENCRYPTION_POLICY

@@ -1,23 +1,25 @@
 //! Classic BPF programs as the kernel takes them for filters of system calls, written from their
 //! end. Knows instructions, jumps and `struct seccomp_data`, and no system calls.
 
+use std::mem::offset_of;
+
 use libc::sock_filter;
 
-pub(super) const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
-pub(super) const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
-pub(super) const EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
-pub(super) const AT_LEAST: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
-pub(super) const ANY_BIT: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
-pub(super) const JUMP: u16 = 0x05; // BPF_JMP | BPF_JA
-pub(super) const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+pub(super) const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+pub(super) const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
+pub(super) const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+pub(super) const AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
+pub(super) const ANY_BIT: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
+pub(super) const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
+pub(super) const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
-pub(super) const ALLOW: u32 = 0x7fff_0000;
-pub(super) const ERRNO: u32 = 0x0005_0000;
+pub(super) const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+pub(super) const ERRNO: u32 = libc::SECCOMP_RET_ERRNO;
 
 /// Offsets in `struct seccomp_data`.
-pub(super) const NUMBER: u32 = 0;
-pub(super) const ARCH: u32 = 4;
-const ARGS: u32 = 16;
+pub(super) const NUMBER: u32 = offset_of!(libc::seccomp_data, nr) as u32;
+pub(super) const ARCH: u32 = offset_of!(libc::seccomp_data, arch) as u32;
+const ARGS: u32 = offset_of!(libc::seccomp_data, args) as u32;
 
 /// The offset of the low half of an argument. The modes, flags, commands and families that are
 /// looked at have no more bits, and the kernel ignores the rest of them.

@@ -19,7 +19,7 @@ const SET_ID: u32 = 0o6000;
 
 /// O_CREAT and the bit that tells O_TMPFILE from O_DIRECTORY, which have the same values on all
 /// ABIs here.
-const CREATES: u32 = 0o100 | 0o20_000_000;
+const CREATES: u32 = (libc::O_CREAT | libc::O_TMPFILE & !libc::O_DIRECTORY) as u32;
 
 /// The programs for the builders of a run. Clones are the same.
 #[derive(Debug, Clone)]
@@ -89,6 +89,13 @@ impl Abi {
     }
 }
 
+/// A little-endian machine as linux/audit.h makes its name of that of its programs (`EM_…`).
+const fn audit_arch(machine: u16, is_64_bit: bool) -> u32 {
+    const LITTLE_ENDIAN: u32 = 0x4000_0000;
+    const IS_64_BIT: u32 = 0x8000_0000;
+    machine as u32 | LITTLE_ENDIAN | if is_64_bit { IS_64_BIT } else { 0 }
+}
+
 /// Numbers of x32 are those of x86-64 with this bit.
 #[cfg(any(test, target_arch = "x86_64"))]
 const X32: u32 = 0x4000_0000;
@@ -97,21 +104,24 @@ const X32: u32 = 0x4000_0000;
 const X86_64: Machine = Machine {
     abis: [
         Abi {
-            arch: 0xc000_003e,
+            arch: audit_arch(libc::EM_X86_64, true),
             ignored: X32,
         },
-        Abi::plain(0x4000_0003),
+        Abi::plain(audit_arch(libc::EM_386, false)),
     ],
     calls: calls::X86_64,
 };
 #[cfg(any(test, target_arch = "aarch64"))]
 const AARCH64: Machine = Machine {
-    abis: [Abi::plain(0xc000_00b7), Abi::plain(0x4000_0028)],
+    abis: [
+        Abi::plain(audit_arch(libc::EM_AARCH64, true)),
+        Abi::plain(audit_arch(libc::EM_ARM, false)),
+    ],
     calls: calls::AARCH64,
 };
 #[cfg(any(test, target_arch = "riscv64"))]
 const RISCV64: Machine = Machine {
-    abis: [Abi::plain(0xc000_00f3), Abi::plain(0)],
+    abis: [Abi::plain(audit_arch(libc::EM_RISCV, true)), Abi::plain(0)],
     calls: calls::RISCV64,
 };
 
