@@ -56,14 +56,19 @@ pub struct BuilderProcess {
     pub pidfd: OwnedFd,
     /// Whether it has exited. It is waited for only when what it left behind is gone too.
     pub exited: bool,
+    /// Whether it is to be reaped: it has exited, and its log is at its end or was given time enough to be.
+    pub over: bool,
 }
 
 impl BuilderProcess {
-    /// Whether it can be buried: it has exited, and its log is at its end or was given time enough
-    /// to be.
-    pub fn is_over(&self, pipes: &ChildPipes, deadlines: &Deadlines, now: Duration) -> bool {
-        let waited = deadlines.linger.is_some_and(|until| until <= now);
-        self.exited && (pipes.log.is_none() || waited)
+    /// A process that runs.
+    pub fn new(pid: i32, pidfd: OwnedFd) -> Self {
+        Self {
+            pid,
+            pidfd,
+            exited: false,
+            over: false,
+        }
     }
 }
 
@@ -94,11 +99,22 @@ pub struct Deadlines {
     pub last_output: Duration,
     /// When it exited.
     pub exited: Option<Duration>,
-    /// When processes that it left behind are to be killed, once it has exited.
-    pub linger: Option<Duration>,
 }
 
 impl Deadlines {
+    /// When the child will have been silent, or have run, for too long, with these limits in seconds, of which 0 is none.
+    pub fn next(&self, max_silent_time_s: u64, timeout_s: u64) -> Option<Duration> {
+        let after = |since: Duration, seconds: u64| {
+            (seconds > 0).then(|| since + Duration::from_secs(seconds))
+        };
+        if !self.limited || self.exited.is_some() {
+            return None;
+        }
+        let silent = after(self.last_output, max_silent_time_s);
+        let late = after(self.started, timeout_s);
+        silent.into_iter().chain(late).min()
+    }
+
     /// Those of a child that starts now.
     pub fn new(now: Duration, limited: bool) -> Self {
         Self {
@@ -106,7 +122,6 @@ impl Deadlines {
             limited,
             last_output: now,
             exited: None,
-            linger: None,
         }
     }
 }

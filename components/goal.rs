@@ -37,8 +37,8 @@ pub struct SubstitutionGoal {
     pub repair: bool,
 }
 
-/// How far a goal is. Each stage says what it waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Component)]
+/// How far a goal is. Each stage says what it waits for. The scheduler alone changes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     /// Nothing has been done yet (Nix 1.8: `init`).
     New,
@@ -59,18 +59,64 @@ pub enum Stage {
     Ready,
     /// For a lock that someone else holds (`waitForAWhile`), or a path that another goal works on
     /// (`waitForAnyGoal`).
-    Locked,
-    /// For its process to be made. From here to its end it holds its locks.
+    Parked,
+    /// For a slot, or for the build hook to take it. From here to its end it holds its locks.
+    Held,
+    /// For its process to be made. It has a slot.
     Starting,
-    /// For its child to exit (`buildDone`).
+    /// For its child to exit (`buildDone`). It has a slot.
     Running,
+    /// For a hook that builds it elsewhere, which takes no slot.
+    Away,
     /// For its outputs to be hashed and scanned.
-    Collecting,
+    Scanning,
     /// For nothing: it has ended so.
     Done(Outcome),
 }
 
 impl Stage {
+    /// Whether it waits for something that comes before being ready.
+    #[inline]
+    pub const fn is_before_ready(self) -> bool {
+        matches!(
+            self,
+            Self::New
+                | Self::Derivation
+                | Self::Verifying
+                | Self::Closure
+                | Self::Outputs
+                | Self::Info
+                | Self::Inputs
+        )
+    }
+
+    /// Whether it has a slot.
+    #[inline]
+    pub const fn has_slot(self) -> bool {
+        matches!(self, Self::Starting | Self::Running)
+    }
+
+    /// Whether it has a child.
+    #[inline]
+    pub const fn is_running(self) -> bool {
+        matches!(self, Self::Running | Self::Away)
+    }
+
+    /// Whether it holds its paths, and their locks.
+    #[inline]
+    pub const fn holds_paths(self) -> bool {
+        matches!(
+            self,
+            Self::Held | Self::Starting | Self::Running | Self::Away | Self::Scanning
+        )
+    }
+
+    /// Whether its builder was started.
+    #[inline]
+    pub const fn was_started(self) -> bool {
+        matches!(self, Self::Running | Self::Away | Self::Scanning)
+    }
+
     /// How the goal ended, once it has.
     pub const fn outcome(self) -> Option<Outcome> {
         match self {

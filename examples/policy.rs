@@ -9,10 +9,9 @@
 use windrow::components::graph::BuildGraph;
 use windrow::session::Session;
 use windrow::systems::ecs::prelude::{IntoScheduleConfigs as _, Res, ResMut};
-use windrow::systems::policy::{Estimates, Policy, PolicyPlugin, rank_all};
+use windrow::systems::policy::{Estimates, Policy, PolicyPlugin};
 use windrow::systems::simulate::{Simulation, simulate};
-use windrow::systems::world::TickSet;
-use windrow::systems::world::{NewlyReady, ReadyQueue};
+use windrow::systems::world::{Scheduler, TickSet};
 
 /// What has the most inputs first, and of equals what takes the longest.
 const JOINS_FIRST: Policy = Policy::Other(PolicyPlugin {
@@ -23,12 +22,11 @@ const JOINS_FIRST: Policy = Policy::Other(PolicyPlugin {
 });
 
 fn joins_first(
-    mut newly: ResMut<NewlyReady>,
-    mut queue: ResMut<ReadyQueue>,
+    mut scheduler: ResMut<Scheduler>,
     graph: Res<BuildGraph>,
     estimates: Res<Estimates>,
 ) {
-    rank_all(&mut newly, &mut queue, |drv| {
+    scheduler.rank(|drv| {
         let inputs = graph.inputs(drv).len() as u64;
         let seconds = (estimates.of(drv) / 1_000_000).min(u64::from(u32::MAX));
         u64::MAX - (inputs << 32 | seconds)

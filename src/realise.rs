@@ -19,7 +19,7 @@ use windrow_systems::report::{Event, Level, Reporter};
 use windrow_systems::store::history::{History, Recorder};
 use windrow_systems::store::local::LocalStore;
 use windrow_systems::store::temp_roots::TempRoots;
-use windrow_systems::world::StoreHandle;
+use windrow_systems::world::Services;
 
 use crate::error::{Error, Result};
 use crate::installable::Installable;
@@ -257,8 +257,8 @@ fn output_paths(engine: &mut Engine, targets: &[(Target, OutputSet)]) -> Outputs
             Target::Derivation(drv) => {
                 if !graph.is_loaded(drv) {
                     // A goal that failed before its derivation was read has nothing to print.
-                    let mut store = world.non_send_mut::<StoreHandle>();
-                    if store.0.load(&mut graph, drv).is_err() {
+                    let mut services = world.non_send_mut::<Services>();
+                    if services.store.load(&mut graph, drv).is_err() {
                         return Vec::new();
                     }
                 }

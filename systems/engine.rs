@@ -1,27 +1,22 @@
 //! Puts a run together: the world, the schedule of six sets, the goals asked for, and the loop of ticks.
 
+use crate::world::Scheduler;
+use crate::world::Services;
 use std::time::Duration;
 
 use bevy_ecs::prelude::{Entity, Schedule, World};
 use hashbrown::HashSet;
-use windrow_components::goal::{
-    BuildMode, DerivationGoal, Outcome, Stage, SubstitutionGoal, Target, WaiterLists,
-};
+use windrow_components::goal::{BuildMode, DerivationGoal, Outcome, SubstitutionGoal, Target};
 use windrow_components::graph::BuildGraph;
 use windrow_components::outputs::OutputSet;
 
 use crate::error::{Error, Result};
 use crate::failure::FailureKinds;
 use crate::helpers::Substituters;
-use crate::helpers::hook::desk::HookDesk;
 use crate::policy::Policy;
 use crate::report::Reporter;
 use crate::tick;
-use crate::world::{
-    Awake, Background, Completed, Ended, Failures, FetchQueue, GoalIndex, LockWaiters, NewlyReady,
-    Now, Options, Pace, Parts, ReadyQueue, Repairs, ReporterHandle, RunState, Running, Slots,
-    Starting, Store, StoreHandle, Tally, goals,
-};
+use crate::world::{Options, Parts, Store, goals};
 
 /// Options of a run that nobody has set.
 pub fn default_options() -> Options {
@@ -79,34 +74,9 @@ impl Engine {
     ) -> Self {
         let mut world = World::new();
         world.insert_resource(graph);
-        let mode = options.mode;
-        world.insert_resource(options);
-        world.insert_non_send(StoreHandle(store));
-        world.insert_non_send(ReporterHandle(reporter));
-        world.init_resource::<Now>();
-        world.init_resource::<GoalIndex>();
-        world.init_resource::<WaiterLists>();
-        world.init_resource::<Awake>();
-        world.init_resource::<NewlyReady>();
-        world.init_resource::<ReadyQueue>();
-        world.init_resource::<Starting>();
-        world.init_resource::<Running>();
-        world.init_resource::<Completed>();
-        world.init_resource::<Failures>();
-        world.init_resource::<Ended>();
-        world.init_resource::<Slots>();
+        world.insert_non_send(Services { store, reporter });
+        world.insert_resource(Scheduler::new(options));
         world.init_resource::<Substituters>();
-        world.init_resource::<FetchQueue>();
-        world.init_resource::<HookDesk>();
-        world.init_resource::<LockWaiters>();
-        world.init_resource::<Tally>();
-        world.init_resource::<Background>();
-        world.init_resource::<Pace>();
-        world.insert_resource(RunState {
-            mode,
-            ..RunState::default()
-        });
-        world.init_resource::<Repairs>();
         world.init_resource::<Parts>();
         Self {
             world,
@@ -122,6 +92,27 @@ impl Engine {
         let goal = goals::add_top_goal(&mut self.world, target, wanted);
         if self.known.insert(goal) {
             self.top.push(goal);
+        }
+    }
+
+    /// Whether nothing more is to be done.
+    pub fn is_over(&self) -> bool {
+        self.world.resource::<Scheduler>().run.is_over()
+    }
+
+    /// What ended the run before its goals had.
+    ///
+    /// # Errors
+    /// That, if there is anything.
+    pub fn check(&mut self) -> Result<(), Error> {
+        let mut scheduler = self.world.resource_mut::<Scheduler>();
+        if let Some(error) = scheduler.run.fatal.take() {
+            return Err(error);
+        }
+        match scheduler.run.is_stuck {
+            true if scheduler.options.max_jobs == 0 => Err(Error::NoSlots),
+            true => Err(Error::Stuck),
+            false => Ok(()),
         }
     }
 
@@ -142,35 +133,31 @@ impl Engine {
     /// An error that concerns the store or the machine as a whole. What the run held is to be given up by the
     /// world's `clean_up` in any case.
     pub fn run(&mut self) -> Result<Summary, Error> {
-        while !self.world.resource::<RunState>().is_over() {
+        while !self.is_over() {
             self.tick();
         }
-        let mut state = self.world.resource_mut::<RunState>();
-        if let Some(error) = state.fatal.take() {
-            return Err(error);
-        }
-        let (failures, interrupted) = (state.failures, state.interrupted);
+        self.check()?;
         let mut failed = Vec::new();
         let mut missing = Vec::new();
         let mut incomplete = Vec::new();
         for &goal in &self.top {
             let path = self.goal_path(goal);
-            let stage = self.world.get::<Stage>(goal);
-            match stage.and_then(|stage| stage.outcome()) {
+            let scheduler = self.world.resource::<Scheduler>();
+            match scheduler.stage(goal).outcome() {
                 Some(Outcome::Failed) => failed.push(path),
                 Some(Outcome::NoSubstituters) => missing.push(path),
                 Some(Outcome::IncompleteClosure) => incomplete.push(path),
                 _ => {}
             }
         }
-        let built = self.world.resource::<Tally>().counts.built;
+        let scheduler = self.world.resource::<Scheduler>();
         Ok(Summary {
             failed,
             missing,
             incomplete,
-            built,
-            failures,
-            interrupted,
+            built: scheduler.counts().built,
+            failures: scheduler.run.failures,
+            interrupted: scheduler.run.interrupted,
         })
     }
 

@@ -2,6 +2,10 @@
 
 pub mod helpers;
 
+use crate::world::Host;
+use crate::world::Scheduler;
+use crate::world::Services;
+use crate::world::{Alarms, HelperEvents};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,9 +14,8 @@ use windrow_components::goal::BuildMode;
 use windrow_components::graph::BuildGraph;
 
 use crate::error::{Error, Result};
-use crate::process::BuildDirs;
 use crate::process::build_dir::SpareDirs;
-use crate::process::log_writer::LogThread;
+use crate::process::log_writer::{LogFile, LogThread};
 use crate::process::pool::Pool;
 use crate::process::reactor::Reactor;
 use crate::process::run_dir::delete_dead;
@@ -20,11 +23,7 @@ use crate::report::{Event, Level};
 use crate::sandbox::Room;
 use crate::sandbox::process::kill::{kill_and_reap, kill_group};
 use crate::store::dead_runs;
-use crate::world::{
-    BuilderConfig, Clock, CollectedQueue, Departures, Estates, HelperEvents, Janitor,
-    LauncherHandle, Lodging, Parts, PoolHandle, ReporterHandle, RunState, StoreHandle, Verifier,
-    WorkshopHandle,
-};
+use crate::world::{BuilderConfig, Janitor, Lodging, Parts, PoolHandle, Verifier, WorkshopHandle};
 
 /// Adds the systems and resources of the real world.
 ///
@@ -47,27 +46,34 @@ pub fn plug_in(world: &mut World, config: BuilderConfig) -> Result<()> {
     janitor.run(move || delete_dead(&builds, &store));
     if let Some(text) = &config.notice {
         let level = Level::Warn;
-        let mut reporter = world.non_send_mut::<ReporterHandle>();
-        reporter.0.report(&Event::Message { level, text });
+        let mut services = world.non_send_mut::<Services>();
+        services.reporter.report(&Event::Message { level, text });
     }
-    world.insert_non_send(WorkshopHandle {
+    let workshop = WorkshopHandle {
         pool: Pool::new(1, wake.clone()),
         workshop: Arc::default(),
+    };
+    world.insert_non_send(Host {
+        config,
+        began: Instant::now(),
+        reactor,
+        pool: PoolHandle(pool, janitor),
+        launcher,
+        workshop,
+        logs: LogThread::default(),
+        dirs,
+        launched: Vec::new(),
+        scanned: Vec::new(),
+        deferred: Vec::new(),
+        alarms: Alarms::default(),
+        over: Vec::new(),
+        unread: Vec::new(),
+        held_back: Vec::new(),
+        events: HelperEvents::default(),
     });
-    world.insert_non_send(reactor);
-    world.insert_non_send(PoolHandle(pool, janitor));
-    world.insert_non_send(LauncherHandle(launcher));
-    world.insert_non_send(LogThread::default());
-    world.insert_resource(config);
-    world.insert_resource(CollectedQueue::default());
-    world.insert_resource(Departures::default());
-    world.insert_resource(BuildDirs(dirs));
-    world.insert_resource(Estates::default());
-    world.insert_resource(HelperEvents::default());
-    world.insert_resource(Clock(Instant::now()));
     let mut parts = world.resource_mut::<Parts>();
     (parts.others, parts.processes) = (true, true);
-    if world.resource::<RunState>().mode == BuildMode::Repair {
+    if world.resource::<Scheduler>().run.mode == BuildMode::Repair {
         world.resource_mut::<Parts>().repair = true;
         world.insert_non_send(Verifier::new(wake));
     }
@@ -79,18 +85,14 @@ pub fn plug_in(world: &mut World, config: BuilderConfig) -> Result<()> {
 pub fn clean_up(world: &mut World) {
     use crate::store::path_lock::OutputLocks;
     use windrow_components::building::{BuildDir, BuilderProcess};
+    let Some(host) = world.remove_non_send::<Host>() else {
+        return;
+    };
     let mut rooms: Vec<Room> = Vec::new();
-    let plain = world.remove_non_send::<LauncherHandle>();
-    let workshop = world.remove_non_send::<WorkshopHandle>();
-    let launchers = [
-        plain.map(|handle| handle.0),
-        workshop.map(|handle| handle.pool),
-    ];
-    let departures = world.remove_resource::<Departures>();
-    let mut untaken = departures.unwrap_or_default().0;
+    let mut untaken = host.launched;
     // Not to be dropped before the children are dead: a hook is asked to end first.
     let mut threads = Vec::new();
-    for launcher in launchers.into_iter().flatten() {
+    for launcher in [host.launcher, host.workshop.pool] {
         let (launched, finished) = launcher.finish();
         untaken.extend(launched);
         threads.push(finished);
@@ -114,14 +116,13 @@ pub fn clean_up(world: &mut World) {
         kill_and_reap(pid);
     }
     drop(threads);
-    let mut logs = world.query::<&mut crate::process::log_writer::LogFile>();
-    if let Some(thread) = world.remove_non_send::<LogThread>() {
-        for mut log in logs.iter_mut(world) {
-            thread.close(&mut log);
-        }
+    let mut logs = world.query::<&mut LogFile>();
+    for mut log in logs.iter_mut(world) {
+        host.logs.close(&mut log);
     }
-    // Waits for what is being hashed, whose folders could not be deleted under it.
-    drop(world.remove_non_send::<PoolHandle>());
+    drop(host.logs);
+    // Waits for what is being hashed, whose directories could not be deleted under it.
+    drop(host.pool);
     let mut lodgings = world.query::<&mut Lodging>();
     rooms.extend(
         lodgings
@@ -135,7 +136,7 @@ pub fn clean_up(world: &mut World) {
     for room in rooms {
         room.leave().delete();
     }
-    if let Some(sandbox) = &world.resource::<BuilderConfig>().sandbox {
+    if let Some(sandbox) = &host.config.sandbox {
         sandbox.close();
     }
     for (goal, _) in pids {
@@ -148,11 +149,9 @@ pub fn clean_up(world: &mut World) {
         held.locks.clear();
     }
     // Not before, for who wants a lock must not find it taken by this.
-    dead_runs::clear(&world.resource::<BuilderConfig>().layout);
+    dead_runs::clear(&host.config.layout);
     world.resource_scope::<BuildGraph, _>(|world, graph| {
-        world.non_send_mut::<StoreHandle>().0.close(&graph);
+        world.non_send_mut::<Services>().store.close(&graph);
     });
-    if let Some(BuildDirs(dirs)) = world.remove_resource::<BuildDirs>() {
-        dirs.close();
-    }
+    host.dirs.close();
 }

@@ -61,10 +61,8 @@ fn sets(has: Parts) -> [Set; 6] {
 
         // What should have happened by now?
         Set::new(TickSet::Timeout)
-            .only(has.processes, timeout::forget_events)
-            .only(has.others, timeout::condemn).due(timeout::is_watching)
+            .only(has.processes, timeout::condemn)
             .only(has.others, timeout::retry_locks).due(timeout::is_waiting_for_locks)
-            .only(has.processes, timeout::kill::kill_condemned)
             .only(has.hook, timeout::hook::hurry_hook),
 
         // Reap, register, report, tell the waiters.
@@ -78,7 +76,6 @@ fn sets(has: Parts) -> [Set; 6] {
             .always(finish::register)
             .only(has.others, finish::failure_cache::remember).due(finish::has_failures)
             .always(finish::fail).due(finish::has_failures)
-            .only(has.others, finish::retry::retry_paths).due(finish::retry::has_waiting)
             .only(has.others, finish::retry::wake_postponed).due(finish::retry::has_postponed)
             .always(finish::tell_waiters)
             .always(finish::report_progress),

@@ -27,7 +27,7 @@ use windrow::systems::real_store::RealStore;
 use windrow::systems::report::{Event, Reporter};
 use windrow::systems::store::Layout;
 use windrow::systems::store::local::LocalStore;
-use windrow::systems::world::{NewOutput, OutputLocks, RunState, Store, Tally};
+use windrow::systems::world::{NewOutput, OutputLocks, Scheduler, Store};
 
 use crate::common::{Scratch, measuring, numbers};
 
@@ -128,9 +128,9 @@ fn run(idle: usize, starts: usize, policy: Policy) -> Cost {
     engine.want(Target::Derivation(top), OutputSet::ALL);
     let tick = |engine: &mut Engine| {
         engine.tick();
-        let over = engine.world.resource::<RunState>().is_over();
+        let over = engine.is_over();
         assert!(!over, "what was asked for waits for the gate");
-        engine.world.resource::<Tally>().counts
+        engine.world.resource::<Scheduler>().counts()
     };
     while tick(&mut engine).built == 0 {}
     let before = processor_time();
@@ -143,7 +143,7 @@ fn run(idle: usize, starts: usize, policy: Policy) -> Cost {
         }
     };
     let busy = (processor_time() - before) / f64::from(built - 1);
-    assert!(engine.world.resource::<Tally>().counts.expected as usize >= idle);
+    assert!(engine.world.resource::<Scheduler>().counts().expected as usize >= idle);
     real::clean_up(&mut engine.world);
     let began = began.borrow();
     let between = began

@@ -1,6 +1,8 @@
 //! Failures that are remembered (setting `build-cache-failure`): which ones, and what becomes of goals whose outputs
 //! failed before (the seed's `pathFailed`, and the end of its `buildDone`).
 
+use crate::world::Scheduler;
+use crate::world::Services;
 use bevy_ecs::prelude::{NonSendMut, Query, Res, ResMut};
 use windrow_components::goal::{BuildMode, DerivationGoal};
 use windrow_components::graph::BuildGraph;
@@ -8,7 +10,7 @@ use windrow_components::ids::PathId;
 
 use crate::error::Result;
 use crate::failure::{Failure, FailureKind};
-use crate::world::{Failures, RunState, Store, StoreHandle};
+use crate::world::Store;
 
 /// The failure of a goal that lacks outputs, if one of these failed to build before.
 ///
@@ -38,21 +40,20 @@ pub fn known_failure(
 /// Remembers the failures of this tick that would happen again. Those of fixed outputs, which often fail for want of a
 /// network, whatever may go better another time, and those of outputs that are there already are not among them.
 pub fn remember(
-    failures: Res<Failures>,
     goals: Query<&DerivationGoal>,
     graph: Res<BuildGraph>,
-    mut store: NonSendMut<StoreHandle>,
-    mut run: ResMut<RunState>,
+    mut services: NonSendMut<Services>,
+    mut scheduler: ResMut<Scheduler>,
 ) {
-    let Some(failed_paths) = store.0.failed_paths() else {
+    let Some(failed_paths) = services.store.failed_paths() else {
         return;
     };
     let mut paths = Vec::new();
-    for (goal, failure) in &failures.0 {
+    for (goal, failure) in scheduler.failures() {
         let lasting = matches!(failure.kind, FailureKind::Permanent | FailureKind::Rejected);
         if let Ok(known) = goals.get(*goal)
             && lasting
-            && run.mode_of(*goal) == BuildMode::Normal
+            && scheduler.mode_of(*goal) == BuildMode::Normal
             && !graph.traits(known.drv).fixed
         {
             let outputs = graph.outputs(known.drv).iter();
@@ -63,6 +64,6 @@ pub fn remember(
         return;
     }
     if let Err(error) = failed_paths.register(&paths) {
-        run.fatal = Some(error.into());
+        scheduler.abort(error.into());
     }
 }

@@ -1,16 +1,17 @@
 //! Keeps a fixed output that has another hash than it should have: valid at the path of the hash that it has, so that
 //! whoever corrects the derivation need not fetch it again. Rare, and a few calls only: nothing is copied or hashed.
 
+use crate::world::Store;
 use windrow_components::graph::BuildGraph;
 
 use crate::error::Result;
 use crate::store::collect::Mislaid;
-use crate::world::{BuilderConfig, BuiltOutput, PoolHandle, StoreHandle};
+use crate::world::{BuilderConfig, BuiltOutput, PoolHandle};
 
 /// Registers it, unless somebody works at that path. The answer is what to say of it after the failure.
 pub(super) fn keep(
     mislaid: Mislaid,
-    world: (&mut BuildGraph, &mut StoreHandle),
+    world: (&mut BuildGraph, &mut (dyn Store + 'static)),
     config: &BuilderConfig,
     pool: &PoolHandle,
 ) -> String {
@@ -24,7 +25,7 @@ pub(super) fn keep(
 
 fn register(
     mislaid: Mislaid,
-    (graph, StoreHandle(store)): (&mut BuildGraph, &mut StoreHandle),
+    (graph, store): (&mut BuildGraph, &mut (dyn Store + 'static)),
     config: &BuilderConfig,
     pool: &PoolHandle,
 ) -> Result<bool> {

@@ -13,176 +13,115 @@ pub mod hook;
 mod mislaid;
 pub mod reap;
 
+use crate::world::Goal;
+use crate::world::Scheduler;
+use crate::world::Services;
+use bevy_ecs::prelude::Local;
 use std::time::Duration;
+use windrow_components::goal::Target;
 
 use bevy_ecs::entity::Entities;
 use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, Res, ResMut, With};
 use bevy_ecs::system::SystemParam;
-use windrow_components::bit_set::PathSet;
-use windrow_components::goal::{
-    DerivationGoal, Outcome, Stage, SubstitutionGoal, Waitees, WaiterLists,
-};
+use windrow_components::goal::{DerivationGoal, Outcome, SubstitutionGoal, Waitees};
 use windrow_components::graph::BuildGraph;
-use windrow_components::ids::DrvId;
 use windrow_components::substitution::OutputSubstitution;
 
 use crate::failure::{Failure, FailureKind};
-use crate::report::{BuildRef, Counts, Event, Reporter};
+use crate::report::{BuildRef, Counts, Event};
 use crate::store::path_lock::OutputLocks;
-use crate::world::{
-    Awake, Cells, Column, CompleteGoal, Completed, End, Ended, Failures, GoalIndex, LockWaiters,
-    NewlyReady, Now, Options, ReporterHandle, RunState, Running, Slots, Store, StoreHandle,
-    Successors, Tally, goals, place,
-};
+use crate::world::{Cells, Column, CompleteGoal, End, place};
+
+/// What a goal is for, and the locks it holds.
+type FinishedGoal = (
+    Option<&'static DerivationGoal>,
+    Option<&'static SubstitutionGoal>,
+    Option<&'static mut OutputLocks>,
+);
 
 /// What registering and failing touch.
 #[derive(SystemParam)]
 pub struct Finishing<'w, 's> {
     commands: Commands<'w, 's>,
-    entities: &'w Entities,
-    stages: Column<'w, 's, Stage>,
-    index: Res<'w, GoalIndex>,
-    derivations: Query<'w, 's, &'static DerivationGoal>,
-    substitutions: Query<'w, 's, &'static SubstitutionGoal>,
-    locks: Query<'w, 's, &'static mut OutputLocks>,
+    goals: Query<'w, 's, FinishedGoal>,
     graph: Res<'w, BuildGraph>,
-    store: NonSendMut<'w, StoreHandle>,
-    reporter: NonSendMut<'w, ReporterHandle>,
-    waiting: ResMut<'w, LockWaiters>,
-    ended: ResMut<'w, Ended>,
-    tally: ResMut<'w, Tally>,
-    now: Res<'w, Now>,
+    services: NonSendMut<'w, Services>,
+    scheduler: ResMut<'w, Scheduler>,
 }
 
-impl<'w, 's> Finishing<'w, 's> {
-    fn open(&mut self) -> Finish<'_, 'w, 's> {
-        let locks = self.locks.reborrow();
-        let reported = self.reporter.0.wants_builds();
-        Finish {
-            commands: &mut self.commands,
-            entities: self.entities,
-            stages: self.stages.open(self.entities, &self.index),
-            index: &self.index,
-            derivations: self.derivations.as_readonly(),
-            substitutions: self.substitutions.as_readonly(),
-            locks: (!locks.is_empty()).then_some(locks),
-            graph: &self.graph,
-            store: &mut *self.store.0,
-            reporter: &mut *self.reporter.0,
-            held: &mut self.waiting.held,
-            ended: &mut self.ended,
-            counts: &mut self.tally.counts,
-            now: self.now.0,
-            reported,
+impl Finishing<'_, '_> {
+    /// What a goal is for.
+    fn target(&self, goal: Entity) -> Option<Target> {
+        let (derivation, path, _) = self.goals.get(goal).ok()?;
+        match (derivation, path) {
+            (Some(known), _) => Some(Target::Derivation(known.drv)),
+            (None, known) => known.map(|known| Target::Path(known.path)),
         }
-    }
-}
-
-/// The same, looked up once.
-struct Finish<'a, 'w, 's> {
-    commands: &'a mut Commands<'w, 's>,
-    entities: &'a Entities,
-    stages: Cells<'a, Stage>,
-    index: &'a GoalIndex,
-    derivations: Query<'a, 's, &'static DerivationGoal>,
-    substitutions: Query<'a, 's, &'static SubstitutionGoal>,
-    /// If any goal has locks.
-    locks: Option<Query<'a, 's, &'static mut OutputLocks>>,
-    graph: &'a BuildGraph,
-    store: &'a mut dyn Store,
-    reporter: &'a mut dyn Reporter,
-    held: &'a mut PathSet,
-    ended: &'a mut Ended,
-    counts: &'a mut Counts,
-    now: Duration,
-    /// Whether anybody wants to know of single builds.
-    reported: bool,
-}
-
-impl Finish<'_, '_, '_> {
-    /// What derivation a goal is for, unless it is a path's.
-    fn drv(&self, goal: Entity) -> Option<DrvId> {
-        self.derivations.get(goal).ok().map(|known| known.drv)
     }
 
     /// Ends a goal and gives up its locks, deleting their files if its outputs are valid.
     #[inline]
-    fn settle(&mut self, (goal, drv): (Entity, Option<DrvId>), how: Outcome) {
-        let stages = &mut self.stages;
-        let Some(stage) = stage_of(stages, self.index, self.entities, (goal, drv)) else {
-            return;
-        };
-        // Before it was about to start, it held nothing; another goal may hold the same paths.
-        let held = matches!(*stage, Stage::Starting | Stage::Running | Stage::Collecting);
-        goals::end(stage, self.ended, (goal, drv), how);
-        if !held {
-            return;
-        }
-        if let Some(drv) = drv {
-            for row in self.graph.outputs(drv) {
-                self.held.remove(row.path);
-            }
-        } else if let Ok(substitution) = self.substitutions.get(goal) {
-            self.held.remove(substitution.path);
-        }
-        if self.locks.is_some() {
-            self.unlock(goal, how);
+    fn settle(&mut self, goal: Goal, how: Outcome) {
+        let held = self.scheduler.end(&self.graph, goal, how);
+        if held && self.services.store.is_shared() {
+            self.unlock(goal.entity, how);
         }
     }
 
     #[inline(never)]
     fn unlock(&mut self, goal: Entity, how: Outcome) {
-        if let Some(all) = &mut self.locks
-            && let Ok(mut held) = all.get_mut(goal)
-        {
+        if let Ok((.., Some(mut held))) = self.goals.get_mut(goal) {
             let locks = std::mem::take(&mut *held);
-            self.store.unlock(locks, how == Outcome::Success);
+            self.services.store.unlock(locks, how == Outcome::Success);
             self.commands.entity(goal).remove::<OutputLocks>();
         }
     }
 
-    /// Counts and reports what is valid now.
-    #[inline]
-    fn succeeded(&mut self, (goal, drv): (Entity, Option<DrvId>)) {
-        match drv {
-            Some(_) => self.counts.built += 1,
-            None => self.counts.fetched += 1,
-        }
-        if self.reported {
-            self.report_success((goal, drv));
+    /// The full path and the name of what a goal is for.
+    fn named(&self, goal: Goal) -> (String, &str) {
+        let graph = &self.graph;
+        match goal.target {
+            Target::Derivation(drv) => (graph.full_path(graph.drv_path(drv)), graph.drv_name(drv)),
+            Target::Path(path) | Target::Repair(path) => {
+                (graph.full_path(path), graph.paths.name(path))
+            }
         }
     }
 
+    /// Reports what is valid now.
     #[inline(never)]
-    fn report_success(&mut self, (goal, drv): (Entity, Option<DrvId>)) {
-        let (graph, at) = (self.graph, self.now);
-        let (path, name) = match (drv, self.substitutions.get(goal)) {
-            (Some(drv), _) => (graph.drv_path(drv), graph.drv_name(drv)),
-            (None, Ok(known)) => (known.path, graph.paths.name(known.path)),
-            (None, Err(_)) => return,
-        };
+    fn report_success(&mut self, goal: Goal) {
+        let (path, name) = self.named(goal);
+        let name = name.to_owned();
+        let at = self.scheduler.now;
         let build = BuildRef {
-            id: goal.to_bits(),
-            drv_path: &graph.full_path(path),
-            name,
+            id: goal.entity.to_bits(),
+            drv_path: &path,
+            name: &name,
         };
-        self.reporter.report(&match drv {
+        self.services.reporter.report(&match goal.drv() {
             Some(_) => Event::Succeeded { build, at },
             None => Event::FetchSucceeded { build, at },
         });
     }
-}
 
-/// The stage of a goal, given what derivation it is for, unless it is a path's.
-fn stage_of<'a>(
-    stages: &'a mut Cells<'_, Stage>,
-    index: &GoalIndex,
-    entities: &Entities,
-    (goal, drv): (Entity, Option<DrvId>),
-) -> Option<&'a mut Stage> {
-    match drv.and_then(|drv| index.row(drv)) {
-        Some(row) => Some(stages.row(row)),
-        None => stages.at(place(entities, goal)?),
+    fn report_failure(&mut self, goal: Goal, failure: &Failure) {
+        let (path, name) = self.named(goal);
+        let name = name.to_owned();
+        let system = goal.drv().and_then(|drv| self.graph.system(drv));
+        self.services.reporter.report(&Event::Failed {
+            build: BuildRef {
+                id: goal.entity.to_bits(),
+                drv_path: &path,
+                name: &name,
+            },
+            kind: failure.kind,
+            started: self.scheduler.stage(goal.entity).was_started(),
+            system: system.unwrap_or_default(),
+            message: &failure.message,
+            log_tail: &failure.log_tail,
+            at: self.scheduler.now,
+        });
     }
 }
 
@@ -193,110 +132,89 @@ const TOGETHER: usize = 4;
 /// How long a complete build waits at most to be registered together with others.
 const GATHER: Duration = Duration::from_millis(10);
 
-/// Registers everything that is complete.
-pub fn register(
-    mut completed: ResMut<Completed>,
-    mut failures: ResMut<Failures>,
-    mut run: ResMut<RunState>,
-    (slots, options, successors): (Res<Slots>, Res<Options>, Successors),
-    mut params: Finishing<'_, '_>,
-) {
-    // Free slots come first: what is complete can be registered while the next builders run.
-    let slots_full = slots.used >= options.max_jobs;
+/// Whether what is complete is registered in this tick.
+fn is_due(scheduler: &mut Scheduler) -> bool {
+    if scheduler.completed().is_empty() {
+        return false;
+    }
     // What has failed may end the run in any tick, and then what is complete must not be lost.
-    let failed = !run.failures.is_empty() || !failures.0.is_empty();
-    let undisturbed = !run.is_over() && (options.keep_going || !failed);
-    let can_wait = undisturbed && successors.any();
-    if completed.is_empty() || (can_wait && !slots_full) {
+    let failed = !scheduler.run.failures.is_empty() || !scheduler.failures().is_empty();
+    let undisturbed = !scheduler.run.is_over() && (scheduler.options.keep_going || !failed);
+    if !undisturbed || !scheduler.has_successors() {
+        return true;
+    }
+    // Free slots come first: what is complete can be registered while the next builders run.
+    if scheduler.free_slots() > 0 {
+        return false;
+    }
+    let now = scheduler.now;
+    let until = scheduler.hold_completed(now + GATHER);
+    scheduler.completed().len() >= TOGETHER || now >= until
+}
+
+/// Registers everything that is complete (Nix 1.8: the end of `DerivationGoal::registerOutputs`).
+pub fn register(mut params: Finishing<'_, '_>) {
+    if !is_due(&mut params.scheduler) {
         return;
     }
-    if can_wait {
-        let now = params.now.0;
-        let until = *completed.held_until.get_or_insert(now + GATHER);
-        if completed.len() < TOGETHER && now < until {
-            return;
-        }
-    }
-    let mut finish = params.open();
-    let together = finish.store.register(finish.graph, completed.outputs());
+    let reported = params.services.reporter.wants_builds();
+    let completed = params.scheduler.take_completed();
+    let store = &mut params.services.store;
+    let together = store.register(&params.graph, completed.outputs());
     for (CompleteGoal { goal, drv, .. }, outputs) in completed.builds() {
         let registered = match &together {
             Ok(()) => Ok(()),
-            Err(_) => finish.store.register(finish.graph, outputs),
+            Err(_) => params.services.store.register(&params.graph, outputs),
         };
         match registered {
             Ok(()) => {
-                finish.succeeded((goal, drv));
-                finish.settle((goal, drv), Outcome::Success);
+                let target = drv.map(Target::Derivation).or_else(|| params.target(goal));
+                let target = target.expect("a goal is for something");
+                let goal = Goal {
+                    entity: goal,
+                    target,
+                };
+                params.scheduler.count_success(drv.is_some());
+                if reported {
+                    params.report_success(goal);
+                }
+                params.settle(goal, Outcome::Success);
             }
             Err(error) if error.is_fatal() => {
-                run.fatal = Some(error);
+                params.scheduler.abort(error);
                 break;
             }
             Err(error) => {
                 let kind = FailureKind::of_outputs(&error);
-                failures
-                    .0
-                    .push((goal, Failure::new(kind, error.to_string())));
+                let failure = Failure::new(kind, error.to_string());
+                params.scheduler.fail(goal, failure);
             }
         }
     }
-    completed.clear();
+    params.scheduler.keep_completed(completed);
 }
 
 /// Whether goals have failed.
-pub fn has_failures(failures: Res<Failures>) -> bool {
-    !failures.0.is_empty()
+pub fn has_failures(scheduler: Res<Scheduler>) -> bool {
+    !scheduler.failures().is_empty()
 }
 
 /// Reports failures and gives up what the failed goals held.
-pub fn fail(
-    mut failures: ResMut<Failures>,
-    mut run: ResMut<RunState>,
-    mut params: Finishing<'_, '_>,
-) {
-    let mut finish = params.open();
-    for (goal, failure) in failures.0.drain(..) {
-        run.failures.add(failure.kind);
-        let drv = finish.drv(goal);
-        finish.counts.failed += u32::from(drv.is_some());
-        if !finish.reported {
-            finish.settle((goal, drv), Outcome::Failed);
+pub fn fail(mut params: Finishing<'_, '_>) {
+    let reported = params.services.reporter.wants_builds();
+    for (entity, failure) in params.scheduler.take_failures() {
+        params.scheduler.run.failures.add(failure.kind);
+        let Some(target) = params.target(entity) else {
             continue;
+        };
+        let goal = Goal { entity, target };
+        if goal.drv().is_some() {
+            params.scheduler.count_failure();
         }
-        let (path, name) = if let Some(drv) = drv {
-            let graph = finish.graph;
-            (
-                graph.full_path(graph.drv_path(drv)),
-                graph.drv_name(drv).to_owned(),
-            )
-        } else if let Ok(known) = finish.substitutions.get(goal) {
-            let name = finish.graph.paths.name(known.path).to_owned();
-            (finish.graph.full_path(known.path), name)
-        } else {
-            continue;
-        };
-        let build = BuildRef {
-            id: goal.to_bits(),
-            drv_path: &path,
-            name: &name,
-        };
-        let stages = &mut finish.stages;
-        let stage = stage_of(stages, finish.index, finish.entities, (goal, drv));
-        let started =
-            stage.is_some_and(|stage| matches!(*stage, Stage::Running | Stage::Collecting));
-        let system = drv.and_then(|drv| finish.graph.system(drv));
-        let system = system.unwrap_or_default();
-        finish.reporter.report(&Event::Failed {
-            build,
-            kind: failure.kind,
-            started,
-            system,
-            message: &failure.message,
-            log_tail: &failure.log_tail,
-            at: finish.now,
-        });
-        finish.settle((goal, drv), Outcome::Failed);
+        if reported {
+            params.report_failure(goal, &failure);
+        }
+        params.settle(goal, Outcome::Failed);
     }
 }
 
@@ -304,114 +222,84 @@ pub fn fail(
 #[derive(SystemParam)]
 pub struct Telling<'w, 's> {
     entities: &'w Entities,
-    index: Res<'w, GoalIndex>,
     waitees: Column<'w, 's, Waitees>,
-    stages: Column<'w, 's, Stage>,
     retries: Query<'w, 's, (), With<OutputSubstitution>>,
     graph: Res<'w, BuildGraph>,
-    lists: ResMut<'w, WaiterLists>,
-    options: Res<'w, Options>,
+    scheduler: ResMut<'w, Scheduler>,
 }
 
-/// Tells those who wait for goals that ended, and wakes the ones that need not wait any longer.
-pub fn tell_waiters(
-    mut ended: ResMut<Ended>,
-    mut awake: ResMut<Awake>,
-    mut ready: ResMut<NewlyReady>,
-    mut waiting: ResMut<LockWaiters>,
-    mut run: ResMut<RunState>,
-    mut params: Telling<'_, '_>,
-) {
-    if ended.is_empty() {
+/// Tells those who wait for goals that ended, and wakes the ones that need not wait any longer (Nix 1.8: `Goal::amDone`).
+pub fn tell_waiters(mut params: Telling<'_, '_>) {
+    let (entities, scheduler) = (params.entities, &mut *params.scheduler);
+    if scheduler.ended().is_empty() {
         return;
     }
-    let (entities, index, graph) = (params.entities, &*params.index, &*params.graph);
-    let keep_going = params.options.keep_going;
-    let Awake {
-        goals: awake_goals,
-        derivations: awake,
-    } = &mut *awake;
-    let mut herald = Herald {
-        graph,
-        index,
-        waitees: params.waitees.open(entities, index),
-        stages: params.stages.open(entities, index),
-        keep_going,
-        nothing_to_check: params.retries.is_empty() && !graph.has_input_sets(),
-        awake,
-        ready: &mut ready.0,
-    };
-    let lists = &mut *params.lists;
-    herald.tell(ended.iter());
-    for end in ended.drain() {
+    let keep_going = scheduler.options.keep_going;
+    let mut waitees = params.waitees.open(entities, &scheduler.index);
+    let nothing_to_check = params.retries.is_empty() && !params.graph.has_input_sets();
+    let ends = scheduler.take_ended();
+    notify_dependents(
+        &params.graph,
+        scheduler,
+        &mut waitees,
+        &ends,
+        nothing_to_check,
+    );
+    for end in &ends {
         let (goal, outcome) = (end.goal(), end.outcome);
-        if !lists.is_empty() {
-            lists.take(goal, |waiter| {
+        if !scheduler.waiters.is_empty() {
+            let mut woken = Vec::new();
+            scheduler.waiters.take(goal, |waiter| {
                 let at = place(entities, waiter.goal);
-                let Some(counts) = at.and_then(|at| herald.waitees.at(at)) else {
+                let Some(counts) = at.and_then(|at| waitees.at(at)) else {
                     return;
                 };
                 if counts.round == waiter.round
                     && counts.left > 0
                     && counts.waitee_done(outcome, keep_going)
                 {
-                    awake_goals.push(waiter.goal);
+                    woken.push(waiter.goal);
                 }
             });
+            woken.into_iter().for_each(|goal| scheduler.awaken(goal));
         }
-        if run.top.remove(goal) && outcome == Outcome::Failed && !keep_going {
-            run.given_up = true;
+        if scheduler.run.top.remove(goal) && outcome == Outcome::Failed && !keep_going {
+            scheduler.run.given_up = true;
         }
     }
-    for due in waiting.any_goal.drain(..) {
-        if let Some(row) = index.row(due) {
-            *herald.stages.row(row) = Stage::Ready;
-        }
-        herald.ready.push(due);
-    }
+    scheduler.keep_ended(ends);
+    scheduler.retry_any_goal();
 }
 
-/// Tells goals of the ends of their inputs.
-struct Herald<'a> {
-    graph: &'a BuildGraph,
-    index: &'a GoalIndex,
-    waitees: Cells<'a, Waitees>,
-    stages: Cells<'a, Stage>,
-    keep_going: bool,
-    /// Whether a goal all of whose inputs have ended well is ready with that.
+/// Tells the goals that wait for derivations as inputs that these have ended. A goal all of whose inputs have ended well is
+/// ready with that if there is `nothing_to_check`.
+#[inline(never)]
+fn notify_dependents(
+    graph: &BuildGraph,
+    scheduler: &mut Scheduler,
+    waitees: &mut Cells<'_, Waitees>,
+    ends: &[End],
     nothing_to_check: bool,
-    /// Those that have something to look at now.
-    awake: &'a mut Vec<DrvId>,
-    /// Those that only lack a slot now.
-    ready: &'a mut Vec<DrvId>,
-}
-
-impl Herald<'_> {
-    /// Tells the goals that wait for derivations as inputs that these have ended.
-    #[inline(never)]
-    fn tell<'e>(&mut self, ends: impl Iterator<Item = &'e End>) {
-        for end in ends {
-            let Some(drv) = end.drv() else {
+) {
+    let keep_going = scheduler.options.keep_going;
+    for end in ends {
+        let Some(drv) = end.drv() else {
+            continue;
+        };
+        let begun = scheduler.index.begun_before(drv, end.at);
+        // Not `for_each`, which would be two loops with a call for each dependent.
+        for drv in graph.dependents(drv) {
+            let Some((goal, row)) = scheduler.index.goal_and_row(drv) else {
                 continue;
             };
-            let begun = self.index.begun_before(drv, end.at);
-            // Not `for_each`, which would be two loops with a call for each dependent.
-            for drv in self.graph.dependents(drv) {
-                let Some(row) = self.index.row(drv) else {
-                    continue;
-                };
-                let waitees = self.waitees.row(row);
-                if !waitees.waits_for(begun, end.at)
-                    || !waitees.waitee_done(end.outcome, self.keep_going)
-                {
-                    continue;
-                }
-                if waitees.failed == 0 && self.nothing_to_check {
-                    *self.stages.row(row) = Stage::Ready;
-                    self.ready.push(drv);
-                } else {
-                    self.awake.push(drv);
-                }
+            let waitees = waitees.row(row);
+            if !waitees.waits_for(begun, end.at) || !waitees.waitee_done(end.outcome, keep_going) {
+                continue;
+            }
+            if waitees.failed == 0 && nothing_to_check {
+                scheduler.make_ready(goal, drv);
+            } else {
+                scheduler.awaken_derivation(drv);
             }
         }
     }
@@ -419,17 +307,14 @@ impl Herald<'_> {
 
 /// Says where the goals are, when that has changed.
 pub fn report_progress(
-    mut tally: ResMut<Tally>,
-    running: Res<Running>,
-    mut reporter: NonSendMut<ReporterHandle>,
+    scheduler: Res<Scheduler>,
+    mut services: NonSendMut<Services>,
+    mut reported: Local<Option<Counts>>,
 ) {
-    let counts = Counts {
-        running: running.0.len() as u32,
-        ..tally.counts
-    };
-    if tally.reported != Some(counts) {
-        tally.reported = Some(counts);
-        reporter.0.report(&Event::Progress(counts));
+    let counts = scheduler.counts();
+    if *reported != Some(counts) {
+        *reported = Some(counts);
+        services.reporter.report(&Event::Progress(counts));
     }
 }
 
@@ -439,6 +324,7 @@ mod tests {
     use bevy_ecs::prelude::World;
     use bevy_ecs::system::SystemState;
     use windrow_components::goal::{Moment, Target};
+    use windrow_components::ids::DrvId;
     use windrow_components::outputs::OutputSet;
     use windrow_components::task_graph::{Builder, Limits, TimeUnit};
 
@@ -447,9 +333,8 @@ mod tests {
     struct Pair {
         world: World,
         graph: BuildGraph,
-        index: GoalIndex,
+        scheduler: Scheduler,
         goals: [Entity; 2],
-        ended: Ended,
     }
 
     impl Pair {
@@ -458,62 +343,51 @@ mod tests {
             let tasks = [(); 2].map(|()| builder.add_task(None, None).unwrap());
             builder.add_edge(tasks[0], tasks[1]).unwrap();
             let mut world = World::new();
-            let mut index = GoalIndex::default();
+            let mut scheduler = Scheduler::new(crate::engine::default_options());
             let goals = [0, 1].map(DrvId::from_index).map(|drv| {
                 let wanted = OutputSet::ALL;
-                let waitees = Waitees::default();
                 let known = DerivationGoal { drv, wanted };
-                let goal = world.spawn((known, Stage::New, waitees)).id();
-                index.insert(world.entities(), Target::Derivation(drv), goal);
+                let goal = world.spawn((known, Waitees::default())).id();
+                scheduler.add(world.entities(), Target::Derivation(drv), goal);
                 goal
             });
             Self {
                 world,
                 graph: BuildGraph::from_tasks(&builder.finish().unwrap()),
-                index,
+                scheduler,
                 goals,
-                ended: Ended::default(),
             }
         }
 
         /// From now on the waiter waits for two inputs, of which the other one never ends.
         fn wait(&mut self) {
-            let now = self.ended.now();
+            let now = self.scheduler.moment();
             let mut waitees = self.world.get_mut::<Waitees>(self.goals[1]).unwrap();
             waitees.wait_for(2, now);
         }
 
         fn end(&mut self) {
-            self.ended
-                .push(self.goals[0], Some(DrvId::from_index(0)), Outcome::Success);
+            let target = Target::Derivation(DrvId::from_index(0));
+            let entity = self.goals[0];
+            let goal = Goal { entity, target };
+            self.scheduler.end(&self.graph, goal, Outcome::Success);
         }
 
         fn reopen(&mut self) {
-            let now = self.ended.tick();
-            self.index.reopen(DrvId::from_index(0), now);
+            let drv = DrvId::from_index(0);
+            self.scheduler.reopen(self.goals[0], drv);
         }
 
         /// For how many the waiter still waits once it has been told of all ends.
         fn left(&mut self) -> u32 {
-            let mut state =
-                SystemState::<(Column<Waitees>, Column<Stage>, &Entities)>::new(&mut self.world);
-            let (mut waitees, mut stages, entities) = state.get_mut(&mut self.world).unwrap();
-            let mut herald = Herald {
-                graph: &self.graph,
-                index: &self.index,
-                waitees: waitees.open(entities, &self.index),
-                stages: stages.open(entities, &self.index),
-                keep_going: false,
-                nothing_to_check: false,
-                awake: &mut Vec::new(),
-                ready: &mut Vec::new(),
-            };
-            herald.tell(self.ended.iter());
-            assert!(herald.awake.is_empty() && herald.ready.is_empty());
-            let waiter = self.index.row(DrvId::from_index(1)).unwrap();
-            let left = herald.waitees.row(waiter).left;
-            drop(self.ended.drain());
-            left
+            let mut state = SystemState::<(Column<Waitees>, &Entities)>::new(&mut self.world);
+            let (mut waitees, entities) = state.get_mut(&mut self.world).unwrap();
+            let mut waitees = waitees.open(entities, &self.scheduler.index);
+            let ends = self.scheduler.take_ended();
+            notify_dependents(&self.graph, &mut self.scheduler, &mut waitees, &ends, false);
+            assert!(self.scheduler.newly_ready().is_empty());
+            let waiter = self.scheduler.index.row(DrvId::from_index(1)).unwrap();
+            waitees.row(waiter).left
         }
     }
 

@@ -1,21 +1,24 @@
 //! Buries real children: kills what they left behind, closes their logs, sends their outputs to be hashed.
 
-use std::time::Duration;
+use crate::world::Host;
+use crate::world::ReapedBuild;
+use crate::world::Scheduler;
+use crate::world::Services;
+use windrow_components::ids::DrvId;
 
-use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, Res, ResMut};
+use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, ResMut};
 use bevy_ecs::query::QueryData;
 use bevy_ecs::system::SystemParam;
 use windrow_components::building::{
     BuildDir, BuildLog, BuilderProcess, ChildPipes, Deadlines, HashRewrites, MissingOutputs,
 };
-use windrow_components::goal::{BuildMode, DerivationGoal, Stage};
+use windrow_components::goal::{BuildMode, DerivationGoal};
 use windrow_components::graph::BuildGraph;
 
 use crate::error::Result;
 use crate::failure::{Failure, FailureKind, describe_status};
 use crate::finish::mislaid;
-use crate::process::BuildDirs;
-use crate::process::log_writer::{LogFile, LogThread};
+use crate::process::log_writer::LogFile;
 use crate::report::{BuildRef, Event, Level, Usage};
 use crate::sandbox::Room;
 use crate::sandbox::process::kill::{Reaped, kill_and_measure};
@@ -23,272 +26,239 @@ use crate::spawn::Aloft;
 use crate::store::check::Check;
 use crate::store::collect::{CollectJob, Mislaid, collect};
 use crate::store::harmless::open_to_all;
-use crate::world::{
-    Background, BuilderConfig, Buried, Collected, CollectedQueue, Completed, Condemned, Estates,
-    Failures, Janitor, Lodging, Now, PoolHandle, ReporterHandle, RunState, Running, Slots,
-    StoreHandle, Successors,
-};
+use crate::world::{BuilderConfig, Collected, Condemned, Janitor, Lodging};
 
-/// A child as it is buried.
+/// What a goal carries whose builder is over.
 #[derive(QueryData)]
 #[query_data(mutable)]
-pub struct DeadChild {
-    process: Option<&'static BuilderProcess>,
-    pipes: &'static ChildPipes,
-    deadlines: &'static Deadlines,
-    log: &'static BuildLog,
+pub struct DeadBuilder {
+    goal: &'static DerivationGoal,
     dir: &'static BuildDir,
+    log: &'static BuildLog,
+    process: Option<&'static BuilderProcess>,
+    deadlines: Option<&'static Deadlines>,
+    file: Option<&'static mut LogFile>,
     missing: Option<&'static MissingOutputs>,
     rewrites: Option<&'static HashRewrites>,
-    goal: &'static DerivationGoal,
-    stage: &'static mut Stage,
+    condemned: Option<&'static Condemned>,
+    room: Option<&'static mut Lodging>,
+    aloft: Option<&'static mut Aloft>,
 }
 
-/// What burying children touches.
+/// What reaping builders touches.
 #[derive(SystemParam)]
 pub struct Reaping<'w, 's> {
     commands: Commands<'w, 's>,
-    children: Query<'w, 's, DeadChild>,
-    log_files: Query<'w, 's, &'static mut LogFile>,
-    condemned: Query<'w, 's, &'static Condemned>,
-    lodgings: Query<'w, 's, &'static mut Lodging>,
-    aloft: Query<'w, 's, &'static mut Aloft>,
+    builders: Query<'w, 's, DeadBuilder>,
+    goals: Query<'w, 's, &'static DerivationGoal>,
     graph: ResMut<'w, BuildGraph>,
-    config: Res<'w, BuilderConfig>,
-    now: Res<'w, Now>,
-    store: NonSendMut<'w, StoreHandle>,
-    pool: NonSendMut<'w, PoolHandle>,
-    logs: NonSendMut<'w, LogThread>,
-    reporter: NonSendMut<'w, ReporterHandle>,
-    background: ResMut<'w, Background>,
-    failures: ResMut<'w, Failures>,
-    dirs: Res<'w, BuildDirs>,
+    host: NonSendMut<'w, Host>,
+    services: NonSendMut<'w, Services>,
+    scheduler: ResMut<'w, Scheduler>,
 }
 
-/// Buries every child that has exited and whose log is complete, or was given time enough to be.
-pub fn reap(
-    mut running: ResMut<Running>,
-    mut slots: ResMut<Slots>,
-    mut run: ResMut<RunState>,
-    successors: Successors<'_>,
-    (mut estates, mut collected): (ResMut<Estates>, ResMut<CollectedQueue>),
-    mut params: Reaping<'_, '_>,
-) {
-    let now = params.now.0;
-    let done = &mut collected.done;
-    let mut waiting = std::mem::take(&mut estates.0);
-    let last = waiting.pop();
-    for buried in waiting {
-        if let Err(error) = params.look_after(buried, None) {
-            run.fatal = Some(error);
-        }
+/// Reaps every builder that is over (Nix 1.8: the first half of `DerivationGoal::buildDone`). What became of the outputs of
+/// those that were deferred in the last tick is looked at first.
+pub fn reap(mut params: Reaping<'_, '_>) {
+    let mut deferred = std::mem::take(&mut params.host.deferred);
+    let last = deferred.pop();
+    for reaped in deferred {
+        params.look_after(reaped, false);
     }
-    if let Some(last) = last
-        && let Err(error) = params.look_after(last, Some(&mut *done))
-    {
-        run.fatal = Some(error);
+    if let Some(last) = last {
+        params.look_after(last, true);
     }
-    let children = &params.children;
-    let buried: Vec<Entity> = running
-        .0
-        .extract_if(.., |goal| {
-            children.get(*goal).is_ok_and(|child| child.is_over(now))
-        })
-        .collect();
-    for goal in buried {
-        slots.used -= 1;
-        let mode = run.mode_of(goal);
-        let Some(buried) = params.bury(goal, mode) else {
+    let builders = &params.builders;
+    let over = params
+        .host
+        .over
+        .extract_if(.., |goal| builders.contains(*goal));
+    for goal in over.collect::<Vec<_>>() {
+        let Some((reaped, has_room)) = params.reap(goal) else {
             continue;
         };
-        if buried.is_good()
-            && mode == BuildMode::Normal
-            && !params.lodgings.contains(goal)
-            && successors.any()
-        {
-            estates.0.push(buried);
-            continue;
+        let may_wait = reaped.is_good() && reaped.mode == BuildMode::Normal && !has_room;
+        if may_wait && params.scheduler.has_successors() {
+            params.host.deferred.push(reaped);
+        } else {
+            params.look_after(reaped, true);
         }
-        if let Err(error) = params.look_after(buried, Some(&mut *done)) {
-            run.fatal = Some(error);
-        }
-    }
-}
-
-impl DeadChildReadOnlyItem<'_, '_> {
-    fn is_over(&self, now: Duration) -> bool {
-        let process = self.process;
-        process.is_some_and(|process| process.is_over(self.pipes, self.deadlines, now))
     }
 }
 
 impl Reaping<'_, '_> {
-    /// Takes the exit status of a child, and kills what it left behind.
-    fn bury(&mut self, goal: Entity, mode: BuildMode) -> Option<Buried> {
-        let child = self.children.get(goal).ok()?;
+    /// Takes the exit status of a child, and kills what it left behind. Tells whether it has a room, too.
+    fn reap(&mut self, goal: Entity) -> Option<(ReapedBuild, bool)> {
+        let mut child = self.builders.get_mut(goal).ok()?;
         let drv = child.goal.drv;
         let Reaped {
             status,
             cpu,
             peak_memory,
         } = kill_and_measure(child.process?.pid);
+        self.scheduler.exited(goal);
         // Its number may be another's from now on.
         self.commands.entity(goal).remove::<BuilderProcess>();
-        let path = self.graph.full_path(self.graph.drv_path(drv));
-        let buried = Buried {
+        let reaped = ReapedBuild {
             goal,
-            mode,
+            mode: self.scheduler.mode_of(goal),
             status,
-            grounded: (self.aloft.get_mut(goal).ok()).and_then(|mut aloft| aloft.land()),
-            condemned: self.condemned.get(goal).ok().cloned(),
+            grounded: child.aloft.as_mut().and_then(|aloft| aloft.land()),
+            condemned: child.condemned.cloned(),
         };
-        let at = child.deadlines.exited.unwrap_or(self.now.0);
-        self.reporter.0.report(&Event::Exited {
+        let deadlines = child.deadlines?;
+        let at = deadlines.exited.unwrap_or(self.scheduler.now);
+        self.services.reporter.report(&Event::Exited {
             build: BuildRef {
                 id: goal.to_bits(),
-                drv_path: &path,
+                drv_path: &self.graph.full_path(self.graph.drv_path(drv)),
                 name: self.graph.drv_name(drv),
             },
             system: self.graph.system(drv).unwrap_or_default(),
             usage: Usage {
-                wall: at.saturating_sub(child.deadlines.started),
+                wall: at.saturating_sub(deadlines.started),
                 cpu,
                 peak_memory,
             },
-            good: buried.is_good(),
+            good: reaped.is_good(),
             at,
         });
-        Some(buried)
+        Some((reaped, child.room.is_some()))
     }
 
-    /// Sends the outputs of a good build to be hashed, or looks at them at once if `here` can take them and that is no
-    /// more work than waking another thread. Says why another build failed.
-    fn look_after(&mut self, buried: Buried, here: Option<&mut Vec<Collected>>) -> Result<()> {
-        let good = buried.is_good();
-        let Buried {
-            goal,
-            mode,
-            status,
-            grounded,
-            condemned,
-        } = buried;
-        if let Ok(mut file) = self.log_files.get_mut(goal) {
-            match grounded {
-                None => self.logs.close(&mut file),
-                Some(_) => self.logs.discard(&mut file),
-            }
-        }
-        let Ok(mut child) = self.children.get_mut(goal) else {
-            return Ok(());
+    /// Sees to the outputs of a build, or says why it failed. `here` says whether this thread may look at them itself.
+    fn look_after(&mut self, reaped: ReapedBuild, here: bool) {
+        let goal = reaped.goal;
+        let Ok(mut child) = self.builders.get_mut(goal) else {
+            return;
         };
-        let (dir, drv) = (child.dir, child.goal.drv);
-        let lodging = self.lodgings.get_mut(goal).ok();
-        let room = lodging.and_then(|mut lodging| lodging.0.take());
-        // In a sandbox everything has its own name.
-        let boxed = room.as_ref().is_some_and(Room::is_sandbox);
-        let rewrites = child.rewrites.filter(|_| !boxed);
-        if good {
-            *child.stage = Stage::Collecting;
-            let closure = self.store.0.input_closure(&mut self.graph, drv)?;
-            let missing = MissingOutputs::of(child.missing, &self.graph, drv);
-            let mut job = CollectJob::new(
-                &self.graph,
-                &self.config,
-                drv,
-                &missing,
-                &closure,
-                rewrites,
-                room.as_ref(),
-            );
-            if mode == BuildMode::Check {
-                let registered = missing
-                    .iter()
-                    .map(|&path| self.store.0.nar_hash(&self.graph, path))
-                    .collect::<Result<Vec<_>>>()?;
-                job = job.comparing(Check {
-                    registered,
-                    keep: self.config.keep_failed,
-                });
+        if let Some(file) = &mut child.file {
+            match reaped.grounded {
+                None => self.host.logs.close(file),
+                Some(_) => self.host.logs.discard(file),
             }
-            self.background.collecting += 1;
-            for &output in &missing {
-                self.reporter.0.say(Level::Talkative, || {
-                    let output = self.graph.full_path(output);
-                    format!("scanning for references inside '{output}'")
-                });
-            }
-            let keep_failed = self.config.keep_failed.then(|| dir.0.clone());
-            if let Some(done) = here
-                && self.config.optimiser.is_none()
-                && room.is_none()
-                && keep_failed.is_none()
-                && job.is_trifle()
-            {
-                done.push(Collected {
-                    goal,
-                    result: collect(&job),
-                    warnings: Vec::new(),
-                    kept: None,
-                });
-                self.strip(goal);
-                return Ok(());
-            }
-            let optimiser = self.config.optimiser.clone();
-            let janitor = self.pool.1.clone();
-            self.pool.0.submit(move || {
-                let places = optimiser.as_ref().map(|_| job.places());
-                let alone = undisturbed(room.as_ref());
-                // Nobody may be let in to what somebody still works on.
-                let keep_failed = keep_failed.filter(|_| alone.is_ok());
-                let result = alone.and_then(|()| collect(&job));
-                let mut warnings = match (optimiser, places, &result) {
-                    (Some(optimiser), Some(places), Ok(built)) if !built.is_empty() => {
-                        optimiser.optimise_new(&places)
-                    }
-                    _ => Vec::new(),
-                };
-                let keep = keep_failed.filter(|_| result.is_err());
-                let kept = leave(room, &job, keep, &janitor, &mut warnings);
-                Some(Collected {
-                    goal,
-                    result,
-                    warnings,
-                    kept,
-                })
-            });
-            self.strip(goal);
-            return Ok(());
         }
+        let room = child.room.as_mut().and_then(|room| room.0.take());
+        let done = match reaped.is_good() {
+            true => self.scan(reaped, room, here),
+            false => {
+                self.fail(reaped, room);
+                Ok(())
+            }
+        };
+        if let Err(error) = done {
+            self.scheduler.abort(error);
+        }
+        // What only a running child needs.
+        let mut entity = self.commands.entity(goal);
+        entity.remove::<(
+            BuilderProcess,
+            Aloft,
+            ChildPipes,
+            Deadlines,
+            LogFile,
+            Condemned,
+        )>();
+    }
 
-        let path = self.graph.full_path(self.graph.drv_path(drv));
-        let fixed = self.graph.traits(drv).fixed;
-        let disk_full = is_disk_nearly_full(&self.config, &dir.0);
-        let (kind, what) = match condemned {
-            Some(Condemned { reason, kind }) => (kind, reason),
-            None if fixed || disk_full => (FailureKind::Other, describe_status(status)),
-            None => (FailureKind::Permanent, describe_status(status)),
+    /// Sends the outputs of a good build to be scanned, or does so at once if that is no more work than waking another
+    /// thread.
+    fn scan(&mut self, reaped: ReapedBuild, room: Option<Room>, here: bool) -> Result<()> {
+        let goal = reaped.goal;
+        let Ok(child) = self.builders.get(goal) else {
+            return Ok(());
         };
-        let note = if disk_full {
-            "; the disk is nearly full, which may be the reason: free some space and try again"
-        } else {
-            ""
-        };
-        let ran = grounded.is_none();
-        let failure = grounded.unwrap_or_else(|| Failure {
-            kind,
-            message: format!("builder for '{path}' {what}{note}"),
-            log_tail: child.log.last_lines(self.config.log_lines),
+        let (host, store) = (&mut *self.host, &mut self.services.store);
+        let drv = child.goal.drv;
+        let closure = store.input_closure(&mut self.graph, drv)?;
+        let missing = MissingOutputs::of(child.missing, &self.graph, drv);
+        let mut job = CollectJob::new(
+            &self.graph,
+            &host.config,
+            drv,
+            &missing,
+            &closure,
+            child.rewrites.filter(|_| !is_sandbox(room.as_ref())),
+            room.as_ref(),
+        );
+        if reaped.mode == BuildMode::Check {
+            let hashes = missing
+                .iter()
+                .map(|&path| store.nar_hash(&self.graph, path));
+            job = job.comparing(Check {
+                registered: hashes.collect::<Result<Vec<_>>>()?,
+                keep: host.config.keep_failed,
+            });
+        }
+        self.scheduler.scan();
+        for &output in &missing {
+            self.services.reporter.say(Level::Talkative, || {
+                let output = self.graph.full_path(output);
+                format!("scanning for references inside '{output}'")
+            });
+        }
+        let keep_failed = host.config.keep_failed.then(|| child.dir.0.clone());
+        let optimiser = host.config.optimiser.clone();
+        let plain = optimiser.is_none() && room.is_none() && keep_failed.is_none();
+        if here && plain && job.is_trifle() {
+            host.scanned.push(Collected {
+                goal,
+                result: collect(&job),
+                warnings: Vec::new(),
+                kept: None,
+            });
+            return Ok(());
+        }
+        let janitor = host.pool.1.clone();
+        host.pool.0.submit(move || {
+            let places = optimiser.as_ref().map(|_| job.places());
+            let alone = undisturbed(room.as_ref());
+            // Nobody may be let in to what somebody still works on.
+            let keep_failed = keep_failed.filter(|_| alone.is_ok());
+            let result = alone.and_then(|()| collect(&job));
+            let mut warnings = match (optimiser, places, &result) {
+                (Some(optimiser), Some(places), Ok(built)) if !built.is_empty() => {
+                    optimiser.optimise_new(&places)
+                }
+                _ => Vec::new(),
+            };
+            let keep = keep_failed.filter(|_| result.is_err());
+            let kept = leave(room, &job, keep, &janitor, &mut warnings);
+            Some(Collected {
+                goal,
+                result,
+                warnings,
+                kept,
+            })
         });
+        Ok(())
+    }
+
+    /// Says why a build failed, and clears away or keeps what there is of it.
+    fn fail(&mut self, reaped: ReapedBuild, room: Option<Room>) {
+        let goal = reaped.goal;
+        let Ok(child) = self.builders.get(goal) else {
+            return;
+        };
+        let host = &*self.host;
+        let drv = child.goal.drv;
+        let ran = reaped.grounded.is_none();
+        let failure = why_it_failed(
+            &self.graph,
+            &host.config,
+            reaped,
+            (drv, child.dir, child.log),
+        );
+        let rewrites = child.rewrites.filter(|_| !is_sandbox(room.as_ref()));
         // What never ran has left nothing to look at.
-        let keep = self.config.keep_failed && (ran || room.is_some());
+        let keep = host.config.keep_failed && (ran || room.is_some());
         if room.is_some() || keep {
             let missing = MissingOutputs::of(child.missing, &self.graph, drv);
-            let (graph, config) = (&self.graph, &self.config);
+            let (graph, config) = (&self.graph, &host.config);
             let job = CollectJob::new(graph, config, drv, &missing, &[], rewrites, room.as_ref());
-            *child.stage = Stage::Collecting;
-            self.background.collecting += 1;
-            let (janitor, keep) = (self.pool.1.clone(), keep.then(|| dir.0.clone()));
-            self.pool.0.submit(move || {
+            self.scheduler.scan();
+            let (janitor, keep) = (host.pool.1.clone(), keep.then(|| child.dir.0.clone()));
+            host.pool.0.submit(move || {
                 let alone = undisturbed(room.as_ref());
                 let keep = keep.filter(|_| alone.is_ok());
                 let result = alone.and(Err((failure, None)));
@@ -302,102 +272,120 @@ impl Reaping<'_, '_> {
                     kept,
                 })
             });
-            self.strip(goal);
-            return Ok(());
+            return;
         }
-        self.failures.0.push((goal, failure));
+        self.scheduler.fail(goal, failure);
         let scratch = rewrites.into_iter().flat_map(|rewrites| &rewrites.scratch);
         for scratch in scratch {
-            let path = self.config.layout.real_path(&scratch.scratch_path);
-            self.pool.delete(path);
+            let path = host.config.layout.real_path(&scratch.scratch_path);
+            host.pool.delete(path);
         }
-        let dir = dir.clone();
-        self.discard(&dir);
-        self.strip(goal);
-        self.commands.entity(goal).remove::<(BuildDir, BuildLog)>();
-        Ok(())
-    }
-
-    /// Takes off what only a running child needs.
-    fn strip(&mut self, goal: Entity) {
-        let mut entity = self.commands.entity(goal);
-        entity.remove::<(
-            BuilderProcess,
-            Aloft,
-            ChildPipes,
-            Deadlines,
-            LogFile,
-            Condemned,
-        )>();
-    }
-
-    fn say_kept(&mut self, dir: &std::path::Path) {
-        let text = format!("note: keeping build directory '{}'", dir.display());
-        self.reporter.0.report(&Event::Message {
-            level: Level::Error,
-            text: &text,
-        });
-    }
-
-    /// Deletes a build folder.
-    fn discard(&mut self, dir: &BuildDir) {
         // Most builders leave it as it was, ready for the next.
-        self.pool.retire(&dir.0, &self.dirs.0);
+        host.retire(&child.dir.0);
+        self.commands.entity(goal).remove::<(BuildDir, BuildLog)>();
     }
 }
 
-/// Takes back what the pool has hashed: outputs to register, or a reason why the build failed after all.
-pub fn take_collected(
-    mut queue: ResMut<CollectedQueue>,
-    mut completed: ResMut<Completed>,
-    (dirs, goals): (Query<(&BuildDir, &BuildLog)>, Query<&DerivationGoal>),
-    mut params: Reaping<'_, '_>,
-) {
-    for Collected {
-        goal,
-        result,
-        warnings,
-        kept,
-    } in queue.done.drain(..)
-    {
-        params.background.collecting -= 1;
+/// Whether a build ran in a sandbox, where everything has its own name.
+fn is_sandbox(room: Option<&Room>) -> bool {
+    room.is_some_and(Room::is_sandbox)
+}
+
+/// Why a build failed.
+fn why_it_failed(
+    graph: &BuildGraph,
+    config: &BuilderConfig,
+    reaped: ReapedBuild,
+    (drv, dir, log): (DrvId, &BuildDir, &BuildLog),
+) -> Failure {
+    if let Some(grounded) = reaped.grounded {
+        return grounded;
+    }
+    let path = graph.full_path(graph.drv_path(drv));
+    let fixed = graph.traits(drv).fixed;
+    let disk_full = is_disk_nearly_full(config, &dir.0);
+    let how = describe_status(reaped.status);
+    let (kind, what) = match reaped.condemned {
+        Some(Condemned { reason, kind }) => (kind, reason),
+        None if fixed || disk_full => (FailureKind::Other, how),
+        None => (FailureKind::Permanent, how),
+    };
+    let note = if disk_full {
+        "; the disk is nearly full, which may be the reason: free some space and try again"
+    } else {
+        ""
+    };
+    Failure {
+        kind,
+        message: format!("builder for '{path}' {what}{note}"),
+        log_tail: log.last_lines(config.log_lines),
+    }
+}
+
+/// Takes back what has been scanned: outputs to register, or a reason why the build failed after all.
+pub fn take_collected(mut params: Reaping<'_, '_>) {
+    let mut scanned = std::mem::take(&mut params.host.scanned);
+    for collected in scanned.drain(..) {
+        params.take(collected);
+    }
+    params.host.scanned = scanned;
+}
+
+impl Reaping<'_, '_> {
+    fn take(&mut self, collected: Collected) {
+        let Collected {
+            goal,
+            result,
+            warnings,
+            kept,
+        } = collected;
+        self.scheduler.scanned();
         for text in &warnings {
             let level = Level::Warn;
-            params.reporter.0.report(&Event::Message { level, text });
+            self.services
+                .reporter
+                .report(&Event::Message { level, text });
         }
+        let child = self.builders.get(goal).ok();
         match result {
             Ok(outputs) => {
-                let drv = goals.get(goal).ok().map(|known| known.drv);
-                completed.push(goal, drv, outputs);
+                self.scheduler.complete(
+                    goal,
+                    self.goals.get(goal).ok().map(|known| known.drv),
+                    outputs,
+                );
             }
             Err((mut failure, mislaid)) => {
                 if failure.kind == FailureKind::Rejected
-                    && let Ok((dir, _)) = dirs.get(goal)
-                    && is_disk_nearly_full(&params.config, &dir.0)
+                    && let Some(child) = &child
+                    && is_disk_nearly_full(&self.host.config, &child.dir.0)
                 {
                     // Many programs don't notice that they could not write.
                     failure.kind = FailureKind::Other;
                 }
                 if let Some(mislaid) = mislaid {
-                    let world = (&mut *params.graph, &mut *params.store);
-                    let kept = mislaid::keep(*mislaid, world, &params.config, &params.pool);
+                    let store = &mut *self.services.store;
+                    let world = (&mut *self.graph, store);
+                    let kept = mislaid::keep(*mislaid, world, &self.host.config, &self.host.pool);
                     failure.message.push_str(&kept);
                 }
-                params.failures.0.push((goal, failure));
+                self.scheduler.fail(goal, failure);
             }
         }
         if let Some(kept) = kept {
-            params.dirs.0.keep(&kept);
-            params.say_kept(&kept);
-        } else if !params.lodgings.contains(goal)
-            && let Ok((dir, _)) = dirs.get(goal)
+            self.host.dirs.keep(&kept);
+            let text = format!("note: keeping build directory '{}'", kept.display());
+            self.services.reporter.report(&Event::Message {
+                level: Level::Error,
+                text: &text,
+            });
+        } else if let Some(child) = child
+            && child.room.is_none()
         {
-            params.discard(dir);
+            self.host.retire(&child.dir.0);
         }
-        params
-            .commands
-            .entity(goal)
-            .remove::<(BuildDir, BuildLog, Lodging)>();
+        let mut entity = self.commands.entity(goal);
+        entity.remove::<(BuildDir, BuildLog, Lodging)>();
     }
 }
 

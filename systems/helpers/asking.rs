@@ -1,6 +1,6 @@
 //! Asking substituters and taking in what they say: shared by the systems that ask and those that hear.
 
-use bevy_ecs::prelude::{NonSendMut, Res, ResMut};
+use bevy_ecs::prelude::{NonSendMut, ResMut};
 use bevy_ecs::system::SystemParam;
 use hashbrown::HashMap;
 use windrow_components::goal::Target;
@@ -13,7 +13,7 @@ use crate::helpers::querier::{Queriers, Question};
 use crate::helpers::query::RawInfo;
 use crate::process::lines::quotable;
 use crate::report::{Event, Level};
-use crate::world::{Awake, GoalIndex, ReporterHandle};
+use crate::world::{Scheduler, Services};
 
 /// What asking and hearing substituters touches.
 #[derive(SystemParam)]
@@ -21,9 +21,8 @@ pub struct Asking<'w> {
     pub(crate) substituters: ResMut<'w, Substituters>,
     pub(crate) queriers: NonSendMut<'w, Queriers>,
     pub(crate) graph: ResMut<'w, BuildGraph>,
-    pub(crate) index: Res<'w, GoalIndex>,
-    pub(crate) awake: ResMut<'w, Awake>,
-    pub(crate) reporter: NonSendMut<'w, ReporterHandle>,
+    pub(crate) scheduler: ResMut<'w, Scheduler>,
+    pub(crate) services: NonSendMut<'w, Services>,
 }
 
 impl Asking<'_> {
@@ -71,14 +70,19 @@ impl Asking<'_> {
     pub(crate) fn wake(&mut self, paths: &[PathId]) {
         for &path in paths {
             let goals = [Target::Path(path), Target::Repair(path)];
-            let goals = goals.map(|target| self.index.get(target));
-            self.awake.goals.extend(goals.into_iter().flatten());
+            for target in goals {
+                if let Some(goal) = self.scheduler.index.get(target) {
+                    self.scheduler.awaken(goal);
+                }
+            }
         }
     }
 
     pub(crate) fn complain(&mut self, text: &str) {
         let level = Level::Error;
-        self.reporter.0.report(&Event::Message { level, text });
+        self.services
+            .reporter
+            .report(&Event::Message { level, text });
     }
 }
 

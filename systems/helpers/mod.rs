@@ -10,5 +10,5 @@ mod substituters;
 
 pub use asking::Asking;
 pub(crate) use asking::understand;
-pub use news::{HelperConfig, HelperNews, News};
+pub use news::{FetchNews, Fetches, HelperConfig, Inbox, Received};
 pub use substituters::{Find, Substituters};

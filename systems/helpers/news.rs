@@ -1,13 +1,11 @@
 //! Substituters and the build hook in the real world: what they are, and what of them comes back from other threads.
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use bevy_ecs::prelude::Entity;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use crate::helpers::hook::instance::{HookError, Instance};
 use crate::process::helper::HelperEnv;
 use crate::process::launch::{SpawnError, Spawned};
 use crate::world::BuiltOutput;
@@ -28,11 +26,44 @@ pub struct HelperConfig {
     pub patience_s: u64,
 }
 
-/// Something that a thread has done for a helper.
+/// Where a thread leaves what it has done, and wakes the scheduler.
+pub struct Inbox<T> {
+    sender: Sender<T>,
+    receiver: Receiver<T>,
+    wake: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl<T: Send + 'static> Inbox<T> {
+    /// An empty inbox; `wake` is called after each item is there to be taken.
+    pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
+        let (sender, receiver) = unbounded();
+        let wake = Arc::new(wake);
+        Self {
+            sender,
+            receiver,
+            wake,
+        }
+    }
+
+    /// What a thread hands its items in with.
+    pub fn sender(&self) -> impl Fn(T) + Send + 'static {
+        let (sender, wake) = (self.sender.clone(), Arc::clone(&self.wake));
+        move |item| {
+            if sender.send(item).is_ok() {
+                wake();
+            }
+        }
+    }
+
+    /// The next item.
+    pub fn take(&self) -> Option<T> {
+        self.receiver.try_recv().ok()
+    }
+}
+
+/// Something that a thread has done for a substituter.
 #[derive(Debug)]
-pub enum HelperNews {
-    /// The hook was started, or could not be.
-    Hook(Result<Instance, HookError>),
+pub enum FetchNews {
     /// A substituter was started to fetch a path, or could not be.
     Started {
         /// The path's goal.
@@ -41,70 +72,28 @@ pub enum HelperNews {
         result: Result<Spawned, SpawnError>,
     },
     /// What a substituter has fetched was looked at.
-    Received {
-        /// The path's goal.
-        goal: Entity,
-        /// The substituter's raw wait status.
-        status: i32,
-        /// The path, ready to be registered, or what is wrong with it.
-        result: Result<BuiltOutput, String>,
-        /// What went wrong beside that.
-        warnings: Vec<String>,
-    },
+    Received(Received),
 }
 
-/// Where such news arrive.
-pub struct News {
-    pub(crate) sender: Sender<HelperNews>,
-    pub(crate) receiver: Receiver<HelperNews>,
-    pub(crate) wake: Arc<dyn Fn() + Send + Sync>,
-    pub(crate) hooks: VecDeque<Result<Instance, HookError>>,
-    pub(crate) fetches: VecDeque<HelperNews>,
-    /// The environment of every helper.
+/// What a substituter has fetched.
+#[derive(Debug)]
+pub struct Received {
+    /// The path's goal.
+    pub goal: Entity,
+    /// The substituter's raw wait status.
+    pub status: i32,
+    /// The path, ready to be registered, or what is wrong with it.
+    pub result: Result<BuiltOutput, String>,
+    /// What went wrong beside that.
+    pub warnings: Vec<String>,
+}
+
+/// The fetches of a run: their environment, and what comes back of them.
+pub struct Fetches {
+    /// The environment of every substituter.
     pub env: HelperEnv,
-}
-
-impl News {
-    pub(crate) fn new(env: HelperEnv, wake: impl Fn() + Send + Sync + 'static) -> Self {
-        let (sender, receiver) = unbounded();
-        Self {
-            sender,
-            receiver,
-            wake: Arc::new(wake),
-            hooks: VecDeque::new(),
-            fetches: VecDeque::new(),
-            env,
-        }
-    }
-
-    /// What a thread tells its news with.
-    pub fn teller(&self) -> impl Fn(HelperNews) + Send + 'static {
-        let (sender, wake) = (self.sender.clone(), Arc::clone(&self.wake));
-        move |news| {
-            if sender.send(news).is_ok() {
-                wake();
-            }
-        }
-    }
-
-    pub(crate) fn sort(&mut self) {
-        for news in self.receiver.try_iter() {
-            match news {
-                HelperNews::Hook(result) => self.hooks.push_back(result),
-                other => self.fetches.push_back(other),
-            }
-        }
-    }
-
-    /// The next news of a hook.
-    pub fn take_hook(&mut self) -> Option<Result<Instance, HookError>> {
-        self.sort();
-        self.hooks.pop_front()
-    }
-
-    /// The next news of a path that is fetched.
-    pub fn take_fetch(&mut self) -> Option<HelperNews> {
-        self.sort();
-        self.fetches.pop_front()
-    }
+    /// What threads have done for them.
+    pub inbox: Inbox<FetchNews>,
+    /// Paths that were looked at since the last tick.
+    pub received: Vec<Received>,
 }

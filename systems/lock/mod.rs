@@ -7,14 +7,16 @@ pub mod hook;
 
 pub mod fetch;
 
+use crate::world::Backoff;
+use crate::world::Scheduler;
+use crate::world::Services;
+use crate::world::Waiting;
 use std::time::Duration;
 
-use bevy_ecs::entity::Entities;
 use bevy_ecs::prelude::{Commands, Entity, Local, NonSendMut, Res, ResMut};
-use bevy_ecs::system::SystemParam;
 use hashbrown::HashSet;
 use windrow_components::building::MissingOutputs;
-use windrow_components::goal::{BuildMode, Outcome, Stage};
+use windrow_components::goal::{BuildMode, Outcome};
 use windrow_components::graph::{BuildGraph, OutputRow};
 use windrow_components::ids::{DrvId, PathId};
 use windrow_components::paths::PathTable;
@@ -22,38 +24,12 @@ use windrow_components::paths::PathTable;
 use crate::error::{Error, Result};
 use crate::failure::{Failure, FailureKind};
 use crate::finish::failure_cache::known_failure;
-use crate::helpers::hook::desk::HookDesk;
 use crate::report::{Event, Level, Reporter};
 use crate::store::path_lock::OutputLocks;
-use crate::world::{
-    Cells, Column, Ended, Failures, ForeignLock, GoalIndex, LockWaiters, Now, Options, ReadyGoal,
-    ReadyQueue, Repairs, ReporterHandle, RunState, Slots, Starting, Store, StoreHandle, goals,
-};
+use crate::world::{Options, ReadyGoal, Store};
 
 /// How long to wait before a lock held by someone else is tried the second time.
 const FIRST_RETRY: Duration = Duration::from_millis(20);
-
-/// Everything that taking locks touches.
-#[derive(SystemParam)]
-pub struct Locking<'w, 's> {
-    commands: Commands<'w, 's>,
-    entities: &'w Entities,
-    stages: Column<'w, 's, Stage>,
-    index: Res<'w, GoalIndex>,
-    graph: Res<'w, BuildGraph>,
-    store: NonSendMut<'w, StoreHandle>,
-    reporter: NonSendMut<'w, ReporterHandle>,
-    options: Res<'w, Options>,
-    now: Res<'w, Now>,
-    slots: ResMut<'w, Slots>,
-    queue: ResMut<'w, ReadyQueue>,
-    waiting: ResMut<'w, LockWaiters>,
-    starting: ResMut<'w, Starting>,
-    ended: ResMut<'w, Ended>,
-    failures: ResMut<'w, Failures>,
-    repairs: Res<'w, Repairs>,
-    desk: ResMut<'w, HookDesk>,
-}
 
 /// Whether a derivation is to be built on this machine, which bothers neither the hook nor substituters (the seed's
 /// `willBuildLocally`).
@@ -62,73 +38,58 @@ pub fn stays_here(graph: &BuildGraph, options: &Options, drv: DrvId) -> bool {
     graph.traits(drv).prefer_local && graph.system(drv).is_none_or(runs_here)
 }
 
-/// Tells the user that the run waits for somebody else.
-fn say_waiting(reporter: &mut dyn Reporter) {
-    let text = "waiting for locks or build slots...";
-    let level = Level::Info;
-    reporter.report(&Event::Message { level, text });
+/// Lets a goal wait for a lock that somebody else holds, and tells the user so if it is for the first time.
+fn wait_for_others(
+    scheduler: &mut Scheduler,
+    graph: &BuildGraph,
+    reporter: &mut dyn Reporter,
+    waiting: Waiting,
+) {
+    if scheduler.wait_a_while(graph, waiting, Backoff::Doubling(FIRST_RETRY)) {
+        let text = "waiting for locks or build slots...";
+        let level = Level::Info;
+        reporter.report(&Event::Message { level, text });
+    }
 }
 
 /// Takes locks for as many ready goals as there are free slots.
-pub fn lock(mut params: Locking<'_, '_>, mut run: ResMut<RunState>, mut round: Local<Round>) {
-    if run.is_over() || (params.queue.is_empty() && !params.desk.is_on()) {
+pub fn lock(
+    mut commands: Commands,
+    graph: Res<BuildGraph>,
+    mut services: NonSendMut<Services>,
+    mut scheduler: ResMut<Scheduler>,
+    mut batch: Local<LockBatch>,
+) {
+    let has_hook = scheduler.desk.is_on();
+    if scheduler.run.is_over() || (scheduler.queue().is_empty() && !has_hook) {
         return;
     }
-    let mut locksmith = params.open();
-    let filled = if locksmith.desk.is_on() {
-        locksmith.fill_with_hook(&mut round, &run)
+    let Services { store, reporter } = &mut *services;
+    let mut pass = LockPass {
+        commands: &mut commands,
+        graph: &graph,
+        shared: store.is_shared(),
+        store: &mut **store,
+        reporter: &mut **reporter,
+        scheduler: &mut scheduler,
+    };
+    let filled = if has_hook {
+        pass.fill_with_hook(&mut batch)
     } else {
-        locksmith.fill_slots(&mut round, &run)
+        pass.fill_slots(&mut batch)
     };
     if let Err(error) = filled {
-        run.fatal = Some(error);
+        scheduler.abort(error);
     }
 }
 
-impl<'w, 's> Locking<'w, 's> {
-    fn open(&mut self) -> Locksmith<'_, 'w, 's> {
-        let index = &*self.index;
-        let shared = self.store.0.is_shared();
-        Locksmith {
-            commands: &mut self.commands,
-            stages: self.stages.open(self.entities, index),
-            index,
-            graph: &self.graph,
-            store: &mut *self.store.0,
-            reporter: &mut *self.reporter.0,
-            options: &self.options,
-            now: self.now.0,
-            slots: &mut self.slots,
-            queue: &mut self.queue,
-            waiting: &mut self.waiting,
-            starting: &mut self.starting,
-            ended: &mut self.ended,
-            failures: &mut self.failures,
-            repairs: &self.repairs,
-            desk: &mut self.desk,
-            shared,
-        }
-    }
-}
-
-/// The same, looked up once.
-struct Locksmith<'a, 'w, 's> {
+/// One run of the system.
+struct LockPass<'a, 'w, 's> {
     commands: &'a mut Commands<'w, 's>,
-    stages: Cells<'a, Stage>,
-    index: &'a GoalIndex,
     graph: &'a BuildGraph,
     store: &'a mut dyn Store,
     reporter: &'a mut dyn Reporter,
-    options: &'a Options,
-    now: Duration,
-    slots: &'a mut Slots,
-    queue: &'a mut ReadyQueue,
-    waiting: &'a mut LockWaiters,
-    starting: &'a mut Starting,
-    ended: &'a mut Ended,
-    failures: &'a mut Failures,
-    repairs: &'a Repairs,
-    desk: &'a mut HookDesk,
+    scheduler: &'a mut Scheduler,
     /// Whether others may use the store too.
     shared: bool,
 }
@@ -145,7 +106,7 @@ struct Locked {
 
 /// Goals that were locked together. Kept for its room.
 #[derive(Default)]
-pub struct Round {
+pub struct LockBatch {
     goals: Vec<Locked>,
     outputs: Vec<PathId>,
     /// The locks of each, if the store is shared.
@@ -156,7 +117,7 @@ pub struct Round {
     to_root: Vec<PathId>,
 }
 
-impl Round {
+impl LockBatch {
     fn clear(&mut self) {
         self.goals.clear();
         self.outputs.clear();
@@ -165,24 +126,23 @@ impl Round {
     }
 }
 
-impl Locksmith<'_, '_, '_> {
-    fn fill_slots(&mut self, round: &mut Round, run: &RunState) -> Result<()> {
-        while self.slots.used < self.options.max_jobs {
+impl LockPass<'_, '_, '_> {
+    fn fill_slots(&mut self, round: &mut LockBatch) -> Result<()> {
+        loop {
+            let free = self.scheduler.free_slots() as usize;
+            if free == 0 {
+                return Ok(());
+            }
             round.clear();
-            let free = (self.options.max_jobs - self.slots.used) as usize;
             let mut popped = false;
             while round.goals.len() + round.asking.len() < free
-                && let Some(drv) = self.queue.pop()
+                && let Some(ready) = self.scheduler.pop_ready()
             {
                 popped = true;
-                let Some(goal) = self.index.goal(drv) else {
-                    continue;
-                };
-                let ready = ReadyGoal { goal, drv };
                 // Nobody else's store, and a single output: nearly always so in simulations, and then there is little to do.
                 if !self.shared
-                    && let [row] = self.graph.outputs(drv)
-                    && self.waiting.held.insert(row.path)
+                    && let [row] = self.graph.outputs(ready.drv)
+                    && self.scheduler.hold(&[row.path])
                 {
                     round.outputs.push(row.path);
                     let (end, doubled) = (round.outputs.len() as u32, false);
@@ -201,37 +161,34 @@ impl Locksmith<'_, '_, '_> {
                 return Ok(());
             }
             self.lock_asking(round)?;
-            self.look_again(round, run, None)?;
+            self.look_again(round, None)?;
         }
-        Ok(())
     }
 
     /// The same with a build hook, which is offered each build first, one at a time, whether there is a slot or not
     /// (the seed's `tryToBuild`).
-    fn fill_with_hook(&mut self, round: &mut Round, run: &RunState) -> Result<()> {
+    fn fill_with_hook(&mut self, round: &mut LockBatch) -> Result<()> {
         loop {
-            let free_slot = self.slots.used < self.options.max_jobs;
-            let next = self.desk.next(self.queue, free_slot, self.now);
-            let Some((drv, rank)) = next else {
+            let free_slot = self.scheduler.free_slots() > 0;
+            let Some((ready, rank)) = self.scheduler.pop_for_hook() else {
                 return Ok(());
             };
-            let Some(goal) = self.index.goal(drv) else {
-                continue;
-            };
-            let ready = ReadyGoal { goal, drv };
+            let drv = ready.drv;
             // A hook can't build beside what is valid.
-            let local = run.mode_of(ready.goal) != BuildMode::Normal
-                || stays_here(self.graph, self.options, drv);
+            let local = self.scheduler.mode_of(ready.goal) != BuildMode::Normal
+                || stays_here(self.graph, &self.scheduler.options, drv);
             if local && !free_slot {
-                self.desk.wait_for_slot(drv, rank);
+                self.scheduler.desk.wait_for_slot(drv, rank);
                 continue;
             }
             if !local {
-                if self.desk.is_asking() {
-                    self.queue.push(drv, rank);
+                if self.scheduler.desk.is_asking() {
+                    self.scheduler.queue().push(drv, rank);
                     return Ok(());
                 }
-                if self.desk.wait_with_kind(self.graph, (drv, rank), self.now) {
+                let now = self.scheduler.now;
+                let desk = &mut self.scheduler.desk;
+                if desk.wait_with_kind(self.graph, (drv, rank), now) {
                     continue;
                 }
             }
@@ -239,14 +196,14 @@ impl Locksmith<'_, '_, '_> {
             round.asking.push(ready);
             self.lock_asking(round)?;
             let offer = (!local).then_some((rank, free_slot));
-            self.look_again(round, run, offer)?;
+            self.look_again(round, offer)?;
         }
     }
 
     /// Locks the outputs of what is asked for. All of them become temporary roots first, for the wanted ones alone are by
     /// now: what a builder makes is kept from collection until it is registered, and its lock files are as well.
     #[inline(never)]
-    fn lock_asking(&mut self, round: &mut Round) -> Result<()> {
+    fn lock_asking(&mut self, round: &mut LockBatch) -> Result<()> {
         let mut asking = std::mem::take(&mut round.asking);
         let outputs = |ready: &ReadyGoal| self.graph.outputs(ready.drv).iter();
         let paths = asking.iter().flat_map(outputs).map(|row| row.path);
@@ -262,7 +219,7 @@ impl Locksmith<'_, '_, '_> {
 
     /// Locks a goal's outputs and adds it to the round, or lets it wait for who holds them.
     #[inline(never)]
-    fn try_lock(&mut self, ready: ReadyGoal, round: &mut Round) -> Result<()> {
+    fn try_lock(&mut self, ready: ReadyGoal, round: &mut LockBatch) -> Result<()> {
         let start = round.outputs.len();
         let rows = self.graph.outputs(ready.drv);
         let doubled = if let [row] = rows {
@@ -272,13 +229,8 @@ impl Locksmith<'_, '_, '_> {
             push_sorted(&self.graph.paths, &mut round.outputs, rows)
         };
         let paths = &round.outputs[start..];
-        let held = &mut self.waiting.held;
-        if let Some(busy) = paths.iter().position(|&path| !held.insert(path)) {
-            for &path in &paths[..busy] {
-                held.remove(path);
-            }
-            self.set_stage(ready.drv, Stage::Locked);
-            self.waiting.any_goal.push(ready.drv);
+        if !self.scheduler.hold(paths) {
+            self.scheduler.wait_for_any_goal(Waiting::Build(ready));
             round.outputs.truncate(start);
             return Ok(());
         }
@@ -295,18 +247,19 @@ impl Locksmith<'_, '_, '_> {
 
     /// Takes the locks that other processes see; tells whether nobody else has them.
     #[inline(never)]
-    fn lock_in_store(&mut self, ready: ReadyGoal, start: usize, round: &mut Round) -> Result<bool> {
+    fn lock_in_store(
+        &mut self,
+        ready: ReadyGoal,
+        start: usize,
+        round: &mut LockBatch,
+    ) -> Result<bool> {
         let locked = self.store.try_lock(self.graph, &round.outputs[start..]);
         if let Ok(Some(locks)) = locked {
-            if !self.waiting.waits.is_empty() {
-                self.waiting.waits.remove(&ready.goal);
-            }
             round.locks.push(locks);
             return Ok(true);
         }
-        for path in round.outputs.drain(start..) {
-            self.waiting.held.remove(path);
-        }
+        self.scheduler.release(&round.outputs[start..]);
+        round.outputs.truncate(start);
         self.is_not_locked(ready, locked.err())?;
         Ok(false)
     }
@@ -315,48 +268,27 @@ impl Locksmith<'_, '_, '_> {
     #[cold]
     fn is_not_locked(&mut self, ready: ReadyGoal, problem: Option<Error>) -> Result<()> {
         match problem {
-            None => self.wait_for_others(ready),
+            None => wait_for_others(
+                self.scheduler,
+                self.graph,
+                self.reporter,
+                Waiting::Build(ready),
+            ),
             Some(error) if error.is_fatal() => return Err(error),
             Some(error) => {
                 let failure = Failure::new(FailureKind::Other, error.to_string());
-                self.failures.0.push((ready.goal, failure));
+                self.scheduler.fail(ready.goal, failure);
             }
         }
         Ok(())
     }
 
-    /// Somebody else holds a lock: tries again after a while (`waitForAWhile`).
-    fn wait_for_others(&mut self, ready: ReadyGoal) {
-        self.set_stage(ready.drv, Stage::Locked);
-        let wait = match self.waiting.waits.get(&ready.goal) {
-            Some(&last) => (last * 2).min(self.options.lock_poll_interval),
-            None => FIRST_RETRY,
-        };
-        if self.waiting.waits.insert(ready.goal, wait).is_none() {
-            say_waiting(self.reporter);
-        }
-        self.waiting.foreign.push(ForeignLock {
-            ready,
-            retry_at: self.now + wait,
-        });
-    }
-
-    fn set_stage(&mut self, drv: DrvId, to: Stage) {
-        if let Some(row) = self.index.row(drv) {
-            *self.stages.row(row) = to;
-        }
-    }
-
     /// Looks up validity once more, now that nobody else can build these paths.
     /// What is still to be built gets a slot, or with `offer`, a rank and whether there is a slot, goes to the hook.
-    fn look_again(
-        &mut self,
-        round: &mut Round,
-        run: &RunState,
-        offer: Option<(u64, bool)>,
-    ) -> Result<()> {
+    fn look_again(&mut self, round: &mut LockBatch, offer: Option<(u64, bool)>) -> Result<()> {
         let all_valid = self.store.valid(self.graph, &round.outputs)?;
-        let ordinary = run.mode == BuildMode::Normal && self.store.failed_paths().is_none();
+        let ordinary =
+            self.scheduler.run.mode == BuildMode::Normal && self.store.failed_paths().is_none();
         let mut locks = round.locks.drain(..);
         let mut start = 0;
         for &Locked {
@@ -370,28 +302,25 @@ impl Locksmith<'_, '_, '_> {
             let valid = &all_valid[part.clone()];
             let locks = locks.next();
             let plain = ordinary && !doubled && !valid.contains(&true);
-            if !plain && !self.is_any_made(ready.goal, run, &round.outputs[part.clone()], valid) {
-                self.is_there(ready, &round.outputs[part], locks);
+            self.scheduler.lock(ready.goal);
+            if !plain && !self.is_any_made(ready.goal, &round.outputs[part.clone()], valid) {
+                self.is_there(ready, locks);
                 continue;
             }
-            self.set_stage(ready.drv, Stage::Starting);
             if let Some(locks) = locks {
                 self.commands.entity(ready.goal).insert(locks);
             }
-            if !plain && !self.note_what_is_there(ready, run, &round.outputs[part], valid)? {
+            if !plain && !self.note_what_is_there(ready, &round.outputs[part], valid)? {
                 continue;
             }
             if let Err(error) = self.store.check_output_paths(self.graph, ready.drv) {
                 let failure = Failure::new(FailureKind::Other, error.to_string());
-                self.failures.0.push((ready.goal, failure));
+                self.scheduler.fail(ready.goal, failure);
                 continue;
             }
             match offer {
-                Some((rank, willing)) => self.desk.offer(ready, rank, willing),
-                None => {
-                    self.slots.used += 1;
-                    self.starting.0.push(ready);
-                }
+                Some((rank, willing)) => self.scheduler.desk.offer(ready, rank, willing),
+                None => self.scheduler.take_slot(ready),
             }
         }
         Ok(())
@@ -399,46 +328,35 @@ impl Locksmith<'_, '_, '_> {
 
     /// Whether any output of a goal is to be made.
     #[inline(never)]
-    fn is_any_made(&self, goal: Entity, run: &RunState, paths: &[PathId], valid: &[bool]) -> bool {
-        let mode = run.mode_of(goal);
-        let bad = &self.repairs.bad;
+    fn is_any_made(&self, goal: Entity, paths: &[PathId], valid: &[bool]) -> bool {
+        let mode = self.scheduler.mode_of(goal);
+        let bad = &self.scheduler.repairs.bad;
         let mut each = paths.iter().zip(valid);
         each.any(|(&path, &valid)| is_made(mode, bad, path, valid))
     }
 
-    /// Somebody else has made everything meanwhile.
+    /// Somebody else has made everything since.
     #[cold]
-    fn is_there(
-        &mut self,
-        ReadyGoal { goal, drv }: ReadyGoal,
-        paths: &[PathId],
-        locks: Option<OutputLocks>,
-    ) {
+    fn is_there(&mut self, ready: ReadyGoal, locks: Option<OutputLocks>) {
         if let Some(locks) = locks {
             self.store.unlock(locks, true);
         }
-        for &path in paths {
-            self.waiting.held.remove(path);
-        }
-        if let Some(row) = self.index.row(drv) {
-            let (stage, ended) = (self.stages.row(row), &mut *self.ended);
-            goals::end(stage, ended, (goal, Some(drv)), Outcome::Success);
-        }
+        self.scheduler
+            .end(self.graph, ready.into(), Outcome::Success);
     }
 }
 
-impl Locksmith<'_, '_, '_> {
+impl LockPass<'_, '_, '_> {
     /// Some of a locked goal's outputs are valid, or may have failed before: what that means for it. Tells whether it is
     /// to be built.
     #[inline(never)]
     fn note_what_is_there(
         &mut self,
         ReadyGoal { goal, drv }: ReadyGoal,
-        run: &RunState,
         paths: &[PathId],
         valid: &[bool],
     ) -> Result<bool> {
-        let mode = run.mode_of(goal);
+        let mode = self.scheduler.mode_of(goal);
         let those = |which: &dyn Fn(PathId, bool) -> bool| {
             let each = paths.iter().zip(valid);
             let those = each.filter(|(path, valid)| which(**path, **valid));
@@ -448,11 +366,11 @@ impl Locksmith<'_, '_, '_> {
         if mode == BuildMode::Check && there.len() < paths.len() {
             let message = "outputs that were to be compared are not valid any more";
             let failure = Failure::new(FailureKind::Other, message);
-            self.failures.0.push((goal, failure));
+            self.scheduler.fail(goal, failure);
             return Ok(false);
         }
         if !there.is_empty() || paths.len() < self.graph.outputs(drv).len() {
-            let bad = &self.repairs.bad;
+            let bad = &self.scheduler.repairs.bad;
             let missing = those(&|path, valid| is_made(mode, bad, path, valid));
             let mut entity = self.commands.entity(goal);
             entity.insert(MissingOutputs(missing));
@@ -464,7 +382,7 @@ impl Locksmith<'_, '_, '_> {
         // Someone else may have tried in vain while this goal waited for the lock.
         let missing = those(&|_, valid| !valid);
         if let Some(failure) = known_failure(self.store, self.graph, missing)? {
-            self.failures.0.push((goal, failure));
+            self.scheduler.fail(goal, failure);
             return Ok(false);
         }
         Ok(true)

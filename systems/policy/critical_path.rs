@@ -3,13 +3,12 @@
 //! Paths are worked out in one pass over the graph as far as it is loaded, and again only when it has grown enough
 //! since; goals that are ready already are ranked again then.
 
+use crate::world::Scheduler;
 use bevy_ecs::prelude::{Res, ResMut, Resource};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 
-use crate::policy::rank::rank_all;
 use crate::policy::{Estimates, Extent, order};
-use crate::world::{Awake, NewlyReady, ReadyQueue};
 
 /// How far the graph was loaded when the longest paths to its end were last worked out.
 #[derive(Debug, Default, Resource)]
@@ -61,19 +60,19 @@ fn by_remaining_path(graph: &BuildGraph, estimates: &Estimates) -> Vec<DrvId> {
 
 /// Ranks goals by their longest path to the end.
 pub fn critical_path(
-    mut newly: ResMut<NewlyReady>,
-    mut queue: ResMut<ReadyQueue>,
+    mut scheduler: ResMut<Scheduler>,
     graph: Res<BuildGraph>,
     estimates: Res<Estimates>,
-    awake: Res<Awake>,
     mut paths: ResMut<RemainingPaths>,
 ) {
-    if newly.0.is_empty() {
+    if scheduler.newly_ready().is_empty() {
         return;
     }
-    if paths.extent.outgrown(&graph, awake.is_empty()) {
-        queue.follow(by_remaining_path(&graph, &estimates));
+    if paths.extent.outgrown(&graph, !scheduler.is_awake()) {
+        scheduler
+            .queue()
+            .follow(by_remaining_path(&graph, &estimates));
     }
     // Of what has come into the graph since, nothing is known.
-    rank_all(&mut newly, &mut queue, |_| u64::MAX);
+    scheduler.rank(|_| u64::MAX);
 }

@@ -8,21 +8,19 @@
 //! Marchal, Sinnen, Vivien: Parallel scheduling of task trees with limited memory, ACM TOPC 2(2), 2015). For graphs in
 //! general to find the minimum is NP-complete (Sethi: Complete register allocation problems, SIAM J. Comput. 4(3), 1975).
 
+use crate::world::Scheduler;
 use bevy_ecs::prelude::{IntoScheduleConfigs as _, Res, ResMut, Resource, Schedule, World};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 
 use crate::finish;
 use crate::policy::Extent;
-use crate::policy::rank::rank_all;
-use crate::world::{Awake, End, Ended, NewlyReady, ReadyQueue, TickSet};
+use crate::world::{End, TickSet};
 
 /// Adds the policy to a run.
 pub(super) fn plug_in(world: &mut World, schedule: &mut Schedule) {
     world.init_resource::<Releases>();
-    world
-        .get_resource_or_init::<ReadyQueue>()
-        .let_ranks_change();
+    world.resource_mut::<Scheduler>().queue().let_ranks_change();
     schedule.add_systems((
         depth_first_by_memory.in_set(TickSet::Rank),
         note_ends
@@ -180,33 +178,31 @@ fn need_of(inputs: impl Iterator<Item = u32>) -> u32 {
 
 /// Ranks goals by the inputs they release.
 pub fn depth_first_by_memory(
-    mut newly: ResMut<NewlyReady>,
-    mut queue: ResMut<ReadyQueue>,
+    mut scheduler: ResMut<Scheduler>,
     graph: Res<BuildGraph>,
-    awake: Res<Awake>,
     mut releases: ResMut<Releases>,
 ) {
-    if newly.0.is_empty() {
+    if scheduler.newly_ready().is_empty() {
         return;
     }
     let releases = &mut *releases;
-    if releases.extent.outgrown(&graph, awake.is_empty()) {
+    if releases.extent.outgrown(&graph, !scheduler.is_awake()) {
         releases.count(&graph);
-        queue.rank_again(|drv| releases.rank(drv));
+        scheduler.queue().rank_again(|drv| releases.rank(drv));
     }
-    rank_all(&mut newly, &mut queue, |drv| releases.rank(drv));
+    scheduler.rank(|drv| releases.rank(drv));
 }
 
 /// What ends may leave an input to a single goal that is ready, which is ranked better then.
 fn note_ends(
-    ended: Res<Ended>,
+    mut scheduler: ResMut<Scheduler>,
     graph: Res<BuildGraph>,
-    mut queue: ResMut<ReadyQueue>,
     mut releases: ResMut<Releases>,
 ) {
-    for drv in ended.iter().filter_map(End::drv) {
+    let ends = scheduler.ended().iter().filter_map(End::drv);
+    for drv in ends.collect::<Vec<_>>() {
         releases.end(&graph, drv, |releases, drv| {
-            queue.improve(drv, releases.rank(drv));
+            scheduler.queue().improve(drv, releases.rank(drv));
         });
     }
 }

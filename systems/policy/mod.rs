@@ -17,9 +17,7 @@ use crate::world::TickSet;
 pub use critical_path::{RemainingPaths, critical_path};
 pub use memory::{Releases, depth_first_by_memory};
 pub(crate) use rank::draw;
-pub use rank::{
-    Dependents, fifo, longest_first, most_dependents, random, rank_all, shortest_first,
-};
+pub use rank::{Dependents, fifo, longest_first, most_dependents, random, shortest_first};
 
 /// How long derivations are thought to take, by derivation id, in microseconds. Where nothing is known, one.
 #[derive(Debug, Default, Resource)]
@@ -68,8 +66,9 @@ impl Extent {
 pub struct PolicyPlugin {
     /// What reports call it.
     pub name: &'static str,
-    /// Adds a system to [`TickSet::Rank`] that moves all of [`NewlyReady`](crate::world::NewlyReady) into the
-    /// [`ReadyQueue`] ([`rank_all`] does), and the resources it needs. [`Estimates`] and [`Seed`] are there already.
+    /// Adds a system to [`TickSet::Rank`] that ranks all goals that have become ready
+    /// ([`Scheduler::rank`](crate::world::Scheduler::rank)), and the resources it needs. [`Estimates`] and [`Seed`] are there
+    /// already.
     pub plug_in: fn(&mut World, &mut Schedule),
 }
 

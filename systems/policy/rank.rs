@@ -1,50 +1,31 @@
 //! Policies that need no more than the goal itself: each ranks what has newly come to be ready.
 
+use crate::world::Scheduler;
 use bevy_ecs::prelude::{Res, ResMut, Resource};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 
 use crate::policy::{Estimates, Extent, Seed};
-use crate::world::{Awake, NewlyReady, Now, ReadyQueue};
-
-/// Moves all newly ready goals into the queue, each with the rank that `rank` gives it.
-pub fn rank_all(
-    newly: &mut NewlyReady,
-    queue: &mut ReadyQueue,
-    mut rank: impl FnMut(DrvId) -> u64,
-) {
-    for drv in newly.0.drain(..) {
-        queue.push(drv, rank(drv));
-    }
-}
 
 /// First come, first served; what comes at one instant, in the order in which it was met.
-pub fn fifo(mut newly: ResMut<NewlyReady>, mut queue: ResMut<ReadyQueue>, now: Res<Now>) {
-    let instant = u64::try_from(now.0.as_micros()).unwrap_or(u64::MAX);
-    rank_all(&mut newly, &mut queue, |_| instant);
+pub fn fifo(mut scheduler: ResMut<Scheduler>) {
+    let instant = u64::try_from(scheduler.now.as_micros()).unwrap_or(u64::MAX);
+    scheduler.rank(|_| instant);
 }
 
 /// What takes the least time first.
-pub fn shortest_first(
-    mut newly: ResMut<NewlyReady>,
-    mut queue: ResMut<ReadyQueue>,
-    estimates: Res<Estimates>,
-) {
-    rank_all(&mut newly, &mut queue, |drv| estimates.of(drv));
+pub fn shortest_first(mut scheduler: ResMut<Scheduler>, estimates: Res<Estimates>) {
+    scheduler.rank(|drv| estimates.of(drv));
 }
 
 /// What takes the most time first.
-pub fn longest_first(
-    mut newly: ResMut<NewlyReady>,
-    mut queue: ResMut<ReadyQueue>,
-    estimates: Res<Estimates>,
-) {
-    rank_all(&mut newly, &mut queue, |drv| u64::MAX - estimates.of(drv));
+pub fn longest_first(mut scheduler: ResMut<Scheduler>, estimates: Res<Estimates>) {
+    scheduler.rank(|drv| u64::MAX - estimates.of(drv));
 }
 
 /// An order drawn by chance, the same for the same seed.
-pub fn random(mut newly: ResMut<NewlyReady>, mut queue: ResMut<ReadyQueue>, seed: Res<Seed>) {
-    rank_all(&mut newly, &mut queue, |drv| draw(seed.0, drv));
+pub fn random(mut scheduler: ResMut<Scheduler>, seed: Res<Seed>) {
+    scheduler.rank(|drv| draw(seed.0, drv));
 }
 
 /// How many derivations of the graph have each as an input.
@@ -56,26 +37,24 @@ pub struct Dependents {
 
 /// What the most derivations of the graph have as an input first.
 pub fn most_dependents(
-    mut newly: ResMut<NewlyReady>,
-    mut queue: ResMut<ReadyQueue>,
+    mut scheduler: ResMut<Scheduler>,
     graph: Res<BuildGraph>,
-    awake: Res<Awake>,
     mut dependents: ResMut<Dependents>,
 ) {
-    if newly.0.is_empty() {
+    if scheduler.newly_ready().is_empty() {
         return;
     }
     let dependents = &mut *dependents;
-    let outgrown = dependents.extent.outgrown(&graph, awake.is_empty());
+    let outgrown = dependents.extent.outgrown(&graph, !scheduler.is_awake());
     if outgrown {
         dependents.counts = graph.count_dependents();
     }
     let counts = &dependents.counts;
     let rank = |drv: DrvId| u64::MAX - u64::from(counts.get(drv.index()).copied().unwrap_or(0));
     if outgrown {
-        queue.rank_again(rank);
+        scheduler.queue().rank_again(rank);
     }
-    rank_all(&mut newly, &mut queue, rank);
+    scheduler.rank(rank);
 }
 
 /// A number that depends on nothing but the seed and the derivation's place (splitmix64's mixing).

@@ -11,7 +11,7 @@ const ANSWERS_PER_TICK: usize = 256;
 /// Takes in the answers that have come. While nobody reads what is reported they wait, for among
 /// them is what substituters say to people.
 pub fn take_answers(mut params: Asking<'_>) {
-    if params.reporter.0.is_behind() {
+    if params.services.reporter.is_behind() {
         return;
     }
     let mut taken = 0;
@@ -27,7 +27,7 @@ pub fn take_answers(mut params: Asking<'_>) {
             }
             Answer::Said { sub, line } => {
                 let program = std::path::PathBuf::from(params.substituters.program(sub));
-                crate::helpers::hook::talk::say(&mut *params.reporter.0, &program, &line);
+                crate::helpers::hook::talk::say(&mut *params.services.reporter, &program, &line);
             }
             Answer::Restarted { sub, reason } => {
                 let program = params.substituters.program(sub);

@@ -5,34 +5,31 @@ use windrow_components::goal::{Stage, SubstitutionGoal, Target};
 use windrow_components::graph::BuildGraph;
 use windrow_components::substitution::Substitution;
 
-use crate::error::Error;
 use crate::failure::{Failure, FailureKind};
 use crate::helpers::Substituters;
-use crate::world::{Failures, GoalIndex, RunState};
+use crate::world::Scheduler;
 
 /// When nothing is left that could wake anyone, paths wait for each other in a circle: their substituter's mistake, which
 /// one of them has to answer for.
 pub fn break_circle(
-    mut run: ResMut<RunState>,
-    mut failures: ResMut<Failures>,
-    goals: Query<(Entity, &SubstitutionGoal, &Stage, &Substitution)>,
+    mut scheduler: ResMut<Scheduler>,
+    goals: Query<(Entity, &SubstitutionGoal, &Substitution)>,
     substituters: Res<Substituters>,
-    index: Res<GoalIndex>,
     graph: Res<BuildGraph>,
 ) {
-    if !matches!(run.fatal, Some(Error::Stuck)) {
+    if !scheduler.run.is_stuck {
         return;
     }
     let waiting = |goal: Entity| {
-        let (_, known, stage, substitution) = goals.get(goal).ok()?;
-        (*stage == Stage::Inputs).then_some((known.path, substitution))
+        let (_, known, substitution) = goals.get(goal).ok()?;
+        (scheduler.stage(goal) == Stage::Inputs).then_some((known.path, substitution))
     };
     let next = |goal: Entity| {
         let (path, substitution) = waiting(goal)?;
         let references = &substituters.info(substitution.sub, path)?.references;
         let goals = references.iter().filter(|reference| **reference != path);
         goals
-            .filter_map(|&reference| index.get(Target::Path(reference)))
+            .filter_map(|&reference| scheduler.index.get(Target::Path(reference)))
             .find(|&goal| waiting(goal).is_some())
     };
     // Whoever waits for nobody that waits is not to blame; from anyone else the way leads into a circle.
@@ -49,12 +46,10 @@ pub fn break_circle(
         at = goal;
     }
     let Some((path, _)) = waiting(at) else { return };
-    run.fatal = None;
+    scheduler.run.is_stuck = false;
     let message = format!(
         "path '{}' can't be substituted: by what its substituter says, its references lead back to it",
         graph.full_path(path)
     );
-    failures
-        .0
-        .push((at, Failure::new(FailureKind::Other, message)));
+    scheduler.fail(at, Failure::new(FailureKind::Other, message));
 }

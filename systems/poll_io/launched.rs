@@ -1,38 +1,36 @@
 //! Takes up the processes that have been made.
 
+use crate::world::Host;
+use crate::world::Scheduler;
+use crate::world::Services;
+use bevy_ecs::prelude::Entity;
 use bevy_ecs::prelude::{Commands, NonSendMut, Query, Res, ResMut};
-use bevy_ecs::query::QueryData;
 use bevy_ecs::system::SystemParam;
+use std::time::Duration;
 use windrow_components::building::{
     BuildDir, BuildLog, BuilderProcess, ChildPipes, Deadlines, MissingOutputs,
 };
-use windrow_components::goal::{DerivationGoal, Stage};
+use windrow_components::goal::DerivationGoal;
 use windrow_components::graph::BuildGraph;
+use windrow_components::ids::DrvId;
+use windrow_components::ids::PathId;
 
 use crate::error::Result;
 use crate::failure::{Failure, FailureKind};
-use crate::process::BuildDirs;
 use crate::process::launch::Spawned;
 use crate::process::log_writer::{LogFile, LogThread};
-use crate::process::reactor::Reactor;
 use crate::report::{BuildRef, Event};
 use crate::sandbox::process::kill::kill_and_reap;
-use crate::world::{
-    Background, BuilderConfig, Clock, Departures, Failures, Launched, LauncherHandle, Lodging,
-    PoolHandle, ReporterHandle, RunState, Running, Slots, WorkshopHandle,
-};
+use crate::world::{BuilderConfig, Launched, Lodging};
 
-/// A goal whose process has been made, or could not be.
-#[derive(QueryData)]
-#[query_data(mutable)]
-pub struct LaunchedGoal {
-    goal: &'static DerivationGoal,
-    missing: Option<&'static MissingOutputs>,
-    pipes: &'static ChildPipes,
-    dir: Option<&'static BuildDir>,
-    deadlines: &'static mut Deadlines,
-    stage: &'static mut Stage,
-}
+/// What a goal whose process has been made, or could not be, carries.
+type LaunchedGoal = (
+    &'static DerivationGoal,
+    Option<&'static MissingOutputs>,
+    &'static ChildPipes,
+    Option<&'static BuildDir>,
+    &'static mut Deadlines,
+);
 
 /// What watching new processes touches.
 #[derive(SystemParam)]
@@ -40,18 +38,9 @@ pub struct Launching<'w, 's> {
     commands: Commands<'w, 's>,
     goals: Query<'w, 's, LaunchedGoal>,
     graph: Res<'w, BuildGraph>,
-    clock: Res<'w, Clock>,
-    config: Res<'w, BuilderConfig>,
-    reactor: NonSendMut<'w, Reactor>,
-    pool: NonSendMut<'w, PoolHandle>,
-    launcher: NonSendMut<'w, LauncherHandle>,
-    departures: ResMut<'w, Departures>,
-    workshop: NonSendMut<'w, WorkshopHandle>,
-    logs: NonSendMut<'w, LogThread>,
-    reporter: NonSendMut<'w, ReporterHandle>,
-    slots: ResMut<'w, Slots>,
-    background: ResMut<'w, Background>,
-    dirs: Res<'w, BuildDirs>,
+    services: NonSendMut<'w, Services>,
+    host: NonSendMut<'w, Host>,
+    scheduler: ResMut<'w, Scheduler>,
 }
 
 /// Makes the log file of a build, if logs are kept.
@@ -70,34 +59,37 @@ fn open_log(
 }
 
 /// Takes up the processes that have been made: from now on they are watched and their time counts.
-pub fn take_launched(
-    mut running: ResMut<Running>,
-    mut failures: ResMut<Failures>,
-    run: Res<RunState>,
-    mut params: Launching<'_, '_>,
-) {
-    let mut launched = std::mem::take(&mut params.departures.0);
-    launched.extend(std::iter::from_fn(|| params.launcher.0.take()));
-    launched.extend(std::iter::from_fn(|| params.workshop.pool.take()));
-    for launched in launched {
+pub fn take_launched(mut params: Launching<'_, '_>) {
+    let host = &mut *params.host;
+    let mut launched = std::mem::take(&mut host.launched);
+    launched.extend(std::iter::from_fn(|| host.launcher.take()));
+    launched.extend(std::iter::from_fn(|| host.workshop.pool.take()));
+    for launched in launched.drain(..) {
+        params.scheduler.launched();
+        params.take(launched);
+    }
+    params.host.launched = launched;
+}
+
+impl Launching<'_, '_> {
+    fn take(&mut self, launched: Launched) {
         let Launched {
             goal,
             began,
             result,
             room,
         } = launched;
-        params.background.launching -= 1;
-        let Ok(mut child) = params.goals.get_mut(goal) else {
-            continue;
+        let Ok((known, missing, pipes, dir, mut deadlines)) = self.goals.get_mut(goal) else {
+            return;
         };
+        let (drv, host) = (known.drv, &mut *self.host);
         let mut log = None;
         let watched = result.and_then(|(spawned, aloft)| {
-            let opened = open_log(&params.config, &params.graph, child.goal, &mut params.logs);
+            let opened = open_log(&host.config, &self.graph, known, &mut host.logs);
             let watched = opened.and_then(|opened| {
                 log = opened;
-                let pipe = child.pipes.log.as_ref();
-                let watch = |pipe| params.reactor.watch(goal, pipe, &spawned.pidfd);
-                let watched = pipe.map_or(Ok(()), watch);
+                let watch = |pipe| host.reactor.watch(goal, pipe, &spawned.pidfd);
+                let watched = pipes.log.as_ref().map_or(Ok(()), watch);
                 watched.map_err(|error| format!("cannot watch the builder's output: {error}"))
             });
             match watched {
@@ -108,53 +100,29 @@ pub fn take_launched(
                 }
             }
         });
-        let (spawned, aloft) = match watched {
+        let mut entity = self.commands.entity(goal);
+        let (Spawned { pid, pidfd }, aloft) = match watched {
             Ok(child) => child,
             Err(failure) => {
-                params.slots.used -= 1;
-                failures.0.push((goal, failure));
+                self.scheduler.fail(goal, failure);
                 if let Some(log) = &mut log {
-                    params.logs.close(log);
+                    host.logs.close(log);
                 }
-                if let Some(dir) = child.dir {
-                    params.pool.retire(&dir.0, &params.dirs.0);
+                if let Some(dir) = dir {
+                    host.retire(&dir.0);
                 }
-                params.pool.leave(room);
-                let mut entity = params.commands.entity(goal);
+                host.pool.leave(room);
                 entity.remove::<(ChildPipes, BuildDir, Deadlines, BuildLog)>();
-                continue;
+                return;
             }
         };
-        let at = began.saturating_duration_since(params.clock.0);
-        (child.deadlines.started, child.deadlines.last_output) = (at, at);
-        *child.stage = Stage::Running;
-        running.0.push(goal);
-        let graph = &params.graph;
-        let drv_path = graph.full_path(graph.drv_path(child.goal.drv));
-        let outputs: Vec<String> = MissingOutputs::of(child.missing, graph, child.goal.drv)
-            .into_iter()
-            .map(|path| graph.full_path(path))
-            .collect();
+        let at = began.saturating_duration_since(host.began);
+        (deadlines.started, deadlines.last_output) = (at, at);
+        self.scheduler.start(goal);
+        host.watch_time(&self.scheduler.options, goal, &deadlines);
+        let outputs = MissingOutputs::of(missing, &self.graph, drv);
         let log_file = log.as_ref().map(|log| log.path().display().to_string());
-        params.reporter.0.report(&Event::Started {
-            build: BuildRef {
-                id: goal.to_bits(),
-                drv_path: &drv_path,
-                name: graph.drv_name(child.goal.drv),
-            },
-            system: graph.system(child.goal.drv).unwrap_or_default(),
-            log_file: log_file.as_deref().unwrap_or_default(),
-            outputs: &outputs,
-            mode: run.mode_of(goal),
-            at,
-        });
-        let Spawned { pid, pidfd } = spawned;
-        let mut entity = params.commands.entity(goal);
-        entity.insert(BuilderProcess {
-            pid,
-            pidfd,
-            exited: false,
-        });
+        entity.insert(BuilderProcess::new(pid, pidfd));
         if let Some(aloft) = aloft {
             entity.insert(aloft);
         }
@@ -164,5 +132,30 @@ pub fn take_launched(
         if let Some(room) = room {
             entity.insert((BuildDir(room.build_dir()), Lodging(Some(room))));
         }
+        self.report(goal, drv, &outputs, &log_file.unwrap_or_default(), at);
+    }
+
+    fn report(
+        &mut self,
+        goal: Entity,
+        drv: DrvId,
+        outputs: &[PathId],
+        log_file: &str,
+        at: Duration,
+    ) {
+        let graph = &self.graph;
+        let outputs: Vec<String> = outputs.iter().map(|&path| graph.full_path(path)).collect();
+        self.services.reporter.report(&Event::Started {
+            build: BuildRef {
+                id: goal.to_bits(),
+                drv_path: &graph.full_path(graph.drv_path(drv)),
+                name: graph.drv_name(drv),
+            },
+            system: graph.system(drv).unwrap_or_default(),
+            log_file,
+            outputs: &outputs,
+            mode: self.scheduler.mode_of(goal),
+            at,
+        });
     }
 }

@@ -8,6 +8,9 @@ pub mod hook;
 pub mod launched;
 pub mod repair;
 
+use crate::world::Host;
+use crate::world::Scheduler;
+use crate::world::Services;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
@@ -22,14 +25,10 @@ use windrow_components::graph::BuildGraph;
 use crate::error::Error;
 use crate::helpers::Substituters;
 use crate::helpers::hook::talk::HookHandle;
-use crate::process::log_writer::{LogFile, LogThread};
-use crate::process::reactor::{Reactor, Readable};
+use crate::process::log_writer::LogFile;
+use crate::process::reactor::Readable;
 use crate::report::{BuildRef, Event, Level};
-use crate::timeout::next_deadline;
-use crate::world::{
-    Background, BuilderConfig, Clock, CollectedQueue, Estates, HelperEvents, LINGER, LockWaiters,
-    Now, Options, PendingGoals, PoolHandle, ReporterHandle, RunState, Running,
-};
+use crate::world::LINGER;
 
 /// How many reads of one pipe a tick makes before it looks after the other children.
 const READS_PER_TICK: usize = 16;
@@ -58,202 +57,208 @@ pub struct WatchedChild {
 pub struct Watching<'w, 's> {
     children: Query<'w, 's, WatchedChild>,
     graph: Res<'w, BuildGraph>,
-    config: Res<'w, BuilderConfig>,
-    options: Res<'w, Options>,
-    clock: Res<'w, Clock>,
-    reactor: NonSendMut<'w, Reactor>,
-    pool: NonSendMut<'w, PoolHandle>,
-    logs: NonSendMut<'w, LogThread>,
-    reporter: NonSendMut<'w, ReporterHandle>,
-    collected: ResMut<'w, CollectedQueue>,
-    estates: Res<'w, Estates>,
-    helpers: ResMut<'w, HelperEvents>,
+    substituters: Res<'w, Substituters>,
+    hook: Option<NonSend<'w, HookHandle>>,
+    host: NonSendMut<'w, Host>,
+    services: NonSendMut<'w, Services>,
+    scheduler: ResMut<'w, Scheduler>,
 }
 
-/// Waits for real children.
-pub fn poll_children(
-    mut run: ResMut<RunState>,
-    (running, waiting): (Res<Running>, Res<LockWaiters>),
-    mut now: ResMut<Now>,
-    pending: PendingGoals<'_>,
-    (background, substituters): (Res<Background>, Res<Substituters>),
-    hook: Option<NonSend<HookHandle>>,
-    mut params: Watching<'_, '_>,
-) {
-    // A pipe that was not read to its end says nothing new by itself, for the poll tells of changes only.
-    let busy = pending.any()
-        || !params.estates.0.is_empty()
-        || !params.collected.unread.is_empty()
-        || !params.helpers.now.is_empty()
-        || run.is_over();
-    let timeout = if busy {
-        Some(Duration::ZERO)
-    } else {
-        let children = running
-            .0
-            .iter()
-            .filter_map(|&goal| params.children.get(goal).ok());
-        let deadlines = children.map(|child| child.deadlines);
-        let (desk, fetches) = (&pending.desk, &pending.fetches);
-        let next = [
-            next_deadline(&params.options, &waiting, deadlines, now.0),
-            fetches.next_retry(),
-            desk.next_retry(),
-            pending.completed.held_until,
-            hook.and_then(|hook| hook.deadline(&params.options)),
-        ];
-        let next = next.into_iter().flatten().min();
-        let nothing_under_way = running.0.is_empty()
-            && !background.is_busy()
-            && !substituters.is_waiting()
-            && !desk.is_asking();
-        let retries = [fetches.next_retry(), desk.next_retry()];
-        if nothing_under_way && waiting.foreign.is_empty() && retries == [None, None] {
-            run.fatal = Some(stuck(&params.options));
-            return;
-        }
-        let elapsed = params.clock.0.elapsed();
-        let held_back =
-            !params.collected.held_back.is_empty() || !params.helpers.held_back.is_empty();
-        let at_most = match held_back {
-            false => elapsed + HEARTBEAT,
-            true => elapsed + CATCH_UP,
-        };
-        Some(next.unwrap_or(at_most).min(at_most).saturating_sub(elapsed))
+/// The goal of an event about a child. Goals are never despawned, so the number of its entity is enough.
+pub(crate) fn goal_of(index: u32) -> Entity {
+    Entity::from_raw_u32(index).expect("the number of an entity")
+}
+
+/// Waits until something happens, and reads what children have written (Nix 1.8: `Worker::waitForInput`).
+pub fn poll_children(mut params: Watching<'_, '_>) {
+    let Some(timeout) = params.timeout() else {
+        params.scheduler.run.is_stuck = true;
+        return;
     };
-    // Loading a large graph has nothing to poll for; children are looked after in between.
     let mut readable = Vec::new();
-    match params.reactor.wait(timeout, &mut readable) {
-        Ok(Some(signal)) => run.interrupted = Some(signal),
+    match params.host.reactor.wait(Some(timeout), &mut readable) {
+        Ok(Some(signal)) => params.scheduler.run.interrupted = Some(signal),
         Ok(None) => {}
-        Err(source) => {
-            run.fatal = Some(Error::Poll { source });
-            return;
-        }
+        Err(source) => return params.scheduler.abort(Error::Poll { source }),
     }
-    now.0 = params.clock.0.elapsed();
-    let HelperEvents {
-        now: look_at,
-        held_back,
-        ..
-    } = &mut *params.helpers;
-    look_at.append(held_back);
+    params.scheduler.now = params.host.elapsed();
+    params.host.events.turn();
     for event in readable {
-        let index = match event {
-            Readable::Log(index) | Readable::Exit(index) => index,
-            Readable::Said(_) | Readable::Told(_) | Readable::Hook => {
-                params.helpers.now.push(event);
-                continue;
-            }
-        };
-        let Some(&goal) = running.0.iter().find(|goal| goal.index_u32() == index) else {
-            continue;
-        };
         match event {
-            Readable::Exit(_) => params.note_exit(goal, now.0),
-            _ => params.read_log(goal, now.0, false),
+            Readable::Exit(index) => params.note_exit(goal_of(index)),
+            Readable::Log(index) => params.read_log(goal_of(index), false),
+            Readable::Said(_) | Readable::Told(_) | Readable::Hook => {
+                params.host.events.now.push(event);
+            }
         }
     }
-    let mut unread = std::mem::take(&mut params.collected.unread);
-    unread.append(&mut params.collected.held_back);
+    let mut unread = std::mem::take(&mut params.host.unread);
+    unread.append(&mut params.host.held_back);
     for goal in unread {
-        params.read_log(goal, now.0, false);
+        params.read_log(goal, false);
     }
-    while let Some(collected) = params.pool.0.take() {
-        params.collected.done.push(collected);
-    }
-    let problems: Vec<String> = params.logs.problems().collect();
+    let Host {
+        pool,
+        scanned,
+        logs,
+        ..
+    } = &mut *params.host;
+    scanned.extend(std::iter::from_fn(|| pool.0.take()));
+    let problems: Vec<String> = logs.problems().collect();
     for text in &problems {
-        params.reporter.0.report(&Event::Message {
-            level: Level::Warn,
-            text,
-        });
-    }
-}
-
-fn stuck(options: &Options) -> Error {
-    if options.max_jobs == 0 {
-        Error::NoSlots
-    } else {
-        Error::Stuck
+        let level = Level::Warn;
+        params
+            .services
+            .reporter
+            .report(&Event::Message { level, text });
     }
 }
 
 impl Watching<'_, '_> {
+    /// How long to sleep if nothing happens; `None` if nothing would ever happen.
+    fn timeout(&self) -> Option<Duration> {
+        let (host, scheduler) = (&self.host, &self.scheduler);
+        // A pipe that was not read to its end says nothing new by itself, for the poll tells of changes only. Loading a large
+        // graph has nothing to poll for; children are looked after in between.
+        let busy = scheduler.has_work()
+            || !host.deferred.is_empty()
+            || !host.over.is_empty()
+            || !host.unread.is_empty()
+            || !host.events.unread.is_empty()
+            || scheduler.run.is_over();
+        if busy {
+            return Some(Duration::ZERO);
+        }
+        let retries = [scheduler.next_retry(), scheduler.desk.next_retry()];
+        let waits = scheduler.is_busy()
+            || self.substituters.is_waiting()
+            || scheduler.desk.is_asking()
+            || retries != [None, None];
+        if !waits {
+            return None;
+        }
+        let hook = self.hook.as_ref();
+        let others = [
+            host.alarms.next(),
+            scheduler.completed().held_until,
+            hook.and_then(|hook| hook.deadline(&scheduler.options)),
+        ];
+        let next = retries.into_iter().chain(others).flatten().min();
+        let elapsed = host.elapsed();
+        let at_most = match host.held_back.is_empty() && host.events.held_back.is_empty() {
+            true => elapsed + HEARTBEAT,
+            false => elapsed + CATCH_UP,
+        };
+        Some(next.unwrap_or(at_most).min(at_most).saturating_sub(elapsed))
+    }
+
     /// Reads what a child has written, up to a bound; what is left is read in the next tick. Unless
     /// it `must`, it reads nothing while the log or whoever is shown it is behind: the full pipe
     /// then makes the child wait.
-    fn read_log(&mut self, goal: Entity, now: Duration, must: bool) {
+    fn read_log(&mut self, goal: Entity, must: bool) {
+        let (host, now) = (&mut *self.host, self.scheduler.now);
         let Ok(mut child) = self.children.get_mut(goal) else {
             return;
         };
         let Some(pipe) = &child.pipes.log else { return };
         let file_is_behind = child.file.as_ref().is_some_and(|file| file.is_behind());
-        let user_is_behind = self.config.report_output && self.reporter.0.is_behind();
+        let user_is_behind = host.config.report_output && self.services.reporter.is_behind();
         if !must && (file_is_behind || user_is_behind) {
             // That it says nothing new is our doing.
             child.deadlines.last_output = now;
-            push_once(&mut self.collected.held_back, goal);
+            push_once(&mut host.held_back, goal);
             return;
         }
-        let (path, name) = match (child.derivation, child.path) {
-            (Some(known), _) => (
-                self.graph.drv_path(known.drv),
-                self.graph.drv_name(known.drv),
-            ),
-            (None, Some(known)) => (known.path, self.graph.paths.name(known.path)),
-            (None, None) => return,
-        };
-        let drv_path = self.graph.full_path(path);
-        let build = BuildRef {
-            id: goal.to_bits(),
-            drv_path: &drv_path,
-            name,
+        let Some(build) = Named::of(&self.graph, goal, child.derivation, child.path) else {
+            return;
         };
         for _ in 0..READS_PER_TICK {
-            match read(pipe, &mut self.reactor.buffer) {
+            match read(pipe, &mut host.reactor.buffer) {
                 Ok(0) => {
-                    self.reactor.forget(pipe.as_fd());
+                    host.reactor.forget(pipe.as_fd());
                     child.pipes.log = None;
-                    return;
+                    return host.note_if_over(goal, &mut child.process, true);
                 }
                 Ok(count) => {
-                    let bytes = &self.reactor.buffer[..count];
+                    let bytes = &host.reactor.buffer[..count];
                     child.deadlines.last_output = now;
                     child.log.append(bytes);
-                    if let Some(file) = &mut child.file {
-                        self.logs.append(file, bytes);
+                    let limit = self.scheduler.options.max_log_size;
+                    if limit > 0 && child.log.size > limit {
+                        host.alarms.set(now, goal);
                     }
-                    if self.config.report_output {
-                        self.reporter.0.report(&Event::Output { build, bytes });
+                    if let Some(file) = &mut child.file {
+                        host.logs.append(file, bytes);
+                    }
+                    if host.config.report_output {
+                        let build = build.build_ref();
+                        self.services
+                            .reporter
+                            .report(&Event::Output { build, bytes });
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => {
                     child.pipes.log = None;
-                    return;
+                    return host.note_if_over(goal, &mut child.process, true);
                 }
             }
         }
-        push_once(&mut self.collected.unread, goal);
+        push_once(&mut host.unread, goal);
     }
 
     /// A child has exited. Its zombie keeps its process group's number until what it left behind is killed.
-    fn note_exit(&mut self, goal: Entity, now: Duration) {
+    fn note_exit(&mut self, goal: Entity) {
         // What it wrote itself is in the pipe now. More is written only by what it left running, which must not keep us.
-        self.read_log(goal, now, true);
+        self.read_log(goal, true);
+        let (host, now) = (&mut *self.host, self.scheduler.now);
         let Ok(mut child) = self.children.get_mut(goal) else {
             return;
         };
-        self.reactor.forget(child.process.pidfd.as_fd());
+        host.reactor.forget(child.process.pidfd.as_fd());
         child.process.exited = true;
         child.deadlines.exited = Some(now);
-        child.deadlines.linger = Some(if child.pipes.log.is_some() {
-            now + LINGER
-        } else {
-            now
-        });
+        let log_ended = child.pipes.log.is_none();
+        host.note_if_over(goal, &mut child.process, log_ended);
+        if !log_ended {
+            host.alarms.set(now + LINGER, goal);
+        }
+    }
+}
+
+/// A build or a fetch, with its path in full.
+struct Named<'a> {
+    id: u64,
+    path: String,
+    name: &'a str,
+}
+
+impl<'a> Named<'a> {
+    fn of(
+        graph: &'a BuildGraph,
+        goal: Entity,
+        derivation: Option<&DerivationGoal>,
+        path: Option<&SubstitutionGoal>,
+    ) -> Option<Self> {
+        let (path, name) = match (derivation, path) {
+            (Some(known), _) => (graph.drv_path(known.drv), graph.drv_name(known.drv)),
+            (None, Some(known)) => (known.path, graph.paths.name(known.path)),
+            (None, None) => return None,
+        };
+        Some(Self {
+            id: goal.to_bits(),
+            path: graph.full_path(path),
+            name,
+        })
+    }
+
+    fn build_ref(&self) -> BuildRef<'_> {
+        BuildRef {
+            id: self.id,
+            drv_path: &self.path,
+            name: self.name,
+        }
     }
 }
 

@@ -7,19 +7,15 @@ use windrow_components::graph::BuildGraph;
 
 use crate::error::Result;
 use crate::report::Level;
-use crate::world::{
-    Answer, Awake, Background, Finding, Repairs, ReporterHandle, RunState, Verdict, Verifier,
-};
+use crate::world::{Answer, Finding, Scheduler, Services, Verdict, Verifier};
 
 /// Takes answers, says what was found, and wakes those who asked.
 pub(crate) fn answer(
-    mut repairs: ResMut<Repairs>,
-    mut background: ResMut<Background>,
-    mut awake: ResMut<Awake>,
+    mut scheduler: ResMut<Scheduler>,
     mut graph: ResMut<BuildGraph>,
-    mut reporter: NonSendMut<ReporterHandle>,
-    mut run: ResMut<RunState>,
-    (verifier, goals): (NonSendMut<Verifier>, Query<&DerivationGoal>),
+    mut services: NonSendMut<Services>,
+    verifier: NonSendMut<Verifier>,
+    goals: Query<&DerivationGoal>,
 ) {
     while let Some(answer) = verifier.pool.take() {
         let Answer {
@@ -28,14 +24,14 @@ pub(crate) fn answer(
             finding,
             bad,
         } = answer;
-        background.verifying -= 1;
-        repairs.bad.extend(bad);
+        scheduler.verified();
+        scheduler.repairs.bad.extend(bad);
         let verdict = match finding {
             Ok(Finding::Good) => Verdict::Good,
             Ok(Finding::Bad) => Verdict::Bad,
             Ok(Finding::Closure(broken)) => {
                 for (path, _) in &broken {
-                    reporter.0.say(Level::Error, || match goals.get(goal) {
+                    services.reporter.say(Level::Error, || match goals.get(goal) {
                         Ok(known) => {
                             let drv_path = graph.full_path(graph.drv_path(known.drv));
                             format!(
@@ -52,14 +48,14 @@ pub(crate) fn answer(
                 }
             }
             Err(error) if error.is_fatal() => {
-                run.fatal = Some(error);
+                scheduler.abort(error);
                 return;
             }
             Err(error) => Verdict::Unknown(error.to_string()),
         };
-        repairs.verdicts.insert(goal, verdict);
-        repairs.judged.insert(goal, wanted);
-        awake.goals.push(goal);
+        scheduler.repairs.verdicts.insert(goal, verdict);
+        scheduler.repairs.judged.insert(goal, wanted);
+        scheduler.awaken(goal);
     }
 }
 

@@ -1,7 +1,5 @@
 //! Real children as the engine sees them: their environment, what they say, their logs, and what waits for all that.
 
-use bevy_ecs::prelude::Resource;
-
 pub mod environment;
 pub mod helper;
 pub mod lines;
@@ -12,7 +10,3 @@ pub mod reactor;
 pub use windrow_sandbox::dirs::{build_dir, run_dir};
 pub use windrow_sandbox::process::{guard, launch};
 pub use windrow_sys::interrupt;
-
-/// The directories of builders without a sandbox.
-#[derive(Debug, Clone, Resource)]
-pub struct BuildDirs(pub build_dir::SpareDirs);

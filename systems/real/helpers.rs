@@ -1,39 +1,47 @@
 //! Substituters and the build hook as parts of the real world.
 
+use crate::helpers::FetchNews;
+use crate::helpers::Fetches;
+use crate::helpers::Inbox;
+use crate::world::HookDesk;
+use crate::world::Host;
+use crate::world::Scheduler;
 use std::sync::Arc;
 
-use bevy_ecs::prelude::{Entity, World};
+use bevy_ecs::prelude::{Entity, With, World};
 
+use crate::helpers::HelperConfig;
 use crate::helpers::Substituters;
-use crate::helpers::hook::desk::HookDesk;
 use crate::helpers::hook::instance::dismiss_all;
 use crate::helpers::hook::talk::{HookBuild, HookHandle};
 use crate::helpers::querier::Queriers;
-use crate::helpers::{HelperConfig, HelperNews, News};
 use crate::process::launch::Spawned;
-use crate::process::reactor::Reactor;
-use crate::world::{Parts, ReceivedQueue};
+use crate::world::Parts;
 
 /// Adds the helpers to a run in the real world, if there are any.
 pub fn plug_in(world: &mut World, config: HelperConfig) {
-    let waker = world.non_send::<Reactor>().waker();
+    let waker = world.non_send::<Host>().reactor.waker();
     // Should the kernel refuse to wake, the next event or heartbeat brings the news.
     let wake = move || drop(waker.wake());
-    world.insert_non_send(News::new(Arc::clone(&config.env), wake.clone()));
     if !config.substituters.is_empty() {
         let names = config.substituters.iter();
         let names = names.map(|program| program.to_string_lossy().into_owned());
         world.resource_mut::<Parts>().substituters = true;
         world.insert_resource(Substituters::new(names));
         let env = Arc::clone(&config.env);
-        let queriers = Queriers::new(config.substituters, env, config.patience_s, wake);
+        let queriers = Queriers::new(config.substituters, env, config.patience_s, wake.clone());
         world.insert_non_send(queriers);
-        world.insert_resource(ReceivedQueue::default());
+        world.insert_non_send(Fetches {
+            env: Arc::clone(&config.env),
+            inbox: Inbox::new(wake.clone()),
+            received: Vec::new(),
+        });
     }
     if let Some(program) = config.hook {
         world.resource_mut::<Parts>().hook = true;
-        world.insert_resource(HookDesk::open());
-        world.insert_non_send(HookHandle::new(program, config.hook_args));
+        world.resource_mut::<Scheduler>().desk = HookDesk::open();
+        let hook = HookHandle::new(program, config.hook_args, config.env, wake);
+        world.insert_non_send(hook);
     }
 }
 
@@ -44,22 +52,22 @@ pub(crate) fn clean_up(world: &mut World) {
     let mut children = Vec::new();
     if let Some(mut hook) = world.remove_non_send::<HookHandle>() {
         children.extend(hook.take_child());
-    }
-    if let Some(mut news) = world.remove_non_send::<News>() {
-        while let Some(result) = news.take_hook() {
+        while let Some(result) = hook.inbox.take() {
             children.extend(result.ok().map(|instance| instance.into_parts().0));
         }
-        while let Some(fetch) = news.take_fetch() {
-            if let HelperNews::Started {
+    }
+    if let Some(fetches) = world.remove_non_send::<Fetches>() {
+        while let Some(news) = fetches.inbox.take() {
+            if let FetchNews::Started {
                 result: Ok(child), ..
-            } = fetch
+            } = news
             {
                 children.push(child);
             }
         }
     }
     // A hook has something to tell a machine far away before it ends.
-    let mut hooks = world.query_filtered::<Entity, bevy_ecs::prelude::With<HookBuild>>();
+    let mut hooks = world.query_filtered::<Entity, With<HookBuild>>();
     let hooks: Vec<Entity> = hooks.iter(world).collect();
     for goal in hooks {
         if let Some(BuilderProcess { pid, pidfd, .. }) = world.entity_mut(goal).take() {

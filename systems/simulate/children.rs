@@ -1,25 +1,20 @@
 //! Simulated children: each is a duration on a heap. When nothing is left to do at an instant, time jumps to the next
 //! end, and all that end then are handled before anything starts.
 
+use crate::world::Scheduler;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use bevy_ecs::entity::Entities;
 use bevy_ecs::prelude::{Entity, Res, ResMut, Resource};
 use hashbrown::HashSet;
-use windrow_components::goal::Stage;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 
-use crate::error::Error;
 use crate::failure::{Failure, FailureKind};
 use crate::policy::{Estimates, draw};
 use crate::simulate::measure::{Utilisation, WaitTimes, Waits};
-use crate::world::{
-    Column, Completed, Failures, GoalIndex, NewOutput, NewlyReady, Now, Options, PendingGoals,
-    ReadyGoal, RunState, Slots, Starting,
-};
+use crate::world::{NewOutput, ReadyGoal};
 
 /// Which tasks fail, after their whole duration.
 #[derive(Debug, Clone, Default)]
@@ -195,39 +190,30 @@ impl SimulatedChildren {
 /// Notes when goals come to be ready, for the time they wait.
 pub(crate) fn note_ready(
     mut children: ResMut<SimulatedChildren>,
-    newly: Res<NewlyReady>,
+    scheduler: Res<Scheduler>,
     graph: Res<BuildGraph>,
-    now: Res<Now>,
 ) {
-    if newly.0.is_empty() {
+    if scheduler.newly_ready().is_empty() {
         return;
     }
-    let instant = units(now.0);
+    let instant = units(scheduler.now);
     children.waits.resize(graph.drv_count());
-    for drv in &newly.0 {
+    for drv in scheduler.newly_ready() {
         children.waits.ready(drv.index(), instant);
     }
 }
 
 /// Starts a simulated child for every goal that has a slot.
 pub(crate) fn start(
-    mut starting: ResMut<Starting>,
+    mut scheduler: ResMut<Scheduler>,
     mut children: ResMut<SimulatedChildren>,
-    mut stages: Column<Stage>,
-    (entities, index): (&Entities, Res<GoalIndex>),
     estimates: Res<Estimates>,
-    now: Res<Now>,
 ) {
-    if starting.0.is_empty() {
-        return;
-    }
+    let mut starting = scheduler.take_starting();
     let children = &mut *children;
-    let mut stages = stages.open(entities, &index);
-    let start = units(now.0);
-    for ReadyGoal { goal, drv } in starting.0.drain(..) {
-        if let Some(row) = index.row(drv) {
-            *stages.row(row) = Stage::Running;
-        }
+    let start = units(scheduler.now);
+    for ReadyGoal { goal, drv } in starting.drain(..) {
+        scheduler.start(goal);
         let slot = children.free.take();
         let next = NONE;
         let child = Child {
@@ -244,40 +230,29 @@ pub(crate) fn start(
         children.waits.start(drv.index(), start);
         children.running.push(end, slot, &mut children.slots);
     }
+    scheduler.keep_starting(starting);
 }
 
 /// Whether nothing is left to be done at this instant.
-pub(crate) fn idle(pending: PendingGoals<'_>, run: Res<RunState>) -> bool {
-    !pending.any() && !run.is_over()
+pub(crate) fn idle(scheduler: Res<Scheduler>) -> bool {
+    !scheduler.has_work() && !scheduler.run.is_over()
 }
 
 /// Lets time jump to the next end.
-#[expect(clippy::too_many_arguments, reason = "one system, many queues")]
 pub(crate) fn advance(
+    mut scheduler: ResMut<Scheduler>,
     mut children: ResMut<SimulatedChildren>,
-    mut now: ResMut<Now>,
-    mut completed: ResMut<Completed>,
-    mut failures: ResMut<Failures>,
-    mut slots: ResMut<Slots>,
-    mut run: ResMut<RunState>,
     graph: Res<BuildGraph>,
-    options: Res<Options>,
 ) {
     let Some(end) = children.running.next_end() else {
-        run.fatal = Some(if options.max_jobs == 0 {
-            Error::NoSlots
-        } else {
-            Error::Stuck
-        });
+        scheduler.run.is_stuck = true;
         return;
     };
-    now.0 = Duration::from_micros(end);
-    let children = &mut *children;
+    let (scheduler, children) = (&mut *scheduler, &mut *children);
+    scheduler.now = Duration::from_micros(end);
     children.last_end = end;
     // Children that began together are counted together.
     let mut alike = (end, 0);
-    let mut ended = 0;
-    let (completed, failures) = (&mut *completed, &mut *failures);
     let mut next = children.running.pop_at(end);
     while let Some(slot) = next {
         let child = children.slots[slot as usize];
@@ -286,7 +261,6 @@ pub(crate) fn advance(
             other => Some(other),
         };
         children.free.give_back(slot);
-        ended += 1;
         children.busy += end - child.start;
         if child.start == alike.0 {
             alike.1 += 1;
@@ -305,9 +279,10 @@ pub(crate) fn advance(
                 failed,
             });
         }
+        scheduler.exited(child.goal);
         if failed {
             let failure = Failure::new(FailureKind::Permanent, "the simulated builder failed");
-            failures.0.push((child.goal, failure));
+            scheduler.fail(child.goal, failure);
             continue;
         }
         // In this world nothing is valid before it is built.
@@ -315,10 +290,9 @@ pub(crate) fn advance(
             path: row.path,
             built: None,
         });
-        completed.push(child.goal, Some(child.drv), outputs);
+        scheduler.complete(child.goal, Some(child.drv), outputs);
     }
     children.utilisation.add_many(alike.0, end, alike.1);
-    slots.used -= ended;
 }
 
 fn units(time: Duration) -> u64 {

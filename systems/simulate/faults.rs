@@ -1,25 +1,23 @@
 //! Children, substituters and a hook that fail as they are told to, in simulated time.
 
+use crate::world::ReadyFetch;
+use crate::world::Scheduler;
+use crate::world::Services;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use bevy_ecs::prelude::{Entity, NonSendMut, Query, Res, ResMut, Resource};
 use windrow_components::building::MissingOutputs;
-use windrow_components::goal::{Stage, Target};
+use windrow_components::goal::Target;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
 use windrow_components::substitution::{SubstituteInfo, Substitution};
 
-use crate::error::Error;
 use crate::failure::{Failure, FailureKind};
 use crate::helpers::Substituters;
-use crate::helpers::hook::desk::HookDesk;
-use crate::helpers::hook::instance::Reply;
-use crate::world::{
-    Awake, BuiltOutput, Completed, Failures, FetchQueue, GoalIndex, LockWaiters, Now, Options,
-    RunState, Slots, Starting, StoreHandle,
-};
+use crate::world::BuiltOutput;
+use crate::world::Reply;
 
 /// A path at a substituter.
 #[derive(Debug, Clone, Default)]
@@ -75,8 +73,7 @@ impl Faults {
 pub(crate) fn answer_questions(
     mut substituters: ResMut<Substituters>,
     faults: Res<Faults>,
-    index: Res<GoalIndex>,
-    mut awake: ResMut<Awake>,
+    mut scheduler: ResMut<Scheduler>,
 ) {
     for (sub, asked) in substituters.take_questions() {
         let info = |&path: &PathId| {
@@ -88,15 +85,16 @@ pub(crate) fn answer_questions(
             Some((path, info))
         };
         substituters.answer(sub, &asked, asked.iter().filter_map(info));
-        let goals = asked
-            .iter()
-            .filter_map(|&path| index.get(Target::Path(path)));
-        awake.goals.extend(goals);
+        for &path in &asked {
+            if let Some(goal) = scheduler.index.get(Target::Path(path)) {
+                scheduler.awaken(goal);
+            }
+        }
     }
 }
 
-pub(crate) fn answer_offers(mut desk: ResMut<HookDesk>, mut faults: ResMut<Faults>) {
-    let Some(question) = desk.take_question() else {
+pub(crate) fn answer_offers(mut scheduler: ResMut<Scheduler>, mut faults: ResMut<Faults>) {
+    let Some(question) = scheduler.desk.take_question() else {
         return;
     };
     let drv = question.ready.drv;
@@ -108,108 +106,86 @@ pub(crate) fn answer_offers(mut desk: ResMut<HookDesk>, mut faults: ResMut<Fault
         .map_or(&[][..], |build| &build.replies[..]);
     let reply = replies.get(*offers).or(replies.last());
     *offers += 1;
-    desk.answer(reply.copied().unwrap_or(Reply::Decline));
+    scheduler
+        .desk
+        .answer(reply.copied().unwrap_or(Reply::Decline));
 }
 
 pub(crate) fn start(
-    mut starting: ResMut<Starting>,
-    mut fetches: ResMut<FetchQueue>,
-    mut desk: ResMut<HookDesk>,
+    mut scheduler: ResMut<Scheduler>,
     mut faults: ResMut<Faults>,
-    mut stages: Query<&mut Stage>,
-    mut store: NonSendMut<StoreHandle>,
-    (graph, now): (Res<BuildGraph>, Res<Now>),
+    mut services: NonSendMut<Services>,
+    graph: Res<BuildGraph>,
 ) {
-    let here = starting
-        .0
-        .drain(..)
-        .map(|ready| (Work::Here(ready.drv), ready.goal));
-    let away = desk.take_accepted().into_iter();
-    let away = away.map(|ready| (Work::Away(ready.drv), ready.goal));
-    let fetched = fetches.starting.drain(..);
-    let fetched = fetched.map(|ready| (Work::Fetch(ready.path), ready.goal));
-    for (work, goal) in here.chain(away).chain(fetched) {
-        if let Ok(mut stage) = stages.get_mut(goal) {
-            *stage = Stage::Running;
-        }
+    let here = scheduler.take_starting().into_iter();
+    let away = scheduler.desk.take_accepted().into_iter();
+    let fetched = scheduler.take_starting_fetches().into_iter();
+    let work = here
+        .map(|ready| (Work::Here(ready.drv), ready.goal))
+        .chain(away.map(|ready| (Work::Away(ready.drv), ready.goal)))
+        .chain(fetched.map(|ready| (Work::Fetch(ready.path), ready.goal)));
+    for (work, goal) in work {
+        scheduler.start(goal);
         if let Work::Here(drv) | Work::Away(drv) = work {
             let inputs: Vec<PathId> = graph.direct_inputs(drv).collect();
-            let valid = store.0.valid(&graph, &inputs);
+            let valid = services.store.valid(&graph, &inputs);
             assert!(
                 valid.is_ok_and(|valid| !valid.contains(&false)),
                 "{drv:?} starts before all its inputs are valid"
             );
         }
-        faults.start(now.0, work, goal);
+        faults.start(scheduler.now, work, goal);
     }
 }
 
 /// Lets time jump to the next end, or to when a postponed build is to be offered again.
-#[expect(clippy::too_many_arguments, reason = "one system, many queues")]
 pub(crate) fn advance(
+    mut scheduler: ResMut<Scheduler>,
     mut faults: ResMut<Faults>,
-    mut now: ResMut<Now>,
-    mut completed: ResMut<Completed>,
-    mut failures: ResMut<Failures>,
-    mut slots: ResMut<Slots>,
-    mut run: ResMut<RunState>,
-    (mut waiting, mut awake): (ResMut<LockWaiters>, ResMut<Awake>),
-    mut fetching: Query<(&mut Substitution, &mut Stage)>,
+    mut fetching: Query<&mut Substitution>,
     missing: Query<&MissingOutputs>,
-    (graph, options, desk): (Res<BuildGraph>, Res<Options>, Res<HookDesk>),
+    graph: Res<BuildGraph>,
 ) {
     let next = faults.running.peek().map(|Reverse((end, ..))| *end);
-    let retry = desk.next_retry().map(|at| at.as_micros() as u64);
+    let retry = scheduler.desk.next_retry().map(|at| at.as_micros() as u64);
     let Some(instant) = next.into_iter().chain(retry).min() else {
-        run.fatal = Some(match options.max_jobs {
-            0 => Error::NoSlots,
-            _ => Error::Stuck,
-        });
+        scheduler.run.is_stuck = true;
         return;
     };
-    now.0 = Duration::from_micros(instant);
+    scheduler.now = Duration::from_micros(instant);
     while let Some(&Reverse((end, work, goal))) = faults.running.peek()
         && end == instant
     {
         faults.running.pop();
+        scheduler.exited(goal);
         let drv = match work {
             Work::Fetch(path) => {
-                slots.used -= 1;
-                let Ok((mut substitution, mut stage)) = fetching.get_mut(goal) else {
+                let Ok(mut substitution) = fetching.get_mut(goal) else {
                     continue;
                 };
                 let offer = faults.substituters[substitution.sub].get(&path);
                 let offer = offer.cloned().unwrap_or_default();
                 if offer.fails {
-                    waiting.held.remove(path);
                     substitution.sub += 1;
-                    *stage = Stage::Info;
-                    awake.goals.push(goal);
+                    scheduler.try_next(ReadyFetch { goal, path });
                 } else {
                     let fetched = output(path, None, offer.references);
-                    completed.push(goal, None, [fetched]);
+                    scheduler.complete(goal, None, [fetched]);
                 }
                 continue;
             }
-            Work::Here(drv) => {
-                slots.used -= 1;
-                drv
-            }
-            Work::Away(drv) => drv,
+            Work::Here(drv) | Work::Away(drv) => drv,
         };
         if let Some(kind) = faults.builds.get(&drv).and_then(|build| build.failure) {
-            failures.0.push((goal, Failure::new(kind, "it is to fail")));
+            scheduler.fail(goal, Failure::new(kind, "it is to fail"));
             continue;
         }
         faults.built.insert(drv);
         let made = MissingOutputs::of(missing.get(goal).ok(), &graph, drv);
         let deriver = Some(graph.drv_path(drv));
-        completed.push(
-            goal,
-            Some(drv),
-            made.into_iter()
-                .map(|path| output(path, deriver, Vec::new())),
-        );
+        let made = made.into_iter();
+        let made = made.map(|path| output(path, deriver, Vec::new()));
+        scheduler.complete(goal, Some(drv), made);
     }
 }
 

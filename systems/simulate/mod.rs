@@ -9,6 +9,7 @@ mod measure;
 pub mod scenario;
 mod store;
 
+use crate::world::Scheduler;
 use windrow_components::goal::Target;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
@@ -19,7 +20,7 @@ use crate::engine::{Engine, default_options};
 use crate::error::Result;
 use crate::policy::{Estimates, Policy, Seed};
 use crate::report::Silent;
-use crate::world::{Options, Pace, Parts, RunState};
+use crate::world::{Options, Pace, Parts};
 
 pub use children::{Faults, Run, SimulatedChildren};
 pub use measure::{PARTS, Utilisation, Waits, peak_outputs};
@@ -108,10 +109,10 @@ pub fn simulate(tasks: &TaskGraph, simulation: &Simulation) -> Result<Outcome> {
     );
     let world = &mut engine.world;
     // At each instant everything is handled before anything starts, whatever that costs in real time.
-    world.insert_resource(Pace {
+    world.resource_mut::<Scheduler>().pace = Pace {
         goals_per_tick: usize::MAX,
         slots_before_paperwork: false,
-    });
+    };
     if tasks.has_durations() {
         let durations = tasks.tasks().map(|task| tasks.duration(task)).collect();
         world.insert_resource(Estimates(durations));
@@ -128,14 +129,12 @@ pub fn simulate(tasks: &TaskGraph, simulation: &Simulation) -> Result<Outcome> {
         engine.want(Target::Derivation(drv), OutputSet::ALL);
     }
     let mut ticks = 0;
-    while !engine.world.resource::<RunState>().is_over() {
+    while !engine.is_over() {
         engine.tick();
         ticks += 1;
     }
-    if let Some(error) = engine.world.resource_mut::<RunState>().fatal.take() {
-        return Err(error);
-    }
-    let counts = engine.world.resource::<crate::world::Tally>().counts;
+    engine.check()?;
+    let counts = engine.world.resource::<Scheduler>().counts();
     let children = engine
         .world
         .resource_mut::<SimulatedChildren>()

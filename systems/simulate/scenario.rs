@@ -2,12 +2,15 @@
 //! thousands of graphs that the same systems keep the engine's promises whatever fails, and in whatever order.
 
 pub use super::faults::{Build, Offer};
+use crate::world::HookDesk;
+use crate::world::Scheduler;
+use bevy_ecs::prelude::Entity;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::rc::Rc;
 
 use windrow_components::building::HashRewrites;
-use windrow_components::goal::{DerivationGoal, Outcome, Stage, SubstitutionGoal, Target};
+use windrow_components::goal::{DerivationGoal, Outcome, SubstitutionGoal, Target};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
 use windrow_components::outputs::OutputSet;
@@ -16,12 +19,11 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::failure::FailureKinds;
 use crate::helpers::Substituters;
-use crate::helpers::hook::desk::HookDesk;
 use crate::policy::Policy;
 use crate::report::Silent;
 use crate::simulate::faults::Faults;
 use crate::store::path_lock::OutputLocks;
-use crate::world::{NewOutput, Options, Pace, Parts, RunState, Store};
+use crate::world::{NewOutput, Options, Pace, Parts, Store};
 
 /// A world with its faults.
 #[derive(Debug)]
@@ -146,14 +148,14 @@ pub fn run(scenario: Scenario, wanted: &[Target]) -> Report {
         Policy::default(),
     );
     let world = &mut engine.world;
-    world.insert_resource(Pace {
+    world.resource_mut::<Scheduler>().pace = Pace {
         goals_per_tick: usize::MAX,
         slots_before_paperwork: false,
-    });
+    };
     let names = (0..scenario.substituters.len()).map(|n| n.to_string());
     world.insert_resource(Substituters::new(names));
     if scenario.hook {
-        world.insert_resource(HookDesk::open());
+        world.resource_mut::<Scheduler>().desk = HookDesk::open();
     }
     world.insert_resource(Faults {
         substituters: scenario.substituters,
@@ -168,26 +170,30 @@ pub fn run(scenario: Scenario, wanted: &[Target]) -> Report {
     for &target in wanted {
         engine.want(target, OutputSet::ALL);
     }
-    while !engine.world.resource::<RunState>().is_over() {
+    while !engine.is_over() {
         engine.tick();
     }
+    let fatal = engine.check().err();
     let world = &mut engine.world;
-    let mut derivations = world.query::<(&DerivationGoal, &Stage)>();
-    let derivations = derivations.iter(world);
-    let derivations = derivations.map(|(goal, stage)| (goal.drv, stage.outcome()));
-    let derivations = derivations.collect();
-    let mut paths = world.query::<(&SubstitutionGoal, &Stage)>();
-    let paths = paths.iter(world);
-    let paths = paths.map(|(goal, stage)| (goal.path, stage.outcome()));
-    let paths = paths.collect();
+    let (mut derivations, mut paths) = (BTreeMap::new(), BTreeMap::new());
+    let mut goals = world.query::<(Entity, Option<&DerivationGoal>, Option<&SubstitutionGoal>)>();
+    let scheduler = world.resource::<Scheduler>();
+    for (goal, derivation, path) in goals.iter(world) {
+        if let Some(known) = derivation {
+            derivations.insert(known.drv, scheduler.stage(goal).outcome());
+        }
+        if let Some(known) = path {
+            paths.insert(known.path, scheduler.stage(goal).outcome());
+        }
+    }
+    let failures = scheduler.run.failures;
     let built = std::mem::take(&mut world.resource_mut::<Faults>().built);
-    let mut state = world.resource_mut::<RunState>();
     Report {
         derivations,
         paths,
         built,
         valid: valid.borrow().clone(),
-        failures: state.failures,
-        fatal: state.fatal.take(),
+        failures,
+        fatal,
     }
 }

@@ -1,6 +1,10 @@
 //! Starts a substituter for every path that has its lock and a slot (the second half of the seed's `tryToRun`), and
 //! reads what it says beside its log.
 
+use crate::helpers::FetchNews;
+use crate::helpers::Fetches;
+use crate::world::Host;
+use crate::world::Scheduler;
 use std::path::Path;
 
 use bevy_ecs::prelude::{Commands, NonSendMut, Query, Res, ResMut};
@@ -12,12 +16,8 @@ use windrow_components::substitution::Substitution;
 
 use crate::failure::{Failure, FailureKind};
 use crate::helpers::Substituters;
-use crate::helpers::{HelperNews, News};
 use crate::process::helper::{self, Pipes};
-use crate::world::{
-    Background, BuilderConfig, Failures, FetchPipe, FetchQueue, LauncherHandle, Now, PoolHandle,
-    ReadyFetch, RunState, Slots, destination,
-};
+use crate::world::{FetchPipe, PoolHandle, ReadyFetch, destination};
 
 /// What starting substituters touches.
 #[derive(SystemParam)]
@@ -25,56 +25,51 @@ pub struct StartingFetches<'w, 's> {
     commands: Commands<'w, 's>,
     goals: Query<'w, 's, (&'static Substitution, &'static SubstitutionGoal)>,
     graph: Res<'w, BuildGraph>,
-    config: Res<'w, BuilderConfig>,
     substituters: Res<'w, Substituters>,
-    now: Res<'w, Now>,
-    pool: NonSendMut<'w, PoolHandle>,
-    launcher: NonSendMut<'w, LauncherHandle>,
-    news: NonSendMut<'w, News>,
-    background: ResMut<'w, Background>,
-    slots: ResMut<'w, Slots>,
-    failures: ResMut<'w, Failures>,
+    fetches: NonSendMut<'w, Fetches>,
+    host: NonSendMut<'w, Host>,
+    scheduler: ResMut<'w, Scheduler>,
 }
 
 /// Has the processes made, by a thread that can wait for that.
-pub fn start_fetches(
-    mut queue: ResMut<FetchQueue>,
-    run: Res<RunState>,
-    mut params: StartingFetches<'_, '_>,
-) {
-    for ReadyFetch { goal, path } in queue.starting.drain(..) {
-        if run.is_over() {
-            continue;
+pub fn start_fetches(mut params: StartingFetches<'_, '_>) {
+    for fetch in params.scheduler.take_starting_fetches() {
+        if !params.scheduler.run.is_over() {
+            params.start(fetch);
         }
-        let Ok((substitution, known)) = params.goals.get(goal) else {
-            continue;
+    }
+}
+
+impl StartingFetches<'_, '_> {
+    fn start(&mut self, ReadyFetch { goal, path }: ReadyFetch) {
+        let Ok((substitution, known)) = self.goals.get(goal) else {
+            return;
         };
-        let program = Path::new(params.substituters.program(substitution.sub)).to_owned();
-        let store_path = params.graph.full_path(path);
-        let real_path = destination(params.config.layout.real_path(&store_path), known.repair);
+        let (host, env) = (&self.host, &self.fetches.env);
+        let program = Path::new(self.substituters.program(substitution.sub)).to_owned();
+        let store_path = self.graph.full_path(path);
+        let place = host.config.layout.real_path(&store_path);
+        let real_path = destination(place, known.repair);
         let dest = real_path.to_string_lossy().into_owned();
         let args = ["--substitute", &store_path, &dest];
-        let prepared = clear(&real_path, &params.pool)
-            .and_then(|()| helper::prepare(&program, &args, &params.news.env, Pipes::Fetch));
+        let prepared = clear(&real_path, &host.pool)
+            .and_then(|()| helper::prepare(&program, &args, env, Pipes::Fetch));
         let (launch, ends) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
-                params.slots.used -= 1;
                 let text = format!("cannot fetch path '{store_path}': {error}");
                 let failure = Failure::new(FailureKind::Other, text);
-                params.failures.0.push((goal, failure));
-                continue;
+                return self.scheduler.fail(goal, failure);
             }
         };
-        params.background.launching += 1;
-        let tell = params.news.teller();
-        params.launcher.0.submit(move || {
+        self.scheduler.launch();
+        let send = self.fetches.inbox.sender();
+        host.launcher.submit(move || {
             let result = launch.run();
-            tell(HelperNews::Started { goal, result });
+            send(FetchNews::Started { goal, result });
             None
         });
-        let at = params.now.0;
-        params.commands.entity(goal).insert((
+        self.commands.entity(goal).insert((
             ChildPipes {
                 log: Some(ends.log),
             },
@@ -82,7 +77,7 @@ pub fn start_fetches(
                 out: Some(ends.stdout),
                 said: Vec::new(),
             },
-            Deadlines::new(at, true),
+            Deadlines::new(self.scheduler.now, true),
             BuildLog::default(),
         ));
     }

@@ -1,27 +1,32 @@
 //! Offers builds to the hook, and leaves hooks to the builds that they have accepted.
 
-use bevy_ecs::prelude::{NonSendMut, Query, Res, ResMut};
-use bevy_ecs::system::SystemParam;
+use crate::helpers::hook::instance::Talk;
+use crate::process::launch::Spawned;
+use crate::process::log_writer::LogFile;
+use bevy_ecs::prelude::Commands;
+use bevy_ecs::prelude::Entity;
+use bevy_ecs::prelude::Query;
+use std::os::fd::{AsFd as _, OwnedFd};
 use windrow_components::building::{
     BuildLog, BuilderProcess, ChildPipes, Deadlines, MissingOutputs,
 };
-use windrow_components::goal::{BuildMode, Stage};
+use windrow_components::goal::BuildMode;
+use windrow_components::ids::PathId;
 
 use crate::error::Error;
 use crate::failure::{Failure, FailureKind};
 use crate::helpers::hook::instance::{Instance, dismiss};
 use crate::helpers::hook::talk::{HookBuild, Talking};
-use crate::process::log_writer::LogThread;
 use crate::report::{BuildRef, Event, Level};
-use crate::world::{BuilderConfig, Failures, ReadyGoal, RunState, Running, StoreHandle};
+use crate::world::ReadyGoal;
 
 /// Offers the hook what is to be offered, and starts it if need be.
-pub fn offer_builds(mut params: Talking<'_, '_>) {
-    let Some(question) = params.desk.take_question() else {
+pub fn offer_builds(mut params: Talking<'_>) {
+    let Some(question) = params.scheduler.desk.take_question() else {
         return;
     };
     params.hook.offered = Some(question);
-    params.hook.since = params.now.0;
+    params.hook.since = params.scheduler.now;
     if params.hook.instance.is_some() {
         params.tell_offer();
     } else if !params.hook.starting {
@@ -29,124 +34,74 @@ pub fn offer_builds(mut params: Talking<'_, '_>) {
     }
 }
 
-/// What handing a build over touches, beside the talk itself.
-#[derive(SystemParam)]
-pub struct HandingOver<'w, 's> {
-    goals: Query<'w, 's, (&'static mut Stage, Option<&'static MissingOutputs>)>,
-    store: NonSendMut<'w, StoreHandle>,
-    logs: NonSendMut<'w, LogThread>,
-    config: Res<'w, BuilderConfig>,
-    running: ResMut<'w, Running>,
-    failures: ResMut<'w, Failures>,
-    run: ResMut<'w, RunState>,
-}
-
 /// Leaves hooks to the builds that they have accepted: tells them the inputs and the outputs, and watches them.
-pub fn hand_over(mut params: Talking<'_, '_>, mut over: HandingOver<'_, '_>) {
-    for ready in params.desk.take_accepted() {
+pub fn hand_over(mut params: Talking<'_>, mut commands: Commands, missing: Query<&MissingOutputs>) {
+    for ready in params.scheduler.desk.take_accepted() {
         params.hook.accepted = false;
         let Some(instance) = params.hook.instance.take() else {
             let failure = Failure::new(FailureKind::Other, "the build hook is gone");
-            over.failures.0.push((ready.goal, failure));
+            params.scheduler.fail(ready.goal, failure);
             continue;
         };
-        if let Err(error) = params.begin(ready, instance, &mut over) {
-            over.run.fatal = Some(error);
+        let missing = missing.get(ready.goal).ok();
+        if let Err(error) = params.begin(ready, instance, missing, &mut commands) {
+            params.scheduler.abort(error);
         }
     }
 }
 
-impl Talking<'_, '_> {
+impl Talking<'_> {
     fn begin(
         &mut self,
-        ReadyGoal { goal, drv }: ReadyGoal,
+        ready: ReadyGoal,
         instance: Instance,
-        over: &mut HandingOver<'_, '_>,
+        missing: Option<&MissingOutputs>,
+        commands: &mut Commands,
     ) -> Result<(), Error> {
+        let ReadyGoal { goal, drv } = ready;
         let drv_file = self.graph.drv_path(drv);
-        let drv_path = self.graph.full_path(drv_file);
-        // The derivation's own closure too, so that the store far away stays whole (the seed's complaint).
+        // The derivation's own closure too, so that the store far away stays whole (Nix 1.8 has a note that it should).
         let graph = &mut self.graph;
-        let mut inputs = over.store.0.input_closure(graph, drv)?;
-        inputs.extend(over.store.0.closure(graph, &[drv_file])?);
+        let mut inputs = self.services.store.input_closure(graph, drv)?;
+        inputs.extend(self.services.store.closure(graph, &[drv_file])?);
         let full = |paths: Vec<_>| {
-            let mut paths: Vec<String> =
-                paths.into_iter().map(|p| self.graph.full_path(p)).collect();
+            let paths = paths.into_iter().map(|path| self.graph.full_path(path));
+            let mut paths: Vec<String> = paths.collect();
             paths.sort_unstable();
             paths.dedup();
             paths
         };
         let inputs = full(inputs);
-        let Ok((mut stage, missing)) = over.goals.get_mut(goal) else {
-            return Ok(());
-        };
         let outputs = full(MissingOutputs::of(missing, &self.graph, drv));
 
         let (child, mut talk, builder_out) = instance.into_parts();
         if let Some(pipe) = &talk.from_hook {
-            self.reactor.forget(std::os::fd::AsFd::as_fd(pipe));
+            self.host.reactor.forget(pipe.as_fd());
         }
-        self.reactor.forget(std::os::fd::AsFd::as_fd(&child.pidfd));
+        self.host.reactor.forget(child.pidfd.as_fd());
         talk.tell(inputs);
         talk.tell(outputs.iter().cloned());
         talk.send();
-        let mut log_file = None;
-        let mut watched = self.reactor.watch(goal, &builder_out, &child.pidfd);
-        if let Some(pipe) = &talk.from_hook {
-            watched = watched.and_then(|()| self.reactor.watch_said(goal, pipe));
-        }
-        if let Some(pipe) = &talk.to_hook {
-            watched = watched.and_then(|()| self.reactor.watch_told(goal, pipe));
-        }
-        let mut ready_to_go = watched.map_err(|error| error.to_string());
-        if ready_to_go.is_ok()
-            && let Some(log_dir) = &over.config.log_dir
-        {
-            let base_name = self.graph.paths.base_name(drv_file);
-            match over.logs.open(log_dir, base_name, over.config.compress_log) {
-                Ok(log) => log_file = Some(log),
-                Err(error) => ready_to_go = Err(error.to_string()),
+        let log_file = match self.watch(goal, drv_file, &child, &talk, &builder_out) {
+            Ok(log_file) => log_file,
+            Err(error) => {
+                dismiss(&child);
+                let drv_path = self.graph.full_path(drv_file);
+                let text = format!("cannot watch the build hook for '{drv_path}': {error}");
+                let failure = Failure::new(FailureKind::Other, text);
+                self.scheduler.fail(goal, failure);
+                return Ok(());
             }
-        }
-        if let Err(error) = ready_to_go {
-            dismiss(&child);
-            let text = format!("cannot watch the build hook for '{drv_path}': {error}");
-            let failure = Failure::new(FailureKind::Other, text);
-            over.failures.0.push((goal, failure));
-            return Ok(());
-        }
-        *stage = Stage::Running;
-        over.running.0.push(goal);
-        let at = self.now.0;
-        self.reporter.0.say(Level::Talkative, || {
-            format!("using hook to build path(s) '{}'", outputs.join("', '"))
-        });
-        self.reporter.0.report(&Event::Started {
-            build: BuildRef {
-                id: goal.to_bits(),
-                drv_path: &drv_path,
-                name: self.graph.drv_name(drv),
-            },
-            system: self.graph.system(drv).unwrap_or_default(),
-            log_file: &log_file
-                .as_ref()
-                .map(|log| log.path().display().to_string())
-                .unwrap_or_default(),
-            outputs: &outputs,
-            mode: BuildMode::Normal,
-            at,
-        });
-        let mut entity = self.commands.entity(goal);
+        };
+        self.scheduler.start(goal);
+        self.report_start(ready, &outputs, log_file.as_ref());
+        let mut entity = commands.entity(goal);
         entity.insert((
-            BuilderProcess {
-                pid: child.pid,
-                pidfd: child.pidfd,
-                exited: false,
-            },
+            BuilderProcess::new(child.pid, child.pidfd),
             ChildPipes {
                 log: Some(builder_out),
             },
-            Deadlines::new(at, false),
+            Deadlines::new(self.scheduler.now, false),
             BuildLog::default(),
             HookBuild(talk),
         ));
@@ -154,5 +109,52 @@ impl Talking<'_, '_> {
             entity.insert(log);
         }
         Ok(())
+    }
+
+    /// Watches a hook that builds; the build's log file, if logs are kept.
+    fn watch(
+        &mut self,
+        goal: Entity,
+        drv_file: PathId,
+        child: &Spawned,
+        talk: &Talk,
+        builder_out: &OwnedFd,
+    ) -> Result<Option<LogFile>, String> {
+        let host = &mut *self.host;
+        let mut watched = host.reactor.watch(goal, builder_out, &child.pidfd);
+        if let Some(pipe) = &talk.from_hook {
+            watched = watched.and_then(|()| host.reactor.watch_said(goal, pipe));
+        }
+        if let Some(pipe) = &talk.to_hook {
+            watched = watched.and_then(|()| host.reactor.watch_told(goal, pipe));
+        }
+        watched.map_err(|error| error.to_string())?;
+        let Some(log_dir) = &host.config.log_dir else {
+            return Ok(None);
+        };
+        let base_name = self.graph.paths.base_name(drv_file);
+        let compress = host.config.compress_log;
+        let log = host.logs.open(log_dir, base_name, compress);
+        log.map(Some).map_err(|error| error.to_string())
+    }
+
+    fn report_start(&mut self, ready: ReadyGoal, outputs: &[String], log: Option<&LogFile>) {
+        let (graph, reporter) = (&self.graph, &mut self.services.reporter);
+        reporter.say(Level::Talkative, || {
+            format!("using hook to build path(s) '{}'", outputs.join("', '"))
+        });
+        let log_file = log.map(|log| log.path().display().to_string());
+        reporter.report(&Event::Started {
+            build: BuildRef {
+                id: ready.goal.to_bits(),
+                drv_path: &graph.full_path(graph.drv_path(ready.drv)),
+                name: graph.drv_name(ready.drv),
+            },
+            system: graph.system(ready.drv).unwrap_or_default(),
+            log_file: &log_file.unwrap_or_default(),
+            outputs,
+            mode: BuildMode::Normal,
+            at: self.scheduler.now,
+        });
     }
 }

@@ -9,34 +9,35 @@ pub mod repair;
 
 mod pass;
 
+use crate::substitute::pass::Params;
+use crate::world::AddWaitees;
+use crate::world::Scheduler;
 use bevy_ecs::prelude::{Local, World};
 use bevy_ecs::system::SystemState;
-use pass::{Batch, Looking};
-
-use crate::world::{Awake, Pace, RunState, Tying};
+use pass::Batch;
 
 /// Looks at every goal that is awake, and at those that this wakes, up to a bound.
 pub fn substitute(
     world: &mut World,
-    looking: &mut SystemState<Looking<'static, 'static>>,
-    tying: &mut SystemState<Tying<'static, 'static>>,
+    params: &mut SystemState<Params<'static, 'static>>,
+    waitees: &mut SystemState<AddWaitees<'static, 'static>>,
     mut batch: Local<Batch>,
 ) {
-    let goals_per_tick = world.resource::<Pace>().goals_per_tick;
+    let mut scheduler = world.resource_mut::<Scheduler>();
+    let goals_per_tick = scheduler.pace.goals_per_tick;
     let mut seen = 0;
     while seen < goals_per_tick {
-        if world.resource::<Awake>().is_empty() || world.resource::<RunState>().is_over() {
+        if !scheduler.is_awake() || scheduler.run.is_over() {
             return;
         }
         let mut awake = batch.take_awake();
-        world
-            .resource_mut::<Awake>()
-            .take(goals_per_tick, &mut awake);
+        scheduler.take_awake(goals_per_tick, &mut awake);
         seen += awake.len();
-        let done = pass::run(world, looking, tying, &awake, &mut batch);
+        let done = pass::run(world, params, waitees, &awake, &mut batch);
         batch.keep_awake(awake);
+        scheduler = world.resource_mut::<Scheduler>();
         if let Err(error) = done {
-            world.resource_mut::<RunState>().fatal = Some(error);
+            scheduler.abort(error);
         }
     }
 }

@@ -4,9 +4,13 @@ mod outputs;
 mod paths;
 mod repair;
 
+use crate::world::AddWaitees;
+use crate::world::Goal;
+use crate::world::Scheduler;
+use crate::world::Services;
 use bevy_ecs::entity::Entities;
-use bevy_ecs::prelude::{Entity, NonSendMut, Query, Res, ResMut, World};
-use bevy_ecs::system::{SystemParam, SystemState};
+use bevy_ecs::prelude::{Entity, NonSendMut, Query, ResMut, World};
+use bevy_ecs::system::SystemState;
 use paths::PathItem;
 use windrow_components::goal::{
     BuildMode, DerivationGoal, Moment, Outcome, Stage, SubstitutionGoal, Target, Waitees,
@@ -21,10 +25,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::finish::failure_cache;
 use crate::helpers::Substituters;
 use crate::world::goals::{self};
-use crate::world::{
-    Awake, Cells, Column, Ended, Failures, FetchQueue, GoalIndex, NewlyReady, Options, Place,
-    Repairs, Request, Row, RunState, Seat, Store, StoreHandle, Tally, Tying, Unmade, place,
-};
+use crate::world::{Awake, Cells, Column, Request, Row, Seat, Store, Unmade, place};
 
 /// A derivation's goal, as one step of a pass hands it to the next.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +59,7 @@ pub struct Batch {
     /// Derivation goals all of whose closure has been repaired, or not: how much of it failed.
     closures: Vec<(Item, u32)>,
     /// Path goals whose contents have been looked at.
-    path_repairs: Vec<(Entity, Place, PathId)>,
+    path_repairs: Vec<(Entity, PathId)>,
     /// Derivation goals all of whose inputs have ended, and how many of those failed.
     inputs_done: Vec<(Item, u32)>,
     /// Path goals whose path has yet to be found valid.
@@ -69,6 +70,8 @@ pub struct Batch {
     substitutions: Vec<(Entity, Substitution)>,
     /// What derivation goals are to carry from now on.
     output_substitutions: Vec<(Entity, OutputSubstitution)>,
+    /// Whether any derivation's goal has asked substituters for its outputs.
+    has_asked: bool,
     /// What goals ask for, those of one goal together; but not derivations' inputs.
     requests: Vec<Request>,
     unmade: Unmade,
@@ -109,17 +112,36 @@ impl Batch {
 /// When the store as a whole can't be used. What concerns one goal only makes that goal fail.
 pub(super) fn run(
     world: &mut World,
-    looking: &mut SystemState<Looking<'static, 'static>>,
-    tying: &mut SystemState<Tying<'static, 'static>>,
+    params: &mut SystemState<Params<'static, 'static>>,
+    waitees: &mut SystemState<AddWaitees<'static, 'static>>,
     awake: &Awake,
     batch: &mut Batch,
 ) -> Result<()> {
     batch.clear();
     {
-        let mut looking = looking
-            .get_mut(world)
-            .expect("everything of a run is there");
-        let mut pass = looking.open();
+        let params = params.get_mut(world);
+        let (
+            entities,
+            mut derivations,
+            mut waitees,
+            substituting,
+            graph,
+            services,
+            scheduler,
+            known,
+        ) = params.expect("everything of a run is there");
+        let (mut graph, mut services) = (graph, services);
+        let (mut scheduler, mut substituters) = (scheduler, known);
+        let mut pass = Pass {
+            entities,
+            derivations: derivations.open(entities, &scheduler.index),
+            waitees: waitees.open(entities, &scheduler.index),
+            substituting,
+            graph: &mut graph,
+            store: &mut *services.store,
+            scheduler: &mut scheduler,
+            substituters: &mut substituters,
+        };
         pass.sort_out(awake, batch);
         pass.keep_what_is_repaired(batch)?;
         pass.look_for_derivations(batch)?;
@@ -134,97 +156,55 @@ pub(super) fn run(
         pass.check_inputs(batch);
         pass.look_for_paths(batch)?;
         pass.try_next(batch)?;
-        batch.unmade.note(pass.index, &batch.requests);
+        batch
+            .unmade
+            .note(&mut pass.scheduler.index, &batch.requests);
     }
     for (goal, substitution) in batch.substitutions.drain(..) {
         world.entity_mut(goal).insert(substitution);
     }
+    batch.has_asked |= !batch.output_substitutions.is_empty();
     for (goal, substitution) in batch.output_substitutions.drain(..) {
         world.entity_mut(goal).insert(substitution);
     }
     batch.unmade.make(world);
     if !batch.requests.is_empty() {
-        let mut tying = tying.get_mut(world).expect("everything of a run is there");
-        tying.open().fulfil(&batch.requests);
+        let waitees = waitees.get_mut(world);
+        let mut waitees = waitees.expect("everything of a run is there");
+        waitees.fulfil(&batch.requests);
     }
     Ok(())
 }
 
-/// What a pass touches, as a system's parameter.
-#[derive(SystemParam)]
-pub struct Looking<'w, 's> {
-    entities: &'w Entities,
-    derivations: Column<'w, 's, DerivationGoal>,
-    substitutions: Query<'w, 's, &'static SubstitutionGoal>,
-    stages: Column<'w, 's, Stage>,
-    waitees: Column<'w, 's, Waitees>,
-    graph: ResMut<'w, BuildGraph>,
-    store: NonSendMut<'w, StoreHandle>,
-    index: ResMut<'w, GoalIndex>,
-    awake: ResMut<'w, Awake>,
-    tally: ResMut<'w, Tally>,
-    ended: ResMut<'w, Ended>,
-    failures: ResMut<'w, Failures>,
-    ready: ResMut<'w, NewlyReady>,
-    run: Res<'w, RunState>,
-    repairs: ResMut<'w, Repairs>,
-    options: Res<'w, Options>,
-    substituters: ResMut<'w, Substituters>,
-    progress: Query<'w, 's, &'static mut Substitution>,
-    retries: Query<'w, 's, &'static mut OutputSubstitution>,
-    fetches: ResMut<'w, FetchQueue>,
-}
+/// The components of path goals, and those by which derivations' goals remember what they asked substituters for.
+type Substituting = (
+    Option<&'static SubstitutionGoal>,
+    Option<&'static mut Substitution>,
+    Option<&'static mut OutputSubstitution>,
+);
 
-impl<'s> Looking<'_, 's> {
-    fn open(&mut self) -> Pass<'_, 's> {
-        let (entities, index) = (self.entities, &mut *self.index);
-        Pass {
-            entities,
-            derivations: self.derivations.open(entities, index),
-            substitutions: self.substitutions.as_readonly(),
-            stages: self.stages.open(entities, index),
-            waitees: self.waitees.open(entities, index),
-            graph: &mut self.graph,
-            store: &mut *self.store.0,
-            index,
-            awake: &mut self.awake,
-            tally: &mut self.tally,
-            ended: &mut self.ended,
-            failures: &mut self.failures,
-            ready: &mut self.ready,
-            run: &self.run,
-            repairs: &mut self.repairs,
-            options: &self.options,
-            substituters: &mut self.substituters,
-            progress: self.progress.reborrow(),
-            retries: self.retries.reborrow(),
-            fetches: &mut self.fetches,
-        }
-    }
-}
+/// The parameters of a pass.
+pub(super) type Params<'w, 's> = (
+    &'w Entities,
+    Column<'w, 's, DerivationGoal>,
+    Column<'w, 's, Waitees>,
+    Query<'w, 's, Substituting>,
+    ResMut<'w, BuildGraph>,
+    NonSendMut<'w, Services>,
+    ResMut<'w, Scheduler>,
+    ResMut<'w, Substituters>,
+);
 
 /// What a pass touches.
 struct Pass<'a, 's> {
     entities: &'a Entities,
     derivations: Cells<'a, DerivationGoal>,
-    substitutions: Query<'a, 's, &'static SubstitutionGoal>,
-    stages: Cells<'a, Stage>,
     waitees: Cells<'a, Waitees>,
+    substituting: Query<'a, 's, Substituting>,
     graph: &'a mut BuildGraph,
     store: &'a mut dyn Store,
-    index: &'a mut GoalIndex,
-    awake: &'a mut Awake,
-    tally: &'a mut Tally,
-    ended: &'a mut Ended,
-    failures: &'a mut Failures,
-    ready: &'a mut NewlyReady,
-    run: &'a RunState,
-    repairs: &'a mut Repairs,
-    options: &'a Options,
+    scheduler: &'a mut Scheduler,
     substituters: &'a mut Substituters,
-    progress: Query<'a, 's, &'static mut Substitution>,
-    retries: Query<'a, 's, &'static mut OutputSubstitution>,
-    fetches: &'a mut FetchQueue,
 }
 
 // Most goals go straight through these steps, each of which is a loop over a whole batch. Were they inlined into one function,
@@ -241,25 +221,26 @@ impl Pass<'_, '_> {
                 self.sort_out_derivation(goal, row, batch);
                 continue;
             }
-            let stage = self.stages.at(place).copied();
-            match self.substitutions.get(goal).copied() {
-                Ok(SubstitutionGoal { path, repair: true }) => match stage {
-                    Some(Stage::New) => {
+            let Ok((Some(&known), ..)) = self.substituting.get(goal) else {
+                continue;
+            };
+            match known {
+                SubstitutionGoal { path, repair: true } => match self.scheduler.stage(goal) {
+                    Stage::New => {
                         batch.paths.push(path);
-                        self.ask_for_path(goal, place, path);
+                        self.ask_for_path(goal, path);
                     }
-                    Some(Stage::Verifying) => batch.path_repairs.push((goal, place, path)),
+                    Stage::Verifying => batch.path_repairs.push((goal, path)),
                     _ => self.sort_out_path((goal, place, path), batch),
                 },
-                Ok(known) => self.sort_out_path((goal, place, known.path), batch),
-                Err(_) => {}
+                _ => self.sort_out_path((goal, place, known.path), batch),
             }
         }
         for &drv in &awake.derivations {
-            let Some((goal, row)) = self.index.goal_and_row(drv) else {
+            let Some((goal, row)) = self.scheduler.index.goal_and_row(drv) else {
                 continue;
             };
-            match *self.stages.row(row) {
+            match self.scheduler.stage(goal) {
                 Stage::New if self.graph.is_loaded(drv) => {
                     let item = self.item(goal, row);
                     batch.items.push(item);
@@ -278,7 +259,7 @@ impl Pass<'_, '_> {
             row,
             drv,
             wanted,
-            mode: self.run.mode_of(goal),
+            mode: self.scheduler.mode_of(goal),
             present: self.graph.is_of_tasks(),
             asked: false,
         }
@@ -288,12 +269,12 @@ impl Pass<'_, '_> {
     fn sort_out_derivation(&mut self, goal: Entity, row: Row, batch: &mut Batch) {
         let item = self.item(goal, row);
         let drv = item.drv;
-        match *self.stages.row(row) {
+        match self.scheduler.stage(goal) {
             Stage::New if self.graph.is_loaded(drv) => batch.items.push(item),
             Stage::New => batch.unloaded.push(item),
             Stage::Inputs => {
                 let failed = self.waitees.row(row).failed;
-                if failed == 0 && !self.retries.is_empty() && self.retries_substitutes(goal) {
+                if failed == 0 && batch.has_asked && self.retries_substitutes(goal) {
                     batch.loaded.push(item);
                 } else {
                     batch.inputs_done.push((item, failed));
@@ -344,7 +325,7 @@ impl Pass<'_, '_> {
     /// A goal waits for its `.drv` to be substituted.
     #[inline(never)]
     fn lacks_derivation(&mut self, item: Item, requests: &mut Vec<Request>) {
-        *self.stages.row(item.row) = Stage::Derivation;
+        self.scheduler.wait(item.goal, Stage::Derivation);
         requests.push(Request {
             waiter: item.goal,
             target: Target::Path(self.graph.drv_path(item.drv)),
@@ -426,9 +407,9 @@ impl Pass<'_, '_> {
                 None
             });
             let passes = failed.is_none();
-            self.failures
-                .0
-                .extend(failed.map(|failure| (item.goal, failure)));
+            if let Some(failure) = failed {
+                self.scheduler.fail(item.goal, failure);
+            }
             passes
         });
         problem.map_or(Ok(()), Err)
@@ -446,7 +427,7 @@ impl Pass<'_, '_> {
     /// Fails goals that are to compare outputs which are not there.
     #[inline(never)]
     fn refuse_checks(&mut self, batch: &mut Batch) -> Result<()> {
-        if self.run.mode != BuildMode::Check {
+        if self.scheduler.run.mode != BuildMode::Check {
             return Ok(());
         }
         let mut problem = None;
@@ -505,11 +486,11 @@ impl Pass<'_, '_> {
             }
         }
         self.rooted_validity(batch)?;
-        self.tally.counts.expected += u32::try_from(batch.items.len()).unwrap_or(u32::MAX);
+        self.scheduler.expect_builds(batch.items.len());
         for &item in &batch.items {
             // From here on all outputs count, for all will be built.
             self.derivations.row(item.row).wanted = OutputSet::ALL;
-            *self.stages.row(item.row) = Stage::Inputs;
+            self.scheduler.wait(item.goal, Stage::Inputs);
             self.waitees.row(item.row).wait_for(0, Moment::NEVER);
         }
         self.ask_for_derivations(batch);
@@ -530,7 +511,7 @@ impl Pass<'_, '_> {
                 }
             }
             // What failed already ends the waiting, but all the others are asked for nevertheless.
-            if waitees.shortfalls.has(Outcome::Failed) && !self.options.keep_going {
+            if waitees.shortfalls.has(Outcome::Failed) && !self.scheduler.options.keep_going {
                 waitees.left = 0;
             }
             if waitees.left == 0 && batch.requests.len() == before {
@@ -548,18 +529,13 @@ impl Pass<'_, '_> {
             let (inputs, sets) = self.graph.inputs_and_sets(item.drv);
             let mut left = u32::try_from(inputs.len()).unwrap_or(u32::MAX);
             for InputRow { drv, wanted } in inputs {
-                match self.index.seat(drv) {
-                    Seat::Empty => unmade.ask(self.index, drv, wanted),
+                match self.scheduler.index.seat(drv) {
+                    Seat::Empty => unmade.ask(&mut self.scheduler.index, drv, wanted),
                     Seat::Asked(nth) => unmade.widen(nth, wanted, sets),
-                    Seat::Taken(row) => {
+                    Seat::Taken(goal, row) => {
                         let known = self.derivations.row(row);
-                        let stage = self.stages.row(row);
-                        if goals::widen(known, wanted, sets)
-                            && *stage == Stage::Done(Outcome::Success)
-                        {
-                            goals::reopen(drv, stage, self.index, self.ended, self.awake);
-                        }
-                        if let Some(outcome) = stage.outcome() {
+                        goals::widen(self.scheduler, sets, known, goal, wanted);
+                        if let Some(outcome) = self.scheduler.stage(goal).outcome() {
                             left -= 1;
                             self.waitees.row(item.row).note(outcome);
                         }
@@ -569,7 +545,7 @@ impl Pass<'_, '_> {
             let waitees = self.waitees.row(item.row);
             waitees.left = left;
             // What was taken up again just now is waited for.
-            waitees.since = self.ended.now();
+            waitees.since = self.scheduler.moment();
         }
     }
 
@@ -586,8 +562,7 @@ impl Pass<'_, '_> {
             } else if let Some(message) = self.unknown_input_output(item.drv) {
                 self.fail(item.goal, FailureKind::Other, message);
             } else {
-                *self.stages.row(item.row) = Stage::Ready;
-                self.ready.0.push(item.drv);
+                self.scheduler.make_ready(item.goal, item.drv);
             }
         }
     }
@@ -629,25 +604,22 @@ impl Pass<'_, '_> {
         Ok(())
     }
 
-    fn set_stage(&mut self, place: Place, to: Stage) {
-        if let Some(stage) = self.stages.at(place) {
-            *stage = to;
-        }
-    }
-
     /// Ends a path's goal.
-    fn end(&mut self, goal: Entity, place: Place, how: Outcome) {
-        if let Some(stage) = self.stages.at(place) {
-            goals::end(stage, self.ended, (goal, None), how);
-        }
+    fn end(&mut self, goal: Entity, path: PathId, how: Outcome) {
+        let target = Target::Path(path);
+        let goal = Goal {
+            entity: goal,
+            target,
+        };
+        self.scheduler.end(self.graph, goal, how);
     }
 
     fn end_derivation(&mut self, item: Item, how: Outcome) {
-        let stage = self.stages.row(item.row);
-        goals::end(stage, self.ended, (item.goal, Some(item.drv)), how);
+        let (entity, target) = (item.goal, Target::Derivation(item.drv));
+        self.scheduler.end(self.graph, Goal { entity, target }, how);
     }
 
     fn fail(&mut self, goal: Entity, kind: FailureKind, message: String) {
-        self.failures.0.push((goal, Failure::new(kind, message)));
+        self.scheduler.fail(goal, Failure::new(kind, message));
     }
 }

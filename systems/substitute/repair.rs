@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use bevy_ecs::prelude::{NonSendMut, Res, ResMut};
+use bevy_ecs::prelude::{NonSend, NonSendMut, ResMut};
 use hashbrown::{HashMap, HashSet};
 use windrow_components::ids::PathId;
 
@@ -11,18 +11,20 @@ use crate::error::Result;
 use crate::store::PathInfo;
 use crate::store::contents::Contents;
 use crate::store::reader::Reader;
-use crate::world::{Answer, Background, BuilderConfig, Finding, Question, Repairs, Verifier};
+use crate::world::{Answer, Finding, Host, Question, Scheduler, Verifier};
 
 /// Hands questions to the background.
 pub(crate) fn ask(
-    mut repairs: ResMut<Repairs>,
-    mut background: ResMut<Background>,
-    config: Res<BuilderConfig>,
+    mut scheduler: ResMut<Scheduler>,
+    host: NonSend<Host>,
     verifier: NonSendMut<Verifier>,
 ) {
-    for question in repairs.questions.drain(..) {
-        background.verifying += 1;
-        let (reader, contents) = (Arc::clone(&config.reader), Arc::clone(&verifier.contents));
+    for question in std::mem::take(&mut scheduler.repairs.questions) {
+        scheduler.verify();
+        let (reader, contents) = (
+            Arc::clone(&host.config.reader),
+            Arc::clone(&verifier.contents),
+        );
         verifier.pool.submit(move || {
             let mut bad = Vec::new();
             let finding = look(&question, &reader, &contents, &mut bad);

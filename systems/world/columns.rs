@@ -113,13 +113,16 @@ mod tests {
     use super::*;
     use bevy_ecs::prelude::World;
     use bevy_ecs::system::SystemState;
-    use windrow_components::goal::{DerivationGoal, Stage, Target, Waitees};
+    use windrow_components::goal::{DerivationGoal, Target, Waitees};
     use windrow_components::ids::DrvId;
     use windrow_components::outputs::OutputSet;
 
     #[derive(Component)]
     #[component(storage = "SparseSet")]
     struct Mark;
+
+    #[derive(Component)]
+    struct Other;
 
     #[test]
     fn cells_are_those_of_the_entity() {
@@ -131,10 +134,10 @@ mod tests {
             let wanted = OutputSet::ALL;
             let known = DerivationGoal { drv, wanted };
             let goal = match n % 3 {
-                0 => world.spawn(Stage::New).id(),
-                1 => world.spawn((Stage::New, Waitees::default())).id(),
+                0 => world.spawn(Waitees::default()).id(),
+                1 => world.spawn((Waitees::default(), Other)).id(),
                 _ => {
-                    let goal = world.spawn((known, Stage::New)).id();
+                    let goal = world.spawn((known, Waitees::default())).id();
                     index.insert(world.entities(), Target::Derivation(drv), goal);
                     goal
                 }
@@ -145,23 +148,26 @@ mod tests {
             goals.push(goal);
         }
         let alien = world.spawn_empty().id();
-        let mut state = SystemState::<(Column<Stage>, &Entities)>::new(&mut world);
-        let stages = [Stage::Inputs, Stage::Ready, Stage::Running, Stage::Info];
+        let mut state = SystemState::<(Column<Waitees>, &Entities)>::new(&mut world);
+        let waiting = |left: usize| Waitees {
+            left: left as u32,
+            ..Waitees::default()
+        };
         {
             let (mut column, entities) = state.get_mut(&mut world).unwrap();
             let mut cells = column.open(entities, &index);
             for (n, &goal) in goals.iter().enumerate() {
                 let at = place(entities, goal).unwrap();
-                *cells.at(at).unwrap() = stages[n % 4];
+                *cells.at(at).unwrap() = waiting(n);
                 let row = index.row(DrvId::from_index(n));
                 assert_eq!(row, cells.row_of(at));
                 assert_eq!(row.is_some(), n % 3 == 2);
-                assert!(row.is_none_or(|row| *cells.row(row) == stages[n % 4]));
+                assert!(row.is_none_or(|row| *cells.row(row) == waiting(n)));
             }
             assert!(cells.at(place(entities, alien).unwrap()).is_none());
         }
         for (n, &goal) in goals.iter().enumerate() {
-            assert_eq!(world.get::<Stage>(goal), Some(&stages[n % 4]));
+            assert_eq!(world.get::<Waitees>(goal), Some(&waiting(n)));
         }
     }
 
@@ -171,13 +177,13 @@ mod tests {
         let mut world = World::new();
         let mut index = GoalIndex::default();
         for drv in (0..2).map(DrvId::from_index) {
-            let goal = world.spawn(Stage::New).id();
+            let goal = world.spawn(Waitees::default()).id();
             index.insert(world.entities(), Target::Derivation(drv), goal);
             if drv.index() == 1 {
-                world.entity_mut(goal).insert(Waitees::default());
+                world.entity_mut(goal).insert(Other);
             }
         }
-        let mut state = SystemState::<(Column<Stage>, &Entities)>::new(&mut world);
+        let mut state = SystemState::<(Column<Waitees>, &Entities)>::new(&mut world);
         let (mut column, entities) = state.get_mut(&mut world).unwrap();
         column.open(entities, &index);
     }

@@ -5,8 +5,6 @@ use std::ffi::c_int;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bevy_ecs::prelude::Resource;
-
 use crate::builtin::Builtins;
 use crate::error::{Error, Result};
 use crate::sandbox::action::Action;
@@ -18,7 +16,7 @@ use crate::store::optimise::Optimiser;
 use crate::store::reader::Reader;
 
 /// What builders need to know of this machine and these settings.
-#[derive(Debug, Clone, Resource)]
+#[derive(Debug, Clone)]
 pub struct BuilderConfig {
     /// Where the store and its state lie.
     pub layout: Layout,

@@ -1,55 +1,11 @@
 //! Goals on their way to fetching a path.
 
-use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use bevy_ecs::prelude::{Component, Entity, Resource};
-use windrow_components::ids::PathId;
+use bevy_ecs::prelude::Component;
 
-use crate::helpers::HelperNews;
 use crate::store::beside::beside;
-use crate::world::{Options, Slots};
-
-/// A goal that only lacks a slot to fetch its path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ReadyFetch {
-    /// The goal.
-    pub goal: Entity,
-    /// What it is to fetch.
-    pub path: PathId,
-}
-
-/// Goals on their way to fetching.
-#[derive(Debug, Default, Resource)]
-pub struct FetchQueue {
-    /// Waiting for a slot, first come, first served.
-    pub ready: VecDeque<ReadyFetch>,
-    /// Waiting for any goal of this run to end, for it works on the same path (`waitForAnyGoal`).
-    pub any_goal: Vec<ReadyFetch>,
-    /// Waiting for a lock that another process holds (`waitForAWhile`), and when to try it again.
-    pub foreign: Vec<(ReadyFetch, Duration)>,
-    /// Holding their locks and slots.
-    pub starting: Vec<ReadyFetch>,
-}
-
-impl FetchQueue {
-    /// Whether a system has something to do, given whether a path may be fetched now.
-    pub fn is_pending(&self, free_slot: bool) -> bool {
-        !self.starting.is_empty() || (free_slot && !self.ready.is_empty())
-    }
-
-    /// When a lock is to be tried again.
-    pub fn next_retry(&self) -> Option<Duration> {
-        self.foreign.iter().map(|&(_, retry_at)| retry_at).min()
-    }
-}
-
-/// Whether a path may be fetched now.
-pub(crate) fn free_slot(slots: &Slots, options: &Options) -> bool {
-    slots.used < options.max_jobs.max(1)
-}
 
 /// How much of a substituter's standard output is kept: two lines are expected.
 const SAID_MAX: usize = 64 * 1024;
@@ -93,10 +49,6 @@ pub(crate) fn destination(real_path: PathBuf, repair: bool) -> PathBuf {
     }
     beside(&real_path, ".tmp")
 }
-
-/// Paths that were looked at since the last tick.
-#[derive(Debug, Default, Resource)]
-pub struct ReceivedQueue(pub Vec<HelperNews>);
 
 #[cfg(test)]
 mod tests {

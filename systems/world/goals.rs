@@ -1,17 +1,18 @@
 //! Makes goals and ties them to each other (the seed's `makeDerivationGoal`, `addWaitee`, `amDone`).
 
+use crate::world::Scheduler;
 use bevy_ecs::entity::Entities;
-use bevy_ecs::prelude::{Bundle, Entity, Query, Res, ResMut, World};
+use bevy_ecs::prelude::{Entity, Query, ResMut, World};
 use bevy_ecs::system::SystemParam;
 use windrow_components::goal::{
-    DerivationGoal, Moment, Outcome, Stage, SubstitutionGoal, Target, Waitees, Waiter, WaiterLists,
+    DerivationGoal, Moment, Outcome, Stage, SubstitutionGoal, Target, Waitees, Waiter,
 };
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
 use windrow_components::outputs::{OutputSet, OutputSets};
 use windrow_components::substitution::Substitution;
 
-use crate::world::{Awake, Cells, Column, Ended, GoalIndex, Options, RunState, Seat, Tally, place};
+use crate::world::{Column, GoalIndex, Seat, place};
 
 /// A goal asked for by another.
 #[derive(Debug, Clone, Copy)]
@@ -22,20 +23,6 @@ pub struct Request {
     pub target: Target,
     /// For a derivation, which of its outputs.
     pub wanted: OutputSet,
-}
-
-/// What a goal of either kind begins with, beside what it is for.
-#[derive(Bundle)]
-struct Beginning {
-    stage: Stage,
-    waitees: Waitees,
-}
-
-fn beginning() -> Beginning {
-    Beginning {
-        stage: Stage::New,
-        waitees: Waitees::default(),
-    }
 }
 
 /// Goals that are asked for and not there yet, to be made in one go.
@@ -126,233 +113,184 @@ impl Unmade {
             self.sort();
             let bundles = self.derivations.iter().map(|&(drv, wanted)| {
                 let goal = DerivationGoal { drv, wanted };
-                (goal, beginning())
+                (goal, Waitees::default())
             });
             let goals: Vec<Entity> = world.spawn_batch(bundles).collect();
-            world.resource_scope::<GoalIndex, _>(|world, mut index| {
-                let drvs = self.derivations.iter().map(|&(drv, _)| drv);
-                index.insert_made(world.entities(), drvs.zip(goals));
+            let drvs = self.derivations.iter().map(|&(drv, _)| drv);
+            world.resource_scope::<Scheduler, _>(|world, mut scheduler| {
+                scheduler.add_all(world.entities(), drvs.zip(goals.iter().copied()));
             });
-            let drvs = self.derivations.drain(..).map(|(drv, _)| drv);
-            world.resource_mut::<Awake>().derivations.extend(drvs);
+            self.derivations.clear();
         }
         for (path, repair) in self.paths.drain(..) {
-            let goal = world.spawn((SubstitutionGoal { path, repair }, beginning()));
+            let goal = world.spawn((SubstitutionGoal { path, repair }, Waitees::default()));
             let goal = goal.id();
             let target = if repair {
                 Target::Repair(path)
             } else {
                 Target::Path(path)
             };
-            remember(world, target, goal);
-            world.resource_mut::<Awake>().goals.push(goal);
+            add(world, target, goal);
         }
     }
 }
 
-fn remember(world: &mut World, target: Target, goal: Entity) {
-    world.resource_scope::<GoalIndex, _>(|world, mut index| {
-        index.insert(world.entities(), target, goal);
+fn add(world: &mut World, target: Target, goal: Entity) {
+    world.resource_scope::<Scheduler, _>(|world, mut scheduler| {
+        scheduler.add(world.entities(), target, goal);
     });
 }
 
-/// What tying goals to each other touches, as a system's parameter.
+/// What tying goals to each other touches.
 #[derive(SystemParam)]
-pub struct Tying<'w, 's> {
+pub struct AddWaitees<'w, 's> {
     entities: &'w Entities,
     derivations: Column<'w, 's, DerivationGoal>,
-    stages: Column<'w, 's, Stage>,
     waitees: Column<'w, 's, Waitees>,
     graph: ResMut<'w, BuildGraph>,
-    index: ResMut<'w, GoalIndex>,
-    lists: ResMut<'w, WaiterLists>,
-    awake: ResMut<'w, Awake>,
-    ended: ResMut<'w, Ended>,
-    options: Res<'w, Options>,
+    scheduler: ResMut<'w, Scheduler>,
     substitutions: Query<'w, 's, &'static Substitution>,
-    tally: Res<'w, Tally>,
 }
 
-impl<'s> Tying<'_, 's> {
-    /// Looks up where all components lie.
-    pub fn open(&mut self) -> Ties<'_, 's> {
-        let (entities, index) = (self.entities, &mut *self.index);
-        Ties {
-            entities,
-            derivations: self.derivations.open(entities, index),
-            stages: self.stages.open(entities, index),
-            waitees: self.waitees.open(entities, index),
-            graph: &mut self.graph,
-            index,
-            lists: &mut self.lists,
-            awake: &mut self.awake,
-            ended: &mut self.ended,
-            keep_going: self.options.keep_going,
-            substitutions: self.substitutions.as_readonly(),
-            made: self.tally.counts.made(),
-        }
-    }
-}
-
-/// What tying goals to each other touches.
-pub struct Ties<'a, 's> {
-    entities: &'a Entities,
-    derivations: Cells<'a, DerivationGoal>,
-    stages: Cells<'a, Stage>,
-    waitees: Cells<'a, Waitees>,
-    graph: &'a mut BuildGraph,
-    index: &'a mut GoalIndex,
-    lists: &'a mut WaiterLists,
-    awake: &'a mut Awake,
-    ended: &'a mut Ended,
-    keep_going: bool,
-    substitutions: Query<'a, 's, &'static Substitution>,
-    /// How many goals have made something valid.
-    made: u32,
-}
-
-impl Ties<'_, '_> {
-    /// Lets the waiters of `requests` wait for what they ask for, all of which has been made. All requests of one
-    /// waiter stand together, each for another target. A waiter whose requests have all been met already is
+impl AddWaitees<'_, '_> {
+    /// Lets the waiters of `requests` wait for what they ask for, all of which has been made (Nix 1.8: `Goal::addWaitee`). All
+    /// requests of one waiter stand together, each for another target. A waiter whose requests have all been met already is
     /// woken at once.
     ///
     /// # Panics
     /// Never: a goal that asks exists.
     pub fn fulfil(&mut self, requests: &[Request]) {
+        let (entities, scheduler) = (self.entities, &mut *self.scheduler);
+        let mut derivations = self.derivations.open(entities, &scheduler.index);
+        let mut all_waitees = self.waitees.open(entities, &scheduler.index);
         for group in requests.chunk_by(|a, b| a.waiter == b.waiter) {
             let waiter = group[0].waiter;
-            let at = place(self.entities, waiter).expect("who asks exists");
-            let mut waitees = *self.waitees.at(at).expect("a goal has waitees");
+            let at = place(entities, waiter).expect("who asks exists");
+            let mut waitees = *all_waitees.at(at).expect("a goal has waitees");
             // A derivation's goal waits for its inputs already, and was told then how many it asks for here.
-            let waits_for_inputs = self.stages.at(at) == Some(&mut Stage::Inputs)
-                && self.derivations.row_of(at).is_some();
+            let waits_for_inputs =
+                scheduler.stage(waiter) == Stage::Inputs && derivations.row_of(at).is_some();
             if !waits_for_inputs {
                 let count = u32::try_from(group.len()).expect("fewer than 2^32 waitees");
                 waitees.wait_for(count, Moment::NEVER);
             }
+            let keep_going = scheduler.options.keep_going;
             let mut woken = waitees.left == 0;
             for request in group {
-                match self.ask(request, waitees.round) {
-                    None => {}
+                let goal = scheduler.index.get(request.target);
+                let goal = goal.expect("what is asked for was made");
+                let at = place(entities, goal).expect("what was made exists");
+                match derivations.at(at) {
+                    Some(known) => {
+                        widen(
+                            scheduler,
+                            &mut self.graph.output_sets,
+                            known,
+                            goal,
+                            request.wanted,
+                        );
+                    }
+                    None => reopen_incomplete(scheduler, &self.substitutions, goal),
+                }
+                match scheduler.stage(goal).outcome() {
+                    None => {
+                        let round = waitees.round;
+                        let waiter = Waiter {
+                            goal: waiter,
+                            round,
+                        };
+                        scheduler.waiters.add(goal, waiter);
+                    }
                     Some(_) if woken => {}
-                    Some(outcome) => woken = waitees.waitee_done(outcome, self.keep_going),
+                    Some(outcome) => woken = waitees.waitee_done(outcome, keep_going),
                 }
             }
-            if let Some(cell) = self.waitees.at(at) {
+            if let Some(cell) = all_waitees.at(at) {
                 *cell = waitees;
             }
             if woken {
-                self.awake.goals.push(waiter);
+                scheduler.awaken(waiter);
             }
         }
-    }
-
-    /// Widens what is wanted of the target, and waits for it unless it has ended; tells how it stands.
-    fn ask(&mut self, request: &Request, round: u16) -> Option<Outcome> {
-        let goal = self.index.get(request.target);
-        let goal = goal.expect("what is asked for was made");
-        let at = place(self.entities, goal).expect("what was made exists");
-        let stage = self.stages.at(at).expect("a goal has a stage");
-        if let Some(known) = self.derivations.at(at) {
-            if widen(known, request.wanted, &mut self.graph.output_sets)
-                && *stage == Stage::Done(Outcome::Success)
-            {
-                reopen(known.drv, stage, self.index, self.ended, self.awake);
-            }
-        } else if *stage == Stage::Done(Outcome::IncompleteClosure)
-            && let Ok(substitution) = self.substitutions.get(goal)
-            && substitution.ended_at != self.made
-        {
-            // What lacked references may have them now; the seed would make a new goal.
-            *stage = Stage::New;
-            self.awake.goals.push(goal);
-        }
-        let outcome = stage.outcome();
-        if outcome.is_none() {
-            let waiter = Waiter {
-                goal: request.waiter,
-                round,
-            };
-            self.lists.add(goal, waiter);
-        }
-        outcome
     }
 }
 
-/// Asks a derivation's goal for more outputs (the seed's `addWantedOutputs`); tells whether that is news.
+/// Takes a path's goal up again if it lacked references that may be there now.
+fn reopen_incomplete(
+    scheduler: &mut Scheduler,
+    substitutions: &Query<&Substitution>,
+    goal: Entity,
+) {
+    if scheduler.stage(goal) == Stage::Done(Outcome::IncompleteClosure)
+        && let Ok(substitution) = substitutions.get(goal)
+        && substitution.ended_at != scheduler.counts().made()
+    {
+        scheduler.reopen_path(goal);
+    }
+}
+
+/// Asks a derivation's goal for more outputs (Nix 1.8: `DerivationGoal::addWantedOutputs`); one that had ended well for
+/// fewer is taken up again.
 #[inline]
-pub fn widen(known: &mut DerivationGoal, wanted: OutputSet, sets: &mut OutputSets) -> bool {
+pub fn widen(
+    scheduler: &mut Scheduler,
+    sets: &mut OutputSets,
+    known: &mut DerivationGoal,
+    goal: Entity,
+    wanted: OutputSet,
+) {
     if known.wanted == wanted || known.wanted == OutputSet::ALL {
-        return false;
+        return;
     }
     let union = sets.union(known.wanted, wanted);
-    let grown = union != known.wanted;
-    known.wanted = union;
-    grown
-}
-
-/// Takes up a goal again that ended well for fewer outputs; the seed would make a new one.
-pub fn reopen(
-    drv: DrvId,
-    stage: &mut Stage,
-    index: &mut GoalIndex,
-    ended: &mut Ended,
-    awake: &mut Awake,
-) {
-    *stage = Stage::New;
-    index.reopen(drv, ended.tick());
-    awake.derivations.push(drv);
-}
-
-/// Takes note that a goal's outcome is known, and what derivation it is for, unless it is a path's. Its waiters are told
-/// when the tick ends.
-#[inline]
-pub fn end(
-    stage: &mut Stage,
-    ended: &mut Ended,
-    (goal, drv): (Entity, Option<DrvId>),
-    how: Outcome,
-) {
-    debug_assert!(stage.outcome().is_none());
-    *stage = Stage::Done(how);
-    ended.push(goal, drv, how);
+    if union != known.wanted {
+        known.wanted = union;
+        if scheduler.stage(goal) == Stage::Done(Outcome::Success) {
+            scheduler.reopen(goal, known.drv);
+        }
+    }
 }
 
 /// Asks for `target` on behalf of the user.
 pub fn add_top_goal(world: &mut World, target: Target, wanted: OutputSet) -> Entity {
-    let known = world.resource::<GoalIndex>().get(target);
+    let known = world.resource::<Scheduler>().index.get(target);
     let goal = match (known, target) {
-        (Some(goal), _) => goal,
+        (Some(goal), _) => {
+            widen_top_goal(world, goal, wanted);
+            goal
+        }
         (None, Target::Derivation(drv)) => {
             let goal = DerivationGoal { drv, wanted };
-            world.spawn((goal, beginning())).id()
+            let goal = world.spawn((goal, Waitees::default())).id();
+            add(world, target, goal);
+            goal
         }
         (None, Target::Path(path) | Target::Repair(path)) => {
             let repair = matches!(target, Target::Repair(_));
             let goal = SubstitutionGoal { path, repair };
-            world.spawn((goal, beginning())).id()
+            let goal = world.spawn((goal, Waitees::default())).id();
+            add(world, target, goal);
+            goal
         }
     };
-    if known.is_none() {
-        remember(world, target, goal);
-        world.resource_mut::<Awake>().goals.push(goal);
-    } else {
-        world.resource_scope::<BuildGraph, _>(|world, mut graph| {
-            let mut entity = world.entity_mut(goal);
-            let Some(mut known) = entity.get_mut::<DerivationGoal>() else {
-                return;
-            };
-            let (grown, drv) = (widen(&mut known, wanted, &mut graph.output_sets), known.drv);
-            if grown && entity.get::<Stage>() == Some(&Stage::Done(Outcome::Success)) {
-                entity.insert(Stage::New);
-                let now = world.resource_mut::<Ended>().tick();
-                world.resource_mut::<GoalIndex>().reopen(drv, now);
-                world.resource_mut::<Awake>().derivations.push(drv);
+    world.resource_mut::<Scheduler>().run.top.insert(goal);
+    goal
+}
+
+fn widen_top_goal(world: &mut World, goal: Entity, wanted: OutputSet) {
+    world.resource_scope::<BuildGraph, _>(|world, mut graph| {
+        world.resource_scope::<Scheduler, _>(|world, mut scheduler| {
+            if let Some(mut known) = world.get_mut::<DerivationGoal>(goal) {
+                widen(
+                    &mut scheduler,
+                    &mut graph.output_sets,
+                    &mut known,
+                    goal,
+                    wanted,
+                );
             }
         });
-    }
-    world.resource_mut::<RunState>().top.insert(goal);
-    goal
+    });
 }
 
 #[cfg(test)]

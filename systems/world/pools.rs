@@ -1,10 +1,21 @@
 //! The threads that work for the scheduler, what is handed to them, and what comes back.
 
+use crate::process::log_writer::LogThread;
+use crate::process::reactor::Reactor;
+use crate::process::reactor::Readable;
+use crate::world::Alarms;
+use crate::world::BuilderConfig;
+use crate::world::Condemned;
+use crate::world::Options;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use std::time::Instant;
+use windrow_components::building::BuilderProcess;
+use windrow_components::building::Deadlines;
+use windrow_components::goal::BuildMode;
 
-use bevy_ecs::prelude::{Component, Entity, Resource};
+use bevy_ecs::prelude::{Component, Entity};
 
 use crate::error::Result;
 use crate::failure::Failure;
@@ -93,14 +104,6 @@ impl PoolHandle {
         self.delete(trash);
         Ok(())
     }
-
-    /// Ends a build directory: kept for the next build if nothing was done to it, else deleted.
-    pub fn retire(&self, dir: &Path, dirs: &SpareDirs) {
-        if !dirs.take_back(dir) {
-            let (dirs, dir) = (dirs.clone(), dir.to_owned());
-            self.1.run(move || dirs.delete(&dir));
-        }
-    }
 }
 
 /// A process that was made for a goal, or why it could not be.
@@ -116,13 +119,6 @@ pub struct Launched {
     pub room: Option<Room>,
 }
 
-/// The thread that makes processes which it takes more than a moment to make.
-pub struct LauncherHandle(pub Pool<Launched>);
-
-/// Processes that were made without waiting for them, and those that could not be, until they are taken up.
-#[derive(Debug, Default, Resource)]
-pub struct Departures(pub Vec<Launched>);
-
 /// The thread that makes processes in a workshop, and its workshop once it has entered it.
 pub struct WorkshopHandle {
     /// The thread.
@@ -136,13 +132,107 @@ pub struct WorkshopHandle {
 #[component(storage = "SparseSet")]
 pub struct Lodging(pub Option<Room>);
 
-/// What has come back from the pool, and pipes with more to read, since the last tick.
-#[derive(Debug, Default, Resource)]
-pub struct CollectedQueue {
-    /// Outputs hashed.
-    pub done: Vec<Collected>,
+/// A child that was waited for, whose build is still to be looked after.
+#[derive(Debug)]
+pub struct ReapedBuild {
+    pub(crate) goal: Entity,
+    pub(crate) mode: BuildMode,
+    pub(crate) status: i32,
+    /// Why it could not run its builder, if that is so.
+    pub(crate) grounded: Option<Failure>,
+    pub(crate) condemned: Option<Condemned>,
+}
+
+impl ReapedBuild {
+    pub(crate) fn is_good(&self) -> bool {
+        self.status == 0 && self.grounded.is_none() && self.condemned.is_none()
+    }
+}
+
+/// What the real world has beside goals: the event loop, the threads, and what has come back from them.
+pub struct Host {
+    /// What builders need to know of this machine and of the settings.
+    pub config: BuilderConfig,
+    /// When the run began.
+    pub began: Instant,
+    /// The event loop.
+    pub reactor: Reactor,
+    /// The threads that scan outputs, and the one that deletes.
+    pub pool: PoolHandle,
+    /// The thread that makes processes which it takes more than a moment to make.
+    pub launcher: Pool<Launched>,
+    /// The thread that makes processes in a mount namespace which it prepared once.
+    pub workshop: WorkshopHandle,
+    /// The thread that writes logs.
+    pub logs: LogThread,
+    /// Build directories of builders without a sandbox.
+    pub dirs: SpareDirs,
+    /// Processes that were made without waiting for them, and those that could not be, until they are taken up.
+    pub launched: Vec<Launched>,
+    /// Outputs that have been scanned.
+    pub scanned: Vec<Collected>,
+    /// Builds that ended well while something else could start: their slots are given away before their outputs are looked
+    /// at.
+    pub deferred: Vec<ReapedBuild>,
+    /// When children are to be looked at although nothing happens to them.
+    pub alarms: Alarms,
+    /// Goals whose children are over, and to be reaped.
+    pub over: Vec<Entity>,
     /// Goals whose pipes were not read to their end.
     pub unread: Vec<Entity>,
-    /// Goals whose pipes are not read just now, for their logs can't be written that fast.
+    /// Goals whose pipes are not read just now, because their logs can't be written that fast.
     pub held_back: Vec<Entity>,
+    /// What is readable or writable of helpers beside their logs.
+    pub events: HelperEvents,
+}
+
+impl Host {
+    /// The time since the run began.
+    pub fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Has a child reaped if it has exited and its log is at its end, or was given time enough to be.
+    pub fn note_if_over(&mut self, goal: Entity, process: &mut BuilderProcess, log_ended: bool) {
+        if process.exited && log_ended && !process.over {
+            process.over = true;
+            self.over.push(goal);
+        }
+    }
+
+    /// Has a child looked at when it may have taken too long.
+    pub fn watch_time(&mut self, options: &Options, goal: Entity, deadlines: &Deadlines) {
+        let next = deadlines.next(options.max_silent_time_s, options.timeout_s);
+        if let Some(at) = next {
+            self.alarms.set(at, goal);
+        }
+    }
+
+    /// Ends a build directory: kept for the next build if nothing was done to it, else deleted.
+    pub fn retire(&self, dir: &Path) {
+        if !self.dirs.take_back(dir) {
+            let (dirs, dir) = (self.dirs.clone(), dir.to_owned());
+            self.pool.1.run(move || dirs.delete(&dir));
+        }
+    }
+}
+
+/// What is readable or writable of helpers beside their logs, for who talks with them.
+#[derive(Debug, Default)]
+pub struct HelperEvents {
+    /// What is to be looked at in this tick.
+    pub now: Vec<Readable>,
+    /// What was not read to its end, for the poll tells of changes only.
+    pub unread: Vec<Readable>,
+    /// What is not read just now, for nobody takes what it says.
+    pub held_back: Vec<Readable>,
+}
+
+impl HelperEvents {
+    /// Begins a tick: looks at what was not read to its end, or held back, in the last one.
+    pub fn turn(&mut self) {
+        self.now.clear();
+        self.now.append(&mut self.unread);
+        self.now.append(&mut self.held_back);
+    }
 }

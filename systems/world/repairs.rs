@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bevy_ecs::prelude::{Entity, Resource};
+use bevy_ecs::prelude::Entity;
 use hashbrown::{HashMap, HashSet};
 use windrow_components::goal::Target;
 use windrow_components::ids::PathId;
@@ -39,7 +39,7 @@ pub enum Verdict {
 }
 
 /// Questions, and answers that have not been acted upon.
-#[derive(Debug, Default, Resource)]
+#[derive(Debug, Default)]
 pub struct Repairs {
     /// To be looked at.
     pub questions: Vec<Question>,

@@ -108,9 +108,6 @@ pub struct OutputLocks {
     pub paths: Vec<PathId>,
 }
 
-/// The store of this run.
-pub struct StoreHandle(pub Box<dyn Store>);
-
 /// An output that lacks only its registration.
 #[derive(Debug, Clone)]
 pub struct NewOutput {

@@ -1,6 +1,7 @@
 //! One process of the build hook and what is said between it and the engine (the seed's `HookInstance` and the talk in
 //! `tryBuildHook`). Nothing here waits: what can't be read or written now is left for later.
 
+use crate::world::Reply;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Instant;
@@ -13,19 +14,6 @@ use crate::process::lines::{LineBuffer, quotable};
 /// How many reads of a hook's output a tick makes, so that one that writes without end takes
 /// neither the scheduler's time nor its memory.
 const READS_PER_TICK: usize = 16;
-
-/// How a hook stands to a build that it is offered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reply {
-    /// It does it.
-    Accept,
-    /// It does not; the engine may.
-    Decline,
-    /// It does not, and won't do any other (since Nix 2.0).
-    DeclinePermanently,
-    /// Not now, perhaps later.
-    Postpone,
-}
 
 /// Something that a hook said.
 #[derive(Debug, Clone, PartialEq, Eq)]

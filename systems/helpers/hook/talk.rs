@@ -1,21 +1,24 @@
 //! The real hook: started when a build is first offered, kept until it accepts one, then left to that build. Everything
 //! goes by events; a hook that dies, says nonsense or nothing costs its build a message and no more.
 
+use crate::helpers::Inbox;
+use crate::process::helper::HelperEnv;
+use crate::world::Host;
+use crate::world::Scheduler;
+use crate::world::Services;
+use crate::world::{HookQuestion, Reply};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bevy_ecs::prelude::{Commands, Component, NonSendMut, Res, ResMut};
+use bevy_ecs::prelude::{Component, NonSendMut, ResMut};
 use bevy_ecs::system::SystemParam;
 use windrow_components::graph::BuildGraph;
 
-use crate::helpers::hook::desk::{HookDesk, Question};
-use crate::helpers::hook::instance::{HookError, Instance, Reply, Said, Talk, dismiss};
-use crate::helpers::{HelperNews, News};
+use crate::helpers::hook::instance::{HookError, Instance, Said, Talk, dismiss};
 use crate::process::helper::{self, Pipes};
 use crate::process::launch::Spawned;
-use crate::process::reactor::Reactor;
 use crate::report::{Event, Level, Reporter};
-use crate::world::{Background, LauncherHandle, Now, Options, ReporterHandle};
+use crate::world::Options;
 
 /// How long a hook may take to answer, where no silence is limited by the settings. It may have to look at machines
 /// far away, but it must not keep a build for ever.
@@ -35,16 +38,24 @@ pub struct HookHandle {
     pub(crate) args: Vec<String>,
     pub(crate) instance: Option<Instance>,
     pub(crate) starting: bool,
-    pub(crate) offered: Option<Question>,
+    pub(crate) offered: Option<HookQuestion>,
     /// When the offer was made.
     pub(crate) since: Duration,
     pub(crate) accepted: bool,
     pub(crate) failures: u32,
+    pub(crate) env: HelperEnv,
+    /// Its processes that have been started.
+    pub(crate) inbox: Inbox<Result<Instance, HookError>>,
 }
 
 impl HookHandle {
     /// A hook that was not started yet.
-    pub fn new(program: PathBuf, args: Vec<String>) -> Self {
+    pub fn new(
+        program: PathBuf,
+        args: Vec<String>,
+        env: HelperEnv,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
         Self {
             program,
             args,
@@ -54,6 +65,8 @@ impl HookHandle {
             since: Duration::ZERO,
             accepted: false,
             failures: 0,
+            env,
+            inbox: Inbox::new(wake),
         }
     }
 
@@ -82,32 +95,26 @@ pub(crate) fn patience(options: &Options) -> Duration {
 
 /// What talking to the hook touches.
 #[derive(SystemParam)]
-pub struct Talking<'w, 's> {
-    pub(crate) commands: Commands<'w, 's>,
+pub struct Talking<'w> {
     pub(crate) hook: NonSendMut<'w, HookHandle>,
-    pub(crate) desk: ResMut<'w, HookDesk>,
     pub(crate) graph: ResMut<'w, BuildGraph>,
-    pub(crate) now: Res<'w, Now>,
-    pub(crate) options: Res<'w, Options>,
-    pub(crate) reactor: NonSendMut<'w, Reactor>,
-    pub(crate) reporter: NonSendMut<'w, ReporterHandle>,
-    pub(crate) news: NonSendMut<'w, News>,
-    pub(crate) launcher: NonSendMut<'w, LauncherHandle>,
-    pub(crate) background: ResMut<'w, Background>,
+    pub(crate) host: NonSendMut<'w, Host>,
+    pub(crate) services: NonSendMut<'w, Services>,
+    pub(crate) scheduler: ResMut<'w, Scheduler>,
 }
 
-impl Talking<'_, '_> {
+impl Talking<'_> {
     pub(crate) fn start(&mut self) {
         let args: Vec<&str> = self.hook.args.iter().map(String::as_str).collect();
-        match helper::prepare(&self.hook.program, &args, &self.news.env, Pipes::Hook) {
+        match helper::prepare(&self.hook.program, &args, &self.hook.env, Pipes::Hook) {
             Err(error) => self.broken(error.into()),
             Ok((launch, ends)) => {
                 self.hook.starting = true;
-                self.background.launching += 1;
-                let tell = self.news.teller();
-                self.launcher.0.submit(move || {
+                self.scheduler.launch();
+                let send = self.hook.inbox.sender();
+                self.host.launcher.submit(move || {
                     let started = launch.run().map(|child| Instance::new(child, ends));
-                    tell(HelperNews::Hook(started.map_err(HookError::from)));
+                    send(started.map_err(HookError::from));
                     None
                 });
             }
@@ -116,6 +123,7 @@ impl Talking<'_, '_> {
 
     pub(crate) fn welcome(&mut self, instance: Instance) {
         let watched = self
+            .host
             .reactor
             .watch_hook(&instance.from_hook, &instance.child.pidfd);
         self.hook.instance = Some(instance);
@@ -136,7 +144,7 @@ impl Talking<'_, '_> {
         // The request is one line of words. What is no word would be read as another request.
         if !(is_word(system) && is_word(features)) {
             self.hook.offered = None;
-            self.desk.answer(Reply::Decline);
+            self.scheduler.desk.answer(Reply::Decline);
             return;
         }
         let told = instance.offer(
@@ -155,7 +163,7 @@ impl Talking<'_, '_> {
         let Some(instance) = &mut self.hook.instance else {
             return false;
         };
-        let said = match instance.listen(&mut self.reactor.buffer) {
+        let said = match instance.listen(&mut self.host.reactor.buffer) {
             Ok(said) => said,
             Err(error) => {
                 self.broken(error);
@@ -165,7 +173,7 @@ impl Talking<'_, '_> {
         let (closed, unread) = (instance.closed || instance.exited, instance.unread);
         for said in said {
             match said {
-                Said::Line(line) => say(&mut *self.reporter.0, &self.hook.program, &line),
+                Said::Line(line) => say(&mut *self.services.reporter, &self.hook.program, &line),
                 Said::Reply(reply) => {
                     if self.hook.offered.take().is_none() {
                         let reply = format!("{reply:?}").to_lowercase() + "' unasked for '";
@@ -174,7 +182,7 @@ impl Talking<'_, '_> {
                     }
                     self.hook.failures = 0;
                     self.hook.accepted = reply == Reply::Accept;
-                    self.desk.answer(reply);
+                    self.scheduler.desk.answer(reply);
                 }
             }
         }
@@ -195,9 +203,11 @@ impl Talking<'_, '_> {
         let instance = self.hook.instance.take()?;
         let (child, talk, _) = instance.into_parts();
         if let Some(pipe) = &talk.from_hook {
-            self.reactor.forget(std::os::fd::AsFd::as_fd(pipe));
+            self.host.reactor.forget(std::os::fd::AsFd::as_fd(pipe));
         }
-        self.reactor.forget(std::os::fd::AsFd::as_fd(&child.pidfd));
+        self.host
+            .reactor
+            .forget(std::os::fd::AsFd::as_fd(&child.pidfd));
         Some(dismiss(&child))
     }
 
@@ -220,11 +230,11 @@ impl Talking<'_, '_> {
         };
         let program = self.hook.program.display();
         let text = format!("error: the build hook '{program}' failed: {error}; {what}");
-        self.reporter.0.report(&Event::Message {
+        self.services.reporter.report(&Event::Message {
             level: Level::Error,
             text: &text,
         });
-        self.desk.answer(if given_up {
+        self.scheduler.desk.answer(if given_up {
             Reply::DeclinePermanently
         } else {
             Reply::Decline

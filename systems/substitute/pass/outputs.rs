@@ -1,6 +1,7 @@
 //! Substitutes for a derivation's outputs: asked for before it is built (the seed's `haveDerivation`), and what came of
 //! that (`outputsSubstituted`).
 
+use bevy_ecs::prelude::Entity;
 use windrow_components::goal::{BuildMode, Outcome, Stage, Target, Waitees};
 use windrow_components::ids::DrvId;
 use windrow_components::outputs::OutputSet;
@@ -16,8 +17,14 @@ impl Pass<'_, '_> {
     /// Whether a derivation's outputs may come from substituters.
     fn may_substitute(&self, drv: DrvId) -> bool {
         let traits = self.graph.traits(drv);
-        let allowed = traits.allow_substitutes && !stays_here(self.graph, self.options, drv);
-        allowed || self.options.always_allow_substitutes
+        let allowed =
+            traits.allow_substitutes && !stays_here(self.graph, &self.scheduler.options, drv);
+        allowed || self.scheduler.options.always_allow_substitutes
+    }
+
+    /// What a goal asked substituters for, if it did.
+    fn asked_outputs(&self, goal: Entity) -> Option<&OutputSubstitution> {
+        self.substituting.get(goal).ok()?.2
     }
 
     /// Goals that may get what they lack from substituters ask for that first; the others are left to be built.
@@ -28,7 +35,8 @@ impl Pass<'_, '_> {
         let items = std::mem::take(&mut batch.items);
         let (ask, build): (Vec<Item>, Vec<Item>) = items.into_iter().partition(|item| {
             // What was looked at again after that is as bad as before.
-            let repaired = item.mode == BuildMode::Repair && self.retries.contains(item.goal);
+            let repaired =
+                item.mode == BuildMode::Repair && self.asked_outputs(item.goal).is_some();
             !item.asked && !repaired && self.may_substitute(item.drv)
         });
         batch.items = build;
@@ -48,7 +56,8 @@ impl Pass<'_, '_> {
                     continue;
                 }
                 let valid = known.next().is_some_and(|(_, valid)| *valid);
-                let bad = item.mode == BuildMode::Repair && self.repairs.bad.contains(&row.path);
+                let bad = item.mode == BuildMode::Repair
+                    && self.scheduler.repairs.bad.contains(&row.path);
                 let target = match valid {
                     true => Target::Repair(row.path),
                     false => Target::Path(row.path),
@@ -67,8 +76,8 @@ impl Pass<'_, '_> {
                 batch.items.push(item);
                 continue;
             }
-            *self.stages.row(item.row) = Stage::Outputs;
-            let retry = self.retries.get(item.goal).map(|known| known.retry);
+            self.scheduler.wait(item.goal, Stage::Outputs);
+            let retry = self.asked_outputs(item.goal).map(|known| known.retry);
             let asked = OutputSubstitution {
                 asked: item.wanted,
                 retry: retry.unwrap_or_default(),
@@ -82,7 +91,7 @@ impl Pass<'_, '_> {
     pub(super) fn outputs_substituted(&mut self, batch: &mut Batch) {
         let substituted: Vec<(Item, Waitees)> = batch.substituted.drain(..).collect();
         for (mut item, waitees) in substituted {
-            if waitees.shortfalls.has(Outcome::Failed) && !self.options.fallback {
+            if waitees.shortfalls.has(Outcome::Failed) && !self.scheduler.options.fallback {
                 let path = self.graph.full_path(self.graph.drv_path(item.drv));
                 let message = format!(
                     "some substitutes for the outputs of derivation '{path}' failed (usually happens \
@@ -92,7 +101,7 @@ impl Pass<'_, '_> {
                 continue;
             }
             item.asked = true;
-            if let Ok(mut known) = self.retries.get_mut(item.goal) {
+            if let Ok((.., Some(mut known))) = self.substituting.get_mut(item.goal) {
                 let incomplete = waitees.shortfalls.has(Outcome::IncompleteClosure);
                 if incomplete && known.retry == Retry::NoNeed {
                     known.retry = Retry::AfterInputs;
@@ -106,15 +115,14 @@ impl Pass<'_, '_> {
 
     /// A goal has all its inputs: whether its outputs are to be asked for once more, since what a substitute lacked
     /// may be there now.
-    pub(super) fn retries_substitutes(&mut self, goal: bevy_ecs::prelude::Entity) -> bool {
-        let Ok(mut known) = self.retries.get_mut(goal) else {
+    pub(super) fn retries_substitutes(&mut self, goal: Entity) -> bool {
+        let Ok((.., Some(mut known))) = self.substituting.get_mut(goal) else {
             return false;
         };
         let retry = known.retry == Retry::AfterInputs;
         if retry {
             known.retry = Retry::Done;
-            // It will be counted again if it must be built after all.
-            self.tally.counts.expected -= 1;
+            self.scheduler.expect_one_less();
         }
         retry
     }

@@ -16,7 +16,6 @@ use crate::world::{Place, ReadyFetch, Request};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PathItem {
     goal: Entity,
-    place: Place,
     path: PathId,
     /// How far it is in the list of substituters.
     substitution: Substitution,
@@ -24,10 +23,9 @@ pub(super) struct PathItem {
 
 impl PathItem {
     /// A path whose contents are bad, before any substituter was looked at.
-    pub(super) fn corrupt((goal, place, path): (Entity, Place, PathId)) -> Self {
+    pub(super) fn corrupt((goal, path): (Entity, PathId)) -> Self {
         Self {
             goal,
-            place,
             path,
             substitution: Substitution::default(),
         }
@@ -43,19 +41,21 @@ impl Pass<'_, '_> {
     ) {
         let item = |substitution| PathItem {
             goal,
-            place,
             path,
             substitution,
         };
         let waitees = self.waitees.at(place).copied().unwrap_or_default();
-        let Some(&mut stage) = self.stages.at(place) else {
-            return;
-        };
-        match stage {
+        match self.scheduler.stage(goal) {
             Stage::New => batch.path_goals.push(item(Substitution::default())),
             Stage::Info => {
-                let known = self.progress.get(goal).copied();
-                batch.try_next.push(item(known.unwrap_or_default()));
+                let known = self
+                    .substituting
+                    .get(goal)
+                    .ok()
+                    .and_then(|(_, known, _)| known);
+                batch
+                    .try_next
+                    .push(item(known.copied().unwrap_or_default()));
             }
             Stage::Inputs if waitees.failed == 0 => {
                 self.references_valid(item(Substitution::default()))
@@ -64,12 +64,12 @@ impl Pass<'_, '_> {
                 let short = waitees.shortfalls;
                 let incomplete =
                     short.has(Outcome::NoSubstituters) || short.has(Outcome::IncompleteClosure);
-                if let (true, Ok(mut known)) = (incomplete, self.progress.get_mut(goal)) {
-                    known.ended_at = self.tally.counts.made();
+                if incomplete && let Ok((_, Some(mut known), _)) = self.substituting.get_mut(goal) {
+                    known.ended_at = self.scheduler.counts().made();
                 }
                 self.end(
                     goal,
-                    place,
+                    path,
                     match incomplete {
                         true => Outcome::IncompleteClosure,
                         false => Outcome::Failed,
@@ -89,7 +89,7 @@ impl Pass<'_, '_> {
         self.rooted_validity(batch)?;
         for (item, &valid) in batch.path_goals.iter().zip(&batch.valid) {
             if valid {
-                self.end(item.goal, item.place, Outcome::Success);
+                self.end(item.goal, item.path, Outcome::Success);
             } else {
                 batch.try_next.push(*item);
             }
@@ -112,13 +112,13 @@ impl Pass<'_, '_> {
                 Find::Asked(sub) => {
                     item.substitution.sub = sub;
                     batch.substitutions.push((item.goal, item.substitution));
-                    self.set_stage(item.place, Stage::Info);
+                    self.scheduler.wait(item.goal, Stage::Info);
                 }
                 // Whoever asked should build it, unless someone had it (the seed's "hack").
                 Find::Nobody if item.substitution.has_substitute => {
-                    self.end(item.goal, item.place, Outcome::Failed);
+                    self.end(item.goal, item.path, Outcome::Failed);
                 }
-                Find::Nobody => self.end(item.goal, item.place, Outcome::NoSubstituters),
+                Find::Nobody => self.end(item.goal, item.path, Outcome::NoSubstituters),
             }
         }
         if found.is_empty() {
@@ -150,7 +150,7 @@ impl Pass<'_, '_> {
             if batch.requests.len() == before {
                 self.references_valid(*item);
             } else {
-                self.set_stage(item.place, Stage::Inputs);
+                self.scheduler.wait(item.goal, Stage::Inputs);
             }
         }
         Ok(())
@@ -158,8 +158,7 @@ impl Pass<'_, '_> {
 
     /// The seed's `referencesValid`: it only lacks a slot.
     fn references_valid(&mut self, item: PathItem) {
-        self.set_stage(item.place, Stage::Ready);
         let (goal, path) = (item.goal, item.path);
-        self.fetches.ready.push_back(ReadyFetch { goal, path });
+        self.scheduler.make_fetch_ready(ReadyFetch { goal, path });
     }
 }

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::failure::FailureKind;
 use crate::substitute::pass::paths::PathItem;
 use crate::substitute::pass::{Batch, Item, Pass};
-use crate::world::{Place, Question, Request, Verdict};
+use crate::world::{Question, Request, Verdict};
 
 impl Pass<'_, '_> {
     /// Has the outputs of a derivation looked at.
@@ -26,20 +26,20 @@ impl Pass<'_, '_> {
             drv_path: Some(graph.full_path(graph.drv_path(item.drv))),
             outputs: outputs.collect(),
         };
-        self.repairs.questions.push(question);
-        *self.stages.row(item.row) = Stage::Verifying;
+        self.scheduler.repairs.questions.push(question);
+        self.scheduler.wait(item.goal, Stage::Verifying);
     }
 
     /// Has a path by itself looked at.
-    pub(super) fn ask_for_path(&mut self, goal: Entity, place: Place, path: PathId) {
+    pub(super) fn ask_for_path(&mut self, goal: Entity, path: PathId) {
         let question = Question {
             goal,
             wanted: OutputSet::ALL,
             drv_path: None,
             outputs: vec![(path, self.graph.full_path(path), true)],
         };
-        self.repairs.questions.push(question);
-        self.set_stage(place, Stage::Verifying);
+        self.scheduler.repairs.questions.push(question);
+        self.scheduler.wait(goal, Stage::Verifying);
     }
 
     /// Makes temporary roots of the paths that are looked at by themselves.
@@ -55,14 +55,14 @@ impl Pass<'_, '_> {
     /// the outputs refer to gets goals of its own (`repairClosure`).
     pub(super) fn judge(&mut self, batch: &mut Batch) {
         for item in std::mem::take(&mut batch.verified) {
-            let grown = self.repairs.judged.get(&item.goal) != Some(&item.wanted);
-            match self.repairs.verdicts.remove(&item.goal) {
+            let grown = self.scheduler.repairs.judged.get(&item.goal) != Some(&item.wanted);
+            match self.scheduler.repairs.verdicts.remove(&item.goal) {
                 // More is wanted than was looked at (the seed's `needRestart`).
                 Some(Verdict::Good | Verdict::Closure(_)) if grown => self.ask_for_contents(item),
                 Some(Verdict::Good) => self.end_derivation(item, Outcome::Success),
                 Some(Verdict::Bad) => batch.items.push(item),
                 Some(Verdict::Closure(targets)) => {
-                    *self.stages.row(item.row) = Stage::Closure;
+                    self.scheduler.wait(item.goal, Stage::Closure);
                     batch
                         .requests
                         .extend(targets.into_iter().map(|target| Request {
@@ -82,7 +82,7 @@ impl Pass<'_, '_> {
         }
         // The seed's `closureRepaired`.
         for (item, failed) in std::mem::take(&mut batch.closures) {
-            let judged = self.repairs.judged.remove(&item.goal);
+            let judged = self.scheduler.repairs.judged.remove(&item.goal);
             if failed == 0 && judged != Some(item.wanted) {
                 self.ask_for_contents(item);
             } else if failed > 0 {
@@ -95,16 +95,16 @@ impl Pass<'_, '_> {
                 self.end_derivation(item, Outcome::Success);
             }
         }
-        for (goal, place, path) in std::mem::take(&mut batch.path_repairs) {
-            match self.repairs.verdicts.remove(&goal) {
-                Some(Verdict::Good) => self.end(goal, place, Outcome::Success),
+        for (goal, path) in std::mem::take(&mut batch.path_repairs) {
+            match self.scheduler.repairs.verdicts.remove(&goal) {
+                Some(Verdict::Good) => self.end(goal, path, Outcome::Success),
                 Some(Verdict::Unknown(reason)) => {
                     let path = self.graph.full_path(path);
                     let message = format!("cannot repair path '{path}': {reason}");
                     self.fail(goal, FailureKind::Other, message);
                 }
                 Some(Verdict::Bad | Verdict::Closure(_)) => {
-                    batch.try_next.push(PathItem::corrupt((goal, place, path)));
+                    batch.try_next.push(PathItem::corrupt((goal, path)));
                 }
                 None => {}
             }

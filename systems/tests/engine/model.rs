@@ -15,8 +15,8 @@ use windrow_components::store_path::StoreDir;
 use windrow_systems::Error;
 use windrow_systems::engine::default_options;
 use windrow_systems::failure::{FailureKind, FailureKinds};
-use windrow_systems::helpers::hook::instance::Reply;
 use windrow_systems::simulate::scenario::{Build, Offer, Report, Scenario, run};
+use windrow_systems::world::Reply;
 
 /// How many graphs are tried.
 const GRAPHS: u64 = 10_000;

@@ -7,19 +7,30 @@
 
 use std::time::Duration;
 
-use bevy_ecs::prelude::Resource;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, NameId};
 
-use crate::helpers::hook::instance::Reply;
 use crate::world::{ReadyGoal, ReadyQueue};
 
 /// What a derivation needs of a machine: its platform and the features it requires.
 type Kind = (Option<NameId>, Option<NameId>);
 
+/// How a hook stands to a build that it is offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reply {
+    /// It does it.
+    Accept,
+    /// It does not; the engine may.
+    Decline,
+    /// It does not, and won't do any other (since Nix 2.0).
+    DeclinePermanently,
+    /// Not now, perhaps later.
+    Postpone,
+}
+
 /// A build to be offered.
 #[derive(Debug, Clone, Copy)]
-pub struct Question {
+pub struct HookQuestion {
     /// The build.
     pub ready: ReadyGoal,
     /// Whether a local slot is free for it.
@@ -27,24 +38,24 @@ pub struct Question {
 }
 
 #[derive(Debug)]
-pub(crate) struct Parked {
-    pub(crate) kind: Kind,
-    pub(crate) queue: ReadyQueue,
-    pub(crate) until: Duration,
+struct Parked {
+    kind: Kind,
+    queue: ReadyQueue,
+    until: Duration,
 }
 
 /// Who waits for the hook.
-#[derive(Debug, Default, Resource)]
+#[derive(Debug, Default)]
 pub struct HookDesk {
-    pub(crate) on: bool,
-    pub(crate) offered: Option<(ReadyGoal, u64)>,
+    on: bool,
+    offered: Option<(ReadyGoal, u64)>,
     /// Whether something has ended since that was offered, of which the hook may not know as it answers.
-    pub(crate) is_outdated: bool,
-    pub(crate) question: Option<Question>,
-    pub(crate) reply: Option<Reply>,
-    pub(crate) for_slot: ReadyQueue,
-    pub(crate) parked: Vec<Parked>,
-    pub(crate) accepted: Vec<ReadyGoal>,
+    is_outdated: bool,
+    question: Option<HookQuestion>,
+    reply: Option<Reply>,
+    for_slot: ReadyQueue,
+    parked: Vec<Parked>,
+    accepted: Vec<ReadyGoal>,
 }
 
 impl HookDesk {
@@ -134,11 +145,11 @@ impl HookDesk {
         debug_assert!(self.offered.is_none());
         self.offered = Some((ready, rank));
         self.is_outdated = false;
-        self.question = Some(Question { ready, willing });
+        self.question = Some(HookQuestion { ready, willing });
     }
 
     /// What the world is to ask its hook now.
-    pub fn take_question(&mut self) -> Option<Question> {
+    pub fn take_question(&mut self) -> Option<HookQuestion> {
         self.question.take()
     }
 
@@ -154,8 +165,8 @@ impl HookDesk {
         std::mem::take(&mut self.accepted)
     }
 
-    /// Lets a build that was offered wait for `interval`, or until something ends.
-    pub(crate) fn park(
+    /// Lets a build that was offered wait until then, or until something ends.
+    pub(super) fn park(
         &mut self,
         kind: Kind,
         (drv, rank): (DrvId, u64),
@@ -178,8 +189,38 @@ impl HookDesk {
         self.parked[index].queue.push(drv, rank);
     }
 
+    /// Whether the hook has answered.
+    pub fn has_reply(&self) -> bool {
+        self.reply.is_some()
+    }
+
+    /// The answer, and the build it is about, with its rank. If nothing is to be offered any more, everybody goes to `queue`.
+    pub(super) fn take_reply(&mut self, queue: &mut ReadyQueue) -> Option<(Reply, ReadyGoal, u64)> {
+        self.reply?;
+        let (reply, (ready, rank)) = (self.reply.take()?, self.offered.take()?);
+        match reply {
+            Reply::Accept => self.accepted.push(ready),
+            Reply::DeclinePermanently => self.close(queue),
+            Reply::Decline | Reply::Postpone => {}
+        }
+        Some((reply, ready, rank))
+    }
+
+    /// Whether builds are postponed, or may be by the hook's next answer.
+    pub fn has_postponed(&self) -> bool {
+        !self.parked.is_empty() || self.is_asking()
+    }
+
+    /// Lets postponed builds be offered again, for something has ended.
+    pub fn wake_postponed(&mut self, now: Duration) {
+        self.is_outdated = true;
+        for parked in &mut self.parked {
+            parked.until = parked.until.min(now);
+        }
+    }
+
     /// Nothing is offered any more; everybody goes back to the queue.
-    pub(crate) fn close(&mut self, queue: &mut ReadyQueue) {
+    pub(super) fn close(&mut self, queue: &mut ReadyQueue) {
         self.on = false;
         let parked = self.parked.drain(..).map(|parked| parked.queue);
         for mut waiting in parked.chain([std::mem::take(&mut self.for_slot)]) {

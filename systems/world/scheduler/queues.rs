@@ -1,20 +1,16 @@
-//! The queues that systems hand goals on in: from being awake over ready, starting, running and complete to ended, and
-//! aside to those that wait for locks.
+//! The lists that systems hand goals on in: awake, ready, complete, ended.
 
 use std::time::Duration;
 
 use bevy_ecs::entity::EntityIndex;
-use bevy_ecs::prelude::{Entity, Resource};
-use hashbrown::HashMap;
-use windrow_components::bit_set::PathSet;
-use windrow_components::goal::{Moment, Outcome};
-use windrow_components::ids::DrvId;
+use bevy_ecs::prelude::Entity;
+use windrow_components::goal::{Moment, Outcome, Target};
+use windrow_components::ids::{DrvId, PathId};
 
-use crate::failure::Failure;
 use crate::world::NewOutput;
 
 /// Goals that have something to look at in the next `substitute` (the seed's `awake`).
-#[derive(Debug, Default, Resource)]
+#[derive(Debug, Default)]
 pub struct Awake {
     /// Goals of either kind.
     pub goals: Vec<Entity>,
@@ -59,17 +55,89 @@ pub struct ReadyGoal {
     pub drv: DrvId,
 }
 
-/// Goals whose inputs have all come to be there since the policy last ranked goals.
-#[derive(Debug, Default, Resource)]
-pub struct NewlyReady(pub Vec<DrvId>);
+impl From<ReadyGoal> for Goal {
+    fn from(ready: ReadyGoal) -> Self {
+        Self {
+            entity: ready.goal,
+            target: Target::Derivation(ready.drv),
+        }
+    }
+}
 
-/// Goals that hold their locks and get a slot in this tick.
-#[derive(Debug, Default, Resource)]
-pub struct Starting(pub Vec<ReadyGoal>);
+/// A path's goal that only lacks a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadyFetch {
+    /// The goal.
+    pub goal: Entity,
+    /// What it is to fetch.
+    pub path: PathId,
+}
 
-/// Goals with a child, as many as there are slots at the most.
-#[derive(Debug, Default, Resource)]
-pub struct Running(pub Vec<Entity>);
+impl From<ReadyFetch> for Goal {
+    fn from(fetch: ReadyFetch) -> Self {
+        Self {
+            entity: fetch.goal,
+            target: Target::Path(fetch.path),
+        }
+    }
+}
+
+/// A goal, and what it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Goal {
+    /// The goal.
+    pub entity: Entity,
+    /// What it is for.
+    pub target: Target,
+}
+
+impl Goal {
+    /// The derivation it is for, unless it is a path's.
+    #[inline]
+    pub fn drv(&self) -> Option<DrvId> {
+        match self.target {
+            Target::Derivation(drv) => Some(drv),
+            Target::Path(_) | Target::Repair(_) => None,
+        }
+    }
+}
+
+/// A goal that waits for a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waiting {
+    /// To build.
+    Build(ReadyGoal),
+    /// To fetch.
+    Fetch(ReadyFetch),
+}
+
+impl Waiting {
+    /// The goal.
+    pub fn goal(self) -> Entity {
+        match self {
+            Self::Build(ready) => ready.goal,
+            Self::Fetch(fetch) => fetch.goal,
+        }
+    }
+}
+
+impl From<Waiting> for Goal {
+    fn from(waiting: Waiting) -> Self {
+        match waiting {
+            Waiting::Build(ready) => ready.into(),
+            Waiting::Fetch(fetch) => fetch.into(),
+        }
+    }
+}
+
+/// A goal that waits for a lock which another process holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Parked {
+    /// The goal.
+    pub waiting: Waiting,
+    /// When to try again.
+    pub retry_at: Duration,
+}
 
 /// A goal whose outputs are complete.
 #[derive(Debug, Clone, Copy)]
@@ -83,7 +151,7 @@ pub struct CompleteGoal {
 }
 
 /// Goals whose outputs are complete, for one transaction in this tick.
-#[derive(Debug, Default, Resource)]
+#[derive(Debug, Default)]
 pub struct Completed {
     goals: Vec<CompleteGoal>,
     outputs: Vec<NewOutput>,
@@ -137,10 +205,6 @@ impl Completed {
     }
 }
 
-/// Goals that failed in this tick, and why.
-#[derive(Debug, Default, Resource)]
-pub struct Failures(pub Vec<(Entity, Failure)>);
-
 /// The `drv` of an end that is a path's.
 const NONE: u32 = u32::MAX;
 
@@ -171,7 +235,7 @@ impl End {
 }
 
 /// Goals that have ended since the waiters were last told.
-#[derive(Debug, Default, Resource)]
+#[derive(Debug, Default)]
 pub struct Ended {
     ends: Vec<End>,
     now: Moment,
@@ -201,8 +265,15 @@ impl Ended {
     }
 
     /// Takes all of them.
-    pub fn drain(&mut self) -> impl Iterator<Item = End> {
-        self.ends.drain(..)
+    pub fn take(&mut self) -> Vec<End> {
+        std::mem::take(&mut self.ends)
+    }
+
+    /// Gives the list back, for its capacity.
+    pub fn keep(&mut self, mut ends: Vec<End>) {
+        ends.clear();
+        ends.append(&mut self.ends);
+        self.ends = ends;
     }
 
     /// The moment before the next end.
@@ -218,26 +289,4 @@ impl Ended {
         self.now = now.next();
         now
     }
-}
-
-/// Goals that wait for a lock or for another goal's path.
-#[derive(Debug, Default, Resource)]
-pub struct LockWaiters {
-    /// Waiting for a lock that another process holds.
-    pub foreign: Vec<ForeignLock>,
-    /// How long each of these waited last; every time twice as long, up to the poll interval.
-    pub waits: HashMap<Entity, Duration>,
-    /// Waiting for any goal of this run to end, for it works on the same path (`waitingForAnyGoal`).
-    pub any_goal: Vec<DrvId>,
-    /// Paths that goals of this run hold locks on (`pathIsLockedByMe`).
-    pub held: PathSet,
-}
-
-/// A lock that another process holds.
-#[derive(Debug, Clone, Copy)]
-pub struct ForeignLock {
-    /// The goal that wants it.
-    pub ready: ReadyGoal,
-    /// When to try again.
-    pub retry_at: Duration,
 }

@@ -2,7 +2,7 @@
 //! of those, and maps for the few goals of paths.
 
 use bevy_ecs::entity::Entities;
-use bevy_ecs::prelude::{Entity, Resource};
+use bevy_ecs::prelude::Entity;
 use bevy_ecs::storage::TableId;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
@@ -18,8 +18,8 @@ pub enum Seat {
     Empty,
     /// One has been asked for, as that one of those to be made.
     Asked(u32),
-    /// It has this one.
-    Taken(Row),
+    /// It has this one, which lies there.
+    Taken(Entity, Row),
 }
 
 /// One more than the number of a goal's entity, and its row; where there is none yet, zero, and one more than its place among
@@ -28,8 +28,14 @@ type SeatCell = [u32; 2];
 
 const EMPTY: SeatCell = [0, 0];
 
+/// The entity of a number that is one more than its own.
+#[inline]
+fn entity(number: u32) -> Entity {
+    Entity::from_raw_u32(number - 1).expect("the number of an entity")
+}
+
 /// Which entity is the goal for what.
-#[derive(Debug, Default, Resource)]
+#[derive(Debug, Default)]
 pub struct GoalIndex {
     /// By derivation id; of entities only their index, for goals are never despawned.
     derivations: Vec<SeatCell>,
@@ -66,7 +72,7 @@ impl GoalIndex {
         match self.derivations.get(drv.index()) {
             None | Some(&EMPTY) => Seat::Empty,
             Some(&[0, nth]) => Seat::Asked(nth - 1),
-            Some(&[_, row]) => Seat::Taken(Row(row)),
+            Some(&[goal, row]) => Seat::Taken(entity(goal), Row(row)),
         }
     }
 
@@ -112,7 +118,7 @@ impl GoalIndex {
             return;
         };
         self.insert(entities, Target::Derivation(drv), first);
-        let Seat::Taken(Row(first)) = self.seat(drv) else {
+        let Seat::Taken(_, Row(first)) = self.seat(drv) else {
             return;
         };
         // They lie in their table one after the other.
@@ -163,7 +169,7 @@ impl GoalIndex {
         }
     }
 
-    /// Notes that a path's goal is to be made; until then it has none that is anything.
+    /// Reserves `path`; [`GoalIndex::get`] returns a placeholder until the goal is spawned.
     pub fn ask_for_path(&mut self, path: PathId, repair: bool) {
         let goals = if repair {
             &mut self.repairs
