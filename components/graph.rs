@@ -41,7 +41,7 @@ pub struct InputRow {
 
 /// What the engine must know of a derivation before it builds it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct Traits {
+pub struct BuildFlags {
     /// All outputs have a hash known beforehand.
     pub fixed: bool,
     /// `preferLocalBuild`: neither the hook nor a substituter is to be bothered.
@@ -72,31 +72,31 @@ struct LoadedRow {
     outputs: u32,
     inputs: u32,
     sources: u32,
-    /// Its place in the list of natures.
-    nature: u32,
+    /// Its place in the table of requirements.
+    requirements: u32,
 }
 
 /// What a derivation needs of a machine and how it is to be treated. A graph has a handful of
 /// different ones.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-struct Nature {
+struct Requirements {
     system: Option<NameId>,
     /// Of `requiredSystemFeatures`, joined by commas.
     features: Option<NameId>,
-    traits: Traits,
+    flags: BuildFlags,
 }
 
-/// The natures that a graph has, each once.
+/// The requirements that a graph's derivations have, each once.
 #[derive(Debug, Default)]
-struct Natures {
-    rows: Vec<Nature>,
-    known: HashMap<Nature, u32>,
+struct RequirementTable {
+    rows: Vec<Requirements>,
+    known: HashMap<Requirements, u32>,
 }
 
-impl Natures {
-    fn intern(&mut self, nature: Nature) -> u32 {
-        *self.known.entry(nature).or_insert_with(|| {
-            self.rows.push(nature);
+impl RequirementTable {
+    fn intern(&mut self, requirements: Requirements) -> u32 {
+        *self.known.entry(requirements).or_insert_with(|| {
+            self.rows.push(requirements);
             self.rows.len() as u32 - 1
         })
     }
@@ -119,7 +119,7 @@ pub struct BuildGraph {
     rows: Vec<DrvRow>,
     /// One more than there are, for the one loaded next.
     loaded: Vec<LoadedRow>,
-    natures: Natures,
+    requirements: RequirementTable,
     /// The derivation stored at each path, by path id.
     by_path: Vec<Option<DrvId>>,
     /// If it was made of tasks, their edges; then it has none of the rows above, nor inputs below,
@@ -200,7 +200,7 @@ impl BuildGraph {
             names: Interner::default(),
             rows: Vec::new(),
             loaded: vec![LoadedRow::default()],
-            natures: Natures::default(),
+            requirements: RequirementTable::default(),
             by_path: Vec::new(),
             tasks: None,
             outputs: Vec::new(),
@@ -414,10 +414,10 @@ impl BuildGraph {
         &self.sources[self.part(drv, |row| row.sources)]
     }
 
-    fn nature(&self, drv: DrvId) -> Nature {
+    fn requirements(&self, drv: DrvId) -> Requirements {
         let row = self.loaded(drv);
-        row.map_or_else(Nature::default, |row| {
-            self.natures.rows[row.nature as usize]
+        row.map_or_else(Requirements::default, |row| {
+            self.requirements.rows[row.requirements as usize]
         })
     }
 
@@ -433,29 +433,31 @@ impl BuildGraph {
     }
 
     /// What must be known before it is built.
-    pub fn traits(&self, drv: DrvId) -> Traits {
-        self.nature(drv).traits
+    pub fn traits(&self, drv: DrvId) -> BuildFlags {
+        self.requirements(drv).flags
     }
 
     /// The platform it must be built on; `None` before it is loaded.
     pub fn system(&self, drv: DrvId) -> Option<&str> {
-        self.nature(drv).system.map(|name| self.name_text(name))
+        self.requirements(drv)
+            .system
+            .map(|name| self.name_text(name))
     }
 
     /// The features it requires of its machine, beyond the platform, as the build hook is told:
     /// joined by commas.
     pub fn required_features(&self, drv: DrvId) -> &str {
-        let features = self.nature(drv).features;
+        let features = self.requirements(drv).features;
         features.map_or("", |name| self.name_text(name))
     }
 
     /// Which kind of machine it needs: equal for derivations that the same machines can build.
     pub fn machine_kind(&self, drv: DrvId) -> (Option<NameId>, Option<NameId>) {
-        let nature = self.nature(drv);
-        (nature.system, nature.features)
+        let requirements = self.requirements(drv);
+        (requirements.system, requirements.features)
     }
 
-    /// Takes in the contents of `drv`.
+    /// Loads the contents of `drv`.
     ///
     /// # Errors
     /// [`Error::BadStorePath`] when it names a path outside this store; the row is then
@@ -477,16 +479,16 @@ impl BuildGraph {
             let features = attributes.required_features().ok()?;
             (!features.is_empty()).then(|| self.name(&features.join(",")))
         });
-        let traits = Traits {
+        let flags = BuildFlags {
             fixed: contents.is_fixed(),
             prefer_local: flag("preferLocalBuild").unwrap_or(false),
             allow_substitutes: flag("allowSubstitutes").unwrap_or(true),
             checks_outputs: contents.checks_outputs(),
         };
-        let nature = self.natures.intern(Nature {
+        let requirements = self.requirements.intern(Requirements {
             system: Some(system),
             features,
-            traits,
+            flags,
         });
         for input in &self.inputs[starts.1..] {
             self.dependents.add(*input, drv);
@@ -494,12 +496,12 @@ impl BuildGraph {
         self.in_order = false;
         let place = self.loaded.len() - 1;
         self.rows[drv.index()].loaded = Some(LoadedId::from_index(place));
-        self.loaded[place].nature = nature;
+        self.loaded[place].requirements = requirements;
         self.loaded.push(LoadedRow {
             outputs: index(self.outputs.len()),
             inputs: index(self.inputs.len()),
             sources: index(self.sources.len()),
-            nature: 0,
+            requirements: 0,
         });
         Ok(())
     }
@@ -590,7 +592,7 @@ mod tests {
                 wanted: OutputSet::ALL,
             })));
             assert!(graph.sources(drv).is_empty());
-            assert_eq!(graph.traits(drv), Traits::default());
+            assert_eq!(graph.traits(drv), BuildFlags::default());
             assert_eq!(graph.system(drv), None);
         }
     }

@@ -67,7 +67,7 @@ pub enum Error {
         /// The file.
         file: PathBuf,
         /// Line and column.
-        place: windrow_formats::json_graph::Place,
+        place: windrow_formats::json_graph::Position,
         /// What is wrong there.
         reason: String,
     },

@@ -12,7 +12,7 @@ use windrow_components::derivation::{Derivation, InputDrv, Modulo, Output, outpu
 use windrow_components::hash::{Hash, HashAlgo, sha256};
 use windrow_components::store_path::{StorePath, check_name, placeholder};
 use windrow_formats::json_graph::{
-    self, FixedOutput, GraphFile, Node, Piece, Place, StorePathReference, Text,
+    self, FixedOutput, GraphFile, Node, Piece, Position, StorePathReference, Text,
 };
 use windrow_store::Error as StoreError;
 
@@ -173,7 +173,7 @@ impl<'a> Instantiation<'a> {
         })
     }
 
-    fn mistake(&self, place: Place, reason: String) -> Error {
+    fn mistake(&self, place: Position, reason: String) -> Error {
         Error::GraphFile {
             file: self.file.to_owned(),
             place,
@@ -383,7 +383,7 @@ impl<'a> Instantiation<'a> {
     }
 }
 
-fn place_error(file: &Path, place: Place, error: &dyn std::fmt::Display) -> Error {
+fn place_error(file: &Path, place: Position, error: &dyn std::fmt::Display) -> Error {
     Error::GraphFile {
         file: file.to_owned(),
         place,

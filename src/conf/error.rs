@@ -9,14 +9,14 @@ use windrow_components::settings::SettingError;
 
 /// A line of a file, or of a variable that holds settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct ConfLine {
     /// The file's path, or the variable's name.
     pub origin: PathBuf,
     /// The line, counted from 1.
     pub line: u32,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ConfLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.origin.display(), self.line)
     }
@@ -29,7 +29,7 @@ pub enum ConfError {
     #[error("{place}: '{line}' is not a setting; write 'NAME = VALUE' with blanks around the '='")]
     Syntax {
         /// Where the line stands.
-        place: Place,
+        place: ConfLine,
         /// The line, without its comment.
         line: String,
     },
@@ -37,7 +37,7 @@ pub enum ConfError {
     #[error("{place}: '{line}' must name one file; write 'include FILE' (no blanks in FILE)")]
     IncludeSyntax {
         /// Where the line stands.
-        place: Place,
+        place: ConfLine,
         /// The line, without its comment.
         line: String,
     },
@@ -45,7 +45,7 @@ pub enum ConfError {
     #[error("{place}: '{line}' is not an option; write NAME=VALUE, one a line")]
     OptionSyntax {
         /// Where the line stands.
-        place: Place,
+        place: ConfLine,
         /// The line.
         line: String,
     },
@@ -53,7 +53,7 @@ pub enum ConfError {
     #[error("{place}: not UTF-8 text; save the line as UTF-8")]
     NotUtf8 {
         /// Where the line stands.
-        place: Place,
+        place: ConfLine,
     },
     /// An included file that isn't there.
     #[error(
@@ -63,7 +63,7 @@ pub enum ConfError {
     )]
     IncludeMissing {
         /// Where the include stands.
-        place: Place,
+        place: ConfLine,
         /// The file it names.
         file: PathBuf,
     },
@@ -74,7 +74,7 @@ pub enum ConfError {
     )]
     IncludeRelative {
         /// Where the include stands.
-        place: Place,
+        place: ConfLine,
         /// The file it names.
         file: PathBuf,
     },
@@ -82,7 +82,7 @@ pub enum ConfError {
     #[error("{place}: '{}' includes itself; remove one of these includes", file.display())]
     IncludeLoop {
         /// The include that closes the loop.
-        place: Place,
+        place: ConfLine,
         /// The file that is being read already.
         file: PathBuf,
     },
@@ -90,7 +90,7 @@ pub enum ConfError {
     #[error("{place}: more than {limit} files are included; put their settings into fewer files")]
     TooManyIncludes {
         /// The include that is one too many.
-        place: Place,
+        place: ConfLine,
         /// How many are allowed.
         limit: u32,
     },
@@ -98,7 +98,7 @@ pub enum ConfError {
     #[error("{place}: {source}")]
     Value {
         /// Where the setting stands.
-        place: Place,
+        place: ConfLine,
         /// What is wrong with it.
         source: SettingError,
     },

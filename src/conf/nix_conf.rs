@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use crate::conf::error::ConfError;
-pub use crate::conf::error::Place;
+pub use crate::conf::error::ConfLine;
 use crate::conf::host::this_machine;
 use text::Reader;
 use windrow_components::settings::{Host, Settings, nearest};
@@ -22,7 +22,7 @@ pub enum Warning {
         /// The name as it stands there.
         name: String,
         /// Where it stands.
-        place: Place,
+        place: ConfLine,
         /// A known name that is much like it.
         nearest: Option<&'static str>,
     },
@@ -140,7 +140,7 @@ fn warn_of_no_effect(
     warnings: &mut Vec<Warning>,
     (settings, defaults): (&Settings, &Settings),
     name: String,
-    Place { origin, line }: Place,
+    ConfLine { origin, line }: ConfLine,
 ) {
     let todays = Settings::todays_name(&name).unwrap_or_default();
     if settings.get(todays) == defaults.get(todays) {
@@ -218,7 +218,7 @@ fn user_files(env: &impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
 }
 
 impl Warning {
-    fn unknown(name: &str, place: Place) -> Warning {
+    fn unknown(name: &str, place: ConfLine) -> Warning {
         Warning::UnknownSetting {
             name: name.to_owned(),
             place,

@@ -1,7 +1,7 @@
 //! What can be wrong with a graph file: each mistake with its place and what to do about it.
 //! Knows nothing of files; who prints an error puts file name and [`GraphError::place`] in front.
 
-use super::Place;
+use super::Position;
 
 /// Why a graph file was refused. The message leaves out the place: see [`GraphError::place`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -10,7 +10,7 @@ pub enum GraphError {
     #[error("this is not valid JSON: {message}")]
     Syntax {
         /// Where serde_json stopped.
-        place: Place,
+        place: Position,
         /// serde_json's words for it.
         message: String,
     },
@@ -19,7 +19,7 @@ pub enum GraphError {
     #[error("the graph has {bytes} bytes and the limit is 4 GiB; split it into several graphs")]
     TooLarge {
         /// The file's start.
-        place: Place,
+        place: Position,
         /// Its size.
         bytes: usize,
     },
@@ -28,7 +28,7 @@ pub enum GraphError {
     #[error("{what} must be {expected}, but this is {found}")]
     WrongType {
         /// The value.
-        place: Place,
+        place: Position,
         /// What the value is for.
         what: String,
         /// The type it must have.
@@ -41,7 +41,7 @@ pub enum GraphError {
     #[error("{parent} has no key {key:?}; {}", suggest(nearest, || one_of(known)))]
     UnknownKey {
         /// The key.
-        place: Place,
+        place: Position,
         /// The key.
         key: String,
         /// The object it stands in.
@@ -56,11 +56,11 @@ pub enum GraphError {
     #[error("the key {key:?} stands here a second time, first at {first}; remove one of the two")]
     DuplicateKey {
         /// The second one.
-        place: Place,
+        place: Position,
         /// The key.
         key: String,
         /// The first one.
-        first: Place,
+        first: Position,
     },
 
     /// A source and a derivation of the same name.
@@ -70,18 +70,18 @@ pub enum GraphError {
     )]
     DuplicateName {
         /// The second one.
-        place: Place,
+        place: Position,
         /// The name.
         name: String,
         /// The first one.
-        first: Place,
+        first: Position,
     },
 
     /// A key that must be there is not.
     #[error("{parent} lacks the key {key:?}, which it needs; add it")]
     MissingKey {
         /// The object.
-        place: Place,
+        place: Position,
         /// What it is.
         parent: String,
         /// The key.
@@ -92,7 +92,7 @@ pub enum GraphError {
     #[error("{name:?} cannot name {what}: it {problem}; choose another name")]
     InvalidName {
         /// The name.
-        place: Place,
+        place: Position,
         /// The name.
         name: String,
         /// What it should name.
@@ -105,7 +105,7 @@ pub enum GraphError {
     #[error("{what} is empty; give it a value or leave the key out if it is optional")]
     Empty {
         /// The string.
-        place: Place,
+        place: Position,
         /// What it is for.
         what: String,
     },
@@ -114,14 +114,14 @@ pub enum GraphError {
     #[error("a NUL cannot be passed to a program nor stand in a path; remove it")]
     Nul {
         /// The NUL.
-        place: Place,
+        place: Position,
     },
 
     /// A path without a last component, such as `..`, gives no store name.
     #[error("the path {path:?} does not end in a name; write {{\"path\": {path:?}, \"name\": …}}")]
     NoStoreName {
         /// The path.
-        place: Place,
+        place: Position,
         /// The path.
         path: String,
     },
@@ -130,25 +130,25 @@ pub enum GraphError {
     #[error("a derivation must have an output; list one or leave \"outputs\" out to get \"out\"")]
     NoOutputs {
         /// The list.
-        place: Place,
+        place: Position,
     },
 
     /// The same output twice.
     #[error("the output {output:?} is listed twice, first at {first}; remove one of the two")]
     DuplicateOutput {
         /// The second one.
-        place: Place,
+        place: Position,
         /// Its name.
         output: String,
         /// The first one.
-        first: Place,
+        first: Position,
     },
 
     /// A key that cannot be an environment variable's name.
     #[error("{key:?} cannot be an environment variable's name: it {problem}; rename it")]
     InvalidEnvKey {
         /// The key.
-        place: Place,
+        place: Position,
         /// The key.
         key: String,
         /// What is wrong with it.
@@ -159,7 +159,7 @@ pub enum GraphError {
     #[error("{key:?} is a field of the derivation itself; move it out of \"env\"")]
     ReservedEnvKey {
         /// The key.
-        place: Place,
+        place: Position,
         /// The key.
         key: String,
     },
@@ -171,7 +171,7 @@ pub enum GraphError {
     )]
     EnvKeyIsOutput {
         /// The key.
-        place: Place,
+        place: Position,
         /// The key.
         key: String,
     },
@@ -183,7 +183,7 @@ pub enum GraphError {
     )]
     NotAnInteger {
         /// The number.
-        place: Place,
+        place: Position,
         /// The number.
         number: String,
     },
@@ -192,7 +192,7 @@ pub enum GraphError {
     #[error("this \"@{{\" has no \"}}\"; close it, or write \"@@{{\" to mean the two characters")]
     UnclosedReference {
         /// Its `@`.
-        place: Place,
+        place: Position,
     },
 
     /// A reference that names nothing, such as `@{}` or `@{lib^}`.
@@ -202,7 +202,7 @@ pub enum GraphError {
     )]
     IncompleteReference {
         /// The reference.
-        place: Place,
+        place: Position,
         /// What stands between the braces.
         reference: String,
     },
@@ -211,7 +211,7 @@ pub enum GraphError {
     #[error("there is no source or derivation {name:?}; {}", suggest(nearest, || DEFINE.into()))]
     UnknownName {
         /// The reference.
-        place: Place,
+        place: Position,
         /// The name.
         name: String,
         /// The known name most like it.
@@ -225,7 +225,7 @@ pub enum GraphError {
     )]
     UnknownOutput {
         /// The reference.
-        place: Place,
+        place: Position,
         /// The derivation.
         name: String,
         /// The output.
@@ -238,7 +238,7 @@ pub enum GraphError {
     #[error("{name:?} is a source and has no output {output:?}; refer to it by its name alone")]
     SourceOutput {
         /// The reference.
-        place: Place,
+        place: Position,
         /// The source.
         name: String,
         /// The output.
@@ -252,7 +252,7 @@ pub enum GraphError {
     )]
     PathOutput {
         /// The reference.
-        place: Place,
+        place: Position,
         /// The store path.
         path: String,
         /// The output.
@@ -265,7 +265,7 @@ pub enum GraphError {
     )]
     SelfReference {
         /// The reference.
-        place: Place,
+        place: Position,
         /// The derivation.
         name: String,
         /// The output to write.
@@ -276,7 +276,7 @@ pub enum GraphError {
     #[error("{name:?} cannot be an input of itself; remove it from \"inputs\"")]
     SelfInput {
         /// The reference.
-        place: Place,
+        place: Position,
         /// The derivation.
         name: String,
     },
@@ -288,7 +288,7 @@ pub enum GraphError {
     )]
     Cycle {
         /// The reference that closes the cycle.
-        place: Place,
+        place: Position,
         /// The derivations on it; the first one stands at the end again.
         chain: Vec<String>,
     },
@@ -300,7 +300,7 @@ pub enum GraphError {
     )]
     UnknownHashMode {
         /// The mode.
-        place: Place,
+        place: Position,
         /// The mode.
         mode: String,
         /// The known mode most like it.
@@ -311,7 +311,7 @@ pub enum GraphError {
     #[error("{algo:?} is no hash algorithm; use md5, sha1, sha256 or sha512")]
     UnknownHashAlgo {
         /// The algorithm.
-        place: Place,
+        place: Position,
         /// The algorithm.
         algo: String,
     },
@@ -320,7 +320,7 @@ pub enum GraphError {
     #[error("{reason}")]
     OutputName {
         /// The name.
-        place: Place,
+        place: Position,
         /// What is wrong with it.
         reason: String,
     },
@@ -331,7 +331,7 @@ pub enum GraphError {
     )]
     NoOutputHash {
         /// The value.
-        place: Place,
+        place: Position,
         /// Its key.
         key: &'static str,
     },
@@ -340,7 +340,7 @@ pub enum GraphError {
     #[error("a derivation with an \"outputHash\" has one output, \"out\"; remove \"outputs\"")]
     FixedOutputs {
         /// The list of outputs.
-        place: Place,
+        place: Position,
     },
 
     /// A target that cannot be built.
@@ -349,7 +349,7 @@ pub enum GraphError {
     )]
     NotATarget {
         /// The target.
-        place: Place,
+        place: Position,
         /// The target.
         target: String,
     },
@@ -357,7 +357,7 @@ pub enum GraphError {
 
 impl GraphError {
     /// Where the mistake is.
-    pub fn place(&self) -> Place {
+    pub fn place(&self) -> Position {
         match self {
             GraphError::Syntax { place, .. }
             | GraphError::TooLarge { place, .. }

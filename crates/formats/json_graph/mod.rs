@@ -14,7 +14,7 @@ mod text;
 mod value;
 
 pub use error::GraphError;
-pub use place::Place;
+pub use place::Position;
 
 use hashbrown::HashSet;
 
@@ -43,7 +43,7 @@ pub struct GraphFile {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StorePathReference {
     /// Where it stands.
-    pub place: Place,
+    pub place: Position,
     /// The path, unchecked.
     pub path: String,
     /// The output of the derivation at that path, if one is named.
@@ -60,9 +60,9 @@ pub struct Source {
     /// The name part of its store path. Not empty, otherwise unchecked.
     pub store_name: String,
     /// Where the entry stands.
-    pub place: Place,
+    pub place: Position,
     /// Where the store name stands, or the path it was taken from.
-    pub store_name_place: Place,
+    pub store_name_place: Position,
 }
 
 /// A derivation, with everything but store paths known.
@@ -90,9 +90,9 @@ pub struct Node {
     /// What it needs beyond what its texts name. Neither literals nor placeholders.
     pub inputs: Vec<Piece>,
     /// Where the entry stands.
-    pub place: Place,
+    pub place: Position,
     /// Where the derivation's name stands: the field `name`, or the entry.
-    pub name_place: Place,
+    pub name_place: Position,
 }
 
 impl Node {
@@ -167,7 +167,7 @@ pub struct FixedOutput {
     /// `outputHashMode`, if given; Nix takes [`HashMode::Flat`] otherwise.
     pub mode: Option<HashMode>,
     /// Where the hash stands.
-    pub place: Place,
+    pub place: Position,
 }
 
 /// What of a fixed output is hashed. The two spellings of one mode differ in the environment.

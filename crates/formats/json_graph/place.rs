@@ -7,14 +7,14 @@ use super::GraphError;
 
 /// A line and a column of a graph file, both counted from 1, the column in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place {
+pub struct Position {
     /// The line, from 1.
     pub line: u32,
     /// The column in bytes, from 1.
     pub column: u32,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Position {
     /// `LINE:COLUMN`, to be put behind a file name and a colon.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.line, self.column)
@@ -64,9 +64,9 @@ impl<'a> Places<'a> {
     }
 
     /// The place of the byte at `offset`.
-    pub(super) fn at(&self, offset: u32) -> Place {
+    pub(super) fn at(&self, offset: u32) -> Position {
         let line = self.line_starts.partition_point(|&start| start <= offset);
-        Place {
+        Position {
             line: line as u32,
             column: offset - self.line_starts[line - 1] + 1,
         }
@@ -74,7 +74,7 @@ impl<'a> Places<'a> {
 
     /// The place of a byte of a decoded string: walks its source text, so that escapes count in
     /// full.
-    pub(super) fn inside(&self, spot: Spot) -> Place {
+    pub(super) fn inside(&self, spot: Spot) -> Position {
         let raw = &self.source.as_bytes()[spot.string as usize..];
         let mut offset = usize::from(spot.index > 0);
         let mut decoded = 1;
@@ -92,7 +92,7 @@ fn check_size(bytes: usize) -> Result<(), GraphError> {
         Ok(())
     } else {
         Err(GraphError::TooLarge {
-            place: Place { line: 1, column: 1 },
+            place: Position { line: 1, column: 1 },
             bytes,
         })
     }
@@ -166,7 +166,7 @@ mod tests {
             let places = Places::new(&source).unwrap();
             let index = text.find('@').unwrap() as u32 + 1;
             let place = places.inside(Spot { string: 2, index });
-            prop_assert_eq!(place, Place { line: 2, column: 3 + before.len() as u32 });
+            prop_assert_eq!(place, Position { line: 2, column: 3 + before.len() as u32 });
         }
     }
 }

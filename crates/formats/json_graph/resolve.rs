@@ -9,7 +9,7 @@ use hashbrown::hash_map::Entry;
 use super::error::nearest;
 use super::names::check_name;
 use super::outputs::Outputs;
-use super::place::{Place, Places, Spot};
+use super::place::{Places, Position, Spot};
 use super::value::JsonStr;
 use super::{GraphError, Piece, StorePathReference};
 
@@ -228,7 +228,7 @@ impl<'a, 'g> Resolver<'a, 'g> {
         &mut self,
         path: &str,
         output: Option<&str>,
-        place: Place,
+        place: Position,
     ) -> Result<Piece, GraphError> {
         let Some(piece) = store_path(path, output) else {
             return Err(GraphError::PathOutput {

@@ -18,7 +18,7 @@ fn mistake(marked: &str) -> String {
     let (before, after) = marked.split_once('¦').expect("a mark");
     let error = parse(&format!("{before}{after}"), "x86_64-linux").expect_err("a mistake");
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    let place = Place {
+    let place = Position {
         line: before.matches('\n').count() as u32 + 1,
         column: (before.len() - line_start) as u32 + 1,
     };
@@ -97,7 +97,7 @@ fn sources_and_outputs_of_the_whole_format() {
     assert_eq!(graph.sources[1].store_name_place.to_string(), "3:76");
     assert_eq!(
         graph.sources[2].store_name_place,
-        Place {
+        Position {
             line: 3,
             column: 93
         }
@@ -578,7 +578,7 @@ const VALID: &str = r#"{
   "targets": ["hello", "lib^dev"]
 }"#;
 
-fn reaches(source: &str, place: Place) -> bool {
+fn reaches(source: &str, place: Position) -> bool {
     let line = source.split('\n').nth(place.line as usize - 1);
     line.is_some_and(|line| (1..=line.len() as u32 + 1).contains(&place.column))
 }

@@ -7,7 +7,7 @@ use std::fmt::{self, Arguments};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::place::{Place, Places, Spot};
+use super::place::{Places, Position, Spot};
 use super::{GraphError, error::nearest};
 
 /// A decoded string and the offset of its opening quote.
@@ -85,7 +85,7 @@ impl<'a> Value<'a> {
     /// The document as one value; every syntax error in it is found here.
     pub(super) fn document(places: &Places<'a>) -> Result<Self, GraphError> {
         let raw: &RawValue = serde_json::from_str(places.source())
-            .map_err(|error| syntax(Place { line: 1, column: 1 }, &error))?;
+            .map_err(|error| syntax(Position { line: 1, column: 1 }, &error))?;
         Ok(Value(raw.get()))
     }
 
@@ -108,7 +108,7 @@ impl<'a> Value<'a> {
     }
 
     /// The place of its first byte.
-    pub(super) fn place(self, places: &Places<'a>) -> Place {
+    pub(super) fn place(self, places: &Places<'a>) -> Position {
         places.at(places.offset(self.0))
     }
 
@@ -258,15 +258,15 @@ pub(super) fn duplicate_key(places: &Places<'_>, key: &JsonStr<'_>, first: u32) 
 }
 
 /// serde_json's error about a text that starts at `start`.
-fn syntax(start: Place, error: &serde_json::Error) -> GraphError {
+fn syntax(start: Position, error: &serde_json::Error) -> GraphError {
     let (line, column) = (error.line().max(1) as u32, error.column().max(1) as u32);
     let place = if line == 1 {
-        Place {
+        Position {
             line: start.line,
             column: start.column + column - 1,
         }
     } else {
-        Place {
+        Position {
             line: start.line + line - 1,
             column,
         }
@@ -310,7 +310,7 @@ impl<'de> Deserialize<'de> for Members<'de> {
 mod tests {
     use super::*;
 
-    fn members(source: &str) -> Result<Vec<(String, Place, Place)>, GraphError> {
+    fn members(source: &str) -> Result<Vec<(String, Position, Position)>, GraphError> {
         let places = Places::new(source)?;
         let members = Value::document(&places)?.object(&places, format_args!("the test"))?;
         let placed = |member: Member<'_>| {
@@ -326,7 +326,7 @@ mod tests {
 
     #[test]
     fn members_know_where_they_stand() {
-        let at = |line, column| Place { line, column };
+        let at = |line, column| Position { line, column };
         let expected = vec![
             ("a".into(), at(1, 3), at(1, 9)),
             ("b\n".into(), at(2, 2), at(3, 3)),

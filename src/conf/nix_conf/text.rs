@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{Place, Warning};
+use super::{ConfLine, Warning};
 use crate::conf::error::ConfError;
 use windrow_components::settings::{Effect, Known, Settings, words};
 
@@ -25,7 +25,7 @@ pub(super) struct Reader<'a> {
     settings: &'a mut Settings,
     pub(super) warnings: Vec<Warning>,
     /// Settings that were set and have no effect.
-    pub(super) without_effect: Vec<(String, Place)>,
+    pub(super) without_effect: Vec<(String, ConfLine)>,
     /// The files being read: the first one, what it includes, what that includes.
     open: Vec<FileId>,
     includes: u32,
@@ -130,7 +130,7 @@ impl<'a> Reader<'a> {
         file: &Path,
         dir: Option<&Path>,
         may_miss: bool,
-        place: Place,
+        place: ConfLine,
     ) -> Result<(), ConfError> {
         let file = match dir {
             Some(dir) => dir.join(file),
@@ -162,7 +162,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn set(&mut self, name: &str, value: &str, place: Place) -> Result<(), ConfError> {
+    fn set(&mut self, name: &str, value: &str, place: ConfLine) -> Result<(), ConfError> {
         match self.settings.set(name, value) {
             Ok(Known::Yes | Known::Ignored) => {}
             Ok(Known::No) => self.warnings.push(Warning::unknown(name, place)),
@@ -172,7 +172,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Not for packed options: whoever packed them has read them from where they were set.
-    fn note_effect(&mut self, name: &str, place: Place) {
+    fn note_effect(&mut self, name: &str, place: ConfLine) {
         let effect = Settings::todays_name(name).and_then(Settings::effect);
         if effect == Some(Effect::None) {
             self.without_effect.push((name.to_owned(), place));
@@ -208,12 +208,12 @@ fn is_missing(error: &io::Error) -> bool {
     )
 }
 
-fn numbered<'a>(origin: &Path, bytes: &'a [u8]) -> impl Iterator<Item = (Place, &'a [u8])> {
+fn numbered<'a>(origin: &Path, bytes: &'a [u8]) -> impl Iterator<Item = (ConfLine, &'a [u8])> {
     let origin: PathBuf = origin.to_owned();
     let lines = bytes.split(|&byte| byte == b'\n').zip(1..);
     lines.map(move |(text, line)| {
         (
-            Place {
+            ConfLine {
                 origin: origin.clone(),
                 line,
             },
@@ -222,7 +222,7 @@ fn numbered<'a>(origin: &Path, bytes: &'a [u8]) -> impl Iterator<Item = (Place, 
     })
 }
 
-fn utf8<'a>(bytes: &'a [u8], place: &Place) -> Result<&'a str, ConfError> {
+fn utf8<'a>(bytes: &'a [u8], place: &ConfLine) -> Result<&'a str, ConfError> {
     std::str::from_utf8(bytes).map_err(|_| ConfError::NotUtf8 {
         place: place.clone(),
     })
