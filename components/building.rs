@@ -56,7 +56,8 @@ pub struct BuilderProcess {
     pub pidfd: OwnedFd,
     /// Whether it has exited. It is waited for only when what it left behind is gone too.
     pub exited: bool,
-    /// Whether it is to be reaped: it has exited, and its log is at its end or was given time enough to be.
+    /// Whether it is to be reaped: it has exited, and its log is at its end or was given time
+    /// enough to be.
     pub over: bool,
 }
 
@@ -102,7 +103,8 @@ pub struct Deadlines {
 }
 
 impl Deadlines {
-    /// When the child will have been silent, or have run, for too long, with these limits in seconds, of which 0 is none.
+    /// When the child will have been silent, or have run, for too long, with these limits in
+    /// seconds, of which 0 is none.
     pub fn next(&self, max_silent_time_s: u64, timeout_s: u64) -> Option<Duration> {
         let after = |since: Duration, seconds: u64| {
             (seconds > 0).then(|| since + Duration::from_secs(seconds))
