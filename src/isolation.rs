@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use windrow_components::settings::{Sandbox, Settings};
 use windrow_systems::host_store::host_store;
 use windrow_systems::sandbox::action::c_path;
-use windrow_systems::sandbox::cell::Cells;
+use windrow_systems::sandbox::cell::DirsPool;
 use windrow_systems::sandbox::filter::Filter;
 use windrow_systems::sandbox::paths::SandboxPath;
-use windrow_systems::sandbox::root::{self, Blueprint};
+use windrow_systems::sandbox::root::{self, SandboxConfig};
 use windrow_systems::sandbox::users::UserPool;
 use windrow_systems::sandbox::{Isolation, Limits, Support};
 use windrow_systems::store::Layout;
@@ -68,7 +68,7 @@ pub fn isolation(settings: &Settings, layout: &Layout, store: &mut LocalStore) -
         }
     };
     let (paths, always) = shown(settings, layout, store)?;
-    let blueprint = Blueprint {
+    let config = SandboxConfig {
         store_dir: PathBuf::from(&layout.store_dir),
         real_store_dir: layout.real_store_dir.clone(),
         build_dir: settings.sandbox_build_dir.clone(),
@@ -84,16 +84,16 @@ pub fn isolation(settings: &Settings, layout: &Layout, store: &mut LocalStore) -
         allow_namespaces: settings.sandbox_allow_namespaces,
     };
     let always = always.iter().map(c_path).collect();
-    let cells = Cells::new(
+    let cells = DirsPool::new(
         host_store(layout),
         build_folder(settings),
-        blueprint.tmp_dirs(),
+        config.tmp_dirs(),
     );
     Ok(Isolated {
         sandbox: Some(Isolation::new(
             settings.sandbox,
             limits.clone(),
-            blueprint,
+            config,
             support,
             always,
             cells,

@@ -1,4 +1,5 @@
-//! The store as sandboxes know it, whose directories in it are kept from collectors by temporary roots of their own.
+//! The store as sandboxes know it, whose directories in it are kept from collectors by temporary
+//! roots of their own.
 
 use std::io;
 use std::sync::Arc;
@@ -44,8 +45,8 @@ mod tests {
 
     #[test]
     fn collectors_keep_it_until_the_run_ends() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().canonicalize().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().canonicalize().unwrap();
         let layout = Layout {
             store_dir: "/nix/store".to_owned(),
             real_store_dir: path.join("store"),
@@ -78,7 +79,8 @@ mod tests {
         };
         run_collector();
         assert!(dir.exists());
-        // The form that Nix's collectors up to 2.3 know: a root whose name and `.chroot` is the directory's.
+        // The form that Nix's collectors up to 2.3 know: a root whose name and `.chroot` is the
+        // directory's.
         let name = dir.file_name().unwrap().to_str().unwrap();
         let root = name.strip_suffix(".chroot").unwrap();
         let roots = layout.temproots_dir().read_dir().unwrap();

@@ -20,10 +20,12 @@ use crate::process::pool::Pool;
 use crate::process::reactor::Reactor;
 use crate::process::run_dir::delete_dead;
 use crate::report::{Event, Level};
-use crate::sandbox::Room;
+use crate::sandbox::BuildEnv;
 use crate::sandbox::process::kill::{kill_and_reap, kill_group};
 use crate::store::dead_runs;
-use crate::world::{BuilderConfig, Janitor, Lodging, Parts, PoolHandle, Verifier, WorkshopHandle};
+use crate::world::{
+    BuilderConfig, Janitor, Lodging, MountTemplateHandle, Parts, PoolHandle, Verifier,
+};
 
 /// Adds the systems and resources of the real world.
 ///
@@ -49,7 +51,7 @@ pub fn plug_in(world: &mut World, config: BuilderConfig) -> Result<()> {
         let mut services = world.non_send_mut::<Services>();
         services.reporter.report(&Event::Message { level, text });
     }
-    let workshop = WorkshopHandle {
+    let workshop = MountTemplateHandle {
         pool: Pool::new(1, wake.clone()),
         workshop: Arc::default(),
     };
@@ -88,7 +90,7 @@ pub fn clean_up(world: &mut World) {
     let Some(host) = world.remove_non_send::<Host>() else {
         return;
     };
-    let mut rooms: Vec<Room> = Vec::new();
+    let mut rooms: Vec<BuildEnv> = Vec::new();
     let mut untaken = host.launched;
     // Not to be dropped before the children are dead: a hook is asked to end first.
     let mut threads = Vec::new();

@@ -26,9 +26,9 @@ pub struct RealStore {
     closures: ClosureCache,
     /// Paths of the run's graph that are temporary roots.
     rooted: PathSet,
-    /// Paths that are valid now, whose lock files are to be deleted when the run ends: file systems such as ext4
-    /// look for a new inode past every one that was freed in the last seconds, so a file deleted now makes
-    /// all that are created next dearer.
+    /// Paths that are valid now, whose lock files are to be deleted when the run ends: file systems
+    /// such as ext4 look for a new inode past every one that was freed in the last seconds, so a
+    /// file deleted now makes all that are created next dearer.
     retired_locks: Vec<PathId>,
 }
 
@@ -74,8 +74,8 @@ impl Store for RealStore {
 
     fn check_output_paths(&mut self, graph: &BuildGraph, drv: DrvId) -> Result<()> {
         let path = graph.full_path(graph.drv_path(drv));
-        // Whoever registered the derivation checked it and wrote down its outputs. Where that record is
-        // missing or differs, its contents decide.
+        // Whoever registered the derivation checked it and wrote down its outputs. Where that
+        // record is missing or differs, its contents decide.
         let recorded = self.local.database.derivation_outputs(&path)?;
         let outputs = graph.outputs(drv);
         let agrees = |row: &windrow_components::graph::OutputRow| {
@@ -222,8 +222,8 @@ const NO_REFERENCES: u32 = u32::MAX;
 /// The references of valid paths, looked up once each, and a scratch pad for walking them.
 #[derive(Default)]
 struct ClosureCache {
-    /// Where the references of each path begin in the list of all: their number, then they themselves. 0 for a path that
-    /// was not looked up yet, [`NO_REFERENCES`] for one without any.
+    /// Where the references of each path begin in the list of all: their number, then they
+    /// themselves. 0 for a path that was not looked up yet, [`NO_REFERENCES`] for one without any.
     starts: Vec<u32>,
     references: Vec<u32>,
     /// In which walk a path was last seen.

@@ -1,6 +1,6 @@
 //! The crate of sandboxes, under the names that its modules had here.
 
-pub use windrow_sandbox::dirs::{admit, cell};
+pub use windrow_sandbox::dirs::{admit, sandbox_dirs as cell};
 pub use windrow_sandbox::ids::{user_ns, users};
 pub use windrow_sandbox::isolation::*;
 pub use windrow_sandbox::process::kill_user as kill;

@@ -10,7 +10,8 @@ pub use windrow_store::own::{failed_paths, history};
 pub use windrow_store::roots::{links as gc_roots, temporary as temp_roots};
 pub use windrow_store::text::{graph_print, registrations as registration_text, transfer};
 pub use windrow_store::{
-    Database, DatabaseOptions, Edges, Layout, PathInfo, Registration, Seed, gc, layout, local, nar,
+    Database, DatabaseOptions, Edges, Layout, PathInfo, Registration, WalkRoot, gc, layout, local,
+    nar,
 };
 pub use windrow_sys::flock::try_lock_exclusive;
 pub use windrow_sys::{harmless, tree};
@@ -23,7 +24,7 @@ pub mod path_lock {
 
 /// Outputs of builds.
 pub mod collect {
-    pub use crate::outputs::{CollectJob, Mislaid, collect};
+    pub use crate::outputs::{MismatchedOutput, ScanJob, scan_outputs};
 }
 
 /// Second builds.

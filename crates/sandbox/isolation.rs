@@ -1,10 +1,11 @@
-//! Isolation of builders: namespaces, a root of their own, users, filters. One [`Isolation`] for a run, one [`Room`] for
-//! each build that has one. Knows derivations by name only, and nothing of goals.
+//! Isolation of builders: namespaces, a root of their own, users, filters. One [`Isolation`] for a
+//! run, one [`BuildEnv`] for each build that has one. Knows derivations by name only, and nothing
+//! of goals.
 //!
-//! As root, a thread that makes processes lives in a *workshop*: a mount namespace that holds little more than what all
-//! sandboxes have in common ([`root`](crate::root)). A builder is born with a copy of it and adds a few mounts of its own. Where that
-//! can't be (an ordinary user's builders, and those with the machine's network), the new process makes its own workshop
-//! first.
+//! As root, a thread that makes processes lives in a *template*: a mount namespace that holds
+//! little more than what all sandboxes have in common ([`root`](crate::root)). A builder is born
+//! with a copy of it and adds a few mounts of its own. Where that can't be (an ordinary user's
+//! builders, and those with the machine's network), the new process makes its own template first.
 
 use std::ffi::{CStr, CString, OsStr, c_int};
 use std::io;
@@ -19,15 +20,15 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use windrow_components::settings::Sandbox;
 
-use crate::dirs::cell::{Cell, Cells, InputKind, View};
+use crate::dirs::sandbox_dirs::{DirsPool, InputKind, SandboxDirs, View};
 use crate::filter::Filter;
 use crate::ids::Owner;
 use crate::ids::user_ns::{IdMap, SANDBOX_GID, SANDBOX_UID, own_user_namespace, sandbox_ids};
 use crate::ids::users::UserLock;
-use crate::network::{Lease, Networks};
+use crate::network::{NetnsLease, Networks};
 use crate::paths::{SandboxPath, Shown};
 use crate::process::launch::action::{Action, run_all};
-use crate::root::{Blueprint, Insider, Proc, WaitingProc};
+use crate::root::{Proc, SandboxConfig, SandboxIds, WaitingProc};
 use crate::support::Support;
 
 use crate::dirs::build_dir::SpareDirs;
@@ -54,9 +55,9 @@ pub struct Limits {
 
 #[derive(Debug)]
 struct Shared {
-    blueprint: Blueprint,
+    config: SandboxConfig,
     support: Support,
-    cells: Cells,
+    dirs_pool: DirsPool,
     /// What sandboxes show of the store beside a build's inputs.
     always: Vec<CString>,
     /// What the inputs seen so far are.
@@ -66,7 +67,7 @@ struct Shared {
 
 /// One build's request for a sandbox.
 #[derive(Debug)]
-pub struct Wish {
+pub struct SandboxRequest {
     /// The base name of the derivation.
     pub drv_base_name: String,
     /// The base names of what it may read of the store.
@@ -77,19 +78,20 @@ pub struct Wish {
     pub has_input: bool,
     /// What of the machine it sees beside what all sandboxes show.
     pub shown: Vec<(SandboxPath, Shown)>,
-    /// Whether [its programs make sockets](crate::filter::makes_sockets_by_socketcall) by socketcall(2).
+    /// Whether [its programs make sockets](crate::filter::makes_sockets_by_socketcall) by
+    /// socketcall(2).
     pub socketcall: bool,
 }
 
-/// Where and as whom one build runs, as long as anything of it is left. Dropped before it was left, it gives up its user
-/// and network but keeps its folders.
+/// Where and as whom one build runs, as long as anything of it is left. Dropped before it was left,
+/// it gives up its user and network but keeps its directories.
 #[derive(Debug)]
-pub struct Room {
-    /// Its folders, if it is in a sandbox.
-    cell: Option<(Isolation, Cell)>,
+pub struct BuildEnv {
+    /// Its directories, if it is in a sandbox.
+    cell: Option<(Isolation, SandboxDirs)>,
     /// What holds its build directory, if it is not.
     dir: Option<(SpareDirs, PathBuf)>,
-    lease: Option<Lease>,
+    lease: Option<NetnsLease>,
     owner: Owner,
     user: Option<UserLock>,
 }
@@ -104,7 +106,7 @@ pub struct Setup {
     /// The build directory, as the launching thread sees it.
     pub build_dir: PathBuf,
     /// The room, to be left when all is over.
-    pub room: Room,
+    pub room: BuildEnv,
 }
 
 impl Limits {
@@ -121,23 +123,23 @@ impl Limits {
 }
 
 impl Isolation {
-    /// Isolation as the settings ask for it, on a machine that can do it. `always` are base names of store paths that
-    /// all sandboxes show; `cells` makes the directories.
+    /// Isolation as the settings ask for it, on a machine that can do it. `always` are base names
+    /// of store paths that all sandboxes show; `dirs_pool` makes the directories.
     pub fn new(
         mode: Sandbox,
         limits: Limits,
-        mut blueprint: Blueprint,
+        mut config: SandboxConfig,
         support: Support,
         always: Vec<CString>,
-        cells: Cells,
+        dirs_pool: DirsPool,
     ) -> Self {
         if !support.pid_limits {
-            blueprint.max_processes = None;
+            config.max_processes = None;
         }
         let shared = Shared {
-            blueprint,
+            config,
             support,
-            cells,
+            dirs_pool,
             always,
             kinds: Mutex::default(),
             user_namespaces: Mutex::default(),
@@ -149,8 +151,8 @@ impl Isolation {
         }
     }
 
-    /// Whether a build has a sandbox, by the rules of the setting: with `relaxed`, fixed outputs and those that ask for
-    /// it have none.
+    /// Whether a build has a sandbox, by the rules of the setting: with `relaxed`, fixed outputs
+    /// and those that ask for it have none.
     ///
     /// # Errors
     /// When it asks for none though it must have one.
@@ -167,12 +169,12 @@ impl Isolation {
 
     /// Where builders in a sandbox see their build directory.
     pub fn build_dir(&self) -> &Path {
-        &self.shared.blueprint.build_dir
+        &self.shared.config.build_dir
     }
 
-    /// Whether a build is to be launched by the thread with the workshop.
-    pub fn wants_workshop(&self, wish: &Wish) -> bool {
-        // What has gone through the filter of the workshop can't be given back, and what is shown
+    /// Whether a build is to be launched by the thread with the template.
+    pub fn wants_workshop(&self, wish: &SandboxRequest) -> bool {
+        // What has gone through the filter of the template can't be given back, and what is shown
         // to one build only can't be in what all have in common.
         let filtered_alike = !wish.socketcall || self.limits.filter.is_none();
         let shown_alike = wish.shown.is_empty();
@@ -181,17 +183,17 @@ impl Isolation {
 
     /// Deletes the directories of the run, when all rooms have been left.
     pub fn close(&self) {
-        self.shared.cells.close();
+        self.shared.dirs_pool.close();
     }
 
-    fn insider(&self, owner: Owner) -> Insider {
+    fn ids(&self, owner: Owner) -> SandboxIds {
         if self.shared.support.user_namespaces {
-            Insider {
+            SandboxIds {
                 uid: SANDBOX_UID,
                 gid: SANDBOX_GID,
             }
         } else {
-            Insider {
+            SandboxIds {
                 uid: owner.uid,
                 gid: owner.gid,
             }
@@ -199,7 +201,7 @@ impl Isolation {
     }
 
     /// What the inputs are, looked up where that is not known yet.
-    fn kinds(&self, store: &Path, wish: &Wish) -> io::Result<Vec<(CString, InputKind)>> {
+    fn kinds(&self, store: &Path, wish: &SandboxRequest) -> io::Result<Vec<(CString, InputKind)>> {
         let mut known = self
             .shared
             .kinds
@@ -238,7 +240,7 @@ impl Isolation {
     fn forbidden_namespaces(&self) -> &'static [&'static CStr] {
         match (
             self.shared.support.namespace_limits,
-            self.shared.blueprint.allow_namespaces,
+            self.shared.config.allow_namespaces,
         ) {
             (false, _) => &[],
             (true, true) => crate::ids::user_ns::CGROUP_LIMIT,
@@ -252,7 +254,7 @@ impl Isolation {
         if shared.support.namespace_limits {
             return None;
         }
-        crate::filter::namespaces(shared.blueprint.allow_namespaces).map(Action::Filter)
+        crate::filter::namespaces(shared.config.allow_namespaces).map(Action::Filter)
     }
 
     fn user_namespace(&self, owner: Owner) -> io::Result<Arc<OwnedFd>> {
@@ -272,14 +274,15 @@ impl Isolation {
         Ok(namespace)
     }
 
-    /// Makes the folders of a build, and works out what its process must do. For the launching thread.
+    /// Makes the directories of a build, and works out what its process must do. For the launching
+    /// thread.
     ///
     /// # Errors
-    /// When a folder or namespace can't be made. Nothing is left behind.
+    /// When a directory or namespace can't be made. Nothing is left behind.
     pub fn set_up(
         &self,
-        wish: &Wish,
-        workshop: Option<&Workshop>,
+        wish: &SandboxRequest,
+        template: Option<&MountTemplate>,
         user: Option<UserLock>,
     ) -> io::Result<Setup> {
         let shared = &*self.shared;
@@ -287,11 +290,11 @@ impl Isolation {
             store: "/store".into(),
             builds: "/builds".into(),
         };
-        let (view, store) = match workshop {
+        let (view, store) = match template {
             Some(_) => (inside.clone(), Path::new("/inputs")),
             None => (
-                shared.cells.ground()?.view.clone(),
-                &*shared.blueprint.real_store_dir,
+                shared.dirs_pool.ground()?.view.clone(),
+                &*shared.config.real_store_dir,
             ),
         };
         let owner = user.as_ref().map_or_else(ourselves, UserLock::owner);
@@ -301,16 +304,16 @@ impl Isolation {
         // Who has the machine's network may send an open directory to somebody else.
         let confined = !wish.network;
         let cell = shared
-            .cells
+            .dirs_pool
             .create(&view, drv_name, owner, &inputs, confined)?;
-        let mut room = Room {
+        let mut room = BuildEnv {
             cell: None,
             dir: None,
             lease: None,
             owner,
             user,
         };
-        match self.actions(wish, workshop, &mut room, &cell, &inputs, (&view, &inside)) {
+        match self.actions(wish, template, &mut room, &cell, &inputs, (&view, &inside)) {
             Ok((namespaces, actions)) => {
                 let build_dir = cell.place(&view).build;
                 room.cell = Some((self.clone(), cell));
@@ -322,7 +325,7 @@ impl Isolation {
                 })
             }
             Err(error) => {
-                for path in shared.cells.give_back(&view, cell, false).0 {
+                for path in shared.dirs_pool.give_back(&view, cell, false).0 {
                     // What can't be deleted goes with the run.
                     let _ = windrow_sys::tree::delete_path(&path);
                 }
@@ -333,10 +336,10 @@ impl Isolation {
 
     fn actions(
         &self,
-        wish: &Wish,
-        workshop: Option<&Workshop>,
-        room: &mut Room,
-        cell: &Cell,
+        wish: &SandboxRequest,
+        template: Option<&MountTemplate>,
+        room: &mut BuildEnv,
+        cell: &SandboxDirs,
         inputs: &[(CString, InputKind)],
         (view, inside): (&View, &View),
     ) -> io::Result<(c_int, Vec<Action>)> {
@@ -351,8 +354,8 @@ impl Isolation {
         } else {
             Proc::Waiting
         };
-        match workshop {
-            Some(workshop) => room.lease = Some(workshop.networks.enter()?),
+        match template {
+            Some(template) => room.lease = Some(template.networks.enter()?),
             None => {
                 namespaces |= libc::CLONE_NEWUTS;
                 if !support.root {
@@ -364,10 +367,10 @@ impl Isolation {
                     actions.push(Action::LoopbackUp);
                 }
                 actions.push(Action::NameHost);
-                actions.extend(shared.blueprint.workshop(
+                actions.extend(shared.config.template(
                     &cell.base(view),
                     view,
-                    self.insider(owner),
+                    self.ids(owner),
                     wish.network,
                     if support.root {
                         support.waiting_proc()
@@ -388,16 +391,17 @@ impl Isolation {
             .iter()
             .filter(|(_, kind)| !matches!(kind, InputKind::Link(_)));
         let names: Vec<CString> = shown.map(|(name, _)| name.clone()).collect();
-        actions.extend(shared.blueprint.build(&cell.place(inside), &names, proc));
-        // Of a mount that is read-only, unlike the machine's: root's builder could change the mode of the latter.
+        actions.extend(shared.config.build(&cell.place(inside), &names, proc));
+        // Of a mount that is read-only, unlike the machine's: root's builder could change the mode
+        // of the latter.
         if !wish.has_input {
             actions.push(Action::ReadFrom(c"/dev/null"));
         }
-        // In a workshop with a filter there is none to be had any more, nor a way to use one.
-        if workshop.is_none() || self.limits.filter.is_none() {
+        // In a template with a filter there is none to be had any more, nor a way to use one.
+        if template.is_none() || self.limits.filter.is_none() {
             actions.push(Action::NewKeyring);
         }
-        if workshop.is_none() {
+        if template.is_none() {
             if let Some(ruleset) = support.socket_scope.as_ref().filter(|_| wish.network) {
                 actions.push(Action::Landlock(Arc::clone(ruleset)));
             }
@@ -412,7 +416,7 @@ impl Isolation {
         let (shared, support) = (&*self.shared, &self.shared.support);
         let mut actions = Vec::new();
         if support.root {
-            if let Some(count) = shared.blueprint.max_processes.filter(|_| owner.uid != 0) {
+            if let Some(count) = shared.config.max_processes.filter(|_| owner.uid != 0) {
                 actions.push(Action::LimitProcesses(count));
             }
             if support.may_leave_groups {
@@ -456,7 +460,7 @@ pub fn become_user(owner: Owner) -> [Action; 2] {
     ]
 }
 
-impl Room {
+impl BuildEnv {
     /// That of a build user without a sandbox, whose build directory is in `dir`, one of `dirs`.
     pub fn without_sandbox(dirs: SpareDirs, dir: PathBuf, user: UserLock) -> Self {
         Self {
@@ -482,13 +486,13 @@ impl Room {
         self.cell.is_some()
     }
 
-    /// The folder in which the builder makes its outputs, if that is not the store itself.
+    /// The directory in which the builder makes its outputs, if that is not the store itself.
     pub fn store(&self) -> Option<PathBuf> {
         let (_, cell) = self.cell.as_ref()?;
         Some(cell.place(cell.host_view()).store)
     }
 
-    /// A folder that no builder can enter, on the file system of the store.
+    /// A directory that no builder can enter, on the file system of the store.
     pub fn private(&self) -> Option<PathBuf> {
         let (_, cell) = self.cell.as_ref()?;
         Some(cell.private(cell.host_view()))
@@ -499,7 +503,8 @@ impl Room {
         self.owner.uid
     }
 
-    /// Makes sure that nothing of the builder runs any more. What is in a sandbox died with its first process.
+    /// Makes sure that nothing of the builder runs any more. What is in a sandbox died with its
+    /// first process.
     ///
     /// # Errors
     /// When processes don't die.
@@ -515,13 +520,13 @@ impl Room {
         let mut left = Left::default();
         if let Some((isolation, cell)) = self.cell.take() {
             let view = cell.host_view().clone();
-            (left.rubbish, _) = isolation.shared.cells.give_back(&view, cell, false);
+            (left.garbage, _) = isolation.shared.dirs_pool.give_back(&view, cell, false);
         }
         left.build_dir = self.dir.take();
         left
     }
 
-    /// As [`Room::leave`], but the build directory stays, and is opened to everybody once it is
+    /// As [`BuildEnv::leave`], but the build directory stays, and is opened to everybody once it is
     /// harmless. What it takes is in proportion to what the builder left there.
     pub fn leave_open(mut self) -> (Left, windrow_sys::Result<()>) {
         let (mut left, mut opened) = (Left::default(), Ok(()));
@@ -529,7 +534,7 @@ impl Room {
             let view = cell.host_view().clone();
             let (top, build) = (cell.top(&view), cell.place(&view).build);
             opened = open_to_all(&[&top, &build], self.owner.uid);
-            (left.rubbish, left.kept) = isolation.shared.cells.give_back(&view, cell, true);
+            (left.garbage, left.kept) = isolation.shared.dirs_pool.give_back(&view, cell, true);
         }
         if let Some((dirs, dir)) = self.dir.take() {
             let build = dir.join(crate::dirs::admit::BUILD);
@@ -544,7 +549,7 @@ impl Room {
 /// What is left of a room.
 #[derive(Debug, Default)]
 pub struct Left {
-    rubbish: Vec<PathBuf>,
+    garbage: Vec<PathBuf>,
     build_dir: Option<(SpareDirs, PathBuf)>,
     /// The build directory, if it was to be kept.
     pub kept: Option<PathBuf>,
@@ -553,7 +558,7 @@ pub struct Left {
 impl Left {
     /// Deletes what was not kept, which may take a while.
     pub fn delete(self) {
-        for path in self.rubbish {
+        for path in self.garbage {
             // What can't be deleted goes with the run.
             let _ = windrow_sys::tree::delete_path(&path);
         }
@@ -563,25 +568,26 @@ impl Left {
     }
 }
 
-/// A thread's own small world, in which sandboxed processes are made. It must stay with that thread.
+/// A thread's own small world, in which sandboxed processes are made. It must stay with that
+/// thread.
 #[derive(Debug)]
-pub struct Workshop {
+pub struct MountTemplate {
     networks: Networks,
 }
 
-impl Workshop {
-    /// Moves the calling thread into a workshop, for good. Takes root.
+impl MountTemplate {
+    /// Moves the calling thread into a template, for good. Takes root.
     ///
     /// # Errors
     /// Which step failed and why, as the end of a sentence that starts with "cannot".
     pub fn enter(isolation: &Isolation) -> Result<Self, String> {
-        let blueprint = &isolation.shared.blueprint;
+        let config = &isolation.shared.config;
         let about = |what: &str, error: io::Error| format!("{what}: {error}");
         let networks =
             Networks::new().map_err(|error| about("look at the network namespace", error))?;
-        let ground = isolation.shared.cells.ground();
+        let ground = isolation.shared.dirs_pool.ground();
         let ground = ground.map_err(|error| about("make the directories of the run", error))?;
-        let (name, run) = ("workshop", &ground.view.builds);
+        let (name, run) = ("template", &ground.view.builds);
         let base = run.join(name);
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let parent = openat(AT_FDCWD, run, flags, Mode::empty())
@@ -593,10 +599,10 @@ impl Workshop {
             Action::Unshare(libc::CLONE_FS | libc::CLONE_NEWNS | libc::CLONE_NEWUTS),
             Action::NameHost,
         ];
-        actions.extend(blueprint.workshop(
+        actions.extend(config.template(
             &base,
             &ground.view,
-            isolation.insider(own),
+            isolation.ids(own),
             false,
             isolation.shared.support.waiting_proc(),
             &[],

@@ -1,10 +1,12 @@
-//! Network namespaces: each holds a loopback interface and nothing else, and no two builds ever have one at a time.
+//! Network namespaces: each holds a loopback interface and nothing else, and no two builds ever
+//! have one at a time.
 //!
-//! Making and unmaking one costs more than all the rest of a sandbox. One whose processes are all dead serves again if
-//! nothing tells it from a new one. A builder has no privileges over it, so all that it can change there are sockets, which
-//! die with their processes, and what they leave. What was sent shows in the counters of the loopback interface, the only
-//! one there is; what could not be sent, for lack of a route, in those of IPv4 and IPv6. Flow labels outlive their
-//! sockets, and are refused by the filter of system calls; they are looked for all the same.
+//! Making and unmaking one costs more than all the rest of a sandbox. One whose processes are all
+//! dead serves again if nothing tells it from a new one. A builder has no privileges over it, so
+//! all that it can change there are sockets, which die with their processes, and what they leave.
+//! What was sent shows in the counters of the loopback interface, the only one there is; what could
+//! not be sent, for lack of a route, in those of IPv4 and IPv6. Flow labels outlive their sockets,
+//! and are refused by the filter of system calls; they are looked for all the same.
 
 use std::cell::OnceCell;
 use std::fs::File;
@@ -23,7 +25,7 @@ const SPARE_MAX: usize = 64;
 /// The network namespaces of a run. For one thread only, which changes its own namespace.
 #[derive(Debug)]
 pub struct Networks {
-    /// The folder /proc, open, for a thread that does not see it any more.
+    /// The directory /proc, open, for a thread that does not see it any more.
     proc: OwnedFd,
     spare: Arc<Mutex<Vec<OwnedFd>>>,
     /// What [`COUNTERS`] say in a new one, once there was one.
@@ -33,9 +35,10 @@ pub struct Networks {
 /// What shows, below /proc/net, whether a namespace was used in any way that leaves something.
 const COUNTERS: [&str; 4] = ["dev", "snmp", "snmp6", "ip6_flowlabel"];
 
-/// A network namespace in use. Dropped, it may serve another build: to be done when all processes in it are dead.
+/// A network namespace in use. Dropped, it may serve another build: to be done when all processes
+/// in it are dead.
 #[derive(Debug)]
-pub struct Lease {
+pub struct NetnsLease {
     namespace: Option<OwnedFd>,
     spare: Arc<Mutex<Vec<OwnedFd>>>,
 }
@@ -53,12 +56,12 @@ impl Networks {
         })
     }
 
-    /// Moves the calling thread into a network namespace that nobody else is in, so that the processes it makes are born
-    /// there.
+    /// Moves the calling thread into a network namespace that nobody else is in, so that the
+    /// processes it makes are born there.
     ///
     /// # Errors
     /// When the kernel makes no new one.
-    pub fn enter(&self) -> io::Result<Lease> {
+    pub fn enter(&self) -> io::Result<NetnsLease> {
         loop {
             let spare = self
                 .spare
@@ -85,22 +88,22 @@ impl Networks {
         Ok(self.lease(namespace))
     }
 
-    fn lease(&self, namespace: OwnedFd) -> Lease {
-        Lease {
+    fn lease(&self, namespace: OwnedFd) -> NetnsLease {
+        NetnsLease {
             namespace: Some(namespace),
             spare: Arc::clone(&self.spare),
         }
     }
 
-    /// Whether the namespace that the calling thread is in is as it was made: ports of past connections stay taken for a
-    /// minute, and counters would tell one build of another.
+    /// Whether the namespace that the calling thread is in is as it was made: ports of past
+    /// connections stay taken for a minute, and counters would tell one build of another.
     fn is_untouched(&self) -> bool {
         let now = self.counters();
         now.is_some() && now.as_ref() == self.fresh.get()
     }
 
-    /// What [`COUNTERS`] say in the namespace that the calling thread is in. `None` if one can't be read; a kernel without
-    /// IPv6 has fewer.
+    /// What [`COUNTERS`] say in the namespace that the calling thread is in. `None` if one can't be
+    /// read; a kernel without IPv6 has fewer.
     fn counters(&self) -> Option<Vec<String>> {
         let read = |name: &&str| {
             let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
@@ -117,7 +120,7 @@ impl Networks {
     }
 }
 
-impl Drop for Lease {
+impl Drop for NetnsLease {
     fn drop(&mut self) {
         if let Some(namespace) = self.namespace.take() {
             let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
@@ -133,7 +136,8 @@ mod tests {
     use super::*;
     use std::net::UdpSocket;
 
-    /// The namespaces of three builds in a row, and of three more after the last of them has done something.
+    /// The namespaces of three builds in a row, and of three more after the last of them has done
+    /// something.
     fn namespaces(used: impl FnOnce() + Send + 'static) -> Option<[Vec<std::path::PathBuf>; 2]> {
         let thread = std::thread::spawn(|| {
             let networks = Networks::new().unwrap();

@@ -143,14 +143,14 @@ mod tests {
 
     #[test]
     fn kinds_are_told_apart_and_what_may_be_missing_is() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = folder.path().join("store");
+        let directory = tempfile::tempdir().unwrap();
+        let store = directory.path().join("store");
         std::fs::create_dir(&store).unwrap();
         std::fs::write(store.join("abc-x"), "").unwrap();
-        std::os::unix::fs::symlink(store.join("abc-x"), folder.path().join("in")).unwrap();
-        std::os::unix::fs::symlink("/etc", folder.path().join("out")).unwrap();
+        std::os::unix::fs::symlink(store.join("abc-x"), directory.path().join("in")).unwrap();
+        std::os::unix::fs::symlink("/etc", directory.path().join("out")).unwrap();
         let look = |name: &str, more: &str| {
-            let word = format!("{}{more}", folder.path().join(name).display());
+            let word = format!("{}{more}", directory.path().join(name).display());
             parse(&word).look(&store)
         };
         assert_eq!(look("store", ""), Ok(Some(Shown::Directory)));
@@ -163,7 +163,7 @@ mod tests {
         let word = format!("/x={}", store.join("abc-x/bin").display());
         let inside = parse(&word).store_path(&store).unwrap();
         assert_eq!(Path::new(&inside), store.join("abc-x"));
-        let link = parse(&format!("{}", folder.path().join("in").display()));
+        let link = parse(&format!("{}", directory.path().join("in").display()));
         assert_eq!(link.store_path(&store), Some(inside));
         assert_eq!(parse("/etc").store_path(&store), None);
     }

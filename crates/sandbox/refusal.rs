@@ -1,5 +1,6 @@
-//! Why the kernel refused namespaces, and which setting of the machine would allow them. An errno alone misleads: "No space
-//! left on device" is a limit on namespaces, and "Operation not permitted" has half a dozen causes.
+//! Why the kernel refused namespaces, and which setting of the machine would allow them. An errno
+//! alone misleads: "No space left on device" is a limit on namespaces, and "Operation not
+//! permitted" has half a dozen causes.
 
 use std::ffi::CStr;
 use std::path::Path;
@@ -7,7 +8,8 @@ use std::path::Path;
 use crate::process::launch::action::Action;
 use crate::process::launch::{SpawnError, Step};
 
-/// The namespaces of a sandbox: by their names in /proc/self/ns, by those of their limits in /proc/sys/user, and in words.
+/// The namespaces of a sandbox: by their names in /proc/self/ns, by those of their limits in
+/// /proc/sys/user, and in words.
 const NAMESPACES: [(&str, &str, &str); 6] = [
     ("user", "max_user_namespaces", "user namespaces"),
     ("mnt", "max_mnt_namespaces", "mount namespaces"),
@@ -34,8 +36,9 @@ const KNOBS: [(&str, &str, &str); 2] = [
 
 const CAP_SYS_ADMIN: u32 = 21;
 
-/// What can be said of a process of a sandbox that could not be started, beyond its errno: the cause as far as it can be
-/// found out, and what to do about it. `actions` are those of the request.
+/// What can be said of a process of a sandbox that could not be started, beyond its errno: the
+/// cause as far as it can be found out, and what to do about it. `actions` are those of the
+/// request.
 pub fn reason(error: &SpawnError, actions: &[Action]) -> Option<String> {
     let action = error.action.and_then(|index| actions.get(index));
     let proc: Option<&CStr> = Some(c"proc");
@@ -96,7 +99,8 @@ impl Machine<'_> {
         effective.is_some_and(|effective| effective & 1 << CAP_SYS_ADMIN == 0)
     }
 
-    /// Whether something is mounted in /proc. The kernel then shows no new one to a user namespace, for that would bare it.
+    /// Whether something is mounted in /proc. The kernel then shows no new one to a user namespace,
+    /// for that would bare it.
     fn hides_parts_of_proc(&self) -> bool {
         (self.read)("/proc/self/mountinfo").is_some_and(|text| {
             let mut targets = text.lines().filter_map(|line| line.split(' ').nth(4));
@@ -157,7 +161,8 @@ fn filtered() -> String {
         .to_owned()
 }
 
-/// A limit is reached. Those of an outer user namespace, such as a container's, hold as well, but can't be seen.
+/// A limit is reached. Those of an outer user namespace, such as a container's, hold as well, but
+/// can't be seen.
 fn limit(machine: &Machine<'_>) -> String {
     let names = NAMESPACES.map(|(_, limit, _)| format!("user.{limit}"));
     let none = |name: &&String| machine.setting(name).as_deref() == Some("0");
@@ -200,7 +205,8 @@ mod tests {
         ..CLONE
     };
 
-    /// The reason on a machine whose files are these; all kinds of namespaces are there but `missing`.
+    /// The reason on a machine whose files are these; all kinds of namespaces are there but
+    /// `missing`.
     #[track_caller]
     fn said(attempt: Attempt, files: &[(&str, &str)], missing: &str) -> String {
         let files: BTreeMap<&str, &str> = files.iter().copied().collect();

@@ -1,21 +1,23 @@
-//! What the root of a sandbox holds: the part that is the same for all builds, and what each build adds.
+//! What the root of a sandbox holds: the part that is the same for all builds, and what each build
+//! adds.
 //!
-//! Everything is arranged in a small place of its own, the workshop: a file system in memory with the store at `/inputs`
-//! (read-only), the two directories of the run at `/store` (the one in the store) and `/builds`, and the sandbox's
-//! root at `/root`. A mount inherits the restrictions of what it is taken from, so one call shows an input read-only.
+//! Everything is arranged in a small place of its own, the template: a file system in memory with
+//! the store at `/inputs` (read-only), the two directories of the run at `/store` (the one in the
+//! store) and `/builds`, and the sandbox's root at `/root`. A mount inherits the restrictions of
+//! what it is taken from, so one call shows an input read-only.
 
 use std::collections::BTreeSet;
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::dirs::cell::View;
+use crate::dirs::sandbox_dirs::View;
 use crate::paths::{SandboxPath, Shown};
 use crate::process::launch::action::{Action, c_path};
 
 /// What all sandboxes of a run have in common.
 #[derive(Debug, Clone)]
-pub struct Blueprint {
+pub struct SandboxConfig {
     /// The store directory, as builders see it.
     pub store_dir: PathBuf,
     /// Where it lies.
@@ -38,19 +40,19 @@ pub struct Blueprint {
 
 /// Whose sandbox it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Insider {
+pub struct SandboxIds {
     /// Its user id, as files in the sandbox name it.
     pub uid: u32,
     /// Its group id.
     pub gid: u32,
 }
 
-/// Which /proc can be seen in a workshop.
+/// Which /proc can be seen in a template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WaitingProc {
     /// None.
     None,
-    /// That of the PID namespace of whoever makes the workshop.
+    /// That of the PID namespace of whoever makes the template.
     Own,
     /// The machine's.
     Machine,
@@ -59,12 +61,13 @@ pub enum WaitingProc {
 /// Where a build's /proc comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proc {
-    /// It waits in the workshop.
+    /// It waits in the template.
     Waiting,
     /// It is mounted anew.
     Fresh {
-        /// Whether what user 0 may write to there, because the files are its own, becomes read-only. Without that,
-        /// a builder that runs as root outside could change the whole machine, whatever it may do otherwise.
+        /// Whether what user 0 may write to there, because the files are its own, becomes
+        /// read-only. Without that, a builder that runs as root outside could change the whole
+        /// machine, whatever it may do otherwise.
         guarded: bool,
     },
 }
@@ -159,15 +162,16 @@ impl Draft {
     }
 }
 
-impl Blueprint {
-    /// Makes the workshop at `base`, a directory, and everything that sandboxes share, and leaves the rest of the
-    /// machine. `run` says where the directories of the run are. `waiting` is the /proc that waits there at `/proc`: where
-    /// none can be seen, nobody can mount one in a user namespace. `more` is shown beside the paths that all sandboxes show.
-    pub fn workshop(
+impl SandboxConfig {
+    /// Makes the template at `base`, a directory, and everything that sandboxes share, and leaves
+    /// the rest of the machine. `run` says where the directories of the run are. `waiting` is the
+    /// /proc that waits there at `/proc`: where none can be seen, nobody can mount one in a user
+    /// namespace. `more` is shown beside the paths that all sandboxes show.
+    pub fn template(
         &self,
         base: &Path,
         run: &View,
-        insider: Insider,
+        ids: SandboxIds,
         network: bool,
         waiting: WaitingProc,
         more: &[(SandboxPath, Shown)],
@@ -184,7 +188,7 @@ impl Blueprint {
         ] {
             let target = base.join(name);
             actions.push(Action::dir(&target));
-            // Without what is mounted below, for the workshop itself may be.
+            // Without what is mounted below, for the template itself may be.
             actions.push(Action::bind(source, &target));
             actions.push(Action::Restrict {
                 target: c_path(&target),
@@ -204,7 +208,7 @@ impl Blueprint {
         actions.push(Action::dir(&root));
         actions.push(tmpfs(&root, "mode=0755,size=4m"));
         let mut draft = Draft::new(root.clone(), actions);
-        self.furnish(&mut draft, insider, network);
+        self.furnish(&mut draft, ids, network);
         for (path, shown) in more {
             draft.show(&path.target, &path.source, shown, false);
         }
@@ -225,7 +229,7 @@ impl Blueprint {
         actions
     }
 
-    fn furnish(&self, draft: &mut Draft, insider: Insider, network: bool) {
+    fn furnish(&self, draft: &mut Draft, ids: SandboxIds, network: bool) {
         for dir in [
             &self.store_dir,
             &self.build_dir,
@@ -235,7 +239,7 @@ impl Blueprint {
             draft.dir(dir);
         }
         let home = self.build_dir.display();
-        let Insider { uid, gid } = insider;
+        let SandboxIds { uid, gid } = ids;
         let root = if uid == 0 {
             String::new()
         } else {
@@ -281,13 +285,15 @@ impl Blueprint {
         }
     }
 
-    /// What must be shown below /tmp, which is each build's own, and so can't be shown before that is there.
+    /// What must be shown below /tmp, which is each build's own, and so can't be shown before that
+    /// is there.
     fn below_tmp(&self) -> impl Iterator<Item = (usize, &(SandboxPath, Shown))> {
         let below = |(_, (path, _)): &(usize, &(SandboxPath, Shown))| path.target.starts_with(TMP);
         self.paths.iter().enumerate().filter(below)
     }
 
-    /// The folders that a build's /tmp must have for the store or the build directory to be shown there.
+    /// The directories that a build's /tmp must have for the store or the build directory to be
+    /// shown there.
     pub fn tmp_dirs(&self) -> Vec<PathBuf> {
         let both = [&self.store_dir, &self.build_dir];
         let below = both.map(|dir| dir.strip_prefix(TMP).ok());
@@ -323,7 +329,8 @@ impl Blueprint {
         }
     }
 
-    /// Turns the workshop's `/root` into the root of one build: its store, inputs, folders and file systems.
+    /// Turns the template's `/root` into the root of one build: its store, inputs, directories and
+    /// file systems.
     pub fn build(&self, place: &Place, inputs: &[CString], proc: Proc) -> Vec<Action> {
         let root = Path::new("/root");
         let at = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
@@ -429,7 +436,7 @@ fn tmpfs(target: &Path, options: &str) -> Action {
     Action::mount(none, target, Some(c"tmpfs"), flags, Some(options))
 }
 
-/// Where the folders of one build are, as the workshop sees them.
+/// Where the directories of one build are, as the template sees them.
 #[derive(Debug, Clone)]
 pub struct Place {
     /// Its part of the store.

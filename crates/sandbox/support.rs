@@ -1,4 +1,5 @@
-//! What the kernel, and whoever set up this machine, let us do. Looked at once, before the first build.
+//! What the kernel, and whoever set up this machine, let us do. Looked at once, before the first
+//! build.
 
 use std::ffi::{CStr, c_int};
 use std::fs::File;
@@ -22,15 +23,17 @@ pub struct Support {
     pub root: bool,
     /// Whether we are root of a user namespace only.
     pub contained: bool,
-    /// Whether supplementary groups can be given up, which a user namespace of an ordinary user's does not allow.
+    /// Whether supplementary groups can be given up, which a user namespace of an ordinary user's
+    /// does not allow.
     pub may_leave_groups: bool,
-    /// The folder /proc, open.
+    /// The directory /proc, open.
     pub proc: Arc<OwnedFd>,
     /// Whether a builder can have a user namespace.
     pub user_namespaces: bool,
     /// Whether that can be kept from having [others](user_ns::LIMITS) in it by its own limits.
     pub namespace_limits: bool,
-    /// A Landlock ruleset that keeps processes from the abstract sockets of others, and from signalling them.
+    /// A Landlock ruleset that keeps processes from the abstract sockets of others, and from
+    /// signalling them.
     pub socket_scope: Option<Arc<OwnedFd>>,
     /// Whether a PID namespace has a limit of its own on the number of processes.
     pub pid_limits: bool,
@@ -75,7 +78,7 @@ impl Support {
 }
 
 impl Support {
-    /// The /proc that a workshop of root's must show for new ones to be mounted.
+    /// The /proc that a template of root's must show for new ones to be mounted.
     pub(crate) fn waiting_proc(&self) -> WaitingProc {
         if self.contained {
             WaitingProc::Machine
@@ -85,7 +88,8 @@ impl Support {
     }
 }
 
-/// Whether this is not the machine's own user namespace: that one has all ids, and each is what it is.
+/// Whether this is not the machine's own user namespace: that one has all ids, and each is what it
+/// is.
 fn is_contained() -> bool {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     map.split_ascii_whitespace().ne(["0", "0", "4294967295"])

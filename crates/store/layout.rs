@@ -1,4 +1,4 @@
-//! Where the parts of a store lie, and the folders that opening a store creates.
+//! Where the parts of a store lie, and the directories that opening a store creates.
 //! Knows names and modes only; what stands in the files is the other modules' business.
 
 use std::fs::{self, DirBuilder, Permissions};
@@ -10,7 +10,7 @@ use nix::unistd::{Gid, Uid, geteuid};
 
 use crate::error::{Error, Result};
 
-/// The folders of a store. The logical store directory is part of every store path; where the
+/// The directories of a store. The logical store directory is part of every store path; where the
 /// files really lie may differ, as with Nix's `--store DIR`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -25,17 +25,17 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The folder of the database, its version file, big lock and reserved space.
+    /// The directory of the database, its version file, big lock and reserved space.
     pub fn db_dir(&self) -> PathBuf {
         self.state_dir.join("db")
     }
 
-    /// The folder with one file of temporary roots for each process.
+    /// The directory with one file of temporary roots for each process.
     pub fn temproots_dir(&self) -> PathBuf {
         self.state_dir.join("temproots")
     }
 
-    /// The folder of permanent and indirect roots.
+    /// The directory of permanent and indirect roots.
     pub fn gcroots_dir(&self) -> PathBuf {
         self.state_dir.join("gcroots")
     }
@@ -79,7 +79,7 @@ impl Layout {
             })
     }
 
-    /// Creates whatever is missing of the folders that the constructor of Nix's `LocalStore`
+    /// Creates whatever is missing of the directories that the constructor of Nix's `LocalStore`
     /// creates; several processes may do so at once.
     ///
     /// With a build users group, and as root, the store directory belongs to root and that group
@@ -88,7 +88,7 @@ impl Layout {
     /// # Errors
     /// [`Error::SymlinkedStore`] if a component of the real store directory is a symbolic link,
     /// unless `allow_symlinked_store` (the caller's `NIX_IGNORE_SYMLINK_STORE=1`); nothing is
-    /// created then. [`Error::File`] if a folder can't be created.
+    /// created then. [`Error::File`] if a directory can't be created.
     pub fn create_directories(
         &self,
         build_users_gid: Option<u32>,
@@ -162,7 +162,7 @@ fn create_directory(path: &Path) -> Result<()> {
         .map_err(Error::io("create the directory", path))
 }
 
-/// Sets the mode only where it differs: whoever may use a store need not own its folders.
+/// Sets the mode only where it differs: whoever may use a store need not own its directories.
 fn set_mode(path: &Path, mode: u32) -> Result<()> {
     let metadata = path.metadata().map_err(Error::io("look at", path))?;
     if metadata.mode() & 0o7777 == mode {
@@ -185,14 +185,14 @@ fn link_profiles(profiles: &Path, link: &Path) -> Result<()> {
 pub(crate) mod tests {
     use super::*;
 
-    /// A layout below a folder; the logical store directory differs from the real one.
-    pub(crate) fn scratch(folder: &Path) -> Layout {
-        let folder = folder.canonicalize().unwrap();
+    /// A layout below a directory; the logical store directory differs from the real one.
+    pub(crate) fn scratch(directory: &Path) -> Layout {
+        let directory = directory.canonicalize().unwrap();
         Layout {
             store_dir: "/nix/store".to_owned(),
-            real_store_dir: folder.join("store"),
-            state_dir: folder.join("var"),
-            log_dir: folder.join("log"),
+            real_store_dir: directory.join("store"),
+            state_dir: directory.join("var"),
+            log_dir: directory.join("log"),
         }
     }
 
@@ -203,8 +203,8 @@ pub(crate) mod tests {
 
     #[test]
     fn two_threads_create_the_same_store() {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = scratch(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let layout = scratch(directory.path());
         std::thread::scope(|scope| {
             let both = [(); 2].map(|()| scope.spawn(|| layout.create_directories(None, false)));
             for thread in both {
@@ -222,7 +222,7 @@ pub(crate) mod tests {
             "var/gcroots/auto",
             "store/.links",
         ] {
-            assert!(folder.path().join(name).is_dir(), "{name}");
+            assert!(directory.path().join(name).is_dir(), "{name}");
         }
         assert_eq!(
             gcroots.join("per-user").metadata().unwrap().mode() & 0o7777,
@@ -233,11 +233,11 @@ pub(crate) mod tests {
 
     #[test]
     fn a_symlinked_store_is_refused_and_nothing_is_created() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("elsewhere")).unwrap();
-        std::os::unix::fs::symlink("elsewhere", folder.path().join("link")).unwrap();
-        let mut layout = scratch(folder.path());
-        layout.real_store_dir = folder.path().canonicalize().unwrap().join("link/store");
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("elsewhere")).unwrap();
+        std::os::unix::fs::symlink("elsewhere", directory.path().join("link")).unwrap();
+        let mut layout = scratch(directory.path());
+        layout.real_store_dir = directory.path().canonicalize().unwrap().join("link/store");
         let error = layout.create_directories(None, false).unwrap_err();
         assert!(
             matches!(&error, Error::SymlinkedStore { link, .. } if link.ends_with("link")),
@@ -245,7 +245,7 @@ pub(crate) mod tests {
         );
         assert!(!layout.state_dir.exists() && !layout.real_store_dir.exists());
         layout.create_directories(None, true).unwrap();
-        assert!(folder.path().join("elsewhere/store/.links").is_dir());
+        assert!(directory.path().join("elsewhere/store/.links").is_dir());
     }
 
     #[test]
@@ -254,8 +254,8 @@ pub(crate) mod tests {
             eprintln!("skipped: only root can give a folder to a group");
             return;
         }
-        let folder = tempfile::tempdir().unwrap();
-        let layout = scratch(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let layout = scratch(directory.path());
         layout.create_directories(Some(12345), false).unwrap();
         let metadata = layout.real_store_dir.metadata().unwrap();
         assert_eq!((metadata.uid(), metadata.gid()), (0, 12345));

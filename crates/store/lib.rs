@@ -1,10 +1,13 @@
-//! The store: its database, archives, locks, roots and collector. Knows paths and derivations, but no goals and no builds.
+//! The store: its database, archives, locks, roots and collector. Knows paths and derivations, but
+//! no goals and no builds.
 //!
 //! - [`local`]: a store on this machine, open; [`layout`]: where its parts lie.
 //! - [`db`]: Nix's database of valid paths; [`own`]: windrow's own beside it.
 //! - [`nar`]: archives, and what is learnt by reading a tree as one: hashes, sizes, references.
-//! - [`files`]: what happens to trees in the store: made canonical, copied, replaced, linked to their equals.
-//! - [`locks`] on paths, [`roots`] that keep paths, and the collector [`gc`] that deletes the others.
+//! - [`files`]: what happens to trees in the store: made canonical, copied, replaced, linked to
+//!   their equals.
+//! - [`locks`] on paths, [`roots`] that keep paths, and the collector [`gc`] that deletes the
+//!   others.
 //! - [`text`]: paths written down for others: registrations, exports, graphs.
 //! - [`ops`]: what is done to a whole store: adding, registering, verifying.
 
@@ -21,6 +24,6 @@ pub mod own;
 pub mod roots;
 pub mod text;
 
-pub use db::{Database, DatabaseOptions, Edges, PathInfo, Registration, Seed};
+pub use db::{Database, DatabaseOptions, Edges, PathInfo, Registration, WalkRoot};
 pub use error::{Error, Result};
 pub use layout::Layout;

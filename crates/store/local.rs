@@ -1,4 +1,5 @@
-//! A store on this machine, open: its database, its temporary roots, and the derivations that lie in it.
+//! A store on this machine, open: its database, its temporary roots, and the derivations that lie
+//! in it.
 
 use windrow_components::derivation::{Derivation, Modulo, ModuloMemo, name_from_base};
 use windrow_components::hash::sha256;
@@ -25,14 +26,15 @@ impl LocalStore {
     /// Opens the store for building, and makes it first if there is none.
     ///
     /// # Errors
-    /// When its folders or its database can't be made, opened or written.
+    /// When its directories or its database can't be made, opened or written.
     pub fn open(layout: Layout, options: &DatabaseOptions) -> Result<Self> {
         let database = Database::open(&layout, options)?;
         let temp_roots = Some(TempRoots::open(&layout)?);
         Ok(Self::with(layout, database, temp_roots))
     }
 
-    /// Opens the store for looking only, as a dry run does. Nothing is locked or kept from collection.
+    /// Opens the store for looking only, as a dry run does. Nothing is locked or kept from
+    /// collection.
     ///
     /// # Errors
     /// When there is no database, or it can't be read.
@@ -63,7 +65,7 @@ impl LocalStore {
         &self.layout
     }
 
-    /// The logical store folder.
+    /// The logical store directory.
     pub fn store_dir(&self) -> &StoreDir {
         &self.store_dir
     }
@@ -139,7 +141,8 @@ impl LocalStore {
         use_it(&drv)
     }
 
-    /// Checks that a derivation states the output paths that its contents give (`checkDerivationOutputs`).
+    /// Checks that a derivation states the output paths that its contents give
+    /// (`checkDerivationOutputs`).
     ///
     /// # Errors
     /// When it does not, or an input derivation can't be read.
@@ -160,7 +163,8 @@ impl LocalStore {
             .map_err(wrong)
     }
 
-    /// Makes known the hashes modulo fixed outputs of the derivations at full paths, reading what that takes.
+    /// Makes known the hashes modulo fixed outputs of the derivations at full paths, reading what
+    /// that takes.
     ///
     /// # Errors
     /// When a derivation below them can't be read, or they form a circle.
@@ -178,7 +182,8 @@ impl LocalStore {
         completed
     }
 
-    /// The hash modulo fixed outputs of a derivation that [`LocalStore::complete_modulo`] made known.
+    /// The hash modulo fixed outputs of a derivation that [`LocalStore::complete_modulo`] made
+    /// known.
     pub fn modulo(&self, path: &str) -> Option<Modulo> {
         self.modulo.get(path)
     }

@@ -1,5 +1,5 @@
-//! Makes processes that share this one's memory until they execute a program or exit, so that starting one costs the
-//! same however much memory there is. The only place where that is done.
+//! Makes processes that share this one's memory until they execute a program or exit, so that
+//! starting one costs the same however much memory there is. The only place where that is done.
 
 use std::ffi::{c_int, c_void};
 use std::io;
@@ -10,8 +10,9 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 
 /// What a process that shares its parent's memory does.
 pub trait Child: Sync {
-    /// The child's life, to its exit status. It must allocate nothing, take no lock, leave `errno` alone and not unwind: the
-    /// thread that made it may be running at the same time, and holds what it holds.
+    /// The child's life, to its exit status. It must allocate nothing, take no lock, leave `errno`
+    /// alone and not unwind: the thread that made it may be running at the same time, and holds
+    /// what it holds.
     fn run(&self) -> c_int;
 }
 
@@ -35,17 +36,19 @@ impl Stack {
     }
 }
 
-/// Makes a process that runs `child` on the memory of this one, with the `flags` of clone(2) beside, and returns its id.
+/// Makes a process that runs `child` on the memory of this one, with the `flags` of clone(2)
+/// beside, and returns its id.
 ///
-/// All signals are blocked in it, so that no handler of ours runs there. As it is made the kernel writes its id to
-/// `id`, and when it no longer uses this memory, clears `alive`.
+/// All signals are blocked in it, so that no handler of ours runs there. As it is made the kernel
+/// writes its id to `id`, and when it no longer uses this memory, clears `alive`.
 ///
 /// # Errors
 /// When the kernel makes none. Nothing is allocated here either.
 ///
 /// # Safety
-/// Until the child has executed a program or exited, `child` and all that it refers to, the stack and `alive` must stay
-/// where they are; of them only what is atomic may be changed, and nobody else may use the stack.
+/// Until the child has executed a program or exited, `child` and all that it refers to, the stack
+/// and `alive` must stay where they are; of them only what is atomic may be changed, and nobody
+/// else may use the stack.
 pub unsafe fn clone_vm<T: Child>(
     child: *const T,
     stack: &Stack,
@@ -63,8 +66,9 @@ pub unsafe fn clone_vm<T: Child>(
     if !alive.is_null() {
         flags |= libc::CLONE_CHILD_CLEARTID;
     }
-    // SAFETY: the caller keeps all that the child uses. The child has no thread state of its own, but does nothing that needs
-    // one: that is what `Child` asks for. `enter` expects the type that is passed here.
+    // SAFETY: the caller keeps all that the child uses. The child has no thread state of its own,
+    // but does nothing that needs one: that is what `Child` asks for. `enter` expects the type that
+    // is passed here.
     let pid = unsafe {
         libc::clone(
             enter::<T>,

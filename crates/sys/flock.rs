@@ -11,8 +11,8 @@ use nix::unistd::geteuid;
 use crate::error::{Error, Result as StoreResult};
 use crate::interrupt;
 
-/// Opens a lock file, and makes it if there is none. Nobody else may open it, for whoever can read it can hold its lock;
-/// one that was made too open is closed to others.
+/// Opens a lock file, and makes it if there is none. Nobody else may open it, for whoever can read
+/// it can hold its lock; one that was made too open is closed to others.
 ///
 /// # Errors
 /// When it can't be opened or is no regular file.
@@ -91,15 +91,15 @@ mod tests {
 
     #[test]
     fn lock_files_are_nobody_elses() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("lock");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
         let mode = || path.metadata().unwrap().mode() & 0o777;
         open_private(&path).unwrap();
         assert_eq!(mode(), 0o600);
         std::fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
         open_private(&path).unwrap();
         assert_eq!(mode(), 0o600);
-        let (link, fifo) = (folder.path().join("link"), folder.path().join("fifo"));
+        let (link, fifo) = (directory.path().join("link"), directory.path().join("fifo"));
         std::os::unix::fs::symlink(&path, &link).unwrap();
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert!(open_private(&link).is_err() && open_private(&fifo).is_err());
@@ -107,8 +107,8 @@ mod tests {
 
     #[test]
     fn locks_are_flock_and_exclude_each_other() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("lock");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
         let (one, two) = (File::create(&path).unwrap(), File::open(&path).unwrap());
         assert!(try_lock_shared(&one).unwrap());
         assert!(try_lock_shared(&two).unwrap());

@@ -167,8 +167,11 @@ mod tests {
 
     #[test]
     fn nothing_but_harmful_bits_goes() {
-        let folder = tempfile::tempdir().unwrap();
-        let (tree, outside) = (folder.path().join("tree"), folder.path().join("outside"));
+        let directory = tempfile::tempdir().unwrap();
+        let (tree, outside) = (
+            directory.path().join("tree"),
+            directory.path().join("outside"),
+        );
         fs::create_dir_all(tree.join("sub/closed")).unwrap();
         fs::write(&outside, "precious").unwrap();
         set_mode(&outside, 0o4777);
@@ -186,7 +189,7 @@ mod tests {
             set_mode(tree.join(name), before);
         }
         fs::hard_link(tree.join("open"), tree.join("sub/again")).unwrap();
-        fs::hard_link(tree.join("suid"), folder.path().join("elsewhere")).unwrap();
+        fs::hard_link(tree.join("suid"), directory.path().join("elsewhere")).unwrap();
         set_mode(tree.join("open"), 0o4666);
         nix::unistd::mkfifo(&tree.join("fifo"), Mode::from_bits_truncate(0o600)).unwrap();
         set_mode(tree.join("fifo"), 0o4622);
@@ -209,8 +212,8 @@ mod tests {
 
     #[test]
     fn access_lists_go() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("file");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
         fs::write(&file, "").unwrap();
         set_mode(&file, 0o640);
         // The owner, user 1, the group, the limit and others.
@@ -235,7 +238,7 @@ mod tests {
             return;
         }
         assert_eq!(mode(&file), 0o670);
-        make_harmless(folder.path(), geteuid().as_raw()).unwrap();
+        make_harmless(directory.path(), geteuid().as_raw()).unwrap();
         assert!(
             xattr::list_privileges(Subject::Path(&link))
                 .unwrap()
@@ -251,8 +254,11 @@ mod tests {
             return;
         }
         const BUILDER: u32 = 54_321;
-        let folder = tempfile::tempdir().unwrap();
-        let (tree, outside) = (folder.path().join("tree"), folder.path().join("outside"));
+        let directory = tempfile::tempdir().unwrap();
+        let (tree, outside) = (
+            directory.path().join("tree"),
+            directory.path().join("outside"),
+        );
         fs::create_dir(&tree).unwrap();
         fs::write(&outside, "precious").unwrap();
         set_mode(&outside, 0o4755);

@@ -38,7 +38,8 @@ pub fn has_come() -> bool {
 /// Whether a signal that asks the engine to stop has come and was not taken.
 pub fn is_pending() -> bool {
     let stop = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
-    // SAFETY: all zeros is a set of signals; it is written to by the first call, and only read by the others.
+    // SAFETY: all zeros is a set of signals; it is written to by the first call, and only read by
+    // the others.
     unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigpending(&raw mut set) == 0

@@ -1,8 +1,10 @@
-//! What the store and the sandbox ask of the kernel, in one place: trees of files through directory handles, locks on
-//! files, extended attributes, signals that ask for an end, and system calls. Knows neither store paths nor builds.
+//! What the store and the sandbox ask of the kernel, in one place: trees of files through directory
+//! handles, locks on files, extended attributes, signals that ask for an end, and system calls.
+//! Knows neither store paths nor builds.
 //!
-//! System calls are made through the nix crate where it offers a safe function; through rustix where nix has none, or where the
-//! C library must be left alone ([`raw`] says when); and by number, in [`raw`] only, where no crate has them.
+//! System calls are made through the nix crate where it offers a safe function; through rustix
+//! where nix has none, or where the C library must be left alone ([`raw`] says when); and by
+//! number, in [`raw`] only, where no crate has them.
 
 pub mod clone;
 mod error;

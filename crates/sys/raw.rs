@@ -1,9 +1,10 @@
 //! System calls that no crate has, and those that crates have only through the C library.
 //!
-//! Nothing here allocates, takes a lock or touches `errno`, so that all of it may be done by a process that shares its
-//! parent's memory, between clone and exec; the same is true of the functions of rustix that take `&CStr` and no buffer,
-//! for it makes its calls itself. The C library's own functions set the `errno` of the thread that made the process, and
-//! change the ids of all threads instead of one.
+//! Nothing here allocates, takes a lock or touches `errno`, so that all of it may be done by a
+//! process that shares its parent's memory, between clone and exec; the same is true of the
+//! functions of rustix that take `&CStr` and no buffer, for it makes its calls itself. The C
+//! library's own functions set the `errno` of the thread that made the process, and change the ids
+//! of all threads instead of one.
 
 use std::ffi::{CStr, c_char, c_int, c_ulong};
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
@@ -53,7 +54,8 @@ pub fn exit(status: c_int) -> ! {
 /// execve(2): returns only if that fails.
 ///
 /// # Safety
-/// `program` must be a NUL-terminated string, `args` and `env` lists of such strings that end with a null pointer.
+/// `program` must be a NUL-terminated string, `args` and `env` lists of such strings that end with
+/// a null pointer.
 pub unsafe fn execve(
     program: *const c_char,
     args: *const *const c_char,
@@ -73,8 +75,8 @@ pub fn close(fd: OwnedFd) {
     let _ = unsafe { call!(close, fd.into_raw_fd()) };
 }
 
-/// Makes `to` a duplicate of `from` that stays open when a program is executed, as dup2(2) does, also where they are the
-/// same already.
+/// Makes `to` a duplicate of `from` that stays open when a program is executed, as dup2(2) does,
+/// also where they are the same already.
 ///
 /// # Errors
 /// When `from` is not open.
@@ -109,7 +111,8 @@ pub fn handle_by_default(signal: c_int) -> Result<()> {
     // As the kernel has it on every platform, all zeros: default handling, no flags, an empty mask.
     let default = [0_u64; 4];
     let none = ptr::null_mut::<u64>();
-    // SAFETY: the structure is valid while it is read, and not larger than this; nothing is written.
+    // SAFETY: the structure is valid while it is read, and not larger than this; nothing is
+    // written.
     unsafe { call!(rt_sigaction, signal, default.as_ptr(), none, SIGSET_SIZE) }.map(drop)
 }
 
@@ -182,7 +185,8 @@ pub fn begin_keyring() {
     let _ = unsafe { call!(keyctl, JOIN_SESSION_KEYRING, ptr::null::<c_char>()) };
 }
 
-/// A Landlock ruleset that confines abstract sockets and signals to those who are confined by it: Linux 6.12 and later.
+/// A Landlock ruleset that confines abstract sockets and signals to those who are confined by it:
+/// Linux 6.12 and later.
 ///
 /// # Errors
 /// When the kernel can't do that.
@@ -200,7 +204,8 @@ pub fn landlock_scope() -> Result<OwnedFd> {
         scoped: ABSTRACT_SOCKETS_AND_SIGNALS,
     };
     let (pointer, size) = (&raw const attributes, size_of::<Attributes>());
-    // SAFETY: the structure is valid while it is read, and of the size given; the descriptor is new, so nobody owns it.
+    // SAFETY: the structure is valid while it is read, and of the size given; the descriptor is
+    // new, so nobody owns it.
     unsafe {
         let fd = call!(landlock_create_ruleset, pointer, size, 0)?;
         Ok(OwnedFd::from_raw_fd(fd as RawFd))
@@ -267,7 +272,8 @@ pub struct Waited {
     pub usage: libc::rusage,
 }
 
-/// Kills every process that this one may kill, except itself and the first of its PID namespace, at one moment.
+/// Kills every process that this one may kill, except itself and the first of its PID namespace, at
+/// one moment.
 ///
 /// # Errors
 /// `SRCH` if there is none; `PERM` if it may kill none.
@@ -276,14 +282,16 @@ pub fn kill_all_reachable() -> Result<()> {
     unsafe { call!(kill, -1_i32, libc::SIGKILL) }.map(drop)
 }
 
-/// Waits for a child of this process, however often a signal interrupts that. Unlike waitid(2), it tells what the child took.
+/// Waits for a child of this process, however often a signal interrupts that. Unlike waitid(2), it
+/// tells what the child took.
 ///
 /// # Errors
 /// When it is no child of ours, or was waited for.
 pub fn wait(pid: c_int, options: c_int) -> Result<Waited> {
     let mut status = 0;
     loop {
-        // SAFETY: plain numbers, for which zeros are valid; both places are ours while the kernel writes to them.
+        // SAFETY: plain numbers, for which zeros are valid; both places are ours while the kernel
+        // writes to them.
         let (result, usage) = unsafe {
             let mut usage: libc::rusage = std::mem::zeroed();
             let result = call!(wait4, pid, &raw mut status, options, &raw mut usage);
@@ -309,8 +317,8 @@ mod tests {
         assert_eq!(nix::errno::Errno::last_raw(), libc::EDOM);
     }
 
-    /// Features of crates add up: were some other crate to ask rustix for its calls through the C library, it could not be
-    /// used between clone and exec any more.
+    /// Features of crates add up: were some other crate to ask rustix for its calls through the C
+    /// library, it could not be used between clone and exec any more.
     #[test]
     fn rustix_makes_its_calls_itself() {
         nix::errno::Errno::set_raw(libc::EDOM);

@@ -6,7 +6,7 @@ use windrow_components::hash::Hash;
 use windrow_systems::store::graph_print::{write_dot, write_graphml, write_tree};
 use windrow_systems::store::local::LocalStore;
 use windrow_systems::store::path_graph::PathGraph;
-use windrow_systems::store::{Edges, PathInfo, Seed};
+use windrow_systems::store::{Edges, PathInfo, WalkRoot};
 
 use super::gc::find_roots;
 use super::paths::{not_valid, outputs_of, with_derivation};
@@ -198,12 +198,12 @@ fn sets(call: &mut Call, store: &LocalStore, query: Query, options: Options) -> 
         outputs: options.include_outputs && query == Query::Requisites,
         derivers: false,
     };
-    let seeds: Vec<Seed<'_>> = paths
+    let seeds: Vec<WalkRoot<'_>> = paths
         .iter()
         .map(|path| match query {
-            Query::References => Seed::References(path),
-            Query::Referrers => Seed::Referrers(path),
-            _ => Seed::Closure(path),
+            Query::References => WalkRoot::References(path),
+            Query::Referrers => WalkRoot::Referrers(path),
+            _ => WalkRoot::Closure(path),
         })
         .collect();
     let graph = store.database.walk(&seeds, edges)?;
@@ -223,7 +223,7 @@ fn roots(call: &mut Call, store: &LocalStore, options: Options) -> Result<()> {
         outputs: call.session.settings.keep_outputs,
         derivers: call.session.settings.keep_derivations,
     };
-    let seeds: Vec<Seed<'_>> = paths.iter().map(|path| Seed::Closure(path)).collect();
+    let seeds: Vec<WalkRoot<'_>> = paths.iter().map(|path| WalkRoot::Closure(path)).collect();
     let graph = store.database.walk(&seeds, edges)?;
     let mut found = find_roots(store)?;
     found.retain(|(_, target)| graph.find(target).is_some());
@@ -250,7 +250,7 @@ fn meant(store: &LocalStore, path: String, options: Options) -> Result<Vec<Strin
 }
 
 fn below(store: &LocalStore, roots: &[String]) -> Result<(PathGraph, Vec<u32>)> {
-    let seeds: Vec<Seed<'_>> = roots.iter().map(|path| Seed::Closure(path)).collect();
+    let seeds: Vec<WalkRoot<'_>> = roots.iter().map(|path| WalkRoot::Closure(path)).collect();
     let graph = store.database.walk(&seeds, Edges::default())?;
     let places = roots.iter().filter_map(|path| graph.find(path)).collect();
     Ok((graph, places))

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use windrow_components::goal::BuildMode;
 use windrow_systems::store::gc_roots::add_indirect_root;
 use windrow_systems::store::local::LocalStore;
-use windrow_systems::store::{Edges, Seed};
+use windrow_systems::store::{Edges, WalkRoot};
 
 use super::Call;
 use super::args::Level;
@@ -126,7 +126,7 @@ fn announce(call: &Call, wanted: &[Wanted], ignore_unknown: bool) -> Result<Vec<
                 _ => format!("these {count} derivations will be built:"),
             },
         );
-        let seeds: Vec<Seed<'_>> = builds.iter().map(|path| Seed::Path(path)).collect();
+        let seeds: Vec<WalkRoot<'_>> = builds.iter().map(|path| WalkRoot::Path(path)).collect();
         let order = call.look()?.database.walk(&seeds, Edges::default())?;
         for at in order.sorted()? {
             call.say(Level::Info, &format!("  {}", order.path(at)));

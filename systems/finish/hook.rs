@@ -21,7 +21,7 @@ use crate::failure::{Failure, FailureKind, describe_status};
 use crate::helpers::hook::talk::{HookBuild, HookHandle, say};
 use crate::process::log_writer::LogFile;
 use crate::sandbox::process::kill::kill_and_reap;
-use crate::store::collect::{CollectJob, collect};
+use crate::store::collect::{ScanJob, scan_outputs};
 use crate::world::{BuiltOutput, Collected, Condemned};
 
 /// The exit code of a hook whose build failed.
@@ -124,12 +124,12 @@ impl ReapingHooks<'_, '_> {
         }
         let closure = store.input_closure(&mut self.graph, drv)?;
         let config = &self.host.config;
-        let job = CollectJob::new(&self.graph, config, drv, &missing, &closure, None, None);
+        let job = ScanJob::new(&self.graph, config, drv, &missing, &closure, None, None);
         self.scheduler.scan();
         let optimiser = config.optimiser.clone();
         self.host.pool.0.submit(move || {
             let places = optimiser.as_ref().map(|_| job.places());
-            let result = collect(&job).map_err(|mut failure| {
+            let result = scan_outputs(&job).map_err(|mut failure| {
                 // The hook said that all is well, so whatever is wrong is its fault.
                 if failure.0.kind != FailureKind::HashMismatch {
                     failure.0.kind = FailureKind::Hook { status };

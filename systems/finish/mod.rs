@@ -10,7 +10,7 @@ pub mod retry;
 
 pub mod fetch;
 pub mod hook;
-mod mislaid;
+mod mismatched;
 pub mod reap;
 
 use crate::world::Goal;

@@ -17,14 +17,14 @@ use windrow_components::graph::BuildGraph;
 
 use crate::error::Result;
 use crate::failure::{Failure, FailureKind, describe_status};
-use crate::finish::mislaid;
+use crate::finish::mismatched;
 use crate::process::log_writer::LogFile;
 use crate::report::{BuildRef, Event, Level, Usage};
-use crate::sandbox::Room;
+use crate::sandbox::BuildEnv;
 use crate::sandbox::process::kill::{Reaped, kill_and_measure};
 use crate::spawn::Aloft;
 use crate::store::check::Check;
-use crate::store::collect::{CollectJob, Mislaid, collect};
+use crate::store::collect::{MismatchedOutput, ScanJob, scan_outputs};
 use crate::store::harmless::open_to_all;
 use crate::world::{BuilderConfig, Collected, Condemned, Janitor, Lodging};
 
@@ -163,7 +163,7 @@ impl Reaping<'_, '_> {
 
     /// Sends the outputs of a good build to be scanned, or does so at once if that is no more work than waking another
     /// thread.
-    fn scan(&mut self, reaped: ReapedBuild, room: Option<Room>, here: bool) -> Result<()> {
+    fn scan(&mut self, reaped: ReapedBuild, room: Option<BuildEnv>, here: bool) -> Result<()> {
         let goal = reaped.goal;
         let Ok(child) = self.builders.get(goal) else {
             return Ok(());
@@ -172,7 +172,7 @@ impl Reaping<'_, '_> {
         let drv = child.goal.drv;
         let closure = store.input_closure(&mut self.graph, drv)?;
         let missing = MissingOutputs::of(child.missing, &self.graph, drv);
-        let mut job = CollectJob::new(
+        let mut job = ScanJob::new(
             &self.graph,
             &host.config,
             drv,
@@ -200,10 +200,10 @@ impl Reaping<'_, '_> {
         let keep_failed = host.config.keep_failed.then(|| child.dir.0.clone());
         let optimiser = host.config.optimiser.clone();
         let plain = optimiser.is_none() && room.is_none() && keep_failed.is_none();
-        if here && plain && job.is_trifle() {
+        if here && plain && job.is_small() {
             host.scanned.push(Collected {
                 goal,
-                result: collect(&job),
+                result: scan_outputs(&job),
                 warnings: Vec::new(),
                 kept: None,
             });
@@ -215,7 +215,7 @@ impl Reaping<'_, '_> {
             let alone = undisturbed(room.as_ref());
             // Nobody may be let in to what somebody still works on.
             let keep_failed = keep_failed.filter(|_| alone.is_ok());
-            let result = alone.and_then(|()| collect(&job));
+            let result = alone.and_then(|()| scan_outputs(&job));
             let mut warnings = match (optimiser, places, &result) {
                 (Some(optimiser), Some(places), Ok(built)) if !built.is_empty() => {
                     optimiser.optimise_new(&places)
@@ -235,7 +235,7 @@ impl Reaping<'_, '_> {
     }
 
     /// Says why a build failed, and clears away or keeps what there is of it.
-    fn fail(&mut self, reaped: ReapedBuild, room: Option<Room>) {
+    fn fail(&mut self, reaped: ReapedBuild, room: Option<BuildEnv>) {
         let goal = reaped.goal;
         let Ok(child) = self.builders.get(goal) else {
             return;
@@ -255,7 +255,7 @@ impl Reaping<'_, '_> {
         if room.is_some() || keep {
             let missing = MissingOutputs::of(child.missing, &self.graph, drv);
             let (graph, config) = (&self.graph, &host.config);
-            let job = CollectJob::new(graph, config, drv, &missing, &[], rewrites, room.as_ref());
+            let job = ScanJob::new(graph, config, drv, &missing, &[], rewrites, room.as_ref());
             self.scheduler.scan();
             let (janitor, keep) = (host.pool.1.clone(), keep.then(|| child.dir.0.clone()));
             host.pool.0.submit(move || {
@@ -287,8 +287,8 @@ impl Reaping<'_, '_> {
 }
 
 /// Whether a build ran in a sandbox, where everything has its own name.
-fn is_sandbox(room: Option<&Room>) -> bool {
-    room.is_some_and(Room::is_sandbox)
+fn is_sandbox(room: Option<&BuildEnv>) -> bool {
+    room.is_some_and(BuildEnv::is_sandbox)
 }
 
 /// Why a build failed.
@@ -355,7 +355,7 @@ impl Reaping<'_, '_> {
                     outputs,
                 );
             }
-            Err((mut failure, mislaid)) => {
+            Err((mut failure, mismatched)) => {
                 if failure.kind == FailureKind::Rejected
                     && let Some(child) = &child
                     && is_disk_nearly_full(&self.host.config, &child.dir.0)
@@ -363,10 +363,11 @@ impl Reaping<'_, '_> {
                     // Many programs don't notice that they could not write.
                     failure.kind = FailureKind::Other;
                 }
-                if let Some(mislaid) = mislaid {
+                if let Some(mismatched) = mismatched {
                     let store = &mut *self.services.store;
                     let world = (&mut *self.graph, store);
-                    let kept = mislaid::keep(*mislaid, world, &self.host.config, &self.host.pool);
+                    let kept =
+                        mismatched::keep(*mismatched, world, &self.host.config, &self.host.pool);
                     failure.message.push_str(&kept);
                 }
                 self.scheduler.fail(goal, failure);
@@ -390,7 +391,7 @@ impl Reaping<'_, '_> {
 }
 
 /// Makes sure that nothing the builder left behind can touch its outputs any more (the seed's `UserLock::kill`).
-fn undisturbed(room: Option<&Room>) -> Result<(), (Failure, Option<Box<Mislaid>>)> {
+fn undisturbed(room: Option<&BuildEnv>) -> Result<(), (Failure, Option<Box<MismatchedOutput>>)> {
     let Some(room) = room else { return Ok(()) };
     room.kill_processes().map_err(|error| {
         let uid = room.builder_uid();
@@ -402,14 +403,14 @@ fn undisturbed(room: Option<&Room>) -> Result<(), (Failure, Option<Box<Mislaid>>
 /// Ends the room of a build, if it had one. With `keep`, the build directory of one that had none,
 /// that and what there is of the outputs stay for everybody to look at; returns the directory then.
 fn leave(
-    room: Option<Room>,
-    job: &CollectJob,
+    room: Option<BuildEnv>,
+    job: &ScanJob,
     keep: Option<std::path::PathBuf>,
     janitor: &Janitor,
     warnings: &mut Vec<String>,
 ) -> Option<std::path::PathBuf> {
     let Some(dir) = keep else {
-        if let Some(left) = room.map(Room::leave) {
+        if let Some(left) = room.map(BuildEnv::leave) {
             janitor.run(|| left.delete());
         }
         return None;

@@ -1,5 +1,6 @@
-//! Whether outputs are as their derivation's attributes ask: sizes, and what they and their closures refer to
-//! (Nix's `checkOutputs`). Looks at outputs that are not registered yet, beside what the database knows.
+//! Whether outputs are as their derivation's attributes ask: sizes, and what they and their
+//! closures refer to (Nix's `checkOutputs`). Looks at outputs that are not registered yet, beside
+//! what the database knows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -85,7 +86,8 @@ pub struct Candidate {
 /// Size and references of every path that may be met.
 type Known = BTreeMap<String, (u64, Vec<String>)>;
 
-/// Checks all outputs of one build; the answer is what is wrong with the first that is not as it should be.
+/// Checks all outputs of one build; the answer is what is wrong with the first that is not as it
+/// should be.
 ///
 /// One question to the database serves all closures of all outputs.
 ///

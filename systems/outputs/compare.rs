@@ -1,4 +1,4 @@
-//! Compares what a second build made with what is valid (the seed's `bmCheck`), in the pool.
+//! Compares what a second build made with what is valid (Nix 1.8: `bmCheck`), in the pool.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -14,7 +14,8 @@ use crate::world::BuiltOutput;
 /// What the outputs of a build are compared with.
 #[derive(Debug)]
 pub struct Check {
-    /// The hash each was registered with, in the order of the outputs; `None` if it is not valid any more.
+    /// The hash each was registered with, in the order of the outputs; `None` if it is not valid
+    /// any more.
     pub registered: Vec<Option<[u8; 32]>>,
     /// Whether an output that differs is kept, as `PATH.check`.
     pub keep: bool,

@@ -1,4 +1,5 @@
-//! Looks at what a builder made: checks it, makes it canonical, hashes and scans it (the seed's `registerOutputs`).
+//! Looks at what a builder made: checks it, makes it canonical, hashes and scans it (Nix 1.8:
+//! `registerOutputs`).
 //!
 //! Runs in the pool, on plain values; registering the result is the scheduler's affair.
 
@@ -35,7 +36,7 @@ use checks::Expectations;
 use compare::Check;
 
 use crate::failure::{Failure, FailureKind};
-use crate::sandbox::Room;
+use crate::sandbox::BuildEnv;
 use crate::world::BuilderConfig;
 use crate::world::BuiltOutput;
 
@@ -52,7 +53,7 @@ pub(super) struct Expected {
 
 /// What the pool needs to know to look at the outputs of one build.
 #[derive(Debug)]
-pub struct CollectJob {
+pub struct ScanJob {
     drv_path: String,
     drv_file: Option<PathBuf>,
     deriver: PathId,
@@ -65,10 +66,11 @@ pub struct CollectJob {
     check: Option<Check>,
     /// Whom everything must belong to.
     builder_uid: u32,
-    /// Where copies of outputs are made that their builder can't reach, if it could reach the outputs.
+    /// Where copies of outputs are made that their builder can't reach, if it could reach the
+    /// outputs.
     copies: Option<CopyPlace>,
-    /// Whether every output is copied, and not only what was made with the machine's network: a build user without a
-    /// sandbox may have handed an open file to another process.
+    /// Whether every output is copied, and not only what was made with the machine's network: a
+    /// build user without a sandbox may have handed an open file to another process.
     copies_all: bool,
 }
 
@@ -76,14 +78,15 @@ pub struct CollectJob {
 #[derive(Debug)]
 enum CopyPlace {
     /// In the build's own directory, which nobody else may enter.
-    Room(PathBuf),
+    BuildEnv(PathBuf),
     /// In a new directory beside the output.
     Beside,
 }
 
-/// A fixed output with another hash than it should have, which is good at the path of the hash that it has.
+/// A fixed output with another hash than it should have, which is good at the path of the hash that
+/// it has.
 #[derive(Debug)]
-pub struct Mislaid {
+pub struct MismatchedOutput {
     /// The store path of the hash that it has.
     pub store_path: String,
     /// Where it lies.
@@ -93,14 +96,14 @@ pub struct Mislaid {
 }
 
 /// How large a file may be at most to be hashed beside the pool.
-const TRIFLE_BYTES: u64 = 16 * 1024;
+const SMALL_BYTES: u64 = 16 * 1024;
 /// How many hash parts may be looked for at most beside the pool.
-const TRIFLE_CANDIDATES: usize = 256;
+const SMALL_CANDIDATES: usize = 256;
 
 /// Beyond every path's index: that of the first scratch name among the candidates.
 const SCRATCH: u32 = 1 << 31;
 
-impl CollectJob {
+impl ScanJob {
     /// A job for the outputs `missing` of `drv`, whose inputs' closure is `closure`.
     pub fn new(
         graph: &BuildGraph,
@@ -109,9 +112,9 @@ impl CollectJob {
         missing: &[PathId],
         closure: &[PathId],
         rewrites: Option<&HashRewrites>,
-        room: Option<&Room>,
+        room: Option<&BuildEnv>,
     ) -> Self {
-        let room_store = room.and_then(Room::store);
+        let room_store = room.and_then(BuildEnv::store);
         let deriver = graph.drv_path(drv);
         let drv_path = graph.full_path(deriver);
         let outputs = missing
@@ -144,7 +147,8 @@ impl CollectJob {
             .chain(own)
             .map(|path| (graph.paths.hash_part(path), path))
             .collect();
-        // Only the derivation itself says what the hash of a fixed output, or what any output should be.
+        // Only the derivation itself says what the hash of a fixed output, or what any output
+        // should be.
         let traits = graph.traits(drv);
         let drv_file =
             (traits.fixed || traits.checks_outputs).then(|| config.layout.real_path(&drv_path));
@@ -165,8 +169,11 @@ impl CollectJob {
             reader: Arc::clone(&config.reader),
             check: None,
             copies_all: room.is_some_and(|room| !room.is_sandbox()),
-            builder_uid: room.map_or_else(|| geteuid().as_raw(), Room::builder_uid),
-            copies: room.map(|room| room.private().map_or(CopyPlace::Beside, CopyPlace::Room)),
+            builder_uid: room.map_or_else(|| geteuid().as_raw(), BuildEnv::builder_uid),
+            copies: room.map(|room| {
+                room.private()
+                    .map_or(CopyPlace::Beside, CopyPlace::BuildEnv)
+            }),
         }
     }
 
@@ -269,16 +276,16 @@ impl CollectJob {
     }
 
     /// Whether looking at the outputs takes no longer than handing them to another thread.
-    pub fn is_trifle(&self) -> bool {
+    pub fn is_small(&self) -> bool {
         let small = |output: &Expected| match output.real_path.symlink_metadata() {
-            Ok(metadata) => !metadata.is_dir() && metadata.len() <= TRIFLE_BYTES,
+            Ok(metadata) => !metadata.is_dir() && metadata.len() <= SMALL_BYTES,
             Err(_) => true,
         };
         self.drv_file.is_none()
             && self.check.is_none()
             && self.copies.is_none()
             && self.scratch.is_empty()
-            && self.candidates.len() <= TRIFLE_CANDIDATES
+            && self.candidates.len() <= SMALL_CANDIDATES
             && self.outputs.iter().all(small)
     }
 
@@ -299,9 +306,12 @@ impl CollectJob {
 /// Looks at all outputs of a build.
 ///
 /// # Errors
-/// The failure of the build: an output is missing, of a wrong kind, ownership or hash, not as its derivation asks, or
-/// can't be read; and an output that can be kept although it is not the one that was to be made.
-pub fn collect(job: &CollectJob) -> Result<Vec<BuiltOutput>, (Failure, Option<Box<Mislaid>>)> {
+/// The failure of the build: an output is missing, of a wrong kind, ownership or hash, not as its
+/// derivation asks, or can't be read; and an output that can be kept although it is not the one
+/// that was to be made.
+pub fn scan_outputs(
+    job: &ScanJob,
+) -> Result<Vec<BuiltOutput>, (Failure, Option<Box<MismatchedOutput>>)> {
     let store = StoreDir::new(&job.reader.layout().store_dir);
     let scratch = (SCRATCH..)
         .zip(&job.scratch)
@@ -313,14 +323,14 @@ pub fn collect(job: &CollectJob) -> Result<Vec<BuiltOutput>, (Failure, Option<Bo
         .chain(scratch)
         .collect();
     let mut seen = InodesSeen::default();
-    let mut mislaid = None;
-    let collected = job.expectations(&store).and_then(|expected| {
+    let mut mismatched = None;
+    let scanned = job.expectations(&store).and_then(|expected| {
         let outputs = (job.outputs.iter())
             .map(|output| {
                 let fixed = expected.fixed(&output.store_path);
-                let mut built = collect_one(job, output, fixed, &candidates, &mut seen)?;
+                let mut built = scan_output(job, output, fixed, &candidates, &mut seen)?;
                 if let Some(fixed) = fixed {
-                    match_hash(job, output, &fixed, &built, &store, &mut mislaid)?;
+                    match_hash(job, output, &fixed, &built, &store, &mut mismatched)?;
                 }
                 if expected.checks(&output.store_path).discard_references {
                     built.references.clear();
@@ -337,18 +347,18 @@ pub fn collect(job: &CollectJob) -> Result<Vec<BuiltOutput>, (Failure, Option<Bo
         put_in_place(&job.outputs)?;
         Ok(outputs)
     });
-    if let Some(mislaid) = &mut mislaid {
+    if let Some(mismatched) = &mut mismatched {
         // The room that it lies in will be gone before it is looked at.
         let own = job.outputs.iter();
-        let mut own = own.filter(|output| output.real_path == mislaid.real_path);
+        let mut own = own.filter(|output| output.real_path == mismatched.real_path);
         if let Some(place) = own.next().and_then(|output| output.place.as_ref())
-            && move_tree(&mislaid.real_path, place).is_ok()
+            && move_tree(&mismatched.real_path, place).is_ok()
         {
-            mislaid.real_path.clone_from(place);
+            mismatched.real_path.clone_from(place);
         }
     }
     job.discard_scratch();
-    collected.map_err(|failure| (failure, mislaid))
+    scanned.map_err(|failure| (failure, mismatched))
 }
 
 /// Puts outputs that were built under scratch names where corrupt ones lie.
@@ -365,8 +375,8 @@ fn put_in_place(outputs: &[Expected]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn collect_one(
-    job: &CollectJob,
+fn scan_output(
+    job: &ScanJob,
     output: &Expected,
     fixed: Option<FixedOutput>,
     candidates: &Candidates,
@@ -384,7 +394,7 @@ fn collect_one(
         }
         Err(error) => return Err(other(format!("cannot look at output '{path}': {error}"))),
     };
-    // Others may have had their hands in what others could write (the seed's check).
+    // Others may have had their hands in what others could write (Nix 1.8: check).
     let writable_by_others = metadata.permissions().mode() & 0o022 != 0;
     if (!metadata.is_symlink() && writable_by_others) || metadata.uid() != job.builder_uid {
         return Err(rejected(format!(
@@ -420,9 +430,10 @@ fn collect_one(
     })
 }
 
-/// Makes an output canonical, out of its builder's reach and free of scratch names; its hash, size and references then.
+/// Makes an output canonical, out of its builder's reach and free of scratch names; its hash, size
+/// and references then.
 fn settle_and_scan(
-    job: &CollectJob,
+    job: &ScanJob,
     output: &Expected,
     is_fixed: bool,
     candidates: &Candidates,
@@ -445,8 +456,8 @@ fn settle_and_scan(
     hash_and_scan(&output.real_path, candidates)
 }
 
-/// Puts a copy in an output's place: its builder could reach processes outside, and may have handed an open file to one.
-/// Nobody else has the files of the copy.
+/// Puts a copy in an output's place: its builder could reach processes outside, and may have handed
+/// an open file to one. Nobody else has the files of the copy.
 fn replace_by_copy(
     output: &Expected,
     place: &CopyPlace,
@@ -460,9 +471,10 @@ fn replace_by_copy(
         move_tree(&copy, &output.real_path)
     };
     match place {
-        CopyPlace::Room(dir) => copy_into(dir),
+        CopyPlace::BuildEnv(dir) => copy_into(dir),
         CopyPlace::Beside => {
-            // Build users may write to the store directory: one that exists already is somebody else's.
+            // Build users may write to the store directory: one that exists already is somebody
+            // else's.
             let dir = unique_beside(&output.real_path, "copy");
             let created = DirBuilder::new().mode(0o700).create(&dir);
             created.map_err(windrow_store::Error::io("create the directory", &dir))?;
@@ -473,14 +485,15 @@ fn replace_by_copy(
     }
 }
 
-/// Whether a fixed output has the hash it should have, and no references, which its path could not account for.
+/// Whether a fixed output has the hash it should have, and no references, which its path could not
+/// account for.
 fn match_hash(
-    job: &CollectJob,
+    job: &ScanJob,
     output: &Expected,
     fixed: &FixedOutput,
     built: &BuiltOutput,
     store: &StoreDir,
-    mislaid: &mut Option<Box<Mislaid>>,
+    mismatched: &mut Option<Box<MismatchedOutput>>,
 ) -> Result<(), Failure> {
     let other = |message: String| Failure::new(FailureKind::Other, message);
     let (drv_path, path) = (&job.drv_path, &output.store_path);
@@ -495,7 +508,7 @@ fn match_hash(
         let place = (store.parse(path))
             .and_then(|path| store.fixed_path(path.name(), real.mode, &real.hash));
         if let (Ok(place), true) = (place, built.references.is_empty()) {
-            *mislaid = Some(Box::new(Mislaid {
+            *mismatched = Some(Box::new(MismatchedOutput {
                 store_path: store.display(&place),
                 real_path: output.real_path.clone(),
                 output: BuiltOutput {

@@ -1,5 +1,5 @@
-//! Looks at what a substituter has put into the store: checks its hash, makes it canonical (the second half of the
-//! seed's `SubstitutionGoal::finished`). Runs in the pool, on plain values.
+//! Looks at what a substituter has put into the store: checks its hash, makes it canonical (the
+//! second half of the seed's `SubstitutionGoal::finished`). Runs in the pool, on plain values.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,5 @@
-//! The builder's environment and arguments, in the order of precedence that Nix has (the seed's `startBuilder`).
+//! The builder's environment and arguments, in the order of precedence that Nix has (Nix 1.8:
+//! `startBuilder`).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,10 +15,10 @@ use windrow_components::hash::sha256;
 use windrow_components::nix32;
 use windrow_components::store_path::placeholder;
 
-/// A file that the builder finds in its folder.
+/// A file that the builder finds in its directory.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ExtraFile {
-    /// Its name in the folder.
+    /// Its name in the directory.
     pub name: String,
     /// What it holds.
     pub contents: Vec<u8>,
@@ -32,13 +33,14 @@ pub struct Invocation {
     pub args: Vec<CString>,
     /// `NAME=VALUE` each, sorted.
     pub env: Vec<CString>,
-    /// Files to put into its folder first.
+    /// Files to put into its directory first.
     pub files: Vec<ExtraFile>,
     /// What was replaced in its arguments and environment, and is to be in other texts for it.
     pub rewrites: Rewrites,
 }
 
-/// What is replaced in texts for a builder: placeholders by output paths, hash parts by those of scratch paths.
+/// What is replaced in texts for a builder: placeholders by output paths, hash parts by those of
+/// scratch paths.
 #[derive(Debug, Default)]
 pub struct Rewrites(Vec<(Vec<u8>, Vec<u8>)>);
 
@@ -64,16 +66,17 @@ impl Rewrites {
 }
 
 /// What of the outside a builder's environment depends on.
-pub struct Surroundings<'a> {
-    /// The logical store folder.
+pub struct BuildEnvParams<'a> {
+    /// The logical store directory.
     pub store_dir: &'a str,
-    /// The folder it works in, as it sees it.
+    /// The directory it works in, as it sees it.
     pub build_dir: &'a Path,
     /// How many cores it should use.
     pub cores: u32,
     /// Outputs that are built under scratch names.
     pub rewrites: &'a [ScratchOutput],
-    /// Values for `impureEnvVars`: of the setting `impure-env`, else of the engine's own environment.
+    /// Values for `impureEnvVars`: of the setting `impure-env`, else of the engine's own
+    /// environment.
     pub outer_env: &'a dyn Fn(&str) -> Option<std::ffi::OsString>,
 }
 
@@ -97,7 +100,7 @@ pub enum EnvironmentError {
 /// [`EnvironmentError`] names what can't be passed on.
 pub fn invocation(
     attributes: &Attributes<'_>,
-    around: &Surroundings<'_>,
+    around: &BuildEnvParams<'_>,
 ) -> Result<Invocation, EnvironmentError> {
     let drv = attributes.derivation();
     let rewrites = Rewrites::new(drv, around.rewrites);
@@ -247,7 +250,7 @@ mod tests {
     }
 
     fn made(drv: &Derivation<'_>) -> Result<Invocation, EnvironmentError> {
-        let around = Surroundings {
+        let around = BuildEnvParams {
             store_dir: "/nix/store",
             build_dir: Path::new("/tmp/b"),
             cores: 3,

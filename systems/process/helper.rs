@@ -1,5 +1,6 @@
 //! Programs that work for the engine rather than for a derivation: substituters and the build hook.
-//! How they are started and what they find in their environment; what is said to them is the caller's matter.
+//! How they are started and what they find in their environment; what is said to them is the
+//! caller's matter.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
@@ -18,8 +19,8 @@ use crate::store::layout::Layout;
 /// What every helper finds in its environment, `NAME=VALUE` each.
 pub type HelperEnv = Arc<[CString]>;
 
-/// The engine's own environment, the places of its store, and its settings as Nix 1.8 packs them for its helpers
-/// (`_NIX_OPTIONS`, the seed's `setSubstituterEnv`).
+/// The engine's own environment, the places of its store, and its settings as Nix 1.8 packs them
+/// for its helpers (`_NIX_OPTIONS`, Nix 1.8's `setSubstituterEnv`).
 pub fn helper_env<'a>(
     outer: impl Iterator<Item = (OsString, OsString)>,
     layout: &Layout,
@@ -53,7 +54,8 @@ pub enum Pipes {
     Query,
     /// Standard output and error: a substituter that fetches.
     Fetch,
-    /// Standard input, standard output together with error, and descriptor 4 for the builder's log: the build hook.
+    /// Standard input, standard output together with error, and descriptor 4 for the builder's log:
+    /// the build hook.
     Hook,
 }
 
@@ -101,7 +103,7 @@ pub fn prepare(
     pipes: Pipes,
 ) -> io::Result<(Launch, Ends)> {
     let name = program.file_name().unwrap_or(program.as_os_str());
-    // A hook is called by its whole path, a substituter by its name, as the seed does.
+    // A hook is called by its whole path, a substituter by its name, as Nix 1.8 does.
     let zeroth = match pipes {
         Pipes::Hook => program.as_os_str(),
         Pipes::Query | Pipes::Fetch => name,
@@ -229,7 +231,7 @@ mod tests {
         File::from(ends.stdout).read_to_string(&mut said).unwrap();
         let mut log = String::new();
         File::from(ends.log).read_to_string(&mut log).unwrap();
-        // 3 is the folder that `ls` lists.
+        // 3 is the directory that `ls` lists.
         assert_eq!(said, "out\nerr\n0\n1\n2\n3\n4\n/\ntold\n");
         assert_eq!(log, "log\n");
     }

@@ -1,5 +1,5 @@
-//! Lines out of what a program writes, piece by piece. A line that never ends is cut, so that nonsense can't fill
-//! the memory.
+//! Lines out of what a program writes, piece by piece. A line that never ends is cut, so that
+//! nonsense can't fill the memory.
 
 /// No line that means anything to the engine is longer: one holds a store path at the most.
 const LINE_LEN_MAX: usize = 64 * 1024;

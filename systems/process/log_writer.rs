@@ -1,7 +1,8 @@
-//! Keeps what builders write, compressed, away from the scheduler's thread (the seed's `openLogFile` and sisters).
+//! Keeps what builders write, compressed, away from the scheduler's thread (Nix 1.8: `openLogFile`
+//! and sisters).
 //!
-//! Short logs, the great majority, are kept in memory and go to the writing thread in one piece when the
-//! build ends; an empty one is a constant and is written on the spot.
+//! Short logs, the great majority, are kept in memory and go to the writing thread in one piece
+//! when the build ends; an empty one is a constant and is written on the spot.
 
 use std::fs::File;
 use std::io::Write;
@@ -22,8 +23,8 @@ use crate::error::{Error, Result};
 /// How much of a log is gathered before it is handed on, in bytes.
 const CHUNK_BYTES: usize = 128 * 1024;
 
-/// How far behind with a log the writing thread may be before no more of it is taken in, in bytes: some tenths of a second of
-/// compressing.
+/// How far behind with a log the writing thread may be before no more of it is taken in, in bytes:
+/// some tenths of a second of compressing.
 const BACKLOG_BYTES: usize = 4 << 20;
 
 /// An empty bzip2 stream of level 9.
@@ -88,7 +89,7 @@ impl LogThread {
     /// Creates, or empties, the log file of the derivation `drv_base_name` under `log_dir`.
     ///
     /// # Errors
-    /// When folder or file can't be written.
+    /// When directory or file can't be written.
     pub fn open(&mut self, log_dir: &Path, drv_base_name: &str, compress: bool) -> Result<LogFile> {
         let path = log_path(log_dir, drv_base_name, compress);
         let create = || {
@@ -101,9 +102,9 @@ impl LogThread {
         };
         let file = match create() {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                if let Some(folder) = path.parent() {
-                    std::fs::create_dir_all(folder)
-                        .map_err(Error::io("create the log folder", folder))?;
+                if let Some(directory) = path.parent() {
+                    std::fs::create_dir_all(directory)
+                        .map_err(Error::io("create the log folder", directory))?;
                 }
                 create()
             }
@@ -146,7 +147,8 @@ impl LogThread {
         self.send(Order::Close { id: log.id });
     }
 
-    /// Deletes the log of a builder that never ran: of that the report of its failure says all there is to say.
+    /// Deletes the log of a builder that never ran: of that the report of its failure says all
+    /// there is to say.
     pub fn discard(&self, log: &mut LogFile) {
         log.file = None;
         // What stays is an empty file.
@@ -207,11 +209,11 @@ impl LogFile {
 
 /// Where the log of a derivation lies: `drvs/XX/REST`, with `.bz2` if compressed.
 pub fn log_path(log_dir: &Path, drv_base_name: &str, compressed: bool) -> PathBuf {
-    let (folder, rest) = drv_base_name.split_at(2);
+    let (directory, rest) = drv_base_name.split_at(2);
     let extension = if compressed { ".bz2" } else { "" };
     log_dir
         .join("drvs")
-        .join(folder)
+        .join(directory)
         .join(format!("{rest}{extension}"))
 }
 
@@ -280,14 +282,14 @@ mod tests {
     const BASE: &str = "00000000000000000000000000000000-x.drv";
 
     fn written(pieces: &[&[u8]], compress: bool) -> Vec<u8> {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let mut thread = LogThread::default();
-        let mut log = thread.open(folder.path(), BASE, compress).unwrap();
+        let mut log = thread.open(directory.path(), BASE, compress).unwrap();
         for piece in pieces {
             thread.append(&mut log, piece);
         }
         let path = log.path().to_owned();
-        assert_eq!(path, log_path(folder.path(), BASE, compress));
+        assert_eq!(path, log_path(directory.path(), BASE, compress));
         thread.close(&mut log);
         drop(thread);
         let bytes = std::fs::read(path).unwrap();
@@ -301,11 +303,11 @@ mod tests {
 
     #[test]
     fn a_log_that_cannot_be_kept_up_with_says_so_until_it_is() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let mut thread = LogThread::default();
         // Without a disk behind it, nothing can be written, and that must not count for ever.
-        for path in [folder.path().join("log"), "/dev/full".into()] {
-            let mut log = thread.open(folder.path(), BASE, true).unwrap();
+        for path in [directory.path().join("log"), "/dev/full".into()] {
+            let mut log = thread.open(directory.path(), BASE, true).unwrap();
             log.file = Some(
                 File::options()
                     .write(true)

@@ -1,4 +1,5 @@
-//! Real children as the engine sees them: their environment, what they say, their logs, and what waits for all that.
+//! Real children as the engine sees them: their environment, what they say, their logs, and what
+//! waits for all that.
 
 pub mod environment;
 pub mod helper;

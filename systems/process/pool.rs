@@ -1,4 +1,5 @@
-//! A few threads for what the scheduler must not do itself: hashing, deleting. Results come back as events.
+//! A few threads for what the scheduler must not do itself: hashing, deleting. Results come back as
+//! events.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -10,7 +11,8 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 type Job<T> = Box<dyn FnOnce() -> Option<T> + Send>;
 
-/// Threads that run jobs and hand their results back. Dropping it waits for the jobs under way and queued.
+/// Threads that run jobs and hand their results back. Dropping it waits for the jobs under way and
+/// queued.
 pub struct Pool<T> {
     jobs: Option<Sender<Job<T>>>,
     results: Receiver<std::thread::Result<T>>,
@@ -19,7 +21,8 @@ pub struct Pool<T> {
     stay: Option<Sender<Infallible>>,
 }
 
-/// Threads of a pool that is finished. Dropped, they end, and with them whatever process they have made.
+/// Threads of a pool that is finished. Dropped, they end, and with them whatever process they have
+/// made.
 #[must_use]
 pub struct Finished {
     _threads: Box<dyn Any>,
@@ -38,7 +41,8 @@ impl<T: Send + 'static> Pool<T> {
                 let leave: Receiver<Infallible> = leave.clone();
                 std::thread::spawn(move || {
                     for job in queue {
-                        // A job that panics is a bug. Somebody waits for its result, so it is theirs to panic.
+                        // A job that panics is a bug. Somebody waits for its result, so it is
+                        // theirs to panic.
                         if let Some(result) = catch_unwind(AssertUnwindSafe(job)).transpose()
                             && done.send(result).is_ok()
                         {
@@ -72,8 +76,8 @@ impl<T: Send + 'static> Pool<T> {
         Remote(self.jobs.clone())
     }
 
-    /// Waits for all jobs, and gives the results that were not taken. Those that panicked have none. The threads stay until
-    /// what is returned with them is dropped.
+    /// Waits for all jobs, and gives the results that were not taken. Those that panicked have
+    /// none. The threads stay until what is returned with them is dropped.
     pub fn finish(mut self) -> (Vec<T>, Finished) {
         self.jobs = None;
         let results = self.results.iter().flatten().collect();

@@ -1,4 +1,5 @@
-//! What the engine waits for: pipes and pidfds of children, signals, and word from the pool. One mio poll.
+//! What the engine waits for: pipes and pidfds of children, signals, and word from the pool. One
+//! mio poll.
 
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
@@ -20,8 +21,8 @@ const FIRST_CHILD: usize = 4;
 /// How many descriptors of one child are told apart.
 const PER_CHILD: usize = 4;
 
-/// Blocks the signals that ask the engine to stop, in this thread and those it starts from now on; they wait until a
-/// [`Reactor`] reads them. Returns the set of them.
+/// Blocks the signals that ask the engine to stop, in this thread and those it starts from now on;
+/// they wait until a [`Reactor`] reads them. Returns the set of them.
 pub fn block_signals() -> SigSet {
     let mask = stop_signals();
     // This fails only for a set that is no set.
@@ -55,8 +56,8 @@ pub struct Reactor {
 }
 
 impl Reactor {
-    /// Makes the poll and takes over SIGINT, SIGTERM and SIGHUP: from now on they are read here. To be
-    /// called before any thread is started, so that all have them blocked.
+    /// Makes the poll and takes over SIGINT, SIGTERM and SIGHUP: from now on they are read here. To
+    /// be called before any thread is started, so that all have them blocked.
     ///
     /// # Errors
     /// When the system has no descriptors left.

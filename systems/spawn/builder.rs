@@ -26,7 +26,9 @@ use crate::sandbox::cell::Owner;
 use crate::sandbox::filter::makes_sockets_by_socketcall;
 use crate::sandbox::kill::kill_user;
 use crate::sandbox::users::UserLock;
-use crate::sandbox::{Isolation, Room, Wish, Workshop, admit, become_user, refusal};
+use crate::sandbox::{
+    BuildEnv, Isolation, MountTemplate, SandboxRequest, admit, become_user, refusal,
+};
 use crate::spawn::attributes::Files;
 use crate::spawn::program::{Builtin, Input, PreparedBuiltin, Program, wants_builtin};
 use crate::store::reader::Reader;
@@ -90,7 +92,7 @@ pub(super) struct Launch {
     personality: u64,
     namespaces: c_int,
     actions: Vec<Action>,
-    sandbox: Option<(Isolation, Wish)>,
+    sandbox: Option<(Isolation, SandboxRequest)>,
     user: Option<UserLock>,
     drv_path: String,
     fixed: bool,
@@ -228,7 +230,10 @@ fn clear_leftovers(site: &Site<'_>) -> Result<(), String> {
 }
 
 /// The sandbox that a build is to have, if any.
-fn wish(attributes: &Attributes<'_>, site: &Site<'_>) -> Result<Option<(Isolation, Wish)>, String> {
+fn wish(
+    attributes: &Attributes<'_>,
+    site: &Site<'_>,
+) -> Result<Option<(Isolation, SandboxRequest)>, String> {
     let Some(isolation) = &site.config.sandbox else {
         return Ok(None);
     };
@@ -240,7 +245,7 @@ fn wish(attributes: &Attributes<'_>, site: &Site<'_>) -> Result<Option<(Isolatio
         return Ok(None);
     }
     let paths = &site.graph.paths;
-    let wish = Wish {
+    let wish = SandboxRequest {
         drv_base_name: paths.base_name(site.graph.drv_path(site.drv)).to_owned(),
         inputs: site
             .closure
@@ -260,7 +265,10 @@ fn launch(
     special: Special,
     path: &str,
     (folder, dirs): (Option<&Path>, &SpareDirs),
-    (sandbox, builtin): (Option<(Isolation, Wish)>, Option<PreparedBuiltin<'_>>),
+    (sandbox, builtin): (
+        Option<(Isolation, SandboxRequest)>,
+        Option<PreparedBuiltin<'_>>,
+    ),
     site: &mut Site<'_>,
 ) -> Result<(Launch, Ends, OwnedFd), Failure> {
     let other = |message: String| Failure::new(FailureKind::Other, message);
@@ -383,8 +391,8 @@ impl Launch {
     pub(super) fn run(
         mut self,
         ends: &Ends,
-        workshop: &Mutex<Option<Workshop>>,
-    ) -> (Result<Spawned, Failure>, Option<Room>) {
+        workshop: &Mutex<Option<MountTemplate>>,
+    ) -> (Result<Spawned, Failure>, Option<BuildEnv>) {
         let user = self.user.take();
         if let Some(user) = &user {
             // What another engine left when it was killed must not meet this build.
@@ -398,7 +406,7 @@ impl Launch {
             let owner = user.as_ref().map(UserLock::owner);
             let above = self.folder.parent().unwrap_or(&self.folder).to_owned();
             let made = owner.map_or(Ok(()), |owner| admit::make_build_dir(&above, owner));
-            let room = user.map(|user| Room::without_sandbox(self.dirs.clone(), above, user));
+            let room = user.map(|user| BuildEnv::without_sandbox(self.dirs.clone(), above, user));
             let started = match made {
                 Ok(()) => self.start(ends, owner),
                 Err(error) => {
@@ -418,7 +426,7 @@ impl Launch {
         let mut workshop = workshop.lock().unwrap_or_else(PoisonError::into_inner);
         let workshop = if isolation.wants_workshop(wish) {
             if workshop.is_none() {
-                match Workshop::enter(isolation) {
+                match MountTemplate::enter(isolation) {
                     Ok(entered) => *workshop = Some(entered),
                     Err(error) => return (Err(set_up(format!("cannot {error}"))), None),
                 }

@@ -11,8 +11,8 @@ use windrow_components::derivation::Derivation;
 use windrow_components::derivation::attributes::{Attributes, Special};
 
 use crate::builtin::{self, Builtins, Needs, Start};
-use crate::process::environment::{self, Invocation, Rewrites, Surroundings};
-use crate::sandbox::Wish;
+use crate::process::environment::{self, BuildEnvParams, Invocation, Rewrites};
+use crate::sandbox::SandboxRequest;
 use crate::spawn::attributes::Files;
 use crate::spawn::builder::Site;
 use crate::world::BuilderConfig;
@@ -56,7 +56,7 @@ impl<'c> Builtin<'c> {
     pub(super) fn prepare(
         self,
         attributes: &Attributes<'_>,
-        wish: Option<&mut Wish>,
+        wish: Option<&mut SandboxRequest>,
     ) -> Result<PreparedBuiltin<'c>, String> {
         let sandbox = wish.is_some();
         let mut needs = self.builtins.needs(self.name, attributes, sandbox)?;
@@ -113,7 +113,7 @@ impl Program {
         site: &Site<'_>,
     ) -> Result<Self, String> {
         let config = site.config;
-        let around = Surroundings {
+        let around = BuildEnvParams {
             store_dir: &config.layout.store_dir,
             build_dir,
             cores: config.cores,

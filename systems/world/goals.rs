@@ -31,7 +31,7 @@ pub struct Unmade {
     derivations: Vec<(DrvId, OutputSet)>,
     /// Paths, and whether they are to be repaired.
     paths: Vec<(PathId, bool)>,
-    /// Room for sorting.
+    /// BuildEnv for sorting.
     bits: Vec<u64>,
 }
 

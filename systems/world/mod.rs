@@ -29,8 +29,8 @@ pub(crate) use fetch_queue::destination;
 pub use goals::{AddWaitees, Request, Unmade};
 pub use pending::{Condemned, LINGER};
 pub use pools::{
-    Collected, HelperEvents, Host, Janitor, Launched, Lodging, PoolHandle, ReapedBuild,
-    WorkshopHandle,
+    Collected, HelperEvents, Host, Janitor, Launched, Lodging, MountTemplateHandle, PoolHandle,
+    ReapedBuild,
 };
 
 pub use ready_queue::ReadyQueue;

@@ -22,10 +22,10 @@ use crate::failure::Failure;
 use crate::process::build_dir::SpareDirs;
 use crate::process::launch::Spawned;
 use crate::process::pool::Pool;
-use crate::sandbox::{Room, Workshop};
+use crate::sandbox::{BuildEnv, MountTemplate};
 use crate::spawn::Aloft;
 use crate::store::beside;
-use crate::store::collect::Mislaid;
+use crate::store::collect::MismatchedOutput;
 use crate::store::tree::delete_path;
 use crate::world::BuiltOutput;
 
@@ -35,7 +35,7 @@ pub struct Collected {
     /// The goal they belong to.
     pub goal: Entity,
     /// The outputs, or the failure and what can be kept nevertheless.
-    pub result: Result<Vec<BuiltOutput>, (Failure, Option<Box<Mislaid>>)>,
+    pub result: Result<Vec<BuiltOutput>, (Failure, Option<Box<MismatchedOutput>>)>,
     /// What to warn of.
     pub warnings: Vec<String>,
     /// The build directory, if it was kept although the build had a room.
@@ -83,7 +83,7 @@ impl PoolHandle {
     }
 
     /// Ends the room of a process that was not started.
-    pub fn leave(&self, room: Option<Room>) {
+    pub fn leave(&self, room: Option<BuildEnv>) {
         if let Some(room) = room {
             let janitor = self.1.clone();
             self.0.submit(move || {
@@ -116,21 +116,21 @@ pub struct Launched {
     /// The process, or the failure.
     pub result: Result<(Spawned, Option<Aloft>), Failure>,
     /// Where it runs, if it has a room.
-    pub room: Option<Room>,
+    pub room: Option<BuildEnv>,
 }
 
 /// The thread that makes processes in a workshop, and its workshop once it has entered it.
-pub struct WorkshopHandle {
+pub struct MountTemplateHandle {
     /// The thread.
     pub pool: Pool<Launched>,
     /// For that thread only.
-    pub workshop: Arc<Mutex<Option<Workshop>>>,
+    pub workshop: Arc<Mutex<Option<MountTemplate>>>,
 }
 
 /// The room of a build, until it is left.
 #[derive(Debug, Component)]
 #[component(storage = "SparseSet")]
-pub struct Lodging(pub Option<Room>);
+pub struct Lodging(pub Option<BuildEnv>);
 
 /// A child that was waited for, whose build is still to be looked after.
 #[derive(Debug)]
@@ -162,7 +162,7 @@ pub struct Host {
     /// The thread that makes processes which it takes more than a moment to make.
     pub launcher: Pool<Launched>,
     /// The thread that makes processes in a mount namespace which it prepared once.
-    pub workshop: WorkshopHandle,
+    pub workshop: MountTemplateHandle,
     /// The thread that writes logs.
     pub logs: LogThread,
     /// Build directories of builders without a sandbox.

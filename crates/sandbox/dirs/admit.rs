@@ -1,5 +1,5 @@
-//! Lets one user search a directory that stays closed to all others: what is above a build user's own build directory, which
-//! the builder may open to everybody.
+//! Lets one user search a directory that stays closed to all others: what is above a build user's
+//! own build directory, which the builder may open to everybody.
 
 use std::ffi::CStr;
 use std::fs::{DirBuilder, Permissions};
@@ -29,7 +29,8 @@ const OTHERS: u16 = 0x20;
 /// The name of a build user's own build directory.
 pub const BUILD: &str = "build";
 
-/// Makes such a directory in `dir`, which is ours, and which its user can then search. It is still ours as well.
+/// Makes such a directory in `dir`, which is ours, and which its user can then search. It is still
+/// ours as well.
 ///
 /// # Errors
 /// When it can't be made, or the user not be let in.
@@ -38,8 +39,8 @@ pub fn make_build_dir(dir: &Path, user: Owner) -> io::Result<()> {
     admit(dir, user)
 }
 
-/// Lets `user` search the directory, which is ours, and nobody else. On a file system without access control lists everybody in
-/// the user's group can search it as well.
+/// Lets `user` search the directory, which is ours, and nobody else. On a file system without
+/// access control lists everybody in the user's group can search it as well.
 ///
 /// # Errors
 /// When its mode or list can't be set.

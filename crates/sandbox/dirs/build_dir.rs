@@ -1,7 +1,9 @@
-//! The directory a builder without a sandbox works in: made private, named after the derivation, gone afterwards.
+//! The directory a builder without a sandbox works in: made private, named after the derivation,
+//! gone afterwards.
 //!
-//! One to which its builder did nothing is renamed for the next: file systems such as ext4 look for a new inode past every one
-//! that was freed in the last seconds, so removing and making directories is dear. Each is known by its inode, not its name.
+//! One to which its builder did nothing is renamed for the next: file systems such as ext4 look for
+//! a new inode past every one that was freed in the last seconds, so removing and making
+//! directories is dear. Each is known by its inode, not its name.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +16,8 @@ use windrow_sys::{Error, Result};
 /// How many spare directories are kept at most.
 const SPARE_MAX: usize = 64;
 
-/// The build directories of a run, and those of builds that are over, for the next ones. Clones are the same.
+/// The build directories of a run, and those of builds that are over, for the next ones. Clones are
+/// the same.
 #[derive(Debug, Clone)]
 pub struct SpareDirs {
     parent: Arc<Path>,
@@ -28,7 +31,8 @@ struct State {
     /// Those of builds, as they were when these began.
     live: HashMap<PathBuf, Stamp>,
     spare: Vec<(PathBuf, Stamp)>,
-    /// Spare ones that somebody did something to, which go when the run ends: what they hold may be large.
+    /// Spare ones that somebody did something to, which go when the run ends: what they hold may be
+    /// large.
     spoilt: Vec<(PathBuf, Stamp)>,
 }
 
@@ -45,7 +49,8 @@ impl SpareDirs {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes `PARENT/nix-build-NAME.drv-N` with the first free N, for nobody but us (the seed's `createTempDir`).
+    /// Makes `PARENT/nix-build-NAME.drv-N` with the first free N, for nobody but us (Nix 1.8:
+    /// `createTempDir`).
     ///
     /// # Errors
     /// When the parent can't be written, or all numbers are taken.
@@ -71,8 +76,8 @@ impl SpareDirs {
         Ok(path)
     }
 
-    /// Takes a directory back if it is provably as it was when its build began. Tells whether it did; else the caller must
-    /// delete it.
+    /// Takes a directory back if it is provably as it was when its build began. Tells whether it
+    /// did; else the caller must delete it.
     pub fn take_back(&self, path: &Path) -> bool {
         let mut state = self.state();
         let State {

@@ -1,8 +1,10 @@
-//! A build's part of the store: a directory in which its builder makes outputs, beside the places where inputs are shown.
+//! A build's part of the store: a directory in which its builder makes outputs, beside the places
+//! where inputs are shown.
 //!
-//! Making outputs changes it, so its times prove nothing. It serves again where its builder can't change anything but its
-//! entries: where that is neither its owner nor privileged, on ext4, whose directories remember no entries that are gone
-//! unless they have grown. There making and removing directories is dear; elsewhere it is not, and each build has a new one.
+//! Making outputs changes it, so its times prove nothing. It serves again where its builder can't
+//! change anything but its entries: where that is neither its owner nor privileged, on ext4, whose
+//! directories remember no entries that are gone unless they have grown. There making and removing
+//! directories is dear; elsewhere it is not, and each build has a new one.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
@@ -17,18 +19,18 @@ use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::geteuid;
 
-use crate::dirs::cell::InputKind;
 use crate::dirs::run_dir::Stamp;
+use crate::dirs::sandbox_dirs::InputKind;
 use crate::ids::Owner;
 
 /// In the directory of the chroot, what the builder sees as the store.
 pub(crate) const STORE: &str = "store";
-/// An empty directory, for a workshop to be mounted on.
+/// An empty directory, for a template to be mounted on.
 pub(crate) const BASE: &str = "root";
 /// What stands for inputs that are files.
 const PLACEHOLDER: &str = "file";
-/// Whom it belongs to where that must be neither the builder nor root, whose builders without build users are root's, too:
-/// user and group nobody, who can't get there.
+/// Whom it belongs to where that must be neither the builder nor root, whose builders without build
+/// users are root's, too: user and group nobody, who can't get there.
 const NOBODY: u32 = 65_534;
 
 /// The directory and what is known of it.
@@ -97,7 +99,8 @@ impl Chroot {
         })
     }
 
-    /// Makes it that of a builder who is `owner`, with places for exactly these inputs, out of those there are.
+    /// Makes it that of a builder who is `owner`, with places for exactly these inputs, out of
+    /// those there are.
     ///
     /// # Errors
     /// When it can't be done.
@@ -173,7 +176,8 @@ impl Chroot {
         Ok(())
     }
 
-    /// Itself without its links, if it is provably as good as new. The places of inputs are below these, where no builder gets.
+    /// Itself without its links, if it is provably as good as new. The places of inputs are below
+    /// these, where no builder gets.
     pub(crate) fn tidied(mut self, path: &Path, proofs: Proofs) -> Option<Self> {
         let store = path.join(STORE);
         let metadata = store.symlink_metadata().ok()?;
@@ -213,8 +217,9 @@ pub(crate) fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
-/// A builder may add to its part of the store, but if possible not own it, nor remove the places of inputs. Tells whether that
-/// was possible. The sticky bit also keeps those who don't own a directory from giving it attributes.
+/// A builder may add to its part of the store, but if possible not own it, nor remove the places of
+/// inputs. Tells whether that was possible. The sticky bit also keeps those who don't own a
+/// directory from giving it attributes.
 fn give_store(path: &Path, owner: Owner) -> io::Result<bool> {
     let ours = geteuid();
     let (mode, is_foreign) = if owner.uid != ours.as_raw() {

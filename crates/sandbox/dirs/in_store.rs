@@ -1,5 +1,6 @@
-//! The directory of a run in the store, for what builders in a sandbox make. A temporary root of its own, which ends with the
-//! run, keeps it from every collector: Nix's up to 2.3 look for `ROOT.chroot`, later ones for the hash part of a root.
+//! The directory of a run in the store, for what builders in a sandbox make. A temporary root of
+//! its own, which ends with the run, keeps it from every collector: Nix's up to 2.3 look for
+//! `ROOT.chroot`, later ones for the hash part of a root.
 
 use std::fmt::Debug;
 use std::fs::{DirBuilder, File};
@@ -47,7 +48,8 @@ pub struct InStore {
 }
 
 impl InStore {
-    /// Makes it, for nobody but us, under a name that nobody has, and notes it in the run's directory.
+    /// Makes it, for nobody but us, under a name that nobody has, and notes it in the run's
+    /// directory.
     ///
     /// # Errors
     /// When it can't be made, or not be kept from collectors.

@@ -2,7 +2,7 @@
 
 pub mod admit;
 pub mod build_dir;
-pub mod cell;
 mod chroot;
 pub mod in_store;
 pub mod run_dir;
+pub mod sandbox_dirs;

@@ -1,5 +1,5 @@
-//! The directory of one run beside its build directories: private, and locked as long as the run lives. What a run that was
-//! killed left in it, and what its record names, the next run deletes.
+//! The directory of one run beside its build directories: private, and locked as long as the run
+//! lives. What a run that was killed left in it, and what its record names, the next run deletes.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -22,7 +22,8 @@ use windrow_sys::tree::delete_path;
 
 /// How the directories of runs begin; six characters follow.
 const PREFIX: &str = ".windrow-run-";
-/// The file that is locked. It says which build directories outside belong to the run, by inode number.
+/// The file that is locked. It says which build directories outside belong to the run, by inode
+/// number.
 const RECORD: &str = "record";
 /// A link to the directory of the run in the store.
 const IN_STORE: &str = "store";
@@ -33,13 +34,14 @@ pub const BUILD_PREFIX: &str = "nix-build-";
 /// How many names are tried before they are given up.
 const ATTEMPTS: u32 = 100_000;
 
-/// A directory as it was at some moment. Two that are equal are of the same directory, to which nothing was done between,
-/// if the file system tells changes apart ([`tells_changes_apart`]).
+/// A directory as it was at some moment. Two that are equal are of the same directory, to which
+/// nothing was done between, if the file system tells changes apart ([`tells_changes_apart`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     device: u64,
     inode: u64,
-    /// Everything but reading changes it, and nobody can set it: entries, owner, mode, times, attributes, flags, generation.
+    /// Everything but reading changes it, and nobody can set it: entries, owner, mode, times,
+    /// attributes, flags, generation.
     changed: (i64, i64),
     /// When it was last read, which the next user could see.
     accessed: (i64, i64),
@@ -85,7 +87,7 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Makes one below the folder of build directories.
+    /// Makes one below the directory of build directories.
     ///
     /// # Errors
     /// When it can't be made or locked.
@@ -123,8 +125,8 @@ impl RunDir {
         self.tells_changes_apart
     }
 
-    /// Makes an empty build directory for nobody but us, still in here, which will be deleted even if it lies elsewhere when
-    /// this run is killed.
+    /// Makes an empty build directory for nobody but us, still in here, which will be deleted even
+    /// if it lies elsewhere when this run is killed.
     ///
     /// # Errors
     /// When it can't be made or recorded.
@@ -158,7 +160,8 @@ impl RunDir {
         };
         // Before it goes: its inode number may be that of somebody else's directory soon.
         let forgotten = self.forget(stamp);
-        // What can't be deleted stays until the run ends, or in the temporary folder, which is no harm to the store.
+        // What can't be deleted stays until the run ends, or in the temporary directory, which is
+        // no harm to the store.
         let _ = delete_path(place);
         if forgotten.is_err() {
             // Perhaps the disk was full.
@@ -166,7 +169,8 @@ impl RunDir {
         }
     }
 
-    /// Gives a directory that is in here the first free name of Nix's kind beside this one (the seed's `createTempDir`).
+    /// Gives a directory that is in here the first free name of Nix's kind beside this one (Nix
+    /// 1.8: `createTempDir`).
     ///
     /// # Errors
     /// When all names are taken, or it can't be renamed.
@@ -174,8 +178,8 @@ impl RunDir {
         self.first_free(drv_file_name, |public| rename_new(path, public))
     }
 
-    /// Makes a build directory with such a name at once: for where nothing may be renamed to another directory (Landlock). If the
-    /// run is killed between the two steps it stays, empty.
+    /// Makes a build directory with such a name at once: for where nothing may be renamed to
+    /// another directory (Landlock). If the run is killed between the two steps it stays, empty.
     ///
     /// # Errors
     /// When all names are taken, or it can't be made or recorded.
@@ -235,7 +239,8 @@ fn record_options() -> OpenOptions {
     options
 }
 
-/// Makes and locks the record of a new directory. `None` if somebody took the directory for that of a dead run meanwhile.
+/// Makes and locks the record of a new directory. `None` if somebody took the directory for that of
+/// a dead run meanwhile.
 fn create_record(path: &Path) -> io::Result<Option<File>> {
     let mut options = record_options();
     let record = match options.create_new(true).open(path.join(RECORD)) {
@@ -264,15 +269,17 @@ pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether any two changes to a directory of this file system give it different change times, if it was looked at between
-/// (Linux 6.13 and later on most file systems). Elsewhere two within some milliseconds look alike. The directory must be ours.
+/// Whether any two changes to a directory of this file system give it different change times, if it
+/// was looked at between (Linux 6.13 and later on most file systems). Elsewhere two within some
+/// milliseconds look alike. The directory must be ours.
 ///
 /// # Errors
 /// When it can't be looked at.
 pub fn tells_changes_apart(dir: &File) -> io::Result<bool> {
     let mode = dir.metadata()?.permissions();
     let mut proofs = 0;
-    // Somebody else's work may carry some of them past the next tick of the clock, which proves nothing.
+    // Somebody else's work may carry some of them past the next tick of the clock, which proves
+    // nothing.
     for _ in 0..64 {
         let tick = coarse_now()?;
         let before = dir.metadata()?;
@@ -297,8 +304,9 @@ fn coarse_now() -> io::Result<(i64, i64)> {
     Ok((now.tv_sec(), now.tv_nsec()))
 }
 
-/// Deletes what runs that were killed left below a folder of build directories, and in this store. What belongs to runs that
-/// live, to others and to other programs stays, and so do build directories that were kept on purpose.
+/// Deletes what runs that were killed left below a directory of build directories, and in this
+/// store. What belongs to runs that live, to others and to other programs stays, and so do build
+/// directories that were kept on purpose.
 pub fn delete_dead(parent: &Path, real_store_dir: &Path) {
     let Ok(entries) = fs::read_dir(parent) else {
         return;
@@ -331,7 +339,8 @@ impl DeadRun {
         if metadata.uid() != geteuid().as_raw() || metadata.mode() & 0o7777 != 0o700 {
             return Ok(None);
         }
-        // Made, if it is not there yet: whoever is about to make it will then see that it was too slow.
+        // Made, if it is not there yet: whoever is about to make it will then see that it was too
+        // slow.
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let record = File::from(openat(
             dir.as_fd(),
@@ -441,8 +450,11 @@ mod tests {
 
     #[test]
     fn what_a_killed_run_left_goes_and_nothing_else() {
-        let folder = tempfile::tempdir().unwrap();
-        let (builds, store) = (folder.path().join("builds"), folder.path().join("store"));
+        let directory = tempfile::tempdir().unwrap();
+        let (builds, store) = (
+            directory.path().join("builds"),
+            directory.path().join("store"),
+        );
         fs::create_dir(&builds).unwrap();
         fs::create_dir(&store).unwrap();
         let run = RunDir::create(&builds).unwrap();
@@ -488,8 +500,8 @@ mod tests {
 
     #[test]
     fn what_only_looks_like_a_run_stays() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
         let outside = at("outside");
         fs::create_dir(&outside).unwrap();
         fs::set_permissions(&outside, fs::Permissions::from_mode(0o700)).unwrap();
@@ -500,35 +512,35 @@ mod tests {
         }
         let open = fs::Permissions::from_mode(0o755);
         fs::set_permissions(at(".windrow-run-aaaaaa"), open).unwrap();
-        let before = names(folder.path());
-        delete_dead(folder.path(), folder.path());
-        assert_eq!(names(folder.path()), before);
+        let before = names(directory.path());
+        delete_dead(directory.path(), directory.path());
+        assert_eq!(names(directory.path()), before);
         assert!(names(&outside).is_empty());
 
         // A record that tells of another place than this store.
-        let run = RunDir::create(folder.path()).unwrap();
+        let run = RunDir::create(directory.path()).unwrap();
         run.note_in_store(&outside).unwrap();
         run.die();
-        delete_dead(folder.path(), folder.path());
-        assert_eq!(names(folder.path()), before);
+        delete_dead(directory.path(), directory.path());
+        assert_eq!(names(directory.path()), before);
     }
 
     #[test]
     fn one_that_is_taken_for_dead_as_it_is_made_is_not_used() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(".windrow-run-aaaaaa");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(".windrow-run-aaaaaa");
         DirBuilder::new().mode(0o700).create(&path).unwrap();
         let dead = DeadRun::take(&path).unwrap().unwrap();
         assert!(create_record(&path).unwrap().is_none());
-        dead.delete(folder.path(), folder.path()).unwrap();
+        dead.delete(directory.path(), directory.path()).unwrap();
         assert!(create_record(&path).unwrap().is_none());
         assert!(!path.exists());
     }
 
     #[test]
     fn two_take_no_dead_run_at_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let run = RunDir::create(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let run = RunDir::create(directory.path()).unwrap();
         let path = run.path().to_owned();
         assert!(DeadRun::take(&path).unwrap().is_none());
         run.die();
@@ -540,8 +552,8 @@ mod tests {
 
     #[test]
     fn a_directory_that_changed_looks_different_where_that_can_be_told() {
-        let folder = tempfile::tempdir().unwrap();
-        let run = RunDir::create(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let run = RunDir::create(directory.path()).unwrap();
         if !run.tells_changes_apart() {
             eprintln!("skipped: this file system does not tell changes apart");
             return;

@@ -153,7 +153,8 @@ impl Machine {
     fn program(&self, rows: &[Row]) -> Vec<sock_filter> {
         let mut code = Backwards::default();
         let outcomes = Outcomes::of(rows, &mut code);
-        // Calls of an ABI that is none of these are not let through, for nothing is known of their numbers.
+        // Calls of an ABI that is none of these are not let through, for nothing is known of their
+        // numbers.
         let mut entry = code.put(RETURN, ERRNO | libc::ENOSYS as u32);
         for (index, abi) in self.abis.iter().enumerate().rev() {
             if abi.arch != 0 {

@@ -1,4 +1,5 @@
-//! Who builders are: users of the machine that are lent to them, and user namespaces in which all are the same.
+//! Who builders are: users of the machine that are lent to them, and user namespaces in which all
+//! are the same.
 
 pub mod user_ns;
 pub mod users;

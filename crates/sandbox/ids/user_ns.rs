@@ -1,6 +1,8 @@
-//! User namespaces in which a builder is user 1000 of group 100, whoever it is outside: the same in every build.
+//! User namespaces in which a builder is user 1000 of group 100, whoever it is outside: the same in
+//! every build.
 //!
-//! Root makes one for each build user and keeps it. An ordinary user's builders make their own as they start.
+//! Root makes one for each build user and keeps it. An ordinary user's builders make their own as
+//! they start.
 
 use std::ffi::{CStr, OsStr, c_int};
 use std::fs::File;
@@ -49,7 +51,8 @@ pub fn forbid(proc: &Path, limits: &[&CStr]) -> impl Iterator<Item = Action> {
     })
 }
 
-/// Ids that a user namespace has: as many as given, from the first inside on and from the first outside on.
+/// Ids that a user namespace has: as many as given, from the first inside on and from the first
+/// outside on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct IdMap {
     /// The first user id inside.
@@ -87,7 +90,8 @@ pub fn sandbox_ids(owner: Owner) -> IdMap {
     }
 }
 
-/// The first steps of a process in a user namespace of its own, which an ordinary user may fill with itself only.
+/// The first steps of a process in a user namespace of its own, which an ordinary user may fill
+/// with itself only.
 pub fn own_user_namespace(map: &IdMap) -> [Action; 3] {
     let write = |path: &str, contents: String| Action::Write {
         path: c_path(path),
@@ -101,7 +105,7 @@ pub fn own_user_namespace(map: &IdMap) -> [Action; 3] {
     ]
 }
 
-/// The folder /proc, open, for threads that do not see it any more.
+/// The directory /proc, open, for threads that do not see it any more.
 ///
 /// # Errors
 /// When there is none.

@@ -1,5 +1,5 @@
-//! Build users: who builders run as when the engine is root. Shared with Nix by locks in the state folder, so that two
-//! engines never use one user at the same time (the seed's `UserLock`).
+//! Build users: who builders run as when the engine is root. Shared with Nix by locks in the state
+//! directory, so that two engines never use one user at the same time (Nix 1.8: `UserLock`).
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
@@ -23,7 +23,7 @@ pub struct UserPool(Arc<Pool>);
 #[derive(Debug)]
 struct Pool {
     /// The lock files.
-    folder: PathBuf,
+    directory: PathBuf,
     /// Each with the name of its lock file.
     users: Vec<(String, Owner)>,
     /// For messages.
@@ -93,7 +93,8 @@ impl UserPool {
         )))
     }
 
-    /// Ranges of ids that belong to nobody (`auto-allocate-uids`), each user with a group of the same number.
+    /// Ranges of ids that belong to nobody (`auto-allocate-uids`), each user with a group of the
+    /// same number.
     ///
     /// # Errors
     /// When there is no room for one range.
@@ -120,13 +121,13 @@ impl UserPool {
     }
 
     fn new(
-        folder: PathBuf,
+        directory: PathBuf,
         users: Vec<(String, Owner)>,
         group: String,
         store: Option<(u32, PathBuf)>,
     ) -> Self {
         Self(Arc::new(Pool {
-            folder,
+            directory,
             users,
             group,
             store,
@@ -148,7 +149,7 @@ impl UserPool {
             if held.contains(&owner.uid) {
                 continue;
             }
-            let path = pool.folder.join(name);
+            let path = pool.directory.join(name);
             let about = |error: io::Error| {
                 format!(
                     "cannot lock the build user's file '{}': {error}",
@@ -195,8 +196,11 @@ impl Pool {
         };
         match open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let mut folder = DirBuilder::new();
-                folder.recursive(true).mode(0o755).create(&self.folder)?;
+                let mut directory = DirBuilder::new();
+                directory
+                    .recursive(true)
+                    .mode(0o755)
+                    .create(&self.directory)?;
                 open()
             }
             result => result,
@@ -223,7 +227,8 @@ impl Drop for UserLock {
     }
 }
 
-/// Builders make their outputs in the store, but must not touch those of others: the sticky bit sees to it.
+/// Builders make their outputs in the store, but must not touch those of others: the sticky bit
+/// sees to it.
 fn check_store(store: &Path, gid: u32) -> Result<(), String> {
     let shown = store.display();
     let metadata = store
@@ -243,15 +248,15 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
 
-    fn pool(folder: &Path) -> UserPool {
-        UserPool::allocated(1 << 20, 2 * IDS_PER_SLOT, folder).unwrap()
+    fn pool(directory: &Path) -> UserPool {
+        UserPool::allocated(1 << 20, 2 * IDS_PER_SLOT, directory).unwrap()
     }
 
     #[test]
     fn a_user_is_used_once_at_a_time_whoever_asks() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         // Two engines: they know of each other by the locks only.
-        let (one, other) = (pool(folder.path()), pool(folder.path()));
+        let (one, other) = (pool(directory.path()), pool(directory.path()));
         let first = one.acquire().unwrap().unwrap();
         let second = other.acquire().unwrap().unwrap();
         assert_eq!(first.owner().uid, 1 << 20);
@@ -261,7 +266,11 @@ mod tests {
         drop(first);
         assert!(!one.is_used_by_us());
         assert_eq!(other.acquire().unwrap().unwrap().owner().uid, 1 << 20);
-        let file = folder.path().join("userpool2/slot-0").metadata().unwrap();
+        let file = directory
+            .path()
+            .join("userpool2/slot-0")
+            .metadata()
+            .unwrap();
         assert_eq!((file.len(), file.mode() & 0o7777), (0, 0o600));
     }
 
@@ -275,8 +284,8 @@ mod tests {
 
     #[test]
     fn a_store_that_builders_cannot_write_to_is_refused_with_advice() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = folder.path();
+        let directory = tempfile::tempdir().unwrap();
+        let store = directory.path();
         let gid = store.metadata().unwrap().gid();
         let set = |mode| std::fs::set_permissions(store, std::fs::Permissions::from_mode(mode));
         set(0o1775).unwrap();

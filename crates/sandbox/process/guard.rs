@@ -1,8 +1,9 @@
-//! A process that ends what the engine leaves running when it is killed: its children with their process groups, and all
-//! that build users run. It knows process and user ids only.
+//! A process that ends what the engine leaves running when it is killed: its children with their
+//! process groups, and all that build users run. It knows process and user ids only.
 //!
-//! It shares the engine's memory, where the ids are listed, and its table of open files: the locks of a dead engine are not
-//! given back before nothing runs that they protected. While the engine lives it sleeps.
+//! It shares the engine's memory, where the ids are listed, and its table of open files: the locks
+//! of a dead engine are not given back before nothing runs that they protected. While the engine
+//! lives it sleeps.
 
 use std::ffi::c_int;
 use std::os::fd::OwnedFd;
@@ -95,8 +96,8 @@ impl Place {
         Self(CHILDREN.take(TAKEN))
     }
 
-    /// Where the kernel is to write the child's id as it makes it (`CLONE_PARENT_SETTID`): the guard must know of it
-    /// even if this thread never comes back from the call.
+    /// Where the kernel is to write the child's id as it makes it (`CLONE_PARENT_SETTID`): the
+    /// guard must know of it even if this thread never comes back from the call.
     pub(crate) fn id(&self) -> &'static AtomicI32 {
         self.0
     }
@@ -107,8 +108,8 @@ impl Place {
     }
 }
 
-/// Takes a child off the list: to be called when it and its group were killed, and before its exit status is taken, for its
-/// number may be another's afterwards.
+/// Takes a child off the list: to be called when it and its group were killed, and before its exit
+/// status is taken, for its number may be another's afterwards.
 pub(crate) fn strike(pid: i32) {
     CHILDREN.strike(pid);
 }
@@ -138,8 +139,8 @@ struct Means {
 
 static MEANS: OnceLock<Means> = OnceLock::new();
 
-/// Makes sure that there is a guard. Where none can be made, children still die by their own request
-/// (`PR_SET_PDEATHSIG`), but not what they have started.
+/// Makes sure that there is a guard. Where none can be made, children still die by their own
+/// request (`PR_SET_PDEATHSIG`), but not what they have started.
 fn watch() {
     if LIVES.load(Ordering::Acquire) != 0 {
         return;
@@ -154,7 +155,8 @@ fn watch() {
     let Some(means) = means() else { return };
     LIVES.store(1, Ordering::Release);
     let flags = libc::CLONE_FILES;
-    // SAFETY: all that it uses is static, and its stack is its own: a second guard is made only after the first was waited for.
+    // SAFETY: all that it uses is static, and its stack is its own: a second guard is made only
+    // after the first was waited for.
     match unsafe { clone_vm(means, &means.stack, flags, None, &raw const LIVES) } {
         Ok(pid) => *guard = Some(pid),
         Err(_) => LIVES.store(0, Ordering::Release),
@@ -183,7 +185,8 @@ pub fn dismiss() {
     }
 }
 
-/// Waits for a guard that is dead or was killed. It tells of its death by no signal, so that it must be asked for.
+/// Waits for a guard that is dead or was killed. It tells of its death by no signal, so that it
+/// must be asked for.
 fn wait(pid: c_int) {
     let _ = raw::wait(pid, libc::__WALL);
 }
@@ -191,7 +194,8 @@ fn wait(pid: c_int) {
 /// The guard.
 impl Child for Means {
     fn run(&self) -> c_int {
-        // Whoever ends the engine's process group or session must not end the guard; nor who looks for its name.
+        // Whoever ends the engine's process group or session must not end the guard; nor who looks
+        // for its name.
         let _ = setsid();
         let _ = set_name(c"builder-guard");
         let mut engine = [PollFd::new(&self.engine, PollFlags::IN)];
@@ -204,10 +208,12 @@ impl Child for Means {
     }
 }
 
-/// How long to wait for the dying, in milliseconds. What is longer about it may be a zombie that nobody waits for.
+/// How long to wait for the dying, in milliseconds. What is longer about it may be a zombie that
+/// nobody waits for.
 const PATIENCE_MS: u32 = 3000;
 
-/// Kills all that is listed, and waits until it is gone. The engine is dead, so that the lists do not change any more.
+/// Kills all that is listed, and waits until it is gone. The engine is dead, so that the lists do
+/// not change any more.
 fn end_all(means: &Means) {
     for user in USERS.places() {
         let uid = user.load(Ordering::Acquire).cast_unsigned();

@@ -1,4 +1,5 @@
-//! Kills a child with its process group, and waits for it. The one place where the children of builds end.
+//! Kills a child with its process group, and waits for it. The one place where the children of
+//! builds end.
 
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use crate::process::guard;
 
 /// Kills a child and everything in its process group.
 ///
-/// The child must not have been waited for: until then its number, and that of its group, are nobody else's.
+/// The child must not have been waited for: until then its number, and that of its group, are
+/// nobody else's.
 pub fn kill_group(pid: i32) {
     let pid = Pid::from_raw(pid);
     // By its own number first: it may lead no group yet. Once killed it makes no more processes.
@@ -26,12 +28,13 @@ pub struct Reaped {
     pub status: i32,
     /// Processor time of it and of the children it waited for.
     pub cpu: Duration,
-    /// The most memory that it, or a child it waited for, had resident, in bytes; `None` if that was less than this
-    /// process had itself, for then the kernel does not tell.
+    /// The most memory that it, or a child it waited for, had resident, in bytes; `None` if that
+    /// was less than this process had itself, for then the kernel does not tell.
     pub peak_memory: Option<u64>,
 }
 
-/// Kills what is left of a child's process group, then takes the child's exit status: its raw wait status.
+/// Kills what is left of a child's process group, then takes the child's exit status: its raw wait
+/// status.
 pub fn kill_and_reap(pid: i32) -> i32 {
     kill_and_measure(pid).status
 }
@@ -56,8 +59,8 @@ pub fn kill_and_measure(pid: i32) -> Reaped {
     }
 }
 
-/// This process's own high-water mark. A child begins with its maker's memory, so the kernel counts that as the
-/// child's own, though it lasts only until the child runs its program.
+/// This process's own high-water mark. A child begins with its maker's memory, so the kernel counts
+/// that as the child's own, though it lasts only until the child runs its program.
 fn own_peak_kib() -> i64 {
     // This fails only for another question.
     getrusage(UsageWho::RUSAGE_SELF).map_or(i64::MAX, |usage| usage.max_rss())

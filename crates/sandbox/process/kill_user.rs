@@ -1,6 +1,8 @@
-//! Kills every process of a user, from a process that has become that user and shares this one's memory for the moment.
+//! Kills every process of a user, from a process that has become that user and shares this one's
+//! memory for the moment.
 //!
-//! A fork would copy the engine's page tables, and killing them one by one would race with new ones.
+//! A fork would copy the engine's page tables, and killing them one by one would race with new
+//! ones.
 
 use std::ffi::c_int;
 use std::io;
@@ -25,8 +27,8 @@ const PATIENCE: Timespec = Timespec {
 };
 const ATTEMPTS: u32 = 60;
 
-/// Kills all processes of the user `uid`, which must be a build user's: neither root nor ourselves. Takes root (the
-/// seed's `killUser`).
+/// Kills all processes of the user `uid`, which must be a build user's: neither root nor ourselves.
+/// Takes root (the Nix 1.8's `killUser`).
 ///
 /// # Errors
 /// When the killer can't be made, or processes don't die.
@@ -46,8 +48,8 @@ pub fn kill_user(uid: u32) -> io::Result<()> {
     Err(io::ErrorKind::TimedOut.into())
 }
 
-/// Waits until no process of the user can do anything any more. Where /proc is not to be seen, that has to be taken on
-/// trust.
+/// Waits until no process of the user can do anything any more. Where /proc is not to be seen, that
+/// has to be taken on trust.
 fn wait_until_gone(uid: u32) -> io::Result<()> {
     for _ in 0..5000 {
         if !has_processes(uid) {
@@ -79,7 +81,8 @@ fn has_processes(uid: u32) -> bool {
     })
 }
 
-/// The errno that the killer ended with, 0 for success; `None` if it was killed or stopped itself. Allocates nothing.
+/// The errno that the killer ended with, 0 for success; `None` if it was killed or stopped itself.
+/// Allocates nothing.
 ///
 /// # Errors
 /// When no process can be made.
@@ -87,7 +90,8 @@ pub(crate) fn attempt(stack: &mut Stack, uid: u32) -> io::Result<Option<c_int>> 
     let place = guard::Place::take();
     let killer = Killer { uid };
     let flags = libc::SIGCHLD;
-    // SAFETY: the child is waited for below, so that all it uses outlives it. The stack is lent to nobody else.
+    // SAFETY: the child is waited for below, so that all it uses outlives it. The stack is lent to
+    // nobody else.
     let pid = match unsafe { clone_vm(&killer, stack, flags, Some(place.id()), ptr::null()) } {
         Ok(pid) => pid,
         Err(error) => {
@@ -108,7 +112,8 @@ pub(crate) fn attempt(stack: &mut Stack, uid: u32) -> io::Result<Option<c_int>> 
     Ok(libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status)))
 }
 
-/// Becomes the user and kills all that it may kill. The C library's way would change the ids of all threads of the engine.
+/// Becomes the user and kills all that it may kill. The C library's way would change the ids of all
+/// threads of the engine.
 struct Killer {
     uid: u32,
 }

@@ -16,7 +16,8 @@ const MEMBERS: &str = "with recursive member(id) as (\
      union select reference from Refs join member on referrer = member.id) ";
 
 impl Database {
-    /// What is recorded of every path in the closure of `roots`, sorted by path. Roots that are not valid are left out.
+    /// What is recorded of every path in the closure of `roots`, sorted by path. Roots that are not
+    /// valid are left out.
     ///
     /// # Errors
     /// As [`Database::path_info`].
@@ -59,8 +60,8 @@ mod tests {
 
     #[test]
     fn a_closure_is_whole_sorted_and_holds_nothing_else() {
-        let folder = tempfile::tempdir().unwrap();
-        let (_, mut database) = fresh(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let (_, mut database) = fresh(&directory);
         database
             .register(&[
                 registration(1, &[]),

@@ -6,8 +6,8 @@ use super::{Database, failure};
 use crate::error::Result;
 
 impl Database {
-    /// Looks at every page (SQLite's `quick_check`); if `thorough`, also compares the table of paths with its index, so
-    /// that no valid path can be overlooked.
+    /// Looks at every page (SQLite's `quick_check`); if `thorough`, also compares the table of
+    /// paths with its index, so that no valid path can be overlooked.
     ///
     /// # Errors
     /// [`crate::Error::DatabaseCorrupt`] with the first damage found.
@@ -41,8 +41,8 @@ mod tests {
 
     #[test]
     fn a_row_that_an_index_lacks_is_found() {
-        let folder = tempfile::tempdir().unwrap();
-        let (layout, mut database) = fresh(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let (layout, mut database) = fresh(&directory);
         let rows: Vec<_> = (0..500).map(|number| registration(number, &[])).collect();
         database.register(&rows).unwrap();
         database.check(true).unwrap();

@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 pub(crate) use connection::{connect, connect_read_only};
 pub(crate) use failure::failed_to;
 pub(crate) use transaction::retry_while_busy;
-pub use walk::{Edges, Seed};
+pub use walk::{Edges, WalkRoot};
 pub use whole::StoreGraph;
 
 /// More than the number of different statements, so that none is ever compiled twice.
@@ -99,7 +99,7 @@ pub struct Database {
 
 impl Database {
     /// Opens the database of a store, and creates it if there is none; any number of processes
-    /// may do so at once. The folders must exist ([`Layout::create_directories`]).
+    /// may do so at once. The directories must exist ([`Layout::create_directories`]).
     ///
     /// # Errors
     /// [`Error::SchemaTooNew`], [`Error::SchemaTooOld`], [`Error::SchemaUnreadable`];
@@ -151,8 +151,8 @@ impl Database {
         })
     }
 
-    /// Keeps no more of the database in memory from now on than so many KiB. For who touches a few pages for each of very
-    /// many paths, and has better use for the memory.
+    /// Keeps no more of the database in memory from now on than so many KiB. For who touches a few
+    /// pages for each of very many paths, and has better use for the memory.
     ///
     /// # Errors
     /// Those of a damaged database.
@@ -223,8 +223,8 @@ pub(crate) mod tests {
         }
     }
 
-    pub(crate) fn fresh(folder: &tempfile::TempDir) -> (Layout, Database) {
-        let layout = scratch(folder.path());
+    pub(crate) fn fresh(directory: &tempfile::TempDir) -> (Layout, Database) {
+        let layout = scratch(directory.path());
         layout.create_directories(None, false).unwrap();
         let database = Database::open(&layout, &DatabaseOptions::default()).unwrap();
         (layout, database)
@@ -232,8 +232,8 @@ pub(crate) mod tests {
 
     #[test]
     fn a_new_database_is_complete() {
-        let folder = tempfile::tempdir().unwrap();
-        let (layout, database) = fresh(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let (layout, database) = fresh(&directory);
         let db_dir = layout.db_dir();
         assert_eq!(fs::read(db_dir.join("schema")).unwrap(), b"10");
         assert_eq!(db_dir.join("reserved").metadata().unwrap().size(), 8 << 20);
@@ -266,8 +266,8 @@ pub(crate) mod tests {
 
     #[test]
     fn a_fresh_store_opened_by_many_at_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = scratch(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let layout = scratch(directory.path());
         std::thread::scope(|scope| {
             for number in 0..8 {
                 let layout = &layout;
@@ -286,8 +286,8 @@ pub(crate) mod tests {
 
     #[test]
     fn without_a_log_the_journal_is_truncated() {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = scratch(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let layout = scratch(directory.path());
         layout.create_directories(None, false).unwrap();
         let options = DatabaseOptions {
             use_wal: false,
@@ -309,8 +309,8 @@ pub(crate) mod tests {
 
     #[test]
     fn other_schemas_are_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let (layout, database) = fresh(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let (layout, database) = fresh(&directory);
         drop(database);
         let refusal = |version: &str| {
             fs::write(layout.db_dir().join("schema"), version).unwrap();
@@ -328,8 +328,8 @@ pub(crate) mod tests {
 
     #[test]
     fn a_damaged_database_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let (layout, database) = fresh(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let (layout, database) = fresh(&directory);
         drop(database);
         for name in ["db.sqlite-wal", "db.sqlite-shm"] {
             fs::remove_file(layout.db_dir().join(name)).unwrap();
@@ -347,8 +347,8 @@ pub(crate) mod tests {
 
     #[test]
     fn a_database_damaged_inside_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let (layout, mut database) = fresh(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let (layout, mut database) = fresh(&directory);
         let many: Vec<_> = (0..2000).map(|number| registration(number, &[])).collect();
         database.register(&many).unwrap();
         drop(database);
@@ -363,8 +363,8 @@ pub(crate) mod tests {
 
     #[test]
     fn a_missing_database_is_not_created_by_a_reader() {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = scratch(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let layout = scratch(directory.path());
         let error = Database::open_read_only(&layout).unwrap_err();
         assert!(matches!(error, Error::DatabaseMissing { .. }), "{error}");
         assert!(!layout.state_dir.exists());
@@ -372,8 +372,8 @@ pub(crate) mod tests {
 
     #[test]
     fn a_reader_sees_what_is_committed_and_cannot_write() {
-        let folder = tempfile::tempdir().unwrap();
-        let (layout, mut database) = fresh(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let (layout, mut database) = fresh(&directory);
         database.register(&[registration(1, &[])]).unwrap();
         let mut reader = Database::open_read_only(&layout).unwrap();
         assert!(reader.is_valid(&store_path(1)).unwrap());
@@ -398,12 +398,12 @@ pub(crate) mod tests {
             eprintln!("skipped: needs root, to make a store that this user may not write");
             return;
         }
-        let folder = tempfile::tempdir().unwrap();
-        let (layout, mut database) = fresh(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let (layout, mut database) = fresh(&directory);
         database.register(&[registration(1, &[])]).unwrap();
         drop(database);
         let open_to_all = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        fs::set_permissions(folder.path(), open_to_all).unwrap();
+        fs::set_permissions(directory.path(), open_to_all).unwrap();
         for without_log in [false, true] {
             if without_log {
                 for name in ["db.sqlite-wal", "db.sqlite-shm"] {
@@ -413,12 +413,12 @@ pub(crate) mod tests {
             let name = "db::tests::as_a_user_without_write_permission";
             let run = Command::new(std::env::current_exe().unwrap())
                 .args(["--exact", "--ignored", name])
-                .env("WINDROW_TEST_STORE", folder.path())
+                .env("WINDROW_TEST_STORE", directory.path())
                 .uid(65534)
                 .gid(65534)
                 .output();
             match run {
-                // The build folder may lie where only root can go.
+                // The build directory may lie where only root can go.
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                     eprintln!("skipped: another user cannot run this test program");
                     return;

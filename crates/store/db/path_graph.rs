@@ -1,5 +1,5 @@
-//! A set of store paths with the references among them, and the order in which Nix prints such sets.
-//! Plain numbers: members stand for their places in the sorted list of paths.
+//! A set of store paths with the references among them, and the order in which Nix prints such
+//! sets. Plain numbers: members stand for their places in the sorted list of paths.
 
 use crate::error::{Error, Result};
 
@@ -77,7 +77,8 @@ impl PathGraph {
         self.loops[at as usize]
     }
 
-    /// All places, what is referred to before what refers to it, in the order of Nix's `topoSortPaths` read backwards.
+    /// All places, what is referred to before what refers to it, in the order of Nix's
+    /// `topoSortPaths` read backwards.
     ///
     /// # Errors
     /// [`Error::ReferenceCycle`] if there is no such order.

@@ -228,8 +228,8 @@ mod tests {
 
     #[test]
     fn validity_is_answered_in_the_order_asked() {
-        let folder = tempfile::tempdir().unwrap();
-        let (_, mut database) = fresh(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let (_, mut database) = fresh(&directory);
         database
             .register(&[registration(1, &[]), registration(3, &[])])
             .unwrap();
@@ -244,8 +244,8 @@ mod tests {
 
     #[test]
     fn hash_parts_are_found_exactly() {
-        let folder = tempfile::tempdir().unwrap();
-        let (_, mut database) = fresh(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let (_, mut database) = fresh(&directory);
         database
             .register(&[registration(1, &[]), registration(3, &[])])
             .unwrap();
@@ -260,8 +260,8 @@ mod tests {
 
     #[test]
     fn a_row_nix_never_writes_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let (_, mut database) = fresh(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let (_, mut database) = fresh(&directory);
         database.register(&[registration(1, &[])]).unwrap();
         for (set, column) in [("hash = 'md5:00'", "hash"), ("narSize = -1", "narSize")] {
             database.register(&[registration(1, &[])]).unwrap();

@@ -1,5 +1,5 @@
-//! The database for threads beside the scheduler's: one connection, opened when somebody first asks.
-//! Answers questions only; what becomes valid is the scheduler's affair.
+//! The database for threads beside the scheduler's: one connection, opened when somebody first
+//! asks. Answers questions only; what becomes valid is the scheduler's affair.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -35,7 +35,8 @@ impl Reader {
         let mut database = self.database.lock().unwrap_or_else(PoisonError::into_inner);
         let database = match &mut *database {
             Some(database) => database,
-            // Opened like the scheduler's own, for only so do their locks exclude each other in every mode.
+            // Opened like the scheduler's own, for only so do their locks exclude each other in
+            // every mode.
             closed => closed.insert(Database::open(&self.layout, &self.options)?),
         };
         question(database)

@@ -175,8 +175,8 @@ mod tests {
 
     #[test]
     fn what_is_registered_is_what_is_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let (_, mut database) = fresh(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let (_, mut database) = fresh(&directory);
         let mut full = registration(2, &[1, 2]);
         full.info = PathInfo {
             nar_hash: std::array::from_fn(|it| it as u8 * 7),
@@ -214,8 +214,8 @@ mod tests {
 
     #[test]
     fn an_update_keeps_deriver_time_and_references() {
-        let folder = tempfile::tempdir().unwrap();
-        let (_, mut database) = fresh(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let (_, mut database) = fresh(&directory);
         let mut first = registration(3, &[1]);
         first.info.deriver = Some(store_path(9));
         let base = [registration(1, &[]), registration(2, &[])];
@@ -237,8 +237,8 @@ mod tests {
 
     #[test]
     fn an_invalid_reference_aborts_all() {
-        let folder = tempfile::tempdir().unwrap();
-        let (_, mut database) = fresh(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let (_, mut database) = fresh(&directory);
         let error = database
             .register(&[registration(1, &[]), registration(2, &[1, 5])])
             .unwrap_err();
@@ -252,8 +252,8 @@ mod tests {
 
     #[test]
     fn a_cycle_leaves_nothing_behind_but_a_self_reference_is_fine() {
-        let folder = tempfile::tempdir().unwrap();
-        let (_, mut database) = fresh(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let (_, mut database) = fresh(&directory);
         let circle = [
             registration(1, &[2]),
             registration(2, &[3]),
@@ -278,8 +278,8 @@ mod tests {
 
     #[test]
     fn outputs_of_a_derivation_are_found_both_ways() {
-        let folder = tempfile::tempdir().unwrap();
-        let (_, mut database) = fresh(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let (_, mut database) = fresh(&directory);
         let mut drv = registration(1, &[]);
         drv.outputs = vec![
             ("out".to_owned(), store_path(2)),
@@ -307,8 +307,8 @@ mod tests {
 
     #[test]
     fn a_path_in_use_stays_valid() {
-        let folder = tempfile::tempdir().unwrap();
-        let (_, mut database) = fresh(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let (_, mut database) = fresh(&directory);
         database
             .register(&[registration(1, &[1]), registration(2, &[1, 2])])
             .unwrap();

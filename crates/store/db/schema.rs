@@ -162,8 +162,8 @@ mod tests {
 
     #[test]
     fn a_creation_cut_short_is_completed() {
-        let folder = tempfile::tempdir().unwrap();
-        let (layout, mut database) = fresh(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let (layout, mut database) = fresh(&directory);
         database.register(&[registration(1, &[])]).unwrap();
         drop(database);
         for torn in [true, false] {
@@ -181,8 +181,8 @@ mod tests {
 
     #[test]
     fn a_creator_that_keeps_a_shared_lock_is_not_waited_for() {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = crate::layout::tests::scratch(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let layout = crate::layout::tests::scratch(directory.path());
         layout.create_directories(None, false).unwrap();
         let db_dir = layout.db_dir();
         // What Nix 2.8 does: shared lock, tables, version file, and the lock stays.

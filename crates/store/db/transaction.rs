@@ -67,8 +67,8 @@ mod tests {
 
     #[test]
     fn a_busy_transaction_runs_again_as_a_whole() {
-        let folder = tempfile::tempdir().unwrap();
-        let (_, database) = fresh(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let (_, database) = fresh(&directory);
         let attempts = Cell::new(0);
         let insert = "insert into ValidPaths (path, hash, registrationTime) values (?, 'h', 1)";
         database
@@ -90,8 +90,8 @@ mod tests {
 
     #[test]
     fn a_full_disk_leaves_the_database_usable() {
-        let folder = tempfile::tempdir().unwrap();
-        let (_, mut database) = fresh(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let (_, mut database) = fresh(&directory);
         let pages: i64 = database
             .connection
             .query_row("pragma page_count", [], |row| row.get(0))

@@ -16,15 +16,17 @@ const ACTION: &str = "walk along references";
 pub struct Edges {
     /// From a path to those that refer to it, and not to those it refers to.
     pub referrers: bool,
-    /// From derivations to their valid outputs (against the arrows: from outputs to their valid derivers).
+    /// From derivations to their valid outputs (against the arrows: from outputs to their valid
+    /// derivers).
     pub outputs: bool,
-    /// From paths to the valid derivation that built them (against the arrows: from derivations to their outputs).
+    /// From paths to the valid derivation that built them (against the arrows: from derivations to
+    /// their outputs).
     pub derivers: bool,
 }
 
 /// What a walk begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seed<'a> {
+pub enum WalkRoot<'a> {
     /// The path itself, valid or not.
     Path(&'a str),
     /// What a valid path refers to.
@@ -39,8 +41,9 @@ impl Database {
     /// The paths that the seeds give, with the references among them.
     ///
     /// # Errors
-    /// [`Error::PathNotValid`] for a seed that must be valid; those of a damaged or unreadable database.
-    pub fn walk(&self, seeds: &[Seed<'_>], edges: Edges) -> Result<PathGraph> {
+    /// [`Error::PathNotValid`] for a seed that must be valid; those of a damaged or unreadable
+    /// database.
+    pub fn walk(&self, seeds: &[WalkRoot<'_>], edges: Edges) -> Result<PathGraph> {
         self.read(|| {
             let mut walk = Walk::new(self)?;
             for seed in seeds {
@@ -100,29 +103,29 @@ impl<'d> Walk<'d> {
         })
     }
 
-    fn plant(&mut self, seed: Seed<'_>, edges: Edges) -> Result<()> {
-        let (Seed::Path(path)
-        | Seed::References(path)
-        | Seed::Referrers(path)
-        | Seed::Closure(path)) = seed;
+    fn plant(&mut self, seed: WalkRoot<'_>, edges: Edges) -> Result<()> {
+        let (WalkRoot::Path(path)
+        | WalkRoot::References(path)
+        | WalkRoot::Referrers(path)
+        | WalkRoot::Closure(path)) = seed;
         let found = self.find.query_row([path], |row| row.get(0)).optional();
         let id: Option<i64> = found.map_err(self.database.failed_to(ACTION))?;
         match (seed, id) {
-            (Seed::Path(_), Some(id)) => drop(self.member(id)?),
-            (Seed::References(_), Some(id)) => {
+            (WalkRoot::Path(_), Some(id)) => drop(self.member(id)?),
+            (WalkRoot::References(_), Some(id)) => {
                 for id in ids(self.database, &mut self.references, id)? {
                     self.member(id)?;
                 }
             }
-            (Seed::Referrers(_), Some(id)) => {
+            (WalkRoot::Referrers(_), Some(id)) => {
                 for id in ids(self.database, &mut self.referrers, id)? {
                     self.member(id)?;
                 }
             }
-            (Seed::Closure(_), Some(id)) => self.close(id, edges)?,
-            (Seed::Referrers(_), None) => {}
-            (Seed::Path(_), None) => self.add_invalid(path),
-            (Seed::Closure(_), None) if edges.referrers => {
+            (WalkRoot::Closure(_), Some(id)) => self.close(id, edges)?,
+            (WalkRoot::Referrers(_), None) => {}
+            (WalkRoot::Path(_), None) => self.add_invalid(path),
+            (WalkRoot::Closure(_), None) if edges.referrers => {
                 self.add_invalid(path);
                 if edges.outputs {
                     let found = self.derivers.query_map([path], |row| row.get(0));
@@ -132,7 +135,7 @@ impl<'d> Walk<'d> {
                     }
                 }
             }
-            (Seed::References(_) | Seed::Closure(_), None) => {
+            (WalkRoot::References(_) | WalkRoot::Closure(_), None) => {
                 return Err(Error::PathNotValid {
                     path: path.to_owned(),
                 });
@@ -284,8 +287,8 @@ mod tests {
 
     #[test]
     fn closures_go_both_ways_and_come_sorted() {
-        let folder = tempfile::tempdir().unwrap();
-        let (_, mut database) = fresh(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let (_, mut database) = fresh(&directory);
         let batch = [
             registration(1, &[1, 4, 3]),
             registration(3, &[4]),
@@ -301,13 +304,26 @@ mod tests {
             database.walk(&[seed], edges).map(|graph| numbers(&graph))
         };
         let path: Vec<String> = (0..10).map(store_path).collect();
-        assert_eq!(walk(Seed::Closure(&path[2]), false).unwrap(), [4, 3, 1, 2]);
-        assert_eq!(walk(Seed::Closure(&path[4]), true).unwrap(), [4, 3, 1, 2]);
-        assert_eq!(walk(Seed::References(&path[1]), false).unwrap(), [4, 3, 1]);
-        assert_eq!(walk(Seed::Referrers(&path[4]), false).unwrap(), [3, 1]);
-        assert!(walk(Seed::Referrers(&path[9]), false).unwrap().is_empty());
-        assert_eq!(walk(Seed::Closure(&path[9]), true).unwrap(), [9]);
-        let error = walk(Seed::Closure(&path[9]), false).unwrap_err();
+        assert_eq!(
+            walk(WalkRoot::Closure(&path[2]), false).unwrap(),
+            [4, 3, 1, 2]
+        );
+        assert_eq!(
+            walk(WalkRoot::Closure(&path[4]), true).unwrap(),
+            [4, 3, 1, 2]
+        );
+        assert_eq!(
+            walk(WalkRoot::References(&path[1]), false).unwrap(),
+            [4, 3, 1]
+        );
+        assert_eq!(walk(WalkRoot::Referrers(&path[4]), false).unwrap(), [3, 1]);
+        assert!(
+            walk(WalkRoot::Referrers(&path[9]), false)
+                .unwrap()
+                .is_empty()
+        );
+        assert_eq!(walk(WalkRoot::Closure(&path[9]), true).unwrap(), [9]);
+        let error = walk(WalkRoot::Closure(&path[9]), false).unwrap_err();
         assert!(matches!(error, Error::PathNotValid { .. }), "{error}");
     }
 }

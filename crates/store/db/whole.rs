@@ -1,5 +1,6 @@
-//! The whole store as a graph: every valid path and what each keeps alive, read in one go.
-//! For work that looks at everything anyway, as a collection does; its cost does not depend on what is asked of it.
+//! The whole store as a graph: every valid path and what each keeps alive, read in one go. For work
+//! that looks at everything anyway, as a collection does; its cost does not depend on what is asked
+//! of it.
 
 use hashbrown::HashMap;
 
@@ -44,8 +45,8 @@ impl StoreGraph {
 }
 
 impl Database {
-    /// Reads everything. With `keep_outputs`, derivations keep their valid outputs alive; with `keep_derivations`, paths
-    /// keep the derivation that built them.
+    /// Reads everything. With `keep_outputs`, derivations keep their valid outputs alive; with
+    /// `keep_derivations`, paths keep the derivation that built them.
     ///
     /// # Errors
     /// Those of a damaged or unreadable database.
@@ -108,9 +109,9 @@ impl Database {
         Ok(StoreGraph { graph, kept })
     }
 
-    /// Makes paths invalid in one transaction, given with whether they were valid before: referrers come before what
-    /// they refer to. Says for each whether its files may go: not if something refers to it now, nor if it has become
-    /// valid meanwhile.
+    /// Makes paths invalid in one transaction, given with whether they were valid before: referrers
+    /// come before what they refer to. Says for each whether its files may go: not if something
+    /// refers to it now, nor if it has become valid meanwhile.
     ///
     /// # Errors
     /// Those of a damaged, full or unwritable database.
@@ -153,8 +154,8 @@ mod tests {
 
     #[test]
     fn settings_add_ways_of_staying_alive() {
-        let folder = tempfile::tempdir().unwrap();
-        let (_, mut database) = fresh(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let (_, mut database) = fresh(&directory);
         let mut drv = registration(1, &[]);
         drv.outputs = vec![
             ("out".to_owned(), store_path(2)),
@@ -180,8 +181,8 @@ mod tests {
 
     #[test]
     fn what_is_needed_or_new_stays() {
-        let folder = tempfile::tempdir().unwrap();
-        let (_, mut database) = fresh(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let (_, mut database) = fresh(&directory);
         database
             .register(&[
                 registration(1, &[1]),

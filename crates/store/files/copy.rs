@@ -79,8 +79,8 @@ mod tests {
 
         #[test]
         fn a_copy_reads_like_its_source(tree in trees()) {
-            let folder = tempfile::tempdir().unwrap();
-            let (source, dest) = (folder.path().join("source"), folder.path().join("dest"));
+            let directory = tempfile::tempdir().unwrap();
+            let (source, dest) = (directory.path().join("source"), directory.path().join("dest"));
             tree.plant(&source);
             copy_tree(&source, &dest).unwrap();
             prop_assert_eq!(Tree::read(&dest), tree);
@@ -89,12 +89,15 @@ mod tests {
 
     #[test]
     fn large_files_and_deep_trees_are_copied() {
-        let folder = tempfile::tempdir().unwrap();
-        let (source, dest) = (folder.path().join("source"), folder.path().join("dest"));
+        let directory = tempfile::tempdir().unwrap();
+        let (source, dest) = (
+            directory.path().join("source"),
+            directory.path().join("dest"),
+        );
         known().plant(&source);
         copy_tree(&source, &dest).unwrap();
         assert!(Tree::read(&dest) == known());
-        let (deep, copy) = (folder.path().join("deep"), folder.path().join("copy"));
+        let (deep, copy) = (directory.path().join("deep"), directory.path().join("copy"));
         plant_chain(&deep, 2000);
         copy_tree(&deep, &copy).unwrap();
         let hash = |path| crate::nar::digest::hash_nar(path).unwrap();
@@ -105,8 +108,11 @@ mod tests {
 
     #[test]
     fn special_bits_are_not_copied_and_special_files_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let (source, dest) = (folder.path().join("source"), folder.path().join("dest"));
+        let directory = tempfile::tempdir().unwrap();
+        let (source, dest) = (
+            directory.path().join("source"),
+            directory.path().join("dest"),
+        );
         Tree::script(b"x").plant(&source);
         fs::set_permissions(&source, Permissions::from_mode(0o4755)).unwrap();
         copy_tree(&source, &dest).unwrap();
@@ -117,9 +123,9 @@ mod tests {
             matches!(&error, Error::Io { path, .. } if *path == dest),
             "{error}"
         );
-        let socket = folder.path().join("socket");
+        let socket = directory.path().join("socket");
         let _listener = UnixListener::bind(&socket).unwrap();
-        let error = copy_tree(&socket, &folder.path().join("new")).unwrap_err();
+        let error = copy_tree(&socket, &directory.path().join("new")).unwrap_err();
         assert!(matches!(error, Error::UnsupportedFileType { path } if path == socket));
     }
 }

@@ -1,5 +1,5 @@
-//! Puts a new tree where a valid path lies, so that at no time nothing lies there (the seed's `replaceValidPath`, which
-//! first took the old one away).
+//! Puts a new tree where a valid path lies, so that at no time nothing lies there (Nix 1.8:
+//! `replaceValidPath`, which first took the old one away).
 
 use std::fs::Permissions;
 use std::io;
@@ -12,8 +12,9 @@ use crate::error::{Error, Result};
 use crate::files::beside::unique_beside;
 use windrow_sys::tree::delete_path;
 
-/// Replaces `place`, which may be missing, by `new` on the same file system; `new` is gone afterwards. The old tree
-/// is deleted, or stays as `PLACE.old-PID-RAND` for a collector to delete if that fails.
+/// Replaces `place`, which may be missing, by `new` on the same file system; `new` is gone
+/// afterwards. The old tree is deleted, or stays as `PLACE.old-PID-RAND` for a collector to delete
+/// if that fails.
 ///
 /// # Errors
 /// When the new one can't take its place; the old one is there still, or again.
@@ -26,7 +27,8 @@ pub fn replace_valid_path(place: &Path, new: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Renames a tree, even a directory that its owner may not write to, which moving it elsewhere takes.
+/// Renames a tree, even a directory that its owner may not write to, which moving it elsewhere
+/// takes.
 ///
 /// # Errors
 /// When it can't be renamed.
@@ -62,7 +64,8 @@ fn replace_with(
     // Protected by the same root while it is there.
     let old = unique_beside(place, "old");
     match exchange(new, place) {
-        // The old one has the new one's name now, which may be one that someone else would build under.
+        // The old one has the new one's name now, which may be one that someone else would build
+        // under.
         Ok(()) => std::fs::rename(new, &old).map_err(moved(place))?,
         Err(error) if error.kind() == io::ErrorKind::NotFound && is_missing(place) => {
             return std::fs::rename(new, place).map_err(moved(place));
@@ -103,8 +106,8 @@ mod tests {
         Err(io::Error::from_raw_os_error(libc::EINVAL))
     }
 
-    fn names(folder: &Path) -> Vec<String> {
-        let entries = fs::read_dir(folder).unwrap();
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).unwrap();
         let mut names: Vec<String> = entries
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
@@ -115,8 +118,8 @@ mod tests {
     #[test]
     fn the_new_one_takes_the_place_and_nothing_else_is_left() {
         for exchanges in [true, false] {
-            let folder = tempfile::tempdir().unwrap();
-            let (place, new) = (folder.path().join("place"), folder.path().join("new"));
+            let directory = tempfile::tempdir().unwrap();
+            let (place, new) = (directory.path().join("place"), directory.path().join("new"));
             fs::create_dir(&place).unwrap();
             fs::write(place.join("file"), "old").unwrap();
             fs::write(&new, "new").unwrap();
@@ -126,24 +129,24 @@ mod tests {
                 replace_with(&place, &new, cannot).unwrap();
             }
             assert_eq!(fs::read_to_string(&place).unwrap(), "new");
-            assert_eq!(names(folder.path()), ["place"]);
+            assert_eq!(names(directory.path()), ["place"]);
         }
     }
 
     #[test]
     fn a_missing_place_is_filled() {
-        let folder = tempfile::tempdir().unwrap();
-        let (place, new) = (folder.path().join("place"), folder.path().join("new"));
+        let directory = tempfile::tempdir().unwrap();
+        let (place, new) = (directory.path().join("place"), directory.path().join("new"));
         fs::write(&new, "new").unwrap();
         replace_valid_path(&place, &new).unwrap();
-        assert_eq!(names(folder.path()), ["place"]);
+        assert_eq!(names(directory.path()), ["place"]);
     }
 
     #[test]
     fn the_old_one_is_put_back_when_there_is_no_new_one() {
         for exchanges in [true, false] {
-            let folder = tempfile::tempdir().unwrap();
-            let (place, new) = (folder.path().join("place"), folder.path().join("new"));
+            let directory = tempfile::tempdir().unwrap();
+            let (place, new) = (directory.path().join("place"), directory.path().join("new"));
             fs::write(&place, "old").unwrap();
             let result = if exchanges {
                 replace_valid_path(&place, &new)
@@ -152,7 +155,7 @@ mod tests {
             };
             assert!(result.unwrap_err().to_string().contains("place'"));
             assert_eq!(fs::read_to_string(&place).unwrap(), "old");
-            assert_eq!(names(folder.path()), ["place"]);
+            assert_eq!(names(directory.path()), ["place"]);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Trees for the tests of this folder: drawn at random, planted on disk and read back.
+//! Trees for the tests of this directory: drawn at random, planted on disk and read back.
 //! Uses only the standard library for the disk, so that it can judge our own walking.
 
 use std::collections::BTreeMap;

@@ -1,5 +1,6 @@
-//! Trees in which a folder and a file are exchanged for links to things outside, over and over, while they are read, made
-//! canonical, copied and deleted. Here nobody kills the one who does it: the checks of links alone must hold.
+//! Trees in which a directory and a file are exchanged for links to things outside, over and over,
+//! while they are read, made canonical, copied and deleted. Here nobody kills the one who does it:
+//! the checks of links alone must hold.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
@@ -18,8 +19,8 @@ use rustix::thread::CapabilitySet;
 use windrow_sys::tree::delete_path;
 use windrow_sys::{Error, Result};
 
-/// How many walks must be caught by an exchange between a look and the opening of what was looked at. Where things are opened by
-/// force, there is another gap after that one.
+/// How many walks must be caught by an exchange between a look and the opening of what was looked
+/// at. Where things are opened by force, there is another gap after that one.
 const fn wanted(closed: bool) -> u32 {
     if closed { 30 } else { 3 }
 }
@@ -29,10 +30,10 @@ const ROUNDS: usize = 300_000;
 
 const SECRET: &[u8] = b"what nobody inside may learn";
 
-/// A folder with things outside, and with a tree and the links for each round.
+/// A directory with things outside, and with a tree and the links for each round.
 struct Place {
-    folder: tempfile::TempDir,
-    /// Whether folder and file have no permissions, so that they must be opened by force.
+    directory: tempfile::TempDir,
+    /// Whether directory and file have no permissions, so that they must be opened by force.
     closed: bool,
     round: AtomicUsize,
     /// The round in which things are exchanged.
@@ -56,16 +57,16 @@ type Outside = BTreeMap<PathBuf, String>;
 impl Place {
     fn new(closed: bool) -> Self {
         // Where things are exchanged fastest, if that is there.
-        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
-        let folder = folder.unwrap();
-        let outside = folder.path().join("outside");
+        let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        let directory = directory.unwrap();
+        let outside = directory.path().join("outside");
         fs::create_dir_all(outside.join("sub")).unwrap();
         for name in ["secret", "sub/secret"] {
             fs::write(outside.join(name), SECRET).unwrap();
             fs::set_permissions(outside.join(name), Permissions::from_mode(0o640)).unwrap();
         }
         Self {
-            folder,
+            directory,
             closed,
             round: AtomicUsize::new(0),
             at: AtomicUsize::new(0),
@@ -75,12 +76,12 @@ impl Place {
     }
 
     fn tree(&self, round: usize) -> PathBuf {
-        self.folder.path().join(format!("{round}/tree"))
+        self.directory.path().join(format!("{round}/tree"))
     }
 
     /// Makes the tree and the links of the next round, and lets the exchanging begin there.
     fn plant(&self, round: usize) -> PathBuf {
-        let (tree, outside) = (self.tree(round), self.folder.path().join("outside"));
+        let (tree, outside) = (self.tree(round), self.directory.path().join("outside"));
         let links = tree.with_file_name("links");
         fs::create_dir_all(tree.join("dir")).unwrap();
         fs::create_dir(&links).unwrap();
@@ -125,16 +126,16 @@ impl Place {
     fn sweep(&self, round: usize) {
         let tree = self.tree(round);
         let links = tree.with_file_name("links");
-        for folder in [&tree, &tree.join("dir"), &links.join("dir")] {
-            if fs::symlink_metadata(folder).is_ok_and(|metadata| metadata.is_dir()) {
-                fs::set_permissions(folder, Permissions::from_mode(0o700)).unwrap();
+        for directory in [&tree, &tree.join("dir"), &links.join("dir")] {
+            if fs::symlink_metadata(directory).is_ok_and(|metadata| metadata.is_dir()) {
+                fs::set_permissions(directory, Permissions::from_mode(0o700)).unwrap();
             }
         }
         fs::remove_dir_all(tree.parent().unwrap()).unwrap();
     }
 
-    /// Waits until things are being exchanged in a round, longer in some than in others, so that the walks do not always
-    /// begin at the same moment. Gives the number of exchanges.
+    /// Waits until things are being exchanged in a round, longer in some than in others, so that
+    /// the walks do not always begin at the same moment. Gives the number of exchanges.
     fn meet(&self, round: usize) -> usize {
         while self.at.load(Ordering::Acquire) != round {
             std::thread::yield_now();
@@ -148,7 +149,7 @@ impl Place {
     }
 
     fn outside(&self) -> Outside {
-        let outside = self.folder.path().join("outside");
+        let outside = self.directory.path().join("outside");
         let mut seen = Outside::new();
         for name in ["", "secret", "sub", "sub/secret"] {
             let path = outside.join(name);
@@ -186,8 +187,8 @@ fn is_caught(error: &Error) -> bool {
     }
 }
 
-/// Does `work` to one tree after the other while things in it are exchanged, until that has interfered often enough.
-/// What it returns is what it has read.
+/// Does `work` to one tree after the other while things in it are exchanged, until that has
+/// interfered often enough. What it returns is what it has read.
 fn in_spite_of_exchanges(closed: bool, work: fn(&Path) -> Result<Vec<u8>>) {
     // Each needs two processors; together they would only wait for each other.
     static TURN: Mutex<()> = Mutex::new(());

@@ -1,5 +1,6 @@
-//! Collections while builds run, when the disk gets full (Nix's `autoGC`, settings min-free and max-free).
-//! A thread of its own looks now and then; what builds need is protected as from any other collection.
+//! Collections while builds run, when the disk gets full (Nix's `autoGC`, settings min-free and
+//! max-free). A thread of its own looks now and then; what builds need is protected as from any
+//! other collection.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -149,8 +150,8 @@ mod tests {
 
     #[test]
     fn it_collects_below_the_limit_and_only_what_is_dead() {
-        let folder = tempfile::tempdir().unwrap();
-        let (layout, mut database) = fresh(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let (layout, mut database) = fresh(&directory);
         database
             .register(&[registration(1, &[]), registration(2, &[])])
             .unwrap();
@@ -159,7 +160,7 @@ mod tests {
         }
         let mut roots = TempRoots::open(&layout).unwrap();
         roots.add(&[&store_path(2)]).unwrap();
-        let file = folder.path().join("free");
+        let file = directory.path().join("free");
         std::fs::write(&file, "1000").unwrap();
         let limits = Limits {
             min_free: 500,

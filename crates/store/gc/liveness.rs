@@ -1,5 +1,5 @@
-//! What is alive: all that roots lead to along references, and by settings from paths to derivations and back.
-//! Marks a whole store at once; deletes nothing.
+//! What is alive: all that roots lead to along references, and by settings from paths to
+//! derivations and back. Marks a whole store at once; deletes nothing.
 
 use hashbrown::HashSet;
 
@@ -55,7 +55,8 @@ impl<'a> Liveness<'a> {
         entry.part.is_some_and(|part| self.parts.contains(&part))
     }
 
-    /// The dead among the entries of the store folder: valid paths by place, ascending, and whatever else.
+    /// The dead among the entries of the store directory: valid paths by place, ascending, and
+    /// whatever else.
     pub(super) fn dead(&self, layout: &Layout, entries: &[Entry]) -> (Vec<u32>, Vec<Entry>) {
         let (mut valid, mut unknown) = (Vec::new(), Vec::new());
         for entry in entries {
@@ -92,8 +93,8 @@ impl<'a> Liveness<'a> {
         Ok(order)
     }
 
-    /// What goes when `target` is deleted, in order: it and all that needs it. None if something of that is alive or
-    /// not among `targets` (sorted).
+    /// What goes when `target` is deleted, in order: it and all that needs it. None if something of
+    /// that is alive or not among `targets` (sorted).
     pub(super) fn closure_within(
         &self,
         layout: &Layout,

@@ -1,5 +1,6 @@
-//! The collector: deletes what nothing needs, while builds by anybody go on (Nix's `collectGarbage`).
-//! Here is the order of its steps; roots, the socket, liveness and the deletion itself have files of their own.
+//! The collector: deletes what nothing needs, while builds by anybody go on (Nix's
+//! `collectGarbage`). Here is the order of its steps; roots, the socket, liveness and the deletion
+//! itself have files of their own.
 
 pub mod auto;
 mod liveness;
@@ -43,7 +44,8 @@ pub enum Action {
 pub struct GcOptions {
     /// What to do.
     pub action: Action,
-    /// Delete given paths although there are roots that lead to them. Temporary roots count all the same.
+    /// Delete given paths although there are roots that lead to them. Temporary roots count all the
+    /// same.
     pub ignore_liveness: bool,
     /// Stop after more than so many bytes.
     pub max_freed: u64,
@@ -89,8 +91,8 @@ pub enum Event<'a> {
 /// Collects garbage. Waits for other collections to end.
 ///
 /// # Errors
-/// [`Error::StillAlive`] for a path that can't be deleted; what can't be read, deleted or locked. `collected` tells how
-/// far it came.
+/// [`Error::StillAlive`] for a path that can't be deleted; what can't be read, deleted or locked.
+/// `collected` tells how far it came.
 pub fn collect(
     layout: &Layout,
     database: &mut Database,
@@ -189,8 +191,9 @@ pub fn collect(
     settle(layout, &shared)
 }
 
-/// Waits a moment for clients that were answered just now to write their roots down, as those of Nix before 2.35 do
-/// only then: a collection that begins right after this one would not know of them.
+/// Waits a moment for clients that were answered just now to write their roots down, as those of
+/// Nix before 2.35 do only then: a collection that begins right after this one would not know of
+/// them.
 fn settle(layout: &Layout, shared: &Shared) -> Result<()> {
     loop {
         let recent = shared.recent();
@@ -241,7 +244,7 @@ fn lock(
     Ok(None)
 }
 
-/// All that lies in the store folder.
+/// All that lies in the store directory.
 fn entries(layout: &Layout) -> Result<Vec<Entry>> {
     let dir: &Path = &layout.real_store_dir;
     let mut entries = Vec::new();

@@ -1,5 +1,6 @@
-//! What keeps paths alive from outside: links below gcroots and profiles, and the temporary roots of processes.
-//! The rules of Nix's `findRootsNoTemp` and `findTempRoots`; dangling indirect links are taken away on the way.
+//! What keeps paths alive from outside: links below gcroots and profiles, and the temporary roots
+//! of processes. The rules of Nix's `findRootsNoTemp` and `findTempRoots`; dangling indirect links
+//! are taken away on the way.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -18,7 +19,7 @@ pub type Roots = BTreeMap<String, BTreeSet<PathBuf>>;
 /// Finds the roots that are links.
 ///
 /// # Errors
-/// When a folder of links can't be read, or the database not be asked.
+/// When a directory of links can't be read, or the database not be asked.
 pub fn links(layout: &Layout, database: &Database) -> Result<Roots> {
     let mut found = Vec::new();
     let mut finder = Finder {
@@ -62,8 +63,8 @@ struct Finder<'a> {
 }
 
 impl Finder<'_> {
-    /// Looks at a file, and at all that lies below a directory. Users have directories of their own here, and may nest them
-    /// as deep as they like.
+    /// Looks at a file, and at all that lies below a directory. Users have directories of their own
+    /// here, and may nest them as deep as they like.
     fn look(&mut self, path: &Path) -> Result<()> {
         let mut left = vec![path.to_owned()];
         while let Some(path) = left.pop() {
@@ -124,9 +125,10 @@ impl Finder<'_> {
     }
 }
 
-/// Takes away the registration of a user's link that is gone; one that has come back keeps it, and its target is returned.
-/// Registrations of one link are all alike, so the one in place may be newer than the one that was looked at. It is put
-/// aside, where it counts as before, and then looked at again: who makes a link registers it afterwards.
+/// Takes away the registration of a user's link that is gone; one that has come back keeps it, and
+/// its target is returned. Registrations of one link are all alike, so the one in place may be
+/// newer than the one that was looked at. It is put aside, where it counts as before, and then
+/// looked at again: who makes a link registers it afterwards.
 fn take_away(registration: &Path, link: &Path) -> Option<PathBuf> {
     let mut aside = registration.as_os_str().to_owned();
     aside.push(format!(".gone-{}", std::process::id()));
@@ -145,8 +147,8 @@ fn is_missing(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
-/// Whether nobody can get anywhere by that path, so that nothing it might lead to is in use: users make such links, and may
-/// make them so on purpose.
+/// Whether nobody can get anywhere by that path, so that nothing it might lead to is in use: users
+/// make such links, and may make them so on purpose.
 fn leads_nowhere(error: &std::io::Error) -> bool {
     let kind = error.kind();
     is_missing(kind)
@@ -182,7 +184,8 @@ fn open_temporary(path: &Path) -> std::io::Result<File> {
     Ok(file)
 }
 
-/// The temporary roots of all processes that live, with the processes' numbers; files that the dead left are deleted.
+/// The temporary roots of all processes that live, with the processes' numbers; files that the dead
+/// left are deleted.
 ///
 /// # Errors
 /// When a file can't be read.
@@ -212,7 +215,8 @@ pub fn temporary(layout: &Layout) -> Result<Vec<(String, String)>> {
         let mut contents = Vec::new();
         file.read_to_end(&mut contents)
             .map_err(Error::io("read", &path))?;
-        // What stands after the last zero is being written; its owner waits until it is told that no collector runs.
+        // What stands after the last zero is being written; its owner waits until it is told that
+        // no collector runs.
         let mut records: Vec<&[u8]> = contents.split(|&byte| byte == 0).collect();
         records.pop();
         for record in records {
@@ -234,8 +238,8 @@ mod tests {
 
     #[test]
     fn direct_indirect_and_named_roots_are_found() {
-        let folder = tempfile::tempdir().unwrap();
-        let (layout, mut database) = fresh(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let (layout, mut database) = fresh(&directory);
         database
             .register(&[1, 2, 3, 4].map(|number| registration(number, &[])))
             .unwrap();
@@ -243,13 +247,17 @@ mod tests {
         let name = |path: String| path.rsplit('/').next().unwrap().to_owned();
         fs::create_dir_all(gcroots.join("deep/er")).unwrap();
         symlink(store_path(1) + "/bin/x", gcroots.join("deep/er/direct")).unwrap();
-        let result = folder.path().join("result");
+        let result = directory.path().join("result");
         symlink(store_path(2), &result).unwrap();
         symlink(&result, gcroots.join("auto/a")).unwrap();
         fs::write(gcroots.join(name(store_path(3))), "").unwrap();
         symlink(store_path(9), gcroots.join("invalid")).unwrap();
-        symlink(folder.path().join("absent"), gcroots.join("auto/dangling")).unwrap();
-        symlink(folder.path().join("absent"), gcroots.join("dangling")).unwrap();
+        symlink(
+            directory.path().join("absent"),
+            gcroots.join("auto/dangling"),
+        )
+        .unwrap();
+        symlink(directory.path().join("absent"), gcroots.join("dangling")).unwrap();
         symlink("/etc", gcroots.join("elsewhere")).unwrap();
         symlink("../gcroots/deep", layout.state_dir.join("profiles/loop")).unwrap();
         let found = links(&layout, &database).unwrap();
@@ -262,8 +270,8 @@ mod tests {
 
     #[test]
     fn what_users_make_to_lead_nowhere_holds_up_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let (layout, mut database) = fresh(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let (layout, mut database) = fresh(&directory);
         database.register(&[registration(1, &[])]).unwrap();
         let own = layout.gcroots_dir().join("per-user/somebody");
         fs::create_dir(&own).unwrap();
@@ -280,8 +288,8 @@ mod tests {
 
     #[test]
     fn a_pipe_among_the_files_of_roots_is_an_error() {
-        let folder = tempfile::tempdir().unwrap();
-        let (layout, _database) = fresh(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let (layout, _database) = fresh(&directory);
         let pipe = layout.temproots_dir().join("1");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let error = temporary(&layout).unwrap_err().to_string();
@@ -290,9 +298,9 @@ mod tests {
 
     #[test]
     fn a_link_that_has_come_back_stays_registered() {
-        let folder = tempfile::tempdir().unwrap();
-        let (layout, _database) = fresh(&folder);
-        let result = folder.path().join("result");
+        let directory = tempfile::tempdir().unwrap();
+        let (layout, _database) = fresh(&directory);
+        let result = directory.path().join("result");
         let registrations = || {
             let auto = fs::read_dir(layout.gcroots_dir().join("auto")).unwrap();
             auto.map(|entry| entry.unwrap().path()).collect::<Vec<_>>()
@@ -310,8 +318,8 @@ mod tests {
 
     #[test]
     fn only_the_living_have_temporary_roots() {
-        let folder = tempfile::tempdir().unwrap();
-        let (layout, _database) = fresh(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let (layout, _database) = fresh(&directory);
         let mut own = TempRoots::open(&layout).unwrap();
         own.add(&[&store_path(1), &store_path(2)]).unwrap();
         let dead = layout.temproots_dir().join("1");

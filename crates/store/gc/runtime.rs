@@ -1,5 +1,6 @@
-//! What running programs use: their executables, folders, open and mapped files, and the paths in their environment.
-//! Reads /proc (Nix's `findRuntimeRoots`); programs of others, which this user may not look at, are passed over.
+//! What running programs use: their executables, directories, open and mapped files, and the paths
+//! in their environment. Reads /proc (Nix's `findRuntimeRoots`); programs of others, which this
+//! user may not look at, are passed over.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -23,7 +24,8 @@ const KERNEL_FILES: [&str; 3] = [
 /// The valid paths that processes use, with the places in /proc that say so.
 ///
 /// # Errors
-/// When the database can't be asked. What can't be read in /proc is passed over, as it ends with its process.
+/// When the database can't be asked. What can't be read in /proc is passed over, as it ends with
+/// its process.
 pub fn find(layout: &Layout, database: &Database) -> Result<Roots> {
     let mut found = Vec::new();
     let prefix = format!("{}/", layout.store_dir);
@@ -113,8 +115,8 @@ mod tests {
 
     #[test]
     fn environments_open_files_and_folders_are_roots() {
-        let folder = tempfile::tempdir().unwrap();
-        let (mut layout, mut database) = fresh(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let (mut layout, mut database) = fresh(&directory);
         // Real paths, so that files can be opened at them.
         layout.store_dir = layout.real_store_dir.to_str().unwrap().to_owned();
         let at = |number: usize| store_path(number).replace("/nix/store", &layout.store_dir);

@@ -1,5 +1,6 @@
 //! Deletes dead entries: first their rows, some at a time, then their files, on several threads.
-//! Whatever has become a root or is referred to meanwhile is left alone; cut short, it leaves only what is dead.
+//! Whatever has become a root or is referred to meanwhile is left alone; cut short, it leaves only
+//! what is dead.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -15,12 +16,13 @@ use crate::error::{Error, Result};
 use windrow_sys::flock;
 use windrow_sys::tree::delete_store_path;
 
-/// How many entries lose their rows together; a process that wants one of them waits for no more than these.
+/// How many entries lose their rows together; a process that wants one of them waits for no more
+/// than these.
 const BATCH: usize = 64;
 /// File systems gain nothing from more threads than this.
 const THREADS: usize = 4;
 
-/// Something in the store folder.
+/// Something in the store directory.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     name: OsString,
@@ -54,7 +56,8 @@ impl Entry {
         format!("{}/{}", layout.store_dir, self.name.to_string_lossy())
     }
 
-    /// Whether it is the scratch folder of a process that lives, which locks it (Nix since 2.12).
+    /// Whether it is the scratch directory of a process that lives, which locks it (Nix since
+    /// 2.12).
     pub(super) fn is_held(&self, layout: &Layout) -> bool {
         if !self.name.as_encoded_bytes().starts_with(b"tmp-") {
             return false;
@@ -173,7 +176,8 @@ impl Sweep<'_, '_> {
     }
 }
 
-/// Deletes the entries of `.links` that no path shares any more; returns how many bytes the others save.
+/// Deletes the entries of `.links` that no path shares any more; returns how many bytes the others
+/// save.
 pub(super) fn delete_unused_links(layout: &Layout) -> Result<i64> {
     let dir = layout.real_store_dir.join(".links");
     let entries = match fs::read_dir(&dir) {

@@ -1,4 +1,5 @@
-//! The collector on small stores: what it keeps, what it deletes, and what it does when others are at work.
+//! The collector on small stores: what it keeps, what it deletes, and what it does when others are
+//! at work.
 
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -22,8 +23,8 @@ fn options(action: Action) -> GcOptions {
 }
 
 /// A store of `count` paths, each with a file of 100 bytes and a reference to the next.
-fn chain(folder: &tempfile::TempDir, count: usize) -> (Layout, Database) {
-    let (layout, mut database) = fresh(folder);
+fn chain(directory: &tempfile::TempDir, count: usize) -> (Layout, Database) {
+    let (layout, mut database) = fresh(directory);
     let rows: Vec<_> = (0..count)
         .map(|number| {
             let next = [number + 1];
@@ -52,8 +53,8 @@ fn run(layout: &Layout, database: &mut Database, options: &GcOptions) -> Result<
 
 #[test]
 fn what_a_root_needs_stays_and_the_rest_goes() {
-    let folder = tempfile::tempdir().unwrap();
-    let (layout, mut database) = chain(&folder, 6);
+    let directory = tempfile::tempdir().unwrap();
+    let (layout, mut database) = chain(&directory, 6);
     root(&layout, 3);
     let litter = ["junk", ".hidden", "tmp-1-2"];
     litter
@@ -78,8 +79,8 @@ fn what_a_root_needs_stays_and_the_rest_goes() {
 
 #[test]
 fn a_limit_ends_it_early() {
-    let folder = tempfile::tempdir().unwrap();
-    let (layout, mut database) = chain(&folder, 20);
+    let directory = tempfile::tempdir().unwrap();
+    let (layout, mut database) = chain(&directory, 20);
     let limited = GcOptions {
         max_freed: 250,
         ..options(Action::DeleteDead)
@@ -96,8 +97,8 @@ fn a_limit_ends_it_early() {
 
 #[test]
 fn given_paths_go_only_with_all_that_needs_them() {
-    let folder = tempfile::tempdir().unwrap();
-    let (layout, mut database) = chain(&folder, 6);
+    let directory = tempfile::tempdir().unwrap();
+    let (layout, mut database) = chain(&directory, 6);
     root(&layout, 3);
     let delete = |numbers: &[usize]| {
         options(Action::Delete(
@@ -139,8 +140,8 @@ fn given_paths_go_only_with_all_that_needs_them() {
 
 #[test]
 fn temporary_roots_protect_all_with_their_hash_part() {
-    let folder = tempfile::tempdir().unwrap();
-    let (layout, mut database) = chain(&folder, 4);
+    let directory = tempfile::tempdir().unwrap();
+    let (layout, mut database) = chain(&directory, 4);
     let mut roots = TempRoots::open(&layout).unwrap();
     roots.add(&[&store_path(2), &store_path(9)]).unwrap();
     let beside: Vec<PathBuf> = [
@@ -166,9 +167,9 @@ fn temporary_roots_protect_all_with_their_hash_part() {
 
 #[test]
 fn a_root_told_while_it_runs_is_kept_with_what_it_needs() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let count = 300;
-    let (layout, mut database) = chain(&folder, count);
+    let (layout, mut database) = chain(&directory, count);
     let mut roots = TempRoots::open(&layout).unwrap();
     let mut told = None;
     let mut collected = Collected::default();
@@ -201,8 +202,8 @@ fn a_root_told_while_it_runs_is_kept_with_what_it_needs() {
 
 #[test]
 fn a_row_that_appears_meanwhile_is_not_taken_for_litter() {
-    let folder = tempfile::tempdir().unwrap();
-    let (layout, mut database) = chain(&folder, 2);
+    let directory = tempfile::tempdir().unwrap();
+    let (layout, mut database) = chain(&directory, 2);
     let late = layout.real_path(&store_path(7));
     fs::write(&late, "").unwrap();
     let mut other = Database::open(&layout, &crate::DatabaseOptions::default()).unwrap();
@@ -225,9 +226,9 @@ fn a_row_that_appears_meanwhile_is_not_taken_for_litter() {
 
 #[test]
 fn what_passes_from_a_process_to_a_link_meanwhile_stays() {
-    let folder = tempfile::tempdir().unwrap();
-    let (layout, mut database) = chain(&folder, 3);
-    // The last folder of links that the collector looks into.
+    let directory = tempfile::tempdir().unwrap();
+    let (layout, mut database) = chain(&directory, 3);
+    // The last directory of links that the collector looks into.
     let watch = Inotify::init(InitFlags::empty()).unwrap();
     let profiles = layout.state_dir.join("profiles");
     watch
@@ -249,8 +250,8 @@ fn what_passes_from_a_process_to_a_link_meanwhile_stays() {
 
 #[test]
 fn links_that_nobody_shares_go() {
-    let folder = tempfile::tempdir().unwrap();
-    let (layout, mut database) = chain(&folder, 2);
+    let directory = tempfile::tempdir().unwrap();
+    let (layout, mut database) = chain(&directory, 2);
     root(&layout, 1);
     let links = layout.real_store_dir.join(".links");
     for number in [0, 1] {

@@ -1,5 +1,6 @@
-//! What processes that were killed have left beside the paths they worked on: lock files. Their files of temporary roots tell
-//! which paths these are, so that the store needs not be searched; they go last.
+//! What processes that were killed have left beside the paths they worked on: lock files. Their
+//! files of temporary roots tell which paths these are, so that the store needs not be searched;
+//! they go last.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -10,8 +11,8 @@ use crate::Layout;
 use crate::locks::path_lock::delete_retired;
 use windrow_sys::flock;
 
-/// Takes away the lock files and the temporary roots of processes that are dead. What can't be taken away is left to the
-/// next one who tries: it is no harm.
+/// Takes away the lock files and the temporary roots of processes that are dead. What can't be
+/// taken away is left to the next one who tries: it is no harm.
 pub fn clear(layout: &Layout) {
     let Ok(files) = fs::read_dir(layout.temproots_dir()) else {
         return;
@@ -36,7 +37,8 @@ fn clear_one(layout: &Layout, path: &Path) -> Option<()> {
     }
     let mut roots = Vec::new();
     file.read_to_end(&mut roots).ok()?;
-    // As long as the file is locked, its paths, and what lies beside them, are kept from collection.
+    // As long as the file is locked, its paths, and what lies beside them, are kept from
+    // collection.
     for root in roots.split(|&byte| byte == 0) {
         if let Ok(root) = str::from_utf8(root)
             && layout.hash_part(root).is_ok()
@@ -58,8 +60,8 @@ mod tests {
 
     #[test]
     fn lock_files_and_roots_of_the_dead_go_and_those_of_the_living_stay() {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = scratch(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let layout = scratch(directory.path());
         layout.create_directories(None, false).unwrap();
         let place = |number| layout.real_path(&store_path(number));
         let lock_file = |number| {

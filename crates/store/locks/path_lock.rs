@@ -51,8 +51,9 @@ pub fn try_lock_all<P: AsRef<Path>>(real_paths: &[P]) -> Result<Option<Vec<PathL
     sorted.into_iter().map(try_lock).collect()
 }
 
-/// Deletes the lock file of a path, given where it really lies, unless somebody holds it: they see to it themselves. The path
-/// must be kept from collection meanwhile, for a collector deletes such files without a lock.
+/// Deletes the lock file of a path, given where it really lies, unless somebody holds it: they see
+/// to it themselves. The path must be kept from collection meanwhile, for a collector deletes such
+/// files without a lock.
 ///
 /// # Errors
 /// [`Error::File`] if the file can't be locked or deleted.
@@ -82,8 +83,8 @@ pub fn delete_retired(real_path: &Path) -> Result<()> {
 }
 
 impl PathLock {
-    /// Gives the lock back and leaves its file: for a path that did not become valid, or to [`delete_retired`], to be
-    /// deleted at a better time.
+    /// Gives the lock back and leaves its file: for a path that did not become valid, or to
+    /// [`delete_retired`], to be deleted at a better time.
     pub fn unlock(self) {}
 
     /// Gives the lock back and deletes its file, for a path that is valid and so needs no lock
@@ -157,32 +158,32 @@ mod tests {
 
     use super::*;
 
-    fn open_descriptors_below(folder: &Path) -> usize {
+    fn open_descriptors_below(directory: &Path) -> usize {
         fs::read_dir("/proc/self/fd")
             .unwrap()
             .filter_map(|entry| fs::read_link(entry.unwrap().path()).ok())
-            .filter(|target| target.starts_with(folder))
+            .filter(|target| target.starts_with(directory))
             .count()
     }
 
     #[test]
     fn a_lock_excludes_until_it_is_given_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("p");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("p");
         let lock = try_lock(&path).unwrap().unwrap();
         assert!(try_lock(&path).unwrap().is_none());
         lock.unlock();
-        let file = folder.path().join("p.lock").metadata().unwrap();
+        let file = directory.path().join("p.lock").metadata().unwrap();
         assert_eq!((file.size(), file.mode() & 0o7777), (0, 0o600));
         try_lock(&path).unwrap().unwrap().delete().unwrap();
-        assert!(!folder.path().join("p.lock").exists());
-        assert_eq!(open_descriptors_below(folder.path()), 0);
+        assert!(!directory.path().join("p.lock").exists());
+        assert_eq!(open_descriptors_below(directory.path()), 0);
     }
 
     #[test]
     fn a_deleted_lock_is_marked_and_taken_anew() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("p");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("p");
         let first = try_lock(&path).unwrap().unwrap();
         // What a waiting Nix holds: the same file, opened before the deletion.
         let waiting = File::open(&first.path).unwrap();
@@ -199,8 +200,8 @@ mod tests {
 
     #[test]
     fn a_stale_lock_is_noticed() {
-        let folder = tempfile::tempdir().unwrap();
-        let lock = try_lock(&folder.path().join("p")).unwrap().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let lock = try_lock(&directory.path().join("p")).unwrap().unwrap();
         assert!(lock.is_current().unwrap());
         fs::remove_file(&lock.path).unwrap();
         assert!(!lock.is_current().unwrap());
@@ -208,19 +209,19 @@ mod tests {
 
     #[test]
     fn a_mark_without_a_deletion_is_wiped() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("p.lock"), "d").unwrap();
-        let lock = try_lock(&folder.path().join("p")).unwrap().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("p.lock"), "d").unwrap();
+        let lock = try_lock(&directory.path().join("p")).unwrap().unwrap();
         assert_eq!(lock.path.metadata().unwrap().size(), 0);
     }
 
     #[test]
     fn all_or_none() {
-        let folder = tempfile::tempdir().unwrap();
-        let paths = ["c", "a", "b", "a"].map(|name| folder.path().join(name));
-        let other = try_lock(&folder.path().join("b")).unwrap().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let paths = ["c", "a", "b", "a"].map(|name| directory.path().join(name));
+        let other = try_lock(&directory.path().join("b")).unwrap().unwrap();
         assert!(try_lock_all(&paths).unwrap().is_none());
-        assert_eq!(open_descriptors_below(folder.path()), 1);
+        assert_eq!(open_descriptors_below(directory.path()), 1);
         other.unlock();
         let locks = try_lock_all(&paths).unwrap().unwrap();
         let names: Vec<_> = locks
@@ -230,34 +231,40 @@ mod tests {
         assert_eq!(names, ["a.lock", "b.lock", "c.lock"]);
         drop(locks);
 
-        fs::create_dir(folder.path().join("c.lock.dir")).unwrap();
-        fs::remove_file(folder.path().join("c.lock")).unwrap();
+        fs::create_dir(directory.path().join("c.lock.dir")).unwrap();
+        fs::remove_file(directory.path().join("c.lock")).unwrap();
         fs::rename(
-            folder.path().join("c.lock.dir"),
-            folder.path().join("c.lock"),
+            directory.path().join("c.lock.dir"),
+            directory.path().join("c.lock"),
         )
         .unwrap();
         let error = try_lock_all(&paths).unwrap_err().to_string();
         assert!(error.contains("c.lock"), "{error}");
-        assert_eq!(open_descriptors_below(folder.path()), 0);
+        assert_eq!(open_descriptors_below(directory.path()), 0);
     }
 
     #[test]
     fn links_and_pipes_are_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let victim = folder.path().join("victim");
+        let directory = tempfile::tempdir().unwrap();
+        let victim = directory.path().join("victim");
         fs::write(&victim, "").unwrap();
-        std::os::unix::fs::symlink(&victim, folder.path().join("p.lock")).unwrap();
-        assert!(try_lock(&folder.path().join("p")).is_err());
-        nix::unistd::mkfifo(&folder.path().join("q.lock"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let error = try_lock(&folder.path().join("q")).unwrap_err().to_string();
+        std::os::unix::fs::symlink(&victim, directory.path().join("p.lock")).unwrap();
+        assert!(try_lock(&directory.path().join("p")).is_err());
+        nix::unistd::mkfifo(
+            &directory.path().join("q.lock"),
+            nix::sys::stat::Mode::S_IRWXU,
+        )
+        .unwrap();
+        let error = try_lock(&directory.path().join("q"))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("not a regular file"), "{error}");
     }
 
     #[test]
     fn one_holder_at_a_time_whatever_the_way_out() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("p");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("p");
         let (holders, taken) = (AtomicUsize::new(0), AtomicUsize::new(0));
         std::thread::scope(|scope| {
             for _ in 0..4 {

@@ -106,7 +106,7 @@ mod tests {
     /// The hashes and sizes are those of `nix-store --dump` and `nix-hash` of Nix 2.8.
     #[test]
     fn hashes_are_those_of_nix() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for (name, tree, hash, size) in [
             (
                 "file",
@@ -139,13 +139,13 @@ mod tests {
                 302_208,
             ),
         ] {
-            let path = folder.path().join(name);
+            let path = directory.path().join(name);
             tree.plant(&path);
             let (found, found_size) = hash_nar(&path).unwrap();
             assert_eq!((hex(&found).as_str(), found_size), (hash, size), "{name}");
         }
 
-        let dir = folder.path().join("dir");
+        let dir = directory.path().join("dir");
         assert_eq!(
             hex(&hash_nar_with::<Sha512>(&dir).unwrap().0),
             "5ca71aefd06edad7c0eb9d225ae32d5438038eb3b5aa2781d2555405a6269ce7\
@@ -166,8 +166,8 @@ mod tests {
     fn references_are_found_in_contents_names_and_targets() {
         let parts: Vec<[u8; 32]> = (b'0'..b'5').map(|letter| [letter; 32]).collect();
         let text = |part: &[u8; 32]| String::from_utf8(part.to_vec()).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("tree");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tree");
         // A hash part lies across the end of the reader's first chunk.
         let mut large = vec![b'!'; 300_000];
         for start in (262_000..262_400).step_by(33) {
@@ -194,9 +194,9 @@ mod tests {
 
     #[test]
     fn flat_hashes_are_for_regular_files_only() {
-        let folder = tempfile::tempdir().unwrap();
-        Tree::Link("/etc/passwd".into()).plant(&folder.path().join("link"));
-        for path in [folder.path(), &folder.path().join("link")] {
+        let directory = tempfile::tempdir().unwrap();
+        Tree::Link("/etc/passwd".into()).plant(&directory.path().join("link"));
+        for path in [directory.path(), &directory.path().join("link")] {
             let error = feed_flat(path, |_| ()).unwrap_err();
             assert!(
                 matches!(error, Error::File(FileError::NotRegularFile { .. })),

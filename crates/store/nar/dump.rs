@@ -241,8 +241,8 @@ mod tests {
     use windrow_sys::tree::delete_path;
 
     fn archive(tree: &Tree) -> Vec<u8> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("tree");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tree");
         tree.plant(&path);
         let mut archive = Vec::new();
         dump(&path, &mut archive).unwrap();
@@ -292,10 +292,10 @@ mod tests {
 
     #[test]
     fn sockets_are_refused_by_name() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("socket");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
         let _socket = UnixListener::bind(&path).unwrap();
-        let error = dump(folder.path(), &mut Vec::new()).unwrap_err();
+        let error = dump(directory.path(), &mut Vec::new()).unwrap_err();
         let expected = format!("file '{}' has an unsupported type", path.display());
         assert!(error.to_string().starts_with(&expected), "{error}");
     }
@@ -342,8 +342,8 @@ mod tests {
 
     #[test]
     fn depth_is_no_limit() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("deep");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("deep");
         plant_chain(&path, 5000);
         let mut archive = Vec::new();
         dump(&path, &mut archive).unwrap();

@@ -12,16 +12,16 @@ use windrow_sys::tree::NewTree;
 /// Reads one archive from `source`, and not a byte beyond it, and creates its tree at `dest`.
 ///
 /// `dest` must not exist and its parent must. Nothing outside `dest` is written, whatever the
-/// archive says. On failure, which is [`parse`]'s or an [`Error::File`] on the file that could not be
-/// created, the part restored so far stays for the caller to delete.
+/// archive says. On failure, which is [`parse`]'s or an [`Error::File`] on the file that could not
+/// be created, the part restored so far stays for the caller to delete.
 pub fn restore(source: &mut impl Read, dest: &Path) -> Result<()> {
     let tree = NewTree::new(dest)?;
     let root = tree.root_name().to_owned();
     parse(source, &mut Restorer { tree, root })
 }
 
-/// As [`restore`], for an archive in which names were replaced, so that they may be out of order. A name that comes
-/// twice is an [`Error::File`].
+/// As [`restore`], for an archive in which names were replaced, so that they may be out of order. A
+/// name that comes twice is an [`Error::File`].
 pub(crate) fn restore_rewritten(source: &mut impl Read, dest: &Path) -> Result<()> {
     let tree = NewTree::new(dest)?;
     let root = tree.root_name().to_owned();
@@ -75,7 +75,7 @@ mod tests {
     use crate::nar::{NarFault, dump, skip};
     use windrow_sys::tree::delete_path;
 
-    /// A folder with one other entry, which must be all there is beside the restored tree.
+    /// A directory with one other entry, which must be all there is beside the restored tree.
     fn yard() -> (TempDir, PathBuf) {
         let yard = tempfile::tempdir().unwrap();
         fs::write(yard.path().join("other"), "untouched").unwrap();

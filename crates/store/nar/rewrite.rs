@@ -1,5 +1,5 @@
-//! Replaces hash parts in a tree by others of the same length: how outputs that were built under scratch names get their
-//! own (the seed's `rewriteHashes`, but streamed).
+//! Replaces hash parts in a tree by others of the same length: how outputs that were built under
+//! scratch names get their own (Nix 1.8: `rewriteHashes`, but streamed).
 
 use std::io::{BufReader, Write};
 use std::path::Path;
@@ -15,8 +15,8 @@ use windrow_sys::tree::delete_path;
 /// A hash part and what to put in its place.
 pub type Rewrite = ([u8; HASH_PART], [u8; HASH_PART]);
 
-/// Rewrites everything in the tree at `path`: contents, names and link targets. The tree is dumped, rewritten and
-/// restored beside it at once, then takes its place.
+/// Rewrites everything in the tree at `path`: contents, names and link targets. The tree is dumped,
+/// rewritten and restored beside it at once, then takes its place.
 ///
 /// # Errors
 /// When the tree can't be read, or the new one can't be written; `path` is then as it was.
@@ -97,8 +97,8 @@ mod tests {
 
     #[test]
     fn contents_names_and_targets_are_rewritten() {
-        let folder = tempfile::tempdir().unwrap();
-        let tree = folder.path().join("tree");
+        let directory = tempfile::tempdir().unwrap();
+        let tree = directory.path().join("tree");
         let text = |hash: &[u8]| String::from_utf8(hash.to_vec()).unwrap();
         std::fs::create_dir(&tree).unwrap();
         std::fs::write(tree.join(text(&FROM)), format!("a{}b", text(&FROM))).unwrap();
@@ -110,7 +110,7 @@ mod tests {
             std::fs::read_link(tree.join("link")).unwrap().to_str(),
             Some(&*text(&TO))
         );
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 
     proptest! {

@@ -1,4 +1,5 @@
-//! Adds sources and derivations to the store: copied or written under a lock, canonical, registered in batches.
+//! Adds sources and derivations to the store: copied or written under a lock, canonical, registered
+//! in batches.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -37,8 +38,8 @@ pub struct NewDerivation {
 }
 
 impl LocalStore {
-    /// Copies a file or folder into the store under `name`, unless it is there (Nix's `addToStore`).
-    /// Returns its path.
+    /// Copies a file or directory into the store under `name`, unless it is there (Nix's
+    /// `addToStore`). Returns its path.
     ///
     /// # Errors
     /// When it can't be read, holds something that no store can, or the store can't be written.
@@ -46,8 +47,8 @@ impl LocalStore {
         self.add_fixed(source, name, HashMode::Recursive, HashAlgo::Sha256)
     }
 
-    /// Copies a file or folder to where a fixed output with its contents would be, unless it is there (Nix's
-    /// `addToStoreSlow`). Returns its path.
+    /// Copies a file or directory to where a fixed output with its contents would be, unless it is
+    /// there (Nix's `addToStoreSlow`). Returns its path.
     ///
     /// # Errors
     /// As [`LocalStore::add_source`]; [`Error::File`] for a flat hash of something else.
@@ -98,7 +99,8 @@ impl LocalStore {
         Ok(path)
     }
 
-    /// Writes derivations that are not valid yet (Nix's `writeDerivation`). Those they refer to come before them.
+    /// Writes derivations that are not valid yet (Nix's `writeDerivation`). Those they refer to
+    /// come before them.
     ///
     /// # Errors
     /// When the store can't be written, or a reference is not valid.

@@ -1,5 +1,6 @@
-//! Whether valid paths still have the contents they were registered with (the seed's `pathContentsGood`). Hashes
-//! whole trees, several at a time, so it is nothing for the scheduler's thread.
+//! Whether valid paths still have the contents they were registered with (Nix 1.8:
+//! `pathContentsGood`). Hashes whole trees, several at a time, so it is nothing for the scheduler's
+//! thread.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -64,8 +65,8 @@ mod tests {
 
     #[test]
     fn what_was_changed_or_is_gone_is_told_from_what_is_good() {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = scratch(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let layout = scratch(directory.path());
         layout.create_directories(None, false).unwrap();
         let info = |number: usize| {
             let path = store_path(number);

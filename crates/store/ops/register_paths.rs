@@ -1,5 +1,6 @@
-//! Makes valid what is in the store folder already, with the checks that Nix makes (`registerValidPaths`).
-//! Derivations are read, and must state the output paths that their contents give.
+//! Makes valid what is in the store directory already, with the checks that Nix makes
+//! (`registerValidPaths`). Derivations are read, and must state the output paths that their
+//! contents give.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,8 +16,8 @@ impl LocalStore {
     /// Registers paths whose files are in place, all or none; a time of 0 becomes the present.
     ///
     /// # Errors
-    /// When a derivation among them can't be read or states wrong outputs, a reference is not valid, or the
-    /// database can't be written.
+    /// When a derivation among them can't be read or states wrong outputs, a reference is not
+    /// valid, or the database can't be written.
     pub fn register_paths(&mut self, infos: Vec<PathInfo>) -> Result<()> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = i64::try_from(now.unwrap_or_default().as_secs()).unwrap_or(i64::MAX);

@@ -1,11 +1,12 @@
-//! Whether the store is what its database says (Nix's `verifyStore`): what has disappeared, what was modified.
-//! Finds and tells; only rows of paths that are gone, and damaged links, are taken away here.
+//! Whether the store is what its database says (Nix's `verifyStore`): what has disappeared, what
+//! was modified. Finds and tells; only rows of paths that are gone, and damaged links, are taken
+//! away here.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use windrow_components::hash::Hash;
 
-use crate::db::{Edges, Registration, Seed};
+use crate::db::{Edges, Registration, WalkRoot};
 use crate::error::{Error, Result};
 use crate::local::LocalStore;
 use crate::nar::digest::hash_nar;
@@ -64,10 +65,12 @@ pub enum Finding {
     },
 }
 
-/// Compares the store's database with its files. Waits for a running collection, and holds up the next one.
+/// Compares the store's database with its files. Waits for a running collection, and holds up the
+/// next one.
 ///
 /// # Errors
-/// When the database or the store folder can't be read. What is wrong with paths is told to `tell`.
+/// When the database or the store directory can't be read. What is wrong with paths is told to
+/// `tell`.
 pub fn verify_store(
     store: &mut LocalStore,
     options: VerifyOptions,
@@ -78,7 +81,8 @@ pub fn verify_store(
     let lock_path = store.layout().gc_lock();
     let gc_lock = flock::open_private(&lock_path)?;
     flock::lock_shared(&gc_lock).map_err(Error::io("lock", &lock_path))?;
-    // The valid paths come first: nothing is deleted meanwhile, so what is valid now must be in the folder after it.
+    // The valid paths come first: nothing is deleted meanwhile, so what is valid now must be in the
+    // directory after it.
     let valid = store.database.all_valid_paths()?;
     let real = store.layout().real_store_dir.clone();
     let mut there = hashbrown::HashSet::with_capacity(valid.len());
@@ -119,7 +123,7 @@ pub fn verify_store(
 
 /// Deletes the rows of paths that are gone, if all that refers to them is gone as well.
 fn forget(store: &mut LocalStore, gone: &[String], tell: &mut dyn FnMut(Finding)) -> Result<()> {
-    let seeds: Vec<Seed<'_>> = gone.iter().map(|path| Seed::Closure(path)).collect();
+    let seeds: Vec<WalkRoot<'_>> = gone.iter().map(|path| WalkRoot::Closure(path)).collect();
     let edges = Edges {
         referrers: true,
         ..Edges::default()
@@ -185,8 +189,8 @@ fn check_links(store: &LocalStore, repair: bool, tell: &mut dyn FnMut(Finding)) 
     Ok(())
 }
 
-/// Hashes every path, on all processors; findings come in the order of the paths' ends. Returns what should be
-/// registered anew of paths that lack hash or size.
+/// Hashes every path, on all processors; findings come in the order of the paths' ends. Returns
+/// what should be registered anew of paths that lack hash or size.
 fn check_contents(
     store: &LocalStore,
     paths: &[String],

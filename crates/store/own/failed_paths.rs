@@ -1,5 +1,6 @@
-//! Remembers which outputs failed to build, so that nobody tries again in vain (the seed's `hasPathFailed` and
-//! `registerFailedPath`). When that is asked for and for which failures is the systems' affair.
+//! Remembers which outputs failed to build, so that nobody tries again in vain (Nix 1.8:
+//! `hasPathFailed` and `registerFailedPath`). When that is asked for and for which failures is the
+//! systems' affair.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -36,7 +37,8 @@ impl FailedPaths {
         })
     }
 
-    /// Remembers that outputs failed to build (`registerFailedPath`). One that failed before keeps its time.
+    /// Remembers that outputs failed to build (`registerFailedPath`). One that failed before keeps
+    /// its time.
     ///
     /// # Errors
     /// When the database can't be written.
@@ -98,8 +100,8 @@ mod tests {
 
     #[test]
     fn failures_are_remembered_until_they_are_cleared() {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = scratch(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let layout = scratch(directory.path());
         layout.create_directories(None, false).unwrap();
         let open = || OwnDatabase::open(&layout, &DatabaseOptions::default()).unwrap();
         let (one, other, third) = (store_path(1), store_path(2), store_path(3));

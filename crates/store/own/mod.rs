@@ -1,5 +1,6 @@
-//! windrow's own database, which lies beside Nix's so that Nix's schema stays untouched: failed paths and the like.
-//! Knows how it is opened and shared; what its tables mean is for the modules that own them.
+//! windrow's own database, which lies beside Nix's so that Nix's schema stays untouched: failed
+//! paths and the like. Knows how it is opened and shared; what its tables mean is for the modules
+//! that own them.
 
 pub mod failed_paths;
 pub mod history;
@@ -13,13 +14,16 @@ use crate::Layout;
 use crate::db::{DatabaseOptions, connect, connect_read_only, failed_to, retry_while_busy};
 use crate::error::Result;
 
-/// All tables. Older and newer releases share one file, so a table only ever gets columns that may be null.
+/// All tables. Older and newer releases share one file, so a table only ever gets columns that may
+/// be null.
 const TABLES: &[&str] = &[failed_paths::TABLE, history::TABLES];
 
-/// How much of it is kept in memory, in KiB: it is written a row here and a row there, and hardly read.
+/// How much of it is kept in memory, in KiB: it is written a row here and a row there, and hardly
+/// read.
 const CACHE_KIB: i64 = 2 << 10;
 
-/// An open database. Any number of processes, and of connections in one, may use it at the same time.
+/// An open database. Any number of processes, and of connections in one, may use it at the same
+/// time.
 #[derive(Debug)]
 pub struct OwnDatabase {
     connection: Connection,
@@ -27,15 +31,15 @@ pub struct OwnDatabase {
 }
 
 impl OwnDatabase {
-    /// Opens the database of a store, and creates it if there is none. The folders must exist.
+    /// Opens the database of a store, and creates it if there is none. The directories must exist.
     ///
     /// # Errors
     /// Those of a damaged, full or unwritable database.
     pub fn open(layout: &Layout, options: &DatabaseOptions) -> Result<Self> {
         let path = Self::path(layout);
         let connection = connect(&path, OpenFlags::SQLITE_OPEN_CREATE, options)?;
-        // The log is written into the database now and then, not at the end of every run, which would have to wait
-        // for the disk.
+        // The log is written into the database now and then, not at the end of every run, which
+        // would have to wait for the disk.
         let setting = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
         connection
             .set_db_config(setting, true)
@@ -105,8 +109,8 @@ mod tests {
 
     #[test]
     fn many_may_open_it_at_once_and_a_failed_write_changes_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = scratch(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let layout = scratch(directory.path());
         assert!(OwnDatabase::open_read_only(&layout).unwrap().is_none());
         layout.create_directories(None, false).unwrap();
         assert!(OwnDatabase::open_read_only(&layout).unwrap().is_none());

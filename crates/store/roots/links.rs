@@ -97,8 +97,8 @@ mod tests {
     use super::*;
     use crate::layout::tests::{scratch, store_path};
 
-    fn store(folder: &tempfile::TempDir) -> Layout {
-        let layout = scratch(folder.path());
+    fn store(directory: &tempfile::TempDir) -> Layout {
+        let layout = scratch(directory.path());
         layout.create_directories(None, false).unwrap();
         layout
     }
@@ -111,9 +111,9 @@ mod tests {
 
     #[test]
     fn an_indirect_root_is_made_and_turned() {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = store(&folder);
-        let user = folder.path().canonicalize().unwrap().join("home");
+        let directory = tempfile::tempdir().unwrap();
+        let layout = store(&directory);
+        let user = directory.path().canonicalize().unwrap().join("home");
         for number in [1, 2, 2] {
             let link = user.join("work/../result");
             let link = add_indirect_root(&layout, &link, &store_path(number)).unwrap();
@@ -129,10 +129,10 @@ mod tests {
 
     #[test]
     fn what_is_no_link_into_the_store_is_kept() {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = store(&folder);
-        let (file, dir) = (folder.path().join("file"), folder.path().join("dir"));
-        let foreign = folder.path().join("foreign");
+        let directory = tempfile::tempdir().unwrap();
+        let layout = store(&directory);
+        let (file, dir) = (directory.path().join("file"), directory.path().join("dir"));
+        let foreign = directory.path().join("foreign");
         fs::write(&file, "precious").unwrap();
         fs::create_dir(&dir).unwrap();
         symlink("/nix/store-not", &foreign).unwrap();
@@ -146,12 +146,13 @@ mod tests {
 
     #[test]
     fn roots_only_where_they_make_sense() {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = store(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let layout = store(&directory);
         let link = layout.real_store_dir.join("result");
         let error = add_indirect_root(&layout, &link, &store_path(1)).unwrap_err();
         assert!(matches!(error, Error::RootInStore { .. }), "{error}");
-        let error = add_indirect_root(&layout, &folder.path().join("result"), "/etc").unwrap_err();
+        let error =
+            add_indirect_root(&layout, &directory.path().join("result"), "/etc").unwrap_err();
         assert!(matches!(error, Error::NotAStorePath { .. }), "{error}");
     }
 }

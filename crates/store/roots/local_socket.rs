@@ -16,7 +16,8 @@ use windrow_sys::interrupt;
 /// How often somebody who waits looks whether the user wants an end, in milliseconds.
 const SLICE_MS: u16 = 100;
 
-/// Connects to a socket; what is sent and received then never waits either. The path of a socket holds 107 bytes.
+/// Connects to a socket; what is sent and received then never waits either. The path of a socket
+/// holds 107 bytes.
 ///
 /// # Errors
 /// [`ErrorKind::WouldBlock`] if more are waiting to be connected already than the other side lets.
@@ -30,7 +31,8 @@ pub(crate) fn connect(path: &Path) -> io::Result<UnixStream> {
 
 /// The user at the other end, as it was when the connection was made.
 pub(crate) fn peer_uid(stream: &UnixStream) -> io::Result<u32> {
-    // By hand, for in rustix a process id can't be 0, as that of a process of another PID namespace is.
+    // By hand, for in rustix a process id can't be 0, as that of a process of another PID namespace
+    // is.
     let mut peer = libc::ucred {
         pid: 0,
         uid: 0,
@@ -71,8 +73,8 @@ pub(crate) fn wait(stream: &UnixStream, what: PollFlags, until: Instant) -> io::
 /// Whether waiting may go on.
 ///
 /// # Errors
-/// [`ErrorKind::TimedOut`] after `until`; [`ErrorKind::Interrupted`] if the user has asked for an end with a signal that
-/// is blocked here, and so would not end the wait by itself.
+/// [`ErrorKind::TimedOut`] after `until`; [`ErrorKind::Interrupted`] if the user has asked for an
+/// end with a signal that is blocked here, and so would not end the wait by itself.
 pub(crate) fn check(until: Instant) -> io::Result<()> {
     if interrupt::is_pending() {
         return Err(io::Error::new(

@@ -39,7 +39,8 @@ fn names(path: &str) -> (&str, &str) {
     (base, base.split_once('-').map_or(base, |(_, name)| name))
 }
 
-/// Writes the paths below `roots` as a graph for `dot`, with arrows from what is needed to what needs it.
+/// Writes the paths below `roots` as a graph for `dot`, with arrows from what is needed to what
+/// needs it.
 ///
 /// # Errors
 /// Those of `out`.
@@ -112,7 +113,8 @@ pub fn write_graphml(
     out.write_all(b"</graph>\n</graphml>\n")
 }
 
-/// Writes the references below each root as a tree; a path that was there already is not gone into again.
+/// Writes the references below each root as a tree; a path that was there already is not gone into
+/// again.
 ///
 /// # Errors
 /// Those of `out`, and [`crate::Error::ReferenceCycle`].

@@ -1,5 +1,5 @@
-//! Registrations as lines of text, as `--dump-db`, `--load-db` and `--register-validity` of nix-store have them.
-//! Reads and writes the text; whether paths exist is the caller's matter.
+//! Registrations as lines of text, as `--dump-db`, `--load-db` and `--register-validity` of
+//! nix-store have them. Reads and writes the text; whether paths exist is the caller's matter.
 
 use std::io::{BufRead, Write};
 use std::path::Path;

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use windrow_components::hash::Hash;
 use windrow_components::nix32;
 
-use crate::db::{Edges, PathInfo, Seed};
+use crate::db::{Edges, PathInfo, WalkRoot};
 use crate::error::{Error, Result};
 use crate::files::canonical::{InodesSeen, canonicalise};
 use crate::local::LocalStore;
@@ -27,11 +27,11 @@ const REFERENCES_MAX: u64 = 10_000_000;
 /// Writes valid paths to `out`, those referred to first (Nix's `exportPaths`).
 ///
 /// # Errors
-/// [`Error::PathNotValid`]; [`Error::PathModified`] for a path that is not what it was, which is then not completely
-/// written; [`Error::File`] when it can't be read or `out` not be written.
+/// [`Error::PathNotValid`]; [`Error::PathModified`] for a path that is not what it was, which is
+/// then not completely written; [`Error::File`] when it can't be read or `out` not be written.
 pub fn export(store: &LocalStore, paths: &[String], out: &mut impl Write) -> Result<()> {
     let failed = || Error::io("write", Path::new("the export"));
-    let seeds: Vec<Seed<'_>> = paths.iter().map(|path| Seed::Path(path)).collect();
+    let seeds: Vec<WalkRoot<'_>> = paths.iter().map(|path| WalkRoot::Path(path)).collect();
     let graph = store.database.walk(&seeds, Edges::default())?;
     for at in graph.sorted()? {
         let path = graph.path(at);
@@ -73,12 +73,12 @@ pub(crate) fn modified(path: &str, expected: &[u8; 32], found: &[u8; 32]) -> Err
     }
 }
 
-/// Adds the paths of an export that are not valid yet, one after the other; each is handed to `done` when it is
-/// valid (Nix's `importPaths`). Signatures are not asked for.
+/// Adds the paths of an export that are not valid yet, one after the other; each is handed to
+/// `done` when it is valid (Nix's `importPaths`). Signatures are not asked for.
 ///
 /// # Errors
-/// [`Error::BadExport`], [`Error::NarDamaged`] for what is no export; [`Error::ReferenceNotValid`] when something is
-/// missing. What came before stays.
+/// [`Error::BadExport`], [`Error::NarDamaged`] for what is no export; [`Error::ReferenceNotValid`]
+/// when something is missing. What came before stays.
 pub fn import(
     store: &mut LocalStore,
     source: &mut impl Read,
@@ -99,8 +99,8 @@ pub fn import(
                 ));
             }
         }
-        // The name comes after the contents, so these are put where nobody looks for them and the collector knows
-        // of them.
+        // The name comes after the contents, so these are put where nobody looks for them and the
+        // collector knows of them.
         let scratch = scratch_path(store)?;
         let real = store.layout().real_path(&scratch);
         let _cleanup = Cleanup(&real);

@@ -99,9 +99,9 @@ mod tests {
 
     #[test]
     fn nothing_that_exists_is_overwritten_or_followed() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path().join("root");
-        symlink(folder.path().join("elsewhere"), &root).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("root");
+        symlink(directory.path().join("elsewhere"), &root).unwrap();
         let mut tree = NewTree::new(&root).unwrap();
         let name = tree.root_name().to_owned();
         for result in [
@@ -115,7 +115,7 @@ mod tests {
                 "{error}"
             );
         }
-        assert!(!folder.path().join("elsewhere").exists());
+        assert!(!directory.path().join("elsewhere").exists());
 
         fs::remove_file(&root).unwrap();
         tree.enter(&name).unwrap();

@@ -1,5 +1,5 @@
-//! Deleting trees that a builder may have made hostile: of any depth, with folders nobody may
-//! enter, with files that are immutable, and with links or folders being exchanged meanwhile.
+//! Deleting trees that a builder may have made hostile: of any depth, with directories nobody may
+//! enter, with files that are immutable, and with links or directories being exchanged meanwhile.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -27,8 +27,8 @@ pub fn delete_path(path: &Path) -> Result<u64> {
     delete(path, 1)
 }
 
-/// As [`delete_path`], for a path of the store: a file with two names counts as freed, as the other name probably is
-/// the one in `.links`, which goes as well.
+/// As [`delete_path`], for a path of the store: a file with two names counts as freed, as the other
+/// name probably is the one in `.links`, which goes as well.
 pub fn delete_store_path(path: &Path) -> Result<u64> {
     delete(path, 2)
 }
@@ -39,8 +39,8 @@ fn delete(path: &Path, names: u64) -> Result<u64> {
     Ok(deleter.freed)
 }
 
-/// Visits a tree that others may delete at the same time, as a collector and the owner of what is to go well may: begins
-/// anew wherever a directory vanished while it was open.
+/// Visits a tree that others may delete at the same time, as a collector and the owner of what is
+/// to go well may: begins anew wherever a directory vanished while it was open.
 fn walk_what_vanishes(path: &Path, visitor: &mut impl Visitor) -> Result<()> {
     let is_gone = |error: &Error| match error {
         Error::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
@@ -126,13 +126,16 @@ mod tests {
 
     #[test]
     fn links_are_deleted_and_their_targets_stay() {
-        let folder = tempfile::tempdir().unwrap();
-        let (tree, outside) = (folder.path().join("tree"), folder.path().join("outside"));
+        let directory = tempfile::tempdir().unwrap();
+        let (tree, outside) = (
+            directory.path().join("tree"),
+            directory.path().join("outside"),
+        );
         fs::create_dir_all(tree.join("sub")).unwrap();
         fs::create_dir(&outside).unwrap();
         fs::write(outside.join("precious"), "gold").unwrap();
         symlink(&outside, tree.join("sub/link")).unwrap();
-        symlink(&outside, folder.path().join("link")).unwrap();
+        symlink(&outside, directory.path().join("link")).unwrap();
         fs::hard_link(outside.join("precious"), tree.join("hard")).unwrap();
 
         // The size of a link is the length of its target; the hard-linked file frees nothing.
@@ -140,9 +143,9 @@ mod tests {
             delete_path(&tree).unwrap(),
             outside.as_os_str().len() as u64
         );
-        delete_path(Path::new(&format!("{}/link/", folder.path().display()))).unwrap();
+        delete_path(Path::new(&format!("{}/link/", directory.path().display()))).unwrap();
         assert!(!tree.exists());
-        assert!(!folder.path().join("link").is_symlink());
+        assert!(!directory.path().join("link").is_symlink());
         assert_eq!(fs::read(outside.join("precious")).unwrap(), b"gold");
     }
 
@@ -171,8 +174,8 @@ mod tests {
 
     #[test]
     fn what_others_delete_at_the_same_time_is_no_error() {
-        let folder = tempfile::tempdir().unwrap();
-        let tree = folder.path().join("tree");
+        let directory = tempfile::tempdir().unwrap();
+        let tree = directory.path().join("tree");
         // So deep that the way back up is found through the directories themselves.
         let deepest = (0..100).fold(tree.join("b"), |path, _| path.join("d"));
         for (trigger, victim) in [
@@ -193,10 +196,10 @@ mod tests {
         }
     }
 
-    /// Deletes, but puts a link to `outside` in a folder's place right after it was opened.
+    /// Deletes, but puts a link to `outside` in a directory's place right after it was opened.
     struct Disturbed<'a> {
         deleter: Deleter,
-        folder: &'a Path,
+        directory: &'a Path,
         outside: &'a Path,
     }
 
@@ -205,9 +208,9 @@ mod tests {
 
         fn visit(&mut self, node: &Node<'_>) -> Result<Option<(OwnedFd, ())>> {
             let opened = self.deleter.visit(node)?;
-            if node.path() == self.folder {
-                fs::rename(self.folder, self.folder.with_extension("moved")).unwrap();
-                symlink(self.outside, self.folder).unwrap();
+            if node.path() == self.directory {
+                fs::rename(self.directory, self.directory.with_extension("moved")).unwrap();
+                symlink(self.outside, self.directory).unwrap();
             }
             Ok(opened)
         }
@@ -221,27 +224,27 @@ mod tests {
     fn a_link_put_in_a_folders_place_leads_nowhere() {
         let place = tempfile::tempdir().unwrap();
         let (tree, outside) = (place.path().join("tree"), place.path().join("outside"));
-        for folder in [&tree.join("sub/below"), &outside.join("below")] {
-            fs::create_dir_all(folder).unwrap();
-            fs::write(folder.join("file"), "gold").unwrap();
+        for directory in [&tree.join("sub/below"), &outside.join("below")] {
+            fs::create_dir_all(directory).unwrap();
+            fs::write(directory.join("file"), "gold").unwrap();
         }
-        let folder = tree.join("sub");
+        let directory = tree.join("sub");
         let mut disturbed = Disturbed {
             deleter: Deleter { freed: 0, names: 1 },
-            folder: &folder,
+            directory: &directory,
             outside: &outside,
         };
         let (parent, name) = open_parent(&tree).unwrap();
         let result = walk_in(parent.as_fd(), name, &tree, Order::Any, &mut disturbed);
-        assert!(matches!(result, Err(Error::Io { path, .. }) if path == folder));
+        assert!(matches!(result, Err(Error::Io { path, .. }) if path == directory));
         assert!(!tree.join("sub.moved/below").exists());
         assert_eq!(fs::read(outside.join("below/file")).unwrap(), b"gold");
     }
 
     #[test]
     fn closed_folders_are_opened() {
-        let folder = tempfile::tempdir().unwrap();
-        let tree = folder.path().join("tree");
+        let directory = tempfile::tempdir().unwrap();
+        let tree = directory.path().join("tree");
         fs::create_dir_all(tree.join("a/b")).unwrap();
         fs::write(tree.join("a/b/file"), "12345").unwrap();
         fs::set_permissions(tree.join("a/b/file"), Permissions::from_mode(0o000)).unwrap();
@@ -254,14 +257,14 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_no_error_and_what_has_no_name_is() {
-        let folder = tempfile::tempdir().unwrap();
-        assert_eq!(delete_path(&folder.path().join("nothing")).unwrap(), 0);
-        assert_eq!(delete_path(&folder.path().join("no/thing")).unwrap(), 0);
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(delete_path(&directory.path().join("nothing")).unwrap(), 0);
+        assert_eq!(delete_path(&directory.path().join("no/thing")).unwrap(), 0);
         assert!(matches!(
             delete_path(Path::new("/")),
             Err(Error::NoFileName { .. })
         ));
-        let above = folder.path().join("..");
+        let above = directory.path().join("..");
         assert!(matches!(delete_path(&above), Err(Error::NoFileName { .. })));
     }
 }

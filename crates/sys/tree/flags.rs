@@ -1,5 +1,5 @@
-//! The flags of files that keep even root from deleting them: immutable and append-only.
-//! They are taken from regular files and directories only, through handles that no link leads astray.
+//! The flags of files that keep even root from deleting them: immutable and append-only. They are
+//! taken from regular files and directories only, through handles that no link leads astray.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -13,8 +13,9 @@ use super::node::{Kind, Node};
 /// Those that keep a file from being deleted, or names in a directory.
 const KEPT: IFlags = IFlags::APPEND.union(IFlags::IMMUTABLE);
 
-/// Takes the flags from an entry and from the directory in the same tree that holds it. Returns whether there were any,
-/// so that another try is worth it. Only root may, and only some file systems have them.
+/// Takes the flags from an entry and from the directory in the same tree that holds it. Returns
+/// whether there were any, so that another try is worth it. Only root may, and only some file
+/// systems have them.
 pub(super) fn release(node: &Node<'_>) -> bool {
     if !geteuid().is_root() {
         return false;
@@ -55,8 +56,11 @@ mod tests {
 
     #[test]
     fn trees_with_flags_are_deleted_and_what_they_lie_in_keeps_its_own() {
-        let folder = tempfile::tempdir().unwrap();
-        let (tree, outside) = (folder.path().join("tree"), folder.path().join("outside"));
+        let directory = tempfile::tempdir().unwrap();
+        let (tree, outside) = (
+            directory.path().join("tree"),
+            directory.path().join("outside"),
+        );
         fs::create_dir_all(tree.join("a/b")).unwrap();
         for file in [&outside, &tree.join("a/file"), &tree.join("a/b/file")] {
             fs::write(file, "gold").unwrap();
@@ -83,7 +87,7 @@ mod tests {
         assert!(fs::remove_dir_all(&tree).is_err());
         let deleted = delete_path(&tree);
         let kept = ioctl_getflags(&handle).unwrap();
-        // So that the folder can go, whatever came of it.
+        // So that the directory can go, whatever came of it.
         ioctl_setflags(&handle, kept - KEPT).unwrap();
         deleted.unwrap();
         assert!(!tree.exists());

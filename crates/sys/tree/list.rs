@@ -56,14 +56,14 @@ mod tests {
 
     #[test]
     fn more_names_than_one_batch_holds_are_all_found() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let expected: BTreeSet<String> = (0..1500)
             .map(|number| format!("a-rather-long-name-{number}"))
             .collect();
         for name in &expected {
-            File::create(folder.path().join(name)).unwrap();
+            File::create(directory.path().join(name)).unwrap();
         }
-        let handle = File::open(folder.path()).unwrap();
+        let handle = File::open(directory.path()).unwrap();
         let entries = Lister::default().list(handle.as_fd()).unwrap();
         assert_eq!(entries.len(), 1500);
         let found: BTreeSet<String> = entries

@@ -225,10 +225,10 @@ mod tests {
     use super::*;
 
     /// Opens `name` in every way there is, having been told that it is a `hint`.
-    fn open_all(folder: &File, name: &CStr, hint: Kind) -> [Result<()>; 4] {
+    fn open_all(directory: &File, name: &CStr, hint: Kind) -> [Result<()>; 4] {
         let stack: DirStack<'_, ()> = DirStack::new("root".as_ref());
         let node = Node {
-            parent: folder.as_fd(),
+            parent: directory.as_fd(),
             name,
             hint: Some(hint),
             trail: stack.trail(),
@@ -243,12 +243,12 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_what_it_was_is_never_opened() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("dir")).unwrap();
-        fs::write(folder.path().join("file"), "x").unwrap();
-        symlink("dir", folder.path().join("to-dir")).unwrap();
-        symlink("file", folder.path().join("to-file")).unwrap();
-        let handle = File::open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("dir")).unwrap();
+        fs::write(directory.path().join("file"), "x").unwrap();
+        symlink("dir", directory.path().join("to-dir")).unwrap();
+        symlink("file", directory.path().join("to-file")).unwrap();
+        let handle = File::open(directory.path()).unwrap();
         for (name, hint) in [
             (c"to-dir", Kind::Directory),
             (c"to-file", Kind::Regular),

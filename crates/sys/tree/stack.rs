@@ -185,11 +185,11 @@ mod tests {
 
     #[test]
     fn closed_ancestors_come_back_as_themselves() {
-        let folder = tempfile::tempdir().unwrap();
-        chain(folder.path(), 100);
-        let mut stack = DirStack::new(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        chain(directory.path(), 100);
+        let mut stack = DirStack::new(directory.path());
         for depth in 0..=100 {
-            enter(&mut stack, folder.path(), depth);
+            enter(&mut stack, directory.path(), depth);
             assert!(stack.open.len() <= OPEN_MAX);
         }
         for depth in (0..=100).rev() {
@@ -206,8 +206,11 @@ mod tests {
 
     #[test]
     fn a_directory_moved_elsewhere_does_not_lead_the_walk_away() {
-        let folder = tempfile::tempdir().unwrap();
-        let (root, outside) = (folder.path().join("root"), folder.path().join("outside"));
+        let directory = tempfile::tempdir().unwrap();
+        let (root, outside) = (
+            directory.path().join("root"),
+            directory.path().join("outside"),
+        );
         chain(&root, 60);
         fs::create_dir(&outside).unwrap();
         let mut stack = DirStack::new(&root);

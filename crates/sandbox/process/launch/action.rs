@@ -1,5 +1,6 @@
-//! What a new process does to itself before it runs its program: system calls, prepared as plain data.
-//! Carrying them out allocates nothing, takes no lock and leaves errno alone, so that it may be done between clone and exec.
+//! What a new process does to itself before it runs its program: system calls, prepared as plain
+//! data. Carrying them out allocates nothing, takes no lock and leaves errno alone, so that it may
+//! be done between clone and exec.
 
 use std::ffi::{CStr, CString, c_int, c_ulong};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -30,7 +31,8 @@ pub enum Action {
         /// Options of the file system.
         data: Option<CString>,
     },
-    /// Makes a mount read-only, and without devices and set-user-id programs; with those below it, where the kernel can.
+    /// Makes a mount read-only, and without devices and set-user-id programs; with those below it,
+    /// where the kernel can.
     Restrict {
         /// The mount.
         target: CString,
@@ -73,7 +75,8 @@ pub enum Action {
     },
     /// Makes the mount at this path the root, and the old root unreachable.
     Pivot(CString),
-    /// Gives up the file system's root and working directory shared with other threads, and some namespaces (unshare).
+    /// Gives up the file system's root and working directory shared with other threads, and some
+    /// namespaces (unshare).
     Unshare(c_int),
     /// Enters a namespace.
     Enter(Arc<OwnedFd>),
@@ -279,7 +282,8 @@ fn mount(
             return mount::mount_bind_recursive(source, target);
         }
         return match mount::mount_bind(source, target) {
-            // The kernel refuses an unprivileged bind mount that would reveal what a submount hides.
+            // The kernel refuses an unprivileged bind mount that would reveal what a submount
+            // hides.
             Err(Errno::INVAL) => mount::mount_bind_recursive(source, target),
             result => result,
         };
@@ -364,7 +368,8 @@ fn restrict(target: &CStr, read_only: bool, devices: bool) -> Result<(), Errno> 
     mount::mount_remount(target, flags, c"")
 }
 
-/// The old root is stacked on the new one and unmounted from there, so that no directory is needed to put it.
+/// The old root is stacked on the new one and unmounted from there, so that no directory is needed
+/// to put it.
 fn pivot(root: &CStr) -> Result<(), Errno> {
     process::chdir(root)?;
     process::pivot_root(c".", c".")?;
@@ -409,8 +414,8 @@ mod tests {
 
     #[test]
     fn files_and_directories_are_made_and_failures_name_the_step() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
         let actions = [
             Action::dir(at("d")),
             Action::dir(at("d")),

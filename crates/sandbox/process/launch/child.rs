@@ -1,5 +1,6 @@
-//! A new process until it runs its program, and the clone that makes it. It lives on the engine's memory while the engine
-//! may go on: it allocates nothing, takes no lock, leaves `errno` alone and touches nothing but its plan.
+//! A new process until it runs its program, and the clone that makes it. It lives on the engine's
+//! memory while the engine may go on: it allocates nothing, takes no lock, leaves `errno` alone and
+//! touches nothing but its plan.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -23,7 +24,8 @@ use crate::process::guard::Place;
 use crate::process::kill;
 use crate::process::launch::action::{self, Action};
 
-/// What the child reads, prepared so that it needs no allocation, and where it leaves word of a failure.
+/// What the child reads, prepared so that it needs no allocation, and where it leaves word of a
+/// failure.
 pub(super) struct Plan {
     /// Null for none.
     program: *const c_char,
@@ -77,7 +79,8 @@ impl Plan {
         }
     }
 
-    /// Why the child could not go on, if it could not. It must have executed its program or exited by now.
+    /// Why the child could not go on, if it could not. It must have executed its program or exited
+    /// by now.
     pub(super) fn failure(&self, request: &Request<'_>) -> Option<SpawnError> {
         let step = match self.failed_step.load(Ordering::Acquire) {
             0 => return None,
@@ -102,7 +105,8 @@ impl Plan {
 const STACK_SIZE: usize = 64 * 1024;
 
 thread_local! {
-    /// Stacks that no child needs any more. Their pages stay, where those of new ones would have to be made each time.
+    /// Stacks that no child needs any more. Their pages stay, where those of new ones would have to
+    /// be made each time.
     static SPARE: RefCell<Vec<Stack>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -121,15 +125,15 @@ pub(super) fn give_back_stack(stack: Stack) {
     let _ = SPARE.try_with(|spare| spare.borrow_mut().push(stack));
 }
 
-/// Makes a process that carries out `plan`, with the memory of this one and the `flags` for clone(2) beside. The kernel
-/// clears `in_use` when the child no longer uses that memory.
+/// Makes a process that carries out `plan`, with the memory of this one and the `flags` for
+/// clone(2) beside. The kernel clears `in_use` when the child no longer uses that memory.
 ///
 /// # Errors
 /// When the process can't be made.
 ///
 /// # Safety
-/// Until the child has executed its program or exited, `plan`, all that it points to, the stack and `in_use` must stay where
-/// they are, and of them only what is atomic may be changed.
+/// Until the child has executed its program or exited, `plan`, all that it points to, the stack and
+/// `in_use` must stay where they are, and of them only what is atomic may be changed.
 pub(super) unsafe fn make(
     plan: *const Plan,
     stack: &Stack,

@@ -1,7 +1,9 @@
-//! Starts a child without copying the engine's page tables. Knows descriptors and strings, not goals.
+//! Starts a child without copying the engine's page tables. Knows descriptors and strings, not
+//! goals.
 //!
-//! The child shares the engine's memory until it executes its program (`CLONE_VM`), so starting one costs the same with
-//! a thousand goals in memory as with a million. [`spawn`] waits until then (`CLONE_VFORK`), and [`spawn_async`] does not.
+//! The child shares the engine's memory until it executes its program (`CLONE_VM`), so starting one
+//! costs the same with a thousand goals in memory as with a million. [`spawn`] waits until then
+//! (`CLONE_VFORK`), and [`spawn_async`] does not.
 
 pub mod action;
 mod child;
@@ -27,7 +29,7 @@ pub struct Request<'a> {
     pub args: &'a [CString],
     /// Its environment, `NAME=VALUE` each.
     pub env: &'a [CString],
-    /// The folder it starts in.
+    /// The directory it starts in.
     pub cwd: &'a CStr,
     /// The execution domain to run it in, or-ed to the present one.
     pub personality: u64,
@@ -53,7 +55,8 @@ pub struct Streams<'a> {
 /// A started child.
 #[derive(Debug)]
 pub struct Spawned {
-    /// Its process id; it leads a session and process group of that number, once it has come that far ([`spawn_async`]).
+    /// Its process id; it leads a session and process group of that number, once it has come that
+    /// far ([`spawn_async`]).
     pub pid: i32,
     /// Readable once it has exited. Closed on exec.
     pub pidfd: OwnedFd,
@@ -69,7 +72,7 @@ pub enum Step {
     SetUp,
     /// Arranging what it sees, and giving up what it may do.
     Isolate,
-    /// Changing into its folder.
+    /// Changing into its directory.
     ChangeFolder,
     /// Executing the program.
     Execute,
@@ -118,12 +121,13 @@ impl SpawnError {
     }
 }
 
-/// Starts the program of `request` in a session of its own, and waits until it runs. It is killed when the calling thread
-/// ends, as the first of whatever is done about it then: a thread that starts programs must outlive them.
+/// Starts the program of `request` in a session of its own, and waits until it runs. It is killed
+/// when the calling thread ends, as the first of whatever is done about it then: a thread that
+/// starts programs must outlive them.
 ///
 /// # Errors
-/// [`SpawnError`] when the process can't be made, set up, or its program can't be executed; nothing is then left
-/// behind.
+/// [`SpawnError`] when the process can't be made, set up, or its program can't be executed; nothing
+/// is then left behind.
 pub fn spawn(request: &Request<'_>, streams: &Streams<'_>) -> Result<Spawned, SpawnError> {
     let plan = Plan::new(request, streams);
     let stack = take_stack();

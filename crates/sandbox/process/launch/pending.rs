@@ -1,5 +1,5 @@
-//! Starts a child without waiting until it runs its program, for the thread that has other things to do until then.
-//! [`PendingExec`] owns the memory that the child reads.
+//! Starts a child without waiting until it runs its program, for the thread that has other things
+//! to do until then. [`PendingExec`] owns the memory that the child reads.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ pub trait SpawnRequest: Send + Sync {
     fn request(&self) -> Request<'_>;
 }
 
-/// A child that may not have executed its program yet, and what it needs until then. Dropped before that, it leaves the
-/// memory to the child for good.
+/// A child that may not have executed its program yet, and what it needs until then. Dropped before
+/// that, it leaves the memory to the child for good.
 pub struct PendingExec<R: SpawnRequest>(Arc<Shared<R>>);
 
 /// What the child reads.
@@ -26,7 +26,8 @@ struct Shared<R> {
     owner: Arc<R>,
     plan: Plan,
     stack: Stack,
-    /// Not zero while the child uses any of this: the kernel clears it as the child executes its program or exits.
+    /// Not zero while the child uses any of this: the kernel clears it as the child executes its
+    /// program or exits.
     in_use: AtomicU32,
 }
 
@@ -36,9 +37,9 @@ impl<R> Shared<R> {
     }
 }
 
-/// Starts the program that `owner` asks for in a session of its own, and returns at once: the child may not be a session's
-/// leader yet, nor a process group's. What it can't do is told by [`PendingExec::exec_result`]. It is killed when the calling
-/// thread ends.
+/// Starts the program that `owner` asks for in a session of its own, and returns at once: the child
+/// may not be a session's leader yet, nor a process group's. What it can't do is told by
+/// [`PendingExec::exec_result`]. It is killed when the calling thread ends.
 ///
 /// # Errors
 /// `owner`, and why no process could be made.
@@ -55,7 +56,8 @@ pub fn spawn_async<R: SpawnRequest>(
         owner: Arc::clone(&owner),
     });
     let namespaces = request.namespaces;
-    // SAFETY: all of it lies in allocations that are not given back, nor lent exclusively, while `in_use` is set.
+    // SAFETY: all of it lies in allocations that are not given back, nor lent exclusively, while
+    // `in_use` is set.
     match unsafe { make(&shared.plan, &shared.stack, namespaces, &shared.in_use) } {
         Ok(spawned) => {
             drop(owner);
@@ -77,8 +79,8 @@ fn take_back<R>(shared: Arc<Shared<R>>) -> R {
 }
 
 impl<R: SpawnRequest> PendingExec<R> {
-    /// Takes the owner back, and with it why the child could not execute its program, if that is so. Of a child that has
-    /// exited that is known.
+    /// Takes the owner back, and with it why the child could not execute its program, if that is
+    /// so. Of a child that has exited that is known.
     ///
     /// # Errors
     /// This, if the child has not executed its program yet.
@@ -263,15 +265,15 @@ mod tests {
 
     #[test]
     fn what_the_child_reads_stays_until_it_has_executed_its_program() {
-        let folder = tempfile::tempdir().unwrap();
-        let (child, pending) = delayed(&folder.path().join("a"), "exit 3");
+        let directory = tempfile::tempdir().unwrap();
+        let (child, pending) = delayed(&directory.path().join("a"), "exit 3");
         let pending = pending.exec_result().map(drop).unwrap_err();
         kill_group(child.pid);
         assert_eq!(wait(&child), libc::SIGKILL);
         let (_, failure) = pending.exec_result().unwrap();
         assert!(failure.is_none());
 
-        let fifo = folder.path().join("b");
+        let fifo = directory.path().join("b");
         let (child, pending) = delayed(&fifo, "exit 3");
         drop(pending);
         // Whoever takes memory now must not get that of the child.

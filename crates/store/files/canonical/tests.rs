@@ -35,8 +35,8 @@ fn give_to_builder(path: &Path) {
 
 #[test]
 fn modes_and_times_become_the_stores() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("file");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file");
     for (before, after) in [
         (0o000, 0o444),
         (0o200, 0o444),
@@ -64,8 +64,8 @@ fn modes_and_times_become_the_stores() {
 
 #[test]
 fn all_of_a_tree_is_done_and_a_second_run_changes_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("tree");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tree");
     known().plant(&path);
     canonicalise_alone(&path).unwrap();
     let names = ["", "a", "sub", "sub/link", "sub/run", "empty-dir"];
@@ -84,8 +84,8 @@ fn all_of_a_tree_is_done_and_a_second_run_changes_nothing() {
 
 #[test]
 fn closed_directories_are_entered() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("tree");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tree");
     fs::create_dir_all(path.join("a/b")).unwrap();
     fs::write(path.join("a/b/file"), "x").unwrap();
     for (name, mode) in [("a/b", 0o000), ("a", 0o444), ("", 0o200)] {
@@ -105,11 +105,11 @@ fn closed_directories_are_entered() {
 
 #[test]
 fn links_are_never_followed() {
-    let folder = tempfile::tempdir().unwrap();
-    let outside = folder.path().join("outside");
+    let directory = tempfile::tempdir().unwrap();
+    let outside = directory.path().join("outside");
     fs::write(&outside, "x").unwrap();
     fs::set_permissions(&outside, Permissions::from_mode(0o600)).unwrap();
-    let link = folder.path().join("link");
+    let link = directory.path().join("link");
     symlink(&outside, &link).unwrap();
     canonicalise_alone(Path::new(&format!("{}/", link.display()))).unwrap();
     assert_eq!(look(&link).mtime(), 1);
@@ -119,10 +119,10 @@ fn links_are_never_followed() {
 
 #[test]
 fn special_files_are_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("socket");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
     let _socket = UnixListener::bind(&path).unwrap();
-    for root in [folder.path(), &path] {
+    for root in [directory.path(), &path] {
         let error = canonicalise_alone(root).unwrap_err();
         assert!(matches!(error, Error::UnsupportedFileType { path: found } if found == path));
     }
@@ -130,8 +130,8 @@ fn special_files_are_refused() {
 
 #[test]
 fn attributes_of_the_user_are_removed() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("file");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file");
     fs::write(&path, "x").unwrap();
     if set_xattr(&path, c"user.windrow").is_err() {
         println!("skipped: no extended attributes on this file system");
@@ -149,8 +149,8 @@ fn attributes_of_the_user_are_removed() {
 
 #[test]
 fn attributes_of_links_are_removed_from_the_link_itself() {
-    let folder = tempfile::tempdir().unwrap();
-    let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+    let directory = tempfile::tempdir().unwrap();
+    let (file, link) = (directory.path().join("file"), directory.path().join("link"));
     fs::write(&file, "x").unwrap();
     symlink(&file, &link).unwrap();
     if set_xattr(&file, c"trusted.windrow")
@@ -181,8 +181,8 @@ fn everything_is_handed_over_and_hard_links_pass_once_seen() {
     if !is_root() {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let (out, dev) = (folder.path().join("out"), folder.path().join("dev"));
+    let directory = tempfile::tempdir().unwrap();
+    let (out, dev) = (directory.path().join("out"), directory.path().join("dev"));
     for path in [&out, &dev] {
         fs::create_dir(path).unwrap();
         give_to_builder(path);
@@ -211,8 +211,8 @@ fn files_of_others_are_refused_untouched() {
     if !is_root() {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("out");
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("out");
     fs::create_dir_all(out.join("sub")).unwrap();
     give_to_builder(&out);
     fs::set_permissions(out.join("sub"), Permissions::from_mode(0o700)).unwrap();
@@ -253,9 +253,9 @@ fn an_ordinary_owner_gets_in_as_well() {
         return;
     }
     use std::os::unix::process::CommandExt;
-    let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
-    let place = folder.path().join("place");
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o777)).unwrap();
+    let place = directory.path().join("place");
     fs::create_dir_all(place.join("tree/closed")).unwrap();
     fs::create_dir_all(place.join("other/sub")).unwrap();
     fs::write(place.join("tree/closed/file"), "x").unwrap();
@@ -271,8 +271,8 @@ fn an_ordinary_owner_gets_in_as_well() {
         chown(&path, Some(BUILD_UID), Some(BUILD_UID)).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
     }
-    // A copy, because the folder of the test program may be closed to others.
-    let program = folder.path().join("test-program");
+    // A copy, because the directory of the test program may be closed to others.
+    let program = directory.path().join("test-program");
     fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
     let output = Command::new(&program)
         .args(["an_ordinary_owner_gets_in_as_well", "--nocapture"])
@@ -288,8 +288,8 @@ fn an_ordinary_owner_gets_in_as_well() {
 
 #[test]
 fn depth_is_no_limit() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("deep");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("deep");
     plant_chain(&path, 5000);
     canonicalise_alone(&path).unwrap();
     assert_eq!(look(&path).mode() & 0o7777, 0o555);

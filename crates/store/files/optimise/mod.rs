@@ -1,5 +1,6 @@
-//! Hard-links equal files of the store to each other through `.links`, as Nix does (`optimisePath`), so that either
-//! goes on where the other stopped. Works on one path at a time; which paths is the caller's affair.
+//! Hard-links equal files of the store to each other through `.links`, as Nix does
+//! (`optimisePath`), so that either goes on where the other stopped. Works on one path at a time;
+//! which paths is the caller's affair.
 
 mod whole;
 
@@ -68,11 +69,16 @@ impl Optimiser {
     /// # Errors
     /// When the store can't be opened, or there can be no links in it.
     pub fn open(layout: &Layout) -> Result<Self> {
-        let folder = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let directory = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let path = &layout.real_store_dir;
-        let store = open(path, folder, Mode::empty())
+        let store = open(path, directory, Mode::empty())
             .map_err(|errno| Error::io("open the store", path)(errno.into()))?;
-        let links = openat(&store, ".links", folder | OFlag::O_NOFOLLOW, Mode::empty());
+        let links = openat(
+            &store,
+            ".links",
+            directory | OFlag::O_NOFOLLOW,
+            Mode::empty(),
+        );
         let links = links
             .map_err(|errno| Error::io("open the directory", path.join(".links"))(errno.into()))?;
         Ok(Self {
@@ -100,8 +106,8 @@ impl Optimiser {
         Ok(optimiser)
     }
 
-    /// The same for paths that are about to be registered: whatever goes wrong, they are good without. Returns
-    /// what to warn of.
+    /// The same for paths that are about to be registered: whatever goes wrong, they are good
+    /// without. Returns what to warn of.
     pub fn optimise_new(&self, paths: &[std::path::PathBuf]) -> Vec<String> {
         let mut warnings = Vec::new();
         for path in paths {
@@ -116,11 +122,12 @@ impl Optimiser {
         warnings
     }
 
-    /// Links the files of one canonical path to equal ones. At any moment the path has all of its files.
+    /// Links the files of one canonical path to equal ones. At any moment the path has all of its
+    /// files.
     ///
     /// # Errors
-    /// When a file can't be read or linked, but for the many links and the want of space that a file system may
-    /// answer with: such files stay as they are.
+    /// When a file can't be read or linked, but for the many links and the want of space that a
+    /// file system may answer with: such files stay as they are.
     pub fn optimise(&self, path: &std::path::Path) -> Result<Optimised> {
         // Named after the path, which is a temporary root, so that no collector takes it away.
         let temporary = unique_beside(path, "link");
@@ -136,7 +143,7 @@ impl Optimiser {
     }
 }
 
-/// What has been done to a folder to change entries of it.
+/// What has been done to a directory to change entries of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Touched {
     No,
@@ -151,7 +158,7 @@ struct Linker<'a> {
     /// What a link is called, in the store directory, before it is put in a file's place.
     temporary: &'a OsStr,
     optimised: Optimised,
-    /// The folders the walk is in, but for the store itself.
+    /// The directories the walk is in, but for the store itself.
     touched: Vec<Touched>,
 }
 
@@ -224,7 +231,8 @@ impl Linker<'_> {
                     match linkat(node.parent(), node.name(), links, name.as_c_str(), flags) {
                         Ok(()) => return Ok(()),
                         Err(Errno::EEXIST) => {}
-                        // A full disk or folder, or one that can't link this: the file stays as it is.
+                        // A full disk or directory, or one that can't link this: the file stays as
+                        // it is.
                         Err(Errno::ENOSPC | Errno::EDQUOT | Errno::EMLINK) => return Ok(()),
                         Err(Errno::EPERM | Errno::EOPNOTSUPP) if is_link => return Ok(()),
                         Err(errno) => return Err(node.failed("link")(errno)),
@@ -249,7 +257,8 @@ impl Linker<'_> {
         }
     }
 
-    /// Puts a link to the known file in the place of this one, in one step. False if the known one is gone.
+    /// Puts a link to the known file in the place of this one, in one step. False if the known one
+    /// is gone.
     fn exchange(&mut self, node: &Node<'_>, name: &CStr, stat: &FileStat) -> Result<bool> {
         let store = self.optimiser.store.as_fd();
         let temporary = self.temporary;
@@ -274,9 +283,9 @@ impl Linker<'_> {
         Ok(true)
     }
 
-    /// Makes sure that an entry of the folder that the walk is in can be exchanged.
+    /// Makes sure that an entry of the directory that the walk is in can be exchanged.
     fn make_changeable(&mut self, node: &Node<'_>) -> Result<()> {
-        // The store's own folder is none of ours to change, and need not be.
+        // The store's own directory is none of ours to change, and need not be.
         let Some(touched) = self.touched.last_mut() else {
             return Ok(());
         };

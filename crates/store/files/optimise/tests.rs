@@ -11,9 +11,10 @@ use crate::layout::tests::{scratch, store_path};
 use crate::local::LocalStore;
 use crate::nar::digest::hash_nar;
 
-/// A store and paths in it: each a folder of files with these names and contents; a name that ends in `+` is executable.
-fn store(folder: &Path, paths: &[&[(&str, &str)]]) -> (Layout, Vec<PathBuf>) {
-    let layout = scratch(folder);
+/// A store and paths in it: each a directory of files with these names and contents; a name that
+/// ends in `+` is executable.
+fn store(directory: &Path, paths: &[&[(&str, &str)]]) -> (Layout, Vec<PathBuf>) {
+    let layout = scratch(directory);
     layout.create_directories(None, false).unwrap();
     let made = paths.iter().enumerate().map(|(number, files)| {
         let path = layout.real_path(&store_path(number));
@@ -38,7 +39,7 @@ fn inode(path: impl AsRef<Path>) -> u64 {
 
 #[test]
 fn equal_files_become_one_and_nothing_else_changes() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let one: &[(&str, &str)] = &[
         ("a", "same"),
         ("sub/b", "same"),
@@ -46,7 +47,7 @@ fn equal_files_become_one_and_nothing_else_changes() {
         ("empty", ""),
     ];
     let two: &[(&str, &str)] = &[("x", "same"), ("y+", "same"), ("sub/empty", "")];
-    let (layout, paths) = store(folder.path(), &[one, two]);
+    let (layout, paths) = store(directory.path(), &[one, two]);
     let hashes: Vec<_> = paths.iter().map(|path| hash_nar(path).unwrap()).collect();
     let optimiser = Optimiser::open(&layout).unwrap();
     let first = optimiser.optimise(&paths[0]).unwrap();
@@ -72,8 +73,8 @@ fn equal_files_become_one_and_nothing_else_changes() {
     assert_eq!(inode(paths[0].join("link")), inode(paths[1].join("link")));
     for (path, hash) in paths.iter().zip(hashes) {
         assert_eq!(hash_nar(path).unwrap(), hash);
-        for folder in [path.clone(), path.join("sub")] {
-            let metadata = fs::metadata(folder).unwrap();
+        for directory in [path.clone(), path.join("sub")] {
+            let metadata = fs::metadata(directory).unwrap();
             assert_eq!((metadata.mode() & 0o7777, metadata.mtime()), (0o555, 1));
         }
     }
@@ -85,8 +86,8 @@ fn equal_files_become_one_and_nothing_else_changes() {
 
 #[test]
 fn names_in_links_are_those_of_nix() {
-    let folder = tempfile::tempdir().unwrap();
-    let (layout, paths) = store(folder.path(), &[&[("hello", "hello\n")]]);
+    let directory = tempfile::tempdir().unwrap();
+    let (layout, paths) = store(directory.path(), &[&[("hello", "hello\n")]]);
     Optimiser::open(&layout)
         .unwrap()
         .optimise(&paths[0])
@@ -99,8 +100,8 @@ fn names_in_links_are_those_of_nix() {
 
 #[test]
 fn bad_links_are_made_anew() {
-    let folder = tempfile::tempdir().unwrap();
-    let (layout, paths) = store(folder.path(), &[&[("a", "same")], &[("b", "same")]]);
+    let directory = tempfile::tempdir().unwrap();
+    let (layout, paths) = store(directory.path(), &[&[("a", "same")], &[("b", "same")]]);
     let optimiser = Optimiser::open(&layout).unwrap();
     optimiser.optimise(&paths[0]).unwrap();
     let name = nix32::encode(&hash_nar(&paths[0].join("a")).unwrap().0);
@@ -130,8 +131,8 @@ fn bad_links_are_made_anew() {
 
 #[test]
 fn writable_files_are_left_alone_and_told_of() {
-    let folder = tempfile::tempdir().unwrap();
-    let (layout, paths) = store(folder.path(), &[&[("a", "same")]]);
+    let directory = tempfile::tempdir().unwrap();
+    let (layout, paths) = store(directory.path(), &[&[("a", "same")]]);
     fs::set_permissions(paths[0].join("a"), Permissions::from_mode(0o644)).unwrap();
     let done = Optimiser::open(&layout)
         .unwrap()
@@ -147,7 +148,7 @@ fn writable_files_are_left_alone_and_told_of() {
 
 #[test]
 fn many_at_once_get_in_nobodys_way() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let files: &[(&str, &str)] = &[
         ("a", "1"),
         ("b", "2"),
@@ -155,7 +156,7 @@ fn many_at_once_get_in_nobodys_way() {
         ("d/e", "1"),
         ("d/f", "2"),
     ];
-    let (layout, paths) = store(folder.path(), &[files; 24]);
+    let (layout, paths) = store(directory.path(), &[files; 24]);
     std::thread::scope(|scope| {
         for thread in 0..4 {
             let (layout, paths) = (&layout, &paths);
@@ -189,9 +190,9 @@ fn many_at_once_get_in_nobodys_way() {
 
 #[test]
 fn a_whole_store() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let files: &[(&str, &str)] = &[("a", "same"), ("b", "other")];
-    let (layout, paths) = store(folder.path(), &[files; 5]);
+    let (layout, paths) = store(directory.path(), &[files; 5]);
     let mut local = LocalStore::open(layout.clone(), &DatabaseOptions::default()).unwrap();
     // The last is not valid, so it is left alone.
     for (number, path) in paths.iter().enumerate().take(4) {

@@ -11,8 +11,8 @@ use crate::local::LocalStore;
 /// How many paths are kept from collection at a time.
 const AT_ONCE: usize = 512;
 
-/// Optimises every valid path of the store; with `verify`, entries of `.links` that don't have the contents their
-/// name says are made anew. `progress` is told how many paths of how many are done.
+/// Optimises every valid path of the store; with `verify`, entries of `.links` that don't have the
+/// contents their name says are made anew. `progress` is told how many paths of how many are done.
 ///
 /// # Errors
 /// The first that a path gives, or when the database can't be read.

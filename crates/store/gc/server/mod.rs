@@ -1,5 +1,6 @@
-//! The collector's socket: processes tell the temporary roots that they add while a collection runs, a path a line,
-//! and get a byte back when they may rely on it. What is being deleted is waited for, one path and no longer.
+//! The collector's socket: processes tell the temporary roots that they add while a collection
+//! runs, a path a line, and get a byte back when they may rely on it. What is being deleted is
+//! waited for, one path and no longer.
 
 mod clients;
 
@@ -24,7 +25,8 @@ pub(super) type HashPart = [u8; 32];
 
 /// How long after its answer a client is expected to have written the root down.
 const RECENT: Duration = Duration::from_millis(300);
-/// How many roots users may add, all together, who can't write roots down themselves. Only so much memory is theirs.
+/// How many roots users may add, all together, who can't write roots down themselves. Only so much
+/// memory is theirs.
 const STRANGERS_ROOTS: usize = 1 << 20;
 
 /// What collector and clients share.
@@ -152,8 +154,8 @@ impl Shared {
     }
 }
 
-/// Sees to it that there is a socket, if only one that refuses: to be called before the lock is taken that makes
-/// clients look for it.
+/// Sees to it that there is a socket, if only one that refuses: to be called before the lock is
+/// taken that makes clients look for it.
 pub(super) fn prepare(layout: &Layout) -> Result<()> {
     let path = layout.gc_socket();
     if path.symlink_metadata().is_ok() {
@@ -163,7 +165,8 @@ pub(super) fn prepare(layout: &Layout) -> Result<()> {
     made.map_err(Error::io("open the collector's socket", &path))
 }
 
-/// The socket with the thread that answers at it. Dropped, it is closed, and clients see that the collection is over.
+/// The socket with the thread that answers at it. Dropped, it is closed, and clients see that the
+/// collection is over.
 pub(super) struct Server {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -209,13 +212,14 @@ fn bind(path: &Path) -> std::io::Result<UnixListener> {
     };
     // Nobody else may put a socket of theirs there, whatever the umask.
     DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
-    // It appears under its name at once: clients of Nix 2.8 take a socket that is missing for an answer.
+    // It appears under its name at once: clients of Nix 2.8 take a socket that is missing for an
+    // answer.
     let new = format!("{}.tmp-{}", name.to_string_lossy(), std::process::id());
     match fs::remove_file(dir.join(&new)) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    // A socket's address holds 107 bytes; the folder's descriptor makes a short way to it.
+    // A socket's address holds 107 bytes; the directory's descriptor makes a short way to it.
     let handle = File::open(dir)?;
     let short = format!("/proc/self/fd/{}", handle.as_raw_fd());
     let listener = UnixListener::bind(Path::new(&short).join(&new))?;
@@ -233,8 +237,8 @@ mod tests {
 
     #[test]
     fn a_root_is_acknowledged_when_its_deletion_has_ended_and_not_later() {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = scratch(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let layout = scratch(directory.path());
         layout.create_directories(None, false).unwrap();
         let part = |number: usize| *layout.hash_part(&store_path(number)).unwrap();
         let mut roots = TempRoots::open(&layout).unwrap();
@@ -264,8 +268,8 @@ mod tests {
 
     #[test]
     fn nonsense_is_acknowledged_and_protects_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = scratch(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let layout = scratch(directory.path());
         layout.create_directories(None, false).unwrap();
         let shared = Arc::new(Shared::default());
         let _server = Server::start(&layout, Arc::clone(&shared)).unwrap();

@@ -1,5 +1,5 @@
-//! Estimates from the history: how long a derivation will take, by its own builds, its family's, or the typical one's.
-//! Read into memory once, for a policy asks for every derivation of a graph.
+//! Estimates from the history: how long a derivation will take, by its own builds, its family's, or
+//! the typical one's. Read into memory once, for a policy asks for every derivation of a graph.
 
 use std::borrow::Cow;
 
@@ -50,9 +50,9 @@ impl History {
         self.systems.is_empty()
     }
 
-    /// How long a derivation of that name is thought to take on that platform, in microseconds: what its own builds
-    /// took, else what those of its [`family`] took, else what builds take as a rule (the median). `None` if the
-    /// history has no good build for the platform.
+    /// How long a derivation of that name is thought to take on that platform, in microseconds:
+    /// what its own builds took, else what those of its [`family`] took, else what builds take as a
+    /// rule (the median). `None` if the history has no good build for the platform.
     pub fn estimate(&self, name: &str, system: &str) -> Option<u64> {
         let known = self.systems.get(system)?;
         let own = known.names.get(name);
@@ -90,8 +90,8 @@ impl FromIterator<(String, String, u64)> for History {
     }
 }
 
-/// A name without its version: every number, dots and a final letter included, counts as the same. `openssl-1.1.1w` and
-/// `openssl-3.0` are of one family, `openssl-3.0.tar.gz` is not.
+/// A name without its version: every number, dots and a final letter included, counts as the same.
+/// `openssl-1.1.1w` and `openssl-3.0` are of one family, `openssl-3.0.tar.gz` is not.
 pub fn family(name: &str) -> Cow<'_, str> {
     let bytes = name.as_bytes();
     let Some(first) = bytes.iter().position(u8::is_ascii_digit) else {

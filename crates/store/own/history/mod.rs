@@ -1,5 +1,6 @@
-//! The history of builds: what each builder took, by derivation name and platform, in windrow's own database beside
-//! Nix's. Only reads and writes records; what a policy makes of them is its own affair.
+//! The history of builds: what each builder took, by derivation name and platform, in windrow's own
+//! database beside Nix's. Only reads and writes records; what a policy makes of them is its own
+//! affair.
 
 mod estimate;
 mod recorder;
@@ -14,7 +15,8 @@ use crate::own::OwnDatabase;
 pub use estimate::{History, family};
 pub use recorder::Recorder;
 
-/// How many builds of one derivation name and platform are kept; the next one takes the place of the oldest.
+/// How many builds of one derivation name and platform are kept; the next one takes the place of
+/// the oldest.
 pub const KEPT: u32 = 16;
 
 /// Its tables.
@@ -40,7 +42,8 @@ create table if not exists Builds (
 ) without rowid;
 ";
 
-/// A good build's time counts three tenths in its derivation's estimate, what was known before the rest.
+/// A good build's time counts three tenths in its derivation's estimate, what was known before the
+/// rest.
 const COUNT_BUILD: &str = "
 insert into Derivations (name, system, builds, estimate) values (?1, ?2, 1, iif(?4, ?3, null))
     on conflict (name, system) do update set
@@ -63,8 +66,8 @@ pub struct Build {
     pub wall_us: u64,
     /// Processor time of it and the processes it waited for, user and system, in microseconds.
     pub cpu_us: u64,
-    /// The most memory that it, or one of the processes it waited for, had resident at a time, in bytes; `None` if
-    /// that was less than the engine had itself.
+    /// The most memory that it, or one of the processes it waited for, had resident at a time, in
+    /// bytes; `None` if that was less than the engine had itself.
     pub peak_memory: Option<u64>,
     /// Whether it ended well.
     pub succeeded: bool,
@@ -90,7 +93,8 @@ pub struct Known {
     pub system: String,
     /// How often it was built in all.
     pub count: u64,
-    /// How long the next build is thought to take, in microseconds; none if it was never built well.
+    /// How long the next build is thought to take, in microseconds; none if it was never built
+    /// well.
     pub estimate_us: Option<u64>,
     /// The last builds, oldest first.
     pub builds: Vec<Build>,
@@ -191,8 +195,8 @@ impl Records {
     }
 }
 
-/// What is known of derivations whose name matches the pattern (`*`, `?` and `[…]` as in a shell), or of all, in the
-/// order of their names. Nothing if no build was ever recorded.
+/// What is known of derivations whose name matches the pattern (`*`, `?` and `[…]` as in a shell),
+/// or of all, in the order of their names. Nothing if no build was ever recorded.
 ///
 /// # Errors
 /// When the database can't be read, or was made by a newer program.
@@ -223,12 +227,12 @@ mod tests {
         }
     }
 
-    pub(crate) fn layout(folder: &Path) -> Layout {
+    pub(crate) fn layout(directory: &Path) -> Layout {
         let layout = Layout {
             store_dir: "/nix/store".to_owned(),
-            real_store_dir: folder.join("store"),
-            state_dir: folder.join("state"),
-            log_dir: folder.join("log"),
+            real_store_dir: directory.join("store"),
+            state_dir: directory.join("state"),
+            log_dir: directory.join("log"),
         };
         std::fs::create_dir_all(layout.db_dir()).unwrap();
         layout
@@ -240,8 +244,8 @@ mod tests {
 
     #[test]
     fn what_was_added_is_known_and_the_oldest_makes_room() {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = layout(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let layout = layout(directory.path());
         assert_eq!(known(&layout, None).unwrap(), []);
         let records = open(&layout);
         let batch: Vec<Record> = (1..=20).map(|n| record("a-1", n * 100, true)).collect();
@@ -264,8 +268,8 @@ mod tests {
 
     #[test]
     fn an_estimate_follows_the_good_builds() {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = layout(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let layout = layout(directory.path());
         let records = open(&layout);
         let estimate = || known(&layout, None).unwrap()[0].estimate_us;
         records.add(&[record("a-1", 5, false)]).unwrap();
@@ -282,8 +286,8 @@ mod tests {
 
     #[test]
     fn two_make_the_same_database_at_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = layout(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let layout = layout(directory.path());
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| open(&layout).add(&[record("a-1", 1, true)]).unwrap());

@@ -1,5 +1,5 @@
-//! Records builds on a thread of its own, many in one transaction, so that nobody waits for the disk.
-//! A record that can't be written is no reason for a build to fail.
+//! Records builds on a thread of its own, many in one transaction, so that nobody waits for the
+//! disk. A record that can't be written is no reason for a build to fail.
 
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -14,8 +14,8 @@ use crate::error::Result;
 /// How many records are handed to the thread together, so that it is not woken for each.
 const BATCH: usize = 512;
 
-/// A record that comes later than this after the last batch is handed on at once. From then on even `kill -9`
-/// does not lose it.
+/// A record that comes later than this after the last batch is handed on at once. From then on even
+/// `kill -9` does not lose it.
 const GATHER: Duration = Duration::from_secs(1);
 
 type Batch = Vec<Record>;
@@ -101,8 +101,8 @@ mod tests {
 
     #[test]
     fn everything_is_written_in_the_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = layout(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let layout = layout(directory.path());
         let mut recorder = Recorder::new(&layout, DatabaseOptions::default());
         recorder.finish().unwrap();
         assert!(
@@ -120,8 +120,8 @@ mod tests {
 
     #[test]
     fn what_can_not_be_written_is_said_in_the_end_and_harms_nobody() {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = layout(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let layout = layout(directory.path());
         std::fs::create_dir(layout.db_dir().join("windrow.sqlite")).unwrap();
         let mut recorder = Recorder::new(&layout, DatabaseOptions::default());
         recorder.record(record("a-1", 1, true));

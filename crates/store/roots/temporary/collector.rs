@@ -19,9 +19,10 @@ const ROOTS_AT_ONCE: usize = 64;
 /// Longer socket paths don't fit into an address, in bytes.
 const MAX_SOCKET_PATH: usize = 107;
 
-/// Tells the collector the roots; says whether it has confirmed all of them. If not, it has
-/// ended, or doesn't listen yet. Waits for as long as the deletion of one of the roots takes, but not beyond `until` nor
-/// after a signal that asks for an end: those are errors, and none of the roots may be relied on.
+/// Tells the collector the roots; says whether it has confirmed all of them. If not, it has ended,
+/// or doesn't listen yet. Waits for as long as the deletion of one of the roots takes, but not
+/// beyond `until` nor after a signal that asks for an end: those are errors, and none of the roots
+/// may be relied on.
 pub(super) fn tell(socket: &Path, store_paths: &[&str], until: Instant) -> Result<bool> {
     match converse(socket, store_paths, until) {
         Ok(()) => Ok(true),
@@ -72,13 +73,13 @@ fn connect(socket: &Path) -> io::Result<UnixStream> {
     if socket.as_os_str().len() <= MAX_SOCKET_PATH {
         return local_socket::connect(socket);
     }
-    let (Some(folder), Some(name)) = (socket.parent(), socket.file_name()) else {
+    let (Some(directory), Some(name)) = (socket.parent(), socket.file_name()) else {
         return Err(ErrorKind::InvalidInput.into());
     };
-    let folder = File::open(folder)?;
+    let directory = File::open(directory)?;
     local_socket::connect(
         &Path::new("/proc/self/fd")
-            .join(folder.as_raw_fd().to_string())
+            .join(directory.as_raw_fd().to_string())
             .join(name),
     )
 }
@@ -118,8 +119,8 @@ mod tests {
 
     #[test]
     fn a_collector_that_never_answers_or_reads_is_not_waited_for_without_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("socket");
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("socket");
         let _listener = UnixListener::bind(&socket).unwrap();
         let long = "x".repeat(1 << 20);
         for path in ["a", &long] {
@@ -130,8 +131,8 @@ mod tests {
 
     #[test]
     fn a_signal_ends_the_wait() {
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("socket");
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("socket");
         let _listener = UnixListener::bind(&socket).unwrap();
         // A thread of its own has signals of its own, too.
         let waiting = std::thread::spawn(move || {
@@ -145,8 +146,8 @@ mod tests {
 
     #[test]
     fn nobody_there_is_no_error() {
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("socket");
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("socket");
         assert!(!tell(&socket, &["a"]).unwrap());
         drop(UnixListener::bind(&socket).unwrap());
         assert!(!tell(&socket, &["a"]).unwrap());
@@ -154,8 +155,8 @@ mod tests {
 
     #[test]
     fn a_wrong_answer_is_an_error() {
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("socket");
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("socket");
         let listener = UnixListener::bind(&socket).unwrap();
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -170,10 +171,10 @@ mod tests {
 
     #[test]
     fn a_long_socket_path_is_reached() {
-        let folder = tempfile::tempdir().unwrap();
-        let deep = folder.path().join("d".repeat(120));
+        let directory = tempfile::tempdir().unwrap();
+        let deep = directory.path().join("d".repeat(120));
         std::fs::create_dir(&deep).unwrap();
-        let short = folder.path().join("socket");
+        let short = directory.path().join("socket");
         let listener = UnixListener::bind(&short).unwrap();
         std::fs::rename(&short, deep.join("socket")).unwrap();
         std::thread::scope(|scope| {

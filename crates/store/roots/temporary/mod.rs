@@ -99,7 +99,8 @@ impl TempRoots {
         Ok(())
     }
 
-    /// The same for a caller who remembers what it has added: it stands in the file as often as it is given.
+    /// The same for a caller who remembers what it has added: it stands in the file as often as it
+    /// is given.
     ///
     /// # Errors
     /// As [`TempRoots::add`].
@@ -119,9 +120,9 @@ impl TempRoots {
         self.wait_until_known(paths)
     }
 
-    /// Tells a collector that has begun meanwhile of paths that were added before: to be called when links have been made
-    /// that are to keep them for longer. Nix's collectors look for links first, so when this process ends they could have
-    /// missed both.
+    /// Tells a collector that has begun meanwhile of paths that were added before: to be called
+    /// when links have been made that are to keep them for longer. Nix's collectors look for links
+    /// first, so when this process ends they could have missed both.
     ///
     /// # Errors
     /// [`Error::File`] if no connection to a running collector can be made.
@@ -132,7 +133,8 @@ impl TempRoots {
         self.wait_until_known(paths)
     }
 
-    /// One line of a file of roots that is no store path would keep Nix's collectors from working at all.
+    /// One line of a file of roots that is no store path would keep Nix's collectors from working
+    /// at all.
     fn check(&self, path: &str) -> Result<()> {
         self.layout.hash_part(path)?;
         let base = path.rsplit('/').next().unwrap_or_default();
@@ -192,8 +194,8 @@ mod tests {
     use super::*;
     use crate::layout::tests::{scratch, store_path};
 
-    fn store(folder: &tempfile::TempDir) -> Layout {
-        let layout = scratch(folder.path());
+    fn store(directory: &tempfile::TempDir) -> Layout {
+        let layout = scratch(directory.path());
         layout.create_directories(None, false).unwrap();
         layout
     }
@@ -207,8 +209,8 @@ mod tests {
 
     #[test]
     fn roots_stand_in_the_file_once_and_go_with_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = store(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let layout = store(&directory);
         let mut roots = TempRoots::open(&layout).unwrap();
         let file = layout.temproots_dir().join(std::process::id().to_string());
         assert_eq!(roots.path, file);
@@ -234,8 +236,8 @@ mod tests {
 
     #[test]
     fn what_a_dead_process_left_is_wiped_however_it_was_cut() {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = store(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let layout = store(&directory);
         let left = [records(&[7, 8]), b"d".to_vec()].concat();
         for length in 0..=left.len() {
             let file = layout.temproots_dir().join(std::process::id().to_string());
@@ -248,8 +250,8 @@ mod tests {
 
     #[test]
     fn a_taken_name_is_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = store(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let layout = store(&directory);
         let mut all: Vec<_> = (0..4).map(|_| TempRoots::open(&layout).unwrap()).collect();
         for (number, roots) in all.iter_mut().enumerate() {
             roots.add(&[&store_path(number)]).unwrap();
@@ -264,8 +266,8 @@ mod tests {
 
     #[test]
     fn a_bad_path_adds_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut roots = TempRoots::open(&store(&folder)).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let mut roots = TempRoots::open(&store(&directory)).unwrap();
         let long = store_path(2) + &"x".repeat(211);
         for bad in [
             "/etc/passwd",
@@ -281,8 +283,8 @@ mod tests {
 
     #[test]
     fn a_running_collector_is_told_every_root() {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = store(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let layout = store(&directory);
         let mut roots = TempRoots::open(&layout).unwrap();
         let collector_lock = File::open(layout.gc_lock()).unwrap();
         assert!(flock::try_lock_exclusive(&collector_lock).unwrap());
@@ -320,8 +322,8 @@ mod tests {
 
     #[test]
     fn a_collector_that_began_later_is_reminded() {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = store(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let layout = store(&directory);
         let mut roots = TempRoots::open(&layout).unwrap();
         roots.add(&[&store_path(1)]).unwrap();
         // Nobody is there to be told.
@@ -346,8 +348,8 @@ mod tests {
 
     #[test]
     fn a_collector_that_ends_without_an_answer_is_waited_out() {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = store(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let layout = store(&directory);
         let mut roots = TempRoots::open(&layout).unwrap();
         let collector_lock = File::open(layout.gc_lock()).unwrap();
         assert!(flock::try_lock_exclusive(&collector_lock).unwrap());

@@ -1,7 +1,8 @@
 //! The connections at the collector's socket: one thread serves all, and waits for none of them.
 //!
-//! Everybody on the machine may connect, so a connection costs a bounded amount of memory, a user has a bounded number of
-//! them, and who sends without reading, or reads without sending, holds up only himself.
+//! Everybody on the machine may connect, so a connection costs a bounded amount of memory, a user
+//! has a bounded number of them, and who sends without reading, or reads without sending, holds up
+//! only himself.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::Shutdown;
@@ -17,9 +18,11 @@ use crate::roots::local_socket::peer_uid;
 
 /// No line is longer, in bytes.
 const LINE_MAX: usize = 4096;
-/// How many connections a user may have. The one that was silent for longest makes room; its owner connects again.
+/// How many connections a user may have. The one that was silent for longest makes room; its owner
+/// connects again.
 const PER_USER: usize = 64;
-/// How many there may be in all, which leaves most of the 1,024 descriptors that a process usually has.
+/// How many there may be in all, which leaves most of the 1,024 descriptors that a process usually
+/// has.
 const ALL: usize = 512;
 /// How many connections are accepted before those there are get their turn.
 const ACCEPTED_AT_ONCE: usize = 64;
@@ -159,8 +162,8 @@ impl Desk<'_> {
         true
     }
 
-    /// Ends all connections, those too that nobody has accepted yet: a client of Nix 2.8 takes one that is reset for an
-    /// answer, so what was sent is answered before.
+    /// Ends all connections, those too that nobody has accepted yet: a client of Nix 2.8 takes one
+    /// that is reset for an answer, so what was sent is answered before.
     fn close(mut self, listener: &UnixListener) {
         // Connecting is refused from here on.
         let _ = rustix::net::shutdown(listener, rustix::net::Shutdown::Both);
@@ -269,7 +272,8 @@ impl Client {
         true
     }
 
-    /// Ends the connection: nothing more can be sent, and what was sent is answered, if that is read.
+    /// Ends the connection: nothing more can be sent, and what was sent is answered, if that is
+    /// read.
     fn part(mut self, layout: &Layout, shared: &Shared) {
         let _ = self.stream.shutdown(Shutdown::Read);
         // A socket holds no more than this.

@@ -18,13 +18,13 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = scratch(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let layout = scratch(directory.path());
         layout.create_directories(None, false).unwrap();
         let shared = Arc::new(Shared::default());
         let server = Server::start(&layout, Arc::clone(&shared)).unwrap();
         Self {
-            _folder: folder,
+            _folder: directory,
             layout,
             shared,
             server: Some(server),

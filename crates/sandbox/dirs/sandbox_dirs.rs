@@ -1,9 +1,11 @@
-//! The directories of one sandboxed build, and their use again: its part of the store, its build directory, its /tmp.
+//! The directories of one sandboxed build, and their use again: its part of the store, its build
+//! directory, its /tmp.
 //!
-//! They lie in two directories of the run that only the engine may enter and nobody else gives names in, so that nobody meets
-//! what the builder makes of them. Those to which a builder provably did nothing serve the next: file systems such as ext4 look
-//! for a new inode past every one that was freed in the last seconds. The places where inputs are shown stay, too; what
-//! differs from the next build's is renamed.
+//! They lie in two directories of the run that only the engine may enter and nobody else gives
+//! names in, so that nobody meets what the builder makes of them. Those to which a builder provably
+//! did nothing serve the next: file systems such as ext4 look for a new inode past every one that
+//! was freed in the last seconds. The places where inputs are shown stay, too; what differs from
+//! the next build's is renamed.
 
 use std::ffi::{CString, OsString};
 use std::fs::{self, DirBuilder, File};
@@ -46,8 +48,8 @@ pub enum InputKind {
 
 /// The directories of a build that runs, by their names in those of the run.
 #[derive(Debug)]
-pub struct Cell {
-    ground: Arc<Ground>,
+pub struct SandboxDirs {
+    ground: Arc<RunDirs>,
     drv_name: String,
     /// Whether nobody but the builder could have got hold of them.
     confined: bool,
@@ -72,7 +74,7 @@ struct Spare {
 
 /// The two directories of a run. The one in the store goes first, for the other tells of it.
 #[derive(Debug)]
-pub struct Ground {
+pub struct RunDirs {
     /// Where they are on the machine.
     pub view: View,
     /// What can be told of what was done to directories in the one in the store, and in the other.
@@ -84,18 +86,18 @@ pub struct Ground {
 
 /// Makes the directories of builds, and takes them back. One for a run; clones are the same.
 #[derive(Debug, Clone)]
-pub struct Cells {
+pub struct DirsPool {
     store: HostStore,
     build_folder: PathBuf,
     /// Made for the first build.
-    ground: Arc<Mutex<Option<Arc<Ground>>>>,
+    ground: Arc<Mutex<Option<Arc<RunDirs>>>>,
     spare: Arc<Mutex<Spare>>,
     /// Directories that /tmp must have, for something to be shown there.
     tmp_dirs: Arc<[PathBuf]>,
 }
 
 /// What is left of a cell that was given back, for somebody to delete.
-pub type Rubbish = Vec<PathBuf>;
+pub type Garbage = Vec<PathBuf>;
 
 const BUILD: &str = "build";
 const TMP: &str = "tmp";
@@ -103,7 +105,7 @@ const TMP: &str = "tmp";
 const BUILD_MODE: u32 = 0o700;
 const TMP_MODE: u32 = 0o1777;
 
-impl Ground {
+impl RunDirs {
     fn create(store: &HostStore, build_folder: &Path) -> io::Result<Self> {
         let about = |what: &str, path: &Path, error: io::Error| {
             let text = format!(
@@ -136,7 +138,7 @@ impl Ground {
     }
 }
 
-impl Cells {
+impl DirsPool {
     /// Without any directory yet. Those of builds will be in the store and in `build_folder`.
     pub fn new(store: HostStore, build_folder: PathBuf, tmp_dirs: Vec<PathBuf>) -> Self {
         Self {
@@ -152,18 +154,19 @@ impl Cells {
     ///
     /// # Errors
     /// When they can't be made.
-    pub fn ground(&self) -> io::Result<Arc<Ground>> {
+    pub fn ground(&self) -> io::Result<Arc<RunDirs>> {
         let mut ground = self.ground.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(ground) = &*ground {
             return Ok(Arc::clone(ground));
         }
-        let made = Arc::new(Ground::create(&self.store, &self.build_folder)?);
+        let made = Arc::new(RunDirs::create(&self.store, &self.build_folder)?);
         *ground = Some(Arc::clone(&made));
         Ok(made)
     }
 
-    /// Directories for the derivation with that name, for a builder that is `owner`, with places for all inputs.
-    /// `confined` says that nobody else can get hold of them, not even by a file that the builder opens and hands out.
+    /// Directories for the derivation with that name, for a builder that is `owner`, with places
+    /// for all inputs. `confined` says that nobody else can get hold of them, not even by a file
+    /// that the builder opens and hands out.
     ///
     /// # Errors
     /// When a directory can't be made.
@@ -174,7 +177,7 @@ impl Cells {
         owner: Owner,
         inputs: &[(CString, InputKind)],
         confined: bool,
-    ) -> io::Result<Cell> {
+    ) -> io::Result<SandboxDirs> {
         let ground = self.ground()?;
         let (top, chroot) = {
             let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
@@ -203,7 +206,7 @@ impl Cells {
             }
         });
         match made {
-            Ok(chroot) => Ok(Cell {
+            Ok(chroot) => Ok(SandboxDirs {
                 ground,
                 drv_name: drv_name.to_owned(),
                 confined,
@@ -245,18 +248,23 @@ impl Cells {
         })
     }
 
-    /// Ends a build's directories: those to which provably nothing was done are kept for later builds, and the rest is
-    /// returned, as `view` sees it. With `keep` the build directory gets a name beside those of builds without a sandbox, for somebody to look
-    /// at, which is returned.
-    pub fn give_back(&self, view: &View, cell: Cell, keep: bool) -> (Rubbish, Option<PathBuf>) {
-        let Cell {
+    /// Ends a build's directories: those to which provably nothing was done are kept for later
+    /// builds, and the rest is returned, as `view` sees it. With `keep` the build directory gets a
+    /// name beside those of builds without a sandbox, for somebody to look at, which is returned.
+    pub fn give_back(
+        &self,
+        view: &View,
+        cell: SandboxDirs,
+        keep: bool,
+    ) -> (Garbage, Option<PathBuf>) {
+        let SandboxDirs {
             ground,
             drv_name,
             confined,
             top,
             chroot,
         } = cell;
-        let mut rubbish = Rubbish::new();
+        let mut garbage = Garbage::new();
         let top_path = view.builds.join(&top.name);
         // Where it is it would go with the run.
         let kept = keep.then(|| ground.run.publish(&top_path, &drv_name));
@@ -270,13 +278,13 @@ impl Cells {
         match top {
             Some(top) if spare.tops.len() < SPARE_MAX => spare.tops.push(top),
             _ if kept.is_some() => {}
-            _ => rubbish.push(top_path),
+            _ => garbage.push(top_path),
         }
         match chroot {
             Some(chroot) if spare.chroots.len() < SPARE_MAX => spare.chroots.push(chroot),
-            _ => rubbish.push(chroot_path),
+            _ => garbage.push(chroot_path),
         }
-        (rubbish, kept.map(|top| top.join(BUILD)))
+        (garbage, kept.map(|top| top.join(BUILD)))
     }
 
     /// Deletes the directories of the run, with all that is in them.
@@ -288,7 +296,7 @@ impl Cells {
     }
 }
 
-impl Cell {
+impl SandboxDirs {
     /// Where the machine has the directories of the run.
     pub fn host_view(&self) -> &View {
         &self.ground.view
@@ -304,12 +312,13 @@ impl Cell {
         }
     }
 
-    /// The directory that holds the build's part of the store, and that nobody but the engine may enter.
+    /// The directory that holds the build's part of the store, and that nobody but the engine may
+    /// enter.
     pub fn private(&self, view: &View) -> PathBuf {
         view.store.join(&self.chroot.name)
     }
 
-    /// An empty directory for a workshop.
+    /// An empty directory for a template.
     pub fn base(&self, view: &View) -> PathBuf {
         self.private(view).join(BASE)
     }
@@ -370,46 +379,53 @@ mod tests {
     }
 
     struct Place {
-        folder: tempfile::TempDir,
-        cells: Cells,
+        directory: tempfile::TempDir,
+        dirs_pool: DirsPool,
     }
 
     impl Place {
         fn new(tmp_dirs: &[&str]) -> Self {
-            let folder = tempfile::tempdir().unwrap();
-            let path = folder.path().canonicalize().unwrap();
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().canonicalize().unwrap();
             let store = HostStore {
                 store_dir: "/nix/store".to_owned(),
                 real_store_dir: path.join("store"),
                 keeper: Arc::new(NoCollector),
             };
             fs::create_dir(&store.real_store_dir).unwrap();
-            let builds = folder.path().join("builds");
+            let builds = directory.path().join("builds");
             fs::create_dir(&builds).unwrap();
             let tmp_dirs = tmp_dirs.iter().map(PathBuf::from).collect();
-            let cells = Cells::new(store, builds, tmp_dirs);
-            Self { folder, cells }
+            let dirs_pool = DirsPool::new(store, builds, tmp_dirs);
+            Self {
+                directory,
+                dirs_pool,
+            }
         }
 
-        fn create(&self, inputs: &[(CString, InputKind)]) -> (Cell, View, super::Place) {
-            let view = self.cells.ground().unwrap().view.clone();
-            let cell = self.cells.create(&view, DRV, us(), inputs, true).unwrap();
+        fn create(&self, inputs: &[(CString, InputKind)]) -> (SandboxDirs, View, super::Place) {
+            let view = self.dirs_pool.ground().unwrap().view.clone();
+            let cell = self
+                .dirs_pool
+                .create(&view, DRV, us(), inputs, true)
+                .unwrap();
             let place = cell.place(&view);
             (cell, view, place)
         }
 
         /// Whether file systems here prove anything.
         fn is_fine(&self) -> bool {
-            self.cells.ground().unwrap().tells_changes_apart
+            self.dirs_pool.ground().unwrap().tells_changes_apart
         }
 
-        /// Whether a builder of ours can change nothing but the entries of its part of the store, and those can be looked at.
+        /// Whether a builder of ours can change nothing but the entries of its part of the store,
+        /// and those can be looked at.
         fn can_restore(&self) -> bool {
-            geteuid().is_root() && self.cells.ground().unwrap().proofs.is_ext4
+            geteuid().is_root() && self.dirs_pool.ground().unwrap().proofs.is_ext4
         }
 
         fn builds(&self) -> Vec<String> {
-            names(&self.folder.path().join("builds"))
+            names(&self.directory.path().join("builds"))
         }
     }
 
@@ -452,8 +468,8 @@ mod tests {
             (BUILD_MODE, TMP_MODE)
         );
         assert_eq!((mode(&view.store), mode(&view.builds)), (0o700, 0o700));
-        let (rubbish, kept) = here.cells.give_back(&view, cell, false);
-        assert_eq!(rubbish.is_empty(), here.is_fine());
+        let (garbage, kept) = here.dirs_pool.give_back(&view, cell, false);
+        assert_eq!(garbage.is_empty(), here.is_fine());
         assert!(kept.is_none());
 
         let inputs = [
@@ -467,7 +483,7 @@ mod tests {
         assert_eq!(names(&place.store), ["d1", "d2", "d3"]);
         assert!(place.store.join("d1").is_file() && place.store.join("d3").is_dir());
         drop(cell);
-        here.cells.close();
+        here.dirs_pool.close();
         assert!(here.builds().is_empty());
         assert!(!view.store.exists());
     }
@@ -498,13 +514,13 @@ mod tests {
                 deed(&path);
                 let changed = usize::from(dir != "store" || !here.can_restore());
                 let expected = if here.is_fine() { changed } else { 2 };
-                let rubbish = here.cells.give_back(&view, cell, false).0;
+                let garbage = here.dirs_pool.give_back(&view, cell, false).0;
                 if here.is_fine() || !here.can_restore() {
-                    assert_eq!(rubbish.len(), expected, "{dir}");
+                    assert_eq!(garbage.len(), expected, "{dir}");
                 }
                 let (cell, view, place) = here.create(&[]);
                 assert_ne!(place.store.metadata().unwrap().mtime(), 0);
-                here.cells.give_back(&view, cell, false);
+                here.dirs_pool.give_back(&view, cell, false);
             }
         }
     }
@@ -521,12 +537,12 @@ mod tests {
             let (cell, view, place) = here.create(&inputs);
             let before = place.store.metadata().unwrap().ino();
             deed(&place.store);
-            let (rubbish, _) = here.cells.give_back(&view, cell, false);
-            let gone = rubbish.iter().any(|path| path.starts_with(&view.store));
+            let (garbage, _) = here.dirs_pool.give_back(&view, cell, false);
+            let gone = garbage.iter().any(|path| path.starts_with(&view.store));
             let (cell, view, place) = here.create(&inputs);
             let same = place.store.metadata().unwrap().ino() == before;
             assert!(!gone || !same, "what is to be deleted was used again");
-            here.cells.give_back(&view, cell, false);
+            here.dirs_pool.give_back(&view, cell, false);
             !gone
         };
         let come_and_go = |store: &Path| {
@@ -557,22 +573,22 @@ mod tests {
     #[test]
     fn directories_that_could_have_been_handed_out_do_not_serve_again() {
         let here = Place::new(&[]);
-        let view = here.cells.ground().unwrap().view.clone();
-        let cell = here.cells.create(&view, DRV, us(), &[], false).unwrap();
-        assert_eq!(here.cells.give_back(&view, cell, false).0.len(), 2);
+        let view = here.dirs_pool.ground().unwrap().view.clone();
+        let cell = here.dirs_pool.create(&view, DRV, us(), &[], false).unwrap();
+        assert_eq!(here.dirs_pool.give_back(&view, cell, false).0.len(), 2);
     }
 
     #[test]
     fn what_is_kept_gets_the_first_free_name_and_outlives_the_run() {
         let here = Place::new(&[]);
-        let other = here.folder.path().join("builds/nix-build-a.drv-0");
+        let other = here.directory.path().join("builds/nix-build-a.drv-0");
         fs::create_dir(&other).unwrap();
         let (cell, view, place) = here.create(&[]);
         fs::write(place.build.join("file"), "").unwrap();
-        let (_, kept) = here.cells.give_back(&view, cell, true);
+        let (_, kept) = here.dirs_pool.give_back(&view, cell, true);
         let kept = kept.unwrap();
         assert!(kept.ends_with("nix-build-a.drv-1/build"));
-        here.cells.close();
+        here.dirs_pool.close();
         assert!(kept.join("file").exists() && names(&other).is_empty());
         assert_eq!(here.builds(), ["nix-build-a.drv-0", "nix-build-a.drv-1"]);
     }
@@ -580,9 +596,9 @@ mod tests {
     #[test]
     fn two_engines_have_nothing_in_common() {
         let here = Place::new(&[]);
-        let other = Cells::new(
-            here.cells.store.clone(),
-            here.cells.build_folder.clone(),
+        let other = DirsPool::new(
+            here.dirs_pool.store.clone(),
+            here.dirs_pool.build_folder.clone(),
             Vec::new(),
         );
         let (cell, view, place) = here.create(&[]);
@@ -593,6 +609,6 @@ mod tests {
         drop(theirs);
         other.close();
         assert!(place.store.join("out").exists());
-        here.cells.give_back(&view, cell, false);
+        here.dirs_pool.give_back(&view, cell, false);
     }
 }

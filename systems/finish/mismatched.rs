@@ -5,18 +5,18 @@ use crate::world::Store;
 use windrow_components::graph::BuildGraph;
 
 use crate::error::Result;
-use crate::store::collect::Mislaid;
+use crate::store::collect::MismatchedOutput;
 use crate::world::{BuilderConfig, BuiltOutput, PoolHandle};
 
 /// Registers it, unless somebody works at that path. The answer is what to say of it after the failure.
 pub(super) fn keep(
-    mislaid: Mislaid,
+    mismatched: MismatchedOutput,
     world: (&mut BuildGraph, &mut (dyn Store + 'static)),
     config: &BuilderConfig,
     pool: &PoolHandle,
 ) -> String {
-    let path = mislaid.store_path.clone();
-    match register(mislaid, world, config, pool) {
+    let path = mismatched.store_path.clone();
+    match register(mismatched, world, config, pool) {
         Ok(true) => format!("\n  what was made is kept as '{path}'"),
         // The failure that brought us here is what counts; of this one only the garbage stays.
         Ok(false) | Err(_) => String::new(),
@@ -24,12 +24,12 @@ pub(super) fn keep(
 }
 
 fn register(
-    mislaid: Mislaid,
+    mismatched: MismatchedOutput,
     (graph, store): (&mut BuildGraph, &mut (dyn Store + 'static)),
     config: &BuilderConfig,
     pool: &PoolHandle,
 ) -> Result<bool> {
-    let path = graph.path(&mislaid.store_path)?;
+    let path = graph.path(&mismatched.store_path)?;
     store.add_temp_roots(graph, &[path])?;
     if store.valid(graph, &[path])?[0] {
         return Ok(true);
@@ -38,7 +38,7 @@ fn register(
     let Some(locks) = store.try_lock(graph, &[path])? else {
         return Ok(false);
     };
-    let place = config.layout.real_path(&mislaid.store_path);
+    let place = config.layout.real_path(&mismatched.store_path);
     let mut put = || -> Result<()> {
         if store.valid(graph, &[path])?[0] {
             return Ok(());
@@ -47,11 +47,11 @@ fn register(
             let moved = pool.discard_invalid(&place);
             moved.map_err(crate::Error::io("move away the invalid path", &place))?;
         }
-        std::fs::rename(&mislaid.real_path, &place)
+        std::fs::rename(&mismatched.real_path, &place)
             .map_err(crate::Error::io("move a fixed output to", &place))?;
         let output = BuiltOutput {
             path,
-            ..mislaid.output.clone()
+            ..mismatched.output.clone()
         };
         store.register(graph, &[output.into()])
     };
