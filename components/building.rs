@@ -88,6 +88,8 @@ pub struct ChildPipes {
 pub struct BuildDir(pub PathBuf);
 
 /// When a silent child is checked next, in time since the run began.
+///
+/// Nix 1.8: `Child`.
 #[derive(Debug, Clone, Copy, Component)]
 #[component(storage = "SparseSet")]
 pub struct Deadlines {

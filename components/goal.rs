@@ -7,7 +7,9 @@ use hashbrown::HashMap;
 use crate::ids::{DrvId, PathId, dense_id};
 use crate::outputs::OutputSet;
 
-/// A goal to realise outputs of a derivation (Nix 1.8: `DerivationGoal`).
+/// A goal to realise outputs of a derivation.
+///
+/// Nix 1.8: `DerivationGoal::DerivationGoal`, `DerivationGoal::~DerivationGoal`.
 #[derive(Debug, Clone, Copy, Component)]
 pub struct DerivationGoal {
     /// The derivation.
@@ -28,7 +30,10 @@ pub enum BuildMode {
     Repair,
 }
 
-/// A goal to get one store path from a substituter (Nix 1.8: `SubstitutionGoal`).
+/// A goal to get one store path from a substituter.
+///
+/// Nix 1.8: `SubstitutionGoal::SubstitutionGoal`, `SubstitutionGoal::~SubstitutionGoal`.
+/// Nix 1.8: `SubstitutionGoal::work`, `SubstitutionGoal::getStorePath`.
 #[derive(Debug, Clone, Copy, Component)]
 pub struct SubstitutionGoal {
     /// The path.
@@ -127,6 +132,8 @@ impl Stage {
 }
 
 /// How a goal ended (Nix 1.8: `ExitCode`).
+///
+/// Nix 1.8: `Goal::trace`, `Goal::getName`, `Goal::getExitCode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// Everything wanted is valid.
@@ -178,7 +185,9 @@ pub struct Waitees {
 
 impl Waitees {
     /// Takes note that a waitee ended so. Tells whether the goal is to be woken: when none is left,
-    /// or at the first failure unless `keep_going` (Nix 1.8: `waiteeDone`).
+    /// or at the first failure unless `keep_going`.
+    ///
+    /// Nix 1.8: `Goal::waiteeDone`.
     #[inline]
     pub fn waitee_done(&mut self, outcome: Outcome, keep_going: bool) -> bool {
         debug_assert!(self.left > 0);
@@ -286,6 +295,8 @@ impl WaiterLists {
     ///
     /// # Panics
     /// With 2^32 - 1 edges; the memory for them is refused long before.
+    ///
+    /// Nix 1.8: `addToWeakGoals`.
     pub fn add(&mut self, goal: Entity, waiter: Waiter) {
         let mut edge = Edge {
             goal: waiter.goal.index(),
@@ -350,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_are_those_of_the_seed() {
+    fn counts_are_those_of_nix_1_8() {
         let mut waitees = Waitees::default();
         waitees.wait_for(4, Moment::default());
         assert!(!waitees.waitee_done(Outcome::Success, false));

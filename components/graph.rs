@@ -347,6 +347,8 @@ impl BuildGraph {
     }
 
     /// Its outputs, in the file's order; none before it is loaded.
+    ///
+    /// Nix 1.8: `outputPaths`.
     #[inline]
     pub fn outputs(&self, drv: DrvId) -> &[OutputRow] {
         if self.tasks.is_some() {

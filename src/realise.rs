@@ -165,6 +165,8 @@ const CACHE_KIB: u32 = 2 << 10;
 ///
 /// # Errors
 /// What ends a run as a whole. That something could not be built is said in the summary.
+///
+/// Nix 1.8: `LocalStore::buildPaths`, `LocalStore::ensurePath`.
 pub fn realise(
     session: &Session,
     mut store: LocalStore,
@@ -231,6 +233,8 @@ pub fn realise(
 
 /// What repairs a path: the derivation that it is an output of, if that is there, for it can be
 /// built; else whatever substituter has it (`repairPath`).
+///
+/// Nix 1.8: `LocalStore::repairPath`.
 fn to_repair(
     graph: &mut BuildGraph,
     store: &LocalStore,

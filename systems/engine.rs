@@ -65,6 +65,8 @@ pub struct Engine {
 
 impl Engine {
     /// A run over `graph` and `store`. A world's systems are still to be plugged in.
+    ///
+    /// Nix 1.8: `Worker::Worker`, `Worker::~Worker`.
     pub fn new(
         graph: BuildGraph,
         store: Box<dyn Store>,
@@ -126,12 +128,13 @@ impl Engine {
         schedule.run(&mut self.world);
     }
 
-    /// Ticks until all targets have ended, or one has failed and the run is not to keep going (the seed's
-    /// `Worker::run`).
+    /// Ticks until all targets have ended, or one has failed and the run is not to keep going.
     ///
     /// # Errors
     /// An error that concerns the store or the machine as a whole. What the run held is to be given up by the
     /// world's `clean_up` in any case.
+    ///
+    /// Nix 1.8: `Worker::run`.
     pub fn run(&mut self) -> Result<Summary, Error> {
         while !self.is_over() {
             self.tick();
@@ -161,6 +164,9 @@ impl Engine {
         })
     }
 
+    /// The path of what a goal is for, in full, for reports.
+    ///
+    /// Nix 1.8: `DerivationGoal::getDrvPath`.
     fn goal_path(&self, goal: Entity) -> String {
         let graph = self.world.resource::<BuildGraph>();
         if let Some(known) = self.world.get::<DerivationGoal>(goal) {

@@ -113,6 +113,8 @@ impl FailureKinds {
 
     /// The exit status of a run with these failures (`Worker::failingExitStatus`): 1, or 96 with bits for builds
     /// that failed, timeouts, hash mismatches and differences.
+    ///
+    /// Nix 1.8: `Worker::exitStatus`.
     pub fn exit_status(self) -> u8 {
         let timed_out = u8::from(self.timed_out);
         let mismatch = u8::from(self.hash_mismatch) << 1;
@@ -123,7 +125,7 @@ impl FailureKinds {
     }
 }
 
-/// How a wait status reads in a message (the seed's `statusToString`).
+/// How a wait status reads in a message (Nix 1.8: `statusToString`).
 pub fn describe_status(status: i32) -> String {
     if libc::WIFEXITED(status) {
         match libc::WEXITSTATUS(status) {

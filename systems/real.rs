@@ -84,6 +84,9 @@ pub fn plug_in(world: &mut World, config: BuilderConfig) -> Result<()> {
 
 /// Ends every child that still runs, deletes the build folders and gives up all locks: what a run that stops early
 /// owes the machine. Nothing half done is registered.
+///
+/// Nix 1.8: `DerivationGoal::DerivationGoal`, `DerivationGoal::~DerivationGoal`, `Worker::Worker`.
+/// Nix 1.8: `Worker::~Worker`.
 pub fn clean_up(world: &mut World) {
     use crate::store::path_lock::OutputLocks;
     use windrow_components::building::{BuildDir, BuilderProcess};

@@ -109,6 +109,9 @@ impl Store for RealStore {
         Ok(path_lock::try_lock_all(&real)?.map(|locks| OutputLocks { locks, paths }))
     }
 
+    /// Outputs that are valid are built again under names of their own, made as in Nix 2.
+    ///
+    /// Nix 1.8: `DerivationGoal::addHashRewrite`.
     fn scratch_outputs(
         &mut self,
         graph: &BuildGraph,
@@ -173,6 +176,9 @@ impl Store for RealStore {
         });
     }
 
+    /// From the closures that are known already, so that only new paths are looked up.
+    ///
+    /// Nix 1.8: `DerivationGoal::inputsRealised`.
     fn input_closure(&mut self, graph: &mut BuildGraph, drv: DrvId) -> Result<Vec<PathId>> {
         let roots: Vec<PathId> = graph.direct_inputs(drv).collect();
         self.closures.closure(&self.local.database, graph, &roots)

@@ -6,7 +6,7 @@ use windrow_components::goal::BuildMode;
 
 use crate::failure::FailureKind;
 
-/// How much a message matters (the seed's `Verbosity`).
+/// How much a message matters (Nix 1.8: `Verbosity`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// Something failed.

@@ -95,6 +95,8 @@ impl Derivation<'_> {
     }
 
     /// The value of the variable `name`, if it is set.
+    ///
+    /// Nix 1.8: `get`.
     pub fn env_value(&self, name: &str) -> Option<&[u8]> {
         let index = self
             .env

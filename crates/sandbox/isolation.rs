@@ -279,6 +279,8 @@ impl Isolation {
     ///
     /// # Errors
     /// When a directory or namespace can't be made. Nothing is left behind.
+    ///
+    /// Nix 1.8: `DerivationGoal::startBuilder`.
     pub fn set_up(
         &self,
         wish: &SandboxRequest,

@@ -167,6 +167,8 @@ impl SandboxConfig {
     /// the rest of the machine. `run` says where the directories of the run are. `waiting` is the
     /// /proc that waits there at `/proc`: where none can be seen, nobody can mount one in a user
     /// namespace. `more` is shown beside the paths that all sandboxes show.
+    ///
+    /// Nix 1.8: `DerivationGoal::startBuilder`.
     pub fn template(
         &self,
         base: &Path,

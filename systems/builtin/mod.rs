@@ -262,6 +262,8 @@ fn plain(value: &Value) -> Option<String> {
 ///
 /// # Errors
 /// A message for the build's log.
+///
+/// Nix 1.8: `DerivationGoal::startBuilder`.
 pub fn run() -> Result<(), String> {
     let request = Request::take()?;
     match &*request.builder {

@@ -1,5 +1,5 @@
 //! Failures that are remembered (setting `build-cache-failure`): which ones, and what becomes of goals whose outputs
-//! failed before (the seed's `pathFailed`, and the end of its `buildDone`).
+//! failed before (Nix 1.8: `pathFailed`, and the end of its `buildDone`).
 
 use crate::world::Scheduler;
 use crate::world::Services;
@@ -16,6 +16,8 @@ use crate::world::Store;
 ///
 /// # Errors
 /// When the memory can't be read.
+///
+/// Nix 1.8: `DerivationGoal::pathFailed`.
 pub fn known_failure(
     store: &mut dyn Store,
     graph: &BuildGraph,
@@ -39,6 +41,8 @@ pub fn known_failure(
 
 /// Remembers the failures of this tick that would happen again. Those of fixed outputs, which often fail for want of a
 /// network, whatever may go better another time, and those of outputs that are there already are not among them.
+///
+/// Nix 1.8: `DerivationGoal::pathFailed`.
 pub fn remember(
     goals: Query<&DerivationGoal>,
     graph: Res<BuildGraph>,

@@ -1,4 +1,4 @@
-//! Buries substituters, has what they fetched looked at, and takes up the result (the seed's
+//! Buries substituters, has what they fetched looked at, and takes up the result (Nix 1.8:
 //! `SubstitutionGoal::finished`): a path to register, or a failure, and then the next substituter.
 
 use crate::helpers::FetchNews;
@@ -49,6 +49,8 @@ pub struct ReapingFetches<'w, 's> {
 }
 
 /// Reaps every substituter that is over.
+///
+/// Nix 1.8: `SubstitutionGoal::finished`, `SubstitutionGoal::cancel`.
 pub fn reap_fetches(mut params: ReapingFetches<'_, '_>) {
     let children = &params.children;
     let over = params
@@ -150,8 +152,9 @@ type ReceivedFetch = (
     Option<&'static mut OutputLocks>,
 );
 
-/// Takes up what was looked at: a path to register, or the next substituter's turn (Nix 1.8:
-/// `SubstitutionGoal::finished`).
+/// Takes up what was looked at: a path to register, or the next substituter's turn.
+///
+/// Nix 1.8: `SubstitutionGoal::finished`.
 pub fn take_received(
     mut commands: Commands,
     mut goals: Query<ReceivedFetch>,

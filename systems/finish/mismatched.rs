@@ -9,6 +9,8 @@ use crate::store::collect::MismatchedOutput;
 use crate::world::{BuilderConfig, BuiltOutput, PoolHandle};
 
 /// Registers it, unless somebody works at that path. The answer is what to say of it after the failure.
+///
+/// Nix 1.8: `DerivationGoal::registerOutputs`.
 pub(super) fn keep(
     mismatched: MismatchedOutput,
     world: (&mut BuildGraph, &mut (dyn Store + 'static)),

@@ -1,7 +1,7 @@
 //! The sixth system: registers what is complete, reports what failed, and tells the waiters.
 //!
 //! All outputs that are complete in a tick are registered in one transaction. If the store refuses it,
-//! each build is tried alone, so that one bad output fails its own goal only (the seed's `buildDone`,
+//! each build is tried alone, so that one bad output fails its own goal only (Nix 1.8: `buildDone`,
 //! `amDone`, `removeGoal`).
 
 pub mod failure_cache;
@@ -153,6 +153,8 @@ fn is_due(scheduler: &mut Scheduler) -> bool {
 }
 
 /// Registers everything that is complete (Nix 1.8: the end of `DerivationGoal::registerOutputs`).
+///
+/// Nix 1.8: `DerivationGoal::buildDone`.
 pub fn register(mut params: Finishing<'_, '_>) {
     if !is_due(&mut params.scheduler) {
         return;
@@ -200,6 +202,8 @@ pub fn has_failures(scheduler: Res<Scheduler>) -> bool {
 }
 
 /// Reports failures and gives up what the failed goals held.
+///
+/// Nix 1.8: `Goal::trace`, `Goal::getName`, `Goal::getExitCode`.
 pub fn fail(mut params: Finishing<'_, '_>) {
     let reported = params.services.reporter.wants_builds();
     for (entity, failure) in params.scheduler.take_failures() {
@@ -229,6 +233,8 @@ pub struct Telling<'w, 's> {
 }
 
 /// Tells those who wait for goals that ended, and wakes the ones that need not wait any longer (Nix 1.8: `Goal::amDone`).
+///
+/// Nix 1.8: `Goal::waiteeDone`, `removeGoal`, `Worker::removeGoal`.
 pub fn tell_waiters(mut params: Telling<'_, '_>) {
     let (entities, scheduler) = (params.entities, &mut *params.scheduler);
     if scheduler.ended().is_empty() {

@@ -59,6 +59,8 @@ pub struct Reaping<'w, 's> {
 
 /// Reaps every builder that is over (Nix 1.8: the first half of `DerivationGoal::buildDone`). What became of the outputs of
 /// those that were deferred in the last tick is looked at first.
+///
+/// Nix 1.8: `Worker::childTerminated`.
 pub fn reap(mut params: Reaping<'_, '_>) {
     let mut deferred = std::mem::take(&mut params.host.deferred);
     let last = deferred.pop();
@@ -390,7 +392,7 @@ impl Reaping<'_, '_> {
     }
 }
 
-/// Makes sure that nothing the builder left behind can touch its outputs any more (the seed's `UserLock::kill`).
+/// Makes sure that nothing the builder left behind can touch its outputs any more (Nix 1.8: `UserLock::kill`).
 fn undisturbed(room: Option<&BuildEnv>) -> Result<(), (Failure, Option<Box<MismatchedOutput>>)> {
     let Some(room) = room else { return Ok(()) };
     room.kill_processes().map_err(|error| {
@@ -437,7 +439,7 @@ fn leave(
     kept
 }
 
-/// Whether a failed build may have failed for want of space (the seed's heuristic: less than 8 MiB).
+/// Whether a failed build may have failed for want of space (as Nix 1.8 guesses: less than 8 MiB).
 fn is_disk_nearly_full(config: &BuilderConfig, build_dir: &std::path::Path) -> bool {
     const REQUIRED_BYTES: u64 = 8 * 1024 * 1024;
     [config.layout.real_store_dir.as_path(), build_dir]

@@ -99,6 +99,8 @@ pub struct Around<'a> {
 }
 
 /// A substituter that answers questions.
+///
+/// Nix 1.8: `SubstitutionGoal::tryNext`.
 #[derive(Debug)]
 pub struct QueryProcess {
     child: Option<Spawned>,

@@ -63,6 +63,8 @@ impl Substituters {
     }
 
     /// The first substituter, from `from` on, that has `path`; one of which that is not known is asked.
+    ///
+    /// Nix 1.8: `SubstitutionGoal::tryNext`.
     pub fn find(&mut self, path: PathId, from: usize) -> Find {
         for (sub, row) in self.rows.iter_mut().enumerate().skip(from) {
             match row.known.get(&path) {

@@ -1,4 +1,4 @@
-//! Slots and locks for goals that fetch a path from a substituter (the seed's `tryToRun`). They come before all builds,
+//! Slots and locks for goals that fetch a path from a substituter (Nix 1.8: `tryToRun`). They come before all builds,
 //! and at least one may run however few builds may, for no other machine can do it.
 
 use bevy_ecs::prelude::{Commands, NonSendMut, Query, Res, ResMut};

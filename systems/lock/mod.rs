@@ -1,7 +1,7 @@
 //! The second system: locks the outputs of the best ready goals, as many as there are slots for them.
 //!
 //! Only goals that can start now take locks, so that other engines on the store find the rest free. After
-//! the lock the outputs are looked up again: someone else may have built them (the seed's `tryToBuild`).
+//! the lock the outputs are looked up again: someone else may have built them (Nix 1.8: `tryToBuild`).
 
 pub mod hook;
 
@@ -31,8 +31,9 @@ use crate::world::{Options, ReadyGoal, Store};
 /// How long to wait before a lock held by someone else is tried the second time.
 const FIRST_RETRY: Duration = Duration::from_millis(20);
 
-/// Whether a derivation is to be built on this machine, which bothers neither the hook nor substituters (the seed's
-/// `willBuildLocally`).
+/// Whether a derivation is to be built on this machine, which bothers neither the hook nor substituters.
+///
+/// Nix 1.8: `willBuildLocally`.
 pub fn stays_here(graph: &BuildGraph, options: &Options, drv: DrvId) -> bool {
     let runs_here = |system| options.platforms.iter().any(|known| known == system);
     graph.traits(drv).prefer_local && graph.system(drv).is_none_or(runs_here)
@@ -166,7 +167,9 @@ impl LockPass<'_, '_, '_> {
     }
 
     /// The same with a build hook, which is offered each build first, one at a time, whether there is a slot or not
-    /// (the seed's `tryToBuild`).
+    /// (Nix 1.8: `tryToBuild`).
+    ///
+    /// Nix 1.8: `DerivationGoal::tryBuildHook`.
     fn fill_with_hook(&mut self, round: &mut LockBatch) -> Result<()> {
         loop {
             let free_slot = self.scheduler.free_slots() > 0;
@@ -218,6 +221,8 @@ impl LockPass<'_, '_, '_> {
     }
 
     /// Locks a goal's outputs and adds it to the round, or lets it wait for who holds them.
+    ///
+    /// Nix 1.8: `DerivationGoal::tryToBuild`, `Worker::waitForAnyGoal`.
     #[inline(never)]
     fn try_lock(&mut self, ready: ReadyGoal, round: &mut LockBatch) -> Result<()> {
         let start = round.outputs.len();
@@ -285,6 +290,8 @@ impl LockPass<'_, '_, '_> {
 
     /// Looks up validity once more, now that nobody else can build these paths.
     /// What is still to be built gets a slot, or with `offer`, a rank and whether there is a slot, goes to the hook.
+    ///
+    /// Nix 1.8: `DerivationGoal::tryToBuild`, `DerivationGoal::checkPathValidity`.
     fn look_again(&mut self, round: &mut LockBatch, offer: Option<(u64, bool)>) -> Result<()> {
         let all_valid = self.store.valid(self.graph, &round.outputs)?;
         let ordinary =

@@ -93,6 +93,8 @@ type Known = BTreeMap<String, (u64, Vec<String>)>;
 ///
 /// # Errors
 /// When the database can't be read.
+///
+/// Nix 1.8: `DerivationGoal::registerOutputs`.
 pub fn check(
     outputs: &[Candidate],
     checks: &[&OutputChecks],

@@ -309,6 +309,8 @@ impl ScanJob {
 /// The failure of the build: an output is missing, of a wrong kind, ownership or hash, not as its
 /// derivation asks, or can't be read; and an output that can be kept although it is not the one
 /// that was to be made.
+///
+/// Nix 1.8: `DerivationGoal::registerOutputs`.
 pub fn scan_outputs(
     job: &ScanJob,
 ) -> Result<Vec<BuiltOutput>, (Failure, Option<Box<MismatchedOutput>>)> {

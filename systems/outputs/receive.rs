@@ -1,5 +1,5 @@
 //! Looks at what a substituter has put into the store: checks its hash, makes it canonical (the
-//! second half of the seed's `SubstitutionGoal::finished`). Runs in the pool, on plain values.
+//! second half of `SubstitutionGoal::finished` in Nix 1.8). Runs in the pool, on plain values.
 
 use std::path::PathBuf;
 
@@ -43,6 +43,8 @@ pub struct ReceiveJob {
 ///
 /// # Errors
 /// One message that says what is wrong.
+///
+/// Nix 1.8: `SubstitutionGoal::finished`.
 pub fn receive(job: &ReceiveJob) -> Result<BuiltOutput, String> {
     let received = check(job);
     if received.is_err() {

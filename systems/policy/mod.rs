@@ -83,7 +83,7 @@ impl Eq for PolicyPlugin {}
 /// Which ready goal comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Policy {
-    /// First come, first served: the seed's order.
+    /// First come, first served: the order of Nix 1.8.
     #[default]
     Fifo,
     /// In an order drawn by chance.

@@ -10,6 +10,8 @@ const ANSWERS_PER_TICK: usize = 256;
 
 /// Takes in the answers that have come. While nobody reads what is reported they wait, for among
 /// them is what substituters say to people.
+///
+/// Nix 1.8: `SubstitutionGoal::gotInfo`.
 pub fn take_answers(mut params: Asking<'_>) {
     if params.services.reporter.is_behind() {
         return;

@@ -11,6 +11,8 @@ use crate::world::Scheduler;
 
 /// When nothing is left that could wake anyone, paths wait for each other in a circle: their substituter's mistake, which
 /// one of them has to answer for.
+///
+/// Nix 1.8: `SubstitutionGoal::referencesValid`.
 pub fn break_circle(
     mut scheduler: ResMut<Scheduler>,
     goals: Query<(Entity, &SubstitutionGoal, &Substitution)>,

@@ -125,6 +125,8 @@ fn watch(
 }
 
 /// Reads what substituters say on their standard output.
+///
+/// Nix 1.8: `SubstitutionGoal::handleChildOutput`, `SubstitutionGoal::handleEOF`.
 pub fn hear_fetches(mut host: NonSendMut<Host>, mut pipes: Query<&mut FetchPipe>) {
     let Host {
         events, reactor, ..

@@ -59,6 +59,8 @@ fn open_log(
 }
 
 /// Takes up the processes that have been made: from now on they are watched and their time counts.
+///
+/// Nix 1.8: `Worker::childStarted`.
 pub fn take_launched(mut params: Launching<'_, '_>) {
     let host = &mut *params.host;
     let mut launched = std::mem::take(&mut host.launched);

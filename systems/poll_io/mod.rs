@@ -155,6 +155,10 @@ impl Watching<'_, '_> {
     /// Reads what a child has written, up to a bound; what is left is read in the next tick. Unless
     /// it `must`, it reads nothing while the log or whoever is shown it is behind: the full pipe
     /// then makes the child wait.
+    ///
+    /// Nix 1.8: `Goal::handleChildOutput`, `Goal::handleEOF`, `DerivationGoal::handleChildOutput`.
+    /// Nix 1.8: `DerivationGoal::handleEOF`, `SubstitutionGoal::handleChildOutput`.
+    /// Nix 1.8: `SubstitutionGoal::handleEOF`.
     fn read_log(&mut self, goal: Entity, must: bool) {
         let (host, now) = (&mut *self.host, self.scheduler.now);
         let Ok(mut child) = self.children.get_mut(goal) else {

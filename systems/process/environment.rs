@@ -25,6 +25,8 @@ pub struct ExtraFile {
 }
 
 /// What a builder is started with.
+///
+/// Nix 1.8: `strings2CharPtrs`.
 #[derive(Debug)]
 pub struct Invocation {
     /// The program.
@@ -98,6 +100,8 @@ pub enum EnvironmentError {
 ///
 /// # Errors
 /// [`EnvironmentError`] names what can't be passed on.
+///
+/// Nix 1.8: `DerivationGoal::startBuilder`.
 pub fn invocation(
     attributes: &Attributes<'_>,
     around: &BuildEnvParams<'_>,

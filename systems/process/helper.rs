@@ -96,6 +96,8 @@ fn non_blocking(fd: &OwnedFd) -> io::Result<()> {
 ///
 /// # Errors
 /// When there are no descriptors left, or an argument has a NUL byte.
+///
+/// Nix 1.8: `HookInstance::HookInstance`, `HookInstance::~HookInstance`.
 pub fn prepare(
     program: &Path,
     args: &[&str],

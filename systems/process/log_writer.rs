@@ -64,6 +64,8 @@ enum Order {
 }
 
 /// The thread that compresses and writes logs. Dropping it waits until all is written.
+///
+/// Nix 1.8: `DerivationGoal::openLogFile`, `DerivationGoal::closeLogFile`.
 pub struct LogThread {
     orders: Option<Sender<Order>>,
     thread: Option<JoinHandle<()>>,
@@ -149,6 +151,8 @@ impl LogThread {
 
     /// Deletes the log of a builder that never ran: of that the report of its failure says all
     /// there is to say.
+    ///
+    /// Nix 1.8: `DerivationGoal::deleteTmpDir`.
     pub fn discard(&self, log: &mut LogFile) {
         log.file = None;
         // What stays is an empty file.

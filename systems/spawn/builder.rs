@@ -102,6 +102,8 @@ pub(super) struct Launch {
 ///
 /// # Errors
 /// The failure to report for this goal; what was made so far is removed again.
+///
+/// Nix 1.8: `DerivationGoal::startBuilder`.
 pub(super) fn prepare(site: &mut Site<'_>, dirs: &SpareDirs) -> Result<Prepared, Failure> {
     let (graph, config) = (site.graph, site.config);
     let path = graph.full_path(graph.drv_path(site.drv));
@@ -163,6 +165,9 @@ pub(super) fn prepare(site: &mut Site<'_>, dirs: &SpareDirs) -> Result<Prepared,
     }
 }
 
+/// Whether this machine has what the derivation requires: its platform, its features, its builtin builder.
+///
+/// Nix 1.8: `canBuildLocally`.
 fn check_platform(
     drv: &Derivation<'_>,
     special: &Special,

@@ -1,4 +1,4 @@
-//! Starts a substituter for every path that has its lock and a slot (the second half of the seed's `tryToRun`), and
+//! Starts a substituter for every path that has its lock and a slot (Nix 1.8: the second half of `tryToRun`), and
 //! reads what it says beside its log.
 
 use crate::helpers::FetchNews;
@@ -32,6 +32,8 @@ pub struct StartingFetches<'w, 's> {
 }
 
 /// Has the processes made, by a thread that can wait for that.
+///
+/// Nix 1.8: `SubstitutionGoal::tryToRun`.
 pub fn start_fetches(mut params: StartingFetches<'_, '_>) {
     for fetch in params.scheduler.take_starting_fetches() {
         if !params.scheduler.run.is_over() {

@@ -35,6 +35,8 @@ pub fn offer_builds(mut params: Talking<'_>) {
 }
 
 /// Leaves hooks to the builds that they have accepted: tells them the inputs and the outputs, and watches them.
+///
+/// Nix 1.8: `DerivationGoal::tryBuildHook`.
 pub fn hand_over(mut params: Talking<'_>, mut commands: Commands, missing: Query<&MissingOutputs>) {
     for ready in params.scheduler.desk.take_accepted() {
         params.hook.accepted = false;

@@ -1,6 +1,6 @@
 //! The third system: starts a builder for every goal that has its locks and a slot.
 //!
-//! In the real world a child process (the seed's `startBuilder`); other worlds have their own system in
+//! In the real world a child process (Nix 1.8: `startBuilder`); other worlds have their own system in
 //! the same set.
 
 mod attributes;
@@ -89,6 +89,9 @@ impl Spawning<'_, '_> {
     }
 
     /// Lets a goal give up its locks and try again later, when a build user may be free.
+    ///
+    /// Nix 1.8: `UserLock::UserLock`, `UserLock::~UserLock`, `UserLock::acquire`.
+    /// Nix 1.8: `UserLock::release`.
     fn wait_for_user(&mut self, ready: ReadyGoal) {
         if let Ok((.., Some(mut held))) = self.goals.get_mut(ready.goal) {
             let locks = std::mem::take(&mut *held);

@@ -1,4 +1,4 @@
-//! One pass over a batch of awake goals: the seed's `init` to `inputsRealised`, each step for all at once.
+//! One pass over a batch of awake goals: `init` to `inputsRealised` of Nix 1.8, each step for all at once.
 
 mod outputs;
 mod paths;
@@ -210,6 +210,9 @@ struct Pass<'a, 's> {
 // Most goals go straight through these steps, each of which is a loop over a whole batch. Were they inlined into one function,
 // what is rare in them would leave the loops no registers.
 impl Pass<'_, '_> {
+    /// Sorts the goals that are awake by what they are to do next.
+    ///
+    /// Nix 1.8: `Goal::work`, `DerivationGoal::work`.
     #[inline(never)]
     fn sort_out(&mut self, awake: &Awake, batch: &mut Batch) {
         batch.paths.clear();
@@ -303,6 +306,8 @@ impl Pass<'_, '_> {
     }
 
     /// Finds which of the derivations that are not loaded are valid; asks for substitutes of the others.
+    ///
+    /// Nix 1.8: `DerivationGoal::init`.
     #[inline(never)]
     fn look_for_derivations(&mut self, batch: &mut Batch) -> Result<()> {
         batch.paths.clear();
@@ -333,7 +338,9 @@ impl Pass<'_, '_> {
         });
     }
 
-    /// The seed's `haveDerivation`: loads what is not loaded.
+    /// Loads what is not loaded.
+    ///
+    /// Nix 1.8: `DerivationGoal::haveDerivation`, `DerivationGoal::checkPathValidity`.
     #[inline(never)]
     fn load_derivations(&mut self, batch: &mut Batch) {
         for item in batch.unloaded.drain(..) {
@@ -394,7 +401,7 @@ impl Pass<'_, '_> {
         Ok(())
     }
 
-    /// The seed's `pathFailed`, before anything is done for a goal.
+    /// Fails goals whose outputs are known not to build, before anything is done for them (Nix 1.8: `pathFailed`).
     #[inline(never)]
     fn fail_what_failed_before(&mut self, batch: &mut Batch) -> Result<()> {
         if self.store.failed_paths().is_none() {
@@ -476,7 +483,9 @@ impl Pass<'_, '_> {
         ))
     }
 
-    /// The seed's `outputsSubstituted`: nothing but building is left, so the inputs are asked for.
+    /// Nothing but building is left, so the inputs are asked for.
+    ///
+    /// Nix 1.8: `DerivationGoal::outputsSubstituted`.
     #[inline(never)]
     fn ask_for_inputs(&mut self, batch: &mut Batch) -> Result<()> {
         batch.paths.clear();
@@ -549,7 +558,9 @@ impl Pass<'_, '_> {
         }
     }
 
-    /// The seed's `inputsRealised`: a goal with all its inputs is ready to be built.
+    /// A goal with all its inputs is ready to be built.
+    ///
+    /// Nix 1.8: `DerivationGoal::inputsRealised`.
     #[inline(never)]
     fn check_inputs(&mut self, batch: &Batch) {
         for &(item, failed) in &batch.inputs_done {

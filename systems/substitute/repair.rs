@@ -39,6 +39,8 @@ pub(crate) fn ask(
 }
 
 /// Looks at the contents of outputs and, if those wanted are good, of all that they refer to.
+///
+/// Nix 1.8: `DerivationGoal::repairClosure`, `DerivationGoal::checkPathValidity`, `checkHash`.
 fn look(
     question: &Question,
     reader: &Reader,

@@ -22,6 +22,9 @@ type WatchedChild = (
 
 /// Kills children that took too long or wrote too much (Nix 1.8: `DerivationGoal::cancel`); their exit is noticed as any
 /// other. Gives up on logs that what a child left behind holds open.
+///
+/// Nix 1.8: `Goal::cancel`, `DerivationGoal::handleChildOutput`, `DerivationGoal::handleEOF`.
+/// Nix 1.8: `SubstitutionGoal::cancel`.
 pub fn condemn(
     mut commands: Commands,
     mut children: Query<WatchedChild>,
@@ -81,6 +84,8 @@ pub fn is_waiting_for_locks(scheduler: Res<Scheduler>) -> bool {
 }
 
 /// Makes goals ready again whose locks are due for another try.
+///
+/// Nix 1.8: `Worker::waitForAWhile`.
 pub fn retry_locks(mut scheduler: ResMut<Scheduler>) {
     scheduler.retry_parked();
 }

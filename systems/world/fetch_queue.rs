@@ -13,7 +13,7 @@ const SAID_MAX: usize = 64 * 1024;
 /// How many reads of a substituter's standard output a tick makes.
 const READS_PER_TICK: usize = 16;
 
-/// What a substituter says on its standard output (the seed's `outPipe`).
+/// What a substituter says on its standard output (Nix 1.8: `outPipe`).
 #[derive(Debug, Component)]
 #[component(storage = "SparseSet")]
 pub struct FetchPipe {
@@ -42,7 +42,9 @@ impl FetchPipe {
     }
 }
 
-/// Where a substituter is to put a path: beside it, if there is one that is to be replaced (the seed's `destPath`).
+/// Where a substituter is to put a path: beside it, if there is one that is to be replaced (Nix 1.8: `destPath`).
+///
+/// Nix 1.8: `LocalStore::repairPath`.
 pub(crate) fn destination(real_path: PathBuf, repair: bool) -> PathBuf {
     if !repair {
         return real_path;

@@ -1,4 +1,4 @@
-//! Makes goals and ties them to each other (the seed's `makeDerivationGoal`, `addWaitee`, `amDone`).
+//! Makes goals and ties them to each other (Nix 1.8: `makeDerivationGoal`, `addWaitee`, `amDone`).
 
 use crate::world::Scheduler;
 use bevy_ecs::entity::Entities;
@@ -108,6 +108,9 @@ impl Unmade {
     }
 
     /// Makes them, awake.
+    ///
+    /// Nix 1.8: `Goal::Goal`, `Goal::~Goal`, `Worker::makeDerivationGoal`.
+    /// Nix 1.8: `Worker::makeSubstitutionGoal`.
     pub fn make(&mut self, world: &mut World) {
         if !self.derivations.is_empty() {
             self.sort();

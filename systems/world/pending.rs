@@ -7,6 +7,8 @@ use bevy_ecs::prelude::Component;
 use crate::failure::FailureKind;
 
 /// A child that is to be killed, and why.
+///
+/// Nix 1.8: `Goal::cancel`.
 #[derive(Debug, Clone, Component)]
 #[component(storage = "SparseSet")]
 pub struct Condemned {

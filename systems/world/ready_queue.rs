@@ -10,6 +10,8 @@ use windrow_components::ids::DrvId;
 use super::first_set::FirstSet;
 
 /// Goals that only lack a slot, best first.
+///
+/// Nix 1.8: `Worker::waitForBuildSlot`.
 #[derive(Debug, Default, Resource)]
 pub struct ReadyQueue {
     /// If the order was worked out beforehand, those that are in it. They come before all in the heap.

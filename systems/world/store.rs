@@ -98,7 +98,7 @@ pub trait Store {
     fn register(&mut self, graph: &BuildGraph, outputs: &[NewOutput]) -> Result<()>;
 }
 
-/// Locks on all outputs of a derivation (the seed's `outputLocks`). Empty in a simulated world.
+/// Locks on all outputs of a derivation (Nix 1.8: `outputLocks`). Empty in a simulated world.
 #[derive(Debug, Default, Component)]
 #[component(storage = "SparseSet")]
 pub struct OutputLocks {

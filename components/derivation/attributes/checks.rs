@@ -114,6 +114,9 @@ impl Attributes<'_> {
         Ok(checks)
     }
 
+    /// The paths that a list names, by themselves or as the name of an output.
+    ///
+    /// Nix 1.8: `parseReferenceSpecifiers`.
     fn list_of(
         &self,
         place: &str,

@@ -167,6 +167,8 @@ impl<'a> Attributes<'a> {
     ///
     /// # Errors
     /// The first thing that is wrong.
+    ///
+    /// Nix 1.8: `DerivationGoal::startBuilder`.
     pub fn special(&self, store: &StoreDir) -> Result<Special, AttributeError> {
         self.flag("preferLocalBuild")?;
         self.flag("allowSubstitutes")?;

@@ -54,6 +54,8 @@ impl SpareDirs {
     ///
     /// # Errors
     /// When the parent can't be written, or all numbers are taken.
+    ///
+    /// Nix 1.8: `chmod_`.
     pub fn create(&self, drv_file_name: &str) -> Result<PathBuf> {
         let about = Error::io("create a build directory in", &*self.parent);
         let mut state = self.state();

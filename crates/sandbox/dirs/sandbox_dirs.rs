@@ -251,6 +251,8 @@ impl DirsPool {
     /// Ends a build's directories: those to which provably nothing was done are kept for later
     /// builds, and the rest is returned, as `view` sees it. With `keep` the build directory gets a
     /// name beside those of builds without a sandbox, for somebody to look at, which is returned.
+    ///
+    /// Nix 1.8: `DerivationGoal::deleteTmpDir`.
     pub fn give_back(
         &self,
         view: &View,

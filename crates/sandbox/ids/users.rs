@@ -139,6 +139,9 @@ impl UserPool {
     ///
     /// # Errors
     /// When a lock file can't be made, or builders could not write to the store.
+    ///
+    /// Nix 1.8: `UserLock::UserLock`, `UserLock::~UserLock`, `UserLock::acquire`.
+    /// Nix 1.8: `UserLock::release`.
     pub fn acquire(&self) -> Result<Option<UserLock>, String> {
         let pool = &self.0;
         if let Some((gid, store)) = &pool.store {
@@ -210,6 +213,8 @@ impl Pool {
 
 impl UserLock {
     /// The user and its group.
+    ///
+    /// Nix 1.8: `UserLock::getUser`, `UserLock::getUID`, `UserLock::getGID`, `UserLock::enabled`.
     pub fn owner(&self) -> Owner {
         self.owner
     }

@@ -14,6 +14,8 @@ use crate::process::guard;
 ///
 /// The child must not have been waited for: until then its number, and that of its group, are
 /// nobody else's.
+///
+/// Nix 1.8: `Pid::kill`, `Pid::wait`.
 pub fn kill_group(pid: i32) {
     let pid = Pid::from_raw(pid);
     // By its own number first: it may lead no group yet. Once killed it makes no more processes.
@@ -35,6 +37,8 @@ pub struct Reaped {
 
 /// Kills what is left of a child's process group, then takes the child's exit status: its raw wait
 /// status.
+///
+/// Nix 1.8: `Pid::kill`, `Pid::wait`, `DerivationGoal::killChild`.
 pub fn kill_and_reap(pid: i32) -> i32 {
     kill_and_measure(pid).status
 }

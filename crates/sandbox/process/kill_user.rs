@@ -32,6 +32,8 @@ const ATTEMPTS: u32 = 60;
 ///
 /// # Errors
 /// When the killer can't be made, or processes don't die.
+///
+/// Nix 1.8: `UserLock::kill`, `killUser`.
 pub fn kill_user(uid: u32) -> io::Result<()> {
     if uid == 0 || uid == nix::unistd::getuid().as_raw() || uid == nix::unistd::geteuid().as_raw() {
         let text = format!("user {uid} is no build user");

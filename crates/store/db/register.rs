@@ -17,6 +17,8 @@ impl Database {
     /// # Errors
     /// [`Error::ReferenceNotValid`] and [`Error::ReferenceCycle`]; those of a damaged, full or
     /// unwritable database.
+    ///
+    /// Nix 1.8: `DerivationGoal::registerOutputs`.
     pub fn register(&mut self, batch: &[Registration]) -> Result<()> {
         if batch.is_empty() {
             return Ok(());

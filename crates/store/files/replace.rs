@@ -18,6 +18,8 @@ use windrow_sys::tree::delete_path;
 ///
 /// # Errors
 /// When the new one can't take its place; the old one is there still, or again.
+///
+/// Nix 1.8: `replaceValidPath`.
 pub fn replace_valid_path(place: &Path, new: &Path) -> Result<()> {
     let opened = open_for_moving(new);
     replace_with(place, new, exchange)?;

@@ -20,6 +20,8 @@ pub type Rewrite = ([u8; HASH_PART], [u8; HASH_PART]);
 ///
 /// # Errors
 /// When the tree can't be read, or the new one can't be written; `path` is then as it was.
+///
+/// Nix 1.8: `rewriteHashes`.
 pub fn rewrite_hashes(path: &Path, rewrites: &[Rewrite]) -> Result<()> {
     let new = unique_beside(path, "rewrite");
     if let Err(error) = copy_rewritten(path, &new, rewrites) {

@@ -19,6 +19,8 @@ pub struct Contents {
 
 impl Contents {
     /// Which of the paths are there and have the contents that their hashes say, in their order.
+    ///
+    /// Nix 1.8: `DerivationGoal::checkPathValidity`, `checkHash`.
     pub fn are_good(&self, layout: &Layout, paths: &[&PathInfo]) -> Vec<bool> {
         let unknown: Vec<&PathInfo> = {
             let known = self.known();

@@ -1,4 +1,4 @@
-//! One process of the build hook and what is said between it and the engine (the seed's `HookInstance` and the talk in
+//! One process of the build hook and what is said between it and the engine (Nix 1.8: `HookInstance` and the talk in
 //! `tryBuildHook`). Nothing here waits: what can't be read or written now is left for later.
 
 use crate::world::Reply;
@@ -60,6 +60,8 @@ pub enum HookError {
 }
 
 /// A hook's process that has not accepted a build yet.
+///
+/// Nix 1.8: `HookInstance::HookInstance`, `HookInstance::~HookInstance`.
 #[derive(Debug)]
 pub struct Instance {
     /// The process.
@@ -270,8 +272,10 @@ fn has_exited(child: &Spawned) -> bool {
 /// How long a process may take to end of itself after it was asked to.
 const GRACE: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// Asks a helper's process group to end, waits a moment for it, and makes sure (the seed's `Pid::kill` with SIGTERM).
+/// Asks a helper's process group to end, waits a moment for it, and makes sure (Nix 1.8: `Pid::kill` with SIGTERM).
 /// Returns its raw wait status.
+///
+/// Nix 1.8: `HookInstance::HookInstance`, `HookInstance::~HookInstance`.
 pub fn dismiss(child: &Spawned) -> i32 {
     ask_to_end(child);
     wait_and_kill(child, Instant::now() + GRACE)

@@ -58,6 +58,8 @@ impl Files {
     ///
     /// # Errors
     /// A message for people: a graph that can't be given, or a file that can't be written.
+    ///
+    /// Nix 1.8: `DerivationGoal::startBuilder`.
     pub(super) fn write(mut self, folder: &Path) -> Result<bool, String> {
         if let Some(problem) = self.problem.take() {
             return Err(problem);

@@ -1,4 +1,4 @@
-//! Substitutes for a derivation's outputs: asked for before it is built (the seed's `haveDerivation`), and what came of
+//! Substitutes for a derivation's outputs: asked for before it is built (Nix 1.8: `haveDerivation`), and what came of
 //! that (`outputsSubstituted`).
 
 use bevy_ecs::prelude::Entity;
@@ -15,6 +15,8 @@ use crate::world::Request;
 
 impl Pass<'_, '_> {
     /// Whether a derivation's outputs may come from substituters.
+    ///
+    /// Nix 1.8: `willBuildLocally`.
     fn may_substitute(&self, drv: DrvId) -> bool {
         let traits = self.graph.traits(drv);
         let allowed =
@@ -28,6 +30,8 @@ impl Pass<'_, '_> {
     }
 
     /// Goals that may get what they lack from substituters ask for that first; the others are left to be built.
+    ///
+    /// Nix 1.8: `DerivationGoal::outputsSubstituted`.
     pub(super) fn prefer_substitutes(&mut self, batch: &mut Batch) -> Result<()> {
         if self.substituters.is_empty() || batch.items.is_empty() {
             return Ok(());
@@ -87,7 +91,9 @@ impl Pass<'_, '_> {
         Ok(())
     }
 
-    /// The seed's `outputsSubstituted`, as far as it is about what substituters did.
+    /// Judges what substituters made of the outputs that were asked of them.
+    ///
+    /// Nix 1.8: `DerivationGoal::outputsSubstituted`.
     pub(super) fn outputs_substituted(&mut self, batch: &mut Batch) {
         let substituted: Vec<(Item, Waitees)> = batch.substituted.drain(..).collect();
         for (mut item, waitees) in substituted {
@@ -106,7 +112,7 @@ impl Pass<'_, '_> {
                 if incomplete && known.retry == Retry::NoNeed {
                     known.retry = Retry::AfterInputs;
                 }
-                // More outputs have been asked for meanwhile (the seed's `needRestart`).
+                // More outputs have been asked for meanwhile (Nix 1.8: `needRestart`).
                 item.asked = known.asked == item.wanted;
             }
             batch.loaded.push(item);

@@ -1,4 +1,4 @@
-//! Goals for one path: valid already, at a substituter, or nowhere (the seed's `SubstitutionGoal::init`, `tryNext`,
+//! Goals for one path: valid already, at a substituter, or nowhere (Nix 1.8: `SubstitutionGoal::init`, `tryNext`,
 //! `gotInfo` and `referencesValid`).
 
 use bevy_ecs::prelude::Entity;
@@ -80,7 +80,9 @@ impl Pass<'_, '_> {
         }
     }
 
-    /// The seed's `init`: what is valid is done, the rest goes to the first substituter.
+    /// What is valid is done, the rest goes to the first substituter.
+    ///
+    /// Nix 1.8: `SubstitutionGoal::init`.
     pub(super) fn look_for_paths(&mut self, batch: &mut Batch) -> Result<()> {
         batch.paths.clear();
         batch
@@ -97,7 +99,9 @@ impl Pass<'_, '_> {
         Ok(())
     }
 
-    /// The seed's `tryNext`: the next substituter that has the path; its references come first.
+    /// The next substituter that has the path; its references come first.
+    ///
+    /// Nix 1.8: `SubstitutionGoal::tryNext`.
     pub(super) fn try_next(&mut self, batch: &mut Batch) -> Result<()> {
         let mut found = Vec::new();
         for mut item in batch.try_next.drain(..) {
@@ -114,7 +118,7 @@ impl Pass<'_, '_> {
                     batch.substitutions.push((item.goal, item.substitution));
                     self.scheduler.wait(item.goal, Stage::Info);
                 }
-                // Whoever asked should build it, unless someone had it (the seed's "hack").
+                // Whoever asked should build it, unless someone had it (the "hack" of Nix 1.8).
                 Find::Nobody if item.substitution.has_substitute => {
                     self.end(item.goal, item.path, Outcome::Failed);
                 }
@@ -156,7 +160,9 @@ impl Pass<'_, '_> {
         Ok(())
     }
 
-    /// The seed's `referencesValid`: it only lacks a slot.
+    /// A path whose references are valid only lacks a slot.
+    ///
+    /// Nix 1.8: `SubstitutionGoal::referencesValid`.
     fn references_valid(&mut self, item: PathItem) {
         let (goal, path) = (item.goal, item.path);
         self.scheduler.make_fetch_ready(ReadyFetch { goal, path });

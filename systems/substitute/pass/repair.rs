@@ -53,11 +53,13 @@ impl Pass<'_, '_> {
 
     /// Goes on with the goals whose contents have been looked at: what is bad is treated as what is missing, and what
     /// the outputs refer to gets goals of its own (`repairClosure`).
+    ///
+    /// Nix 1.8: `DerivationGoal::repairClosure`, `DerivationGoal::closureRepaired`.
     pub(super) fn judge(&mut self, batch: &mut Batch) {
         for item in std::mem::take(&mut batch.verified) {
             let grown = self.scheduler.repairs.judged.get(&item.goal) != Some(&item.wanted);
             match self.scheduler.repairs.verdicts.remove(&item.goal) {
-                // More is wanted than was looked at (the seed's `needRestart`).
+                // More is wanted than was looked at (Nix 1.8: `needRestart`).
                 Some(Verdict::Good | Verdict::Closure(_)) if grown => self.ask_for_contents(item),
                 Some(Verdict::Good) => self.end_derivation(item, Outcome::Success),
                 Some(Verdict::Bad) => batch.items.push(item),
@@ -80,7 +82,7 @@ impl Pass<'_, '_> {
                 None => {}
             }
         }
-        // The seed's `closureRepaired`.
+        // Nix 1.8: `closureRepaired`.
         for (item, failed) in std::mem::take(&mut batch.closures) {
             let judged = self.scheduler.repairs.judged.remove(&item.goal);
             if failed == 0 && judged != Some(item.wanted) {

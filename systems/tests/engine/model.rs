@@ -1,8 +1,8 @@
 //! The engine against a naive model: random graphs with substitutes, a hook and failures of every kind go through the
-//! simulated world, and through a recursion that does what the seed's rules say and nothing else. Both must come to
+//! simulated world, and through a recursion that does what the rules of Nix 1.8 say and nothing else. Both must come to
 //! the same.
 //!
-//! Where the seed's result depends on which goal happens to be first, the graphs are made so that it does not: a path is
+//! Where the result of Nix 1.8 depends on which goal happens to be first, the graphs are made so that it does not: a path is
 //! referred to only if it is certain that it can be fetched, or if one derivation alone is its way into the graph.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -253,7 +253,7 @@ enum End {
     Waits,
 }
 
-/// The seed's rules, one function for each kind of goal.
+/// The rules of Nix 1.8, one function for each kind of goal.
 struct Model<'a> {
     world: &'a Scenario,
     valid: BTreeSet<PathId>,
@@ -486,7 +486,7 @@ fn check(seed: u64) -> (bool, bool) {
 }
 
 #[test]
-fn runs_end_as_the_seeds_rules_say() {
+fn runs_end_as_the_rules_of_nix_1_8_say() {
     let (mut failed, mut stuck) = (0, 0);
     for seed in 0..GRAPHS {
         let (any_failure, is_stuck) = check(seed);

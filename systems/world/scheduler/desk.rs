@@ -1,5 +1,5 @@
 //! Which builds are offered to the build hook, and what becomes of them by its answers. One build is offered at a time
-//! (the seed's `worker.hook`); any number may be under way at hooks that have accepted one.
+//! (Nix 1.8: `worker.hook`); any number may be under way at hooks that have accepted one.
 //!
 //! A build that is declined waits for a slot, and is offered again when it gets one. A build that is postponed waits
 //! until anything has ended or a while has passed, and with it all others that need the same kind of machine: what

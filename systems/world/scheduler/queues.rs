@@ -9,7 +9,9 @@ use windrow_components::ids::{DrvId, PathId};
 
 use crate::world::NewOutput;
 
-/// Goals that have something to look at in the next `substitute` (the seed's `awake`).
+/// Goals that have something to look at in the next `substitute` (Nix 1.8: `awake`).
+///
+/// Nix 1.8: `Worker::wakeUp`.
 #[derive(Debug, Default)]
 pub struct Awake {
     /// Goals of either kind.

@@ -287,7 +287,7 @@ fn what_lies_in_the_way_is_replaced() {
 }
 
 #[test]
-fn trace_lines_are_those_of_the_seed() {
+fn trace_lines_are_those_of_nix_1_8() {
     need!("sqlite3");
     let scene = Scene::pair();
     let (a, b) = (scene.path("a"), scene.path("b"));

@@ -259,6 +259,8 @@ impl Action {
 ///
 /// # Errors
 /// Which one failed, and the errno.
+///
+/// Nix 1.8: `childEntry`, `DerivationGoal::initChild`.
 pub fn run_all(actions: &[Action]) -> Result<(), (usize, Errno)> {
     for (index, action) in actions.iter().enumerate() {
         action.run().map_err(|errno| (index, errno))?;

@@ -174,6 +174,9 @@ impl Child for Plan {
 /// The exit status of a child that could not execute its program.
 const FAILED: c_int = 127;
 
+/// What the new process does until it is the program. Returns only when that failed.
+///
+/// Nix 1.8: `commonChildInit`, `restoreSIGPIPE`, `childEntry`, `DerivationGoal::initChild`.
 fn set_up_and_execute(plan: &Plan) -> Result<Infallible, (Step, Errno)> {
     set_up(plan).map_err(|errno| (Step::SetUp, errno))?;
     // SAFETY: the actions live as long as the request that the plan is of.

@@ -128,6 +128,8 @@ impl Optimiser {
     /// # Errors
     /// When a file can't be read or linked, but for the many links and the want of space that a
     /// file system may answer with: such files stay as they are.
+    ///
+    /// Nix 1.8: `DerivationGoal::registerOutputs`.
     pub fn optimise(&self, path: &std::path::Path) -> Result<Optimised> {
         // Named after the path, which is a temporary root, so that no collector takes it away.
         let temporary = unique_beside(path, "link");
