@@ -1,6 +1,6 @@
 //! One tick: every system of every set, in its order, with the condition under which a world has it.
 //!
-//! Sets run in the order of [`TickSet`]; the policy's ranking ([`policy`](crate::policy)) runs in [`TickSet::Rank`]. Within a
+//! Sets run in the order of [`TickSet`]; the policy's ranking ([`policy`]) runs in [`TickSet::Rank`]. Within a
 //! set systems run in the order in which they stand here. To read this list is to read the tick; no system is added
 //! elsewhere, except by policies.
 

@@ -26,6 +26,7 @@ pub(super) fn plug_in(world: &mut World, schedule: &mut Schedule) {
         note_ends
             .in_set(TickSet::Finish)
             .after(finish::fail)
+            .after(finish::retry::wake_postponed)
             .before(finish::tell_waiters),
     ));
 }
