@@ -16,6 +16,7 @@ mod builtin;
 mod check;
 mod collection;
 mod concurrent;
+mod documents;
 mod escape;
 mod failed_paths;
 mod failure;
