@@ -1,4 +1,5 @@
-//! Puts a run together: the world, the schedule of six sets, the goals asked for, and the loop of ticks.
+//! Puts a run together: the world, the schedule of six sets, the goals asked for, and the loop of
+//! ticks.
 
 use crate::world::Scheduler;
 use crate::world::Services;
@@ -131,8 +132,8 @@ impl Engine {
     /// Ticks until all targets have ended, or one has failed and the run is not to keep going.
     ///
     /// # Errors
-    /// An error that concerns the store or the machine as a whole. What the run held is to be given up by the
-    /// world's `clean_up` in any case.
+    /// An error that concerns the store or the machine as a whole. What the run held is to be given
+    /// up by the world's `clean_up` in any case.
     ///
     /// Nix 1.8: `Worker::run`.
     pub fn run(&mut self) -> Result<Summary, Error> {

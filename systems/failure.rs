@@ -111,8 +111,8 @@ impl FailureKinds {
         !self.any
     }
 
-    /// The exit status of a run with these failures (`Worker::failingExitStatus`): 1, or 96 with bits for builds
-    /// that failed, timeouts, hash mismatches and differences.
+    /// The exit status of a run with these failures (`Worker::failingExitStatus`): 1, or 96 with
+    /// bits for builds that failed, timeouts, hash mismatches and differences.
     ///
     /// Nix 1.8: `Worker::exitStatus`.
     pub fn exit_status(self) -> u8 {

@@ -1,7 +1,7 @@
 //! Turns JSON into derivations in the store: windrow's graphs, and the derivations that Nix prints.
 //!
-//! What Nix's `derivation` would put into the environment is put there, so that the same content gives the
-//! same `.drv` files (Nix's `derivationStrictInternal`).
+//! What Nix's `derivation` would put into the environment is put there, so that the same content
+//! gives the same `.drv` files (Nix's `derivationStrictInternal`).
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -345,7 +345,8 @@ impl<'a> Instantiation<'a> {
         result.into_bytes()
     }
 
-    /// Makes sure that what is said to be in the store is; of a derivation, makes known its outputs and hash.
+    /// Makes sure that what is said to be in the store is; of a derivation, makes known its outputs
+    /// and hash.
     fn look_up(&mut self, reference: &StorePathReference) -> Result<()> {
         let StorePathReference {
             place,
@@ -391,7 +392,8 @@ fn place_error(file: &Path, place: Position, error: &dyn std::fmt::Display) -> E
     }
 }
 
-/// The expected hash; an empty one stands for one of all zeros, as in Nix, so that the first build tells the real one.
+/// The expected hash; an empty one stands for one of all zeros, as in Nix, so that the first build
+/// tells the real one.
 fn fixed_hash(fixed: &FixedOutput) -> Result<Hash, String> {
     let algo = match fixed.algo.as_deref() {
         None | Some("") => None,
@@ -441,10 +443,12 @@ fn new_derivation(store: &LocalStore, name: &str, drv: &Derivation<'_>) -> Resul
     })
 }
 
-/// Adds derivations given as Nix's JSON, in any order. Missing output paths are computed, stated ones checked.
+/// Adds derivations given as Nix's JSON, in any order. Missing output paths are computed, stated
+/// ones checked.
 ///
 /// # Errors
-/// When one is malformed, states wrong output paths, or needs a derivation that is neither in the store nor among them.
+/// When one is malformed, states wrong output paths, or needs a derivation that is neither in the
+/// store nor among them.
 pub fn add_nix_json(store: &mut LocalStore, value: &serde_json::Value) -> Result<Vec<String>> {
     let mut left = windrow_components::derivation::from_json(value, store.store_dir())?;
     let mut added = Vec::new();

@@ -1,4 +1,5 @@
-//! What a build would do, without doing it: the derivations to build, in an order that works, and how deep they lie.
+//! What a build would do, without doing it: the derivations to build, in an order that works, and
+//! how deep they lie.
 
 mod substitutes;
 
@@ -36,7 +37,8 @@ enum Found {
     Unknown,
 }
 
-/// Works out what realising `wanted` takes. Derivations are loaded wave by wave, so that each wave shares its queries.
+/// Works out what realising `wanted` takes. Derivations are loaded wave by wave, so that each wave
+/// shares its queries.
 ///
 /// # Errors
 /// When the store or one of the derivations can't be read, or derivations form a circle.

@@ -1,4 +1,5 @@
-//! The real world as a plugin: children are processes, the store is SQLite and a folder, time is the clock.
+//! The real world as a plugin: children are processes, the store is SQLite and a folder, time is
+//! the clock.
 
 pub mod helpers;
 
@@ -82,8 +83,8 @@ pub fn plug_in(world: &mut World, config: BuilderConfig) -> Result<()> {
     Ok(())
 }
 
-/// Ends every child that still runs, deletes the build folders and gives up all locks: what a run that stops early
-/// owes the machine. Nothing half done is registered.
+/// Ends every child that still runs, deletes the build folders and gives up all locks: what a run
+/// that stops early owes the machine. Nothing half done is registered.
 ///
 /// Nix 1.8: `DerivationGoal::DerivationGoal`, `DerivationGoal::~DerivationGoal`, `Worker::Worker`.
 /// Nix 1.8: `Worker::~Worker`.

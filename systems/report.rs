@@ -1,4 +1,5 @@
-//! What a run tells its user while it goes on. The engine says what happened; how it looks is the reporter's affair.
+//! What a run tells its user while it goes on. The engine says what happened; how it looks is the
+//! reporter's affair.
 
 use std::time::Duration;
 
@@ -63,8 +64,8 @@ pub struct Usage {
     pub wall: Duration,
     /// Processor time of it and of the processes it waited for, user and system.
     pub cpu: Duration,
-    /// The most memory that it, or one of the processes it waited for, had resident at a time, in bytes; `None` if
-    /// that was less than the engine had itself.
+    /// The most memory that it, or one of the processes it waited for, had resident at a time, in
+    /// bytes; `None` if that was less than the engine had itself.
     pub peak_memory: Option<u64>,
 }
 
@@ -107,8 +108,8 @@ pub enum Event<'a> {
         /// The line, as it was written.
         line: &'a str,
     },
-    /// A builder that ran on this machine has exited, or was killed for taking too long or writing too much. What
-    /// becomes of its outputs is still to be seen.
+    /// A builder that ran on this machine has exited, or was killed for taking too long or writing
+    /// too much. What becomes of its outputs is still to be seen.
     Exited {
         /// The build.
         build: BuildRef<'a>,

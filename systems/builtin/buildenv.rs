@@ -1,5 +1,6 @@
-//! `builtin:buildenv`: a folder of links to everything in several packages, as profiles are made of.
-//! Where packages have the same file, the one with the lower priority number has it (Nix's `buildProfile`).
+//! `builtin:buildenv`: a folder of links to everything in several packages, as profiles are made
+//! of. Where packages have the same file, the one with the lower priority number has it (Nix's
+//! `buildProfile`).
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
@@ -40,8 +41,8 @@ pub(super) fn run(request: &Request) -> Result<(), String> {
     symlink(manifest, &link).map_err(at("make", &link))
 }
 
-/// The packages that are to be seen, best first. They come as words: whether it is seen (anything but `false`), its
-/// priority, the number of its outputs, and their paths.
+/// The packages that are to be seen, best first. They come as words: whether it is seen (anything
+/// but `false`), its priority, the number of its outputs, and their paths.
 fn parse(text: &str) -> Result<Vec<Package>, String> {
     let mut words = text.split_ascii_whitespace();
     let mut packages = Vec::new();
@@ -157,7 +158,8 @@ impl Profile {
         Ok(())
     }
 
-    /// A folder is one link until a second package has it too; then it is a folder with links from both.
+    /// A folder is one link until a second package has it too; then it is a folder with links from
+    /// both.
     fn place_folder(
         &mut self,
         source: PathBuf,

@@ -1,6 +1,6 @@
 //! `builtin:unpack-channel`: a tarball with one directory, which is given a name. The archive is
-//! anybody's: nothing of it may come to lie outside its directory, or be more than a file, directory
-//! or link.
+//! anybody's: nothing of it may come to lie outside its directory, or be more than a file,
+//! directory or link.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};

@@ -1,5 +1,5 @@
-//! Failures that are remembered (setting `build-cache-failure`): which ones, and what becomes of goals whose outputs
-//! failed before (Nix 1.8: `pathFailed`, and the end of its `buildDone`).
+//! Failures that are remembered (setting `build-cache-failure`): which ones, and what becomes of
+//! goals whose outputs failed before (Nix 1.8: `pathFailed`, and the end of its `buildDone`).
 
 use crate::world::Scheduler;
 use crate::world::Services;
@@ -39,8 +39,9 @@ pub fn known_failure(
     Ok(None)
 }
 
-/// Remembers the failures of this tick that would happen again. Those of fixed outputs, which often fail for want of a
-/// network, whatever may go better another time, and those of outputs that are there already are not among them.
+/// Remembers the failures of this tick that would happen again. Those of fixed outputs, which often
+/// fail for want of a network, whatever may go better another time, and those of outputs that are
+/// there already are not among them.
 ///
 /// Nix 1.8: `DerivationGoal::pathFailed`.
 pub fn remember(

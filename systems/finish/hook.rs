@@ -1,5 +1,6 @@
-//! Buries hooks that were left to a build: takes over what they registered, has looked at what they only made, and
-//! tells what failed there from what failed on the way (the hook's share of `buildDone` in Nix 1.8).
+//! Buries hooks that were left to a build: takes over what they registered, has looked at what they
+//! only made, and tells what failed there from what failed on the way (the hook's share of
+//! `buildDone` in Nix 1.8).
 
 use crate::world::Host;
 use crate::world::ReadyGoal;

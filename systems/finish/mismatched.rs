@@ -1,5 +1,6 @@
-//! Keeps a fixed output that has another hash than it should have: valid at the path of the hash that it has, so that
-//! whoever corrects the derivation need not fetch it again. Rare, and a few calls only: nothing is copied or hashed.
+//! Keeps a fixed output that has another hash than it should have: valid at the path of the hash
+//! that it has, so that whoever corrects the derivation need not fetch it again. Rare, and a few
+//! calls only: nothing is copied or hashed.
 
 use crate::world::Store;
 use windrow_components::graph::BuildGraph;
@@ -8,7 +9,8 @@ use crate::error::Result;
 use crate::store::collect::MismatchedOutput;
 use crate::world::{BuilderConfig, BuiltOutput, PoolHandle};
 
-/// Registers it, unless somebody works at that path. The answer is what to say of it after the failure.
+/// Registers it, unless somebody works at that path. The answer is what to say of it after the
+/// failure.
 ///
 /// Nix 1.8: `DerivationGoal::registerOutputs`.
 pub(super) fn keep(

@@ -1,8 +1,8 @@
 //! The sixth system: registers what is complete, reports what failed, and tells the waiters.
 //!
-//! All outputs that are complete in a tick are registered in one transaction. If the store refuses it,
-//! each build is tried alone, so that one bad output fails its own goal only (Nix 1.8: `buildDone`,
-//! `amDone`, `removeGoal`).
+//! All outputs that are complete in a tick are registered in one transaction. If the store refuses
+//! it, each build is tried alone, so that one bad output fails its own goal only (Nix 1.8:
+//! `buildDone`, `amDone`, `removeGoal`).
 
 pub mod failure_cache;
 pub mod repair;
@@ -125,8 +125,8 @@ impl Finishing<'_, '_> {
     }
 }
 
-/// How many builds are registered in one transaction while all slots are taken and more goals are ready: what waits for
-/// them could not start anyway.
+/// How many builds are registered in one transaction while all slots are taken and more goals are
+/// ready: what waits for them could not start anyway.
 const TOGETHER: usize = 4;
 
 /// How long a complete build waits at most to be registered together with others.
@@ -232,9 +232,9 @@ pub struct Telling<'w, 's> {
     scheduler: ResMut<'w, Scheduler>,
 }
 
-/// Tells those who wait for goals that ended, and wakes the ones that need not wait any longer (Nix 1.8: `Goal::amDone`).
+/// Tells those who wait for goals that ended, and wakes the ones that need not wait any longer.
 ///
-/// Nix 1.8: `Goal::waiteeDone`, `removeGoal`, `Worker::removeGoal`.
+/// Nix 1.8: `Goal::amDone`, `Goal::waiteeDone`, `removeGoal`, `Worker::removeGoal`.
 pub fn tell_waiters(mut params: Telling<'_, '_>) {
     let (entities, scheduler) = (params.entities, &mut *params.scheduler);
     if scheduler.ended().is_empty() {
@@ -277,8 +277,8 @@ pub fn tell_waiters(mut params: Telling<'_, '_>) {
     scheduler.retry_any_goal();
 }
 
-/// Tells the goals that wait for derivations as inputs that these have ended. A goal all of whose inputs have ended well is
-/// ready with that if there is `nothing_to_check`.
+/// Tells the goals that wait for derivations as inputs that these have ended. A goal all of whose
+/// inputs have ended well is ready with that if there is `nothing_to_check`.
 #[inline(never)]
 fn notify_dependents(
     graph: &BuildGraph,
@@ -334,8 +334,8 @@ mod tests {
     use windrow_components::outputs::OutputSet;
     use windrow_components::task_graph::{Builder, Limits, TimeUnit};
 
-    /// A world in which derivation 1 has derivation 0 as an input, both with goals, and where the second waits for what
-    /// has not ended at that moment.
+    /// A world in which derivation 1 has derivation 0 as an input, both with goals, and where the
+    /// second waits for what has not ended at that moment.
     struct Pair {
         world: World,
         graph: BuildGraph,

@@ -1,4 +1,5 @@
-//! Buries real children: kills what they left behind, closes their logs, sends their outputs to be hashed.
+//! Buries real children: kills what they left behind, closes their logs, sends their outputs to be
+//! hashed.
 
 use crate::world::Host;
 use crate::world::ReapedBuild;
@@ -57,8 +58,8 @@ pub struct Reaping<'w, 's> {
     scheduler: ResMut<'w, Scheduler>,
 }
 
-/// Reaps every builder that is over (Nix 1.8: the first half of `DerivationGoal::buildDone`). What became of the outputs of
-/// those that were deferred in the last tick is looked at first.
+/// Reaps every builder that is over (Nix 1.8: the first half of `DerivationGoal::buildDone`). What
+/// became of the outputs of those that were deferred in the last tick is looked at first.
 ///
 /// Nix 1.8: `Worker::childTerminated`.
 pub fn reap(mut params: Reaping<'_, '_>) {
@@ -89,7 +90,8 @@ pub fn reap(mut params: Reaping<'_, '_>) {
 }
 
 impl Reaping<'_, '_> {
-    /// Takes the exit status of a child, and kills what it left behind. Tells whether it has a room, too.
+    /// Takes the exit status of a child, and kills what it left behind. Tells whether it has a
+    /// room, too.
     fn reap(&mut self, goal: Entity) -> Option<(ReapedBuild, bool)> {
         let mut child = self.builders.get_mut(goal).ok()?;
         let drv = child.goal.drv;
@@ -128,7 +130,8 @@ impl Reaping<'_, '_> {
         Some((reaped, child.room.is_some()))
     }
 
-    /// Sees to the outputs of a build, or says why it failed. `here` says whether this thread may look at them itself.
+    /// Sees to the outputs of a build, or says why it failed. `here` says whether this thread may
+    /// look at them itself.
     fn look_after(&mut self, reaped: ReapedBuild, here: bool) {
         let goal = reaped.goal;
         let Ok(mut child) = self.builders.get_mut(goal) else {
@@ -163,8 +166,8 @@ impl Reaping<'_, '_> {
         )>();
     }
 
-    /// Sends the outputs of a good build to be scanned, or does so at once if that is no more work than waking another
-    /// thread.
+    /// Sends the outputs of a good build to be scanned, or does so at once if that is no more work
+    /// than waking another thread.
     fn scan(&mut self, reaped: ReapedBuild, room: Option<BuildEnv>, here: bool) -> Result<()> {
         let goal = reaped.goal;
         let Ok(child) = self.builders.get(goal) else {
@@ -324,7 +327,8 @@ fn why_it_failed(
     }
 }
 
-/// Takes back what has been scanned: outputs to register, or a reason why the build failed after all.
+/// Takes back what has been scanned: outputs to register, or a reason why the build failed after
+/// all.
 pub fn take_collected(mut params: Reaping<'_, '_>) {
     let mut scanned = std::mem::take(&mut params.host.scanned);
     for collected in scanned.drain(..) {
@@ -392,7 +396,8 @@ impl Reaping<'_, '_> {
     }
 }
 
-/// Makes sure that nothing the builder left behind can touch its outputs any more (Nix 1.8: `UserLock::kill`).
+/// Makes sure that nothing the builder left behind can touch its outputs any more (Nix 1.8:
+/// `UserLock::kill`).
 fn undisturbed(room: Option<&BuildEnv>) -> Result<(), (Failure, Option<Box<MismatchedOutput>>)> {
     let Some(room) = room else { return Ok(()) };
     room.kill_processes().map_err(|error| {

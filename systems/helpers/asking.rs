@@ -1,4 +1,5 @@
-//! Asking substituters and taking in what they say: shared by the systems that ask and those that hear.
+//! Asking substituters and taking in what they say: shared by the systems that ask and those that
+//! hear.
 
 use bevy_ecs::prelude::{NonSendMut, ResMut};
 use bevy_ecs::system::SystemParam;

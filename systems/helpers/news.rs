@@ -1,4 +1,5 @@
-//! Substituters and the build hook in the real world: what they are, and what of them comes back from other threads.
+//! Substituters and the build hook in the real world: what they are, and what of them comes back
+//! from other threads.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,8 +18,8 @@ pub struct HelperConfig {
     pub substituters: Vec<PathBuf>,
     /// The build hook's program.
     pub hook: Option<PathBuf>,
-    /// What the hook is started with: the system, the seconds of silence, whether traces are printed, and the seconds
-    /// that a build may take.
+    /// What the hook is started with: the system, the seconds of silence, whether traces are
+    /// printed, and the seconds that a build may take.
     pub hook_args: Vec<String>,
     /// Their environment.
     pub env: HelperEnv,

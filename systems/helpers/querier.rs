@@ -1,5 +1,5 @@
-//! Threads that talk to the substituters' query processes, so that the scheduler never waits for an answer.
-//! Answers come back as events, like all work that is done elsewhere.
+//! Threads that talk to the substituters' query processes, so that the scheduler never waits for an
+//! answer. Answers come back as events, like all work that is done elsewhere.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -72,8 +72,8 @@ struct Thread {
 }
 
 impl Queriers {
-    /// Queriers for `programs`; `patience_s` is how many seconds an answer may take, 0 for any time. `wake` is
-    /// called after each answer is there to be taken.
+    /// Queriers for `programs`; `patience_s` is how many seconds an answer may take, 0 for any
+    /// time. `wake` is called after each answer is there to be taken.
     pub fn new(
         programs: Vec<PathBuf>,
         env: HelperEnv,

@@ -1,5 +1,6 @@
-//! Asks a substituter program what it has: one process `PROG --query`, kept as long as there are questions
-//! (`LocalStore::startSubstituter`). Blocks, so it runs on a thread of its own; a second pipe tells it to stop.
+//! Asks a substituter program what it has: one process `PROG --query`, kept as long as there are
+//! questions (`LocalStore::startSubstituter`). Blocks, so it runs on a thread of its own; a second
+//! pipe tells it to stop.
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -14,8 +15,8 @@ use crate::process::launch::{SpawnError, Spawned};
 use crate::process::lines::{LineBuffer, quotable};
 use crate::sandbox::process::kill::kill_and_reap;
 
-/// How many paths one question is about at the most: enough that round trips don't count, few enough that answers
-/// come while others are worked on.
+/// How many paths one question is about at the most: enough that round trips don't count, few
+/// enough that answers come while others are worked on.
 const PATHS_PER_QUESTION: usize = 1000;
 
 /// No path refers to more others than this; a larger number is nonsense.
@@ -114,8 +115,8 @@ pub struct QueryProcess {
 }
 
 impl QueryProcess {
-    /// Starts `program` and waits until it is ready; `None` if it says that it is not to be asked, by ending
-    /// well at once.
+    /// Starts `program` and waits until it is ready; `None` if it says that it is not to be asked,
+    /// by ending well at once.
     ///
     /// # Errors
     /// [`QueryError`] when it can't be started or ends in another way.
@@ -218,8 +219,8 @@ impl QueryProcess {
         })
     }
 
-    /// Sends `request`, all of it, and gives the next line of the answer. What comes on standard error meanwhile is
-    /// passed on.
+    /// Sends `request`, all of it, and gives the next line of the answer. What comes on standard
+    /// error meanwhile is passed on.
     fn line(&mut self, request: &[u8], around: &mut Around<'_>) -> Result<String, QueryError> {
         let mut unsent = request;
         let mut heard = Instant::now();

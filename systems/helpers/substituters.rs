@@ -1,5 +1,5 @@
-//! What the substituters of a run are known to have, and what they are still to be asked. Who asks them, and how, is
-//! the world's matter: a process each, or a table.
+//! What the substituters of a run are known to have, and what they are still to be asked. Who asks
+//! them, and how, is the world's matter: a process each, or a table.
 
 use bevy_ecs::prelude::Resource;
 use hashbrown::{HashMap, HashSet};
@@ -62,7 +62,8 @@ impl Substituters {
         &self.rows[sub].program
     }
 
-    /// The first substituter, from `from` on, that has `path`; one of which that is not known is asked.
+    /// The first substituter, from `from` on, that has `path`; one of which that is not known is
+    /// asked.
     ///
     /// Nix 1.8: `SubstitutionGoal::tryNext`.
     pub fn find(&mut self, path: PathId, from: usize) -> Find {
@@ -97,7 +98,8 @@ impl Substituters {
             .collect()
     }
 
-    /// Takes in what a substituter said when it was asked for `asked`: what it has; the others it has not.
+    /// Takes in what a substituter said when it was asked for `asked`: what it has; the others it
+    /// has not.
     pub fn answer(
         &mut self,
         sub: usize,

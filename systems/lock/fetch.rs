@@ -1,5 +1,6 @@
-//! Slots and locks for goals that fetch a path from a substituter (Nix 1.8: `tryToRun`). They come before all builds,
-//! and at least one may run however few builds may, for no other machine can do it.
+//! Slots and locks for goals that fetch a path from a substituter (Nix 1.8: `tryToRun`). They come
+//! before all builds, and at least one may run however few builds may, for no other machine can do
+//! it.
 
 use bevy_ecs::prelude::{Commands, NonSendMut, Query, Res, ResMut};
 use windrow_components::goal::{Outcome, SubstitutionGoal};
@@ -16,7 +17,9 @@ pub fn has_ready(scheduler: Res<Scheduler>) -> bool {
     scheduler.has_ready_fetches()
 }
 
-/// Takes locks for as many paths to be fetched as there are free slots (Nix 1.8: `SubstitutionGoal::tryToRun`).
+/// Takes locks for as many paths to be fetched as there are free slots.
+///
+/// Nix 1.8: `SubstitutionGoal::tryToRun`.
 pub fn lock_paths(
     mut commands: Commands,
     graph: Res<BuildGraph>,

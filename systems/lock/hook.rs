@@ -1,4 +1,5 @@
-//! Acts on the answers of the build hook: a build that it takes needs no slot, one that it declines needs one.
+//! Acts on the answers of the build hook: a build that it takes needs no slot, one that it declines
+//! needs one.
 
 use bevy_ecs::prelude::{Commands, NonSendMut, Query, Res, ResMut};
 use windrow_components::building::{HashRewrites, MissingOutputs};

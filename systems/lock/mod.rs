@@ -1,7 +1,9 @@
-//! The second system: locks the outputs of the best ready goals, as many as there are slots for them.
+//! The second system: locks the outputs of the best ready goals, as many as there are slots for
+//! them.
 //!
-//! Only goals that can start now take locks, so that other engines on the store find the rest free. After
-//! the lock the outputs are looked up again: someone else may have built them (Nix 1.8: `tryToBuild`).
+//! Only goals that can start now take locks, so that other engines on the store find the rest free.
+//! After the lock the outputs are looked up again: someone else may have built them (Nix 1.8:
+//! `tryToBuild`).
 
 pub mod hook;
 
@@ -31,7 +33,8 @@ use crate::world::{Options, ReadyGoal, Store};
 /// How long to wait before a lock held by someone else is tried the second time.
 const FIRST_RETRY: Duration = Duration::from_millis(20);
 
-/// Whether a derivation is to be built on this machine, which bothers neither the hook nor substituters.
+/// Whether a derivation is to be built on this machine, which bothers neither the hook nor
+/// substituters.
 ///
 /// Nix 1.8: `willBuildLocally`.
 pub fn stays_here(graph: &BuildGraph, options: &Options, drv: DrvId) -> bool {
@@ -39,7 +42,8 @@ pub fn stays_here(graph: &BuildGraph, options: &Options, drv: DrvId) -> bool {
     graph.traits(drv).prefer_local && graph.system(drv).is_none_or(runs_here)
 }
 
-/// Lets a goal wait for a lock that somebody else holds, and tells the user so if it is for the first time.
+/// Lets a goal wait for a lock that somebody else holds, and tells the user so if it is for the
+/// first time.
 fn wait_for_others(
     scheduler: &mut Scheduler,
     graph: &BuildGraph,
@@ -140,7 +144,8 @@ impl LockPass<'_, '_, '_> {
                 && let Some(ready) = self.scheduler.pop_ready()
             {
                 popped = true;
-                // Nobody else's store, and a single output: nearly always so in simulations, and then there is little to do.
+                // Nobody else's store, and a single output: nearly always so in simulations, and
+                // then there is little to do.
                 if !self.shared
                     && let [row] = self.graph.outputs(ready.drv)
                     && self.scheduler.hold(&[row.path])
@@ -166,8 +171,8 @@ impl LockPass<'_, '_, '_> {
         }
     }
 
-    /// The same with a build hook, which is offered each build first, one at a time, whether there is a slot or not
-    /// (Nix 1.8: `tryToBuild`).
+    /// The same with a build hook, which is offered each build first, one at a time, whether there
+    /// is a slot or not (Nix 1.8: `tryToBuild`).
     ///
     /// Nix 1.8: `DerivationGoal::tryBuildHook`.
     fn fill_with_hook(&mut self, round: &mut LockBatch) -> Result<()> {
@@ -203,8 +208,9 @@ impl LockPass<'_, '_, '_> {
         }
     }
 
-    /// Locks the outputs of what is asked for. All of them become temporary roots first, for the wanted ones alone are by
-    /// now: what a builder makes is kept from collection until it is registered, and its lock files are as well.
+    /// Locks the outputs of what is asked for. All of them become temporary roots first, for the
+    /// wanted ones alone are by now: what a builder makes is kept from collection until it is
+    /// registered, and its lock files are as well.
     #[inline(never)]
     fn lock_asking(&mut self, round: &mut LockBatch) -> Result<()> {
         let mut asking = std::mem::take(&mut round.asking);
@@ -288,8 +294,8 @@ impl LockPass<'_, '_, '_> {
         Ok(())
     }
 
-    /// Looks up validity once more, now that nobody else can build these paths.
-    /// What is still to be built gets a slot, or with `offer`, a rank and whether there is a slot, goes to the hook.
+    /// Looks up validity once more, now that nobody else can build these paths. What is still to be
+    /// built gets a slot, or with `offer`, a rank and whether there is a slot, goes to the hook.
     ///
     /// Nix 1.8: `DerivationGoal::tryToBuild`, `DerivationGoal::checkPathValidity`.
     fn look_again(&mut self, round: &mut LockBatch, offer: Option<(u64, bool)>) -> Result<()> {
@@ -354,8 +360,8 @@ impl LockPass<'_, '_, '_> {
 }
 
 impl LockPass<'_, '_, '_> {
-    /// Some of a locked goal's outputs are valid, or may have failed before: what that means for it. Tells whether it is
-    /// to be built.
+    /// Some of a locked goal's outputs are valid, or may have failed before: what that means for
+    /// it. Tells whether it is to be built.
     #[inline(never)]
     fn note_what_is_there(
         &mut self,
@@ -382,7 +388,8 @@ impl LockPass<'_, '_, '_> {
             let mut entity = self.commands.entity(goal);
             entity.insert(MissingOutputs(missing));
             if !there.is_empty() {
-                // What is valid, even if it is to be made again, stays until something as good is there.
+                // What is valid, even if it is to be made again, stays until something as good is
+                // there.
                 entity.insert(self.store.scratch_outputs(self.graph, drv, &there)?);
             }
         }
@@ -396,8 +403,8 @@ impl LockPass<'_, '_, '_> {
     }
 }
 
-/// Adds the paths of outputs, sorted by their names, each once: the order in which all lock them. Tells whether one was there
-/// twice.
+/// Adds the paths of outputs, sorted by their names, each once: the order in which all lock them.
+/// Tells whether one was there twice.
 #[inline(never)]
 fn push_sorted(paths: &PathTable, outputs: &mut Vec<PathId>, rows: &[OutputRow]) -> bool {
     let mut sorted: Vec<PathId> = rows.iter().map(|row| row.path).collect();

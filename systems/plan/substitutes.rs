@@ -1,5 +1,5 @@
-//! What of a plan would be fetched: asks the same substituters as a build would, one question for a whole wave, and
-//! waits for the answers, for a plan has nothing else to do (`queryMissing`).
+//! What of a plan would be fetched: asks the same substituters as a build would, one question for a
+//! whole wave, and waits for the answers, for a plan has nothing else to do (`queryMissing`).
 
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
@@ -137,7 +137,8 @@ impl Substitutes {
         Ok(Some(known.collect()))
     }
 
-    /// Takes out of `missing` the derivations whose missing outputs can all be fetched, and plans for that.
+    /// Takes out of `missing` the derivations whose missing outputs can all be fetched, and plans
+    /// for that.
     pub(super) fn prefer(
         &mut self,
         (graph, store): (&mut BuildGraph, &mut dyn Store),

@@ -1,7 +1,7 @@
 //! Critical path first: an idle slot takes the goal with the longest path to the end of the graph.
 //!
-//! Paths are worked out in one pass over the graph as far as it is loaded, and again only when it has grown enough
-//! since; goals that are ready already are ranked again then.
+//! Paths are worked out in one pass over the graph as far as it is loaded, and again only when it
+//! has grown enough since; goals that are ready already are ranked again then.
 
 use crate::world::Scheduler;
 use bevy_ecs::prelude::{Res, ResMut, Resource};

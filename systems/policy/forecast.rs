@@ -16,8 +16,8 @@ pub(crate) struct Forecast {
     system: String,
 }
 
-/// Lets estimates come from `history`. `system` is this machine's platform. Where the history knows nothing of a
-/// platform, its derivations count one microsecond each.
+/// Lets estimates come from `history`. `system` is this machine's platform. Where the history knows
+/// nothing of a platform, its derivations count one microsecond each.
 pub fn plug_in(world: &mut World, history: History, system: &str) {
     if history.is_empty() {
         return;

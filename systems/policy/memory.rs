@@ -1,12 +1,15 @@
-//! Depth first by memory: an idle slot takes the goal after which the most inputs are needed no more.
+//! Depth first by memory: an idle slot takes the goal after which the most inputs are needed no
+//! more.
 //!
-//! An output is kept from its making until the last goal that needs it has ended; the policy keeps few at a time. Of the
-//! goals that release equally many inputs comes first the one that a sequential, depth-first order meets first, each
-//! subtree with the larger need before its sisters: for a tree on one slot this is the order of Sethi and Ullman (The
-//! generation of optimal code for arithmetic expressions, J. ACM 17(4), 1970), whose need of registers is minimal. To put
-//! what releases inputs before new leaves is what "ParInnerFirst" does for trees on several processors (Eyraud-Dubois,
-//! Marchal, Sinnen, Vivien: Parallel scheduling of task trees with limited memory, ACM TOPC 2(2), 2015). For graphs in
-//! general to find the minimum is NP-complete (Sethi: Complete register allocation problems, SIAM J. Comput. 4(3), 1975).
+//! An output is kept from its making until the last goal that needs it has ended; the policy keeps
+//! few at a time. Of the goals that release equally many inputs comes first the one that a
+//! sequential, depth-first order meets first, each subtree with the larger need before its sisters:
+//! for a tree on one slot this is the order of Sethi and Ullman (The generation of optimal code for
+//! arithmetic expressions, J. ACM 17(4), 1970), whose need of registers is minimal. To put what
+//! releases inputs before new leaves is what "ParInnerFirst" does for trees on several processors
+//! (Eyraud-Dubois, Marchal, Sinnen, Vivien: Parallel scheduling of task trees with limited memory,
+//! ACM TOPC 2(2), 2015). For graphs in general to find the minimum is NP-complete (Sethi: Complete
+//! register allocation problems, SIAM J. Comput. 4(3), 1975).
 
 use crate::world::Scheduler;
 use bevy_ecs::prelude::{IntoScheduleConfigs as _, Res, ResMut, Resource, Schedule, World};
@@ -50,15 +53,16 @@ pub struct Releases {
 }
 
 impl Releases {
-    /// The rank of a goal: the more inputs it releases the better, then by its place in the depth-first order.
+    /// The rank of a goal: the more inputs it releases the better, then by its place in the
+    /// depth-first order.
     pub fn rank(&self, drv: DrvId) -> u64 {
         let sole = self.sole.get(drv.index()).copied().unwrap_or(0);
         let place = self.place.get(drv.index()).copied().unwrap_or(u32::MAX);
         u64::from(u32::MAX - 1 - sole) << 32 | u64::from(place)
     }
 
-    /// Takes note that `drv` has ended, in whatever way, and calls `improved` for every derivation that thereby
-    /// releases one input more.
+    /// Takes note that `drv` has ended, in whatever way, and calls `improved` for every derivation
+    /// that thereby releases one input more.
     pub fn end(&mut self, graph: &BuildGraph, drv: DrvId, mut improved: impl FnMut(&Self, DrvId)) {
         let index = drv.index();
         if self.ended.len() <= index {
@@ -106,8 +110,8 @@ impl Releases {
     }
 }
 
-/// The place of each derivation in a depth-first order in which inputs come first, of the inputs of one the one with the
-/// largest need, and of equals the one met first.
+/// The place of each derivation in a depth-first order in which inputs come first, of the inputs of
+/// one the one with the largest need, and of equals the one met first.
 fn depth_first(graph: &BuildGraph) -> Vec<u32> {
     let count = graph.drv_count();
     let drvs = || (0..count).map(DrvId::from_index);
@@ -137,7 +141,8 @@ fn depth_first(graph: &BuildGraph) -> Vec<u32> {
     let mut place = vec![u32::MAX; count];
     let mut next = 0;
     let mut seen = vec![false; count];
-    // A derivation whose inputs have been put on top of it is marked, and has its turn when it is met again.
+    // A derivation whose inputs have been put on top of it is marked, and has its turn when it is
+    // met again.
     let mut stack: Vec<(DrvId, bool)> = Vec::new();
     let mut ends = ends;
     ends.sort_by_key(|drv| std::cmp::Reverse(need[drv.index()]));
@@ -165,8 +170,8 @@ fn sort_inputs(graph: &BuildGraph, drv: DrvId, need: &[u32], inputs: &mut Vec<Dr
     inputs.sort_unstable_by_key(|input| (std::cmp::Reverse(need[input.index()]), *input));
 }
 
-/// How many outputs are kept at a time when inputs of these needs, largest first, are made one after the other, and then
-/// what needs them all.
+/// How many outputs are kept at a time when inputs of these needs, largest first, are made one
+/// after the other, and then what needs them all.
 fn need_of(inputs: impl Iterator<Item = u32>) -> u32 {
     let mut made = 0;
     let mut most = 0;

@@ -1,4 +1,5 @@
-//! Which of the ready goals comes first. A policy is a system that ranks goals; the queue keeps them in that order.
+//! Which of the ready goals comes first. A policy is a system that ranks goals; the queue keeps
+//! them in that order.
 
 mod critical_path;
 pub mod forecast;
@@ -19,7 +20,8 @@ pub use memory::{Releases, depth_first_by_memory};
 pub(crate) use rank::draw;
 pub use rank::{Dependents, fifo, longest_first, most_dependents, random, shortest_first};
 
-/// How long derivations are thought to take, by derivation id, in microseconds. Where nothing is known, one.
+/// How long derivations are thought to take, by derivation id, in microseconds. Where nothing is
+/// known, one.
 #[derive(Debug, Default, Resource)]
 pub struct Estimates(pub Vec<u64>);
 
@@ -34,8 +36,9 @@ impl Estimates {
 #[derive(Debug, Clone, Copy, Default, Resource)]
 pub struct Seed(pub u64);
 
-/// How far the graph was loaded when something was worked out from all of it, which is done again only when it has
-/// grown by a tenth, or is loaded as far as it will be for now: all times together cost as much as a few.
+/// How far the graph was loaded when something was worked out from all of it, which is done again
+/// only when it has grown by a tenth, or is loaded as far as it will be for now: all times together
+/// cost as much as a few.
 #[derive(Debug, Clone, Copy, Default)]
 struct Extent {
     drvs: usize,
@@ -43,7 +46,8 @@ struct Extent {
 }
 
 impl Extent {
-    /// Whether to work it out again. `settled` says that no goal is about to load more of the graph.
+    /// Whether to work it out again. `settled` says that no goal is about to load more of the
+    /// graph.
     fn outgrown(&mut self, graph: &BuildGraph, settled: bool) -> bool {
         let (drvs, edges) = (graph.drv_count(), graph.edge_count());
         let grown = |now: usize, then: usize| {
@@ -67,8 +71,8 @@ pub struct PolicyPlugin {
     /// What reports call it.
     pub name: &'static str,
     /// Adds a system to [`TickSet::Rank`] that ranks all goals that have become ready
-    /// ([`Scheduler::rank`](crate::world::Scheduler::rank)), and the resources it needs. [`Estimates`] and [`Seed`] are there
-    /// already.
+    /// ([`Scheduler::rank`](crate::world::Scheduler::rank)), and the resources it needs.
+    /// [`Estimates`] and [`Seed`] are there already.
     pub plug_in: fn(&mut World, &mut Schedule),
 }
 
@@ -96,7 +100,8 @@ pub enum Policy {
     CriticalPath,
     /// What the most others wait for directly.
     MostDependents,
-    /// What is the last to need the most inputs, then what comes first in a depth-first order that needs little memory.
+    /// What is the last to need the most inputs, then what comes first in a depth-first order that
+    /// needs little memory.
     DepthFirstByMemory,
     /// One that does not come with the engine.
     Other(PolicyPlugin),

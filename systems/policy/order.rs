@@ -1,5 +1,6 @@
-//! Puts all derivations into the order of their ranks at once, in time proportional to their number: a radix sort, eleven
-//! bits a pass from the least to the most, which leaves those of equal rank in the order of their ids.
+//! Puts all derivations into the order of their ranks at once, in time proportional to their
+//! number: a radix sort, eleven bits a pass from the least to the most, which leaves those of equal
+//! rank in the order of their ids.
 
 use windrow_components::ids::DrvId;
 

@@ -1,5 +1,5 @@
-//! Between what goals want to know of substituters and the threads that ask them: questions go out once a tick, all
-//! together; answers wake the goals that wait for them.
+//! Between what goals want to know of substituters and the threads that ask them: questions go out
+//! once a tick, all together; answers wake the goals that wait for them.
 
 use crate::helpers::Asking;
 use crate::helpers::querier::Answer;

@@ -9,8 +9,8 @@ use crate::failure::{Failure, FailureKind};
 use crate::helpers::Substituters;
 use crate::world::Scheduler;
 
-/// When nothing is left that could wake anyone, paths wait for each other in a circle: their substituter's mistake, which
-/// one of them has to answer for.
+/// When nothing is left that could wake anyone, paths wait for each other in a circle: their
+/// substituter's mistake, which one of them has to answer for.
 ///
 /// Nix 1.8: `SubstitutionGoal::referencesValid`.
 pub fn break_circle(
@@ -34,7 +34,8 @@ pub fn break_circle(
             .filter_map(|&reference| scheduler.index.get(Target::Path(reference)))
             .find(|&goal| waiting(goal).is_some())
     };
-    // Whoever waits for nobody that waits is not to blame; from anyone else the way leads into a circle.
+    // Whoever waits for nobody that waits is not to blame; from anyone else the way leads into a
+    // circle.
     let mut seen = hashbrown::HashSet::new();
     let Some(mut at) = goals
         .iter()

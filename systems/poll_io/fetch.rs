@@ -45,7 +45,8 @@ pub struct WatchingFetches<'w, 's> {
     scheduler: ResMut<'w, Scheduler>,
 }
 
-/// Takes up the processes that have been made, and keeps what was received for the system that registers it.
+/// Takes up the processes that have been made, and keeps what was received for the system that
+/// registers it.
 pub fn take_started(mut params: WatchingFetches<'_, '_>) {
     while let Some(news) = params.fetches.inbox.take() {
         match news {

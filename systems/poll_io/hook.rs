@@ -30,7 +30,8 @@ pub fn hear_hook(mut params: Talking<'_>) {
     }
 }
 
-/// Talks on with hooks that build: reads what they say, and tells them what they did not take at once.
+/// Talks on with hooks that build: reads what they say, and tells them what they did not take at
+/// once.
 pub fn talk_on(
     mut builds: Query<&mut HookBuild>,
     hook: NonSend<HookHandle>,

@@ -1,5 +1,5 @@
-//! The fourth system, and the only one that sleeps: until a child says something or exits, a signal comes, the
-//! pool is done with something, or a deadline is reached.
+//! The fourth system, and the only one that sleeps: until a child says something or exits, a signal
+//! comes, the pool is done with something, or a deadline is reached.
 
 pub mod answers;
 pub mod circle;
@@ -36,7 +36,8 @@ const READS_PER_TICK: usize = 16;
 /// How long to wait for a log that can't be written as fast as its builder goes on.
 const CATCH_UP: Duration = Duration::from_millis(5);
 
-/// How long the user's terminal goes without news at most, in a run that has nothing to do but wait.
+/// How long the user's terminal goes without news at most, in a run that has nothing to do but
+/// wait.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// A child as it is watched.
@@ -64,12 +65,15 @@ pub struct Watching<'w, 's> {
     scheduler: ResMut<'w, Scheduler>,
 }
 
-/// The goal of an event about a child. Goals are never despawned, so the number of its entity is enough.
+/// The goal of an event about a child. Goals are never despawned, so the number of its entity is
+/// enough.
 pub(crate) fn goal_of(index: u32) -> Entity {
     Entity::from_raw_u32(index).expect("the number of an entity")
 }
 
-/// Waits until something happens, and reads what children have written (Nix 1.8: `Worker::waitForInput`).
+/// Waits until something happens, and reads what children have written.
+///
+/// Nix 1.8: `Worker::waitForInput`.
 pub fn poll_children(mut params: Watching<'_, '_>) {
     let Some(timeout) = params.timeout() else {
         params.scheduler.run.is_stuck = true;
@@ -118,8 +122,9 @@ impl Watching<'_, '_> {
     /// How long to sleep if nothing happens; `None` if nothing would ever happen.
     fn timeout(&self) -> Option<Duration> {
         let (host, scheduler) = (&self.host, &self.scheduler);
-        // A pipe that was not read to its end says nothing new by itself, for the poll tells of changes only. Loading a large
-        // graph has nothing to poll for; children are looked after in between.
+        // A pipe that was not read to its end says nothing new by itself, for the poll tells of
+        // changes only. Loading a large graph has nothing to poll for; children are looked after in
+        // between.
         let busy = scheduler.has_work()
             || !host.deferred.is_empty()
             || !host.over.is_empty()
@@ -212,9 +217,11 @@ impl Watching<'_, '_> {
         push_once(&mut host.unread, goal);
     }
 
-    /// A child has exited. Its zombie keeps its process group's number until what it left behind is killed.
+    /// A child has exited. Its zombie keeps its process group's number until what it left behind is
+    /// killed.
     fn note_exit(&mut self, goal: Entity) {
-        // What it wrote itself is in the pipe now. More is written only by what it left running, which must not keep us.
+        // What it wrote itself is in the pipe now. More is written only by what it left running,
+        // which must not keep us.
         self.read_log(goal, true);
         let (host, now) = (&mut *self.host, self.scheduler.now);
         let Ok(mut child) = self.children.get_mut(goal) else {

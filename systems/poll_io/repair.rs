@@ -1,5 +1,6 @@
-//! Repair: looks at the contents of what is valid, in the background, and says what becomes of the goals that asked
-//! (Nix 1.8: `checkPathValidity` with `checkHash`, and its `repairClosure`). Only runs that repair have this.
+//! Repair: looks at the contents of what is valid, in the background, and says what becomes of the
+//! goals that asked (Nix 1.8: `checkPathValidity` with `checkHash`, and its `repairClosure`). Only
+//! runs that repair have this.
 
 use bevy_ecs::prelude::{NonSendMut, Query, ResMut};
 use windrow_components::goal::{DerivationGoal, Target};

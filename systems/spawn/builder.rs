@@ -1,4 +1,5 @@
-//! One builder: checks that it can run here, makes its folder, environment, log and pipe; then its process.
+//! One builder: checks that it can run here, makes its folder, environment, log and pipe; then its
+//! process.
 
 use std::ffi::{CString, OsStr, c_int};
 use std::io;
@@ -64,7 +65,8 @@ pub(super) struct Prepared {
     pub(super) build_dir: Option<BuildDir>,
 }
 
-/// What becomes a builder's standard streams. Its log ends only when nobody but its processes has these open.
+/// What becomes a builder's standard streams. Its log ends only when nobody but its processes has
+/// these open.
 pub(super) struct Ends {
     input: Input,
     output: OwnedFd,
@@ -81,7 +83,8 @@ impl Ends {
     }
 }
 
-/// The making of one process: by [`Launch::depart`], or, where that takes long, by [`Launch::run`] in a launching thread.
+/// The making of one process: by [`Launch::depart`], or, where that takes long, by [`Launch::run`]
+/// in a launching thread.
 pub(super) struct Launch {
     invocation: Invocation,
     files: Files,
@@ -165,7 +168,8 @@ pub(super) fn prepare(site: &mut Site<'_>, dirs: &SpareDirs) -> Result<Prepared,
     }
 }
 
-/// Whether this machine has what the derivation requires: its platform, its features, its builtin builder.
+/// Whether this machine has what the derivation requires: its platform, its features, its builtin
+/// builder.
 ///
 /// Nix 1.8: `canBuildLocally`.
 fn check_platform(
@@ -208,7 +212,8 @@ fn check_platform(
     Ok(())
 }
 
-/// Moves what lies at the outputs' places, though it is not valid, out of the way; the pool deletes it.
+/// Moves what lies at the outputs' places, though it is not valid, out of the way; the pool deletes
+/// it.
 fn clear_leftovers(site: &Site<'_>) -> Result<(), String> {
     let rewritten = site.rewrites.map_or(&[][..], |rewrites| &rewrites.scratch);
     let scratch = rewritten.iter().map(|scratch| scratch.scratch_path.clone());
@@ -381,15 +386,16 @@ impl Launch {
         !self.files.exports.is_empty()
     }
 
-    /// Looks up the reference graphs that the builder is to get. Not on a thread that makes processes: it may take a while,
-    /// and such a thread may live where neither database nor store can be seen.
+    /// Looks up the reference graphs that the builder is to get. Not on a thread that makes
+    /// processes: it may take a while, and such a thread may live where neither database nor store
+    /// can be seen.
     pub(super) fn with_graphs(mut self) -> Self {
         self.files.look_up(&self.reader);
         self
     }
 
-    /// Makes the builder's room if it is to have one, writes its files and makes its process; waits until that runs its
-    /// program. A room is returned even if the process could not be made.
+    /// Makes the builder's room if it is to have one, writes its files and makes its process; waits
+    /// until that runs its program. A room is returned even if the process could not be made.
     ///
     /// # Errors
     /// The failure to report, when it can't be set up or its program can't be executed.
@@ -449,7 +455,8 @@ impl Launch {
         (self.start(ends, owner), Some(setup.room))
     }
 
-    /// Writes the builder's files and makes its process, without waiting until that runs its program. Only if it
+    /// Writes the builder's files and makes its process, without waiting until that runs its
+    /// program. Only if it
     /// [`may_depart`](Launch::may_depart).
     ///
     /// # Errors
@@ -513,7 +520,8 @@ impl Launch {
         )
     }
 
-    /// Says more than "No such file" where it can: a script's interpreter or a program's loader may be what is missing.
+    /// Says more than "No such file" where it can: a script's interpreter or a program's loader may
+    /// be what is missing.
     fn execution_problem(&self, error: &io::Error, program: &Path) -> String {
         if error.kind() != io::ErrorKind::NotFound {
             return error.to_string();
@@ -558,7 +566,8 @@ impl Aloft {
     }
 }
 
-/// Gives a build directory and the files that were put into it to a build user. Nothing of that user's runs yet.
+/// Gives a build directory and the files that were put into it to a build user. Nothing of that
+/// user's runs yet.
 fn give_folder(folder: &Path, owner: Owner) -> io::Result<()> {
     let files = std::fs::read_dir(folder)?;
     let paths = files.map(|entry| Ok::<_, io::Error>(entry?.path()));

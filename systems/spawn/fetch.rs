@@ -1,5 +1,5 @@
-//! Starts a substituter for every path that has its lock and a slot (Nix 1.8: the second half of `tryToRun`), and
-//! reads what it says beside its log.
+//! Starts a substituter for every path that has its lock and a slot (Nix 1.8: the second half of
+//! `tryToRun`), and reads what it says beside its log.
 
 use crate::helpers::FetchNews;
 use crate::helpers::Fetches;

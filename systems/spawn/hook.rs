@@ -34,7 +34,8 @@ pub fn offer_builds(mut params: Talking<'_>) {
     }
 }
 
-/// Leaves hooks to the builds that they have accepted: tells them the inputs and the outputs, and watches them.
+/// Leaves hooks to the builds that they have accepted: tells them the inputs and the outputs, and
+/// watches them.
 ///
 /// Nix 1.8: `DerivationGoal::tryBuildHook`.
 pub fn hand_over(mut params: Talking<'_>, mut commands: Commands, missing: Query<&MissingOutputs>) {
@@ -62,7 +63,8 @@ impl Talking<'_> {
     ) -> Result<(), Error> {
         let ReadyGoal { goal, drv } = ready;
         let drv_file = self.graph.drv_path(drv);
-        // The derivation's own closure too, so that the store far away stays whole (Nix 1.8 has a note that it should).
+        // The derivation's own closure too, so that the store far away stays whole (Nix 1.8 has a
+        // note that it should).
         let graph = &mut self.graph;
         let mut inputs = self.services.store.input_closure(graph, drv)?;
         inputs.extend(self.services.store.closure(graph, &[drv_file])?);

@@ -1,7 +1,7 @@
 //! The third system: starts a builder for every goal that has its locks and a slot.
 //!
-//! In the real world a child process (Nix 1.8: `startBuilder`); other worlds have their own system in
-//! the same set.
+//! In the real world a child process (Nix 1.8: `startBuilder`); other worlds have their own system
+//! in the same set.
 
 mod attributes;
 mod builder;
@@ -53,8 +53,9 @@ pub struct Spawning<'w, 's> {
 /// How long a goal waits for a build user that this run will free itself.
 const OWN_USER: Duration = Duration::from_millis(20);
 
-/// Prepares real builders and makes their processes (Nix 1.8: `DerivationGoal::startBuilder`). Builders that need a sandbox,
-/// another user or reference graphs are spawned on a worker thread, because `CLONE_VFORK` blocks the caller until exec.
+/// Prepares real builders and makes their processes (Nix 1.8: `DerivationGoal::startBuilder`).
+/// Builders that need a sandbox, another user or reference graphs are spawned on a worker thread,
+/// because `CLONE_VFORK` blocks the caller until exec.
 pub fn spawn_builders(mut params: Spawning<'_, '_>) {
     for ready in params.scheduler.take_starting() {
         match params.spawn(ready) {

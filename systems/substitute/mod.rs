@@ -1,8 +1,9 @@
 //! The first system: what is missing? Takes goals from being asked for to having all their inputs.
 //!
-//! Goals come here when they are made and when all they waited for has ended. Each pass takes a batch of
-//! them, so that temporary roots, validity and the making of sub-goals are shared by the whole batch:
-//! derivations are loaded, wanted outputs looked up, substitutes preferred, inputs asked for.
+//! Goals come here when they are made and when all they waited for has ended. Each pass takes a
+//! batch of them, so that temporary roots, validity and the making of sub-goals are shared by the
+//! whole batch: derivations are loaded, wanted outputs looked up, substitutes preferred, inputs
+//! asked for.
 
 pub mod questions;
 pub mod repair;

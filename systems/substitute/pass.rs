@@ -1,4 +1,5 @@
-//! One pass over a batch of awake goals: `init` to `inputsRealised` of Nix 1.8, each step for all at once.
+//! One pass over a batch of awake goals: `init` to `inputsRealised` of Nix 1.8, each step for all
+//! at once.
 
 mod outputs;
 mod paths;
@@ -45,8 +46,8 @@ struct Item {
 #[derive(Debug, Default)]
 pub struct Batch {
     awake: Awake,
-    /// Derivation goals on their way from being new to being built: each step takes out those that go no further, and puts
-    /// in those that begin with the next one.
+    /// Derivation goals on their way from being new to being built: each step takes out those that
+    /// go no further, and puts in those that begin with the next one.
     items: Vec<Item>,
     /// Derivation goals whose derivation has yet to be loaded.
     unloaded: Vec<Item>,
@@ -176,7 +177,8 @@ pub(super) fn run(
     Ok(())
 }
 
-/// The components of path goals, and those by which derivations' goals remember what they asked substituters for.
+/// The components of path goals, and those by which derivations' goals remember what they asked
+/// substituters for.
 type Substituting = (
     Option<&'static SubstitutionGoal>,
     Option<&'static mut Substitution>,
@@ -207,8 +209,8 @@ struct Pass<'a, 's> {
     substituters: &'a mut Substituters,
 }
 
-// Most goals go straight through these steps, each of which is a loop over a whole batch. Were they inlined into one function,
-// what is rare in them would leave the loops no registers.
+// Most goals go straight through these steps, each of which is a loop over a whole batch. Were they
+// inlined into one function, what is rare in them would leave the loops no registers.
 impl Pass<'_, '_> {
     /// Sorts the goals that are awake by what they are to do next.
     ///
@@ -305,7 +307,8 @@ impl Pass<'_, '_> {
         }
     }
 
-    /// Finds which of the derivations that are not loaded are valid; asks for substitutes of the others.
+    /// Finds which of the derivations that are not loaded are valid; asks for substitutes of the
+    /// others.
     ///
     /// Nix 1.8: `DerivationGoal::init`.
     #[inline(never)]
@@ -354,7 +357,8 @@ impl Pass<'_, '_> {
         }
     }
 
-    /// Looks which derivations that were loaded before are valid, and which wanted outputs of all of them are missing.
+    /// Looks which derivations that were loaded before are valid, and which wanted outputs of all
+    /// of them are missing.
     #[inline(never)]
     fn look_for_outputs(&mut self, batch: &mut Batch) -> Result<()> {
         batch.items.append(&mut batch.loaded);
@@ -401,7 +405,8 @@ impl Pass<'_, '_> {
         Ok(())
     }
 
-    /// Fails goals whose outputs are known not to build, before anything is done for them (Nix 1.8: `pathFailed`).
+    /// Fails goals whose outputs are known not to build, before anything is done for them (Nix 1.8:
+    /// `pathFailed`).
     #[inline(never)]
     fn fail_what_failed_before(&mut self, batch: &mut Batch) -> Result<()> {
         if self.store.failed_paths().is_none() {
@@ -530,7 +535,8 @@ impl Pass<'_, '_> {
         Ok(())
     }
 
-    /// Asks for the input derivations of all goals of a batch, and counts them, those that have ended already as such.
+    /// Asks for the input derivations of all goals of a batch, and counts them, those that have
+    /// ended already as such.
     #[inline(never)]
     fn ask_for_derivations(&mut self, batch: &mut Batch) {
         let Batch { items, unmade, .. } = batch;
@@ -603,8 +609,8 @@ impl Pass<'_, '_> {
         None
     }
 
-    /// Makes the batch's paths temporary roots, then looks which are valid: in this order no collection can
-    /// come between.
+    /// Makes the batch's paths temporary roots, then looks which are valid: in this order no
+    /// collection can come between.
     fn rooted_validity(&mut self, batch: &mut Batch) -> Result<()> {
         batch.valid.clear();
         if batch.paths.is_empty() {

@@ -1,5 +1,5 @@
-//! Hands what is to be repaired to a thread that looks at its contents (Nix 1.8: `checkPathValidity` with `checkHash`, and
-//! the walk of `repairClosure`).
+//! Hands what is to be repaired to a thread that looks at its contents (Nix 1.8:
+//! `checkPathValidity` with `checkHash`, and the walk of `repairClosure`).
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! The fifth system: what should have happened by now. Silence, total time, log size, and locks to try again.
+//! The fifth system: what should have happened by now. Silence, total time, log size, and locks to
+//! try again.
 
 pub mod hook;
 
@@ -20,8 +21,8 @@ type WatchedChild = (
     Option<&'static Condemned>,
 );
 
-/// Kills children that took too long or wrote too much (Nix 1.8: `DerivationGoal::cancel`); their exit is noticed as any
-/// other. Gives up on logs that what a child left behind holds open.
+/// Kills children that took too long or wrote too much (Nix 1.8: `DerivationGoal::cancel`); their
+/// exit is noticed as any other. Gives up on logs that what a child left behind holds open.
 ///
 /// Nix 1.8: `Goal::cancel`, `DerivationGoal::handleChildOutput`, `DerivationGoal::handleEOF`.
 /// Nix 1.8: `SubstitutionGoal::cancel`.
@@ -107,7 +108,8 @@ mod tests {
         assert_eq!(child.next(3, 10), Some(seconds(8)));
         assert_eq!(child.next(7, 10), Some(seconds(11)));
         assert_eq!(child.next(0, 10), Some(seconds(11)));
-        // Only a child that still runs can take too long, and a hook's build is limited by the hook.
+        // Only a child that still runs can take too long, and a hook's build is limited by the
+        // hook.
         child.limited = false;
         assert_eq!(child.next(3, 10), None);
         child.limited = true;

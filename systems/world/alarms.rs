@@ -1,4 +1,5 @@
-//! When children are to be looked at although nothing happens to them: a heap, so that no system looks at all of them.
+//! When children are to be looked at although nothing happens to them: a heap, so that no system
+//! looks at all of them.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -6,8 +7,8 @@ use std::time::Duration;
 
 use bevy_ecs::prelude::Entity;
 
-/// The next instant for each child, in time since the run began. A child may stand here more than once, and after its end:
-/// whoever takes an alarm looks what it is about.
+/// The next instant for each child, in time since the run began. A child may stand here more than
+/// once, and after its end: whoever takes an alarm looks what it is about.
 #[derive(Debug, Default)]
 pub struct Alarms {
     heap: BinaryHeap<Reverse<(Duration, Entity)>>,

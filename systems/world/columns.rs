@@ -1,5 +1,6 @@
-//! Components of many goals as slices: a place is looked up once for all of a goal's components, and then each is an index.
-//! For systems that touch several goals a tick; for one or two a query is as good.
+//! Components of many goals as slices: a place is looked up once for all of a goal's components,
+//! and then each is an index. For systems that touch several goals a tick; for one or two a query
+//! is as good.
 
 use bevy_ecs::change_detection::ContiguousMut;
 use bevy_ecs::component::Mutable;
@@ -18,12 +19,13 @@ pub struct Place {
     pub(crate) row: TableRow,
 }
 
-/// Where the components of a derivation's goal lie. That holds for ever: goals of derivations share a table, none is
-/// despawned, and what comes and goes is kept in sparse sets.
+/// Where the components of a derivation's goal lie. That holds for ever: goals of derivations share
+/// a table, none is despawned, and what comes and goes is kept in sparse sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row(pub(crate) u32);
 
-/// The place of a goal, which holds until something is spawned or a component of a table comes or goes.
+/// The place of a goal, which holds until something is spawned or a component of a table comes or
+/// goes.
 #[inline]
 pub fn place(entities: &Entities, goal: Entity) -> Option<Place> {
     let location = entities.get_spawned(goal).ok()?;
@@ -56,7 +58,8 @@ impl<T: Component<Mutability = Mutable>> Column<'_, '_, T> {
             let Some(first) = goals.first().and_then(|goal| place(entities, *goal)) else {
                 continue;
             };
-            // Marking all cells as changed, as the other ways do, would cost as much as there are goals.
+            // Marking all cells as changed, as the other ways do, would cost as much as there are
+            // goals.
             let (column, _) = ContiguousMut::bypass_change_detection_split(column);
             if Some(first.table) == derivations {
                 assert_eq!(
@@ -73,7 +76,8 @@ impl<T: Component<Mutability = Mutable>> Column<'_, '_, T> {
     }
 }
 
-/// One component of all goals: a slice for every kind of goal. Writing to it is no change that a query's filter sees.
+/// One component of all goals: a slice for every kind of goal. Writing to it is no change that a
+/// query's filter sees.
 pub struct Cells<'a, T> {
     table: Option<TableId>,
     derivations: &'a mut [T],

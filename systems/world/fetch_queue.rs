@@ -42,7 +42,8 @@ impl FetchPipe {
     }
 }
 
-/// Where a substituter is to put a path: beside it, if there is one that is to be replaced (Nix 1.8: `destPath`).
+/// Where a substituter is to put a path: beside it, if there is one that is to be replaced
+/// (Nix 1.8: `destPath`).
 ///
 /// Nix 1.8: `LocalStore::repairPath`.
 pub(crate) fn destination(real_path: PathBuf, repair: bool) -> PathBuf {

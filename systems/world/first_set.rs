@@ -1,5 +1,6 @@
-//! A set of numbers below a bound of which the smallest is taken: a bit each, and above them words that say which words
-//! below are not empty, 64 to 1. Adding and taking touch one word a level, of which a million numbers have four.
+//! A set of numbers below a bound of which the smallest is taken: a bit each, and above them words
+//! that say which words below are not empty, 64 to 1. Adding and taking touch one word a level, of
+//! which a million numbers have four.
 
 const BITS: usize = u64::BITS as usize;
 

@@ -74,8 +74,8 @@ impl Unmade {
         }
     }
 
-    /// Sorts the derivations by their ids, so that memory is walked through afterwards and not jumped about in. Where they
-    /// lie close together this is one bit for each.
+    /// Sorts the derivations by their ids, so that memory is walked through afterwards and not
+    /// jumped about in. Where they lie close together this is one bit for each.
     fn sort(&mut self) {
         let ids = || self.derivations.iter().map(|(drv, _)| drv.index());
         let (Some(least), Some(greatest)) = (ids().min(), ids().max()) else {
@@ -156,9 +156,11 @@ pub struct AddWaitees<'w, 's> {
 }
 
 impl AddWaitees<'_, '_> {
-    /// Lets the waiters of `requests` wait for what they ask for, all of which has been made (Nix 1.8: `Goal::addWaitee`). All
-    /// requests of one waiter stand together, each for another target. A waiter whose requests have all been met already is
-    /// woken at once.
+    /// Lets the waiters of `requests` wait for what they ask for, all of which has been made. All
+    /// requests of one waiter stand together, each for another target. A waiter whose requests have
+    /// all been met already is woken at once.
+    ///
+    /// Nix 1.8: `Goal::addWaitee`.
     ///
     /// # Panics
     /// Never: a goal that asks exists.
@@ -170,7 +172,8 @@ impl AddWaitees<'_, '_> {
             let waiter = group[0].waiter;
             let at = place(entities, waiter).expect("who asks exists");
             let mut waitees = *all_waitees.at(at).expect("a goal has waitees");
-            // A derivation's goal waits for its inputs already, and was told then how many it asks for here.
+            // A derivation's goal waits for its inputs already, and was told then how many it asks
+            // for here.
             let waits_for_inputs =
                 scheduler.stage(waiter) == Stage::Inputs && derivations.row_of(at).is_some();
             if !waits_for_inputs {
@@ -232,8 +235,8 @@ fn reopen_incomplete(
     }
 }
 
-/// Asks a derivation's goal for more outputs (Nix 1.8: `DerivationGoal::addWantedOutputs`); one that had ended well for
-/// fewer is taken up again.
+/// Asks a derivation's goal for more outputs (Nix 1.8: `DerivationGoal::addWantedOutputs`); one
+/// that had ended well for fewer is taken up again.
 #[inline]
 pub fn widen(
     scheduler: &mut Scheduler,

@@ -1,5 +1,5 @@
-//! What systems share, below all of them: the scheduler's state, how a run was asked to go about its work, the store, and what
-//! other threads hand back.
+//! What systems share, below all of them: the scheduler's state, how a run was asked to go about
+//! its work, the store, and what other threads hand back.
 
 mod alarms;
 mod columns;

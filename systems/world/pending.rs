@@ -18,6 +18,6 @@ pub struct Condemned {
     pub kind: FailureKind,
 }
 
-/// How long what a builder left running may hold its log open after it has exited. Long enough for a
-/// `tee` to write its last lines, short enough that a daemon delays nothing.
+/// How long what a builder left running may hold its log open after it has exited. Long enough for
+/// a `tee` to write its last lines, short enough that a daemon delays nothing.
 pub const LINGER: Duration = Duration::from_secs(1);

@@ -45,8 +45,8 @@ pub struct Collected {
 /// The threads that hash, and the one that deletes, so that nothing waits for a large tree to go.
 pub struct PoolHandle(pub Pool<Collected>, pub Janitor);
 
-/// A thread that deletes. What can't be deleted stays where nobody looks for it. Clones are the same; the last one to go
-/// waits for all that was asked for.
+/// A thread that deletes. What can't be deleted stays where nobody looks for it. Clones are the
+/// same; the last one to go waits for all that was asked for.
 #[derive(Clone)]
 pub struct Janitor(Arc<Pool<()>>);
 
@@ -94,7 +94,8 @@ impl PoolHandle {
         }
     }
 
-    /// Takes what lies in the store without being valid from its place, and deletes it when there is time.
+    /// Takes what lies in the store without being valid from its place, and deletes it when there
+    /// is time.
     ///
     /// # Errors
     /// When it can't be renamed.
@@ -149,7 +150,8 @@ impl ReapedBuild {
     }
 }
 
-/// What the real world has beside goals: the event loop, the threads, and what has come back from them.
+/// What the real world has beside goals: the event loop, the threads, and what has come back from
+/// them.
 pub struct Host {
     /// What builders need to know of this machine and of the settings.
     pub config: BuilderConfig,
@@ -167,12 +169,13 @@ pub struct Host {
     pub logs: LogThread,
     /// Build directories of builders without a sandbox.
     pub dirs: SpareDirs,
-    /// Processes that were made without waiting for them, and those that could not be, until they are taken up.
+    /// Processes that were made without waiting for them, and those that could not be, until they
+    /// are taken up.
     pub launched: Vec<Launched>,
     /// Outputs that have been scanned.
     pub scanned: Vec<Collected>,
-    /// Builds that ended well while something else could start: their slots are given away before their outputs are looked
-    /// at.
+    /// Builds that ended well while something else could start: their slots are given away before
+    /// their outputs are looked at.
     pub deferred: Vec<ReapedBuild>,
     /// When children are to be looked at although nothing happens to them.
     pub alarms: Alarms,
@@ -192,7 +195,8 @@ impl Host {
         self.began.elapsed()
     }
 
-    /// Has a child reaped if it has exited and its log is at its end, or was given time enough to be.
+    /// Has a child reaped if it has exited and its log is at its end, or was given time enough to
+    /// be.
     pub fn note_if_over(&mut self, goal: Entity, process: &mut BuilderProcess, log_ended: bool) {
         if process.exited && log_ended && !process.over {
             process.over = true;

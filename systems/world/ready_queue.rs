@@ -1,5 +1,6 @@
-//! The queue of goals that only lack a slot, in the order of their ranks. Adding one, taking the best and changing a
-//! rank are logarithmic; where the order of all derivations is known beforehand, the base of that logarithm is 64.
+//! The queue of goals that only lack a slot, in the order of their ranks. Adding one, taking the
+//! best and changing a rank are logarithmic; where the order of all derivations is known
+//! beforehand, the base of that logarithm is 64.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -14,12 +15,13 @@ use super::first_set::FirstSet;
 /// Nix 1.8: `Worker::waitForBuildSlot`.
 #[derive(Debug, Default, Resource)]
 pub struct ReadyQueue {
-    /// If the order was worked out beforehand, those that are in it. They come before all in the heap.
+    /// If the order was worked out beforehand, those that are in it. They come before all in the
+    /// heap.
     planned: Option<Planned>,
     /// Rank and derivation of each as one number, so that comparing two is one comparison.
     heap: BinaryHeap<Reverse<u128>>,
-    /// If ranks may change, the rank under which each derivation stands here, or `ABSENT`. What stands in the heap
-    /// under another one is void.
+    /// If ranks may change, the rank under which each derivation stands here, or `ABSENT`. What
+    /// stands in the heap under another one is void.
     ranks: Option<Vec<u64>>,
     /// How many of the heap are void.
     void: usize,
@@ -81,8 +83,9 @@ fn drv_of(key: u128) -> DrvId {
 }
 
 impl ReadyQueue {
-    /// Adds a goal with its rank: the smaller comes first, and of equals the derivation that was met first. In an order
-    /// that was given to [`ReadyQueue::follow`] it has its place already, which is its rank then.
+    /// Adds a goal with its rank: the smaller comes first, and of equals the derivation that was
+    /// met first. In an order that was given to [`ReadyQueue::follow`] it has its place already,
+    /// which is its rank then.
     #[inline]
     pub fn push(&mut self, drv: DrvId, rank: u64) {
         if let Some(planned) = &mut self.planned
@@ -139,8 +142,8 @@ impl ReadyQueue {
         self.heap.len() == self.void && planned.is_none_or(|planned| planned.ready.is_empty())
     }
 
-    /// From now on goals come in that order of all derivations known so far, which must not have one twice; those of
-    /// derivations that come to be known later come after them.
+    /// From now on goals come in that order of all derivations known so far, which must not have
+    /// one twice; those of derivations that come to be known later come after them.
     ///
     /// # Panics
     /// In debug builds, in a queue whose ranks may change one by one.
@@ -153,7 +156,8 @@ impl ReadyQueue {
         }
     }
 
-    /// From now on ranks of goals that stand here may be changed. They must be below `u64::MAX` then.
+    /// From now on ranks of goals that stand here may be changed. They must be below `u64::MAX`
+    /// then.
     pub fn let_ranks_change(&mut self) {
         debug_assert!(self.heap.is_empty());
         self.ranks = Some(Vec::new());
@@ -175,7 +179,8 @@ impl ReadyQueue {
         }
     }
 
-    /// Ranks everything anew, in time proportional to what stands here, but what has a place in a known order.
+    /// Ranks everything anew, in time proportional to what stands here, but what has a place in a
+    /// known order.
     pub fn rank_again(&mut self, mut rank: impl FnMut(DrvId) -> u64) {
         let mut keys = std::mem::take(&mut self.heap).into_vec();
         if let Some(ranks) = &mut self.ranks {

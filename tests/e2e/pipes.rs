@@ -11,10 +11,11 @@ use serde_json::json;
 use crate::harness::{Cmd, Running, World, graph_of, need, sh, sh_with, text, wait_until};
 
 /// The command with a full pipe, which nobody reads, in the place of `redirected`: `1`, `2` or
-/// both.
+/// both. Signals have their default effect, although whoever runs the tests may ignore some.
 fn stuck(cmd: Cmd, redirected: &str) -> Cmd {
     let script = format!(
-        "mkfifo stuck && exec 3<>stuck && head -c 65536 /dev/zero >&3 && exec \"$@\" {redirected} 3>&-"
+        "mkfifo stuck && exec 3<>stuck && head -c 65536 /dev/zero >&3 && \
+         exec env --default-signal=INT,HUP,TERM \"$@\" {redirected} 3>&-"
     );
     cmd.through("/bin/sh", &["-c", &script, "sh"])
 }

@@ -1,5 +1,6 @@
-//! One process of the build hook and what is said between it and the engine (Nix 1.8: `HookInstance` and the talk in
-//! `tryBuildHook`). Nothing here waits: what can't be read or written now is left for later.
+//! One process of the build hook and what is said between it and the engine (Nix 1.8:
+//! `HookInstance` and the talk in `tryBuildHook`). Nothing here waits: what can't be read or
+//! written now is left for later.
 
 use crate::world::Reply;
 use std::io;
@@ -209,8 +210,8 @@ impl Talk {
         self.unsent.push(b'\n');
     }
 
-    /// Writes as much as the hook takes now, and closes the pipe after the last byte. A hook that closes its end
-    /// early has its reasons: how it ends tells.
+    /// Writes as much as the hook takes now, and closes the pipe after the last byte. A hook that
+    /// closes its end early has its reasons: how it ends tells.
     pub fn send(&mut self) {
         while let Some(pipe) = &self.to_hook {
             if self.sent == self.unsent.len() {
@@ -272,8 +273,8 @@ fn has_exited(child: &Spawned) -> bool {
 /// How long a process may take to end of itself after it was asked to.
 const GRACE: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// Asks a helper's process group to end, waits a moment for it, and makes sure (Nix 1.8: `Pid::kill` with SIGTERM).
-/// Returns its raw wait status.
+/// Asks a helper's process group to end, waits a moment for it, and makes sure (Nix 1.8:
+/// `Pid::kill` with SIGTERM). Returns its raw wait status.
 ///
 /// Nix 1.8: `HookInstance::HookInstance`, `HookInstance::~HookInstance`.
 pub fn dismiss(child: &Spawned) -> i32 {

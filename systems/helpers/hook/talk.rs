@@ -1,5 +1,6 @@
-//! The real hook: started when a build is first offered, kept until it accepts one, then left to that build. Everything
-//! goes by events; a hook that dies, says nonsense or nothing costs its build a message and no more.
+//! The real hook: started when a build is first offered, kept until it accepts one, then left to
+//! that build. Everything goes by events; a hook that dies, says nonsense or nothing costs its
+//! build a message and no more.
 
 use crate::helpers::Inbox;
 use crate::process::helper::HelperEnv;
@@ -20,8 +21,8 @@ use crate::process::launch::Spawned;
 use crate::report::{Event, Level, Reporter};
 use crate::world::Options;
 
-/// How long a hook may take to answer, where no silence is limited by the settings. It may have to look at machines
-/// far away, but it must not keep a build for ever.
+/// How long a hook may take to answer, where no silence is limited by the settings. It may have to
+/// look at machines far away, but it must not keep a build for ever.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// After so many failures in a row the hook is not asked any more.

@@ -1,5 +1,6 @@
-//! The closures that `exportReferencesGraph` tells a builder of, as text that Nix can register and as JSON.
-//! Everything is looked up at once, for all graphs of one builder (Nix's `exportReferences`).
+//! The closures that `exportReferencesGraph` tells a builder of, as text that Nix can register and
+//! as JSON. Everything is looked up at once, for all graphs of one builder (Nix's
+//! `exportReferences`).
 
 use std::collections::BTreeMap;
 
@@ -120,7 +121,8 @@ impl Members {
         }
     }
 
-    /// As `nix-store --register-validity` reads it: path, no deriver, number of references, references.
+    /// As `nix-store --register-validity` reads it: path, no deriver, number of references,
+    /// references.
     pub(super) fn to_registration(&self) -> Vec<u8> {
         let mut text = String::new();
         for info in self.infos.values() {

@@ -1,5 +1,6 @@
-//! Puts what attributes promise a builder into its folder: values passed as files, structured attributes, reference
-//! graphs. Graphs are looked up by the pool, files are written by the thread that makes the process.
+//! Puts what attributes promise a builder into its folder: values passed as files, structured
+//! attributes, reference graphs. Graphs are looked up by the pool, files are written by the thread
+//! that makes the process.
 
 mod graph_export;
 
@@ -77,7 +78,8 @@ impl Files {
         }
         for file in &self.ready {
             let path = folder.join(&file.name);
-            // The folder is new and nobody else may enter it; what is there twice was asked for twice.
+            // The folder is new and nobody else may enter it; what is there twice was asked for
+            // twice.
             std::fs::File::create(&path)
                 .and_then(|mut open| open.write_all(&file.contents))
                 .map_err(|error| format!("cannot write '{}': {error}", path.display()))?;

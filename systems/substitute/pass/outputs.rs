@@ -1,5 +1,5 @@
-//! Substitutes for a derivation's outputs: asked for before it is built (Nix 1.8: `haveDerivation`), and what came of
-//! that (`outputsSubstituted`).
+//! Substitutes for a derivation's outputs: asked for before it is built (Nix 1.8:
+//! `haveDerivation`), and what came of that (`outputsSubstituted`).
 
 use bevy_ecs::prelude::Entity;
 use windrow_components::goal::{BuildMode, Outcome, Stage, Target, Waitees};
@@ -29,7 +29,8 @@ impl Pass<'_, '_> {
         self.substituting.get(goal).ok()?.2
     }
 
-    /// Goals that may get what they lack from substituters ask for that first; the others are left to be built.
+    /// Goals that may get what they lack from substituters ask for that first; the others are left
+    /// to be built.
     ///
     /// Nix 1.8: `DerivationGoal::outputsSubstituted`.
     pub(super) fn prefer_substitutes(&mut self, batch: &mut Batch) -> Result<()> {
@@ -119,8 +120,8 @@ impl Pass<'_, '_> {
         }
     }
 
-    /// A goal has all its inputs: whether its outputs are to be asked for once more, since what a substitute lacked
-    /// may be there now.
+    /// A goal has all its inputs: whether its outputs are to be asked for once more, since what a
+    /// substitute lacked may be there now.
     pub(super) fn retries_substitutes(&mut self, goal: Entity) -> bool {
         let Ok((.., Some(mut known))) = self.substituting.get_mut(goal) else {
             return false;

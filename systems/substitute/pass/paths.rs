@@ -1,5 +1,5 @@
-//! Goals for one path: valid already, at a substituter, or nowhere (Nix 1.8: `SubstitutionGoal::init`, `tryNext`,
-//! `gotInfo` and `referencesValid`).
+//! Goals for one path: valid already, at a substituter, or nowhere (Nix 1.8:
+//! `SubstitutionGoal::init`, `tryNext`, `gotInfo` and `referencesValid`).
 
 use bevy_ecs::prelude::Entity;
 use windrow_components::goal::{Outcome, Stage, Target};

@@ -1,4 +1,5 @@
-//! What a pass does for goals that repair: asks for their contents to be looked at, and goes on by what was found.
+//! What a pass does for goals that repair: asks for their contents to be looked at, and goes on by
+//! what was found.
 
 use bevy_ecs::prelude::Entity;
 use windrow_components::goal::{Outcome, Stage};
@@ -51,8 +52,8 @@ impl Pass<'_, '_> {
         self.store.add_temp_roots(self.graph, &batch.paths)
     }
 
-    /// Goes on with the goals whose contents have been looked at: what is bad is treated as what is missing, and what
-    /// the outputs refer to gets goals of its own (`repairClosure`).
+    /// Goes on with the goals whose contents have been looked at: what is bad is treated as what is
+    /// missing, and what the outputs refer to gets goals of its own (`repairClosure`).
     ///
     /// Nix 1.8: `DerivationGoal::repairClosure`, `DerivationGoal::closureRepaired`.
     pub(super) fn judge(&mut self, batch: &mut Batch) {

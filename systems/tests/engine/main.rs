@@ -1,6 +1,7 @@
 //! The engine's own systems in worlds without processes.
 
 mod model;
+mod one_writer;
 mod outputs;
 mod schedule;
 mod simulate;
