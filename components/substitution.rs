@@ -3,6 +3,7 @@
 
 use bevy_ecs::prelude::Component;
 
+use crate::goal::Moment;
 use crate::ids::PathId;
 use crate::outputs::OutputSet;
 
@@ -27,9 +28,8 @@ pub struct Substitution {
     pub sub: usize,
     /// Whether one has said that it has the path (`hasSubstitute`).
     pub has_substitute: bool,
-    /// How many paths the run had made when this one was found to lack references: with as many it
-    /// still does.
-    pub ended_at: u32,
+    /// The moment after it was found to lack references: as long as no other goal has ended since, it still does.
+    pub ended_at: Moment,
 }
 
 /// Whether substituters should be asked again for a derivation's outputs once its inputs are valid.

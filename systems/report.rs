@@ -39,13 +39,6 @@ pub struct Counts {
     pub failed: u32,
 }
 
-impl Counts {
-    /// How many goals have made something valid.
-    pub fn made(&self) -> u32 {
-        self.built + self.fetched
-    }
-}
-
 /// A build, as a report names it.
 #[derive(Debug, Clone, Copy)]
 pub struct BuildRef<'a> {

@@ -327,6 +327,9 @@ impl LockPass<'_, '_, '_> {
                 continue;
             }
             if let Err(error) = self.store.check_output_paths(self.graph, ready.drv) {
+                if error.is_fatal() {
+                    return Err(error);
+                }
                 let failure = Failure::new(FailureKind::Other, error.to_string());
                 self.scheduler.fail(ready.goal, failure);
                 continue;

@@ -229,7 +229,7 @@ fn reopen_incomplete(
 ) {
     if scheduler.stage(goal) == Stage::Done(Outcome::IncompleteClosure)
         && let Ok(substitution) = substitutions.get(goal)
-        && substitution.ended_at != scheduler.counts().made()
+        && substitution.ended_at != scheduler.moment()
     {
         scheduler.reopen_path(goal);
     }

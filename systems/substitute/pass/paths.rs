@@ -65,7 +65,8 @@ impl Pass<'_, '_> {
                 let incomplete =
                     short.has(Outcome::NoSubstituters) || short.has(Outcome::IncompleteClosure);
                 if incomplete && let Ok((_, Some(mut known), _)) = self.substituting.get_mut(goal) {
-                    known.ended_at = self.scheduler.counts().made();
+                    // What another process makes valid is not counted as made here, but some goal ends with it.
+                    known.ended_at = self.scheduler.moment().next();
                 }
                 self.end(
                     goal,
