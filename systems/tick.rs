@@ -2,7 +2,8 @@
 //!
 //! Sets run in the order of [`TickSet`]; the policy's ranking ([`policy`]) runs in [`TickSet::Rank`]. Within a
 //! set systems run in the order in which they stand here. To read this list is to read the tick; no system is added
-//! elsewhere, except by policies.
+//! elsewhere, except by policies. What the order leaves open is in which order a system works through a list: the faulty
+//! world shuffles those lists before each set, for nothing may come of it.
 
 use std::any::type_name_of_val;
 
@@ -22,6 +23,7 @@ fn sets(has: Parts) -> [Set; 6] {
     [
         // What is missing?
         Set::new(TickSet::Substitute)
+            .only(has.faults, faulty::shuffle)
             .always(substitute::substitute)
             .only(has.repair, substitute::repair::ask)
             .only(has.substituters, substitute::questions::ask)
@@ -31,12 +33,14 @@ fn sets(has: Parts) -> [Set; 6] {
 
         // Which ready goal gets the next slot? Its outputs are locked and looked up again.
         Set::new(TickSet::Lock)
+            .only(has.faults, faulty::shuffle)
             .only(has.others, lock::hook::take_reply).due(lock::hook::has_reply)
             .only(has.others, lock::fetch::lock_paths).due(lock::fetch::has_ready)
             .always(lock::lock),
 
         // Start what has a slot. A hook that accepted a build leaves with it before another build is offered.
         Set::new(TickSet::Spawn)
+            .only(has.faults, faulty::shuffle)
             .only(has.processes, spawn::spawn_builders)
             .only(has.substituters, spawn::fetch::start_fetches)
             .only(has.hook, spawn::hook::hand_over)
@@ -61,12 +65,14 @@ fn sets(has: Parts) -> [Set; 6] {
 
         // What should have happened by now?
         Set::new(TickSet::Timeout)
+            .only(has.faults, faulty::shuffle)
             .only(has.processes, timeout::condemn)
             .only(has.others, timeout::retry_locks).due(timeout::is_waiting_for_locks)
             .only(has.hook, timeout::hook::hurry_hook),
 
         // Reap, register, report, tell the waiters.
         Set::new(TickSet::Finish)
+            .only(has.faults, faulty::shuffle)
             .only(has.processes, finish::reap::reap)
             .only(has.processes, finish::reap::take_collected)
             .only(has.substituters, finish::fetch::reap_fetches)

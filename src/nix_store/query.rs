@@ -198,7 +198,7 @@ fn sets(call: &mut Call, store: &LocalStore, query: Query, options: Options) -> 
         outputs: options.include_outputs && query == Query::Requisites,
         derivers: false,
     };
-    let roots: Vec<WalkRoot<'_>> = paths
+    let seeds: Vec<WalkRoot<'_>> = paths
         .iter()
         .map(|path| match query {
             Query::References => WalkRoot::References(path),
@@ -206,7 +206,7 @@ fn sets(call: &mut Call, store: &LocalStore, query: Query, options: Options) -> 
             _ => WalkRoot::Closure(path),
         })
         .collect();
-    let graph = store.database.walk(&roots, edges)?;
+    let graph = store.database.walk(&seeds, edges)?;
     for at in graph.sorted()? {
         call.print(graph.path(at))?;
     }
@@ -223,8 +223,8 @@ fn roots(call: &mut Call, store: &LocalStore, options: Options) -> Result<()> {
         outputs: call.session.settings.keep_outputs,
         derivers: call.session.settings.keep_derivations,
     };
-    let roots: Vec<WalkRoot<'_>> = paths.iter().map(|path| WalkRoot::Closure(path)).collect();
-    let graph = store.database.walk(&roots, edges)?;
+    let seeds: Vec<WalkRoot<'_>> = paths.iter().map(|path| WalkRoot::Closure(path)).collect();
+    let graph = store.database.walk(&seeds, edges)?;
     let mut found = find_roots(store)?;
     found.retain(|(_, target)| graph.find(target).is_some());
     found.sort_unstable_by(|(a, b), (c, d)| (b, a).cmp(&(d, c)));
@@ -250,8 +250,8 @@ fn meant(store: &LocalStore, path: String, options: Options) -> Result<Vec<Strin
 }
 
 fn below(store: &LocalStore, roots: &[String]) -> Result<(PathGraph, Vec<u32>)> {
-    let from: Vec<WalkRoot<'_>> = roots.iter().map(|path| WalkRoot::Closure(path)).collect();
-    let graph = store.database.walk(&from, Edges::default())?;
+    let seeds: Vec<WalkRoot<'_>> = roots.iter().map(|path| WalkRoot::Closure(path)).collect();
+    let graph = store.database.walk(&seeds, Edges::default())?;
     let places = roots.iter().filter_map(|path| graph.find(path)).collect();
     Ok((graph, places))
 }

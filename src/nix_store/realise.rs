@@ -126,8 +126,8 @@ fn announce(call: &Call, wanted: &[Wanted], ignore_unknown: bool) -> Result<Vec<
                 _ => format!("these {count} derivations will be built:"),
             },
         );
-        let roots: Vec<WalkRoot<'_>> = builds.iter().map(|path| WalkRoot::Path(path)).collect();
-        let order = call.look()?.database.walk(&roots, Edges::default())?;
+        let seeds: Vec<WalkRoot<'_>> = builds.iter().map(|path| WalkRoot::Path(path)).collect();
+        let order = call.look()?.database.walk(&seeds, Edges::default())?;
         for at in order.sorted()? {
             call.say(Level::Info, &format!("  {}", order.path(at)));
         }

@@ -21,7 +21,7 @@ use crate::world::{NewOutput, ReadyGoal};
 pub struct Faults {
     /// These.
     pub tasks: HashSet<u32>,
-    /// Of a million others this many, drawn by the seed.
+    /// Of a million others, so many, drawn by the seed.
     pub per_million: u32,
 }
 

@@ -1,14 +1,11 @@
 //! Children, substituters and a hook that fail as they are told to, in simulated time.
 
-use crate::world::ReadyFetch;
-use crate::world::Scheduler;
-use crate::world::Services;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
-use bevy_ecs::prelude::{Entity, NonSendMut, Query, Res, ResMut, Resource};
-use windrow_components::building::MissingOutputs;
+use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, Res, ResMut, Resource};
+use windrow_components::building::{HashRewrites, MissingOutputs};
 use windrow_components::goal::Target;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
@@ -16,8 +13,18 @@ use windrow_components::substitution::{SubstituteInfo, Substitution};
 
 use crate::failure::{Failure, FailureKind};
 use crate::helpers::Substituters;
-use crate::world::BuiltOutput;
-use crate::world::Reply;
+use crate::simulate::memory::SharedDisk;
+use crate::simulate::mishaps::{Chance, Mishaps, Mistake};
+use crate::store::path_lock::OutputLocks;
+use crate::world::{
+    Backoff, BuiltOutput, ReadyFetch, ReadyGoal, Reply, Scheduler, Services, Waiting,
+};
+
+/// After how many failures the hook is not asked any more.
+const HOOK_FAILURES: u32 = 3;
+
+/// How often a build finds no user, at most.
+const WITHOUT_USER: u32 = 3;
 
 /// A path at a substituter.
 #[derive(Debug, Clone, Default)]
@@ -50,42 +57,95 @@ pub(crate) enum Work {
 /// What runs, what will become of it, and what has.
 #[derive(Resource)]
 pub(crate) struct Faults {
-    pub(crate) substituters: Vec<BTreeMap<PathId, Offer>>,
-    pub(crate) builds: BTreeMap<DrvId, Build>,
-    pub(crate) running: BinaryHeap<Reverse<(u64, Work, Entity)>>,
-    pub(crate) offers: BTreeMap<DrvId, usize>,
-    pub(crate) built: BTreeSet<DrvId>,
-    pub(crate) random: u64,
+    pub(super) substituters: Vec<BTreeMap<PathId, Offer>>,
+    pub(super) builds: BTreeMap<DrvId, Build>,
+    pub(super) mishaps: Mishaps,
+    pub(super) running: BinaryHeap<Reverse<(u64, Work, Entity)>>,
+    pub(super) offers: BTreeMap<DrvId, usize>,
+    pub(super) built: BTreeSet<DrvId>,
+    pub(super) disk: SharedDisk,
+    /// How long everything takes.
+    pub(super) chance: Chance,
+    /// In which order everything is done; apart, so that nothing else changes with it.
+    pub(super) order: Chance,
+    /// How many answers the substituter that is to die has given.
+    pub(super) answers: u64,
+    pub(super) hook_failures: u32,
+    pub(super) without_user: BTreeMap<DrvId, u32>,
 }
 
 impl Faults {
-    pub(crate) fn start(&mut self, now: Duration, work: Work, goal: Entity) {
-        self.random = self
-            .random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        let duration = (self.random >> 33) % 8;
-        let end = now.as_micros() as u64 + duration;
+    fn start(&mut self, now: Duration, work: Work, goal: Entity) {
+        let end = now.as_micros() as u64 + self.chance.below(8);
         self.running.push(Reverse((end, work, goal)));
+    }
+
+    /// What ends at that instant.
+    fn take_ends(&mut self, instant: u64) -> Vec<(Work, Entity)> {
+        let mut ends = Vec::new();
+        while let Some(&Reverse((end, work, goal))) = self.running.peek()
+            && end == instant
+        {
+            self.running.pop();
+            ends.push((work, goal));
+        }
+        if self.mishaps.shuffle {
+            for last in (1..ends.len()).rev() {
+                ends.swap(last, self.order.below(last as u64 + 1) as usize);
+            }
+        }
+        ends
+    }
+
+    fn is_dead(&self, sub: usize) -> bool {
+        let dies = self.mishaps.substituter_dies;
+        dies.is_some_and(|(dying, answers)| dying == sub && self.answers > answers)
+    }
+
+    /// Why a build fails, if it does.
+    fn failure(&self, drv: DrvId, away: bool) -> Option<Failure> {
+        if let Some(kind) = self.builds.get(&drv).and_then(|build| build.failure) {
+            return Some(Failure::new(kind, "it is to fail"));
+        }
+        if self.mishaps.lost.contains(&drv) {
+            return Some(Failure::new(FailureKind::Other, "its child is lost"));
+        }
+        let dies = away && self.mishaps.hook_dies_building.contains(&drv);
+        let status = libc::SIGKILL;
+        dies.then(|| Failure::new(FailureKind::Hook { status }, "its hook died"))
+    }
+}
+
+/// Puts everything into another order whose order is not promised.
+pub(crate) fn shuffle(mut scheduler: ResMut<Scheduler>, mut faults: ResMut<Faults>) {
+    if faults.mishaps.shuffle {
+        scheduler.shuffle(|limit| faults.order.below(limit as u64) as usize);
     }
 }
 
 pub(crate) fn answer_questions(
     mut substituters: ResMut<Substituters>,
-    faults: Res<Faults>,
+    mut faults: ResMut<Faults>,
     mut scheduler: ResMut<Scheduler>,
 ) {
     for (sub, asked) in substituters.take_questions() {
-        let info = |&path: &PathId| {
-            let references = faults.substituters[sub].get(&path)?.references.clone();
-            let info = SubstituteInfo {
-                references: references.into(),
-                ..SubstituteInfo::default()
+        let dying = faults.mishaps.substituter_dies;
+        faults.answers += u64::from(dying.is_some_and(|(dying, _)| dying == sub));
+        let answered = if faults.is_dead(sub) {
+            substituters.disable(sub)
+        } else {
+            let info = |&path: &PathId| {
+                let references = faults.substituters[sub].get(&path)?.references.clone();
+                let info = SubstituteInfo {
+                    references: references.into(),
+                    ..SubstituteInfo::default()
+                };
+                Some((path, info))
             };
-            Some((path, info))
+            substituters.answer(sub, &asked, asked.iter().filter_map(info));
+            asked
         };
-        substituters.answer(sub, &asked, asked.iter().filter_map(info));
-        for &path in &asked {
+        for path in answered {
             if let Some(goal) = scheduler.index.get(Target::Path(path)) {
                 scheduler.awaken(goal);
             }
@@ -99,6 +159,14 @@ pub(crate) fn answer_offers(mut scheduler: ResMut<Scheduler>, mut faults: ResMut
     };
     let drv = question.ready.drv;
     let faults = &mut *faults;
+    if faults.chance.percent(faults.mishaps.hook_dies_asked) {
+        faults.hook_failures += 1;
+        scheduler.desk.answer(match faults.hook_failures {
+            HOOK_FAILURES.. => Reply::DeclinePermanently,
+            _ => Reply::Decline,
+        });
+        return;
+    }
     let offers = faults.offers.entry(drv).or_default();
     let replies = faults
         .builds
@@ -112,72 +180,107 @@ pub(crate) fn answer_offers(mut scheduler: ResMut<Scheduler>, mut faults: ResMut
 }
 
 pub(crate) fn start(
+    mut commands: Commands,
     mut scheduler: ResMut<Scheduler>,
     mut faults: ResMut<Faults>,
     mut services: NonSendMut<Services>,
+    mut locks: Query<&mut OutputLocks>,
+    missing: Query<&MissingOutputs>,
     graph: Res<BuildGraph>,
 ) {
-    let here = scheduler.take_starting().into_iter();
-    let away = scheduler.desk.take_accepted().into_iter();
-    let fetched = scheduler.take_starting_fetches().into_iter();
-    let work = here
-        .map(|ready| (Work::Here(ready.drv), ready.goal))
-        .chain(away.map(|ready| (Work::Away(ready.drv), ready.goal)))
-        .chain(fetched.map(|ready| (Work::Fetch(ready.path), ready.goal)));
-    for (work, goal) in work {
-        scheduler.start(goal);
-        if let Work::Here(drv) | Work::Away(drv) = work {
-            let inputs: Vec<PathId> = graph.direct_inputs(drv).collect();
-            let valid = services.store.valid(&graph, &inputs);
-            assert!(
-                valid.is_ok_and(|valid| !valid.contains(&false)),
-                "{drv:?} starts before all its inputs are valid"
-            );
+    let faults = &mut *faults;
+    for ready in scheduler.take_starting() {
+        let tried = faults.without_user.entry(ready.drv).or_default();
+        if *tried < WITHOUT_USER && faults.chance.percent(faults.mishaps.no_user) {
+            *tried += 1;
+            if let Ok(mut held) = locks.get_mut(ready.goal) {
+                services.store.unlock(std::mem::take(&mut *held), false);
+            }
+            let mut entity = commands.entity(ready.goal);
+            entity.remove::<(OutputLocks, MissingOutputs, HashRewrites)>();
+            let wait = Backoff::Doubling(Duration::from_micros(3));
+            scheduler.wait_a_while(&graph, Waiting::Build(ready), wait);
+            continue;
         }
-        faults.start(scheduler.now, work, goal);
+        start_build(&mut scheduler, faults, &graph, &missing, (ready, false));
+    }
+    for ready in scheduler.desk.take_accepted() {
+        start_build(&mut scheduler, faults, &graph, &missing, (ready, true));
+    }
+    for ready in scheduler.take_starting_fetches() {
+        scheduler.start(ready.goal);
+        faults.start(scheduler.now, Work::Fetch(ready.path), ready.goal);
     }
 }
 
-/// Lets time jump to the next end, or to when a postponed build is to be offered again.
+/// Starts a build, here or away, for which all must be there, and not all be done.
+fn start_build(
+    scheduler: &mut Scheduler,
+    faults: &mut Faults,
+    graph: &BuildGraph,
+    missing: &Query<&MissingOutputs>,
+    (ReadyGoal { goal, drv }, away): (ReadyGoal, bool),
+) {
+    scheduler.start(goal);
+    let disk = faults.disk.look();
+    assert!(
+        graph
+            .direct_inputs(drv)
+            .all(|path| disk.valid.contains(&path)),
+        "{drv:?} starts before all its inputs are valid"
+    );
+    let makes = MissingOutputs::of(missing.get(goal).ok(), graph, drv);
+    assert!(
+        makes.iter().all(|path| !disk.valid.contains(path)) && !makes.is_empty(),
+        "{drv:?} is built although its outputs are valid"
+    );
+    drop(disk);
+    let work = match away {
+        true => Work::Away(drv),
+        false => Work::Here(drv),
+    };
+    faults.start(scheduler.now, work, goal);
+}
+
+/// Lets time jump to the next end, or to when a postponed build is to be offered or a lock to be tried again.
 pub(crate) fn advance(
     mut scheduler: ResMut<Scheduler>,
     mut faults: ResMut<Faults>,
-    mut fetching: Query<&mut Substitution>,
+    mut services: NonSendMut<Services>,
+    mut fetching: Query<(&mut Substitution, Option<&mut OutputLocks>)>,
     missing: Query<&MissingOutputs>,
     graph: Res<BuildGraph>,
 ) {
     let next = faults.running.peek().map(|Reverse((end, ..))| *end);
-    let retry = scheduler.desk.next_retry().map(|at| at.as_micros() as u64);
-    let Some(instant) = next.into_iter().chain(retry).min() else {
+    let retries = [scheduler.desk.next_retry(), scheduler.next_retry()];
+    let retries = retries.into_iter().flatten();
+    let retries = retries.map(|at| at.as_micros() as u64);
+    let Some(instant) = next.into_iter().chain(retries).min() else {
         scheduler.run.is_stuck = true;
         return;
     };
-    scheduler.now = Duration::from_micros(instant);
-    while let Some(&Reverse((end, work, goal))) = faults.running.peek()
-        && end == instant
-    {
-        faults.running.pop();
+    scheduler.now = Duration::from_micros(instant).max(scheduler.now);
+    let faults = &mut *faults;
+    for (work, goal) in faults.take_ends(instant) {
         scheduler.exited(goal);
-        let drv = match work {
+        let (drv, away) = match work {
             Work::Fetch(path) => {
-                let Ok(mut substitution) = fetching.get_mut(goal) else {
+                let Ok((mut substitution, locks)) = fetching.get_mut(goal) else {
                     continue;
                 };
-                let offer = faults.substituters[substitution.sub].get(&path);
-                let offer = offer.cloned().unwrap_or_default();
-                if offer.fails {
-                    substitution.sub += 1;
-                    scheduler.try_next(ReadyFetch { goal, path });
-                } else {
-                    let fetched = output(path, None, offer.references);
-                    scheduler.complete(goal, None, [fetched]);
+                let arrived = fetched(&mut scheduler, faults, &mut substitution, (goal, path));
+                if let Some(mut locks) = locks.filter(|_| !arrived) {
+                    services.store.unlock(std::mem::take(&mut *locks), false);
                 }
                 continue;
             }
-            Work::Here(drv) | Work::Away(drv) => drv,
+            Work::Here(drv) => (drv, false),
+            Work::Away(drv) => (drv, true),
         };
-        if let Some(kind) = faults.builds.get(&drv).and_then(|build| build.failure) {
-            scheduler.fail(goal, Failure::new(kind, "it is to fail"));
+        if let Some(failure) = faults.failure(drv, away)
+            && faults.mishaps.mistake != Some(Mistake::RegistersFailures)
+        {
+            scheduler.fail(goal, failure);
             continue;
         }
         faults.built.insert(drv);
@@ -187,6 +290,29 @@ pub(crate) fn advance(
         let made = made.map(|path| output(path, deriver, Vec::new()));
         scheduler.complete(goal, Some(drv), made);
     }
+    if let Some(mistake) = faults.mishaps.mistake {
+        scheduler.err(&graph, mistake);
+    }
+}
+
+/// A substituter has delivered a path, or failed to; tells whether it has.
+fn fetched(
+    scheduler: &mut Scheduler,
+    faults: &Faults,
+    substitution: &mut Substitution,
+    (goal, path): (Entity, PathId),
+) -> bool {
+    let sub = substitution.sub;
+    let offer = faults.substituters[sub].get(&path);
+    let offer = offer.cloned().unwrap_or_default();
+    if offer.fails || faults.is_dead(sub) {
+        substitution.sub += 1;
+        scheduler.try_next(ReadyFetch { goal, path });
+        return false;
+    }
+    let fetched = output(path, None, offer.references);
+    scheduler.complete(goal, None, [fetched]);
+    true
 }
 
 fn output(path: PathId, deriver: Option<PathId>, references: Vec<PathId>) -> BuiltOutput {

@@ -6,6 +6,8 @@
 pub(crate) mod children;
 pub(crate) mod faults;
 mod measure;
+mod memory;
+pub mod mishaps;
 pub mod scenario;
 mod store;
 

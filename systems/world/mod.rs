@@ -36,6 +36,7 @@ pub use pools::{
 pub use ready_queue::ReadyQueue;
 pub(crate) use repairs::{Answer, Finding, Verifier};
 pub use repairs::{Question, Repairs, Verdict};
+pub use scheduler::Mistake;
 pub use scheduler::{
     Awake, Backoff, CompleteGoal, Completed, End, Ended, Goal, GoalIndex, HookDesk, HookQuestion,
     ReadyFetch, ReadyGoal, Reply, Scheduler, Seat, Waiting,

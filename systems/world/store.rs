@@ -10,13 +10,16 @@ use windrow_store::own::failed_paths::FailedPaths;
 
 use crate::error::Result;
 
-/// A store as the systems see it: real (SQLite and a folder) or simulated (memory).
+/// A store as the systems see it: real (SQLite and a folder) or simulated (memory). A method that is not given does what
+/// is right without files, roots, locks and references: nothing.
 pub trait Store {
     /// Keeps paths from being collected as long as this process lives (`addTempRoot`).
     ///
     /// # Errors
     /// When the roots can't be written.
-    fn add_temp_roots(&mut self, graph: &BuildGraph, paths: &[PathId]) -> Result<()>;
+    fn add_temp_roots(&mut self, _graph: &BuildGraph, _paths: &[PathId]) -> Result<()> {
+        Ok(())
+    }
 
     /// Which of the paths are valid, in their order (`queryValidPaths`).
     ///
@@ -28,19 +31,25 @@ pub trait Store {
     ///
     /// # Errors
     /// When its file can't be read, or is not what its path says.
-    fn load(&mut self, graph: &mut BuildGraph, drv: DrvId) -> Result<()>;
+    fn load(&mut self, _graph: &mut BuildGraph, _drv: DrvId) -> Result<()> {
+        Ok(())
+    }
 
     /// Checks that a derivation about to be built names the output paths that its contents give.
     ///
     /// # Errors
     /// When it does not.
-    fn check_output_paths(&mut self, graph: &BuildGraph, drv: DrvId) -> Result<()>;
+    fn check_output_paths(&mut self, _graph: &BuildGraph, _drv: DrvId) -> Result<()> {
+        Ok(())
+    }
 
     /// The SHA-256 of the NAR that a valid path was registered with.
     ///
     /// # Errors
     /// When the database can't be read.
-    fn nar_hash(&mut self, graph: &BuildGraph, path: PathId) -> Result<Option<[u8; 32]>>;
+    fn nar_hash(&mut self, _graph: &BuildGraph, _path: PathId) -> Result<Option<[u8; 32]>> {
+        Ok(None)
+    }
 
     /// Whether others may use the store at the same time, so that paths must be locked.
     fn is_shared(&self) -> bool {
@@ -52,7 +61,9 @@ pub trait Store {
     ///
     /// # Errors
     /// When a lock file can't be made.
-    fn try_lock(&mut self, graph: &BuildGraph, paths: &[PathId]) -> Result<Option<OutputLocks>>;
+    fn try_lock(&mut self, _graph: &BuildGraph, _paths: &[PathId]) -> Result<Option<OutputLocks>> {
+        Ok(Some(OutputLocks::default()))
+    }
 
     /// Scratch paths for outputs that are valid although others of the same derivation are to be built
     /// (`addHashRewrite`), kept from collection.
@@ -61,10 +72,12 @@ pub trait Store {
     /// When the roots can't be written.
     fn scratch_outputs(
         &mut self,
-        graph: &BuildGraph,
-        drv: DrvId,
-        valid: &[PathId],
-    ) -> Result<HashRewrites>;
+        _graph: &BuildGraph,
+        _drv: DrvId,
+        _valid: &[PathId],
+    ) -> Result<HashRewrites> {
+        Ok(HashRewrites::default())
+    }
 
     /// The failures that are remembered, if the setting `build-cache-failure` asks for that.
     fn failed_paths(&mut self) -> Option<&FailedPaths> {
@@ -72,7 +85,7 @@ pub trait Store {
     }
 
     /// Gives locks up; with `delete` their files go too, which only outputs that are valid allow.
-    fn unlock(&mut self, locks: OutputLocks, delete: bool);
+    fn unlock(&mut self, _locks: OutputLocks, _delete: bool) {}
 
     /// Tidies up when no goal needs the store any more.
     fn close(&mut self, _graph: &BuildGraph) {}
@@ -82,13 +95,17 @@ pub trait Store {
     ///
     /// # Errors
     /// When the database can't be read.
-    fn input_closure(&mut self, graph: &mut BuildGraph, drv: DrvId) -> Result<Vec<PathId>>;
+    fn input_closure(&mut self, _graph: &mut BuildGraph, _drv: DrvId) -> Result<Vec<PathId>> {
+        Ok(Vec::new())
+    }
 
     /// The closure of valid paths, themselves included (`computeFSClosure`).
     ///
     /// # Errors
     /// When the database can't be read.
-    fn closure(&mut self, graph: &mut BuildGraph, paths: &[PathId]) -> Result<Vec<PathId>>;
+    fn closure(&mut self, _graph: &mut BuildGraph, paths: &[PathId]) -> Result<Vec<PathId>> {
+        Ok(paths.to_vec())
+    }
 
     /// Registers outputs as valid, all in one transaction (`registerValidPaths`).
     ///

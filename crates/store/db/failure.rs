@@ -32,6 +32,14 @@ pub(crate) fn failed_to(action: &'static str, path: &Path) -> impl Fn(rusqlite::
     }
 }
 
+impl Error {
+    /// What a result code of SQLite means (its `SQLITE_IOERR`, `SQLITE_BUSY`, ...), for stores that fail on purpose.
+    pub fn of_sqlite_code(action: &'static str, path: &Path, code: i32) -> Self {
+        let source = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+        failed_to(action, path)(source)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use rusqlite::ffi;
@@ -41,8 +49,8 @@ mod tests {
     #[test]
     fn each_cause_says_what_to_do() {
         let message = |code| {
-            let source = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
-            failed_to("look up a path", Path::new("/s/db.sqlite"))(source).to_string()
+            let path = Path::new("/s/db.sqlite");
+            Error::of_sqlite_code("look up a path", path, code).to_string()
         };
         for (code, expected) in [
             (ffi::SQLITE_FULL, "the disk is full"),

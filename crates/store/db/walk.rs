@@ -38,16 +38,16 @@ pub enum WalkRoot<'a> {
 }
 
 impl Database {
-    /// The paths that the roots give, with the references among them.
+    /// The paths that the seeds give, with the references among them.
     ///
     /// # Errors
-    /// [`Error::PathNotValid`] for a root that must be valid; those of a damaged or unreadable
+    /// [`Error::PathNotValid`] for a seed that must be valid; those of a damaged or unreadable
     /// database.
-    pub fn walk(&self, roots: &[WalkRoot<'_>], edges: Edges) -> Result<PathGraph> {
+    pub fn walk(&self, seeds: &[WalkRoot<'_>], edges: Edges) -> Result<PathGraph> {
         self.read(|| {
             let mut walk = Walk::new(self)?;
-            for root in roots {
-                walk.start_at(*root, edges)?;
+            for seed in seeds {
+                walk.plant(*seed, edges)?;
             }
             walk.into_graph()
         })
@@ -103,14 +103,14 @@ impl<'d> Walk<'d> {
         })
     }
 
-    fn start_at(&mut self, root: WalkRoot<'_>, edges: Edges) -> Result<()> {
+    fn plant(&mut self, seed: WalkRoot<'_>, edges: Edges) -> Result<()> {
         let (WalkRoot::Path(path)
         | WalkRoot::References(path)
         | WalkRoot::Referrers(path)
-        | WalkRoot::Closure(path)) = root;
+        | WalkRoot::Closure(path)) = seed;
         let found = self.find.query_row([path], |row| row.get(0)).optional();
         let id: Option<i64> = found.map_err(self.database.failed_to(ACTION))?;
-        match (root, id) {
+        match (seed, id) {
             (WalkRoot::Path(_), Some(id)) => drop(self.member(id)?),
             (WalkRoot::References(_), Some(id)) => {
                 for id in ids(self.database, &mut self.references, id)? {
@@ -296,12 +296,12 @@ mod tests {
             registration(2, &[1]),
         ];
         database.register(&batch).unwrap();
-        let walk = |root, referrers| {
+        let walk = |seed, referrers| {
             let edges = Edges {
                 referrers,
                 ..Edges::default()
             };
-            database.walk(&[root], edges).map(|graph| numbers(&graph))
+            database.walk(&[seed], edges).map(|graph| numbers(&graph))
         };
         let path: Vec<String> = (0..10).map(store_path).collect();
         assert_eq!(

@@ -123,12 +123,12 @@ pub fn verify_store(
 
 /// Deletes the rows of paths that are gone, if all that refers to them is gone as well.
 fn forget(store: &mut LocalStore, gone: &[String], tell: &mut dyn FnMut(Finding)) -> Result<()> {
-    let roots: Vec<WalkRoot<'_>> = gone.iter().map(|path| WalkRoot::Closure(path)).collect();
+    let seeds: Vec<WalkRoot<'_>> = gone.iter().map(|path| WalkRoot::Closure(path)).collect();
     let edges = Edges {
         referrers: true,
         ..Edges::default()
     };
-    let graph = store.database.walk(&roots, edges)?;
+    let graph = store.database.walk(&seeds, edges)?;
     let mut kept = vec![false; graph.len()];
     let order = graph.sorted()?;
     for &at in order.iter().rev() {

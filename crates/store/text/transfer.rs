@@ -31,8 +31,8 @@ const REFERENCES_MAX: u64 = 10_000_000;
 /// then not completely written; [`Error::File`] when it can't be read or `out` not be written.
 pub fn export(store: &LocalStore, paths: &[String], out: &mut impl Write) -> Result<()> {
     let failed = || Error::io("write", Path::new("the export"));
-    let roots: Vec<WalkRoot<'_>> = paths.iter().map(|path| WalkRoot::Path(path)).collect();
-    let graph = store.database.walk(&roots, Edges::default())?;
+    let seeds: Vec<WalkRoot<'_>> = paths.iter().map(|path| WalkRoot::Path(path)).collect();
+    let graph = store.database.walk(&seeds, Edges::default())?;
     for at in graph.sorted()? {
         let path = graph.path(at);
         let info = store.database.path_info(path)?;

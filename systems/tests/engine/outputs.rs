@@ -11,6 +11,7 @@ use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
 use windrow_components::store_path::StoreDir;
 use windrow_systems::engine::default_options;
+use windrow_systems::simulate::mishaps::Mishaps;
 use windrow_systems::simulate::scenario::{Scenario, run};
 
 const NAMES: [&str; 3] = ["dev", "man", "out"];
@@ -121,6 +122,7 @@ proptest! {
             builds: BTreeMap::new(),
             hook: false,
             options,
+            mishaps: Mishaps { shuffle: seed % 2 == 0, ..Mishaps::default() },
             seed,
         };
         let wanted: Vec<Target> = top.iter().map(|&drv| Target::Derivation(drv)).collect();

@@ -66,6 +66,16 @@ impl GoalIndex {
         Entity::from_raw_u32(goal.wrapping_sub(1))
     }
 
+    /// Every goal and what it is for.
+    pub(super) fn all(&self) -> impl Iterator<Item = (Target, Entity)> {
+        let derivations = (0..self.derivations.len()).map(DrvId::from_index);
+        let derivations = derivations.map(Target::Derivation);
+        let paths = self.paths.keys().map(|&path| Target::Path(path));
+        let repairs = self.repairs.keys().map(|&path| Target::Repair(path));
+        let targets = derivations.chain(paths).chain(repairs);
+        targets.filter_map(|target| Some((target, self.get(target)?)))
+    }
+
     /// Whether a derivation has a goal.
     #[inline]
     pub fn seat(&self, drv: DrvId) -> Seat {

@@ -12,6 +12,7 @@
 //! From anywhere a goal may fail, which ends it when the tick ends. What a stage implies is never stored beside it: a goal
 //! has a slot in `Starting` and `Running`, and holds its paths and their locks from `Held` to `Scanning`.
 
+mod check;
 mod desk;
 mod index;
 mod queues;
@@ -32,6 +33,7 @@ use crate::error::Error;
 use crate::failure::Failure;
 use crate::report::Counts;
 
+pub use check::Mistake;
 pub use desk::{HookDesk, HookQuestion, Reply};
 pub use index::{GoalIndex, Seat};
 pub use queues::{

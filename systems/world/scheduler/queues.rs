@@ -199,6 +199,23 @@ impl Completed {
         })
     }
 
+    /// Puts the goals into another order, with their outputs.
+    pub(super) fn reorder(
+        &mut self,
+        reorder: impl FnOnce(&mut Vec<(CompleteGoal, Vec<NewOutput>)>),
+    ) {
+        let builds = self.builds();
+        let mut builds = builds
+            .map(|(goal, outputs)| (goal, outputs.to_vec()))
+            .collect();
+        reorder(&mut builds);
+        self.goals.clear();
+        self.outputs.clear();
+        for (CompleteGoal { goal, drv, .. }, outputs) in builds {
+            self.push(goal, drv, outputs);
+        }
+    }
+
     /// Forgets all of them and keeps the room.
     pub fn clear(&mut self) {
         self.goals.clear();
