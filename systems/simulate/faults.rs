@@ -242,7 +242,8 @@ fn start_build(
     faults.start(scheduler.now, work, goal);
 }
 
-/// Lets time jump to the next end, or to when a postponed build is to be offered or a lock to be tried again.
+/// Lets time jump to the next end, or to when a postponed build is to be offered or a lock to be
+/// tried again.
 pub(crate) fn advance(
     mut scheduler: ResMut<Scheduler>,
     mut faults: ResMut<Faults>,

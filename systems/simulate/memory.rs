@@ -1,5 +1,5 @@
-//! The faulty world's store: what is valid, in memory, with locks that others may hold and a database that may fail. Asserts
-//! what the engine promises whoever uses it.
+//! The faulty world's store: what is valid, in memory, with locks that others may hold and a
+//! database that may fail. Asserts what the engine promises whoever uses it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -75,7 +75,8 @@ impl MemoryStore {
         }
     }
 
-    /// Counts a call of the database, which may fail for a bad disk. `again` tells that the engine calls once more if it does.
+    /// Counts a call of the database, which may fail for a bad disk. `again` tells that the engine
+    /// calls once more if it does.
     fn call(&mut self, action: &'static str, again: bool) -> Result<()> {
         let mut disk = self.disk.look();
         let call = disk.calls;
@@ -91,7 +92,8 @@ impl MemoryStore {
         }
     }
 
-    /// Whether another process holds the lock of one of the paths. What it makes is there when it lets go.
+    /// Whether another process holds the lock of one of the paths. What it makes is there when it
+    /// lets go.
     fn is_foreign(&mut self, paths: &[PathId]) -> bool {
         let Some(&first) = paths.first() else {
             return false;

@@ -6,18 +6,20 @@ use windrow_components::ids::{DrvId, PathId};
 
 pub use crate::world::Mistake;
 
-/// What goes wrong, apart from what [`Build`](super::scenario::Build) and [`Offer`](super::scenario::Offer) say of each
-/// derivation and path. By default nothing does. Chances are in percent.
+/// What goes wrong, apart from what [`Build`](super::scenario::Build) and
+/// [`Offer`](super::scenario::Offer) say of each derivation and path. By default nothing does.
+/// Chances are in percent.
 #[derive(Debug, Clone, Default)]
 pub struct Mishaps {
     /// Work through every list whose order is not promised in an order drawn by the seed.
     pub shuffle: bool,
-    /// Of the attempts to lock, how many find another process holding the lock, a few times for each path.
+    /// Of the attempts to lock, how many find another process holding the lock, a few times for
+    /// each path.
     pub foreign_locks: u64,
     /// The paths that such a process makes valid itself before it gives up its lock.
     pub made_by_others: BTreeSet<PathId>,
-    /// Of the transactions that register, how many are refused because the database is busy; one at most. That goes
-    /// unnoticed if it is the one that registers all that is complete.
+    /// Of the transactions that register, how many are refused because the database is busy; one at
+    /// most. That goes unnoticed if it is the one that registers all that is complete.
     pub busy: u64,
     /// When the database fails to read or write its disk.
     pub io_error: Option<IoError>,
@@ -35,7 +37,8 @@ pub struct Mishaps {
     pub substituter_dies: Option<(usize, u64)>,
     /// Before which tick the engine's process is killed, counted from 0.
     pub crash: Option<u64>,
-    /// A mistake that the engine makes itself, to show that it is found. Only tests have a use for it.
+    /// A mistake that the engine makes itself, to show that it is found. Only tests have a use for
+    /// it.
     pub mistake: Option<Mistake>,
 }
 

@@ -1,5 +1,6 @@
-//! The faulty world as a plugin: derivations with substitutes, a hook, and failures of every kind, all in memory. Shows on
-//! thousands of graphs that the same systems keep the engine's promises whatever fails, and in whatever order.
+//! The faulty world as a plugin: derivations with substitutes, a hook, and failures of every kind,
+//! all in memory. Shows on thousands of graphs that the same systems keep the engine's promises
+//! whatever fails, and in whatever order.
 
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
@@ -22,7 +23,8 @@ use crate::world::{HookDesk, Options, Pace, Parts, Scheduler};
 
 pub use super::faults::{Build, Offer};
 
-/// After how many ticks a run is taken to be one that never ends; the longest of a million took a few hundred.
+/// After how many ticks a run is taken to be one that never ends; the longest of a million took a
+/// few hundred.
 const ENDLESS: u64 = 100_000;
 
 /// A world with its faults.
@@ -73,11 +75,13 @@ pub struct Report {
     pub ticks: u64,
 }
 
-/// Runs the engine's own systems through a scenario until all of `wanted` have ended, or it is killed.
+/// Runs the engine's own systems through a scenario until all of `wanted` have ended, or it is
+/// killed.
 ///
 /// # Panics
-/// When a promise is broken: a path would become valid without its references, or is built although it is valid; a build
-/// starts before all its inputs are valid; slots, held paths or locks are not given back; the run does not end.
+/// When a promise is broken: a path would become valid without its references, or is built although
+/// it is valid; a build starts before all its inputs are valid; slots, held paths or locks are not
+/// given back; the run does not end.
 pub fn run(scenario: Scenario, wanted: &[Target]) -> Report {
     let disk = SharedDisk::new(scenario.valid.clone());
     let crash = scenario.mishaps.crash;

@@ -1,5 +1,6 @@
-//! The engine against a naive model: random graphs go through the faulty world, and through a recursion that does what the
-//! rules of Nix 1.8 say and nothing else. Both must come to the same, after any number of crashes.
+//! The engine against a naive model: random graphs go through the faulty world, and through a
+//! recursion that does what the rules of Nix 1.8 say and nothing else. Both must come to the same,
+//! after any number of crashes.
 //!
 //! `WINDROW_GRAPHS=1000000 cargo test --release -p windrow-systems --test engine model::`
 //! tries a million graphs.
@@ -74,7 +75,8 @@ impl Drop for Named {
     }
 }
 
-/// Takes a graph through all lives of the engine: what is wrong with one must not be wrong after the next.
+/// Takes a graph through all lives of the engine: what is wrong with one must not be wrong after
+/// the next.
 fn check(seed: u64, mistake: Option<Mistake>) -> Seen {
     let _named = Named(seed);
     let Made {
@@ -333,7 +335,8 @@ fn a_database_that_fails_at_any_call_ends_the_run() {
     assert!(broken > 500, "{broken}");
 }
 
-/// What a substitute had lacked was made by another process, and the substituter was not asked for it again.
+/// What a substitute had lacked was made by another process, and the substituter was not asked for
+/// it again.
 #[test]
 fn substitutes_are_tried_again_with_what_others_made() {
     let seen = check(976, None);

@@ -1,5 +1,6 @@
-//! What holds of the state between any two ticks, as a check for the faulty world; and what that world does to the state:
-//! another order wherever none is promised, and deliberate mistakes, which the check must find.
+//! What holds of the state between any two ticks, as a check for the faulty world; and what that
+//! world does to the state: another order wherever none is promised, and deliberate mistakes, which
+//! the check must find.
 
 use hashbrown::HashSet;
 use windrow_components::goal::{Stage, Target};
@@ -29,8 +30,9 @@ fn shuffle<T>(list: &mut [T], below: &mut impl FnMut(usize) -> usize) {
 }
 
 impl Scheduler {
-    /// Puts into another order what is worked through in no promised order: goals that are awake, that wait for a lock or a
-    /// slot, that are to be started, that are complete or have failed. Ends keep theirs, in which a goal may stand twice.
+    /// Puts into another order what is worked through in no promised order: goals that are awake,
+    /// that wait for a lock or a slot, that are to be started, that are complete or have failed.
+    /// Ends keep theirs, in which a goal may stand twice.
     pub(crate) fn shuffle(&mut self, mut below: impl FnMut(usize) -> usize) {
         let below = &mut below;
         shuffle(&mut self.awake.goals, below);
@@ -48,8 +50,8 @@ impl Scheduler {
     /// Asserts what holds between any two ticks.
     ///
     /// # Panics
-    /// If slots, children or held paths are not those of the goals whose stages have them, or more slots are taken than
-    /// there are.
+    /// If slots, children or held paths are not those of the goals whose stages have them, or more
+    /// slots are taken than there are.
     pub(crate) fn assert_sound(&self, graph: &BuildGraph) {
         let (mut slots, mut children) = (0, 0);
         let mut held: HashSet<PathId> = HashSet::new();
@@ -118,8 +120,8 @@ impl Scheduler {
         }
     }
 
-    /// Makes a mistake on purpose, when there is an occasion. Called when children have exited, before anything of theirs is
-    /// registered.
+    /// Makes a mistake on purpose, when there is an occasion. Called when children have exited,
+    /// before anything of theirs is registered.
     pub(crate) fn err(&mut self, graph: &BuildGraph, mistake: Mistake) {
         match mistake {
             Mistake::RegistersFailures => {}

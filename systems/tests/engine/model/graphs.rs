@@ -1,7 +1,8 @@
 //! Random graphs with substitutes, a hook, failures and mishaps of every kind.
 //!
-//! Where the result by Nix 1.8's rules depends on which goal happens to be first, the graphs are made so that it does not: a
-//! path is referred to only if it is certain that it can be fetched, or if one derivation alone is its way into the graph.
+//! Where the result by Nix 1.8's rules depends on which goal happens to be first, the graphs are
+//! made so that it does not: a path is referred to only if it is certain that it can be fetched, or
+//! if one derivation alone is its way into the graph.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,7 +34,8 @@ pub(super) struct Made {
     pub(super) once: Vec<Mishaps>,
 }
 
-/// Offers a path at each substituter or not; tells whether it is certain to arrive, its references given.
+/// Offers a path at each substituter or not; tells whether it is certain to arrive, its references
+/// given.
 fn offer(
     random: &mut Chance,
     substituters: &mut [BTreeMap<PathId, Offer>],
@@ -268,7 +270,8 @@ struct Troubled<'a> {
     options: &'a Options,
 }
 
-/// Mishaps that happen in every life of the engine: those that nothing may come of, and those that the rules know of.
+/// Mishaps that happen in every life of the engine: those that nothing may come of, and those that
+/// the rules know of.
 fn lasting(
     random: &mut Chance,
     world: Troubled<'_>,
@@ -315,7 +318,8 @@ fn lasting(
             mishaps.made_by_others.extend(outputs);
         }
     }
-    // Outputs that can't be registered together are registered one by one, which is not tried again.
+    // Outputs that can't be registered together are registered one by one, which is not tried
+    // again.
     if unwritable.is_empty() && random.percent(50) {
         mishaps.busy = 20;
     }

@@ -1,4 +1,5 @@
-//! Nix 1.8's rules, one function for each kind of goal, and what a disk, a child or a hook that fails does to them.
+//! Nix 1.8's rules, one function for each kind of goal, and what a disk, a child or a hook that
+//! fails does to them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,7 +44,8 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// `SubstitutionGoal`: the first substituter that has it decides on its references, each may fail to deliver.
+    /// `SubstitutionGoal`: the first substituter that has it decides on its references, each may
+    /// fail to deliver.
     pub(super) fn path(&mut self, path: PathId) -> End {
         if self.valid.contains(&path) {
             return End::Success;
