@@ -116,6 +116,17 @@ impl Faults {
     }
 }
 
+impl Faults {
+    /// Whether an exit goes unnoticed, as a deliberate mistake.
+    fn misses(&self, work: Work) -> bool {
+        let fails = match work {
+            Work::Here(drv) => self.failure(drv, false).is_some(),
+            Work::Away(_) | Work::Fetch(_) => false,
+        };
+        fails && self.mishaps.mistake == Some(Mistake::KeepsSlot)
+    }
+}
+
 /// Puts everything into another order whose order is not promised.
 pub(crate) fn shuffle(mut scheduler: ResMut<Scheduler>, mut faults: ResMut<Faults>) {
     if faults.mishaps.shuffle {
@@ -263,6 +274,9 @@ pub(crate) fn advance(
     scheduler.now = Duration::from_micros(instant).max(scheduler.now);
     let faults = &mut *faults;
     for (work, goal) in faults.take_ends(instant) {
+        if faults.misses(work) {
+            continue;
+        }
         scheduler.exited(goal);
         let (drv, away) = match work {
             Work::Fetch(path) => {

@@ -14,7 +14,7 @@ use super::{ReadyGoal, Scheduler, Waiting};
 pub enum Mistake {
     /// What a builder left behind is registered although it failed.
     RegistersFailures,
-    /// A slot is not given back.
+    /// The exit of a child that failed is missed, so that its slot is not given back.
     KeepsSlot,
     /// What could not be locked stays held.
     KeepsPaths,
@@ -124,8 +124,8 @@ impl Scheduler {
     /// before anything of theirs is registered.
     pub(crate) fn err(&mut self, graph: &BuildGraph, mistake: Mistake) {
         match mistake {
-            Mistake::RegistersFailures => {}
-            Mistake::KeepsSlot => self.used += u32::from(!self.failures.is_empty()),
+            // The world makes these itself.
+            Mistake::RegistersFailures | Mistake::KeepsSlot => {}
             Mistake::KeepsPaths => {
                 let parked = self.parked.iter().map(|parked| parked.waiting);
                 for waiting in parked.collect::<Vec<_>>() {
