@@ -1,8 +1,6 @@
 //! Puts a run together: the world, the schedule of six sets, the goals asked for, and the loop of
 //! ticks.
 
-use crate::world::Scheduler;
-use crate::world::Services;
 use std::time::Duration;
 
 use bevy_ecs::prelude::{Entity, Schedule, World};
@@ -17,7 +15,7 @@ use crate::helpers::Substituters;
 use crate::policy::Policy;
 use crate::report::Reporter;
 use crate::tick;
-use crate::world::{Options, Parts, Store, goals};
+use crate::world::{Options, Parts, Scheduler, Services, Store, goals};
 
 /// Options of a run that nobody has set.
 pub fn default_options() -> Options {

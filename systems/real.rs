@@ -3,10 +3,6 @@
 
 pub mod helpers;
 
-use crate::world::Host;
-use crate::world::Scheduler;
-use crate::world::Services;
-use crate::world::{Alarms, HelperEvents};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -25,7 +21,8 @@ use crate::sandbox::BuildEnv;
 use crate::sandbox::process::kill::{kill_and_reap, kill_group};
 use crate::store::dead_runs;
 use crate::world::{
-    BuilderConfig, Janitor, Lodging, MountTemplateHandle, Parts, PoolHandle, Verifier,
+    Alarms, BuilderConfig, HelperEvents, Host, Janitor, Lodging, MountTemplateHandle, Parts,
+    PoolHandle, Scheduler, Services, Verifier,
 };
 
 /// Adds the systems and resources of the real world.

@@ -1,8 +1,6 @@
 //! Failures that are remembered (setting `build-cache-failure`): which ones, and what becomes of
 //! goals whose outputs failed before (Nix 1.8: `pathFailed`, and the end of its `buildDone`).
 
-use crate::world::Scheduler;
-use crate::world::Services;
 use bevy_ecs::prelude::{NonSendMut, Query, Res, ResMut};
 use windrow_components::goal::{BuildMode, DerivationGoal};
 use windrow_components::graph::BuildGraph;
@@ -10,7 +8,7 @@ use windrow_components::ids::PathId;
 
 use crate::error::Result;
 use crate::failure::{Failure, FailureKind};
-use crate::world::Store;
+use crate::world::{Scheduler, Services, Store};
 
 /// The failure of a goal that lacks outputs, if one of these failed to build before.
 ///

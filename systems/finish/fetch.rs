@@ -1,28 +1,21 @@
 //! Buries substituters, has what they fetched looked at, and takes up the result (Nix 1.8:
 //! `SubstitutionGoal::finished`): a path to register, or a failure, and then the next substituter.
 
-use crate::helpers::FetchNews;
-use crate::helpers::Fetches;
-use crate::helpers::Received;
-use crate::world::Host;
-use crate::world::ReadyFetch;
-use crate::world::Scheduler;
-use crate::world::Services;
-use bevy_ecs::prelude::NonSend;
-use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, Res, ResMut};
-use bevy_ecs::system::SystemParam;
 use std::path::PathBuf;
+
+use bevy_ecs::prelude::{Commands, Entity, NonSend, NonSendMut, Query, Res, ResMut};
+use bevy_ecs::system::SystemParam;
 use windrow_components::building::{BuildLog, BuilderProcess, ChildPipes, Deadlines};
 use windrow_components::goal::{Outcome, SubstitutionGoal};
 use windrow_components::graph::BuildGraph;
 use windrow_components::substitution::Substitution;
 
-use crate::helpers::Substituters;
+use crate::helpers::{FetchNews, Fetches, Received, Substituters};
 use crate::report::{BuildRef, Event, Level};
 use crate::sandbox::process::kill::kill_and_reap;
 use crate::store::path_lock::OutputLocks;
 use crate::store::receive::{ReceiveJob, receive};
-use crate::world::{Condemned, FetchPipe, destination};
+use crate::world::{Condemned, FetchPipe, Host, ReadyFetch, Scheduler, Services, destination};
 
 /// What a path's goal whose substituter is over carries.
 type DeadFetch = (

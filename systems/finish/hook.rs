@@ -2,20 +2,14 @@
 //! only made, and tells what failed there from what failed on the way (the hook's share of
 //! `buildDone` in Nix 1.8).
 
-use crate::world::Host;
-use crate::world::ReadyGoal;
-use crate::world::Scheduler;
-use crate::world::Services;
-use bevy_ecs::prelude::NonSend;
-use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, ResMut};
+use bevy_ecs::prelude::{Commands, Entity, NonSend, NonSendMut, Query, ResMut};
 use bevy_ecs::system::SystemParam;
 use windrow_components::building::{
     BuildLog, BuilderProcess, ChildPipes, Deadlines, MissingOutputs,
 };
 use windrow_components::goal::DerivationGoal;
 use windrow_components::graph::BuildGraph;
-use windrow_components::ids::DrvId;
-use windrow_components::ids::PathId;
+use windrow_components::ids::{DrvId, PathId};
 
 use crate::error::Result;
 use crate::failure::{Failure, FailureKind, describe_status};
@@ -23,7 +17,7 @@ use crate::helpers::hook::talk::{HookBuild, HookHandle, say};
 use crate::process::log_writer::LogFile;
 use crate::sandbox::process::kill::kill_and_reap;
 use crate::store::collect::{ScanJob, scan_outputs};
-use crate::world::{BuiltOutput, Collected, Condemned};
+use crate::world::{BuiltOutput, Collected, Condemned, Host, ReadyGoal, Scheduler, Services};
 
 /// The exit code of a hook whose build failed.
 const BUILD_FAILED: i32 = 100;

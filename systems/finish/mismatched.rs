@@ -2,12 +2,11 @@
 //! that it has, so that whoever corrects the derivation need not fetch it again. Rare, and a few
 //! calls only: nothing is copied or hashed.
 
-use crate::world::Store;
 use windrow_components::graph::BuildGraph;
 
 use crate::error::Result;
 use crate::store::collect::MismatchedOutput;
-use crate::world::{BuilderConfig, BuiltOutput, PoolHandle};
+use crate::world::{BuilderConfig, BuiltOutput, PoolHandle, Store};
 
 /// Registers it, unless somebody works at that path. The answer is what to say of it after the
 /// failure.

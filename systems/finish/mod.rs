@@ -13,24 +13,19 @@ pub mod hook;
 mod mismatched;
 pub mod reap;
 
-use crate::world::Goal;
-use crate::world::Scheduler;
-use crate::world::Services;
-use bevy_ecs::prelude::Local;
 use std::time::Duration;
-use windrow_components::goal::Target;
 
 use bevy_ecs::entity::Entities;
-use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, Res, ResMut, With};
+use bevy_ecs::prelude::{Commands, Entity, Local, NonSendMut, Query, Res, ResMut, With};
 use bevy_ecs::system::SystemParam;
-use windrow_components::goal::{DerivationGoal, Outcome, SubstitutionGoal, Waitees};
+use windrow_components::goal::{DerivationGoal, Outcome, SubstitutionGoal, Target, Waitees};
 use windrow_components::graph::BuildGraph;
 use windrow_components::substitution::OutputSubstitution;
 
 use crate::failure::{Failure, FailureKind};
 use crate::report::{BuildRef, Counts, Event};
 use crate::store::path_lock::OutputLocks;
-use crate::world::{Cells, Column, CompleteGoal, End, place};
+use crate::world::{Cells, Column, CompleteGoal, End, Goal, Scheduler, Services, place};
 
 /// What a goal is for, and the locks it holds.
 type FinishedGoal = (

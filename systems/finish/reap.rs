@@ -1,12 +1,6 @@
 //! Buries real children: kills what they left behind, closes their logs, sends their outputs to be
 //! hashed.
 
-use crate::world::Host;
-use crate::world::ReapedBuild;
-use crate::world::Scheduler;
-use crate::world::Services;
-use windrow_components::ids::DrvId;
-
 use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, ResMut};
 use bevy_ecs::query::QueryData;
 use bevy_ecs::system::SystemParam;
@@ -15,6 +9,7 @@ use windrow_components::building::{
 };
 use windrow_components::goal::{BuildMode, DerivationGoal};
 use windrow_components::graph::BuildGraph;
+use windrow_components::ids::DrvId;
 
 use crate::error::Result;
 use crate::failure::{Failure, FailureKind, describe_status};
@@ -27,7 +22,9 @@ use crate::spawn::Aloft;
 use crate::store::check::Check;
 use crate::store::collect::{MismatchedOutput, ScanJob, scan_outputs};
 use crate::store::harmless::open_to_all;
-use crate::world::{BuilderConfig, Collected, Condemned, Janitor, Lodging};
+use crate::world::{
+    BuilderConfig, Collected, Condemned, Host, Janitor, Lodging, ReapedBuild, Scheduler, Services,
+};
 
 /// What a goal carries whose builder is over.
 #[derive(QueryData)]

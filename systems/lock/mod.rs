@@ -9,10 +9,6 @@ pub mod hook;
 
 pub mod fetch;
 
-use crate::world::Backoff;
-use crate::world::Scheduler;
-use crate::world::Services;
-use crate::world::Waiting;
 use std::time::Duration;
 
 use bevy_ecs::prelude::{Commands, Entity, Local, NonSendMut, Res, ResMut};
@@ -28,7 +24,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::finish::failure_cache::known_failure;
 use crate::report::{Event, Level, Reporter};
 use crate::store::path_lock::OutputLocks;
-use crate::world::{Options, ReadyGoal, Store};
+use crate::world::{Backoff, Options, ReadyGoal, Scheduler, Services, Store, Waiting};
 
 /// How long to wait before a lock held by someone else is tried the second time.
 const FIRST_RETRY: Duration = Duration::from_millis(20);

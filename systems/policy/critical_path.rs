@@ -3,12 +3,12 @@
 //! Paths are worked out in one pass over the graph as far as it is loaded, and again only when it
 //! has grown enough since; goals that are ready already are ranked again then.
 
-use crate::world::Scheduler;
 use bevy_ecs::prelude::{Res, ResMut, Resource};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 
 use crate::policy::{Estimates, Extent, order};
+use crate::world::Scheduler;
 
 /// How far the graph was loaded when the longest paths to its end were last worked out.
 #[derive(Debug, Default, Resource)]

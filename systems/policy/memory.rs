@@ -11,14 +11,13 @@
 //! ACM TOPC 2(2), 2015). For graphs in general to find the minimum is NP-complete (Sethi: Complete
 //! register allocation problems, SIAM J. Comput. 4(3), 1975).
 
-use crate::world::Scheduler;
 use bevy_ecs::prelude::{IntoScheduleConfigs as _, Res, ResMut, Resource, Schedule, World};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 
 use crate::finish;
 use crate::policy::Extent;
-use crate::world::{End, TickSet};
+use crate::world::{End, Scheduler, TickSet};
 
 /// Adds the policy to a run.
 pub(super) fn plug_in(world: &mut World, schedule: &mut Schedule) {

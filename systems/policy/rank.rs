@@ -1,11 +1,11 @@
 //! Policies that need no more than the goal itself: each ranks what has newly come to be ready.
 
-use crate::world::Scheduler;
 use bevy_ecs::prelude::{Res, ResMut, Resource};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 
 use crate::policy::{Estimates, Extent, Seed};
+use crate::world::Scheduler;
 
 /// First come, first served; what comes at one instant, in the order in which it was met.
 pub fn fifo(mut scheduler: ResMut<Scheduler>) {

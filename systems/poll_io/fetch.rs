@@ -1,27 +1,19 @@
 //! Takes up the substituters that have been started, and reads what they say beside their logs.
 
-use crate::helpers::FetchNews;
-use crate::helpers::Fetches;
-use crate::helpers::Received;
-use crate::poll_io::goal_of;
-use crate::process::launch::SpawnError;
-use crate::world::Host;
-use crate::world::Scheduler;
-use crate::world::Services;
-use bevy_ecs::prelude::Entity;
-use bevy_ecs::prelude::{Commands, NonSendMut, Query, Res, ResMut};
+use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, Res, ResMut};
 use bevy_ecs::system::SystemParam;
 use windrow_components::building::{BuildLog, BuilderProcess, ChildPipes, Deadlines};
 use windrow_components::goal::SubstitutionGoal;
 use windrow_components::graph::BuildGraph;
 use windrow_components::substitution::Substitution;
 
-use crate::helpers::Substituters;
-use crate::process::launch::Spawned;
+use crate::helpers::{FetchNews, Fetches, Received, Substituters};
+use crate::poll_io::goal_of;
+use crate::process::launch::{SpawnError, Spawned};
 use crate::process::reactor::{Reactor, Readable};
 use crate::report::{BuildRef, Event};
 use crate::sandbox::process::kill::kill_and_reap;
-use crate::world::FetchPipe;
+use crate::world::{FetchPipe, Host, Scheduler, Services};
 
 /// What a path's goal whose substituter was started carries.
 type StartedFetch = (

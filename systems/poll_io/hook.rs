@@ -1,13 +1,11 @@
 //! Hears what hooks say, and tells them what they did not take at once.
 
-use crate::poll_io::goal_of;
-use crate::world::Host;
-use crate::world::Services;
-use bevy_ecs::prelude::NonSend;
-use bevy_ecs::prelude::{NonSendMut, Query};
+use bevy_ecs::prelude::{NonSend, NonSendMut, Query};
 
 use crate::helpers::hook::talk::{HookBuild, HookHandle, Talking, say};
+use crate::poll_io::goal_of;
 use crate::process::reactor::Readable;
+use crate::world::{Host, Services};
 
 /// Hears what the hook has to say.
 pub fn hear_hook(mut params: Talking<'_>) {

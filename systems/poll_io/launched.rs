@@ -1,19 +1,15 @@
 //! Takes up the processes that have been made.
 
-use crate::world::Host;
-use crate::world::Scheduler;
-use crate::world::Services;
-use bevy_ecs::prelude::Entity;
-use bevy_ecs::prelude::{Commands, NonSendMut, Query, Res, ResMut};
-use bevy_ecs::system::SystemParam;
 use std::time::Duration;
+
+use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, Res, ResMut};
+use bevy_ecs::system::SystemParam;
 use windrow_components::building::{
     BuildDir, BuildLog, BuilderProcess, ChildPipes, Deadlines, MissingOutputs,
 };
 use windrow_components::goal::DerivationGoal;
 use windrow_components::graph::BuildGraph;
-use windrow_components::ids::DrvId;
-use windrow_components::ids::PathId;
+use windrow_components::ids::{DrvId, PathId};
 
 use crate::error::Result;
 use crate::failure::{Failure, FailureKind};
@@ -21,7 +17,7 @@ use crate::process::launch::Spawned;
 use crate::process::log_writer::{LogFile, LogThread};
 use crate::report::{BuildRef, Event};
 use crate::sandbox::process::kill::kill_and_reap;
-use crate::world::{BuilderConfig, Launched, Lodging};
+use crate::world::{BuilderConfig, Host, Launched, Lodging, Scheduler, Services};
 
 /// What a goal whose process has been made, or could not be, carries.
 type LaunchedGoal = (

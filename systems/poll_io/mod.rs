@@ -8,9 +8,6 @@ pub mod hook;
 pub mod launched;
 pub mod repair;
 
-use crate::world::Host;
-use crate::world::Scheduler;
-use crate::world::Services;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
@@ -28,7 +25,7 @@ use crate::helpers::hook::talk::HookHandle;
 use crate::process::log_writer::LogFile;
 use crate::process::reactor::Readable;
 use crate::report::{BuildRef, Event, Level};
-use crate::world::LINGER;
+use crate::world::{Host, LINGER, Scheduler, Services};
 
 /// How many reads of one pipe a tick makes before it looks after the other children.
 const READS_PER_TICK: usize = 16;

@@ -1,22 +1,15 @@
 //! Substituters and the build hook as parts of the real world.
 
-use crate::helpers::FetchNews;
-use crate::helpers::Fetches;
-use crate::helpers::Inbox;
-use crate::world::HookDesk;
-use crate::world::Host;
-use crate::world::Scheduler;
 use std::sync::Arc;
 
 use bevy_ecs::prelude::{Entity, With, World};
 
-use crate::helpers::HelperConfig;
-use crate::helpers::Substituters;
 use crate::helpers::hook::instance::dismiss_all;
 use crate::helpers::hook::talk::{HookBuild, HookHandle};
 use crate::helpers::querier::Queriers;
+use crate::helpers::{FetchNews, Fetches, HelperConfig, Inbox, Substituters};
 use crate::process::launch::Spawned;
-use crate::world::Parts;
+use crate::world::{HookDesk, Host, Parts, Scheduler};
 
 /// Adds the helpers to a run in the real world, if there are any.
 pub fn plug_in(world: &mut World, config: HelperConfig) {

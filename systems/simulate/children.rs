@@ -1,7 +1,6 @@
 //! Simulated children: each is a duration on a heap. When nothing is left to do at an instant, time jumps to the next
 //! end, and all that end then are handled before anything starts.
 
-use crate::world::Scheduler;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use windrow_components::ids::DrvId;
 use crate::failure::{Failure, FailureKind};
 use crate::policy::{Estimates, draw};
 use crate::simulate::measure::{Utilisation, WaitTimes, Waits};
-use crate::world::{NewOutput, ReadyGoal};
+use crate::world::{NewOutput, ReadyGoal, Scheduler};
 
 /// Which tasks fail, after their whole duration.
 #[derive(Debug, Clone, Default)]

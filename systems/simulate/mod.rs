@@ -11,7 +11,6 @@ pub mod mishaps;
 pub mod scenario;
 mod store;
 
-use crate::world::Scheduler;
 use windrow_components::goal::Target;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
@@ -22,7 +21,7 @@ use crate::engine::{Engine, default_options};
 use crate::error::Result;
 use crate::policy::{Estimates, Policy, Seed};
 use crate::report::Silent;
-use crate::world::{Options, Pace, Parts};
+use crate::world::{Options, Pace, Parts, Scheduler};
 
 pub use children::{Faults, Run, SimulatedChildren};
 pub use measure::{PARTS, Utilisation, Waits, peak_outputs};

@@ -1,10 +1,6 @@
 //! Starts a substituter for every path that has its lock and a slot (Nix 1.8: the second half of
 //! `tryToRun`), and reads what it says beside its log.
 
-use crate::helpers::FetchNews;
-use crate::helpers::Fetches;
-use crate::world::Host;
-use crate::world::Scheduler;
 use std::path::Path;
 
 use bevy_ecs::prelude::{Commands, NonSendMut, Query, Res, ResMut};
@@ -15,9 +11,10 @@ use windrow_components::graph::BuildGraph;
 use windrow_components::substitution::Substitution;
 
 use crate::failure::{Failure, FailureKind};
-use crate::helpers::Substituters;
-use crate::process::helper::{self, Pipes};
-use crate::world::{FetchPipe, PoolHandle, ReadyFetch, destination};
+use crate::helpers::{FetchNews, Fetches, Substituters};
+use crate::process::helper;
+use crate::process::helper::Pipes;
+use crate::world::{FetchPipe, Host, PoolHandle, ReadyFetch, Scheduler, destination};
 
 /// What starting substituters touches.
 #[derive(SystemParam)]

@@ -1,12 +1,8 @@
 //! Offers builds to the hook, and leaves hooks to the builds that they have accepted.
 
-use crate::helpers::hook::instance::Talk;
-use crate::process::launch::Spawned;
-use crate::process::log_writer::LogFile;
-use bevy_ecs::prelude::Commands;
-use bevy_ecs::prelude::Entity;
-use bevy_ecs::prelude::Query;
 use std::os::fd::{AsFd as _, OwnedFd};
+
+use bevy_ecs::prelude::{Commands, Entity, Query};
 use windrow_components::building::{
     BuildLog, BuilderProcess, ChildPipes, Deadlines, MissingOutputs,
 };
@@ -15,8 +11,10 @@ use windrow_components::ids::PathId;
 
 use crate::error::Error;
 use crate::failure::{Failure, FailureKind};
-use crate::helpers::hook::instance::{Instance, dismiss};
+use crate::helpers::hook::instance::{Instance, Talk, dismiss};
 use crate::helpers::hook::talk::{HookBuild, Talking};
+use crate::process::launch::Spawned;
+use crate::process::log_writer::LogFile;
 use crate::report::{BuildRef, Event, Level};
 use crate::world::ReadyGoal;
 

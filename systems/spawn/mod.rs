@@ -11,26 +11,20 @@ mod program;
 
 pub use builder::Aloft;
 
-use crate::error::Error;
-use crate::world::Backoff;
-use crate::world::Host;
-use crate::world::Scheduler;
-use crate::world::Services;
-use crate::world::Waiting;
-use bevy_ecs::prelude::Entity;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bevy_ecs::prelude::{Commands, NonSendMut, Query, ResMut};
+use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, ResMut};
 use bevy_ecs::system::SystemParam;
 use windrow_components::building::{BuildLog, ChildPipes, Deadlines, HashRewrites, MissingOutputs};
 use windrow_components::graph::BuildGraph;
 
+use crate::error::Error;
 use crate::failure::{Failure, FailureKind};
 use crate::report::{Event, Level};
 use crate::sandbox::users::{UserLock, UserPool};
 use crate::store::path_lock::OutputLocks;
-use crate::world::{Launched, ReadyGoal};
+use crate::world::{Backoff, Host, Launched, ReadyGoal, Scheduler, Services, Waiting};
 
 /// What a goal that has its locks and a slot carries.
 type LockedGoal = (

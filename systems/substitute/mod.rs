@@ -10,12 +10,12 @@ pub mod repair;
 
 mod pass;
 
-use crate::substitute::pass::Params;
-use crate::world::AddWaitees;
-use crate::world::Scheduler;
 use bevy_ecs::prelude::{Local, World};
 use bevy_ecs::system::SystemState;
 use pass::Batch;
+
+use crate::substitute::pass::Params;
+use crate::world::{AddWaitees, Scheduler};
 
 /// Looks at every goal that is awake, and at those that this wakes, up to a bound.
 pub fn substitute(

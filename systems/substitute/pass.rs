@@ -5,10 +5,6 @@ mod outputs;
 mod paths;
 mod repair;
 
-use crate::world::AddWaitees;
-use crate::world::Goal;
-use crate::world::Scheduler;
-use crate::world::Services;
 use bevy_ecs::entity::Entities;
 use bevy_ecs::prelude::{Entity, NonSendMut, Query, ResMut, World};
 use bevy_ecs::system::SystemState;
@@ -25,8 +21,10 @@ use crate::error::Result;
 use crate::failure::{Failure, FailureKind};
 use crate::finish::failure_cache;
 use crate::helpers::Substituters;
-use crate::world::goals::{self};
-use crate::world::{Awake, Cells, Column, Request, Row, Seat, Store, Unmade, place};
+use crate::world::{
+    AddWaitees, Awake, Cells, Column, Goal, Request, Row, Scheduler, Seat, Services, Store, Unmade,
+    goals, place,
+};
 
 /// A derivation's goal, as one step of a pass hands it to the next.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,5 @@
 //! Makes goals and ties them to each other (Nix 1.8: `makeDerivationGoal`, `addWaitee`, `amDone`).
 
-use crate::world::Scheduler;
 use bevy_ecs::entity::Entities;
 use bevy_ecs::prelude::{Entity, Query, ResMut, World};
 use bevy_ecs::system::SystemParam;
@@ -12,7 +11,7 @@ use windrow_components::ids::{DrvId, PathId};
 use windrow_components::outputs::{OutputSet, OutputSets};
 use windrow_components::substitution::Substitution;
 
-use crate::world::{Column, GoalIndex, Seat, place};
+use crate::world::{Column, GoalIndex, Scheduler, Seat, place};
 
 /// A goal asked for by another.
 #[derive(Debug, Clone, Copy)]

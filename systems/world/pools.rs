@@ -1,33 +1,26 @@
 //! The threads that work for the scheduler, what is handed to them, and what comes back.
 
-use crate::process::log_writer::LogThread;
-use crate::process::reactor::Reactor;
-use crate::process::reactor::Readable;
-use crate::world::Alarms;
-use crate::world::BuilderConfig;
-use crate::world::Condemned;
-use crate::world::Options;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
-use std::time::Instant;
-use windrow_components::building::BuilderProcess;
-use windrow_components::building::Deadlines;
-use windrow_components::goal::BuildMode;
+use std::time::{Duration, Instant};
 
 use bevy_ecs::prelude::{Component, Entity};
+use windrow_components::building::{BuilderProcess, Deadlines};
+use windrow_components::goal::BuildMode;
 
 use crate::error::Result;
 use crate::failure::Failure;
 use crate::process::build_dir::SpareDirs;
 use crate::process::launch::Spawned;
+use crate::process::log_writer::LogThread;
 use crate::process::pool::Pool;
+use crate::process::reactor::{Reactor, Readable};
 use crate::sandbox::{BuildEnv, MountTemplate};
 use crate::spawn::Aloft;
 use crate::store::beside;
 use crate::store::collect::MismatchedOutput;
 use crate::store::tree::delete_path;
-use crate::world::BuiltOutput;
+use crate::world::{Alarms, BuilderConfig, BuiltOutput, Condemned, Options};
 
 /// Outputs that the pool has looked at, or why they can't be registered.
 #[derive(Debug)]

@@ -2,7 +2,6 @@
 //! `HookInstance` and the talk in `tryBuildHook`). Nothing here waits: what can't be read or
 //! written now is left for later.
 
-use crate::world::Reply;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Instant;
@@ -11,6 +10,7 @@ use crate::failure::describe_status;
 use crate::process::helper::Ends;
 use crate::process::launch::Spawned;
 use crate::process::lines::{LineBuffer, quotable};
+use crate::world::Reply;
 
 /// How many reads of a hook's output a tick makes, so that one that writes without end takes
 /// neither the scheduler's time nor its memory.

@@ -2,12 +2,6 @@
 //! that build. Everything goes by events; a hook that dies, says nonsense or nothing costs its
 //! build a message and no more.
 
-use crate::helpers::Inbox;
-use crate::process::helper::HelperEnv;
-use crate::world::Host;
-use crate::world::Scheduler;
-use crate::world::Services;
-use crate::world::{HookQuestion, Reply};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,11 +9,13 @@ use bevy_ecs::prelude::{Component, NonSendMut, ResMut};
 use bevy_ecs::system::SystemParam;
 use windrow_components::graph::BuildGraph;
 
+use crate::helpers::Inbox;
 use crate::helpers::hook::instance::{HookError, Instance, Said, Talk, dismiss};
-use crate::process::helper::{self, Pipes};
+use crate::process::helper;
+use crate::process::helper::{HelperEnv, Pipes};
 use crate::process::launch::Spawned;
 use crate::report::{Event, Level, Reporter};
-use crate::world::Options;
+use crate::world::{HookQuestion, Host, Options, Reply, Scheduler, Services};
 
 /// How long a hook may take to answer, where no silence is limited by the settings. It may have to
 /// look at machines far away, but it must not keep a build for ever.
