@@ -28,7 +28,8 @@ pub struct Substitution {
     pub sub: usize,
     /// Whether one has said that it has the path (`hasSubstitute`).
     pub has_substitute: bool,
-    /// The moment after it was found to lack references: as long as no other goal has ended since, it still does.
+    /// The moment after it was found to lack references: as long as no other goal has ended since,
+    /// it still does.
     pub ended_at: Moment,
 }
 
