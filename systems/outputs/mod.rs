@@ -1,7 +1,7 @@
 //! Looks at what a builder made: checks it, makes it canonical, hashes and scans it (Nix 1.8:
 //! `registerOutputs`).
 //!
-//! Runs in the pool, on plain values; registering the result is the scheduler's affair.
+//! Runs in the pool, on plain values; the scheduler registers the result.
 
 pub mod checks;
 pub mod compare;

@@ -3,7 +3,7 @@
 //!
 //! One to which its builder did nothing is renamed for the next: file systems such as ext4 look for
 //! a new inode past every one that was freed in the last seconds, so removing and making
-//! directories is dear. Each is known by its inode, not its name.
+//! directories is costly. Each is known by its inode, not its name.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

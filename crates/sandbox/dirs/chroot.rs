@@ -4,7 +4,7 @@
 //! Making outputs changes it, so its times prove nothing. It serves again where its builder can't
 //! change anything but its entries: where that is neither its owner nor privileged, on ext4, whose
 //! directories remember no entries that are gone unless they have grown. There making and removing
-//! directories is dear; elsewhere it is not, and each build has a new one.
+//! directories is costly; elsewhere it is not, and each build has a new one.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};

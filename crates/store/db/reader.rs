@@ -1,5 +1,5 @@
 //! The database for threads beside the scheduler's: one connection, opened when somebody first
-//! asks. Answers questions only; what becomes valid is the scheduler's affair.
+//! asks. Answers questions only; the scheduler decides what becomes valid.
 
 use std::sync::{Mutex, PoisonError};
 
