@@ -11,21 +11,29 @@ use nix::unistd::geteuid;
 use crate::error::{Error, Result as StoreResult};
 use crate::interrupt;
 
+/// Opens a lock file, and makes it, closed to others, if there is none; with `flags` beside those
+/// that it takes. Others may create files where it lies, so that no link of theirs is followed.
+///
+/// # Errors
+/// When it can't be opened.
+pub fn open_or_create(path: &Path, flags: i32) -> io::Result<File> {
+    File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | flags)
+        .open(path)
+}
+
 /// Opens a lock file, and makes it if there is none. Nobody else may open it, for whoever can read
 /// it can hold its lock; one that was made too open is closed to others.
 ///
 /// # Errors
 /// When it can't be opened or is no regular file.
 pub fn open_private(path: &Path) -> StoreResult<File> {
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path)
-        .map_err(Error::io("open", path))?;
+    let file = open_or_create(path, libc::O_NONBLOCK).map_err(Error::io("open", path))?;
     let metadata = file.metadata().map_err(Error::io("look at", path))?;
     if !metadata.is_file() {
         let error = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");

@@ -1,14 +1,15 @@
 //! Build users: who builders run as when the engine is root. Shared with Nix by locks in the state
 //! directory, so that two engines never use one user at the same time (Nix 1.8: `UserLock`).
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hashbrown::HashSet;
 use nix::unistd::{Group, User};
+use windrow_sys::flock;
 
 use crate::ids::Owner;
 use crate::process::guard;
@@ -160,7 +161,7 @@ impl UserPool {
                 )
             };
             let file = pool.open(&path).map_err(about)?;
-            if windrow_sys::flock::try_lock_exclusive(&file).map_err(about)? {
+            if flock::try_lock_exclusive(&file).map_err(about)? {
                 held.insert(owner.uid);
                 guard::add_user(owner.uid);
                 return Ok(Some(UserLock {
@@ -187,16 +188,7 @@ impl UserPool {
 
 impl Pool {
     fn open(&self, path: &Path) -> io::Result<File> {
-        let open = || {
-            OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .custom_flags(libc::O_NOFOLLOW)
-                .open(path)
-        };
+        let open = || flock::open_or_create(path, 0);
         match open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let mut directory = DirBuilder::new();

@@ -140,16 +140,7 @@ fn lock_path(real_path: &Path) -> PathBuf {
 }
 
 fn open(path: &Path) -> Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        // Builders may create files in the store; no link of theirs must lead us elsewhere.
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(path)
-        .map_err(Error::io("open", path))
+    flock::open_or_create(path, 0).map_err(Error::io("open", path))
 }
 
 #[cfg(test)]
