@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use windrow_systems::store::gc::auto::{AutoGc, Limits};
+use windrow_store::gc::auto::{AutoGc, Limits};
 
 use crate::session::Session;
 

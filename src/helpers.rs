@@ -6,9 +6,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use windrow_components::settings::Settings;
+use windrow_store::Layout;
 use windrow_systems::helpers::HelperConfig;
 use windrow_systems::process::helper::helper_env;
-use windrow_systems::store::Layout;
 
 /// The binary cache that every nix.conf may name without meaning anything by it.
 const USUAL_CACHE: &str = "https://cache.nixos.org";

@@ -4,16 +4,16 @@
 use std::path::{Path, PathBuf};
 
 use windrow_components::settings::{Sandbox, Settings};
+use windrow_sandbox::dirs::sandbox_dirs::DirsPool;
+use windrow_sandbox::filter::Filter;
+use windrow_sandbox::ids::users::UserPool;
+use windrow_sandbox::paths::SandboxPath;
+use windrow_sandbox::process::launch::action::c_path;
+use windrow_sandbox::root::{self, SandboxConfig};
+use windrow_sandbox::{Isolation, Limits, Support};
+use windrow_store::Layout;
+use windrow_store::local::LocalStore;
 use windrow_systems::host_store::host_store;
-use windrow_systems::sandbox::action::c_path;
-use windrow_systems::sandbox::cell::DirsPool;
-use windrow_systems::sandbox::filter::Filter;
-use windrow_systems::sandbox::paths::SandboxPath;
-use windrow_systems::sandbox::root::{self, SandboxConfig};
-use windrow_systems::sandbox::users::UserPool;
-use windrow_systems::sandbox::{Isolation, Limits, Support};
-use windrow_systems::store::Layout;
-use windrow_systems::store::local::LocalStore;
 
 use crate::error::{Error, Result};
 
@@ -138,7 +138,7 @@ pub fn build_folder(settings: &Settings) -> PathBuf {
         .unwrap_or_else(std::env::temp_dir)
 }
 
-type Shown = Vec<(SandboxPath, windrow_systems::sandbox::paths::Shown)>;
+type Shown = Vec<(SandboxPath, windrow_sandbox::paths::Shown)>;
 
 /// What of the machine builders see, and the base names of what of the store that takes.
 fn shown(

@@ -15,11 +15,11 @@ use windrow_formats::json_graph::{
     self, FixedOutput, GraphFile, Node, Piece, Position, StorePathReference, Text,
 };
 use windrow_store::Error as StoreError;
+use windrow_store::local::LocalStore;
+use windrow_store::ops::add::NewDerivation;
+use windrow_sys::interrupt;
 
 use crate::error::{Error, Result};
-use crate::process::interrupt;
-use crate::store::add::NewDerivation;
-use crate::store::local::LocalStore;
 
 /// How many derivations are gathered before they are written to the store.
 const BATCH: usize = 500;

@@ -9,17 +9,17 @@ use std::time::Instant;
 use bevy_ecs::prelude::{Entity, World};
 use windrow_components::goal::BuildMode;
 use windrow_components::graph::BuildGraph;
+use windrow_sandbox::BuildEnv;
+use windrow_sandbox::dirs::build_dir::SpareDirs;
+use windrow_sandbox::dirs::run_dir::delete_dead;
+use windrow_sandbox::process::kill::{kill_and_reap, kill_group};
+use windrow_store::locks::dead_runs;
 
 use crate::error::{Error, Result};
-use crate::process::build_dir::SpareDirs;
 use crate::process::log_writer::{LogFile, LogThread};
 use crate::process::pool::Pool;
 use crate::process::reactor::Reactor;
-use crate::process::run_dir::delete_dead;
 use crate::report::{Event, Level};
-use crate::sandbox::BuildEnv;
-use crate::sandbox::process::kill::{kill_and_reap, kill_group};
-use crate::store::dead_runs;
 use crate::world::{
     Alarms, BuilderConfig, HelperEvents, Host, Janitor, Lodging, MountTemplateHandle, Parts,
     PoolHandle, Scheduler, Services, Verifier,
@@ -86,7 +86,7 @@ pub fn plug_in(world: &mut World, config: BuilderConfig) -> Result<()> {
 /// Nix 1.8: `DerivationGoal::DerivationGoal`, `DerivationGoal::~DerivationGoal`, `Worker::Worker`.
 /// Nix 1.8: `Worker::~Worker`.
 pub fn clean_up(world: &mut World) {
-    use crate::store::path_lock::OutputLocks;
+    use crate::world::OutputLocks;
     use windrow_components::building::{BuildDir, BuilderProcess};
     let Some(host) = world.remove_non_send::<Host>() else {
         return;

@@ -25,9 +25,9 @@ use windrow::systems::policy::Policy;
 use windrow::systems::real;
 use windrow::systems::real_store::RealStore;
 use windrow::systems::report::{Event, Reporter};
-use windrow::systems::store::Layout;
-use windrow::systems::store::local::LocalStore;
 use windrow::systems::world::{NewOutput, OutputLocks, Scheduler, Store};
+use windrow_store::Layout;
+use windrow_store::local::LocalStore;
 
 use crate::common::{Scratch, measuring, numbers};
 

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use crate::common::{have, measuring, median, ratio, row, run, shared};
 use windrow::components::derivation::Derivation;
-use windrow::systems::store::{Database, DatabaseOptions, Layout, PathInfo, Registration};
+use windrow_store::{Database, DatabaseOptions, Layout, PathInfo, Registration};
 
 pub(crate) fn run_all() {
     let Some(archive) = shared("corpus/nixpkgs-drvs.tar.xz") else {

@@ -9,7 +9,7 @@ use std::process::Command;
 use crate::common::{Cost, Scratch, have, measuring, median, numbers, ratio, row, run};
 use windrow::components::hash::sha256;
 use windrow::components::store_path::StoreDir;
-use windrow::systems::store::{Database, DatabaseOptions, Layout, PathInfo, Registration};
+use windrow_store::{Database, DatabaseOptions, Layout, PathInfo, Registration};
 
 pub(crate) fn run_all() {
     if !have("nix-store") {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use windrow_components::goal::BuildMode;
+use windrow_store::roots::links::add_indirect_root;
 use windrow_systems::policy::Policy;
-use windrow_systems::store::gc_roots::add_indirect_root;
 
 use super::{BuildOptions, CommonArgs, names_a_graph, print_lines};
 use crate::error::{Error, Result};

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use serde_json::{Value, json};
-use windrow_systems::store::history::{self, Known};
+use windrow_store::own::history::{self, Known};
 
 use super::{CommonArgs, print_lines};
 use crate::error::{Error, Result};

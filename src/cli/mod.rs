@@ -169,7 +169,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let status = run(args.into_iter().collect());
     crate::terminal::flush();
     // Without it nothing would be wrong, but somebody could still see it.
-    windrow_systems::process::guard::dismiss();
+    windrow_sandbox::process::guard::dismiss();
     status
 }
 

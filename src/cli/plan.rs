@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use clap::Args;
+use windrow_store::local::LocalStore;
 
 use super::{CommonArgs, names_a_graph, print_lines};
 use crate::error::Result;
@@ -11,7 +12,6 @@ use crate::session::Session;
 use crate::terminal::complain;
 use windrow_components::graph::BuildGraph;
 use windrow_systems::plan::Plan;
-use windrow_systems::store::local::LocalStore;
 
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {

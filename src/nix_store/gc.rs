@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use indicatif::ProgressBar;
-use windrow_systems::store::gc::{self, Action, Collected, Event, GcOptions, roots, runtime};
-use windrow_systems::store::local::LocalStore;
+use windrow_store::gc::{self, Action, Collected, Event, GcOptions, roots, runtime};
+use windrow_store::local::LocalStore;
 
 use super::args::Level;
 use super::{Call, verify};

@@ -20,12 +20,12 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use nix::sys::stat::Mode;
+use windrow_store::local::LocalStore;
 
 use crate::error::{Error, Result, print_failed};
 use crate::session::Session;
 use crate::terminal::{Out, complain};
 use args::{Command, HELP, Level, Operation};
-use windrow_systems::store::local::LocalStore;
 
 /// The name under which the whole program is nix-store.
 pub const NAME: &str = "nix-store";

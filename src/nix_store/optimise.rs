@@ -1,8 +1,8 @@
 //! `--optimise`: equal files of the whole store become one; also those of paths that are added, if
 //! settings ask for it.
 
-use windrow_systems::store::local::LocalStore;
-use windrow_systems::store::optimise::{Optimiser, optimise_store};
+use windrow_store::files::optimise::{Optimiser, optimise_store};
+use windrow_store::local::LocalStore;
 
 use super::args::Level;
 use super::{Call, verify};

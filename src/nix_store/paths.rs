@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
 use windrow_components::derivation::Derivation;
-use windrow_systems::store::local::LocalStore;
+use windrow_store::local::LocalStore;
 
 use super::Call;
 use crate::error::{Error, Result};

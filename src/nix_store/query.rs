@@ -3,10 +3,10 @@
 use std::ffi::OsString;
 
 use windrow_components::hash::Hash;
-use windrow_systems::store::graph_print::{write_dot, write_graphml, write_tree};
-use windrow_systems::store::local::LocalStore;
-use windrow_systems::store::path_graph::PathGraph;
-use windrow_systems::store::{Edges, PathInfo, WalkRoot};
+use windrow_store::db::path_graph::PathGraph;
+use windrow_store::local::LocalStore;
+use windrow_store::text::graph_print::{write_dot, write_graphml, write_tree};
+use windrow_store::{Edges, PathInfo, WalkRoot};
 
 use super::gc::find_roots;
 use super::paths::{not_valid, outputs_of, with_derivation};

@@ -4,9 +4,9 @@
 use std::path::PathBuf;
 
 use windrow_components::goal::BuildMode;
-use windrow_systems::store::gc_roots::add_indirect_root;
-use windrow_systems::store::local::LocalStore;
-use windrow_systems::store::{Edges, WalkRoot};
+use windrow_store::local::LocalStore;
+use windrow_store::roots::links::add_indirect_root;
+use windrow_store::{Edges, WalkRoot};
 
 use super::Call;
 use super::args::Level;

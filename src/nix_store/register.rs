@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use windrow_systems::store::PathInfo;
-use windrow_systems::store::registration_text::{self, Reader};
+use windrow_store::PathInfo;
+use windrow_store::text::registrations::{self, Reader};
 
 use super::paths::not_valid;
 use super::{Call, print_failed};
@@ -43,7 +43,7 @@ pub(super) fn dump_db(call: &mut Call) -> Result<()> {
             .database
             .path_info(&path)?
             .ok_or_else(|| not_valid(&path))?;
-        registration_text::write(&mut call.out, &info).map_err(print_failed)?;
+        registrations::write(&mut call.out, &info).map_err(print_failed)?;
     }
     Ok(())
 }

@@ -4,7 +4,8 @@
 use std::io::{BufReader, Write as _};
 use std::path::PathBuf;
 
-use windrow_systems::store::{nar, transfer};
+use windrow_store::nar;
+use windrow_store::text::transfer;
 
 use super::{Call, print_failed};
 use crate::error::{Error, Result};

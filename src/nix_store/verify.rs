@@ -1,7 +1,7 @@
 //! `--verify` and `--verify-path`: is the store what its database says?
 
 use indicatif::{ProgressBar, ProgressStyle};
-use windrow_systems::store::verify::{self, Finding, VerifyOptions};
+use windrow_store::ops::verify::{self, Finding, VerifyOptions};
 
 use super::Call;
 use super::args::Level;

@@ -2,8 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use windrow_store::own::history::{Build, Record, Recorder};
 use windrow_systems::report::{Event, Level, Reporter};
-use windrow_systems::store::history::{Build, Record, Recorder};
 
 /// A reporter that records.
 pub struct Recording {

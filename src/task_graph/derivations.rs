@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use hashbrown::HashMap;
 use windrow_components::derivation::{Derivation, name_from_base};
 use windrow_components::task_graph::{Builder, Limits, TaskGraphError, TaskId, TimeUnit};
-use windrow_systems::store::Layout;
+use windrow_store::Layout;
 
 use super::{Loaded, NamedDerivation};
 use crate::error::{Error, Result};

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use windrow_components::task_graph::{TaskGraph, TimeUnit};
 use windrow_formats::task_graph::{Distribution, read_durations};
-use windrow_systems::store::history::History;
+use windrow_store::own::history::History;
 
 use super::Loaded;
 use crate::error::{Error, Result};

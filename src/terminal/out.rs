@@ -4,7 +4,7 @@
 use std::io::{self, BufWriter, StdoutLock, Write};
 
 use windrow_components::log_line::last_start;
-use windrow_systems::process::interrupt::Exposed;
+use windrow_sys::interrupt::Exposed;
 use windrow_systems::process::lines::LineBuffer;
 
 use super::{has_colours, log_text, stderr, visible};

@@ -7,7 +7,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
-use windrow_systems::process::interrupt;
+use windrow_sys::interrupt;
 
 /// From so many unwritten bytes on, output of builders and helpers waits, and the live line is not
 /// drawn.

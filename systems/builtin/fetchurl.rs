@@ -12,7 +12,7 @@ use windrow_components::store_path::HashMode;
 use super::address::local_file;
 use super::request::{Mirror, Request};
 use super::{decompress, http};
-use crate::store::nar::restore;
+use windrow_store::nar::restore;
 
 pub(super) fn run(request: &Request) -> Result<(), String> {
     let url = request.attr("url")?;
@@ -23,7 +23,7 @@ pub(super) fn run(request: &Request) -> Result<(), String> {
             Err(problem) => eprintln!("not from a mirror: {problem}"),
         }
         // Half a file is no beginning for the next attempt.
-        let _ = crate::store::tree::delete_path(&out);
+        let _ = windrow_sys::tree::delete_path(&out);
     }
     fetch(request, url, None, url, &out)
 }

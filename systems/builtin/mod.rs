@@ -21,10 +21,10 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 use windrow_components::derivation::attributes::Attributes;
+use windrow_sandbox::paths::{SandboxPath, Shown};
+use windrow_sandbox::process::launch::action::c_path;
 
 use crate::process::environment::{Invocation, Rewrites};
-use crate::sandbox::action::c_path;
-use crate::sandbox::paths::{SandboxPath, Shown};
 use program::Program;
 use request::{Mirror, Network, Request};
 

@@ -7,8 +7,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::sandbox::action::c_path;
-use crate::sandbox::paths::{SandboxPath, Shown};
+use windrow_sandbox::paths::{SandboxPath, Shown};
+use windrow_sandbox::process::launch::action::c_path;
 
 /// Where a sandbox shows the engine's own files.
 const DIR: &str = "/.windrow";

@@ -9,13 +9,14 @@ use windrow_components::building::{BuildLog, BuilderProcess, ChildPipes, Deadlin
 use windrow_components::goal::{Outcome, SubstitutionGoal};
 use windrow_components::graph::BuildGraph;
 use windrow_components::substitution::Substitution;
+use windrow_sandbox::process::kill::kill_and_reap;
 
 use crate::helpers::{FetchNews, Fetches, Received, Substituters};
+use crate::outputs::receive::{ReceiveJob, receive};
 use crate::report::{BuildRef, Event, Level};
-use crate::sandbox::process::kill::kill_and_reap;
-use crate::store::path_lock::OutputLocks;
-use crate::store::receive::{ReceiveJob, receive};
-use crate::world::{Condemned, FetchPipe, Host, ReadyFetch, Scheduler, Services, destination};
+use crate::world::{
+    Condemned, FetchPipe, Host, OutputLocks, ReadyFetch, Scheduler, Services, destination,
+};
 
 /// What a path's goal whose substituter is over carries.
 type DeadFetch = (

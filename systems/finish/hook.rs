@@ -10,13 +10,13 @@ use windrow_components::building::{
 use windrow_components::goal::DerivationGoal;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
+use windrow_sandbox::process::kill::kill_and_reap;
 
 use crate::error::Result;
 use crate::failure::{Failure, FailureKind, describe_status};
 use crate::helpers::hook::talk::{HookBuild, HookHandle, say};
+use crate::outputs::{ScanJob, scan_outputs};
 use crate::process::log_writer::LogFile;
-use crate::sandbox::process::kill::kill_and_reap;
-use crate::store::collect::{ScanJob, scan_outputs};
 use crate::world::{BuiltOutput, Collected, Condemned, Host, ReadyGoal, Scheduler, Services};
 
 /// The exit code of a hook whose build failed.

@@ -5,7 +5,7 @@
 use windrow_components::graph::BuildGraph;
 
 use crate::error::Result;
-use crate::store::collect::MismatchedOutput;
+use crate::outputs::MismatchedOutput;
 use crate::world::{BuilderConfig, BuiltOutput, PoolHandle, Store};
 
 /// Registers it, unless somebody works at that path. The answer is what to say of it after the

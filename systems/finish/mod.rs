@@ -24,8 +24,9 @@ use windrow_components::substitution::OutputSubstitution;
 
 use crate::failure::{Failure, FailureKind};
 use crate::report::{BuildRef, Counts, Event};
-use crate::store::path_lock::OutputLocks;
-use crate::world::{Cells, Column, CompleteGoal, End, Goal, Scheduler, Services, place};
+use crate::world::{
+    Cells, Column, CompleteGoal, End, Goal, OutputLocks, Scheduler, Services, place,
+};
 
 /// What a goal is for, and the locks it holds.
 type FinishedGoal = (

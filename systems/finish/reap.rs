@@ -10,18 +10,18 @@ use windrow_components::building::{
 use windrow_components::goal::{BuildMode, DerivationGoal};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
+use windrow_sandbox::BuildEnv;
+use windrow_sandbox::process::kill::{Reaped, kill_and_measure};
+use windrow_sys::harmless::open_to_all;
 
 use crate::error::Result;
 use crate::failure::{Failure, FailureKind, describe_status};
 use crate::finish::mismatched;
+use crate::outputs::compare::Check;
+use crate::outputs::{MismatchedOutput, ScanJob, scan_outputs};
 use crate::process::log_writer::LogFile;
 use crate::report::{BuildRef, Event, Level, Usage};
-use crate::sandbox::BuildEnv;
-use crate::sandbox::process::kill::{Reaped, kill_and_measure};
 use crate::spawn::Aloft;
-use crate::store::check::Check;
-use crate::store::collect::{MismatchedOutput, ScanJob, scan_outputs};
-use crate::store::harmless::open_to_all;
 use crate::world::{
     BuilderConfig, Collected, Condemned, Host, Janitor, Lodging, ReapedBuild, Scheduler, Services,
 };

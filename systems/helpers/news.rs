@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use bevy_ecs::prelude::Entity;
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use windrow_sandbox::process::launch::{SpawnError, Spawned};
 
 use crate::process::helper::HelperEnv;
-use crate::process::launch::{SpawnError, Spawned};
 use crate::world::BuiltOutput;
 
 /// Which helpers a run has.

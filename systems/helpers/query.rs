@@ -8,12 +8,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
+use windrow_sandbox::process::kill::kill_and_reap;
+use windrow_sandbox::process::launch::{SpawnError, Spawned};
 
 use crate::failure::describe_status;
 use crate::process::helper::{self, HelperEnv, Pipes};
-use crate::process::launch::{SpawnError, Spawned};
 use crate::process::lines::{LineBuffer, quotable};
-use crate::sandbox::process::kill::kill_and_reap;
 
 /// How many paths one question is about at the most: enough that round trips don't count, few
 /// enough that answers come while others are worked on.

@@ -23,8 +23,7 @@ use crate::error::{Error, Result};
 use crate::failure::{Failure, FailureKind};
 use crate::finish::failure_cache::known_failure;
 use crate::report::{Event, Level, Reporter};
-use crate::store::path_lock::OutputLocks;
-use crate::world::{Backoff, Options, ReadyGoal, Scheduler, Services, Store, Waiting};
+use crate::world::{Backoff, Options, OutputLocks, ReadyGoal, Scheduler, Services, Store, Waiting};
 
 /// How long to wait before a lock held by someone else is tried the second time.
 const FIRST_RETRY: Duration = Duration::from_millis(20);

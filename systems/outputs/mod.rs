@@ -21,6 +21,7 @@ use windrow_components::graph::BuildGraph;
 use windrow_components::hash::Hash;
 use windrow_components::ids::{DrvId, PathId};
 use windrow_components::store_path::{HashMode, StoreDir};
+use windrow_sandbox::BuildEnv;
 use windrow_store::db::reader::Reader;
 use windrow_store::files::beside::unique_beside;
 use windrow_store::files::canonical::{InodesSeen, canonicalise};
@@ -36,9 +37,7 @@ use checks::Expectations;
 use compare::Check;
 
 use crate::failure::{Failure, FailureKind};
-use crate::sandbox::BuildEnv;
-use crate::world::BuilderConfig;
-use crate::world::BuiltOutput;
+use crate::world::{BuilderConfig, BuiltOutput};
 
 /// An output to look at.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
 use windrow_components::outputs::OutputSet;
 use windrow_components::substitution::SubstituteInfo;
+use windrow_sys::interrupt::Interrupts;
 
 use crate::error::Result;
 use crate::helpers::HelperConfig;
@@ -18,7 +19,6 @@ use crate::helpers::{Find, Substituters};
 use crate::lock::stays_here;
 use crate::plan::Plan;
 use crate::process::helper::HelperEnv;
-use crate::process::interrupt::Interrupts;
 use crate::world::{Options, Store};
 
 /// The substituters that a plan asks.

@@ -4,9 +4,9 @@
 use bevy_ecs::prelude::{Res, ResMut, Resource, World};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
+use windrow_store::own::history::History;
 
 use crate::policy::Estimates;
-use crate::store::history::History;
 use crate::world::Parts;
 
 /// The history, and the platform of derivations that are not loaded yet.

@@ -6,13 +6,13 @@ use windrow_components::building::{BuildLog, BuilderProcess, ChildPipes, Deadlin
 use windrow_components::goal::SubstitutionGoal;
 use windrow_components::graph::BuildGraph;
 use windrow_components::substitution::Substitution;
+use windrow_sandbox::process::kill::kill_and_reap;
+use windrow_sandbox::process::launch::{SpawnError, Spawned};
 
 use crate::helpers::{FetchNews, Fetches, Received, Substituters};
 use crate::poll_io::goal_of;
-use crate::process::launch::{SpawnError, Spawned};
 use crate::process::reactor::{Reactor, Readable};
 use crate::report::{BuildRef, Event};
-use crate::sandbox::process::kill::kill_and_reap;
 use crate::world::{FetchPipe, Host, Scheduler, Services};
 
 /// What a path's goal whose substituter was started carries.

@@ -10,13 +10,13 @@ use windrow_components::building::{
 use windrow_components::goal::DerivationGoal;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
+use windrow_sandbox::process::kill::kill_and_reap;
+use windrow_sandbox::process::launch::Spawned;
 
 use crate::error::Result;
 use crate::failure::{Failure, FailureKind};
-use crate::process::launch::Spawned;
 use crate::process::log_writer::{LogFile, LogThread};
 use crate::report::{BuildRef, Event};
-use crate::sandbox::process::kill::kill_and_reap;
 use crate::world::{BuilderConfig, Host, Launched, Lodging, Scheduler, Services};
 
 /// What a goal whose process has been made, or could not be, carries.

@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, OFlag};
 
-use super::launch::{self, Request, SpawnError, Spawned, Step, Streams};
-use crate::store::layout::Layout;
+use windrow_sandbox::process::launch::{self, Request, SpawnError, Spawned, Step, Streams};
+use windrow_store::layout::Layout;
 
 /// What every helper finds in its environment, `NAME=VALUE` each.
 pub type HelperEnv = Arc<[CString]>;

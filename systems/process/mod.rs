@@ -7,7 +7,3 @@ pub mod lines;
 pub mod log_writer;
 pub mod pool;
 pub mod reactor;
-
-pub use windrow_sandbox::dirs::{build_dir, run_dir};
-pub use windrow_sandbox::process::{guard, launch};
-pub use windrow_sys::interrupt;

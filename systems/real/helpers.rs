@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bevy_ecs::prelude::{Entity, With, World};
+use windrow_sandbox::process::launch::Spawned;
 
 use crate::helpers::hook::instance::dismiss_all;
 use crate::helpers::hook::talk::{HookBuild, HookHandle};
 use crate::helpers::querier::Queriers;
 use crate::helpers::{FetchNews, Fetches, HelperConfig, Inbox, Substituters};
-use crate::process::launch::Spawned;
 use crate::world::{HookDesk, Host, Parts, Scheduler};
 
 /// Adds the helpers to a run in the real world, if there are any.

@@ -15,9 +15,8 @@ use crate::failure::{Failure, FailureKind};
 use crate::helpers::Substituters;
 use crate::simulate::memory::SharedDisk;
 use crate::simulate::mishaps::{Chance, Mishaps, Mistake};
-use crate::store::path_lock::OutputLocks;
 use crate::world::{
-    Backoff, BuiltOutput, ReadyFetch, ReadyGoal, Reply, Scheduler, Services, Waiting,
+    Backoff, BuiltOutput, OutputLocks, ReadyFetch, ReadyGoal, Reply, Scheduler, Services, Waiting,
 };
 
 /// After how many failures the hook is not asked any more.

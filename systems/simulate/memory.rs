@@ -12,8 +12,7 @@ use windrow_store::Error as StoreError;
 
 use crate::error::{Error, Result};
 use crate::simulate::mishaps::{Chance, IoError, Mishaps};
-use crate::store::path_lock::OutputLocks;
-use crate::world::{NewOutput, Store};
+use crate::world::{NewOutput, OutputLocks, Store};
 
 /// The result codes of SQLite for a database that is locked, and for a disk that fails.
 const SQLITE_BUSY: i32 = 5;

@@ -15,24 +15,23 @@ use windrow_components::derivation::Derivation;
 use windrow_components::derivation::attributes::{AttributeError, Attributes, Special};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
-
-use crate::failure::{Failure, FailureKind};
-use crate::process::build_dir::SpareDirs;
-use crate::process::environment::Invocation;
-use crate::process::launch::{
+use windrow_sandbox::dirs::admit;
+use windrow_sandbox::dirs::build_dir::SpareDirs;
+use windrow_sandbox::filter::makes_sockets_by_socketcall;
+use windrow_sandbox::ids::Owner;
+use windrow_sandbox::ids::users::UserLock;
+use windrow_sandbox::process::kill_user::kill_user;
+use windrow_sandbox::process::launch::action::{Action, c_path};
+use windrow_sandbox::process::launch::{
     self, PendingExec, Request, SpawnError, SpawnRequest, Spawned, Step, Streams,
 };
-use crate::sandbox::action::{Action, c_path};
-use crate::sandbox::cell::Owner;
-use crate::sandbox::filter::makes_sockets_by_socketcall;
-use crate::sandbox::kill::kill_user;
-use crate::sandbox::users::UserLock;
-use crate::sandbox::{
-    BuildEnv, Isolation, MountTemplate, SandboxRequest, admit, become_user, refusal,
-};
+use windrow_sandbox::{BuildEnv, Isolation, MountTemplate, SandboxRequest, become_user, refusal};
+use windrow_store::db::reader::Reader;
+
+use crate::failure::{Failure, FailureKind};
+use crate::process::environment::Invocation;
 use crate::spawn::attributes::Files;
 use crate::spawn::program::{Builtin, Input, PreparedBuiltin, Program, wants_builtin};
-use crate::store::reader::Reader;
 use crate::world::{BuilderConfig, PoolHandle};
 
 /// The execution domain flag that switches address space randomisation off, as builders expect.

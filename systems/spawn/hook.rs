@@ -8,12 +8,12 @@ use windrow_components::building::{
 };
 use windrow_components::goal::BuildMode;
 use windrow_components::ids::PathId;
+use windrow_sandbox::process::launch::Spawned;
 
 use crate::error::Error;
 use crate::failure::{Failure, FailureKind};
 use crate::helpers::hook::instance::{Instance, Talk, dismiss};
 use crate::helpers::hook::talk::{HookBuild, Talking};
-use crate::process::launch::Spawned;
 use crate::process::log_writer::LogFile;
 use crate::report::{BuildRef, Event, Level};
 use crate::world::ReadyGoal;

@@ -22,9 +22,8 @@ use windrow_components::graph::BuildGraph;
 use crate::error::Error;
 use crate::failure::{Failure, FailureKind};
 use crate::report::{Event, Level};
-use crate::sandbox::users::{UserLock, UserPool};
-use crate::store::path_lock::OutputLocks;
-use crate::world::{Backoff, Host, Launched, ReadyGoal, Scheduler, Services, Waiting};
+use crate::world::{Backoff, Host, Launched, OutputLocks, ReadyGoal, Scheduler, Services, Waiting};
+use windrow_sandbox::ids::users::{UserLock, UserPool};
 
 /// What a goal that has its locks and a slot carries.
 type LockedGoal = (

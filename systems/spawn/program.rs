@@ -9,10 +9,10 @@ use std::path::Path;
 use windrow_components::building::ScratchOutput;
 use windrow_components::derivation::Derivation;
 use windrow_components::derivation::attributes::{Attributes, Special};
+use windrow_sandbox::SandboxRequest;
 
 use crate::builtin::{self, Builtins, Needs, Start};
 use crate::process::environment::{self, BuildEnvParams, Invocation, Rewrites};
-use crate::sandbox::SandboxRequest;
 use crate::spawn::attributes::Files;
 use crate::spawn::builder::Site;
 use crate::world::BuilderConfig;

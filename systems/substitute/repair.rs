@@ -6,11 +6,11 @@ use std::sync::Arc;
 use bevy_ecs::prelude::{NonSend, NonSendMut, ResMut};
 use hashbrown::{HashMap, HashSet};
 use windrow_components::ids::PathId;
+use windrow_store::PathInfo;
+use windrow_store::db::reader::Reader;
+use windrow_store::ops::contents::Contents;
 
 use crate::error::Result;
-use crate::store::PathInfo;
-use crate::store::contents::Contents;
-use crate::store::reader::Reader;
 use crate::world::{Answer, Finding, Host, Question, Scheduler, Verifier};
 
 /// Hands questions to the background.

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use bevy_ecs::prelude::{Commands, NonSendMut, Query, Res, ResMut};
 use windrow_components::building::{BuildLog, BuilderProcess, ChildPipes, Deadlines};
+use windrow_sandbox::process::kill::kill_group;
 
 use crate::failure::FailureKind;
-use crate::sandbox::process::kill::kill_group;
 use crate::world::{Condemned, Host, LINGER, Options, Scheduler};
 
 /// A child that is watched.

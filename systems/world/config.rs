@@ -5,15 +5,16 @@ use std::ffi::c_int;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use windrow_sandbox::ids::user_ns::IdMap;
+use windrow_sandbox::ids::users::UserPool;
+use windrow_sandbox::process::launch::action::Action;
+use windrow_sandbox::{Isolation, Limits};
+use windrow_store::db::reader::Reader;
+use windrow_store::files::optimise::Optimiser;
+use windrow_store::layout::Layout;
+
 use crate::builtin::Builtins;
 use crate::error::{Error, Result};
-use crate::sandbox::action::Action;
-use crate::sandbox::user_ns::IdMap;
-use crate::sandbox::users::UserPool;
-use crate::sandbox::{Isolation, Limits};
-use crate::store::layout::Layout;
-use crate::store::optimise::Optimiser;
-use crate::store::reader::Reader;
 
 /// What builders need to know of this machine and these settings.
 #[derive(Debug, Clone)]
@@ -93,7 +94,7 @@ impl BuilderConfig {
             mount.namespaces |= libc::CLONE_NEWUSER;
             mount
                 .actions
-                .extend(crate::sandbox::user_ns::own_user_namespace(&IdMap {
+                .extend(windrow_sandbox::ids::user_ns::own_user_namespace(&IdMap {
                     uid: uid.as_raw(),
                     gid: gid.as_raw(),
                     outer_uid: uid.as_raw(),

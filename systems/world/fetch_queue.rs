@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use bevy_ecs::prelude::Component;
 
-use crate::store::beside::beside;
+use windrow_store::files::beside::beside;
 
 /// How much of a substituter's standard output is kept: two lines are expected.
 const SAID_MAX: usize = 64 * 1024;

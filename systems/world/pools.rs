@@ -7,19 +7,19 @@ use std::time::{Duration, Instant};
 use bevy_ecs::prelude::{Component, Entity};
 use windrow_components::building::{BuilderProcess, Deadlines};
 use windrow_components::goal::BuildMode;
+use windrow_sandbox::dirs::build_dir::SpareDirs;
+use windrow_sandbox::process::launch::Spawned;
+use windrow_sandbox::{BuildEnv, MountTemplate};
+use windrow_store::files::beside;
+use windrow_sys::tree::delete_path;
 
 use crate::error::Result;
 use crate::failure::Failure;
-use crate::process::build_dir::SpareDirs;
-use crate::process::launch::Spawned;
+use crate::outputs::MismatchedOutput;
 use crate::process::log_writer::LogThread;
 use crate::process::pool::Pool;
 use crate::process::reactor::{Reactor, Readable};
-use crate::sandbox::{BuildEnv, MountTemplate};
 use crate::spawn::Aloft;
-use crate::store::beside;
-use crate::store::collect::MismatchedOutput;
-use crate::store::tree::delete_path;
 use crate::world::{Alarms, BuilderConfig, BuiltOutput, Condemned, Options};
 
 /// Outputs that the pool has looked at, or why they can't be registered.

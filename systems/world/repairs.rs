@@ -7,10 +7,10 @@ use hashbrown::{HashMap, HashSet};
 use windrow_components::goal::Target;
 use windrow_components::ids::PathId;
 use windrow_components::outputs::OutputSet;
+use windrow_store::ops::contents::Contents;
 
 use crate::error::Result;
 use crate::process::pool::Pool;
-use crate::store::contents::Contents;
 
 /// What a goal wants to be looked at.
 #[derive(Debug)]

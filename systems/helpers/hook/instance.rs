@@ -6,9 +6,10 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Instant;
 
+use windrow_sandbox::process::launch::Spawned;
+
 use crate::failure::describe_status;
 use crate::process::helper::Ends;
-use crate::process::launch::Spawned;
 use crate::process::lines::{LineBuffer, quotable};
 use crate::world::Reply;
 
@@ -54,7 +55,7 @@ pub enum HookError {
     Deaf,
     /// It could not be started.
     #[error("{0}")]
-    Start(#[from] crate::process::launch::SpawnError),
+    Start(#[from] windrow_sandbox::process::launch::SpawnError),
     /// Its pipes can't be used.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -307,7 +308,7 @@ fn wait_and_kill(child: &Spawned, until: Instant) -> i32 {
         &mut ended,
         PollTimeout::try_from(left_ms).unwrap_or(PollTimeout::MAX),
     );
-    crate::sandbox::process::kill::kill_and_reap(child.pid)
+    windrow_sandbox::process::kill::kill_and_reap(child.pid)
 }
 
 #[cfg(test)]

@@ -8,12 +8,12 @@ use std::time::Duration;
 use bevy_ecs::prelude::{Component, NonSendMut, ResMut};
 use bevy_ecs::system::SystemParam;
 use windrow_components::graph::BuildGraph;
+use windrow_sandbox::process::launch::Spawned;
 
 use crate::helpers::Inbox;
 use crate::helpers::hook::instance::{HookError, Instance, Said, Talk, dismiss};
 use crate::process::helper;
 use crate::process::helper::{HelperEnv, Pipes};
-use crate::process::launch::Spawned;
 use crate::report::{Event, Level, Reporter};
 use crate::world::{HookQuestion, Host, Options, Reply, Scheduler, Services};
 

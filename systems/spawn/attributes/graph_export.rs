@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use windrow_components::derivation::Derivation;
 use windrow_components::hash::Hash;
 
-use crate::store::PathInfo;
-use crate::store::reader::Reader;
+use windrow_store::PathInfo;
+use windrow_store::db::reader::Reader;
 
 /// Why a graph can't be exported.
 #[derive(Debug, thiserror::Error)]

@@ -10,9 +10,9 @@ use std::path::Path;
 use graph_export::ExportError;
 use serde_json::{Map, Value};
 use windrow_components::derivation::attributes::{self, GraphExport};
+use windrow_store::db::reader::Reader;
 
 use crate::process::environment::{ExtraFile, Rewrites};
-use crate::store::reader::Reader;
 
 /// Everything to be written into a build folder before its builder starts.
 #[derive(Debug, Default)]
