@@ -144,6 +144,8 @@ pub enum Outcome {
     NoSubstituters,
     /// A substituter has the path but not all of its references.
     IncompleteClosure,
+    /// Nobody wanted it any more.
+    Cancelled,
 }
 
 /// In which ways waitees ended, other than well.
@@ -162,6 +164,7 @@ impl Shortfalls {
             Outcome::Failed => 1,
             Outcome::NoSubstituters => 2,
             Outcome::IncompleteClosure => 4,
+            Outcome::Cancelled => 8,
         }
     }
 }

@@ -33,6 +33,9 @@ pub enum FailureKind {
     Other,
     /// Something it needs failed.
     Dependency,
+    /// Nobody wanted it any more. Its goal ends as cancelled, and nothing counts or reports it as a
+    /// failure.
+    Cancelled,
 }
 
 impl FailureKind {
@@ -71,6 +74,11 @@ impl Failure {
             log_tail: Vec::new(),
         }
     }
+
+    /// The end of a goal that nobody wants any more.
+    pub fn cancelled() -> Self {
+        Self::new(FailureKind::Cancelled, "nobody wants it any more")
+    }
 }
 
 /// Which kinds of failures a run has seen.
@@ -91,7 +99,7 @@ pub struct FailureKinds {
 impl FailureKinds {
     /// Takes note of a failure.
     pub fn add(&mut self, kind: FailureKind) {
-        self.any = true;
+        self.any |= kind != FailureKind::Cancelled;
         match kind {
             FailureKind::Permanent | FailureKind::Cached => self.permanent = true,
             FailureKind::TimedOut => self.timed_out = true,
@@ -102,7 +110,8 @@ impl FailureKinds {
             | FailureKind::Hook { .. }
             | FailureKind::Platform
             | FailureKind::Other
-            | FailureKind::Dependency => {}
+            | FailureKind::Dependency
+            | FailureKind::Cancelled => {}
         }
     }
 

@@ -139,6 +139,14 @@ pub enum Event<'a> {
         /// When, since the run began.
         at: Duration,
     },
+    /// A build or a fetch that had been started, or was about to be, is not wanted any more: its
+    /// child was killed.
+    Cancelled {
+        /// The build, or the path as if it were one.
+        build: BuildRef<'a>,
+        /// When, since the run began.
+        at: Duration,
+    },
     /// A substituter began to fetch a path.
     FetchStarted {
         /// The path, as if it were a build.

@@ -67,6 +67,7 @@ fn sets(has: Parts) -> [Set; 6] {
         Set::new(TickSet::Timeout)
             .only(has.faults, faulty::shuffle)
             .only(has.processes, timeout::condemn)
+            .only(has.processes, timeout::cancel).due(timeout::has_cancelled)
             .only(has.others, timeout::retry_locks).due(timeout::is_waiting_for_locks)
             .only(has.hook, timeout::hook::hurry_hook),
 

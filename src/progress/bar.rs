@@ -107,6 +107,7 @@ impl Reporter for Bar {
             }
             Event::Succeeded { build, .. }
             | Event::Failed { build, .. }
+            | Event::Cancelled { build, .. }
             | Event::FetchSucceeded { build, .. }
             | Event::FetchFailed { build, .. } => {
                 self.running.retain(|(id, _)| *id != build.id);

@@ -159,7 +159,9 @@ impl Reporter for Json {
                 self.stop(build.id);
                 message(Level::Warn, text);
             }
-            Event::Succeeded { build, .. } | Event::FetchSucceeded { build, .. } => {
+            Event::Succeeded { build, .. }
+            | Event::FetchSucceeded { build, .. }
+            | Event::Cancelled { build, .. } => {
                 self.stop(build.id);
             }
             Event::Failed {

@@ -129,6 +129,11 @@ impl Wording {
                 lines.extend(failure(build, message, log_tail, Line::message, Line::log));
                 lines
             }
+            Event::Cancelled { build, at } => {
+                self.last = at;
+                self.modes.remove(&build.id);
+                self.rest(build)
+            }
             Event::Progress(counts) => {
                 self.expected = Some(counts.expected);
                 Vec::new()

@@ -57,6 +57,7 @@ impl Reporter for Trace {
             | Event::Output { .. }
             | Event::HelperOutput { .. }
             | Event::Exited { .. }
+            | Event::Cancelled { .. }
             | Event::Progress(_) => return,
         };
         Line::for_programs(&line).write();

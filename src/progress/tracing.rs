@@ -125,7 +125,7 @@ impl Reporter for Tracing {
                 true,
                 |builder| json!({"derivation": builder.drv_path, "succeeded": true}),
             ),
-            Event::Failed { build, at, .. } => self.end(
+            Event::Failed { build, at, .. } | Event::Cancelled { build, at } => self.end(
                 build.id,
                 *at,
                 false,

@@ -11,6 +11,7 @@ use windrow_components::graph::BuildGraph;
 use windrow_components::substitution::Substitution;
 use windrow_sandbox::process::kill::kill_and_reap;
 
+use crate::failure::Failure;
 use crate::helpers::{FetchNews, Fetches, Received, Substituters};
 use crate::outputs::receive::{ReceiveJob, receive};
 use crate::report::{BuildRef, Event, Level};
@@ -73,6 +74,11 @@ impl ReapingFetches<'_, '_> {
         let store_path = self.graph.full_path(path);
         let place = host.config.layout.real_path(&store_path);
         let real_path = destination(place.clone(), known.repair);
+        if self.scheduler.is_cancelled(goal) {
+            entity.remove::<BuildLog>();
+            host.pool.delete(real_path);
+            return self.scheduler.fail(goal, Failure::cancelled());
+        }
         if let Some(condemned) = condemned {
             // Nix 1.8 cancels the whole goal, whatever substituters are left.
             let message = format!("fetching path '{store_path}' {}", condemned.reason);
@@ -175,6 +181,11 @@ pub fn take_received(
                     format!("substitution of path '{path}' succeeded")
                 });
                 scheduler.complete(goal, None, [output]);
+                commands.entity(goal).remove::<BuildLog>();
+                continue;
+            }
+            Err(_) if scheduler.is_cancelled(goal) => {
+                scheduler.fail(goal, Failure::cancelled());
                 commands.entity(goal).remove::<BuildLog>();
                 continue;
             }

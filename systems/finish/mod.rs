@@ -101,6 +101,19 @@ impl Finishing<'_, '_> {
         });
     }
 
+    fn report_cancelled(&mut self, goal: Goal) {
+        let (path, name) = self.named(goal);
+        let name = name.to_owned();
+        self.services.reporter.report(&Event::Cancelled {
+            build: BuildRef {
+                id: goal.entity.to_bits(),
+                drv_path: &path,
+                name: &name,
+            },
+            at: self.scheduler.now,
+        });
+    }
+
     fn report_failure(&mut self, goal: Goal, failure: &Failure) {
         let (path, name) = self.named(goal);
         let name = name.to_owned();
@@ -197,7 +210,7 @@ pub fn has_failures(scheduler: Res<Scheduler>) -> bool {
     !scheduler.failures().is_empty()
 }
 
-/// Reports failures and gives up what the failed goals held.
+/// Reports failures, and what was cancelled, and gives up what these goals held.
 ///
 /// Nix 1.8: `Goal::trace`, `Goal::getName`, `Goal::getExitCode`.
 pub fn fail(mut params: Finishing<'_, '_>) {
@@ -208,6 +221,13 @@ pub fn fail(mut params: Finishing<'_, '_>) {
             continue;
         };
         let goal = Goal { entity, target };
+        if failure.kind == FailureKind::Cancelled {
+            if reported {
+                params.report_cancelled(goal);
+            }
+            params.settle(goal, Outcome::Cancelled);
+            continue;
+        }
         if goal.drv().is_some() {
             params.scheduler.count_failure();
         }

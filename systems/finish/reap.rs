@@ -253,7 +253,8 @@ impl Reaping<'_, '_> {
         );
         let rewrites = child.rewrites.filter(|_| !is_sandbox(room.as_ref()));
         // What never ran has left nothing to look at.
-        let keep = host.config.keep_failed && (ran || room.is_some());
+        let wanted = !self.scheduler.is_cancelled(goal);
+        let keep = host.config.keep_failed && wanted && (ran || room.is_some());
         if room.is_some() || keep {
             let missing = MissingOutputs::of(child.missing, &self.graph, drv);
             let (graph, config) = (&self.graph, &host.config);

@@ -5,6 +5,7 @@ use bevy_ecs::prelude::{Commands, NonSendMut, Query, Res, ResMut};
 use windrow_components::building::{HashRewrites, MissingOutputs};
 use windrow_components::graph::BuildGraph;
 
+use crate::failure::Failure;
 use crate::world::{OutputLocks, Reply, Scheduler, Services};
 
 /// Whether the hook has answered.
@@ -28,6 +29,9 @@ pub fn take_reply(
     };
     if reply == Reply::Accept {
         return;
+    }
+    if scheduler.is_cancelled(ready.goal) {
+        return scheduler.fail(ready.goal, Failure::cancelled());
     }
     if reply != Reply::Postpone && scheduler.free_slots() > 0 {
         scheduler.take_slot(ready);

@@ -6,7 +6,7 @@ use windrow_components::building::{BuildLog, BuilderProcess, ChildPipes, Deadlin
 use windrow_components::goal::SubstitutionGoal;
 use windrow_components::graph::BuildGraph;
 use windrow_components::substitution::Substitution;
-use windrow_sandbox::process::kill::kill_and_reap;
+use windrow_sandbox::process::kill::{kill_and_reap, kill_group};
 use windrow_sandbox::process::launch::{SpawnError, Spawned};
 
 use crate::helpers::{FetchNews, Fetches, Received, Substituters};
@@ -75,6 +75,9 @@ impl WatchingFetches<'_, '_> {
                 return self.scheduler.scan();
             }
         };
+        if self.scheduler.is_cancelled(goal) {
+            kill_group(pid);
+        }
         let at = self.scheduler.now;
         (deadlines.started, deadlines.last_output) = (at, at);
         self.scheduler.start(goal);

@@ -91,6 +91,10 @@ impl Launching<'_, '_> {
                 watched.map_err(|error| format!("cannot watch the builder's output: {error}"))
             });
             match watched {
+                Ok(()) if self.scheduler.is_cancelled(goal) => {
+                    kill_and_reap(spawned.pid);
+                    Err(Failure::cancelled())
+                }
                 Ok(()) => Ok((spawned, aloft)),
                 Err(problem) => {
                     kill_and_reap(spawned.pid);

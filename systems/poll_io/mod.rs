@@ -123,6 +123,7 @@ impl Watching<'_, '_> {
         // changes only. Loading a large graph has nothing to poll for; children are looked after in
         // between.
         let busy = scheduler.has_work()
+            || scheduler.has_cancelled()
             || !host.deferred.is_empty()
             || !host.over.is_empty()
             || !host.unread.is_empty()

@@ -8,6 +8,7 @@ use windrow_components::building::{
 };
 use windrow_components::goal::BuildMode;
 use windrow_components::ids::PathId;
+use windrow_sandbox::process::kill::kill_group;
 use windrow_sandbox::process::launch::Spawned;
 
 use crate::error::Error;
@@ -96,6 +97,9 @@ impl Talking<'_> {
             }
         };
         self.scheduler.start(goal);
+        if self.scheduler.is_cancelled(goal) {
+            kill_group(child.pid);
+        }
         self.report_start(ready, &outputs, log_file.as_ref());
         let mut entity = commands.entity(goal);
         entity.insert((

@@ -51,6 +51,21 @@ pub fn condemn(
     }
 }
 
+/// Whether children are to be killed because nobody wants their goals any more.
+pub fn has_cancelled(scheduler: Res<Scheduler>) -> bool {
+    scheduler.has_cancelled()
+}
+
+/// Kills the children of goals that were cancelled; their exit is noticed as any other. What has
+/// none yet is killed when it has one.
+pub fn cancel(children: Query<&BuilderProcess>, mut scheduler: ResMut<Scheduler>) {
+    for goal in scheduler.take_cancelled() {
+        if let Ok(process) = children.get(goal) {
+            kill_group(process.pid);
+        }
+    }
+}
+
 fn why_condemned(
     options: &Options,
     deadlines: &Deadlines,

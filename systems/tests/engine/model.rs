@@ -34,6 +34,7 @@ fn end(outcome: Option<Outcome>) -> End {
         Outcome::Failed => End::Failed,
         Outcome::NoSubstituters => End::NoSubstituters,
         Outcome::IncompleteClosure => End::IncompleteClosure,
+        Outcome::Cancelled => unreachable!("nobody cancels a goal here"),
     }
 }
 

@@ -12,6 +12,7 @@
 //! From anywhere a goal may fail, which ends it when the tick ends. What a stage implies is never stored beside it: a goal
 //! has a slot in `Starting` and `Running`, and holds its paths and their locks from `Held` to `Scanning`.
 
+mod cancel;
 mod check;
 mod desk;
 mod index;
@@ -30,7 +31,7 @@ use windrow_components::ids::{DrvId, PathId};
 
 use super::{NewOutput, Options, Pace, ReadyQueue, Repairs};
 use crate::error::Error;
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureKind};
 use crate::report::Counts;
 
 pub use check::Mistake;
@@ -82,6 +83,7 @@ pub struct Scheduler {
     used: u32,
     counts: Counts,
     background: Background,
+    cancelled: cancel::Cancelled,
 }
 
 /// How long a goal waits before it tries again.
@@ -137,6 +139,7 @@ impl Scheduler {
             used: 0,
             counts: Counts::default(),
             background: Background::default(),
+            cancelled: cancel::Cancelled::default(),
         }
     }
 
@@ -651,8 +654,12 @@ impl Scheduler {
     }
 
     /// A goal has failed, and ends with this tick. What it holds, and its slot, it has until then.
-    pub fn fail(&mut self, goal: Entity, failure: Failure) {
+    /// Of one that was cancelled it is only the end.
+    pub fn fail(&mut self, goal: Entity, mut failure: Failure) {
         debug_assert!(self.stage(goal).outcome().is_none());
+        if self.is_cancelled(goal) {
+            failure.kind = FailureKind::Cancelled;
+        }
         self.failures.push((goal, failure));
     }
 
@@ -671,6 +678,7 @@ impl Scheduler {
         let from = self.set(goal.entity, Stage::Done(how));
         assert!(from.outcome().is_none());
         self.ended.push(goal.entity, goal.drv(), how);
+        self.cancelled.forget(goal.entity);
         if from.holds_paths() {
             self.release_of(graph, goal);
         }
