@@ -21,7 +21,7 @@ use crate::process::pool::Pool;
 use crate::process::reactor::Reactor;
 use crate::report::{Event, Level};
 use crate::world::{
-    Alarms, BuilderConfig, HelperEvents, Host, Janitor, Lodging, MountTemplateHandle, Parts,
+    Alarms, BuilderConfig, ChildEnv, Deleter, HelperEvents, Host, MountTemplateHandle, Parts,
     PoolHandle, Scheduler, Services, Verifier,
 };
 
@@ -37,29 +37,29 @@ pub fn plug_in(world: &mut World, config: BuilderConfig) -> Result<()> {
     let wake = move || drop(waker.wake());
     let pool = Pool::new(threads.min(8), wake.clone());
     let launcher = Pool::new(1, wake.clone());
-    let janitor = Janitor::new();
+    let deleter = Deleter::new();
     let dirs = SpareDirs::new(&config.build_folder);
     let (builds, store) = (
         config.build_folder.clone(),
         config.layout.real_store_dir.clone(),
     );
-    janitor.run(move || delete_dead(&builds, &store));
+    deleter.run(move || delete_dead(&builds, &store));
     if let Some(text) = &config.notice {
         let level = Level::Warn;
         let mut services = world.non_send_mut::<Services>();
         services.reporter.report(&Event::Message { level, text });
     }
-    let workshop = MountTemplateHandle {
+    let template = MountTemplateHandle {
         pool: Pool::new(1, wake.clone()),
-        workshop: Arc::default(),
+        entered: Arc::default(),
     };
     world.insert_non_send(Host {
         config,
         began: Instant::now(),
         reactor,
-        pool: PoolHandle(pool, janitor),
+        pool: PoolHandle(pool, deleter),
         launcher,
-        workshop,
+        template,
         logs: LogThread::default(),
         dirs,
         launched: Vec::new(),
@@ -91,11 +91,11 @@ pub fn clean_up(world: &mut World) {
     let Some(host) = world.remove_non_send::<Host>() else {
         return;
     };
-    let mut rooms: Vec<BuildEnv> = Vec::new();
+    let mut envs: Vec<BuildEnv> = Vec::new();
     let mut untaken = host.launched;
     // Not to be dropped before the children are dead: a hook is asked to end first.
     let mut threads = Vec::new();
-    for launcher in [host.launcher, host.workshop.pool] {
+    for launcher in [host.launcher, host.template.pool] {
         let (launched, finished) = launcher.finish();
         untaken.extend(launched);
         threads.push(finished);
@@ -104,7 +104,7 @@ pub fn clean_up(world: &mut World) {
         if let Ok((spawned, _)) = launched.result {
             kill_and_reap(spawned.pid);
         }
-        rooms.extend(launched.room);
+        envs.extend(launched.env);
     }
     helpers::clean_up(world);
     let mut children = world.query::<(Entity, &BuilderProcess)>();
@@ -126,18 +126,14 @@ pub fn clean_up(world: &mut World) {
     drop(host.logs);
     // Waits for what is being hashed, whose directories could not be deleted under it.
     drop(host.pool);
-    let mut lodgings = world.query::<&mut Lodging>();
-    rooms.extend(
-        lodgings
-            .iter_mut(world)
-            .filter_map(|mut lodging| lodging.0.take()),
-    );
-    for room in &rooms {
+    let mut children = world.query::<&mut ChildEnv>();
+    envs.extend(children.iter_mut(world).filter_map(|mut env| env.0.take()));
+    for env in &envs {
         // What does not die now is what the user must look after.
-        let _ = room.kill_processes();
+        let _ = env.kill_processes();
     }
-    for room in rooms {
-        room.leave().delete();
+    for env in envs {
+        env.leave().delete();
     }
     if let Some(sandbox) = &host.config.sandbox {
         sandbox.close();

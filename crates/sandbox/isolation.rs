@@ -88,7 +88,7 @@ pub struct SandboxRequest {
 #[derive(Debug)]
 pub struct BuildEnv {
     /// Its directories, if it is in a sandbox.
-    cell: Option<(Isolation, SandboxDirs)>,
+    sandbox: Option<(Isolation, SandboxDirs)>,
     /// What holds its build directory, if it is not.
     dir: Option<(SpareDirs, PathBuf)>,
     lease: Option<NetnsLease>,
@@ -105,8 +105,8 @@ pub struct Setup {
     pub actions: Vec<Action>,
     /// The build directory, as the launching thread sees it.
     pub build_dir: PathBuf,
-    /// The room, to be left when all is over.
-    pub room: BuildEnv,
+    /// The build's environment, to be left when all is over.
+    pub env: BuildEnv,
 }
 
 impl Limits {
@@ -173,15 +173,15 @@ impl Isolation {
     }
 
     /// Whether a build is to be launched by the thread with the template.
-    pub fn wants_workshop(&self, wish: &SandboxRequest) -> bool {
+    pub fn wants_template(&self, request: &SandboxRequest) -> bool {
         // What has gone through the filter of the template can't be given back, and what is shown
         // to one build only can't be in what all have in common.
-        let filtered_alike = !wish.socketcall || self.limits.filter.is_none();
-        let shown_alike = wish.shown.is_empty();
-        self.shared.support.root && !wish.network && filtered_alike && shown_alike
+        let filtered_alike = !request.socketcall || self.limits.filter.is_none();
+        let shown_alike = request.shown.is_empty();
+        self.shared.support.root && !request.network && filtered_alike && shown_alike
     }
 
-    /// Deletes the directories of the run, when all rooms have been left.
+    /// Deletes the directories of the run, when all environments have been left.
     pub fn close(&self) {
         self.shared.dirs_pool.close();
     }
@@ -201,17 +201,21 @@ impl Isolation {
     }
 
     /// What the inputs are, looked up where that is not known yet.
-    fn kinds(&self, store: &Path, wish: &SandboxRequest) -> io::Result<Vec<(CString, InputKind)>> {
+    fn kinds(
+        &self,
+        store: &Path,
+        request: &SandboxRequest,
+    ) -> io::Result<Vec<(CString, InputKind)>> {
         let mut known = self
             .shared
             .kinds
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let all = wish.inputs.iter().chain(
+        let all = request.inputs.iter().chain(
             self.shared
                 .always
                 .iter()
-                .filter(|name| !wish.inputs.contains(name)),
+                .filter(|name| !request.inputs.contains(name)),
         );
         all.map(|name| {
             if let Some(kind) = known.get(name) {
@@ -283,7 +287,7 @@ impl Isolation {
     /// Nix 1.8: `DerivationGoal::startBuilder`.
     pub fn set_up(
         &self,
-        wish: &SandboxRequest,
+        request: &SandboxRequest,
         template: Option<&MountTemplate>,
         user: Option<UserLock>,
     ) -> io::Result<Setup> {
@@ -300,34 +304,44 @@ impl Isolation {
             ),
         };
         let owner = user.as_ref().map_or_else(ourselves, UserLock::owner);
-        let inputs = self.kinds(store, wish)?;
+        let inputs = self.kinds(store, request)?;
         // 32 characters of hash and a dash come before the name.
-        let drv_name = wish.drv_base_name.get(33..).unwrap_or(&wish.drv_base_name);
+        let drv_name = request
+            .drv_base_name
+            .get(33..)
+            .unwrap_or(&request.drv_base_name);
         // Who has the machine's network may send an open directory to somebody else.
-        let confined = !wish.network;
-        let cell = shared
+        let confined = !request.network;
+        let dirs = shared
             .dirs_pool
             .create(&view, drv_name, owner, &inputs, confined)?;
-        let mut room = BuildEnv {
-            cell: None,
+        let mut env = BuildEnv {
+            sandbox: None,
             dir: None,
             lease: None,
             owner,
             user,
         };
-        match self.actions(wish, template, &mut room, &cell, &inputs, (&view, &inside)) {
+        match self.actions(
+            request,
+            template,
+            &mut env,
+            &dirs,
+            &inputs,
+            (&view, &inside),
+        ) {
             Ok((namespaces, actions)) => {
-                let build_dir = cell.place(&view).build;
-                room.cell = Some((self.clone(), cell));
+                let build_dir = dirs.place(&view).build;
+                env.sandbox = Some((self.clone(), dirs));
                 Ok(Setup {
                     namespaces,
                     actions,
                     build_dir,
-                    room,
+                    env,
                 })
             }
             Err(error) => {
-                for path in shared.dirs_pool.give_back(&view, cell, false).0 {
+                for path in shared.dirs_pool.give_back(&view, dirs, false).0 {
                     // What can't be deleted goes with the run.
                     let _ = windrow_sys::tree::delete_path(&path);
                 }
@@ -338,14 +352,14 @@ impl Isolation {
 
     fn actions(
         &self,
-        wish: &SandboxRequest,
+        request: &SandboxRequest,
         template: Option<&MountTemplate>,
-        room: &mut BuildEnv,
-        cell: &SandboxDirs,
+        env: &mut BuildEnv,
+        dirs: &SandboxDirs,
         inputs: &[(CString, InputKind)],
         (view, inside): (&View, &View),
     ) -> io::Result<(c_int, Vec<Action>)> {
-        let (shared, owner) = (&*self.shared, room.owner);
+        let (shared, owner) = (&*self.shared, env.owner);
         let support = &shared.support;
         let mut namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC;
         let mut actions = Vec::new();
@@ -357,29 +371,29 @@ impl Isolation {
             Proc::Waiting
         };
         match template {
-            Some(template) => room.lease = Some(template.networks.enter()?),
+            Some(template) => env.lease = Some(template.networks.enter()?),
             None => {
                 namespaces |= libc::CLONE_NEWUTS;
                 if !support.root {
                     namespaces |= libc::CLONE_NEWUSER;
                     actions.extend(own_user_namespace(&sandbox_ids(owner)));
                 }
-                if !wish.network {
+                if !request.network {
                     namespaces |= libc::CLONE_NEWNET;
                     actions.push(Action::LoopbackUp);
                 }
                 actions.push(Action::NameHost);
                 actions.extend(shared.config.template(
-                    &cell.base(view),
+                    &dirs.base(view),
                     view,
                     self.ids(owner),
-                    wish.network,
+                    request.network,
                     if support.root {
                         support.waiting_proc()
                     } else {
                         WaitingProc::Own
                     },
-                    &wish.shown,
+                    &request.shown,
                 ));
                 if !support.root {
                     actions.extend(crate::ids::user_ns::forbid(
@@ -393,10 +407,10 @@ impl Isolation {
             .iter()
             .filter(|(_, kind)| !matches!(kind, InputKind::Link(_)));
         let names: Vec<CString> = shown.map(|(name, _)| name.clone()).collect();
-        actions.extend(shared.config.build(&cell.place(inside), &names, proc));
+        actions.extend(shared.config.build(&dirs.place(inside), &names, proc));
         // Of a mount that is read-only, unlike the machine's: root's builder could change the mode
         // of the latter.
-        if !wish.has_input {
+        if !request.has_input {
             actions.push(Action::ReadFrom(c"/dev/null"));
         }
         // In a template with a filter there is none to be had any more, nor a way to use one.
@@ -404,10 +418,10 @@ impl Isolation {
             actions.push(Action::NewKeyring);
         }
         if template.is_none() {
-            if let Some(ruleset) = support.socket_scope.as_ref().filter(|_| wish.network) {
+            if let Some(ruleset) = support.socket_scope.as_ref().filter(|_| request.network) {
                 actions.push(Action::Landlock(Arc::clone(ruleset)));
             }
-            actions.extend(self.limits.actions(wish.socketcall));
+            actions.extend(self.limits.actions(request.socketcall));
         }
         actions.extend(self.descent(owner)?);
         Ok((namespaces, actions))
@@ -466,7 +480,7 @@ impl BuildEnv {
     /// That of a build user without a sandbox, whose build directory is in `dir`, one of `dirs`.
     pub fn without_sandbox(dirs: SpareDirs, dir: PathBuf, user: UserLock) -> Self {
         Self {
-            cell: None,
+            sandbox: None,
             dir: Some((dirs, dir)),
             lease: None,
             owner: user.owner(),
@@ -476,8 +490,8 @@ impl BuildEnv {
 
     /// The build directory, as the machine sees it.
     pub fn build_dir(&self) -> PathBuf {
-        match (&self.cell, &self.dir) {
-            (Some((_, cell)), _) => cell.place(cell.host_view()).build,
+        match (&self.sandbox, &self.dir) {
+            (Some((_, dirs)), _) => dirs.place(dirs.host_view()).build,
             (None, Some((_, dir))) => dir.join(crate::dirs::admit::BUILD),
             (None, None) => PathBuf::new(),
         }
@@ -485,19 +499,19 @@ impl BuildEnv {
 
     /// Whether it is in a sandbox.
     pub fn is_sandbox(&self) -> bool {
-        self.cell.is_some()
+        self.sandbox.is_some()
     }
 
     /// The directory in which the builder makes its outputs, if that is not the store itself.
     pub fn store(&self) -> Option<PathBuf> {
-        let (_, cell) = self.cell.as_ref()?;
-        Some(cell.place(cell.host_view()).store)
+        let (_, dirs) = self.sandbox.as_ref()?;
+        Some(dirs.place(dirs.host_view()).store)
     }
 
     /// A directory that no builder can enter, on the file system of the store.
     pub fn private(&self) -> Option<PathBuf> {
-        let (_, cell) = self.cell.as_ref()?;
-        Some(cell.private(cell.host_view()))
+        let (_, dirs) = self.sandbox.as_ref()?;
+        Some(dirs.private(dirs.host_view()))
     }
 
     /// Whom everything that the builder makes must belong to.
@@ -512,7 +526,9 @@ impl BuildEnv {
     /// When processes don't die.
     pub fn kill_processes(&self) -> io::Result<()> {
         match &self.user {
-            Some(_) if self.cell.is_none() => crate::process::kill_user::kill_user(self.owner.uid),
+            Some(_) if self.sandbox.is_none() => {
+                crate::process::kill_user::kill_user(self.owner.uid)
+            }
             _ => Ok(()),
         }
     }
@@ -520,9 +536,9 @@ impl BuildEnv {
     /// Ends it, when all its processes are dead and what is wanted of it has been taken.
     pub fn leave(mut self) -> Left {
         let mut left = Left::default();
-        if let Some((isolation, cell)) = self.cell.take() {
-            let view = cell.host_view().clone();
-            (left.garbage, _) = isolation.shared.dirs_pool.give_back(&view, cell, false);
+        if let Some((isolation, dirs)) = self.sandbox.take() {
+            let view = dirs.host_view().clone();
+            (left.garbage, _) = isolation.shared.dirs_pool.give_back(&view, dirs, false);
         }
         left.build_dir = self.dir.take();
         left
@@ -532,11 +548,11 @@ impl BuildEnv {
     /// harmless. What it takes is in proportion to what the builder left there.
     pub fn leave_open(mut self) -> (Left, windrow_sys::Result<()>) {
         let (mut left, mut opened) = (Left::default(), Ok(()));
-        if let Some((isolation, cell)) = self.cell.take() {
-            let view = cell.host_view().clone();
-            let (top, build) = (cell.top(&view), cell.place(&view).build);
+        if let Some((isolation, dirs)) = self.sandbox.take() {
+            let view = dirs.host_view().clone();
+            let (top, build) = (dirs.top(&view), dirs.place(&view).build);
             opened = open_to_all(&[&top, &build], self.owner.uid);
-            (left.garbage, left.kept) = isolation.shared.dirs_pool.give_back(&view, cell, true);
+            (left.garbage, left.kept) = isolation.shared.dirs_pool.give_back(&view, dirs, true);
         }
         if let Some((dirs, dir)) = self.dir.take() {
             let build = dir.join(crate::dirs::admit::BUILD);
@@ -548,7 +564,7 @@ impl BuildEnv {
     }
 }
 
-/// What is left of a room.
+/// What is left of an environment.
 #[derive(Debug, Default)]
 pub struct Left {
     garbage: Vec<PathBuf>,

@@ -21,9 +21,9 @@ use crate::outputs::compare::Check;
 use crate::outputs::{MismatchedOutput, ScanJob, scan_outputs};
 use crate::process::log_writer::LogFile;
 use crate::report::{BuildRef, Event, Level, Usage};
-use crate::spawn::Aloft;
+use crate::spawn::PendingStart;
 use crate::world::{
-    BuilderConfig, Collected, Condemned, Host, Janitor, Lodging, ReapedBuild, Scheduler, Services,
+    BuilderConfig, ChildEnv, Collected, Condemned, Deleter, Host, ReapedBuild, Scheduler, Services,
 };
 
 /// What a goal carries whose builder is over.
@@ -39,8 +39,8 @@ pub struct DeadBuilder {
     missing: Option<&'static MissingOutputs>,
     rewrites: Option<&'static HashRewrites>,
     condemned: Option<&'static Condemned>,
-    room: Option<&'static mut Lodging>,
-    aloft: Option<&'static mut Aloft>,
+    env: Option<&'static mut ChildEnv>,
+    pending: Option<&'static mut PendingStart>,
 }
 
 /// What reaping builders touches.
@@ -74,10 +74,10 @@ pub fn reap(mut params: Reaping<'_, '_>) {
         .over
         .extract_if(.., |goal| builders.contains(*goal));
     for goal in over.collect::<Vec<_>>() {
-        let Some((reaped, has_room)) = params.reap(goal) else {
+        let Some((reaped, has_env)) = params.reap(goal) else {
             continue;
         };
-        let may_wait = reaped.is_good() && reaped.mode == BuildMode::Normal && !has_room;
+        let may_wait = reaped.is_good() && reaped.mode == BuildMode::Normal && !has_env;
         if may_wait && params.scheduler.has_successors() {
             params.host.deferred.push(reaped);
         } else {
@@ -87,8 +87,8 @@ pub fn reap(mut params: Reaping<'_, '_>) {
 }
 
 impl Reaping<'_, '_> {
-    /// Takes the exit status of a child, and kills what it left behind. Tells whether it has a
-    /// room, too.
+    /// Takes the exit status of a child, and kills what it left behind. Tells whether it has
+    /// an environment of its own, too.
     fn reap(&mut self, goal: Entity) -> Option<(ReapedBuild, bool)> {
         let mut child = self.builders.get_mut(goal).ok()?;
         let drv = child.goal.drv;
@@ -104,7 +104,10 @@ impl Reaping<'_, '_> {
             goal,
             mode: self.scheduler.mode_of(goal),
             status,
-            grounded: child.aloft.as_mut().and_then(|aloft| aloft.land()),
+            exec_error: child
+                .pending
+                .as_mut()
+                .and_then(|pending| pending.exec_error()),
             condemned: child.condemned.cloned(),
         };
         let deadlines = child.deadlines?;
@@ -124,7 +127,7 @@ impl Reaping<'_, '_> {
             good: reaped.is_good(),
             at,
         });
-        Some((reaped, child.room.is_some()))
+        Some((reaped, child.env.is_some()))
     }
 
     /// Sees to the outputs of a build, or says why it failed. `here` says whether this thread may
@@ -135,16 +138,16 @@ impl Reaping<'_, '_> {
             return;
         };
         if let Some(file) = &mut child.file {
-            match reaped.grounded {
+            match reaped.exec_error {
                 None => self.host.logs.close(file),
                 Some(_) => self.host.logs.discard(file),
             }
         }
-        let room = child.room.as_mut().and_then(|room| room.0.take());
+        let env = child.env.as_mut().and_then(|env| env.0.take());
         let done = match reaped.is_good() {
-            true => self.scan(reaped, room, here),
+            true => self.scan(reaped, env, here),
             false => {
-                self.fail(reaped, room);
+                self.fail(reaped, env);
                 Ok(())
             }
         };
@@ -155,7 +158,7 @@ impl Reaping<'_, '_> {
         let mut entity = self.commands.entity(goal);
         entity.remove::<(
             BuilderProcess,
-            Aloft,
+            PendingStart,
             ChildPipes,
             Deadlines,
             LogFile,
@@ -165,7 +168,7 @@ impl Reaping<'_, '_> {
 
     /// Sends the outputs of a good build to be scanned, or does so at once if that is no more work
     /// than waking another thread.
-    fn scan(&mut self, reaped: ReapedBuild, room: Option<BuildEnv>, here: bool) -> Result<()> {
+    fn scan(&mut self, reaped: ReapedBuild, env: Option<BuildEnv>, here: bool) -> Result<()> {
         let goal = reaped.goal;
         let Ok(child) = self.builders.get(goal) else {
             return Ok(());
@@ -180,8 +183,8 @@ impl Reaping<'_, '_> {
             drv,
             &missing,
             &closure,
-            child.rewrites.filter(|_| !is_sandbox(room.as_ref())),
-            room.as_ref(),
+            child.rewrites.filter(|_| !is_sandbox(env.as_ref())),
+            env.as_ref(),
         );
         if reaped.mode == BuildMode::Check {
             let hashes = missing
@@ -201,7 +204,7 @@ impl Reaping<'_, '_> {
         }
         let keep_failed = host.config.keep_failed.then(|| child.dir.0.clone());
         let optimiser = host.config.optimiser.clone();
-        let plain = optimiser.is_none() && room.is_none() && keep_failed.is_none();
+        let plain = optimiser.is_none() && env.is_none() && keep_failed.is_none();
         if here && plain && job.is_small() {
             host.scanned.push(Collected {
                 goal,
@@ -211,10 +214,10 @@ impl Reaping<'_, '_> {
             });
             return Ok(());
         }
-        let janitor = host.pool.1.clone();
+        let deleter = host.pool.1.clone();
         host.pool.0.submit(move || {
             let places = optimiser.as_ref().map(|_| job.places());
-            let alone = undisturbed(room.as_ref());
+            let alone = undisturbed(env.as_ref());
             // Nobody may be let in to what somebody still works on.
             let keep_failed = keep_failed.filter(|_| alone.is_ok());
             let result = alone.and_then(|()| scan_outputs(&job));
@@ -225,7 +228,7 @@ impl Reaping<'_, '_> {
                 _ => Vec::new(),
             };
             let keep = keep_failed.filter(|_| result.is_err());
-            let kept = leave(room, &job, keep, &janitor, &mut warnings);
+            let kept = leave(env, &job, keep, &deleter, &mut warnings);
             Some(Collected {
                 goal,
                 result,
@@ -237,37 +240,37 @@ impl Reaping<'_, '_> {
     }
 
     /// Says why a build failed, and clears away or keeps what there is of it.
-    fn fail(&mut self, reaped: ReapedBuild, room: Option<BuildEnv>) {
+    fn fail(&mut self, reaped: ReapedBuild, env: Option<BuildEnv>) {
         let goal = reaped.goal;
         let Ok(child) = self.builders.get(goal) else {
             return;
         };
         let host = &*self.host;
         let drv = child.goal.drv;
-        let ran = reaped.grounded.is_none();
+        let ran = reaped.exec_error.is_none();
         let failure = why_it_failed(
             &self.graph,
             &host.config,
             reaped,
             (drv, child.dir, child.log),
         );
-        let rewrites = child.rewrites.filter(|_| !is_sandbox(room.as_ref()));
+        let rewrites = child.rewrites.filter(|_| !is_sandbox(env.as_ref()));
         // What never ran has left nothing to look at.
         let wanted = !self.scheduler.is_cancelled(goal);
-        let keep = host.config.keep_failed && wanted && (ran || room.is_some());
-        if room.is_some() || keep {
+        let keep = host.config.keep_failed && wanted && (ran || env.is_some());
+        if env.is_some() || keep {
             let missing = MissingOutputs::of(child.missing, &self.graph, drv);
             let (graph, config) = (&self.graph, &host.config);
-            let job = ScanJob::new(graph, config, drv, &missing, &[], rewrites, room.as_ref());
+            let job = ScanJob::new(graph, config, drv, &missing, &[], rewrites, env.as_ref());
             self.scheduler.scan();
-            let (janitor, keep) = (host.pool.1.clone(), keep.then(|| child.dir.0.clone()));
+            let (deleter, keep) = (host.pool.1.clone(), keep.then(|| child.dir.0.clone()));
             host.pool.0.submit(move || {
-                let alone = undisturbed(room.as_ref());
+                let alone = undisturbed(env.as_ref());
                 let keep = keep.filter(|_| alone.is_ok());
                 let result = alone.and(Err((failure, None)));
                 job.discard_scratch();
                 let mut warnings = Vec::new();
-                let kept = leave(room, &job, keep, &janitor, &mut warnings);
+                let kept = leave(env, &job, keep, &deleter, &mut warnings);
                 Some(Collected {
                     goal,
                     result,
@@ -290,8 +293,8 @@ impl Reaping<'_, '_> {
 }
 
 /// Whether a build ran in a sandbox, where everything has its own name.
-fn is_sandbox(room: Option<&BuildEnv>) -> bool {
-    room.is_some_and(BuildEnv::is_sandbox)
+fn is_sandbox(env: Option<&BuildEnv>) -> bool {
+    env.is_some_and(BuildEnv::is_sandbox)
 }
 
 /// Why a build failed.
@@ -301,8 +304,8 @@ fn why_it_failed(
     reaped: ReapedBuild,
     (drv, dir, log): (DrvId, &BuildDir, &BuildLog),
 ) -> Failure {
-    if let Some(grounded) = reaped.grounded {
-        return grounded;
+    if let Some(exec_error) = reaped.exec_error {
+        return exec_error;
     }
     let path = graph.full_path(graph.drv_path(drv));
     let fixed = graph.traits(drv).fixed;
@@ -385,47 +388,48 @@ impl Reaping<'_, '_> {
                 text: &text,
             });
         } else if let Some(child) = child
-            && child.room.is_none()
+            && child.env.is_none()
         {
             self.host.retire(&child.dir.0);
         }
         let mut entity = self.commands.entity(goal);
-        entity.remove::<(BuildDir, BuildLog, Lodging)>();
+        entity.remove::<(BuildDir, BuildLog, ChildEnv)>();
     }
 }
 
 /// Makes sure that nothing the builder left behind can touch its outputs any more (Nix 1.8:
 /// `UserLock::kill`).
-fn undisturbed(room: Option<&BuildEnv>) -> Result<(), (Failure, Option<Box<MismatchedOutput>>)> {
-    let Some(room) = room else { return Ok(()) };
-    room.kill_processes().map_err(|error| {
-        let uid = room.builder_uid();
+fn undisturbed(env: Option<&BuildEnv>) -> Result<(), (Failure, Option<Box<MismatchedOutput>>)> {
+    let Some(env) = env else { return Ok(()) };
+    env.kill_processes().map_err(|error| {
+        let uid = env.builder_uid();
         let text = format!("cannot kill the processes of the build user {uid}: {error}");
         (Failure::new(FailureKind::Other, text), None)
     })
 }
 
-/// Ends the room of a build, if it had one. With `keep`, the build directory of one that had none,
-/// that and what there is of the outputs stay for everybody to look at; returns the directory then.
+/// Leaves the environment of a build, if it had one. With `keep`, the build directory of one that
+/// had none, that and what there is of the outputs stay for everybody to look at; returns the
+/// directory then.
 fn leave(
-    room: Option<BuildEnv>,
+    env: Option<BuildEnv>,
     job: &ScanJob,
     keep: Option<std::path::PathBuf>,
-    janitor: &Janitor,
+    deleter: &Deleter,
     warnings: &mut Vec<String>,
 ) -> Option<std::path::PathBuf> {
     let Some(dir) = keep else {
-        if let Some(left) = room.map(BuildEnv::leave) {
-            janitor.run(|| left.delete());
+        if let Some(left) = env.map(BuildEnv::leave) {
+            deleter.run(|| left.delete());
         }
         return None;
     };
     job.keep_outputs();
-    let (kept, opened) = match room {
-        Some(room) => {
-            let (mut left, opened) = room.leave_open();
+    let (kept, opened) = match env {
+        Some(env) => {
+            let (mut left, opened) = env.leave_open();
             let kept = left.kept.take();
-            janitor.run(|| left.delete());
+            deleter.run(|| left.delete());
             (kept, opened)
         }
         None => {

@@ -1,5 +1,5 @@
 //! The programs that help the engine, substituters and the build hook: what they are asked, what
-//! they answer, and how one talks to them. The systems that do so are in the rooms of their sets.
+//! they answer, and how one talks to them. The systems that do so are in the modules of their sets.
 
 mod asking;
 pub mod hook;

@@ -111,9 +111,9 @@ impl ScanJob {
         missing: &[PathId],
         closure: &[PathId],
         rewrites: Option<&HashRewrites>,
-        room: Option<&BuildEnv>,
+        env: Option<&BuildEnv>,
     ) -> Self {
-        let room_store = room.and_then(BuildEnv::store);
+        let private_store = env.and_then(BuildEnv::store);
         let deriver = graph.drv_path(drv);
         let drv_path = graph.full_path(deriver);
         let outputs = missing
@@ -124,7 +124,7 @@ impl ScanJob {
                 let hash = graph.paths.hash_part(path);
                 let mut scratch = rewrites.into_iter().flat_map(|rewrites| &rewrites.scratch);
                 let scratch = scratch.find(|scratch| scratch.hash == hash);
-                let (real_path, place) = match (scratch, &room_store) {
+                let (real_path, place) = match (scratch, &private_store) {
                     (_, Some(store)) => (store.join(graph.paths.base_name(path)), Some(place)),
                     (Some(scratch), _) => {
                         (config.layout.real_path(&scratch.scratch_path), Some(place))
@@ -167,12 +167,9 @@ impl ScanJob {
             scratch,
             reader: Arc::clone(&config.reader),
             check: None,
-            copies_all: room.is_some_and(|room| !room.is_sandbox()),
-            builder_uid: room.map_or_else(|| geteuid().as_raw(), BuildEnv::builder_uid),
-            copies: room.map(|room| {
-                room.private()
-                    .map_or(CopyPlace::Beside, CopyPlace::BuildEnv)
-            }),
+            copies_all: env.is_some_and(|env| !env.is_sandbox()),
+            builder_uid: env.map_or_else(|| geteuid().as_raw(), BuildEnv::builder_uid),
+            copies: env.map(|env| env.private().map_or(CopyPlace::Beside, CopyPlace::BuildEnv)),
         }
     }
 
@@ -349,7 +346,7 @@ pub fn scan_outputs(
         Ok(outputs)
     });
     if let Some(mismatched) = &mut mismatched {
-        // The room that it lies in will be gone before it is looked at.
+        // The environment that it lies in will be gone before it is looked at.
         let own = job.outputs.iter();
         let mut own = own.filter(|output| output.real_path == mismatched.real_path);
         if let Some(place) = own.next().and_then(|output| output.place.as_ref())

@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::failure::{Failure, FailureKind};
 use crate::process::log_writer::{LogFile, LogThread};
 use crate::report::{BuildRef, Event};
-use crate::world::{BuilderConfig, Host, Launched, Lodging, Scheduler, Services};
+use crate::world::{BuilderConfig, ChildEnv, Host, Launched, Scheduler, Services};
 
 /// What a goal whose process has been made, or could not be, carries.
 type LaunchedGoal = (
@@ -61,7 +61,7 @@ pub fn take_launched(mut params: Launching<'_, '_>) {
     let host = &mut *params.host;
     let mut launched = std::mem::take(&mut host.launched);
     launched.extend(std::iter::from_fn(|| host.launcher.take()));
-    launched.extend(std::iter::from_fn(|| host.workshop.pool.take()));
+    launched.extend(std::iter::from_fn(|| host.template.pool.take()));
     for launched in launched.drain(..) {
         params.scheduler.launched();
         params.take(launched);
@@ -75,14 +75,14 @@ impl Launching<'_, '_> {
             goal,
             began,
             result,
-            room,
+            env,
         } = launched;
         let Ok((known, missing, pipes, dir, mut deadlines)) = self.goals.get_mut(goal) else {
             return;
         };
         let (drv, host) = (known.drv, &mut *self.host);
         let mut log = None;
-        let watched = result.and_then(|(spawned, aloft)| {
+        let watched = result.and_then(|(spawned, pending)| {
             let opened = open_log(&host.config, &self.graph, known, &mut host.logs);
             let watched = opened.and_then(|opened| {
                 log = opened;
@@ -95,7 +95,7 @@ impl Launching<'_, '_> {
                     kill_and_reap(spawned.pid);
                     Err(Failure::cancelled())
                 }
-                Ok(()) => Ok((spawned, aloft)),
+                Ok(()) => Ok((spawned, pending)),
                 Err(problem) => {
                     kill_and_reap(spawned.pid);
                     Err(Failure::new(FailureKind::Other, problem))
@@ -103,7 +103,7 @@ impl Launching<'_, '_> {
             }
         });
         let mut entity = self.commands.entity(goal);
-        let (Spawned { pid, pidfd }, aloft) = match watched {
+        let (Spawned { pid, pidfd }, pending) = match watched {
             Ok(child) => child,
             Err(failure) => {
                 self.scheduler.fail(goal, failure);
@@ -113,7 +113,7 @@ impl Launching<'_, '_> {
                 if let Some(dir) = dir {
                     host.retire(&dir.0);
                 }
-                host.pool.leave(room);
+                host.pool.leave(env);
                 entity.remove::<(ChildPipes, BuildDir, Deadlines, BuildLog)>();
                 return;
             }
@@ -125,14 +125,14 @@ impl Launching<'_, '_> {
         let outputs = MissingOutputs::of(missing, &self.graph, drv);
         let log_file = log.as_ref().map(|log| log.path().display().to_string());
         entity.insert(BuilderProcess::new(pid, pidfd));
-        if let Some(aloft) = aloft {
-            entity.insert(aloft);
+        if let Some(pending) = pending {
+            entity.insert(pending);
         }
         if let Some(log) = log {
             entity.insert(log);
         }
-        if let Some(room) = room {
-            entity.insert((BuildDir(room.build_dir()), Lodging(Some(room))));
+        if let Some(env) = env {
+            entity.insert((BuildDir(env.build_dir()), ChildEnv(Some(env))));
         }
         self.report(goal, drv, &outputs, &log_file.unwrap_or_default(), at);
     }

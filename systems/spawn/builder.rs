@@ -42,7 +42,7 @@ const PER_LINUX32: u64 = 0x0008;
 const UNAME26: u64 = 0x002_0000;
 
 /// What a builder is started from.
-pub(super) struct Site<'a> {
+pub(super) struct BuilderInputs<'a> {
     pub(super) graph: &'a BuildGraph,
     pub(super) config: &'a BuilderConfig,
     pub(super) pool: &'a PoolHandle,
@@ -82,8 +82,8 @@ impl Ends {
     }
 }
 
-/// The making of one process: by [`Launch::depart`], or, where that takes long, by [`Launch::run`]
-/// in a launching thread.
+/// The making of one process: by [`Launch::spawn_async`], or, where that takes long, by
+/// [`Launch::run`] in a launching thread.
 pub(super) struct Launch {
     invocation: Invocation,
     files: Files,
@@ -106,9 +106,12 @@ pub(super) struct Launch {
 /// The failure to report for this goal; what was made so far is removed again.
 ///
 /// Nix 1.8: `DerivationGoal::startBuilder`.
-pub(super) fn prepare(site: &mut Site<'_>, dirs: &SpareDirs) -> Result<Prepared, Failure> {
-    let (graph, config) = (site.graph, site.config);
-    let path = graph.full_path(graph.drv_path(site.drv));
+pub(super) fn prepare(
+    inputs: &mut BuilderInputs<'_>,
+    dirs: &SpareDirs,
+) -> Result<Prepared, Failure> {
+    let (graph, config) = (inputs.graph, inputs.config);
+    let path = graph.full_path(graph.drv_path(inputs.drv));
     let other = |message: String| Failure::new(FailureKind::Other, message);
 
     let file = config.layout.real_path(&path);
@@ -125,17 +128,18 @@ pub(super) fn prepare(site: &mut Site<'_>, dirs: &SpareDirs) -> Result<Prepared,
     if let Some(reason) = builtin.and_then(|builtin| builtin.refusal(&drv)) {
         return Err(Failure::new(FailureKind::Permanent, because(reason)));
     }
-    clear_leftovers(site).map_err(&other)?;
+    clear_leftovers(inputs).map_err(&other)?;
 
-    let mut sandbox = wish(&attributes, site).map_err(|reason| other(because(&reason)))?;
+    let mut sandbox =
+        sandbox_request(&attributes, inputs).map_err(|reason| other(because(&reason)))?;
     let builtin = builtin
-        .map(|builtin| builtin.prepare(&attributes, sandbox.as_mut().map(|(_, wish)| wish)))
+        .map(|builtin| builtin.prepare(&attributes, sandbox.as_mut().map(|(_, request)| request)))
         .transpose()
         .map_err(|reason| other(because(&reason)))?;
     let folder = match sandbox {
         Some(_) => None,
         None => {
-            let name = graph.paths.name(graph.drv_path(site.drv));
+            let name = graph.paths.name(graph.drv_path(inputs.drv));
             let folder = dirs.create(name);
             Some(folder.map_err(|error| other(error.to_string()))?)
         }
@@ -152,7 +156,7 @@ pub(super) fn prepare(site: &mut Site<'_>, dirs: &SpareDirs) -> Result<Prepared,
         &path,
         (folder.as_deref(), dirs),
         (sandbox, builtin),
-        site,
+        inputs,
     ) {
         Ok((launch, ends, log_pipe)) => Ok(Prepared {
             launch,
@@ -213,22 +217,24 @@ fn check_platform(
 
 /// Moves what lies at the outputs' places, though it is not valid, out of the way; the pool deletes
 /// it.
-fn clear_leftovers(site: &Site<'_>) -> Result<(), String> {
-    let rewritten = site.rewrites.map_or(&[][..], |rewrites| &rewrites.scratch);
+fn clear_leftovers(inputs: &BuilderInputs<'_>) -> Result<(), String> {
+    let rewritten = inputs
+        .rewrites
+        .map_or(&[][..], |rewrites| &rewrites.scratch);
     let scratch = rewritten.iter().map(|scratch| scratch.scratch_path.clone());
     // Valid outputs, even those that are to be made again, stay.
     let is_valid = |path: PathId| {
-        let hash = site.graph.paths.hash_part(path);
+        let hash = inputs.graph.paths.hash_part(path);
         rewritten.iter().any(|scratch| scratch.hash == hash)
     };
-    let outputs = site.missing.iter().filter(|&&path| !is_valid(path));
-    let outputs = outputs.map(|&path| site.graph.full_path(path));
+    let outputs = inputs.missing.iter().filter(|&&path| !is_valid(path));
+    let outputs = outputs.map(|&path| inputs.graph.full_path(path));
     for path in outputs.chain(scratch) {
-        let real = site.config.layout.real_path(&path);
+        let real = inputs.config.layout.real_path(&path);
         if std::fs::symlink_metadata(&real).is_err() {
             continue;
         }
-        site.pool.discard_invalid(&real).map_err(|error| {
+        inputs.pool.discard_invalid(&real).map_err(|error| {
             format!(
                 "cannot move the invalid path '{}' away: {error}",
                 real.display()
@@ -239,11 +245,11 @@ fn clear_leftovers(site: &Site<'_>) -> Result<(), String> {
 }
 
 /// The sandbox that a build is to have, if any.
-fn wish(
+fn sandbox_request(
     attributes: &Attributes<'_>,
-    site: &Site<'_>,
+    inputs: &BuilderInputs<'_>,
 ) -> Result<Option<(Isolation, SandboxRequest)>, String> {
-    let Some(isolation) = &site.config.sandbox else {
+    let Some(isolation) = &inputs.config.sandbox else {
         return Ok(None);
     };
     let drv = attributes.derivation();
@@ -253,10 +259,12 @@ fn wish(
     if !isolation.applies(drv.is_fixed(), no_chroot == Some(true))? {
         return Ok(None);
     }
-    let paths = &site.graph.paths;
-    let wish = SandboxRequest {
-        drv_base_name: paths.base_name(site.graph.drv_path(site.drv)).to_owned(),
-        inputs: site
+    let paths = &inputs.graph.paths;
+    let request = SandboxRequest {
+        drv_base_name: paths
+            .base_name(inputs.graph.drv_path(inputs.drv))
+            .to_owned(),
+        inputs: inputs
             .closure
             .iter()
             .map(|&path| c_path(paths.base_name(path)))
@@ -266,7 +274,7 @@ fn wish(
         shown: Vec::new(),
         socketcall: makes_sockets_by_socketcall(&drv.system),
     };
-    Ok(Some((isolation.clone(), wish)))
+    Ok(Some((isolation.clone(), request)))
 }
 
 fn launch(
@@ -278,22 +286,22 @@ fn launch(
         Option<(Isolation, SandboxRequest)>,
         Option<PreparedBuiltin<'_>>,
     ),
-    site: &mut Site<'_>,
+    inputs: &mut BuilderInputs<'_>,
 ) -> Result<(Launch, Ends, OwnedFd), Failure> {
     let other = |message: String| Failure::new(FailureKind::Other, message);
-    let config = site.config;
+    let config = inputs.config;
     // In a sandbox nothing is in the way of outputs that are valid already.
-    let rewrites = site.rewrites.filter(|_| sandbox.is_none());
+    let rewrites = inputs.rewrites.filter(|_| sandbox.is_none());
     let rewrites = rewrites.map_or(&[][..], |rewrites| &rewrites.scratch);
     let seen_at = match (&sandbox, folder) {
         (Some((isolation, _)), _) => isolation.build_dir(),
-        (None, Some(folder)) if site.user.is_some() => &folder.join(admit::BUILD),
+        (None, Some(folder)) if inputs.user.is_some() => &folder.join(admit::BUILD),
         (None, folder) => folder.unwrap_or(Path::new("/")),
     };
     let drv = attributes.derivation();
     let program = match builtin {
         Some(builtin) => Program::of_engine(builtin, attributes, seen_at, rewrites),
-        None => Program::of_derivation(attributes, special, seen_at, rewrites, site),
+        None => Program::of_derivation(attributes, special, seen_at, rewrites, inputs),
     };
     let Program {
         invocation,
@@ -316,7 +324,7 @@ fn launch(
     if sandbox.is_none() {
         let socketcall = makes_sockets_by_socketcall(&drv.system);
         actions.extend(config.limits.actions(socketcall));
-        if let Some(user) = &site.user {
+        if let Some(user) = &inputs.user {
             actions.extend(become_user(user.owner()));
         }
     }
@@ -331,7 +339,7 @@ fn launch(
         namespaces: mount.map_or(0, |mount| mount.namespaces),
         actions,
         sandbox,
-        user: site.user.take(),
+        user: inputs.user.take(),
         drv_path: path.to_owned(),
         fixed: drv.is_fixed(),
     };
@@ -368,16 +376,16 @@ impl Launch {
         self.sandbox.is_some()
     }
 
-    /// Whether its process can be made by [`Launch::depart`].
-    pub(super) fn may_depart(&self) -> bool {
+    /// Whether its process can be made by [`Launch::spawn_async`].
+    pub(super) fn may_spawn_async(&self) -> bool {
         !self.wants_sandbox() && !self.wants_graphs() && self.user.is_none() && self.namespaces == 0
     }
 
-    /// Whether it must be run by the thread with the workshop.
-    pub(super) fn wants_workshop(&self) -> bool {
+    /// Whether it must be run by the thread that has entered the mount template.
+    pub(super) fn wants_template(&self) -> bool {
         self.sandbox
             .as_ref()
-            .is_some_and(|(isolation, wish)| isolation.wants_workshop(wish))
+            .is_some_and(|(isolation, request)| isolation.wants_template(request))
     }
 
     /// Whether [`Launch::with_graphs`] must come first.
@@ -393,15 +401,16 @@ impl Launch {
         self
     }
 
-    /// Makes the builder's room if it is to have one, writes its files and makes its process; waits
-    /// until that runs its program. A room is returned even if the process could not be made.
+    /// Makes the builder's environment if it is to have one, writes its files and makes its process;
+    /// waits until that runs its program. An environment is returned even if the process could not
+    /// be made.
     ///
     /// # Errors
     /// The failure to report, when it can't be set up or its program can't be executed.
     pub(super) fn run(
         mut self,
         ends: &Ends,
-        workshop: &Mutex<Option<MountTemplate>>,
+        template: &Mutex<Option<MountTemplate>>,
     ) -> (Result<Spawned, Failure>, Option<BuildEnv>) {
         let user = self.user.take();
         if let Some(user) = &user {
@@ -412,11 +421,11 @@ impl Launch {
                 return (Err(Failure::new(FailureKind::Other, text)), None);
             }
         }
-        let Some((isolation, wish)) = &self.sandbox else {
+        let Some((isolation, request)) = &self.sandbox else {
             let owner = user.as_ref().map(UserLock::owner);
             let above = self.folder.parent().unwrap_or(&self.folder).to_owned();
             let made = owner.map_or(Ok(()), |owner| admit::make_build_dir(&above, owner));
-            let room = user.map(|user| BuildEnv::without_sandbox(self.dirs.clone(), above, user));
+            let env = user.map(|user| BuildEnv::without_sandbox(self.dirs.clone(), above, user));
             let started = match made {
                 Ok(()) => self.start(ends, owner),
                 Err(error) => {
@@ -425,7 +434,7 @@ impl Launch {
                     Err(Failure::new(FailureKind::Other, text))
                 }
             };
-            return (started, room);
+            return (started, env);
         };
         let owner = user.as_ref().map(UserLock::owner);
         let set_up = |error: String| {
@@ -433,37 +442,36 @@ impl Launch {
             let text = format!("failed to set up the sandbox for '{path}': {error}");
             Failure::new(FailureKind::Other, text)
         };
-        let mut workshop = workshop.lock().unwrap_or_else(PoisonError::into_inner);
-        let workshop = if isolation.wants_workshop(wish) {
-            if workshop.is_none() {
+        let mut template = template.lock().unwrap_or_else(PoisonError::into_inner);
+        let template = if isolation.wants_template(request) {
+            if template.is_none() {
                 match MountTemplate::enter(isolation) {
-                    Ok(entered) => *workshop = Some(entered),
+                    Ok(entered) => *template = Some(entered),
                     Err(error) => return (Err(set_up(format!("cannot {error}"))), None),
                 }
             }
-            workshop.as_ref()
+            template.as_ref()
         } else {
             None
         };
-        let setup = match isolation.set_up(wish, workshop, user) {
+        let setup = match isolation.set_up(request, template, user) {
             Ok(setup) => setup,
             Err(error) => return (Err(set_up(error.to_string())), None),
         };
         (self.namespaces, self.actions) = (setup.namespaces, setup.actions);
         self.folder = setup.build_dir;
-        (self.start(ends, owner), Some(setup.room))
+        (self.start(ends, owner), Some(setup.env))
     }
 
     /// Writes the builder's files and makes its process, without waiting until that runs its
-    /// program. Only if it
-    /// [`may_depart`](Launch::may_depart).
+    /// program. Only if it [`may_spawn_async`](Launch::may_spawn_async).
     ///
     /// # Errors
     /// The failure to report, when it can't be set up.
-    pub(super) fn depart(mut self, ends: &Ends) -> Result<(Spawned, Aloft), Failure> {
+    pub(super) fn spawn_async(mut self, ends: &Ends) -> Result<(Spawned, PendingStart), Failure> {
         self.write_files()?;
         match launch::spawn_async(self, &ends.streams()) {
-            Ok((spawned, flight)) => Ok((spawned, Aloft(Some(flight)))),
+            Ok((spawned, pending)) => Ok((spawned, PendingStart(Some(pending)))),
             Err((launch, error)) => Err(launch.failure(error)),
         }
     }
@@ -555,11 +563,11 @@ impl SpawnRequest for Launch {
 /// A builder whose process was made without waiting until it runs its program.
 #[derive(Debug, Component)]
 #[component(storage = "SparseSet")]
-pub struct Aloft(Option<PendingExec<Launch>>);
+pub struct PendingStart(Option<PendingExec<Launch>>);
 
-impl Aloft {
+impl PendingStart {
     /// Why the builder's process, which has exited, could not execute its program, if that is so.
-    pub fn land(&mut self) -> Option<Failure> {
+    pub fn exec_error(&mut self) -> Option<Failure> {
         let (launch, error) = self.0.take()?.exec_result().ok()?;
         error.map(|error| launch.failure(error))
     }

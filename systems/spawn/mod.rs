@@ -9,7 +9,7 @@ pub mod fetch;
 pub mod hook;
 mod program;
 
-pub use builder::Aloft;
+pub use builder::PendingStart;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -127,7 +127,7 @@ impl Spawning<'_, '_> {
             return Err(GiveUp::Goal(Failure::new(FailureKind::Other, text)));
         }
         let missing = MissingOutputs::of(missing, &self.graph, drv);
-        let mut site = builder::Site {
+        let mut inputs = builder::BuilderInputs {
             graph: &self.graph,
             config: &self.host.config,
             pool: &self.host.pool,
@@ -137,7 +137,7 @@ impl Spawning<'_, '_> {
             user,
             closure: &closure,
         };
-        let prepared = builder::prepare(&mut site, &self.host.dirs).map_err(GiveUp::Goal)?;
+        let prepared = builder::prepare(&mut inputs, &self.host.dirs).map_err(GiveUp::Goal)?;
         let mut entity = self.commands.entity(goal);
         entity.insert((
             ChildPipes {
@@ -165,31 +165,31 @@ impl Spawning<'_, '_> {
         reporter.say(Level::Chatty, || {
             format!("executing builder '{}'", launch.program().display())
         });
-        if launch.may_depart() {
+        if launch.may_spawn_async() {
             self.host.launched.push(Launched {
                 goal,
                 began: Instant::now(),
                 result: launch
-                    .depart(&ends)
-                    .map(|(child, aloft)| (child, Some(aloft))),
-                room: None,
+                    .spawn_async(&ends)
+                    .map(|(child, pending)| (child, Some(pending))),
+                env: None,
             });
             return;
         }
         let host = &self.host;
-        let launcher = match launch.wants_workshop() {
-            true => &host.workshop.pool,
+        let launcher = match launch.wants_template() {
+            true => &host.template.pool,
             false => &host.launcher,
         };
-        let workshop = Arc::clone(&host.workshop.workshop);
+        let template = Arc::clone(&host.template.entered);
         let make = move |launch: builder::Launch| {
             let began = Instant::now();
-            let (result, room) = launch.run(&ends, &workshop);
+            let (result, env) = launch.run(&ends, &template);
             Some(Launched {
                 goal,
                 began,
                 result: result.map(|child| (child, None)),
-                room,
+                env,
             })
         };
         if launch.wants_graphs() {

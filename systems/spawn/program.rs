@@ -14,7 +14,7 @@ use windrow_sandbox::SandboxRequest;
 use crate::builtin::{self, Builtins, Needs, Start};
 use crate::process::environment::{self, BuildEnvParams, Invocation, Rewrites};
 use crate::spawn::attributes::Files;
-use crate::spawn::builder::Site;
+use crate::spawn::builder::BuilderInputs;
 use crate::world::BuilderConfig;
 
 /// How builders that come with the engine are called.
@@ -56,12 +56,12 @@ impl<'c> Builtin<'c> {
     pub(super) fn prepare(
         self,
         attributes: &Attributes<'_>,
-        wish: Option<&mut SandboxRequest>,
+        request: Option<&mut SandboxRequest>,
     ) -> Result<PreparedBuiltin<'c>, String> {
-        let sandbox = wish.is_some();
+        let sandbox = request.is_some();
         let mut needs = self.builtins.needs(self.name, attributes, sandbox)?;
-        if let Some(wish) = wish {
-            wish.shown = std::mem::take(&mut needs.shown);
+        if let Some(request) = request {
+            request.shown = std::mem::take(&mut needs.shown);
         }
         Ok(PreparedBuiltin {
             builtin: self,
@@ -110,9 +110,9 @@ impl Program {
         special: Special,
         build_dir: &Path,
         rewrites: &[ScratchOutput],
-        site: &Site<'_>,
+        inputs: &BuilderInputs<'_>,
     ) -> Result<Self, String> {
-        let config = site.config;
+        let config = inputs.config;
         let around = BuildEnvParams {
             store_dir: &config.layout.store_dir,
             build_dir,
@@ -128,8 +128,8 @@ impl Program {
         let inputs = if special.exports.is_empty() {
             Vec::new()
         } else {
-            let inputs = site.graph.direct_inputs(site.drv);
-            inputs.map(|path| site.graph.full_path(path)).collect()
+            let direct = inputs.graph.direct_inputs(inputs.drv);
+            direct.map(|path| inputs.graph.full_path(path)).collect()
         };
         let files = Files {
             ready: std::mem::take(&mut invocation.files),

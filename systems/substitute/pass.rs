@@ -22,8 +22,8 @@ use crate::failure::{Failure, FailureKind};
 use crate::finish::failure_cache;
 use crate::helpers::Substituters;
 use crate::world::{
-    AddWaitees, Awake, Cells, Column, Goal, Request, Row, Scheduler, Seat, Services, Store, Unmade,
-    goals, place,
+    AddWaitees, Awake, Cells, Column, Goal, GoalSlot, Request, Row, Scheduler, Services, Store,
+    Unmade, goals, place,
 };
 
 /// A derivation's goal, as one step of a pass hands it to the next.
@@ -542,10 +542,10 @@ impl Pass<'_, '_> {
             let (inputs, sets) = self.graph.inputs_and_sets(item.drv);
             let mut left = u32::try_from(inputs.len()).unwrap_or(u32::MAX);
             for InputRow { drv, wanted } in inputs {
-                match self.scheduler.index.seat(drv) {
-                    Seat::Empty => unmade.ask(&mut self.scheduler.index, drv, wanted),
-                    Seat::Asked(nth) => unmade.widen(nth, wanted, sets),
-                    Seat::Taken(goal, row) => {
+                match self.scheduler.index.goal_slot(drv) {
+                    GoalSlot::Empty => unmade.ask(&mut self.scheduler.index, drv, wanted),
+                    GoalSlot::Asked(nth) => unmade.widen(nth, wanted, sets),
+                    GoalSlot::Taken(goal, row) => {
                         let known = self.derivations.row(row);
                         goals::widen(self.scheduler, sets, known, goal, wanted);
                         if let Some(outcome) = self.scheduler.stage(goal).outcome() {

@@ -11,7 +11,7 @@ use windrow_components::ids::{DrvId, PathId};
 use windrow_components::outputs::{OutputSet, OutputSets};
 use windrow_components::substitution::Substitution;
 
-use crate::world::{Column, GoalIndex, Scheduler, Seat, place};
+use crate::world::{Column, GoalIndex, GoalSlot, Scheduler, place};
 
 /// A goal asked for by another.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +40,7 @@ impl Unmade {
         for request in requests {
             match request.target {
                 Target::Derivation(drv) => {
-                    if index.seat(drv) == Seat::Empty {
+                    if index.goal_slot(drv) == GoalSlot::Empty {
                         self.ask(index, drv, request.wanted);
                     }
                 }

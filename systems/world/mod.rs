@@ -29,7 +29,7 @@ pub(crate) use fetch_queue::destination;
 pub use goals::{AddWaitees, Request, Unmade};
 pub use pending::{Condemned, LINGER};
 pub use pools::{
-    Collected, HelperEvents, Host, Janitor, Launched, Lodging, MountTemplateHandle, PoolHandle,
+    ChildEnv, Collected, Deleter, HelperEvents, Host, Launched, MountTemplateHandle, PoolHandle,
     ReapedBuild,
 };
 
@@ -38,8 +38,8 @@ pub(crate) use repairs::{Answer, Finding, Verifier};
 pub use repairs::{Question, Repairs, Verdict};
 pub use scheduler::Mistake;
 pub use scheduler::{
-    Awake, Backoff, CompleteGoal, Completed, End, Ended, Goal, GoalIndex, HookDesk, HookQuestion,
-    ReadyFetch, ReadyGoal, Reply, Scheduler, Seat, Waiting,
+    Awake, Backoff, CompleteGoal, Completed, End, Ended, Goal, GoalIndex, GoalSlot, HookDesk,
+    HookQuestion, ReadyFetch, ReadyGoal, Reply, Scheduler, Waiting,
 };
 pub use store::{BuiltOutput, NewOutput, OutputLocks, Store};
 pub use tick_set::{Parts, TickSet};

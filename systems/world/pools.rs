@@ -19,7 +19,7 @@ use crate::outputs::MismatchedOutput;
 use crate::process::log_writer::LogThread;
 use crate::process::pool::Pool;
 use crate::process::reactor::{Reactor, Readable};
-use crate::spawn::Aloft;
+use crate::spawn::PendingStart;
 use crate::world::{Alarms, BuilderConfig, BuiltOutput, Condemned, Options};
 
 /// Outputs that the pool has looked at, or why they can't be registered.
@@ -31,19 +31,19 @@ pub struct Collected {
     pub result: Result<Vec<BuiltOutput>, (Failure, Option<Box<MismatchedOutput>>)>,
     /// What to warn of.
     pub warnings: Vec<String>,
-    /// The build directory, if it was kept although the build had a room.
+    /// The build directory, if it was kept although the build had an environment of its own.
     pub kept: Option<PathBuf>,
 }
 
 /// The threads that hash, and the one that deletes, so that nothing waits for a large tree to go.
-pub struct PoolHandle(pub Pool<Collected>, pub Janitor);
+pub struct PoolHandle(pub Pool<Collected>, pub Deleter);
 
 /// A thread that deletes. What can't be deleted stays where nobody looks for it. Clones are the
 /// same; the last one to go waits for all that was asked for.
 #[derive(Clone)]
-pub struct Janitor(Arc<Pool<()>>);
+pub struct Deleter(Arc<Pool<()>>);
 
-impl Janitor {
+impl Deleter {
     /// Starts the thread.
     pub fn new() -> Self {
         Self(Arc::new(Pool::new(1, || {})))
@@ -63,7 +63,7 @@ impl Janitor {
     }
 }
 
-impl Default for Janitor {
+impl Default for Deleter {
     fn default() -> Self {
         Self::new()
     }
@@ -75,13 +75,13 @@ impl PoolHandle {
         self.1.delete(path);
     }
 
-    /// Ends the room of a process that was not started.
-    pub fn leave(&self, room: Option<BuildEnv>) {
-        if let Some(room) = room {
-            let janitor = self.1.clone();
+    /// Ends the build environment of a process that was not started.
+    pub fn leave(&self, env: Option<BuildEnv>) {
+        if let Some(env) = env {
+            let deleter = self.1.clone();
             self.0.submit(move || {
-                let left = room.leave();
-                janitor.run(|| left.delete());
+                let left = env.leave();
+                deleter.run(|| left.delete());
                 None
             });
         }
@@ -108,23 +108,23 @@ pub struct Launched {
     /// When its process began to be made.
     pub began: Instant,
     /// The process, or the failure.
-    pub result: Result<(Spawned, Option<Aloft>), Failure>,
-    /// Where it runs, if it has a room.
-    pub room: Option<BuildEnv>,
+    pub result: Result<(Spawned, Option<PendingStart>), Failure>,
+    /// Where it runs, if it has an environment of its own.
+    pub env: Option<BuildEnv>,
 }
 
-/// The thread that makes processes in a workshop, and its workshop once it has entered it.
+/// The thread that makes processes in a mount template.
 pub struct MountTemplateHandle {
     /// The thread.
     pub pool: Pool<Launched>,
-    /// For that thread only.
-    pub workshop: Arc<Mutex<Option<MountTemplate>>>,
+    /// The template, once the thread has entered it. The template, once the thread has entered it. The template, once the thread has entered it. For that thread only.
+    pub entered: Arc<Mutex<Option<MountTemplate>>>,
 }
 
-/// The room of a build, until it is left.
+/// The environment of a running builder, until it is left.
 #[derive(Debug, Component)]
 #[component(storage = "SparseSet")]
-pub struct Lodging(pub Option<BuildEnv>);
+pub struct ChildEnv(pub Option<BuildEnv>);
 
 /// A child that was waited for, whose build is still to be looked after.
 #[derive(Debug)]
@@ -133,13 +133,13 @@ pub struct ReapedBuild {
     pub(crate) mode: BuildMode,
     pub(crate) status: i32,
     /// Why it could not run its builder, if that is so.
-    pub(crate) grounded: Option<Failure>,
+    pub(crate) exec_error: Option<Failure>,
     pub(crate) condemned: Option<Condemned>,
 }
 
 impl ReapedBuild {
     pub(crate) fn is_good(&self) -> bool {
-        self.status == 0 && self.grounded.is_none() && self.condemned.is_none()
+        self.status == 0 && self.exec_error.is_none() && self.condemned.is_none()
     }
 }
 
@@ -157,7 +157,7 @@ pub struct Host {
     /// The thread that makes processes which it takes more than a moment to make.
     pub launcher: Pool<Launched>,
     /// The thread that makes processes in a mount namespace which it prepared once.
-    pub workshop: MountTemplateHandle,
+    pub template: MountTemplateHandle,
     /// The thread that writes logs.
     pub logs: LogThread,
     /// Build directories of builders without a sandbox.

@@ -96,7 +96,7 @@ pub struct DirsPool {
     tmp_dirs: Arc<[PathBuf]>,
 }
 
-/// What is left of a cell that was given back, for somebody to delete.
+/// What is left of directories that were given back, for somebody to delete.
 pub type Garbage = Vec<PathBuf>;
 
 const BUILD: &str = "build";
@@ -256,7 +256,7 @@ impl DirsPool {
     pub fn give_back(
         &self,
         view: &View,
-        cell: SandboxDirs,
+        dirs: SandboxDirs,
         keep: bool,
     ) -> (Garbage, Option<PathBuf>) {
         let SandboxDirs {
@@ -265,7 +265,7 @@ impl DirsPool {
             confined,
             top,
             chroot,
-        } = cell;
+        } = dirs;
         let mut garbage = Garbage::new();
         let top_path = view.builds.join(&top.name);
         // Where it is it would go with the run.
@@ -407,12 +407,12 @@ mod tests {
 
         fn create(&self, inputs: &[(CString, InputKind)]) -> (SandboxDirs, View, super::Place) {
             let view = self.dirs_pool.ground().unwrap().view.clone();
-            let cell = self
+            let dirs = self
                 .dirs_pool
                 .create(&view, DRV, us(), inputs, true)
                 .unwrap();
-            let place = cell.place(&view);
-            (cell, view, place)
+            let place = dirs.place(&view);
+            (dirs, view, place)
         }
 
         /// Whether file systems here prove anything.
@@ -460,7 +460,7 @@ mod tests {
             input("f1", InputKind::File),
             input("l", InputKind::Link("target".into())),
         ];
-        let (cell, view, place) = here.create(&inputs);
+        let (dirs, view, place) = here.create(&inputs);
         let inode = |path: &Path| path.metadata().unwrap().ino();
         let before = (inode(&place.build), inode(&place.store));
         assert!(place.tmp.join("x/y").is_dir());
@@ -470,7 +470,7 @@ mod tests {
             (BUILD_MODE, TMP_MODE)
         );
         assert_eq!((mode(&view.store), mode(&view.builds)), (0o700, 0o700));
-        let (garbage, kept) = here.dirs_pool.give_back(&view, cell, false);
+        let (garbage, kept) = here.dirs_pool.give_back(&view, dirs, false);
         assert_eq!(garbage.is_empty(), here.is_fine());
         assert!(kept.is_none());
 
@@ -479,12 +479,12 @@ mod tests {
             input("d3", InputKind::Directory),
             input("d1", InputKind::File),
         ];
-        let (cell, _, place) = here.create(&inputs);
+        let (dirs, _, place) = here.create(&inputs);
         let now = (inode(&place.build), inode(&place.store));
         assert_eq!(now == before, here.is_fine());
         assert_eq!(names(&place.store), ["d1", "d2", "d3"]);
         assert!(place.store.join("d1").is_file() && place.store.join("d3").is_dir());
-        drop(cell);
+        drop(dirs);
         here.dirs_pool.close();
         assert!(here.builds().is_empty());
         assert!(!view.store.exists());
@@ -508,21 +508,21 @@ mod tests {
         let deeds: [&dyn Fn(&Path); 4] = [&touch, &again, &file, &read];
         for deed in deeds {
             for dir in ["build", "tmp", "tmp/x", "store"] {
-                let (cell, view, place) = here.create(&[]);
+                let (dirs, view, place) = here.create(&[]);
                 let path = match dir {
                     "store" => place.store,
-                    dir => cell.top(&view).join(dir),
+                    dir => dirs.top(&view).join(dir),
                 };
                 deed(&path);
                 let changed = usize::from(dir != "store" || !here.can_restore());
                 let expected = if here.is_fine() { changed } else { 2 };
-                let garbage = here.dirs_pool.give_back(&view, cell, false).0;
+                let garbage = here.dirs_pool.give_back(&view, dirs, false).0;
                 if here.is_fine() || !here.can_restore() {
                     assert_eq!(garbage.len(), expected, "{dir}");
                 }
-                let (cell, view, place) = here.create(&[]);
+                let (dirs, view, place) = here.create(&[]);
                 assert_ne!(place.store.metadata().unwrap().mtime(), 0);
-                here.dirs_pool.give_back(&view, cell, false);
+                here.dirs_pool.give_back(&view, dirs, false);
             }
         }
     }
@@ -536,15 +536,15 @@ mod tests {
             input("l", InputKind::Link("target".into())),
         ];
         let serves_again = |deed: &dyn Fn(&Path)| {
-            let (cell, view, place) = here.create(&inputs);
+            let (dirs, view, place) = here.create(&inputs);
             let before = place.store.metadata().unwrap().ino();
             deed(&place.store);
-            let (garbage, _) = here.dirs_pool.give_back(&view, cell, false);
+            let (garbage, _) = here.dirs_pool.give_back(&view, dirs, false);
             let gone = garbage.iter().any(|path| path.starts_with(&view.store));
-            let (cell, view, place) = here.create(&inputs);
+            let (dirs, view, place) = here.create(&inputs);
             let same = place.store.metadata().unwrap().ino() == before;
             assert!(!gone || !same, "what is to be deleted was used again");
-            here.dirs_pool.give_back(&view, cell, false);
+            here.dirs_pool.give_back(&view, dirs, false);
             !gone
         };
         let come_and_go = |store: &Path| {
@@ -576,8 +576,8 @@ mod tests {
     fn directories_that_could_have_been_handed_out_do_not_serve_again() {
         let here = Place::new(&[]);
         let view = here.dirs_pool.ground().unwrap().view.clone();
-        let cell = here.dirs_pool.create(&view, DRV, us(), &[], false).unwrap();
-        assert_eq!(here.dirs_pool.give_back(&view, cell, false).0.len(), 2);
+        let dirs = here.dirs_pool.create(&view, DRV, us(), &[], false).unwrap();
+        assert_eq!(here.dirs_pool.give_back(&view, dirs, false).0.len(), 2);
     }
 
     #[test]
@@ -585,9 +585,9 @@ mod tests {
         let here = Place::new(&[]);
         let other = here.directory.path().join("builds/nix-build-a.drv-0");
         fs::create_dir(&other).unwrap();
-        let (cell, view, place) = here.create(&[]);
+        let (dirs, view, place) = here.create(&[]);
         fs::write(place.build.join("file"), "").unwrap();
-        let (_, kept) = here.dirs_pool.give_back(&view, cell, true);
+        let (_, kept) = here.dirs_pool.give_back(&view, dirs, true);
         let kept = kept.unwrap();
         assert!(kept.ends_with("nix-build-a.drv-1/build"));
         here.dirs_pool.close();
@@ -603,7 +603,7 @@ mod tests {
             here.dirs_pool.build_folder.clone(),
             Vec::new(),
         );
-        let (cell, view, place) = here.create(&[]);
+        let (dirs, view, place) = here.create(&[]);
         let others = other.ground().unwrap().view.clone();
         let theirs = other.create(&others, DRV, us(), &[], true).unwrap();
         fs::write(place.store.join("out"), "").unwrap();
@@ -611,6 +611,6 @@ mod tests {
         drop(theirs);
         other.close();
         assert!(place.store.join("out").exists());
-        here.dirs_pool.give_back(&view, cell, false);
+        here.dirs_pool.give_back(&view, dirs, false);
     }
 }

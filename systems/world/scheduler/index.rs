@@ -13,7 +13,7 @@ use crate::world::{Row, place};
 
 /// Whether a derivation has a goal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Seat {
+pub enum GoalSlot {
     /// It has none.
     Empty,
     /// One has been asked for, as that one of those to be made.
@@ -78,11 +78,11 @@ impl GoalIndex {
 
     /// Whether a derivation has a goal.
     #[inline]
-    pub fn seat(&self, drv: DrvId) -> Seat {
+    pub fn goal_slot(&self, drv: DrvId) -> GoalSlot {
         match self.derivations.get(drv.index()) {
-            None | Some(&EMPTY) => Seat::Empty,
-            Some(&[0, nth]) => Seat::Asked(nth - 1),
-            Some(&[goal, row]) => Seat::Taken(entity(goal), Row(row)),
+            None | Some(&EMPTY) => GoalSlot::Empty,
+            Some(&[0, nth]) => GoalSlot::Asked(nth - 1),
+            Some(&[goal, row]) => GoalSlot::Taken(entity(goal), Row(row)),
         }
     }
 
@@ -128,7 +128,7 @@ impl GoalIndex {
             return;
         };
         self.insert(entities, Target::Derivation(drv), first);
-        let Seat::Taken(_, Row(first)) = self.seat(drv) else {
+        let GoalSlot::Taken(_, Row(first)) = self.goal_slot(drv) else {
             return;
         };
         // They lie in their table one after the other.

@@ -36,7 +36,7 @@ use crate::report::Counts;
 
 pub use check::Mistake;
 pub use desk::{HookDesk, HookQuestion, Reply};
-pub use index::{GoalIndex, Seat};
+pub use index::{GoalIndex, GoalSlot};
 pub use queues::{
     Awake, CompleteGoal, Completed, End, Ended, Goal, Parked, ReadyFetch, ReadyGoal, Waiting,
 };

@@ -213,7 +213,7 @@ fn a_mount_point_made_in_advance_is_not_used() {
     for_each_caller(|world, caller| {
         // Somebody else makes it before the engine could, as soon as its number is known.
         fs::set_permissions(world.at("tmp"), PermissionsExt::from_mode(0o1777)).unwrap();
-        let line = "umask 0; for name in .windrow-workshop-$$ .windrow-run-$$; do
+        let line = "umask 0; for name in .windrow-template-$$ .windrow-run-$$; do
             setpriv --reuid=31235 --regid=31235 --clear-groups mkdir $TMPDIR/$name || exit 9; done; exec \"$@\"";
         let file = world.graph("g.json", &graph_of([("x", busybox("echo > $out"))]));
         let cmd = world.windrow("build").arg(file);
