@@ -13,6 +13,7 @@ mod build;
 mod build_users;
 mod builder_env;
 mod builtin;
+mod cancel;
 mod check;
 mod collection;
 mod concurrent;
