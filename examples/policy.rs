@@ -8,17 +8,15 @@
 
 use windrow::components::graph::BuildGraph;
 use windrow::session::Session;
-use windrow::systems::ecs::prelude::{IntoScheduleConfigs as _, Res, ResMut};
+use windrow::systems::ecs::prelude::{Res, ResMut};
 use windrow::systems::policy::{Estimates, Policy, PolicyPlugin};
 use windrow::systems::simulate::{Simulation, simulate};
-use windrow::systems::world::{Scheduler, TickSet};
+use windrow::systems::world::Scheduler;
 
 /// What has the most inputs first, and of equals what takes the longest.
 const JOINS_FIRST: Policy = Policy::Other(PolicyPlugin {
     name: "joins-first",
-    plug_in: |_, schedule| {
-        schedule.add_systems(joins_first.in_set(TickSet::Rank));
-    },
+    plug_in: |_, systems| systems.add_to_rank(joins_first),
 });
 
 fn joins_first(

@@ -1,9 +1,9 @@
-//! Puts a run together: the world, the schedule of six sets, the goals asked for, and the loop of
+//! Puts a run together: the world, the systems of a tick, the goals asked for, and the loop of
 //! ticks.
 
 use std::time::Duration;
 
-use bevy_ecs::prelude::{Entity, Schedule, World};
+use bevy_ecs::prelude::{Entity, World};
 use hashbrown::HashSet;
 use windrow_components::goal::{BuildMode, DerivationGoal, Outcome, SubstitutionGoal, Target};
 use windrow_components::graph::BuildGraph;
@@ -15,7 +15,7 @@ use crate::helpers::Substituters;
 use crate::policy::Policy;
 use crate::report::Reporter;
 use crate::tick;
-use crate::world::{Options, Parts, Scheduler, Services, Store, goals};
+use crate::world::{Options, Parts, Scheduler, Services, Store, TickSystems, goals};
 
 /// Options of a run that nobody has set.
 pub fn default_options() -> Options {
@@ -55,7 +55,7 @@ pub struct Engine {
     /// The world all state lives in.
     pub world: World,
     /// The tick, once the world has all its parts.
-    schedule: Option<Schedule>,
+    systems: Option<TickSystems>,
     policy: Policy,
     /// What was asked for, in that order, each once.
     top: Vec<Entity>,
@@ -81,7 +81,7 @@ impl Engine {
         world.init_resource::<Parts>();
         Self {
             world,
-            schedule: None,
+            systems: None,
             policy,
             top: Vec::new(),
             known: HashSet::new(),
@@ -119,12 +119,10 @@ impl Engine {
 
     /// Runs one tick. With the first one the parts of the world are settled.
     pub fn tick(&mut self) {
-        let schedule = self.schedule.get_or_insert_with(|| {
-            let mut schedule = tick::schedule(*self.world.resource::<Parts>());
-            self.policy.plug_in(&mut self.world, &mut schedule);
-            schedule
-        });
-        schedule.run(&mut self.world);
+        let systems = self
+            .systems
+            .get_or_insert_with(|| tick::systems(&mut self.world, self.policy));
+        systems.run(&mut self.world);
     }
 
     /// Ticks until all targets have ended, or one has failed and the run is not to keep going.

@@ -1,8 +1,8 @@
 //! What happens to a build: the tick, the whole tick and nothing but the tick.
 //!
-//! A run is a bevy_ecs world whose entities are goals ([`windrow_components::goal`]) and a
-//! [`Schedule`] that is run again and again: a tick. [`tick`] lists all systems of a tick in their
-//! order. They run in sets, always in this order, and each set's systems are in the module of its
+//! A run is a bevy_ecs world whose entities are goals ([`windrow_components::goal`]), and a list of
+//! systems that is run again and again: a tick. [`tick`] lists all systems of a tick in their order,
+//! [`TickSystems`](world::TickSystems) runs them. They run in sets, always in this order, and each set's systems are in the module of its
 //! name:
 //!
 //! 1. [`substitute`](mod@substitute): what is missing? Takes goals from being asked for to having
@@ -20,8 +20,6 @@
 //! differ in children, store and clock ([`real`], [`simulate`](mod@simulate)), and the [`engine`].
 //! Systems hand goals on through queues; a tick costs in proportion to what is in them, never to
 //! the goals that exist.
-//!
-//! [`Schedule`]: bevy_ecs::schedule::Schedule
 
 pub mod builtin;
 pub mod engine;

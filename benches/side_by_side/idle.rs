@@ -77,7 +77,7 @@ struct Cost {
 }
 
 /// A session without a sandbox, in a store of its own.
-fn session(scratch: &Scratch) -> Session {
+pub(crate) fn session(scratch: &Scratch) -> Session {
     let options = [
         ("sandbox", "false"),
         ("build-users-group", ""),
@@ -167,7 +167,7 @@ fn processor_time() -> f64 {
 }
 
 /// Adds derivations that do next to nothing, and one that needs all of them, the gate; its path.
-fn add_real(store: &mut LocalStore, file: &Path, count: usize, system: &str) -> String {
+pub(crate) fn add_real(store: &mut LocalStore, file: &Path, count: usize, system: &str) -> String {
     let mut derivations = Map::new();
     let mut script = String::from("> $out");
     for number in 0..count {

@@ -3,8 +3,8 @@
 //!
 //!     cargo bench --bench side_by_side [-- WHICH]
 //!
-//! WHICH is `layered [N…]`, `sandboxed [N…]`, `plan`, `fidelity`, `idle [N…]`, `simulate [N…]` or
-//! `store [N]`.
+//! WHICH is `layered [N…]`, `sandboxed [N…]`, `plan`, `fidelity`, `idle [N…]`, `simulate [N…]`,
+//! `ticks [N…]` or `store [N]`.
 
 mod common;
 mod fidelity;
@@ -14,6 +14,7 @@ mod plan;
 mod sandboxed;
 mod simulate;
 mod store;
+mod ticks;
 
 use common::named;
 #[cfg(feature = "huge-pages")]
@@ -32,6 +33,7 @@ fn main() {
         "fidelity",
         "idle",
         "simulate",
+        "ticks",
         "store",
     ]
     .into_iter()
@@ -56,5 +58,8 @@ fn main() {
     }
     if all || named("simulate") {
         simulate::run_all();
+    }
+    if all || named("ticks") {
+        ticks::run_all();
     }
 }

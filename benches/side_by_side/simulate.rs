@@ -2,6 +2,7 @@
 //!
 //!     cargo bench --bench side_by_side -- simulate              1,000,000 tasks, 4,000,000 edges
 //!     cargo bench --bench side_by_side -- simulate 10000 10000000
+//!     cargo bench --bench side_by_side -- simulate uniform      only tasks that take 1 to 10 s
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use windrow::formats::task_graph::Generator;
 use windrow::systems::policy::Policy;
 use windrow::systems::simulate::{Faults, Simulation, simulate};
 
-use crate::common::{measuring, numbers};
+use crate::common::{measuring, named, numbers};
 
 /// How tasks last: all alike, so that slots end together, or each by itself, so that every end is
 /// an instant of its own.
@@ -24,7 +25,8 @@ pub(crate) fn run_all() {
     };
     let rounds = if measuring() { 5 } else { 1 };
     for tasks in sizes {
-        for (name, time) in TIMES {
+        let all = !TIMES.iter().any(|(name, _)| named(name));
+        for (name, time) in TIMES.into_iter().filter(|(name, _)| all || named(name)) {
             let text = format!("layered:n={tasks},width=1000,degree=4{time},seed=1");
             let generator: Generator = text.parse().expect("a generator");
             let graph = generator.generate(Limits::default()).expect("a graph");

@@ -205,11 +205,6 @@ pub fn register(mut params: Finishing<'_, '_>) {
     params.scheduler.keep_completed(completed);
 }
 
-/// Whether goals have failed.
-pub fn has_failures(scheduler: Res<Scheduler>) -> bool {
-    !scheduler.failures().is_empty()
-}
-
 /// Reports failures, and what was cancelled, and gives up what these goals held.
 ///
 /// Nix 1.8: `Goal::trace`, `Goal::getName`, `Goal::getExitCode`.
@@ -253,9 +248,6 @@ pub struct Telling<'w, 's> {
 /// Nix 1.8: `Goal::amDone`, `Goal::waiteeDone`, `removeGoal`, `Worker::removeGoal`.
 pub fn tell_waiters(mut params: Telling<'_, '_>) {
     let (entities, scheduler) = (params.entities, &mut *params.scheduler);
-    if scheduler.ended().is_empty() {
-        return;
-    }
     let keep_going = scheduler.options.keep_going;
     let mut waitees = params.waitees.open(entities, &scheduler.index);
     let nothing_to_check = params.retries.is_empty() && !params.graph.has_input_sets();

@@ -1,18 +1,16 @@
 //! What may go on because something has ended.
 
-use bevy_ecs::prelude::{Res, ResMut};
+use bevy_ecs::prelude::ResMut;
 
 use crate::world::Scheduler;
 
-/// Whether builds are postponed, or may be by the hook's next answer.
-pub fn has_postponed(scheduler: Res<Scheduler>) -> bool {
-    scheduler.desk.has_postponed()
+/// Whether something has ended while builds are postponed, or may be by the hook's next answer.
+pub fn has_postponed(scheduler: &Scheduler) -> bool {
+    scheduler.has_ended() && scheduler.desk.has_postponed()
 }
 
-/// Lets postponed builds be offered again when something has ended.
+/// Lets postponed builds be offered again, for something has ended.
 pub fn wake_postponed(mut scheduler: ResMut<Scheduler>) {
-    if !scheduler.ended().is_empty() {
-        let now = scheduler.now;
-        scheduler.desk.wake_postponed(now);
-    }
+    let now = scheduler.now;
+    scheduler.desk.wake_postponed(now);
 }

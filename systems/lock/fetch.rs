@@ -12,11 +12,6 @@ use crate::error::Result;
 use crate::failure::{Failure, FailureKind};
 use crate::world::{ReadyFetch, Scheduler, Services, Waiting};
 
-/// Whether paths only lack a slot.
-pub fn has_ready(scheduler: Res<Scheduler>) -> bool {
-    scheduler.has_ready_fetches()
-}
-
 /// Takes locks for as many paths to be fetched as there are free slots.
 ///
 /// Nix 1.8: `SubstitutionGoal::tryToRun`.

@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::world::{OutputLocks, Reply, Scheduler, Services};
 
 /// Whether the hook has answered.
-pub fn has_reply(scheduler: Res<Scheduler>) -> bool {
+pub fn has_reply(scheduler: &Scheduler) -> bool {
     scheduler.desk.has_reply()
 }
 

@@ -61,9 +61,6 @@ pub fn lock(
     mut batch: Local<LockBatch>,
 ) {
     let has_hook = scheduler.desk.is_on();
-    if scheduler.run.is_over() || (scheduler.queue().is_empty() && !has_hook) {
-        return;
-    }
     let Services { store, reporter } = &mut *services;
     let mut pass = LockPass {
         commands: &mut commands,

@@ -65,9 +65,6 @@ pub fn critical_path(
     estimates: Res<Estimates>,
     mut paths: ResMut<RemainingPaths>,
 ) {
-    if scheduler.newly_ready().is_empty() {
-        return;
-    }
     if paths.extent.outgrown(&graph, !scheduler.is_awake()) {
         scheduler
             .queue()

@@ -51,8 +51,6 @@ mod tests {
     #[test]
     fn estimates_grow_with_the_graph() {
         let mut world = World::new();
-        let mut schedule = bevy_ecs::prelude::Schedule::default();
-        schedule.add_systems(estimate);
         world.init_resource::<Parts>();
         world.init_resource::<Estimates>();
         let mut graph = BuildGraph::new(StoreDir::new("/nix/store"));
@@ -67,9 +65,9 @@ mod tests {
         let a = add(&mut graph, "a-1");
         world.insert_resource(graph);
         plug_in(&mut world, rows.into_iter().collect(), system);
-        schedule.run(&mut world);
+        world.run_system_cached(estimate).unwrap();
         let b = add(&mut world.resource_mut::<BuildGraph>(), "b-3");
-        schedule.run(&mut world);
+        world.run_system_cached(estimate).unwrap();
         let estimates = world.resource::<Estimates>();
         assert_eq!((estimates.of(a), estimates.of(b)), (500, 80));
     }

@@ -11,26 +11,19 @@
 //! ACM TOPC 2(2), 2015). For graphs in general to find the minimum is NP-complete (Sethi: Complete
 //! register allocation problems, SIAM J. Comput. 4(3), 1975).
 
-use bevy_ecs::prelude::{IntoScheduleConfigs as _, Res, ResMut, Resource, Schedule, World};
+use bevy_ecs::prelude::{Res, ResMut, Resource, World};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 
-use crate::finish;
-use crate::policy::Extent;
-use crate::world::{End, Scheduler, TickSet};
+use crate::policy::{Extent, PolicySystems};
+use crate::world::{End, Scheduler};
 
 /// Adds the policy to a run.
-pub(super) fn plug_in(world: &mut World, schedule: &mut Schedule) {
+pub(super) fn plug_in(world: &mut World, systems: &mut PolicySystems) {
     world.init_resource::<Releases>();
     world.resource_mut::<Scheduler>().queue().let_ranks_change();
-    schedule.add_systems((
-        depth_first_by_memory.in_set(TickSet::Rank),
-        note_ends
-            .in_set(TickSet::Finish)
-            .after(finish::fail)
-            .after(finish::retry::wake_postponed)
-            .before(finish::tell_waiters),
-    ));
+    systems.add_to_rank(depth_first_by_memory);
+    systems.add_at_ends(note_ends);
 }
 
 /// Who still needs which output, and the depth-first order. All by derivation id.
@@ -187,9 +180,6 @@ pub fn depth_first_by_memory(
     graph: Res<BuildGraph>,
     mut releases: ResMut<Releases>,
 ) {
-    if scheduler.newly_ready().is_empty() {
-        return;
-    }
     let releases = &mut *releases;
     if releases.extent.outgrown(&graph, !scheduler.is_awake()) {
         releases.count(&graph);

@@ -6,19 +6,19 @@ pub mod forecast;
 mod memory;
 mod order;
 mod rank;
+mod systems;
 
 use std::str::FromStr;
 
-use bevy_ecs::prelude::{IntoScheduleConfigs as _, Resource, Schedule, World};
+use bevy_ecs::prelude::{Resource, World};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
-
-use crate::world::TickSet;
 
 pub use critical_path::{RemainingPaths, critical_path};
 pub use memory::{Releases, depth_first_by_memory};
 pub(crate) use rank::draw;
 pub use rank::{Dependents, fifo, longest_first, most_dependents, random, shortest_first};
+pub use systems::PolicySystems;
 
 /// How long derivations are thought to take, by derivation id, in microseconds. Where nothing is
 /// known, one.
@@ -70,10 +70,10 @@ impl Extent {
 pub struct PolicyPlugin {
     /// What reports call it.
     pub name: &'static str,
-    /// Adds a system to [`TickSet::Rank`] that ranks all goals that have become ready
-    /// ([`Scheduler::rank`](crate::world::Scheduler::rank)), and the resources it needs.
+    /// Adds a system that ranks all goals that have become ready ([`PolicySystems::add_to_rank`],
+    /// [`Scheduler::rank`](crate::world::Scheduler::rank)), and to the world the resources it needs.
     /// [`Estimates`] and [`Seed`] are there already.
-    pub plug_in: fn(&mut World, &mut Schedule),
+    pub plug_in: fn(&mut World, &mut PolicySystems),
 }
 
 impl PartialEq for PolicyPlugin {
@@ -141,32 +141,28 @@ impl Policy {
         )
     }
 
-    /// Adds the policy's system, and what it keeps, to a run.
-    pub fn plug_in(self, world: &mut World, schedule: &mut Schedule) {
+    /// The policy's systems. What they keep is added to the world.
+    pub fn plug_in(self, world: &mut World) -> PolicySystems {
         world.init_resource::<Estimates>();
         world.init_resource::<Seed>();
+        let mut systems = PolicySystems::default();
         match self {
-            Self::Fifo => schedule.add_systems(fifo.in_set(TickSet::Rank)),
-            Self::Random => schedule.add_systems(random.in_set(TickSet::Rank)),
-            Self::ShortestFirst => schedule.add_systems(shortest_first.in_set(TickSet::Rank)),
-            Self::LongestFirst => schedule.add_systems(longest_first.in_set(TickSet::Rank)),
+            Self::Fifo => systems.add_to_rank(fifo),
+            Self::Random => systems.add_to_rank(random),
+            Self::ShortestFirst => systems.add_to_rank(shortest_first),
+            Self::LongestFirst => systems.add_to_rank(longest_first),
             Self::CriticalPath => {
                 world.init_resource::<RemainingPaths>();
-                schedule.add_systems(critical_path.in_set(TickSet::Rank))
+                systems.add_to_rank(critical_path);
             }
             Self::MostDependents => {
                 world.init_resource::<Dependents>();
-                schedule.add_systems(most_dependents.in_set(TickSet::Rank))
+                systems.add_to_rank(most_dependents);
             }
-            Self::DepthFirstByMemory => {
-                memory::plug_in(world, schedule);
-                schedule
-            }
-            Self::Other(plugin) => {
-                (plugin.plug_in)(world, schedule);
-                schedule
-            }
-        };
+            Self::DepthFirstByMemory => memory::plug_in(world, &mut systems),
+            Self::Other(plugin) => (plugin.plug_in)(world, &mut systems),
+        }
+        systems
     }
 }
 

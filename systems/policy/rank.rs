@@ -41,9 +41,6 @@ pub fn most_dependents(
     graph: Res<BuildGraph>,
     mut dependents: ResMut<Dependents>,
 ) {
-    if scheduler.newly_ready().is_empty() {
-        return;
-    }
     let dependents = &mut *dependents;
     let outgrown = dependents.extent.outgrown(&graph, !scheduler.is_awake());
     if outgrown {

@@ -192,9 +192,6 @@ pub(crate) fn note_ready(
     scheduler: Res<Scheduler>,
     graph: Res<BuildGraph>,
 ) {
-    if scheduler.newly_ready().is_empty() {
-        return;
-    }
     let instant = units(scheduler.now);
     children.waits.resize(graph.drv_count());
     for drv in scheduler.newly_ready() {
@@ -233,7 +230,7 @@ pub(crate) fn start(
 }
 
 /// Whether nothing is left to be done at this instant.
-pub(crate) fn idle(scheduler: Res<Scheduler>) -> bool {
+pub(crate) fn idle(scheduler: &Scheduler) -> bool {
     !scheduler.has_work() && !scheduler.run.is_over()
 }
 

@@ -17,7 +17,12 @@ use crate::helpers::hook::instance::{Instance, Talk, dismiss};
 use crate::helpers::hook::talk::{HookBuild, Talking};
 use crate::process::log_writer::LogFile;
 use crate::report::{BuildRef, Event, Level};
-use crate::world::ReadyGoal;
+use crate::world::{ReadyGoal, Scheduler};
+
+/// Whether a build is to be offered, or was accepted.
+pub fn is_due(scheduler: &Scheduler) -> bool {
+    scheduler.desk.is_pending()
+}
 
 /// Offers the hook what is to be offered, and starts it if need be.
 pub fn offer_builds(mut params: Talking<'_>) {

@@ -51,11 +51,6 @@ pub fn condemn(
     }
 }
 
-/// Whether children are to be killed because nobody wants their goals any more.
-pub fn has_cancelled(scheduler: Res<Scheduler>) -> bool {
-    scheduler.has_cancelled()
-}
-
 /// Kills the children of goals that were cancelled; their exit is noticed as any other. What has
 /// none yet is killed when it has one.
 pub fn cancel(children: Query<&BuilderProcess>, mut scheduler: ResMut<Scheduler>) {
@@ -92,11 +87,6 @@ fn why_condemned(
         return None;
     };
     Some(Condemned { reason, kind })
-}
-
-/// Whether goals wait for locks of others.
-pub fn is_waiting_for_locks(scheduler: Res<Scheduler>) -> bool {
-    scheduler.has_parked()
 }
 
 /// Makes goals ready again whose locks are due for another try.

@@ -14,6 +14,7 @@ mod repairs;
 pub mod scheduler;
 mod store;
 mod tick_set;
+mod tick_systems;
 
 use std::time::Duration;
 
@@ -43,6 +44,7 @@ pub use scheduler::{
 };
 pub use store::{BuiltOutput, NewOutput, OutputLocks, Store};
 pub use tick_set::{Parts, TickSet};
+pub use tick_systems::{Due, Step, TickSystems};
 
 /// What a run has of the world around it, whichever that is.
 pub struct Services {

@@ -1,9 +1,9 @@
 //! The sets of a tick. Which systems run in them, and in which order, is in [`tick`](crate::tick).
 
-use bevy_ecs::prelude::{Resource, SystemSet};
+use bevy_ecs::prelude::Resource;
 
 /// The six sets of a tick, always in this order, with the policy's ranking between the first two.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, SystemSet)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TickSet {
     /// What is missing?
     Substitute,

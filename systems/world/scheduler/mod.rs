@@ -15,6 +15,7 @@
 mod cancel;
 mod check;
 mod desk;
+mod due;
 mod index;
 mod queues;
 mod run;
@@ -227,7 +228,7 @@ impl Scheduler {
     /// Whether a system has something to do in the next tick, so that there is no sleeping now.
     pub fn has_work(&self) -> bool {
         // Whoever could be offered to the hook has been.
-        let startable = !self.desk.is_on() && self.free_slots() > 0 && !self.queue.is_empty();
+        let startable = !self.desk.is_on() && self.has_startable();
         startable
             || !self.awake.is_empty()
             || !self.newly_ready.is_empty()
