@@ -84,11 +84,7 @@ pub fn isolation(settings: &Settings, layout: &Layout, store: &mut LocalStore) -
         allow_namespaces: settings.sandbox_allow_namespaces,
     };
     let always = always.iter().map(c_path).collect();
-    let cells = DirsPool::new(
-        host_store(layout),
-        build_folder(settings),
-        config.tmp_dirs(),
-    );
+    let dirs_pool = DirsPool::new(host_store(layout), builds_dir(settings), config.tmp_dirs());
     Ok(Isolated {
         sandbox: Some(Isolation::new(
             settings.sandbox,
@@ -96,7 +92,7 @@ pub fn isolation(settings: &Settings, layout: &Layout, store: &mut LocalStore) -
             config,
             support,
             always,
-            cells,
+            dirs_pool,
         )),
         limits,
         notice: None,
@@ -131,7 +127,7 @@ fn build_users(settings: &Settings, layout: &Layout) -> Result<Option<UserPool>>
 }
 
 /// Where build directories are made.
-pub fn build_folder(settings: &Settings) -> PathBuf {
+pub fn builds_dir(settings: &Settings) -> PathBuf {
     settings
         .build_dir
         .clone()

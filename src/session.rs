@@ -22,7 +22,7 @@ use windrow_systems::world::Options;
 use crate::conf::locations::{Locations, Remote};
 use crate::conf::nix_conf;
 use crate::error::{Error, Result};
-use crate::isolation::{Isolated, build_folder, isolation};
+use crate::isolation::{Isolated, builds_dir, isolation};
 
 /// The word for a store under the user's data directory.
 const OWN: &str = "own";
@@ -255,7 +255,7 @@ impl Session {
             } else {
                 settings.cores
             },
-            build_folder: build_folder(settings),
+            builds_dir: builds_dir(settings),
             log_dir: settings.keep_build_log.then(|| self.layout.log_dir.clone()),
             compress_log: settings.compress_build_log,
             keep_failed: settings.keep_failed,

@@ -13,14 +13,14 @@ pub enum Error {
     #[error(transparent)]
     Store(#[from] windrow_store::Error),
 
-    /// Builders are to see the store where the machine has no folder to mount it on.
+    /// Builders are to see the store where the machine has no directory to mount it on.
     #[error(
-        "the store can't be shown to builders at '{}', for there is no such folder; create it \
+        "the store can't be shown to builders at '{}', for there is no such directory; create it \
          (as root), or use a store whose paths are real, as without '--store'",
         store_dir.display()
     )]
     NoMountPoint {
-        /// The logical store folder.
+        /// The logical store directory.
         store_dir: PathBuf,
     },
 

@@ -47,7 +47,8 @@ pub struct InstantiatedGraph {
 /// Reads the graph in `file`, copies its sources into the store and writes its derivations.
 ///
 /// # Errors
-/// [`Error::GraphFile`] with the place of a mistake in the file; else what adding to the store fails with.
+/// [`Error::GraphFile`] with the place of a mistake in the file; else what adding to the store
+/// fails with.
 pub fn instantiate_file(
     store: &mut LocalStore,
     file: &Path,
@@ -129,16 +130,16 @@ impl<'a> Instantiation<'a> {
         for reference in &graph.store_paths {
             self.look_up(reference)?;
         }
-        let folder = self.file.parent().unwrap_or(Path::new("."));
+        let dir = self.file.parent().unwrap_or(Path::new("."));
         for source in &self.graph.sources {
-            let path = folder.join(&source.path);
+            let path = dir.join(&source.path);
             if let Err(error) = std::fs::symlink_metadata(&path) {
                 let reason = format!("cannot read the source '{}': {error}", path.display());
                 return Err(self.mistake(source.place, reason));
             }
         }
         for source in &self.graph.sources {
-            let path = folder.join(&source.path);
+            let path = dir.join(&source.path);
             let path = self.store.add_source(&path, &source.store_name)?;
             self.sources.push(self.store.store_dir().display(&path));
         }

@@ -1,4 +1,4 @@
-//! The real world as a plugin: children are processes, the store is SQLite and a folder, time is
+//! The real world as a plugin: children are processes, the store is SQLite and a directory, time is
 //! the clock.
 
 pub mod helpers;
@@ -38,9 +38,9 @@ pub fn plug_in(world: &mut World, config: BuilderConfig) -> Result<()> {
     let pool = Pool::new(threads.min(8), wake.clone());
     let launcher = Pool::new(1, wake.clone());
     let deleter = Deleter::new();
-    let dirs = SpareDirs::new(&config.build_folder);
+    let dirs = SpareDirs::new(&config.builds_dir);
     let (builds, store) = (
-        config.build_folder.clone(),
+        config.builds_dir.clone(),
         config.layout.real_store_dir.clone(),
     );
     deleter.run(move || delete_dead(&builds, &store));
@@ -80,8 +80,8 @@ pub fn plug_in(world: &mut World, config: BuilderConfig) -> Result<()> {
     Ok(())
 }
 
-/// Ends every child that still runs, deletes the build folders and gives up all locks: what a run
-/// that stops early owes the machine. Nothing half done is registered.
+/// Ends every child that still runs, deletes the build directories and gives up all locks: what a
+/// run that stops early owes the machine. Nothing half done is registered.
 ///
 /// Nix 1.8: `DerivationGoal::DerivationGoal`, `DerivationGoal::~DerivationGoal`, `Worker::Worker`.
 /// Nix 1.8: `Worker::~Worker`.

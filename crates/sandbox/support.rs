@@ -112,8 +112,12 @@ fn try_namespaces(root: bool, own: Owner, limits: &[&CStr]) -> Result<(), String
     let (slash, none) = (Path::new("/"), Some(Path::new("none")));
     let tmp = std::env::temp_dir();
     // One that can't be reached must not look like a mount that is forbidden.
-    tmp.metadata()
-        .map_err(|error| format!("look at the temporary folder '{}': {error}", tmp.display()))?;
+    tmp.metadata().map_err(|error| {
+        format!(
+            "look at the temporary directory '{}': {error}",
+            tmp.display()
+        )
+    })?;
     actions.extend([
         Action::LoopbackUp,
         Action::NameHost,

@@ -135,7 +135,7 @@ pub enum Error {
     /// The database file can't be opened.
     #[error(
         "the store database '{}' cannot be opened ({source}); check the permissions of the file \
-         and of its folder, or use another store", path.display()
+         and of its directory, or use another store", path.display()
     )]
     DatabaseForbidden {
         /// The database file.
@@ -294,7 +294,7 @@ pub enum Error {
     /// A root's link would lie in the store.
     #[error(
         "cannot create the garbage collector root '{}' inside the store; run from, or name, a \
-         folder outside it", link.display()
+         directory outside it", link.display()
     )]
     RootInStore {
         /// The link.

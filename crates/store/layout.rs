@@ -251,7 +251,7 @@ pub(crate) mod tests {
     #[test]
     fn root_shares_the_store_with_the_build_users() {
         if !geteuid().is_root() {
-            eprintln!("skipped: only root can give a folder to a group");
+            eprintln!("skipped: only root can give a directory to a group");
             return;
         }
         let directory = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! `builtin:buildenv`: a folder of links to everything in several packages, as profiles are made
+//! `builtin:buildenv`: a directory of links to everything in several packages, as profiles are made
 //! of. Where packages have the same file, the one with the lower priority number has it (Nix's
 //! `buildProfile`).
 
@@ -120,12 +120,15 @@ impl Profile {
         }
     }
 
-    /// Links everything in the folder `from` into the folder `to`.
+    /// Links everything in the directory `from` into the directory `to`.
     fn link(&mut self, from: &Path, to: &Path, priority: i64) -> Result<(), String> {
         let entries = match fs::read_dir(from) {
             Ok(entries) => entries,
             Err(error) if error.kind() == ErrorKind::NotADirectory => {
-                eprintln!("warning: '{}' is no folder and is left out", from.display());
+                eprintln!(
+                    "warning: '{}' is no directory and is left out",
+                    from.display()
+                );
                 return Ok(());
             }
             Err(error) => return Err(at("read", from)(error)),
@@ -134,7 +137,7 @@ impl Profile {
         for entry in entries {
             names.push(entry.map_err(at("read", from))?.file_name());
         }
-        // Whatever order the folder has, the same messages come.
+        // Whatever order the directory has, the same messages come.
         names.sort();
         for name in names {
             let (source, place) = (from.join(&name), to.join(&name));
@@ -142,7 +145,9 @@ impl Profile {
                 continue;
             }
             match fs::metadata(&source) {
-                Ok(metadata) if metadata.is_dir() => self.place_folder(source, place, priority)?,
+                Ok(metadata) if metadata.is_dir() => {
+                    self.place_directory(source, place, priority)?
+                }
                 Ok(_) => self.place_file(source, place, priority)?,
                 Err(error)
                     if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
@@ -158,9 +163,9 @@ impl Profile {
         Ok(())
     }
 
-    /// A folder is one link until a second package has it too; then it is a folder with links from
-    /// both.
-    fn place_folder(
+    /// A directory is one link until a second package has it too; then it is a directory with links
+    /// from both.
+    fn place_directory(
         &mut self,
         source: PathBuf,
         place: PathBuf,
@@ -219,7 +224,7 @@ impl Profile {
 
 fn collision(one: &Path, other: &Path) -> String {
     let (one, other) = (one.display(), other.display());
-    format!("'{one}' and '{other}' belong at the same place, and only one of them is a folder")
+    format!("'{one}' and '{other}' belong at the same place, and only one of them is a directory")
 }
 
 fn is_left_out(path: &Path) -> bool {
@@ -252,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_are_opened_up_only_where_packages_meet() {
+    fn directories_are_opened_up_only_where_packages_meet() {
         let world = tempfile::tempdir().unwrap();
         let at = |path: &str| world.path().join(path);
         for (file, text) in [

@@ -336,8 +336,8 @@ mod tests {
 
     #[test]
     fn what_may_pass_is_tried_again_and_what_may_not_is_told() {
-        let folder = tempfile::tempdir().unwrap();
-        let to = folder.path().join("to");
+        let dir = tempfile::tempdir().unwrap();
+        let to = dir.path().join("to");
         let network = Network {
             netrc: "machine 127.0.0.1 login u password p".to_owned(),
             ..Network::default()

@@ -25,7 +25,7 @@ pub(super) fn run(request: &Request) -> Result<(), String> {
     let mut entries = std::fs::read_dir(&out).map_err(failed)?;
     let (Some(Ok(only)), None) = (entries.next(), entries.next()) else {
         return Err(format!(
-            "the tarball '{source}' should hold one folder and nothing beside it"
+            "the tarball '{source}' should hold one directory and nothing beside it"
         ));
     };
     std::fs::rename(only.path(), out.join(name)).map_err(failed)
@@ -101,16 +101,16 @@ mod tests {
     }
 
     fn unpacked(entries: &[(&str, EntryType, u32, &str)]) -> (tempfile::TempDir, io::Result<()>) {
-        let folder = tempfile::tempdir().unwrap();
-        let out = folder.path().join("out");
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
         std::fs::create_dir(&out).unwrap();
         let result = unpack(&*archive(entries), &out);
-        (folder, result)
+        (dir, result)
     }
 
     #[test]
     fn archives_are_unpacked_without_their_privileges() {
-        let (folder, result) = unpacked(&[
+        let (dir, result) = unpacked(&[
             ("pax_global_header", EntryType::XGlobalHeader, 0o644, ""),
             ("./", EntryType::Directory, 0o755, ""),
             ("d/", EntryType::Directory, 0o555, ""),
@@ -120,7 +120,7 @@ mod tests {
             ("d/l", EntryType::Symlink, 0o777, "/etc/passwd"),
         ]);
         result.unwrap();
-        let at = |name: &str| folder.path().join("out/d").join(name);
+        let at = |name: &str| dir.path().join("out/d").join(name);
         let open = |path: &Path| {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
         };
@@ -133,7 +133,7 @@ mod tests {
             std::fs::read_link(at("l")).unwrap(),
             Path::new("/etc/passwd")
         );
-        assert_eq!(folder.path().join("out").read_dir().unwrap().count(), 1);
+        assert_eq!(dir.path().join("out").read_dir().unwrap().count(), 1);
     }
 
     #[test]
@@ -152,19 +152,19 @@ mod tests {
             &[("d/x", Is::Block, 0o666, "")],
             &[("d/x", Is::Fifo, 0o666, "")],
         ] {
-            let folder = tempfile::tempdir().unwrap();
-            std::fs::write(folder.path().join("victim"), "precious").unwrap();
-            let out = folder.path().join("out");
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join("victim"), "precious").unwrap();
+            let out = dir.path().join("out");
             std::fs::create_dir(&out).unwrap();
             assert!(unpack(&*archive(evil), &out).is_err(), "{evil:?}");
-            assert!(!folder.path().join("x").exists(), "{evil:?}");
-            assert_eq!(folder.path().read_dir().unwrap().count(), 2, "{evil:?}");
+            assert!(!dir.path().join("x").exists(), "{evil:?}");
+            assert_eq!(dir.path().read_dir().unwrap().count(), 2, "{evil:?}");
         }
         // What replaces a link does not follow it.
-        let (folder, _) = unpacked(&[
+        let (dir, _) = unpacked(&[
             ("d/x", Is::Symlink, 0o777, "../../victim"),
             ("d/x", Is::Regular, 0o644, "evil"),
         ]);
-        assert!(!folder.path().join("victim").exists());
+        assert!(!dir.path().join("victim").exists());
     }
 }

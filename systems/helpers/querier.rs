@@ -255,15 +255,15 @@ mod tests {
     use std::time::{Duration, Instant};
 
     struct Desk {
-        folder: tempfile::TempDir,
+        dir: tempfile::TempDir,
         queriers: Queriers,
         woken: Arc<AtomicU32>,
     }
 
     fn desk(script: &str) -> Desk {
-        let folder = tempfile::tempdir().unwrap();
-        let program = folder.path().join("subst");
-        let script = format!("#!/bin/sh\ncd {}\n{script}\n", folder.path().display());
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("subst");
+        let script = format!("#!/bin/sh\ncd {}\n{script}\n", dir.path().display());
         std::fs::write(&program, script).unwrap();
         std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
         let env: HelperEnv = Arc::new([c"PATH=/usr/bin:/bin".to_owned()]);
@@ -276,7 +276,7 @@ mod tests {
         };
         let queriers = Queriers::new(vec![program], env, 0, wake);
         Desk {
-            folder,
+            dir,
             queriers,
             woken,
         }
@@ -319,7 +319,7 @@ mod tests {
         }
         assert_eq!((asked_for, known), (500, 500));
         assert!(desk.woken.load(Ordering::SeqCst) > 0);
-        let starts = std::fs::read_to_string(desk.folder.path().join("starts")).unwrap();
+        let starts = std::fs::read_to_string(desk.dir.path().join("starts")).unwrap();
         assert_eq!(starts, "started\n");
     }
 

@@ -388,7 +388,7 @@ mod tests {
 
     /// A substituter that is a shell script, with what it said on standard error.
     struct Script {
-        folder: tempfile::TempDir,
+        dir: tempfile::TempDir,
         env: HelperEnv,
         patience_s: u64,
         said: Vec<String>,
@@ -396,13 +396,13 @@ mod tests {
 
     impl Script {
         fn new(script: &str) -> Self {
-            let folder = tempfile::tempdir().unwrap();
-            let program = folder.path().join("subst");
+            let dir = tempfile::tempdir().unwrap();
+            let program = dir.path().join("subst");
             std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
             std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
             let env: HelperEnv = Arc::new([c"PATH=/usr/bin:/bin".to_owned()]);
             Self {
-                folder,
+                dir,
                 env,
                 patience_s: 0,
                 said: Vec::new(),
@@ -410,7 +410,7 @@ mod tests {
         }
 
         fn program(&self) -> PathBuf {
-            self.folder.path().join("subst")
+            self.dir.path().join("subst")
         }
 
         fn with<T>(

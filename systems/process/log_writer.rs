@@ -106,7 +106,7 @@ impl LogThread {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 if let Some(directory) = path.parent() {
                     std::fs::create_dir_all(directory)
-                        .map_err(Error::io("create the log folder", directory))?;
+                        .map_err(Error::io("create the log directory", directory))?;
                 }
                 create()
             }

@@ -1,5 +1,5 @@
-//! One builder: checks that it can run here, makes its folder, environment, log and pipe; then its
-//! process.
+//! One builder: checks that it can run here, makes its directory, environment, log and pipe; then
+//! its process.
 
 use std::ffi::{CString, OsStr, c_int};
 use std::io;
@@ -87,7 +87,7 @@ impl Ends {
 pub(super) struct Launch {
     invocation: Invocation,
     files: Files,
-    folder: PathBuf,
+    dir: PathBuf,
     dirs: SpareDirs,
     reader: Arc<Reader>,
     cwd: CString,
@@ -136,25 +136,25 @@ pub(super) fn prepare(
         .map(|builtin| builtin.prepare(&attributes, sandbox.as_mut().map(|(_, request)| request)))
         .transpose()
         .map_err(|reason| other(because(&reason)))?;
-    let folder = match sandbox {
+    let dir = match sandbox {
         Some(_) => None,
         None => {
             let name = graph.paths.name(graph.drv_path(inputs.drv));
-            let folder = dirs.create(name);
-            Some(folder.map_err(|error| other(error.to_string()))?)
+            let dir = dirs.create(name);
+            Some(dir.map_err(|error| other(error.to_string()))?)
         }
     };
-    let remove_folder = || {
-        if let Some(folder) = &folder {
+    let remove_dir = || {
+        if let Some(dir) = &dir {
             // Nothing is in it yet.
-            dirs.delete(folder);
+            dirs.delete(dir);
         }
     };
     match launch(
         &attributes,
         special,
         &path,
-        (folder.as_deref(), dirs),
+        (dir.as_deref(), dirs),
         (sandbox, builtin),
         inputs,
     ) {
@@ -162,10 +162,10 @@ pub(super) fn prepare(
             launch,
             ends,
             log_pipe,
-            build_dir: folder.map(BuildDir),
+            build_dir: dir.map(BuildDir),
         }),
         Err(failure) => {
-            remove_folder();
+            remove_dir();
             Err(failure)
         }
     }
@@ -281,7 +281,7 @@ fn launch(
     attributes: &Attributes<'_>,
     special: Special,
     path: &str,
-    (folder, dirs): (Option<&Path>, &SpareDirs),
+    (dir, dirs): (Option<&Path>, &SpareDirs),
     (sandbox, builtin): (
         Option<(Isolation, SandboxRequest)>,
         Option<PreparedBuiltin<'_>>,
@@ -293,10 +293,10 @@ fn launch(
     // In a sandbox nothing is in the way of outputs that are valid already.
     let rewrites = inputs.rewrites.filter(|_| sandbox.is_none());
     let rewrites = rewrites.map_or(&[][..], |rewrites| &rewrites.scratch);
-    let seen_at = match (&sandbox, folder) {
+    let seen_at = match (&sandbox, dir) {
         (Some((isolation, _)), _) => isolation.build_dir(),
-        (None, Some(folder)) if inputs.user.is_some() => &folder.join(admit::BUILD),
-        (None, folder) => folder.unwrap_or(Path::new("/")),
+        (None, Some(dir)) if inputs.user.is_some() => &dir.join(admit::BUILD),
+        (None, dir) => dir.unwrap_or(Path::new("/")),
     };
     let drv = attributes.derivation();
     let program = match builtin {
@@ -331,7 +331,7 @@ fn launch(
     let launch = Launch {
         invocation,
         files,
-        folder: seen_at.to_owned(),
+        dir: seen_at.to_owned(),
         dirs: dirs.clone(),
         reader: Arc::clone(&config.reader),
         cwd,
@@ -401,9 +401,9 @@ impl Launch {
         self
     }
 
-    /// Makes the builder's environment if it is to have one, writes its files and makes its process;
-    /// waits until that runs its program. An environment is returned even if the process could not
-    /// be made.
+    /// Makes the builder's environment if it is to have one, writes its files and makes its
+    /// process; waits until that runs its program. An environment is returned even if the process
+    /// could not be made.
     ///
     /// # Errors
     /// The failure to report, when it can't be set up or its program can't be executed.
@@ -423,7 +423,7 @@ impl Launch {
         }
         let Some((isolation, request)) = &self.sandbox else {
             let owner = user.as_ref().map(UserLock::owner);
-            let above = self.folder.parent().unwrap_or(&self.folder).to_owned();
+            let above = self.dir.parent().unwrap_or(&self.dir).to_owned();
             let made = owner.map_or(Ok(()), |owner| admit::make_build_dir(&above, owner));
             let env = user.map(|user| BuildEnv::without_sandbox(self.dirs.clone(), above, user));
             let started = match made {
@@ -459,7 +459,7 @@ impl Launch {
             Err(error) => return (Err(set_up(error.to_string())), None),
         };
         (self.namespaces, self.actions) = (setup.namespaces, setup.actions);
-        self.folder = setup.build_dir;
+        self.dir = setup.build_dir;
         (self.start(ends, owner), Some(setup.env))
     }
 
@@ -478,7 +478,7 @@ impl Launch {
 
     fn write_files(&mut self) -> Result<bool, Failure> {
         let files = std::mem::take(&mut self.files);
-        files.write(&self.folder).map_err(|problem| {
+        files.write(&self.dir).map_err(|problem| {
             let text = format!("cannot build derivation '{}': {problem}", self.drv_path);
             Failure::new(FailureKind::Other, text)
         })
@@ -488,7 +488,7 @@ impl Launch {
         let wrote = self.write_files()?;
         // The sandbox's is its user's already, and what nobody touched can be used again.
         if let Some(owner) = owner.filter(|_| wrote || self.sandbox.is_none()) {
-            give_folder(&self.folder, owner).map_err(|error| {
+            give_dir(&self.dir, owner).map_err(|error| {
                 let path = &self.drv_path;
                 let text =
                     format!("cannot give the build directory of '{path}' to its user: {error}");
@@ -575,10 +575,10 @@ impl PendingStart {
 
 /// Gives a build directory and the files that were put into it to a build user. Nothing of that
 /// user's runs yet.
-fn give_folder(folder: &Path, owner: Owner) -> io::Result<()> {
-    let files = std::fs::read_dir(folder)?;
+fn give_dir(dir: &Path, owner: Owner) -> io::Result<()> {
+    let files = std::fs::read_dir(dir)?;
     let paths = files.map(|entry| Ok::<_, io::Error>(entry?.path()));
-    for path in paths.chain([Ok(folder.to_owned())]) {
+    for path in paths.chain([Ok(dir.to_owned())]) {
         std::os::unix::fs::lchown::<PathBuf>(path?, Some(owner.uid), Some(owner.gid))?;
     }
     Ok(())

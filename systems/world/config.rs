@@ -35,13 +35,13 @@ pub struct BuilderConfig {
     pub reader: Arc<Reader>,
     /// `NIX_BUILD_CORES`.
     pub cores: u32,
-    /// Where build folders are made.
-    pub build_folder: PathBuf,
+    /// Where build directories are made.
+    pub builds_dir: PathBuf,
     /// Where logs are kept; `None` if they are not.
     pub log_dir: Option<PathBuf>,
     /// Whether logs are compressed.
     pub compress_log: bool,
-    /// Whether the build folders of failed builds are kept.
+    /// Whether the build directories of failed builds are kept.
     pub keep_failed: bool,
     /// Links equal files of new outputs, if that is wanted.
     pub optimiser: Option<Arc<Optimiser>>,
@@ -74,7 +74,7 @@ impl BuilderConfig {
     /// What to mount for builders if the store lies at `real` and they see it at `logical`.
     ///
     /// # Errors
-    /// When `logical` is no folder on this machine, for nothing can then be mounted there.
+    /// When `logical` is no directory on this machine, for nothing can then be mounted there.
     pub fn store_mount_for(layout: &Layout) -> Result<Option<StoreMount>> {
         let logical = std::path::Path::new(&layout.store_dir);
         if layout.real_store_dir == logical {

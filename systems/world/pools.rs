@@ -117,7 +117,7 @@ pub struct Launched {
 pub struct MountTemplateHandle {
     /// The thread.
     pub pool: Pool<Launched>,
-    /// The template, once the thread has entered it. The template, once the thread has entered it. The template, once the thread has entered it. For that thread only.
+    /// The template, once the thread has entered it. For that thread only.
     pub entered: Arc<Mutex<Option<MountTemplate>>>,
 }
 

@@ -10,7 +10,7 @@ use windrow_store::own::failed_paths::FailedPaths;
 
 use crate::error::Result;
 
-/// A store as the systems see it: real (SQLite and a folder) or simulated (memory). A method that is not given does what
+/// A store as the systems see it: real (SQLite and a directory) or simulated (memory). A method that is not given does what
 /// is right without files, roots, locks and references: nothing.
 pub trait Store {
     /// Keeps paths from being collected as long as this process lives (`addTempRoot`).

@@ -134,7 +134,7 @@ fn a_database_with_rubbish_in_its_pages() {
 }
 
 #[test]
-fn a_database_that_is_a_folder() {
+fn a_database_that_is_a_directory() {
     let world = World::new();
     fs::create_dir_all(world.database()).unwrap();
     let file = world.graph(

@@ -168,7 +168,7 @@ fn a_drv_whose_contents_were_changed() {
 }
 
 #[test]
-fn a_drv_that_is_a_folder_or_a_link() {
+fn a_drv_that_is_a_directory_or_a_link() {
     let (world, drv) = world_with_drv();
     let contents = fs::read(&drv).unwrap();
     fs::remove_file(&drv).unwrap();

@@ -61,7 +61,7 @@ fn a_read_only_state() {
 }
 
 #[test]
-fn a_read_only_log_folder() {
+fn a_read_only_log_directory() {
     need_mounts!();
     let world = World::new();
     let drv = world.add_one("x", sh("echo > $out"));
@@ -83,7 +83,7 @@ fn a_read_only_log_folder() {
 }
 
 #[test]
-fn a_temporary_folder_that_is_not_there() {
+fn a_temporary_directory_that_is_not_there() {
     let world = World::new();
     let drv = world.add_one("x", sh("echo > $out"));
     let ran = world

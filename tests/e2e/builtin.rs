@@ -310,7 +310,7 @@ fn a_channel_is_unpacked_under_its_name() {
     assert_eq!(text(format!("{out}/nixos/default.nix")), "{}\n");
     unpack("two.tar.gz", "nixos")
         .exits(100)
-        .says("one folder and nothing beside it");
+        .says("one directory and nothing beside it");
     unpack("one.tar.xz", "../up").exits(100).says("'../up'");
     world.is_clean();
     world.stays_valid();

@@ -72,7 +72,7 @@ fn a_builder_that_is_not_executable() {
 }
 
 #[test]
-fn a_builder_that_is_a_folder() {
+fn a_builder_that_is_a_directory() {
     let world = World::new();
     let builder = world.at("files");
     fails(
@@ -204,7 +204,7 @@ fn a_fixed_output_builder_that_fails() {
 }
 
 #[test]
-fn a_flat_fixed_output_that_is_a_folder() {
+fn a_flat_fixed_output_that_is_a_directory() {
     let fixed =
         json!({"outputHash": "0".repeat(64), "outputHashAlgo": "sha256", "outputHashMode": "flat"});
     fails(

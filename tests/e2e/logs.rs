@@ -14,7 +14,7 @@ fn unpacked(world: &World, drv: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_log_holds_every_byte_under_nixs_folders() {
+fn a_log_holds_every_byte_under_nixs_directories() {
     need!("bzip2");
     let world = World::new();
     let drv = world.add_one(

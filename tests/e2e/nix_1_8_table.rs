@@ -149,7 +149,7 @@ fn a_definition_is_told_from_a_use() {
 
 #[test]
 fn no_method_of_nix_1_8_is_missing() {
-    let Ok(folder) = std::fs::read_dir(root().join("../shared/seed")) else {
+    let Ok(dir) = std::fs::read_dir(root().join("../shared/seed")) else {
         skip("needs ../shared/seed");
         return;
     };
@@ -159,7 +159,7 @@ fn no_method_of_nix_1_8_is_missing() {
         .flat_map(|cells| quoted(cells[0]))
         .collect();
     let mut seen = 0;
-    for file in folder {
+    for file in dir {
         let text = crate::harness::text(file.expect("a file").path());
         for line in text.lines().filter_map(|line| line.strip_prefix('+')) {
             // A definition stands at the margin, a call or a declaration does not.

@@ -210,7 +210,7 @@ fn root_without_the_capability_is_told_so() {
 }
 
 #[test]
-fn a_temporary_folder_that_is_closed_is_no_want_of_namespaces() {
+fn a_temporary_directory_that_is_closed_is_no_want_of_namespaces() {
     need!(root);
     need!("setpriv");
     let Some(caller) = somebody() else { return };
@@ -231,7 +231,7 @@ fn a_temporary_folder_that_is_closed_is_no_want_of_namespaces() {
         .env("TMPDIR", closed.join("tmp"));
     let ran = caller.runs(cmd).run().exits(1).one_error();
     let _ = ran
-        .says("temporary folder")
+        .says("temporary directory")
         .never_says("namespaces")
         .never_says("security module");
 }

@@ -149,7 +149,7 @@ fn what_nix_has_linked_is_linked_to() {
 }
 
 #[test]
-fn a_store_without_a_folder_for_links_says_so_before_anything_is_built() {
+fn a_store_without_a_directory_for_links_says_so_before_anything_is_built() {
     let world = World::new();
     let drv = world.add_one("x", sh("echo > $out"));
     fs::remove_dir(world.store().join(".links")).unwrap();

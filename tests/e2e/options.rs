@@ -315,7 +315,7 @@ fn a_store_of_ones_own() {
 }
 
 #[test]
-fn a_store_below_a_folder_is_seen_at_its_usual_place() {
+fn a_store_below_a_directory_is_seen_at_its_usual_place() {
     if !std::path::Path::new("/nix/store").is_dir() {
         return crate::harness::skip("needs a directory /nix/store to mount on");
     }

@@ -70,7 +70,7 @@ fn a_builder_sees_its_inputs_and_little_else() {
 }
 
 #[test]
-fn nothing_but_the_output_and_its_own_folders_is_writable() {
+fn nothing_but_the_output_and_its_own_directories_is_writable() {
     for_each_caller(|world, caller| {
         let graph = graph_of([
             ("dep", busybox("mkdir $out; echo dep > $out/file")),

@@ -63,7 +63,7 @@ fn a_graph_keeps_its_shape_in_every_format() {
 }
 
 #[test]
-fn a_folder_of_derivations_is_a_graph() {
+fn a_directory_of_derivations_is_a_graph() {
     let world = World::new();
     let graph = graph_of([("a", sh("echo > $out")), ("b", sh("cat @{a} > $out"))]);
     world.add(&graph);
@@ -152,7 +152,7 @@ fn spans(file: &Path) -> Vec<Value> {
 }
 
 #[test]
-fn a_folder_without_derivations_is_no_graph() {
+fn a_directory_without_derivations_is_no_graph() {
     let world = World::new();
     let directory = world.file("empty");
     std::fs::create_dir(&directory).unwrap();

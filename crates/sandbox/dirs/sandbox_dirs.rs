@@ -88,7 +88,7 @@ pub struct RunDirs {
 #[derive(Debug, Clone)]
 pub struct DirsPool {
     store: HostStore,
-    build_folder: PathBuf,
+    builds_dir: PathBuf,
     /// Made for the first build.
     ground: Arc<Mutex<Option<Arc<RunDirs>>>>,
     spare: Arc<Mutex<Spare>>,
@@ -106,7 +106,7 @@ const BUILD_MODE: u32 = 0o700;
 const TMP_MODE: u32 = 0o1777;
 
 impl RunDirs {
-    fn create(store: &HostStore, build_folder: &Path) -> io::Result<Self> {
+    fn create(store: &HostStore, builds_dir: &Path) -> io::Result<Self> {
         let about = |what: &str, path: &Path, error: io::Error| {
             let text = format!(
                 "cannot make a directory in the {what} '{}': {error}",
@@ -114,8 +114,8 @@ impl RunDirs {
             );
             io::Error::new(error.kind(), text)
         };
-        let run = RunDir::create(build_folder)
-            .map_err(|error| about("folder of build directories", build_folder, error))?;
+        let run = RunDir::create(builds_dir)
+            .map_err(|error| about("directory of build directories", builds_dir, error))?;
         let in_store = InStore::create(store, &run)
             .map_err(|error| about("store", &store.real_store_dir, error))?;
         let view = View {
@@ -139,11 +139,11 @@ impl RunDirs {
 }
 
 impl DirsPool {
-    /// Without any directory yet. Those of builds will be in the store and in `build_folder`.
-    pub fn new(store: HostStore, build_folder: PathBuf, tmp_dirs: Vec<PathBuf>) -> Self {
+    /// Without any directory yet. Those of builds will be in the store and in `builds_dir`.
+    pub fn new(store: HostStore, builds_dir: PathBuf, tmp_dirs: Vec<PathBuf>) -> Self {
         Self {
             store,
-            build_folder,
+            builds_dir,
             ground: Arc::default(),
             spare: Arc::default(),
             tmp_dirs: tmp_dirs.into(),
@@ -159,7 +159,7 @@ impl DirsPool {
         if let Some(ground) = &*ground {
             return Ok(Arc::clone(ground));
         }
-        let made = Arc::new(RunDirs::create(&self.store, &self.build_folder)?);
+        let made = Arc::new(RunDirs::create(&self.store, &self.builds_dir)?);
         *ground = Some(Arc::clone(&made));
         Ok(made)
     }
@@ -600,7 +600,7 @@ mod tests {
         let here = Place::new(&[]);
         let other = DirsPool::new(
             here.dirs_pool.store.clone(),
-            here.dirs_pool.build_folder.clone(),
+            here.dirs_pool.builds_dir.clone(),
             Vec::new(),
         );
         let (dirs, view, place) = here.create(&[]);

@@ -33,7 +33,8 @@ pub(crate) fn failed_to(action: &'static str, path: &Path) -> impl Fn(rusqlite::
 }
 
 impl Error {
-    /// What a result code of SQLite means (its `SQLITE_IOERR`, `SQLITE_BUSY`, ...), for stores that fail on purpose.
+    /// What a result code of SQLite means (its `SQLITE_IOERR`, `SQLITE_BUSY`, ...), for stores that
+    /// fail on purpose.
     pub fn of_sqlite_code(action: &'static str, path: &Path, code: i32) -> Self {
         let source = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
         failed_to(action, path)(source)

@@ -114,7 +114,7 @@ mod tests {
     use crate::layout::tests::store_path;
 
     #[test]
-    fn environments_open_files_and_folders_are_roots() {
+    fn environments_open_files_and_directories_are_roots() {
         let directory = tempfile::tempdir().unwrap();
         let (mut layout, mut database) = fresh(&directory);
         // Real paths, so that files can be opened at them.

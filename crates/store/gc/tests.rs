@@ -74,7 +74,7 @@ fn what_a_root_needs_stays_and_the_rest_goes() {
         [3, 4, 5].map(store_path)
     );
     let left = fs::read_dir(&layout.real_store_dir).unwrap().count();
-    assert_eq!(left, 3 + 1, "the links folder and three paths");
+    assert_eq!(left, 3 + 1, "the links directory and three paths");
 }
 
 #[test]

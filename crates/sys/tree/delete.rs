@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_put_in_a_folders_place_leads_nowhere() {
+    fn a_link_put_in_place_of_a_directory_leads_nowhere() {
         let place = tempfile::tempdir().unwrap();
         let (tree, outside) = (place.path().join("tree"), place.path().join("outside"));
         for directory in [&tree.join("sub/below"), &outside.join("below")] {
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn closed_folders_are_opened() {
+    fn closed_directories_are_opened() {
         let directory = tempfile::tempdir().unwrap();
         let tree = directory.path().join("tree");
         fs::create_dir_all(tree.join("a/b")).unwrap();

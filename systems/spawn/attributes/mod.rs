@@ -1,4 +1,4 @@
-//! Puts what attributes promise a builder into its folder: values passed as files, structured
+//! Puts what attributes promise a builder into its directory: values passed as files, structured
 //! attributes, reference graphs. Graphs are looked up by the pool, files are written by the thread
 //! that makes the process.
 
@@ -14,7 +14,7 @@ use windrow_store::db::reader::Reader;
 
 use crate::process::environment::{ExtraFile, Rewrites};
 
-/// Everything to be written into a build folder before its builder starts.
+/// Everything to be written into a build directory before its builder starts.
 #[derive(Debug, Default)]
 pub(super) struct Files {
     /// Files whose contents are known.
@@ -55,13 +55,13 @@ impl Files {
         Ok(())
     }
 
-    /// Writes everything into `folder`. Tells whether there was anything to write.
+    /// Writes everything into `dir`. Tells whether there was anything to write.
     ///
     /// # Errors
     /// A message for people: a graph that can't be given, or a file that can't be written.
     ///
     /// Nix 1.8: `DerivationGoal::startBuilder`.
-    pub(super) fn write(mut self, folder: &Path) -> Result<bool, String> {
+    pub(super) fn write(mut self, dir: &Path) -> Result<bool, String> {
         if let Some(problem) = self.problem.take() {
             return Err(problem);
         }
@@ -77,8 +77,8 @@ impl Files {
             }
         }
         for file in &self.ready {
-            let path = folder.join(&file.name);
-            // The folder is new and nobody else may enter it; what is there twice was asked for
+            let path = dir.join(&file.name);
+            // The directory is new and nobody else may enter it; what is there twice was asked for
             // twice.
             std::fs::File::create(&path)
                 .and_then(|mut open| open.write_all(&file.contents))

@@ -26,9 +26,9 @@ fn run(graph: &TaskGraph, simulation: &Simulation) -> Outcome {
 
 #[test]
 fn every_row_of_the_reference_is_reproduced() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus/workflows");
-    let Ok(reference) = std::fs::read_to_string(folder.join("reference.csv")) else {
-        eprintln!("skipped: {} is not there", folder.display());
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus/workflows");
+    let Ok(reference) = std::fs::read_to_string(dir.join("reference.csv")) else {
+        eprintln!("skipped: {} is not there", dir.display());
         return;
     };
     let mut rows = 0;
@@ -37,7 +37,7 @@ fn every_row_of_the_reference_is_reproduced() {
         let [file, .., jobs, bound, fifo, critical_path] = fields[..] else {
             panic!("{line}")
         };
-        let text = std::fs::read(folder.join(file)).expect(file);
+        let text = std::fs::read(dir.join(file)).expect(file);
         let mut none = |_: &str| Err(std::io::ErrorKind::NotFound.into());
         let graph = load(None, file, &text, Limits::default(), &mut none).expect(file);
         let jobs: u32 = jobs.parse().unwrap();

@@ -86,7 +86,7 @@ impl Plan {
             0 => return None,
             2 => Step::SetUp,
             3 => Step::Isolate,
-            4 => Step::ChangeFolder,
+            4 => Step::ChangeDirectory,
             _ => Step::Execute,
         };
         let errno = self.failed_errno.load(Ordering::Acquire);
@@ -194,7 +194,7 @@ fn set_up_and_execute(plan: &Plan) -> Result<Infallible, (Step, Errno)> {
     }
     // SAFETY: a string of the request that the plan is of.
     let cwd = unsafe { CStr::from_ptr(plan.cwd) };
-    chdir(cwd).map_err(|errno| (Step::ChangeFolder, errno))?;
+    chdir(cwd).map_err(|errno| (Step::ChangeDirectory, errno))?;
     // Builders start with nothing blocked, whatever the engine blocks for its own purposes.
     raw::unblock_signals();
     if plan.program.is_null() {

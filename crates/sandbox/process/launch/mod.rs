@@ -73,7 +73,7 @@ pub enum Step {
     /// Arranging what it sees, and giving up what it may do.
     Isolate,
     /// Changing into its directory.
-    ChangeFolder,
+    ChangeDirectory,
     /// Executing the program.
     Execute,
 }
@@ -85,7 +85,7 @@ impl Step {
             Self::Clone => "start a process",
             Self::SetUp => "set up the process",
             Self::Isolate => "isolate the process",
-            Self::ChangeFolder => "change into the build directory",
+            Self::ChangeDirectory => "change into the build directory",
             Self::Execute => "execute the program",
         }
     }

@@ -223,7 +223,7 @@ mod tests {
             cwd: missing.to_owned(),
             ..Script::of("")
         });
-        assert_eq!(error.step, Step::ChangeFolder);
+        assert_eq!(error.step, Step::ChangeDirectory);
         let write = |path: &CStr| Action::Write {
             path: path.to_owned(),
             contents: c"x".to_owned(),

@@ -293,10 +293,11 @@ impl Linker<'_> {
         };
         if *touched == Touched::No {
             *touched = Touched::Changed;
-            let stat = fstat(node.parent()).map_err(node.failed("look at the folder of"))?;
+            let stat = fstat(node.parent()).map_err(node.failed("look at the directory of"))?;
             if stat.st_mode & 0o200 == 0 && !nix::unistd::geteuid().is_root() {
                 let mode = Mode::from_bits_truncate(stat.st_mode & 0o7777 | 0o200);
-                fchmod(node.parent(), mode).map_err(node.failed("make writable the folder of"))?;
+                fchmod(node.parent(), mode)
+                    .map_err(node.failed("make writable the directory of"))?;
                 *touched = Touched::Widened;
             }
         }

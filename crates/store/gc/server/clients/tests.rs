@@ -10,7 +10,7 @@ use crate::Layout;
 use crate::layout::tests::{scratch, store_path};
 
 struct Scene {
-    _folder: tempfile::TempDir,
+    _dir: tempfile::TempDir,
     layout: Layout,
     shared: Arc<Shared>,
     server: Option<Server>,
@@ -24,7 +24,7 @@ impl Scene {
         let shared = Arc::new(Shared::default());
         let server = Server::start(&layout, Arc::clone(&shared)).unwrap();
         Self {
-            _folder: directory,
+            _dir: directory,
             layout,
             shared,
             server: Some(server),
