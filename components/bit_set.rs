@@ -18,8 +18,16 @@ impl BitSet {
     /// Puts `number` in; tells whether it was not there.
     #[inline]
     pub fn insert(&mut self, number: usize) -> bool {
-        self.0.grow(number + 1);
+        if number >= self.0.len() {
+            self.grow(number);
+        }
         !self.0.put(number)
+    }
+
+    /// Makes room for `number`, and for as many again, as numbers mostly come in their order.
+    #[cold]
+    fn grow(&mut self, number: usize) {
+        self.0.grow((number + 1).max(2 * self.0.len()));
     }
 
     /// Takes `number` out; tells whether it was there.

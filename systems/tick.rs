@@ -78,7 +78,7 @@ fn sets(has: Parts, policy: PolicySystems) -> [Set; 7] {
         Set::new(TickSet::Finish)
             .only(has.faults, faulty::shuffle)
             .only(has.processes, finish::reap::reap)
-            .only(has.processes, finish::reap::take_collected)
+            .only(has.processes, finish::reap::take_collected).due(Scheduler::is_scanning)
             .only(has.substituters, finish::fetch::reap_fetches)
             .only(has.substituters, finish::fetch::take_received)
             .only(has.hook, finish::hook::reap_hooks)
@@ -89,7 +89,7 @@ fn sets(has: Parts, policy: PolicySystems) -> [Set; 7] {
             .only(has.others, finish::retry::wake_postponed).due(finish::retry::has_postponed)
             .of_policy(policy.at_ends)
             .always(finish::tell_waiters).due(Scheduler::has_ended)
-            .always(finish::report_progress),
+            .only(has.processes, finish::report_progress),
     ]
 }
 

@@ -16,11 +16,10 @@ pub mod reap;
 use std::time::Duration;
 
 use bevy_ecs::entity::Entities;
-use bevy_ecs::prelude::{Commands, Entity, Local, NonSendMut, Query, Res, ResMut, With};
+use bevy_ecs::prelude::{Commands, Entity, Local, NonSendMut, Query, Res, ResMut};
 use bevy_ecs::system::SystemParam;
 use windrow_components::goal::{DerivationGoal, Outcome, SubstitutionGoal, Target, Waitees};
 use windrow_components::graph::BuildGraph;
-use windrow_components::substitution::OutputSubstitution;
 
 use crate::failure::{Failure, FailureKind};
 use crate::report::{BuildRef, Counts, Event};
@@ -238,7 +237,6 @@ pub fn fail(mut params: Finishing<'_, '_>) {
 pub struct Telling<'w, 's> {
     entities: &'w Entities,
     waitees: Column<'w, 's, Waitees>,
-    retries: Query<'w, 's, (), With<OutputSubstitution>>,
     graph: Res<'w, BuildGraph>,
     scheduler: ResMut<'w, Scheduler>,
 }
@@ -250,7 +248,7 @@ pub fn tell_waiters(mut params: Telling<'_, '_>) {
     let (entities, scheduler) = (params.entities, &mut *params.scheduler);
     let keep_going = scheduler.options.keep_going;
     let mut waitees = params.waitees.open(entities, &scheduler.index);
-    let nothing_to_check = params.retries.is_empty() && !params.graph.has_input_sets();
+    let nothing_to_check = !scheduler.has_asked_for_outputs && !params.graph.has_input_sets();
     let ends = scheduler.take_ended();
     notify_dependents(
         &params.graph,

@@ -106,6 +106,8 @@ struct Locked {
 pub struct LockBatch {
     goals: Vec<Locked>,
     outputs: Vec<PathId>,
+    /// Which of these are valid after all.
+    valid: Vec<bool>,
     /// The locks of each, if the store is shared.
     locks: Vec<OutputLocks>,
     /// What is about to be locked in a store that others use too.
@@ -158,7 +160,9 @@ impl LockPass<'_, '_, '_> {
             if !popped {
                 return Ok(());
             }
-            self.lock_asking(round)?;
+            if !round.asking.is_empty() {
+                self.lock_asking(round)?;
+            }
             self.look_again(round, None)?;
         }
     }
@@ -291,7 +295,8 @@ impl LockPass<'_, '_, '_> {
     ///
     /// Nix 1.8: `DerivationGoal::tryToBuild`, `DerivationGoal::checkPathValidity`.
     fn look_again(&mut self, round: &mut LockBatch, offer: Option<(u64, bool)>) -> Result<()> {
-        let all_valid = self.store.valid(self.graph, &round.outputs)?;
+        self.store
+            .valid_into(self.graph, &round.outputs, &mut round.valid)?;
         let ordinary =
             self.scheduler.run.mode == BuildMode::Normal && self.store.failed_paths().is_none();
         let mut locks = round.locks.drain(..);
@@ -304,7 +309,7 @@ impl LockPass<'_, '_, '_> {
         {
             let part = start..end as usize;
             start = part.end;
-            let valid = &all_valid[part.clone()];
+            let valid = &round.valid[part.clone()];
             let locks = locks.next();
             let plain = ordinary && !doubled && !valid.contains(&true);
             self.scheduler.lock(ready.goal);

@@ -3,7 +3,7 @@
 //! Paths are worked out in one pass over the graph as far as it is loaded, and again only when it
 //! has grown enough since; goals that are ready already are ranked again then.
 
-use bevy_ecs::prelude::{Res, ResMut, Resource};
+use bevy_ecs::prelude::{Local, Res, ResMut};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 
@@ -11,7 +11,7 @@ use crate::policy::{Estimates, Extent, order};
 use crate::world::Scheduler;
 
 /// How far the graph was loaded when the longest paths to its end were last worked out.
-#[derive(Debug, Default, Resource)]
+#[derive(Debug, Default)]
 pub struct RemainingPaths {
     extent: Extent,
 }
@@ -63,7 +63,7 @@ pub fn critical_path(
     mut scheduler: ResMut<Scheduler>,
     graph: Res<BuildGraph>,
     estimates: Res<Estimates>,
-    mut paths: ResMut<RemainingPaths>,
+    mut paths: Local<RemainingPaths>,
 ) {
     if paths.extent.outgrown(&graph, !scheduler.is_awake()) {
         scheduler

@@ -151,10 +151,7 @@ impl Policy {
             Self::Random => systems.add_to_rank(random),
             Self::ShortestFirst => systems.add_to_rank(shortest_first),
             Self::LongestFirst => systems.add_to_rank(longest_first),
-            Self::CriticalPath => {
-                world.init_resource::<RemainingPaths>();
-                systems.add_to_rank(critical_path);
-            }
+            Self::CriticalPath => systems.add_to_rank(critical_path),
             Self::MostDependents => {
                 world.init_resource::<Dependents>();
                 systems.add_to_rank(most_dependents);

@@ -25,9 +25,22 @@ impl SimulatedStore {
 }
 
 impl Store for SimulatedStore {
-    fn valid(&mut self, _: &BuildGraph, paths: &[PathId]) -> Result<Vec<bool>> {
-        let valid = |&path: &PathId| path.index() < self.tasks || self.built.contains(path);
-        Ok(paths.iter().map(valid).collect())
+    fn valid(&mut self, graph: &BuildGraph, paths: &[PathId]) -> Result<Vec<bool>> {
+        let mut valid = Vec::new();
+        self.valid_into(graph, paths, &mut valid)?;
+        Ok(valid)
+    }
+
+    fn valid_into(
+        &mut self,
+        _: &BuildGraph,
+        paths: &[PathId],
+        valid: &mut Vec<bool>,
+    ) -> Result<()> {
+        let is_valid = |&path: &PathId| path.index() < self.tasks || self.built.contains(path);
+        valid.clear();
+        valid.extend(paths.iter().map(is_valid));
+        Ok(())
     }
 
     fn is_shared(&self) -> bool {

@@ -69,8 +69,6 @@ pub struct Batch {
     substitutions: Vec<(Entity, Substitution)>,
     /// What derivation goals are to carry from now on.
     output_substitutions: Vec<(Entity, OutputSubstitution)>,
-    /// Whether any derivation's goal has asked substituters for its outputs.
-    has_asked: bool,
     /// What goals ask for, those of one goal together; but not derivations' inputs.
     requests: Vec<Request>,
     unmade: Unmade,
@@ -162,7 +160,9 @@ pub(super) fn run(
     for (goal, substitution) in batch.substitutions.drain(..) {
         world.entity_mut(goal).insert(substitution);
     }
-    batch.has_asked |= !batch.output_substitutions.is_empty();
+    if !batch.output_substitutions.is_empty() {
+        world.resource_mut::<Scheduler>().has_asked_for_outputs = true;
+    }
     for (goal, substitution) in batch.output_substitutions.drain(..) {
         world.entity_mut(goal).insert(substitution);
     }
@@ -277,7 +277,10 @@ impl Pass<'_, '_> {
             Stage::New => batch.unloaded.push(item),
             Stage::Inputs => {
                 let failed = self.waitees.row(row).failed;
-                if failed == 0 && batch.has_asked && self.retries_substitutes(goal) {
+                if failed == 0
+                    && self.scheduler.has_asked_for_outputs
+                    && self.retries_substitutes(goal)
+                {
                     batch.loaded.push(item);
                 } else {
                     batch.inputs_done.push((item, failed));
@@ -615,8 +618,8 @@ impl Pass<'_, '_> {
             return Ok(());
         }
         self.store.add_temp_roots(self.graph, &batch.paths)?;
-        batch.valid = self.store.valid(self.graph, &batch.paths)?;
-        Ok(())
+        self.store
+            .valid_into(self.graph, &batch.paths, &mut batch.valid)
     }
 
     /// Ends a path's goal.

@@ -27,6 +27,20 @@ pub trait Store {
     /// When the database can't be read.
     fn valid(&mut self, graph: &BuildGraph, paths: &[PathId]) -> Result<Vec<bool>>;
 
+    /// The same into a list that is used again and again.
+    ///
+    /// # Errors
+    /// As [`Store::valid`].
+    fn valid_into(
+        &mut self,
+        graph: &BuildGraph,
+        paths: &[PathId],
+        valid: &mut Vec<bool>,
+    ) -> Result<()> {
+        *valid = self.valid(graph, paths)?;
+        Ok(())
+    }
+
     /// Reads a derivation into the graph (`derivationFromPath`).
     ///
     /// # Errors

@@ -22,7 +22,7 @@ pub type Due = fn(&Scheduler) -> bool;
 pub struct Step {
     name: &'static str,
     system: BoxedSystem,
-    due: Due,
+    due: Option<Due>,
     /// Whether it has commands to be applied when it has run; known once it is initialised.
     is_deferring: bool,
 }
@@ -39,14 +39,14 @@ impl Step {
         Self {
             name: type_name_of_val(&system),
             system: Box::new(IntoSystem::into_system(system)),
-            due: |_| true,
+            due: None,
             is_deferring: false,
         }
     }
 
     /// The same in those ticks only in which it is `due` when its turn comes.
     pub fn due(mut self, due: Due) -> Self {
-        self.due = due;
+        self.due = Some(due);
         self
     }
 
@@ -98,12 +98,15 @@ impl TickSystems {
                 step.system.check_change_tick(check);
             }
         }
-        let mut steps = self.steps.iter_mut();
-        loop {
-            let scheduler = world.resource::<Scheduler>();
-            let Some(step) = steps.find(|step| (step.due)(scheduler)) else {
-                return;
-            };
+        // Looked up once for all systems in a row that are not due.
+        let mut scheduler = None;
+        for step in &mut self.steps {
+            if let Some(due) = step.due
+                && !due(scheduler.get_or_insert_with(|| world.resource::<Scheduler>()))
+            {
+                continue;
+            }
+            scheduler = None;
             step.run(world);
         }
     }

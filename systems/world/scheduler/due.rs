@@ -34,6 +34,11 @@ impl Scheduler {
         self.background.launching > 0
     }
 
+    /// Whether outputs are being scanned.
+    pub fn is_scanning(&self) -> bool {
+        self.background.scanning > 0
+    }
+
     /// Whether contents are to be looked at for repair.
     pub fn has_repair_questions(&self) -> bool {
         !self.repairs.questions.is_empty()

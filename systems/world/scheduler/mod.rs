@@ -60,6 +60,9 @@ pub struct Scheduler {
     pub waiters: WaiterLists,
     /// What is to be looked at for repair, and what was found.
     pub repairs: Repairs,
+    /// Whether a derivation's goal has asked substituters for its outputs; such a goal may try that
+    /// once more when its inputs have ended.
+    pub has_asked_for_outputs: bool,
     /// Which builds are offered to the hook, and what becomes of them.
     pub desk: HookDesk,
     /// By the number of the goal's entity; goals are never despawned.
@@ -122,6 +125,7 @@ impl Scheduler {
             index: GoalIndex::default(),
             waiters: WaiterLists::default(),
             repairs: Repairs::default(),
+            has_asked_for_outputs: false,
             desk: HookDesk::default(),
             stages: Vec::new(),
             awake: Awake::default(),
