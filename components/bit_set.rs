@@ -5,7 +5,7 @@ use fixedbitset::FixedBitSet;
 use crate::ids::PathId;
 
 /// A set of numbers that are not much greater than there are of them.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct BitSet(FixedBitSet);
 
 impl BitSet {
@@ -38,6 +38,11 @@ impl BitSet {
             self.0.remove(number);
         }
         there
+    }
+
+    /// What is in it, in ascending order.
+    pub fn iter(&self) -> impl Iterator<Item = usize> {
+        self.0.ones()
     }
 }
 

@@ -9,6 +9,7 @@ use bevy_ecs::prelude::Component;
 use crate::graph::BuildGraph;
 use crate::ids::{DrvId, PathId};
 use crate::log_line::{LogMessage, last_start};
+use crate::request::ChildLimits;
 
 /// The outputs to be made now: neither valid before nor made by someone else since then
 /// (`missingPaths`). A goal that makes all of its outputs goes without.
@@ -105,17 +106,16 @@ pub struct Deadlines {
 }
 
 impl Deadlines {
-    /// When the child will have been silent, or have run, for too long, with these limits in
-    /// seconds, of which 0 is none.
-    pub fn next(&self, max_silent_time_s: u64, timeout_s: u64) -> Option<Duration> {
+    /// When the child will have been silent, or have run, for too long.
+    pub fn next(&self, limits: ChildLimits) -> Option<Duration> {
         let after = |since: Duration, seconds: u64| {
             (seconds > 0).then(|| since + Duration::from_secs(seconds))
         };
         if !self.limited || self.exited.is_some() {
             return None;
         }
-        let silent = after(self.last_output, max_silent_time_s);
-        let late = after(self.started, timeout_s);
+        let silent = after(self.last_output, limits.max_silent_time_s);
+        let late = after(self.started, limits.timeout_s);
         silent.into_iter().chain(late).min()
     }
 

@@ -95,6 +95,22 @@ impl Stage {
         )
     }
 
+    /// Whether it must be built, as far as is known, and has not ended.
+    #[inline]
+    pub const fn is_expected(self) -> bool {
+        matches!(
+            self,
+            Self::Inputs
+                | Self::Ready
+                | Self::Parked
+                | Self::Held
+                | Self::Starting
+                | Self::Running
+                | Self::Away
+                | Self::Scanning
+        )
+    }
+
     /// Whether it has a slot.
     #[inline]
     pub const fn has_slot(self) -> bool {
@@ -144,7 +160,7 @@ pub enum Outcome {
     NoSubstituters,
     /// A substituter has the path but not all of its references.
     IncompleteClosure,
-    /// Nobody wanted it any more.
+    /// No request needed it any more. Whoever asks for it again has it taken up again.
     Cancelled,
 }
 
@@ -188,7 +204,8 @@ pub struct Waitees {
 
 impl Waitees {
     /// Takes note that a waitee ended so. Tells whether the goal is to be woken: when none is left,
-    /// or at the first failure unless `keep_going`.
+    /// or at the first failure unless `keep_going`. One that was cancelled is asked for again, or
+    /// else the goal is not needed itself.
     ///
     /// Nix 1.8: `Goal::waiteeDone`.
     #[inline]
@@ -196,7 +213,7 @@ impl Waitees {
         debug_assert!(self.left > 0);
         self.left -= 1;
         self.note(outcome);
-        if outcome == Outcome::Failed && !keep_going {
+        if outcome == Outcome::Failed && !keep_going || outcome == Outcome::Cancelled {
             self.left = 0;
         }
         self.left == 0
@@ -319,6 +336,19 @@ impl WaiterLists {
         } else {
             self.edges.push(edge);
         }
+    }
+
+    /// Each goal that somebody waits for, and who waits, in no order.
+    pub fn edges(&self) -> impl Iterator<Item = (Entity, Entity)> {
+        self.tails.iter().flat_map(move |(&goal, &tail)| {
+            let mut next = self.edges[tail.index()].next;
+            std::iter::from_fn(move || {
+                let at = next?;
+                let edge = self.edges[at.index()];
+                next = if at == tail { None } else { edge.next };
+                Some((Entity::from_index(goal), Entity::from_index(edge.goal)))
+            })
+        })
     }
 
     /// Empties a goal's list, calling `tell` for each of its waiters in the order in which they

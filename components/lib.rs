@@ -14,6 +14,7 @@ pub mod log_line;
 pub mod nix32;
 pub mod outputs;
 pub mod paths;
+pub mod request;
 pub mod settings;
 pub mod signing_key;
 pub mod store_path;

@@ -8,6 +8,7 @@ use windrow_components::goal::{BuildMode, Target};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 use windrow_components::outputs::OutputSet;
+use windrow_components::request::Request;
 use windrow_store::local::LocalStore;
 use windrow_store::own::history::{History, Recorder};
 use windrow_store::roots::temporary::TempRoots;
@@ -208,7 +209,8 @@ pub fn realise(
         options,
         policy,
     );
-    real::plug_in(&mut engine.world, config)?;
+    let may_repair = session.mode == BuildMode::Repair;
+    real::plug_in(&mut engine.world, config, may_repair)?;
     let mut helpers = crate::helpers::helper_config(&session.settings, &session.layout);
     helpers.hook.take_if(|_| !session.build_hook);
     real::helpers::plug_in(&mut engine.world, helpers);
@@ -216,14 +218,18 @@ pub fn realise(
         let system = &session.settings.system;
         forecast::plug_in(&mut engine.world, history, system);
     }
-    for &(target, set) in &targets {
-        engine.want(target, set);
-    }
+    let request = Request {
+        mode: session.mode,
+        keep_going: session.settings.keep_going,
+        ..Request::new(targets.iter().copied())
+    };
+    let request = engine.submit(request, None);
     let watcher = crate::auto_gc::watch(session);
-    let summary = engine.run();
+    let ended = engine.run();
     drop(watcher);
     real::clean_up(&mut engine.world);
-    let summary = summary?;
+    ended?;
+    let summary = engine.summary(request);
 
     let outputs = output_paths(&mut engine, &targets);
     // The reporter leaves the terminal as it found it before anything else is printed.

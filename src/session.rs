@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use windrow_components::goal::BuildMode;
+use windrow_components::request::ChildLimits;
 use windrow_components::settings::{Effect, Known, Settings, nearest};
 use windrow_components::store_path::StoreDir;
 use windrow_store::db::reader::Reader;
@@ -202,15 +203,15 @@ impl Session {
     pub fn engine_options(&self) -> Options {
         let settings = &self.settings;
         Options {
-            mode: self.mode,
             max_jobs: settings.max_jobs,
-            keep_going: settings.keep_going,
             fallback: settings.fallback,
             always_allow_substitutes: settings.always_allow_substitutes,
             platforms: self.platforms(),
-            max_silent_time_s: settings.max_silent_time_s,
-            timeout_s: settings.timeout_s,
-            max_log_size: settings.max_build_log_size,
+            limits: ChildLimits {
+                max_silent_time_s: settings.max_silent_time_s,
+                timeout_s: settings.timeout_s,
+                max_log_size: settings.max_build_log_size,
+            },
             lock_poll_interval: Duration::from_secs(settings.build_poll_interval_s.max(1)),
         }
     }

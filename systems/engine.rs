@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bevy_ecs::prelude::{Entity, World};
 use hashbrown::HashSet;
-use windrow_components::goal::{BuildMode, DerivationGoal, Outcome, SubstitutionGoal, Target};
+use windrow_components::goal::{DerivationGoal, Outcome, SubstitutionGoal};
 use windrow_components::graph::BuildGraph;
-use windrow_components::outputs::OutputSet;
+use windrow_components::request::{ChildLimits, Request, RequestState};
 
 use crate::error::{Error, Result};
 use crate::failure::FailureKinds;
@@ -15,26 +15,22 @@ use crate::helpers::Substituters;
 use crate::policy::Policy;
 use crate::report::Reporter;
 use crate::tick;
-use crate::world::{Options, Parts, Scheduler, Services, Store, TickSystems, goals};
+use crate::world::{Options, Parts, Reporters, Scheduler, Services, Store, TickSystems, requests};
 
 /// Options of a run that nobody has set.
 pub fn default_options() -> Options {
     Options {
-        mode: BuildMode::Normal,
         max_jobs: 1,
-        keep_going: false,
         fallback: false,
         always_allow_substitutes: false,
         platforms: Vec::new(),
-        max_silent_time_s: 0,
-        timeout_s: 0,
-        max_log_size: 0,
+        limits: ChildLimits::default(),
         lock_poll_interval: Duration::from_secs(5),
     }
 }
 
 /// How a run ended.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Summary {
     /// The top-level goals that failed, by full path.
     pub failed: Vec<String>,
@@ -50,20 +46,18 @@ pub struct Summary {
     pub interrupted: Option<i32>,
 }
 
-/// A run: goals, and the systems that take them to their end.
+/// A run: requests, their goals, and the systems that take them to their end.
 pub struct Engine {
     /// The world all state lives in.
     pub world: World,
     /// The tick, once the world has all its parts.
     systems: Option<TickSystems>,
     policy: Policy,
-    /// What was asked for, in that order, each once.
-    top: Vec<Entity>,
-    known: HashSet<Entity>,
 }
 
 impl Engine {
-    /// A run over `graph` and `store`. A world's systems are still to be plugged in.
+    /// A run over `graph` and `store`, whose reporter hears of all that happens. A world's systems are still to be plugged
+    /// in.
     ///
     /// Nix 1.8: `Worker::Worker`, `Worker::~Worker`.
     pub fn new(
@@ -74,6 +68,7 @@ impl Engine {
         policy: Policy,
     ) -> Self {
         let mut world = World::new();
+        let reporter = Reporters::new(reporter);
         world.insert_resource(graph);
         world.insert_non_send(Services { store, reporter });
         world.insert_resource(Scheduler::new(options));
@@ -83,22 +78,41 @@ impl Engine {
             world,
             systems: None,
             policy,
-            top: Vec::new(),
-            known: HashSet::new(),
         }
     }
 
-    /// Asks for a target.
-    pub fn want(&mut self, target: Target, wanted: OutputSet) {
-        let goal = goals::add_top_goal(&mut self.world, target, wanted);
-        if self.known.insert(goal) {
-            self.top.push(goal);
-        }
+    /// Takes a request, at any time. It begins with the next tick, or when requests of another mode have ended: those that
+    /// check or repair run alone. `reporter` hears of the goals that it needs.
+    pub fn submit(&mut self, request: Request, reporter: Option<Box<dyn Reporter>>) -> Entity {
+        requests::submit(&mut self.world, request, reporter)
     }
 
-    /// Whether nothing more is to be done.
+    /// Ends a request, unless it has ended: what no other needs is cancelled, and its children are killed in the ticks that
+    /// follow.
+    pub fn cancel(&mut self, request: Entity) {
+        requests::cancel(&mut self.world, request);
+    }
+
+    /// How far a request is.
+    ///
+    /// # Panics
+    /// If it is none.
+    pub fn state(&self, request: Entity) -> RequestState {
+        let state = self.world.get::<RequestState>(request);
+        *state.expect("a request that was submitted")
+    }
+
+    /// Whether nothing more is to be done for any request. Children of goals that were cancelled may still run.
     pub fn is_over(&self) -> bool {
         self.world.resource::<Scheduler>().run.is_over()
+    }
+
+    /// Whether nothing is under way any more either.
+    pub fn is_idle(&self) -> bool {
+        let scheduler = self.world.resource::<Scheduler>();
+        let works = scheduler.is_busy() || scheduler.has_work() || scheduler.has_cancelled();
+        let works = works || scheduler.desk.is_asking();
+        scheduler.run.has_stopped() || (scheduler.run.is_over() && !works)
     }
 
     /// What ended the run before its goals had.
@@ -122,43 +136,56 @@ impl Engine {
         let systems = self
             .systems
             .get_or_insert_with(|| tick::systems(&mut self.world, self.policy));
+        requests::begin_waiting(&mut self.world);
         systems.run(&mut self.world);
     }
 
-    /// Ticks until all targets have ended, or one has failed and the run is not to keep going.
+    /// Ticks until all requests have ended.
     ///
     /// # Errors
     /// An error that concerns the store or the machine as a whole. What the run held is to be given
     /// up by the world's `clean_up` in any case.
     ///
     /// Nix 1.8: `Worker::run`.
-    pub fn run(&mut self) -> Result<Summary, Error> {
+    pub fn run(&mut self) -> Result<(), Error> {
         while !self.is_over() {
             self.tick();
         }
-        self.check()?;
-        let mut failed = Vec::new();
-        let mut missing = Vec::new();
-        let mut incomplete = Vec::new();
-        for &goal in &self.top {
-            let path = self.goal_path(goal);
-            let scheduler = self.world.resource::<Scheduler>();
-            match scheduler.stage(goal).outcome() {
-                Some(Outcome::Failed) => failed.push(path),
-                Some(Outcome::NoSubstituters) => missing.push(path),
-                Some(Outcome::IncompleteClosure) => incomplete.push(path),
-                _ => {}
-            }
-        }
+        self.check()
+    }
+
+    /// How what a request asked for has ended.
+    ///
+    /// # Panics
+    /// If it is no request.
+    pub fn summary(&self, request: Entity) -> Summary {
         let scheduler = self.world.resource::<Scheduler>();
-        Ok(Summary {
-            failed,
-            missing,
-            incomplete,
+        let asked = self.world.get::<Request>(request);
+        let asked = asked.expect("a request that was submitted");
+        let mut summary = Summary {
             built: scheduler.counts().built,
             failures: scheduler.run.failures,
             interrupted: scheduler.run.interrupted,
-        })
+            ..Summary::default()
+        };
+        let mut seen = HashSet::new();
+        for goal in asked
+            .targets
+            .iter()
+            .filter_map(|(target, _)| scheduler.index.get(*target))
+        {
+            if !seen.insert(goal) {
+                continue;
+            }
+            let list = match scheduler.stage(goal).outcome() {
+                Some(Outcome::Failed) => &mut summary.failed,
+                Some(Outcome::NoSubstituters) => &mut summary.missing,
+                Some(Outcome::IncompleteClosure) => &mut summary.incomplete,
+                _ => continue,
+            };
+            list.push(self.goal_path(goal));
+        }
+        summary
     }
 
     /// The path of what a goal is for, in full, for reports.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bevy_ecs::prelude::{Entity, World};
-use windrow_components::goal::BuildMode;
 use windrow_components::graph::BuildGraph;
 use windrow_sandbox::BuildEnv;
 use windrow_sandbox::dirs::build_dir::SpareDirs;
@@ -22,14 +21,14 @@ use crate::process::reactor::Reactor;
 use crate::report::{Event, Level};
 use crate::world::{
     Alarms, BuilderConfig, ChildEnv, Deleter, HelperEvents, Host, MountTemplateHandle, Parts,
-    PoolHandle, Scheduler, Services, Verifier,
+    PoolHandle, Services, Verifier,
 };
 
-/// Adds the systems and resources of the real world.
+/// Adds the systems and resources of the real world; those that repair only if a request `may_repair`.
 ///
 /// # Errors
 /// When the event loop can't be made.
-pub fn plug_in(world: &mut World, config: BuilderConfig) -> Result<()> {
+pub fn plug_in(world: &mut World, config: BuilderConfig, may_repair: bool) -> Result<()> {
     let reactor = Reactor::new().map_err(|source| Error::Poll { source })?;
     let waker = reactor.waker();
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -73,7 +72,7 @@ pub fn plug_in(world: &mut World, config: BuilderConfig) -> Result<()> {
     });
     let mut parts = world.resource_mut::<Parts>();
     (parts.others, parts.processes) = (true, true);
-    if world.resource::<Scheduler>().run.mode == BuildMode::Repair {
+    if may_repair {
         world.resource_mut::<Parts>().repair = true;
         world.insert_non_send(Verifier::new(wake));
     }

@@ -1,5 +1,5 @@
 //! What a run tells its user while it goes on. The engine says what happened; how it looks is the
-//! reporter's affair.
+//! reporter's business.
 
 use std::time::Duration;
 
@@ -180,6 +180,24 @@ pub enum Event<'a> {
     Progress(Counts),
 }
 
+impl<'a> Event<'a> {
+    /// The build or fetch that it is about, if it is about one.
+    pub const fn build(&self) -> Option<BuildRef<'a>> {
+        match self {
+            Self::Message { .. } | Self::HelperOutput { .. } | Self::Progress(_) => None,
+            Self::Started { build, .. }
+            | Self::Output { build, .. }
+            | Self::Exited { build, .. }
+            | Self::Succeeded { build, .. }
+            | Self::Failed { build, .. }
+            | Self::Cancelled { build, .. }
+            | Self::FetchStarted { build, .. }
+            | Self::FetchSucceeded { build, .. }
+            | Self::FetchFailed { build, .. } => Some(*build),
+        }
+    }
+}
+
 /// Takes in what happens.
 pub trait Reporter {
     /// Whether it looks at single builds at all; if not, nobody spells their paths out.
@@ -195,16 +213,6 @@ pub trait Reporter {
 
     /// Called on the scheduler's thread, so it should be quick.
     fn report(&mut self, event: &Event<'_>);
-}
-
-impl dyn Reporter + '_ {
-    /// Reports a message, which is put into words only if somebody looks at builds.
-    pub fn say(&mut self, level: Level, text: impl FnOnce() -> String) {
-        if self.wants_builds() {
-            let text = &text();
-            self.report(&Event::Message { level, text });
-        }
-    }
 }
 
 /// Says nothing.

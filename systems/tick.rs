@@ -24,6 +24,7 @@ fn sets(has: Parts, policy: PolicySystems) -> [Set; 7] {
         Set::new(TickSet::Substitute)
             .only(has.faults, faulty::shuffle)
             .always(substitute::substitute).due(Scheduler::is_awake)
+            .always(substitute::requests::follow).due(Scheduler::has_asked)
             .only(has.repair, substitute::repair::ask).due(Scheduler::has_repair_questions)
             .only(has.substituters, substitute::questions::ask)
             .only(has.forecast, policy::forecast::estimate)
@@ -71,6 +72,7 @@ fn sets(has: Parts, policy: PolicySystems) -> [Set; 7] {
             .only(has.faults, faulty::shuffle)
             .only(has.processes, timeout::condemn)
             .only(has.processes, timeout::cancel).due(Scheduler::has_cancelled)
+            .only(has.faults, faulty::kill).due(Scheduler::has_cancelled)
             .only(has.others, timeout::retry_locks).due(Scheduler::has_parked)
             .only(has.hook, timeout::hook::hurry_hook),
 
@@ -89,6 +91,7 @@ fn sets(has: Parts, policy: PolicySystems) -> [Set; 7] {
             .only(has.others, finish::retry::wake_postponed).due(finish::retry::has_postponed)
             .of_policy(policy.at_ends)
             .always(finish::tell_waiters).due(Scheduler::has_ended)
+            .always(finish::requests::close).due(Scheduler::has_ended_requests)
             .only(has.processes, finish::report_progress),
     ]
 }

@@ -17,6 +17,7 @@ use windrow::components::goal::Target;
 use windrow::components::graph::BuildGraph;
 use windrow::components::ids::{DrvId, PathId};
 use windrow::components::outputs::OutputSet;
+use windrow::components::request::Request;
 use windrow::session::Session;
 use windrow::systems::Result;
 use windrow::systems::engine::Engine;
@@ -124,8 +125,9 @@ fn run(idle: usize, starts: usize, policy: Policy) -> Cost {
         session.engine_options(),
         policy,
     );
-    real::plug_in(&mut engine.world, config).expect("a world");
-    engine.want(Target::Derivation(top), OutputSet::ALL);
+    real::plug_in(&mut engine.world, config, false).expect("a world");
+    let target = (Target::Derivation(top), OutputSet::ALL);
+    engine.submit(Request::new([target]), None);
     let tick = |engine: &mut Engine| {
         engine.tick();
         let over = engine.is_over();

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use windrow::components::goal::Target;
 use windrow::components::graph::BuildGraph;
 use windrow::components::outputs::OutputSet;
+use windrow::components::request::Request;
 use windrow::components::task_graph::Limits;
 use windrow::formats::task_graph::Generator;
 use windrow::systems::ecs::prelude::{Local, ResMut};
@@ -95,8 +96,9 @@ fn in_real_world(count: usize) -> Duration {
     let store = Box::new(RealStore::from(store));
     let options = session.engine_options();
     let mut engine = Engine::new(graph, store, Box::new(Silent), options, PATIENT);
-    real::plug_in(&mut engine.world, config).expect("a world");
-    engine.want(Target::Derivation(top), OutputSet::ALL);
+    real::plug_in(&mut engine.world, config, false).expect("a world");
+    let target = (Target::Derivation(top), OutputSet::ALL);
+    engine.submit(Request::new([target]), None);
     while !engine.world.resource::<Scheduler>().has_newly_ready() {
         engine.tick();
     }

@@ -74,7 +74,7 @@ impl ReapingHooks<'_, '_> {
         }
         let drv = known.drv;
         for line in build.0.listen(&mut host.reactor.buffer) {
-            say(&mut *self.services.reporter, self.hook.program(), &line);
+            say(&mut self.services.reporter, self.hook.program(), &line);
         }
         let status = kill_and_reap(process.pid);
         self.scheduler.exited(goal);

@@ -6,6 +6,7 @@
 
 pub mod failure_cache;
 pub mod repair;
+pub mod requests;
 pub mod retry;
 
 pub mod fetch;
@@ -147,7 +148,7 @@ fn is_due(scheduler: &mut Scheduler) -> bool {
     }
     // What has failed may end the run in any tick, and then what is complete must not be lost.
     let failed = !scheduler.run.failures.is_empty() || !scheduler.failures().is_empty();
-    let undisturbed = !scheduler.run.is_over() && (scheduler.options.keep_going || !failed);
+    let undisturbed = !scheduler.run.has_stopped() && (!scheduler.run.gives_up() || !failed);
     if !undisturbed || !scheduler.has_successors() {
         return true;
     }
@@ -229,6 +230,18 @@ pub fn fail(mut params: Finishing<'_, '_>) {
             params.report_failure(goal, &failure);
         }
         params.settle(goal, Outcome::Failed);
+        let Finishing {
+            scheduler,
+            services,
+            ..
+        } = &mut params;
+        // Where all give up at a failure, it reaches their targets by itself.
+        if scheduler.run.keep_going() && scheduler.run.gives_up() {
+            let reporters = &services.reporter;
+            scheduler
+                .run
+                .give_up(|request| reporters.needs(request, entity));
+        }
     }
 }
 
@@ -246,7 +259,7 @@ pub struct Telling<'w, 's> {
 /// Nix 1.8: `Goal::amDone`, `Goal::waiteeDone`, `removeGoal`, `Worker::removeGoal`.
 pub fn tell_waiters(mut params: Telling<'_, '_>) {
     let (entities, scheduler) = (params.entities, &mut *params.scheduler);
-    let keep_going = scheduler.options.keep_going;
+    let keep_going = scheduler.run.keep_going();
     let mut waitees = params.waitees.open(entities, &scheduler.index);
     let nothing_to_check = !scheduler.has_asked_for_outputs && !params.graph.has_input_sets();
     let ends = scheduler.take_ended();
@@ -275,8 +288,16 @@ pub fn tell_waiters(mut params: Telling<'_, '_>) {
             });
             woken.into_iter().for_each(|goal| scheduler.awaken(goal));
         }
-        if scheduler.run.top.remove(goal) && outcome == Outcome::Failed && !keep_going {
-            scheduler.run.given_up = true;
+        if outcome == Outcome::Cancelled && scheduler.run.is_top(goal) {
+            // A request has come to need it while its child was being killed. Another goal may have asked for it again
+            // by now.
+            match end.drv() {
+                _ if !scheduler.is_stale(goal) => {}
+                Some(drv) => scheduler.reopen_stale(goal, drv),
+                None => scheduler.reopen_stale_path(goal),
+            }
+        } else {
+            scheduler.run.goal_ended(goal, outcome);
         }
     }
     scheduler.keep_ended(ends);
@@ -293,7 +314,7 @@ fn notify_dependents(
     ends: &[End],
     nothing_to_check: bool,
 ) {
-    let keep_going = scheduler.options.keep_going;
+    let keep_going = scheduler.run.keep_going();
     for end in ends {
         let Some(drv) = end.drv() else {
             continue;

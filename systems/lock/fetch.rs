@@ -22,7 +22,7 @@ pub fn lock_paths(
     mut scheduler: ResMut<Scheduler>,
     goals: Query<&SubstitutionGoal>,
 ) {
-    while !scheduler.run.is_over() {
+    while !scheduler.run.has_stopped() {
         let asking = scheduler.take_ready_fetches();
         if asking.is_empty() {
             return;
@@ -67,7 +67,7 @@ fn lock_batch(
             }
             Ok(None) => {
                 scheduler.release(&[next.path]);
-                wait_for_others(scheduler, graph, &mut **reporter, Waiting::Fetch(next));
+                wait_for_others(scheduler, graph, reporter, Waiting::Fetch(next));
             }
             Err(error) if error.is_fatal() => return Err(error),
             Err(error) => {

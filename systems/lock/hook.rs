@@ -21,7 +21,7 @@ pub fn take_reply(
     mut scheduler: ResMut<Scheduler>,
     mut locks: Query<&mut OutputLocks>,
 ) {
-    if scheduler.run.is_over() {
+    if scheduler.run.has_stopped() {
         return;
     }
     let Some((reply, ready, rank)) = scheduler.take_reply() else {

@@ -22,8 +22,10 @@ use windrow_components::paths::PathTable;
 use crate::error::{Error, Result};
 use crate::failure::{Failure, FailureKind};
 use crate::finish::failure_cache::known_failure;
-use crate::report::{Event, Level, Reporter};
-use crate::world::{Backoff, Options, OutputLocks, ReadyGoal, Scheduler, Services, Store, Waiting};
+use crate::report::{Event, Level};
+use crate::world::{
+    Backoff, Options, OutputLocks, ReadyGoal, Reporters, Scheduler, Services, Store, Waiting,
+};
 
 /// How long to wait before a lock held by someone else is tried the second time.
 const FIRST_RETRY: Duration = Duration::from_millis(20);
@@ -42,7 +44,7 @@ pub fn stays_here(graph: &BuildGraph, options: &Options, drv: DrvId) -> bool {
 fn wait_for_others(
     scheduler: &mut Scheduler,
     graph: &BuildGraph,
-    reporter: &mut dyn Reporter,
+    reporter: &mut Reporters,
     waiting: Waiting,
 ) {
     if scheduler.wait_a_while(graph, waiting, Backoff::Doubling(FIRST_RETRY)) {
@@ -67,7 +69,7 @@ pub fn lock(
         graph: &graph,
         shared: store.is_shared(),
         store: &mut **store,
-        reporter: &mut **reporter,
+        reporter,
         scheduler: &mut scheduler,
     };
     let filled = if has_hook {
@@ -85,7 +87,7 @@ struct LockPass<'a, 'w, 's> {
     commands: &'a mut Commands<'w, 's>,
     graph: &'a BuildGraph,
     store: &'a mut dyn Store,
-    reporter: &'a mut dyn Reporter,
+    reporter: &'a mut Reporters,
     scheduler: &'a mut Scheduler,
     /// Whether others may use the store too.
     shared: bool,
@@ -298,7 +300,7 @@ impl LockPass<'_, '_, '_> {
         self.store
             .valid_into(self.graph, &round.outputs, &mut round.valid)?;
         let ordinary =
-            self.scheduler.run.mode == BuildMode::Normal && self.store.failed_paths().is_none();
+            self.scheduler.run.mode() == BuildMode::Normal && self.store.failed_paths().is_none();
         let mut locks = round.locks.drain(..);
         let mut start = 0;
         for &Locked {

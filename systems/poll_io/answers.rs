@@ -29,7 +29,7 @@ pub fn take_answers(mut params: Asking<'_>) {
             }
             Answer::Said { sub, line } => {
                 let program = std::path::PathBuf::from(params.substituters.program(sub));
-                crate::helpers::hook::talk::say(&mut *params.services.reporter, &program, &line);
+                crate::helpers::hook::talk::say(&mut params.services.reporter, &program, &line);
             }
             Answer::Restarted { sub, reason } => {
                 let program = params.substituters.program(sub);

@@ -82,7 +82,7 @@ impl WatchingFetches<'_, '_> {
         (deadlines.started, deadlines.last_output) = (at, at);
         self.scheduler.start(goal);
         self.host
-            .watch_time(&self.scheduler.options, goal, &deadlines);
+            .watch_time(self.scheduler.limits_of(goal), goal, &deadlines);
         self.services.reporter.report(&Event::FetchStarted {
             build: BuildRef {
                 id: goal.to_bits(),

@@ -55,7 +55,7 @@ pub fn talk_on(
             continue;
         }
         for line in build.0.listen(&mut reactor.buffer) {
-            say(&mut *services.reporter, &hook.program, &line);
+            say(&mut services.reporter, &hook.program, &line);
         }
         if build.0.unread {
             events.unread.push(*event);

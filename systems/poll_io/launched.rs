@@ -121,7 +121,7 @@ impl Launching<'_, '_> {
         let at = began.saturating_duration_since(host.began);
         (deadlines.started, deadlines.last_output) = (at, at);
         self.scheduler.start(goal);
-        host.watch_time(&self.scheduler.options, goal, &deadlines);
+        host.watch_time(self.scheduler.limits_of(goal), goal, &deadlines);
         let outputs = MissingOutputs::of(missing, &self.graph, drv);
         let log_file = log.as_ref().map(|log| log.path().display().to_string());
         entity.insert(BuilderProcess::new(pid, pidfd));

@@ -128,7 +128,8 @@ impl Watching<'_, '_> {
             || !host.over.is_empty()
             || !host.unread.is_empty()
             || !host.events.unread.is_empty()
-            || scheduler.run.is_over();
+            || scheduler.run.has_stopped()
+            || (scheduler.run.is_over() && !scheduler.is_busy() && !scheduler.desk.is_asking());
         if busy {
             return Some(Duration::ZERO);
         }
@@ -190,7 +191,7 @@ impl Watching<'_, '_> {
                     let bytes = &host.reactor.buffer[..count];
                     child.deadlines.last_output = now;
                     child.log.append(bytes);
-                    let limit = self.scheduler.options.max_log_size;
+                    let limit = self.scheduler.limits_of(goal).max_log_size;
                     if limit > 0 && child.log.size > limit {
                         host.alarms.set(now, goal);
                     }

@@ -231,7 +231,7 @@ pub(crate) fn start(
 
 /// Whether nothing is left to be done at this instant.
 pub(crate) fn idle(scheduler: &Scheduler) -> bool {
-    !scheduler.has_work() && !scheduler.run.is_over()
+    !scheduler.has_work() && (!scheduler.run.is_over() || scheduler.is_busy())
 }
 
 /// Lets time jump to the next end.

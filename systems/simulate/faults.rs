@@ -252,6 +252,18 @@ fn start_build(
     faults.start(scheduler.now, work, goal);
 }
 
+/// Kills what is not wanted any more. What has not started yet runs to its end.
+pub(crate) fn kill(mut scheduler: ResMut<Scheduler>, mut faults: ResMut<Faults>) {
+    for goal in scheduler.take_cancelled() {
+        let before = faults.running.len();
+        faults.running.retain(|Reverse((.., other))| *other != goal);
+        if faults.running.len() < before {
+            scheduler.exited(goal);
+            scheduler.fail(goal, Failure::cancelled());
+        }
+    }
+}
+
 /// Lets time jump to the next end, or to when a postponed build is to be offered or a lock to be
 /// tried again.
 pub(crate) fn advance(

@@ -15,6 +15,7 @@ use windrow_components::goal::Target;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 use windrow_components::outputs::OutputSet;
+use windrow_components::request::Request;
 use windrow_components::task_graph::TaskGraph;
 
 use crate::engine::{Engine, default_options};
@@ -98,7 +99,6 @@ pub fn simulate(tasks: &TaskGraph, simulation: &Simulation) -> Result<Outcome> {
     let store = store::SimulatedStore::new(tasks.len());
     let options = Options {
         max_jobs: simulation.jobs,
-        keep_going: simulation.keep_going,
         ..default_options()
     };
     let mut engine = Engine::new(
@@ -126,9 +126,13 @@ pub fn simulate(tasks: &TaskGraph, simulation: &Simulation) -> Result<Outcome> {
     ));
     world.resource_mut::<Parts>().simulated = true;
 
-    for drv in top {
-        engine.want(Target::Derivation(drv), OutputSet::ALL);
-    }
+    let targets = top.into_iter();
+    let targets = targets.map(|drv| (Target::Derivation(drv), OutputSet::ALL));
+    let request = Request {
+        keep_going: simulation.keep_going,
+        ..Request::new(targets)
+    };
+    engine.submit(request, None);
     let mut ticks = 0;
     while !engine.is_over() {
         engine.tick();

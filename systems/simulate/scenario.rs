@@ -9,6 +9,7 @@ use windrow_components::goal::{DerivationGoal, Outcome, SubstitutionGoal, Target
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
 use windrow_components::outputs::OutputSet;
+use windrow_components::request::{Request, RequestEnd, RequestState};
 
 use crate::engine::Engine;
 use crate::error::Error;
@@ -42,15 +43,43 @@ pub struct Scenario {
     pub hook: bool,
     /// How the run is to go about it.
     pub options: Options,
+    /// Whether it is to go on with what does not depend on a failure.
+    pub keep_going: bool,
+    /// Requests beside the first.
+    pub later: Vec<Later>,
     /// What else goes wrong.
     pub mishaps: Mishaps,
     /// For how long everything takes, and what is drawn by chance.
     pub seed: u64,
 }
 
+/// A request that comes while others are under way, or have ended.
+#[derive(Debug, Clone)]
+pub struct Later {
+    /// Before which tick it comes, counted from 0, if the engine has not stopped by then.
+    pub tick: u64,
+    /// What it asks for.
+    pub wanted: Vec<Target>,
+    /// Whether it is to go on with what does not depend on a failure.
+    pub keep_going: bool,
+    /// Before which tick it is cancelled, if it is.
+    pub cancel: Option<u64>,
+}
+
+/// How a request ended, if it did, and how each of its targets had by then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// How it ended.
+    pub end: Option<RequestEnd>,
+    /// How its targets had ended, in their order.
+    pub targets: Vec<Option<Outcome>>,
+}
+
 /// How a run through a scenario ended.
 #[derive(Debug)]
 pub struct Report {
+    /// How the requests ended, in the order of the scenario.
+    pub requests: Vec<Ended>,
     /// How each derivation's goal ended; one that was never asked for is not named.
     pub derivations: BTreeMap<DrvId, Option<Outcome>>,
     /// How each path's goal ended.
@@ -75,32 +104,107 @@ pub struct Report {
     pub ticks: u64,
 }
 
-/// Runs the engine's own systems through a scenario until all of `wanted` have ended, or it is
-/// killed.
+/// The requests of a scenario, as they come and go.
+struct Requests {
+    all: Vec<Later>,
+    /// Those that have come, as far as they are.
+    made: Vec<Option<Entity>>,
+    ended: Vec<Ended>,
+}
+
+impl Requests {
+    fn new(all: Vec<Later>) -> Self {
+        let not_ended = |later: &Later| Ended {
+            end: None,
+            targets: vec![None; later.wanted.len()],
+        };
+        Self {
+            made: vec![None; all.len()],
+            ended: all.iter().map(not_ended).collect(),
+            all,
+        }
+    }
+
+    /// Does what is to be done before that tick, and notes which have ended.
+    fn turn(&mut self, engine: &mut Engine, tick: u64) {
+        for (nth, later) in self.all.iter().enumerate() {
+            if later.tick == tick {
+                let targets = later.wanted.iter().map(|&target| (target, OutputSet::ALL));
+                let request = Request {
+                    keep_going: later.keep_going,
+                    ..Request::new(targets)
+                };
+                self.made[nth] = Some(engine.submit(request, None));
+            }
+            let Some(request) = self.made[nth] else {
+                continue;
+            };
+            if later.cancel == Some(tick) {
+                engine.cancel(request);
+            }
+            if self.ended[nth].end.is_none()
+                && let RequestState::Ended(end) = engine.state(request)
+            {
+                let scheduler = engine.world.resource::<Scheduler>();
+                let goals = later
+                    .wanted
+                    .iter()
+                    .map(|&target| scheduler.index.get(target));
+                let outcome = |goal: Option<Entity>| scheduler.stage(goal?).outcome();
+                self.ended[nth] = Ended {
+                    end: Some(end),
+                    targets: goals.map(outcome).collect(),
+                };
+            }
+        }
+    }
+
+    /// Whether one is still to come.
+    fn has_more(&self, tick: u64) -> bool {
+        self.all.iter().any(|later| later.tick >= tick)
+    }
+}
+
+/// Runs the engine's own systems through a scenario until all that was asked for has ended, first
+/// of all `wanted`, or it is killed.
 ///
 /// # Panics
 /// When a promise is broken: a path would become valid without its references, or is built although
 /// it is valid; a build starts before all its inputs are valid; slots, held paths or locks are not
 /// given back; the run does not end.
-pub fn run(scenario: Scenario, wanted: &[Target]) -> Report {
+pub fn run(mut scenario: Scenario, wanted: &[Target]) -> Report {
     let disk = SharedDisk::new(scenario.valid.clone());
     let crash = scenario.mishaps.crash;
+    let mut all = vec![Later {
+        tick: 0,
+        wanted: wanted.to_vec(),
+        keep_going: scenario.keep_going,
+        cancel: None,
+    }];
+    all.append(&mut scenario.later);
+    let mut requests = Requests::new(all);
     let mut engine = engine(scenario, &disk);
-    for &target in wanted {
-        engine.want(target, OutputSet::ALL);
-    }
     let mut ticks = 0;
-    while !engine.is_over() && crash != Some(ticks) {
+    let crashed = loop {
+        requests.turn(&mut engine, ticks);
+        let has_stopped = engine.world.resource::<Scheduler>().run.has_stopped();
+        if engine.is_idle() && (has_stopped || !requests.has_more(ticks + 1)) {
+            break false;
+        }
+        if crash == Some(ticks) {
+            break true;
+        }
         assert!(ticks < ENDLESS, "the run does not end");
-        engine.tick();
+        if !engine.is_idle() {
+            engine.tick();
+        }
         ticks += 1;
         let scheduler = engine.world.resource::<Scheduler>();
         // An error that ends the run leaves its tick in the middle.
         if scheduler.run.fatal.is_none() {
             scheduler.assert_sound(engine.world.resource::<BuildGraph>());
         }
-    }
-    let crashed = !engine.is_over();
+    };
     let is_stuck = engine.world.resource::<Scheduler>().run.is_stuck;
     let fatal = engine.check().err();
     let world = &mut engine.world;
@@ -117,16 +221,13 @@ pub fn run(scenario: Scenario, wanted: &[Target]) -> Report {
     }
     let failures = scheduler.run.failures;
     let disk = std::mem::take(&mut *disk.look());
-    // A failure may end the run, or a goal's waiting, while others are under way.
-    let mut outcomes = derivations.values().chain(paths.values());
-    let any_failure = outcomes.any(|&how| how == Some(Outcome::Failed));
-    let undisturbed = scheduler.options.keep_going || !any_failure;
-    if fatal.is_none() && !crashed && !is_stuck && undisturbed {
+    if fatal.is_none() && !crashed && !is_stuck {
         scheduler.assert_settled(world.resource::<BuildGraph>());
         assert!(disk.locked.is_empty(), "locks are kept: {:?}", disk.locked);
     }
     let built = std::mem::take(&mut world.resource_mut::<Faults>().built);
     Report {
+        requests: requests.ended,
         derivations,
         paths,
         built,

@@ -33,7 +33,7 @@ pub struct StartingFetches<'w, 's> {
 /// Nix 1.8: `SubstitutionGoal::tryToRun`.
 pub fn start_fetches(mut params: StartingFetches<'_, '_>) {
     for fetch in params.scheduler.take_starting_fetches() {
-        if !params.scheduler.run.is_over() {
+        if !params.scheduler.run.has_stopped() {
             params.start(fetch);
         }
     }

@@ -122,7 +122,7 @@ impl Spawning<'_, '_> {
         let Ok((missing, rewrites, _)) = self.goals.get(goal) else {
             return Ok(());
         };
-        if self.scheduler.run.is_over() {
+        if self.scheduler.run.has_stopped() {
             let text = "interrupted before it started";
             return Err(GiveUp::Goal(Failure::new(FailureKind::Other, text)));
         }

@@ -7,6 +7,7 @@
 
 pub mod questions;
 pub mod repair;
+pub mod requests;
 
 mod pass;
 
@@ -28,7 +29,7 @@ pub fn substitute(
     let goals_per_tick = scheduler.pace.goals_per_tick;
     let mut seen = 0;
     while seen < goals_per_tick {
-        if !scheduler.is_awake() || scheduler.run.is_over() {
+        if !scheduler.is_awake() || scheduler.run.has_stopped() {
             return;
         }
         let mut awake = batch.take_awake();

@@ -9,6 +9,7 @@ use bevy_ecs::entity::Entities;
 use bevy_ecs::prelude::{Entity, NonSendMut, Query, ResMut, World};
 use bevy_ecs::system::SystemState;
 use paths::PathItem;
+use windrow_components::building::{HashRewrites, MissingOutputs};
 use windrow_components::goal::{
     BuildMode, DerivationGoal, Moment, Outcome, Stage, SubstitutionGoal, Target, Waitees,
 };
@@ -22,8 +23,8 @@ use crate::failure::{Failure, FailureKind};
 use crate::finish::failure_cache;
 use crate::helpers::Substituters;
 use crate::world::{
-    AddWaitees, Awake, Cells, Column, Goal, GoalSlot, Request, Row, Scheduler, Services, Store,
-    Unmade, goals, place,
+    AddWaitees, Asked, Awake, Cells, Column, Condemned, Goal, GoalSlot, NewWaitee, Row, Scheduler,
+    Services, Store, Unmade, goals, place,
 };
 
 /// A derivation's goal, as one step of a pass hands it to the next.
@@ -70,7 +71,7 @@ pub struct Batch {
     /// What derivation goals are to carry from now on.
     output_substitutions: Vec<(Entity, OutputSubstitution)>,
     /// What goals ask for, those of one goal together; but not derivations' inputs.
-    requests: Vec<Request>,
+    requests: Vec<NewWaitee>,
     unmade: Unmade,
     paths: Vec<PathId>,
     valid: Vec<bool>,
@@ -167,12 +168,24 @@ pub(super) fn run(
         world.entity_mut(goal).insert(substitution);
     }
     batch.unmade.make(world);
+    strip_reopened(world);
     if !batch.requests.is_empty() {
         let waitees = waitees.get_mut(world);
         let mut waitees = waitees.expect("everything of a run is there");
         waitees.fulfil(&batch.requests);
     }
     Ok(())
+}
+
+/// What may be left of an earlier build on a goal that is taken up again.
+type BuildRemains = (MissingOutputs, HashRewrites, OutputSubstitution, Condemned);
+
+/// Takes from goals that were taken up again what is left of their earlier builds.
+fn strip_reopened(world: &mut World) {
+    let mut scheduler = world.resource_mut::<Scheduler>();
+    for goal in scheduler.take_reopened() {
+        world.entity_mut(goal).remove::<BuildRemains>();
+    }
 }
 
 /// The components of path goals, and those by which derivations' goals remember what they asked
@@ -227,6 +240,10 @@ impl Pass<'_, '_> {
             let Ok((Some(&known), ..)) = self.substituting.get(goal) else {
                 continue;
             };
+            if self.scheduler.is_unwanted(goal) {
+                self.cancel_path(goal, known);
+                continue;
+            }
             match known {
                 SubstitutionGoal { path, repair: true } => match self.scheduler.stage(goal) {
                     Stage::New => {
@@ -244,7 +261,7 @@ impl Pass<'_, '_> {
                 continue;
             };
             match self.scheduler.stage(goal) {
-                Stage::New if self.graph.is_loaded(drv) => {
+                Stage::New if self.graph.is_loaded(drv) && !self.scheduler.is_unwanted(goal) => {
                     let item = self.item(goal, row);
                     batch.items.push(item);
                 }
@@ -272,6 +289,17 @@ impl Pass<'_, '_> {
     fn sort_out_derivation(&mut self, goal: Entity, row: Row, batch: &mut Batch) {
         let item = self.item(goal, row);
         let drv = item.drv;
+        let stage = self.scheduler.stage(goal);
+        if self.scheduler.is_unwanted(goal) && stage.is_before_ready() {
+            let (entity, target) = (goal, Target::Derivation(drv));
+            self.scheduler
+                .end(self.graph, Goal { entity, target }, Outcome::Cancelled);
+            return;
+        }
+        if self.waitees.row(row).shortfalls.has(Outcome::Cancelled) && stage.is_before_ready() {
+            self.scheduler.restart(goal, true);
+            self.waitees.row(row).wait_for(0, Moment::NEVER);
+        }
         match self.scheduler.stage(goal) {
             Stage::New if self.graph.is_loaded(drv) => batch.items.push(item),
             Stage::New => batch.unloaded.push(item),
@@ -333,9 +361,9 @@ impl Pass<'_, '_> {
 
     /// A goal waits for its `.drv` to be substituted.
     #[inline(never)]
-    fn lacks_derivation(&mut self, item: Item, requests: &mut Vec<Request>) {
+    fn lacks_derivation(&mut self, item: Item, requests: &mut Vec<NewWaitee>) {
         self.scheduler.wait(item.goal, Stage::Derivation);
-        requests.push(Request {
+        requests.push(NewWaitee {
             waiter: item.goal,
             target: Target::Path(self.graph.drv_path(item.drv)),
             wanted: OutputSet::ALL,
@@ -440,7 +468,7 @@ impl Pass<'_, '_> {
     /// Fails goals that are to compare outputs which are not there.
     #[inline(never)]
     fn refuse_checks(&mut self, batch: &mut Batch) -> Result<()> {
-        if self.scheduler.run.mode != BuildMode::Check {
+        if self.scheduler.run.mode() != BuildMode::Check {
             return Ok(());
         }
         let mut problem = None;
@@ -516,7 +544,7 @@ impl Pass<'_, '_> {
             if !batch.valid.is_empty() {
                 for &source in self.graph.sources(item.drv) {
                     if valid.next() != Some(&true) {
-                        batch.requests.push(Request {
+                        batch.requests.push(NewWaitee {
                             waiter: item.goal,
                             target: Target::Path(source),
                             wanted: OutputSet::ALL,
@@ -526,7 +554,7 @@ impl Pass<'_, '_> {
                 }
             }
             // What failed already ends the waiting, but all the others are asked for nevertheless.
-            if waitees.shortfalls.has(Outcome::Failed) && !self.scheduler.options.keep_going {
+            if waitees.shortfalls.has(Outcome::Failed) && !self.scheduler.run.keep_going() {
                 waitees.left = 0;
             }
             if waitees.left == 0 && batch.requests.len() == before {
@@ -550,6 +578,11 @@ impl Pass<'_, '_> {
                     GoalSlot::Asked(nth) => unmade.widen(nth, wanted, sets),
                     GoalSlot::Taken(goal, row) => {
                         let known = self.derivations.row(row);
+                        if self.scheduler.is_stale(goal) {
+                            known.wanted = sets.union(known.wanted, wanted);
+                            self.scheduler.reopen_stale(goal, drv);
+                            continue;
+                        }
                         goals::widen(self.scheduler, sets, known, goal, wanted);
                         if let Some(outcome) = self.scheduler.stage(goal).outcome() {
                             left -= 1;
@@ -562,6 +595,8 @@ impl Pass<'_, '_> {
             waitees.left = left;
             // What was taken up again just now is waited for.
             waitees.since = self.scheduler.moment();
+            self.scheduler
+                .note_asked(item.goal, Asked::Inputs(item.drv));
         }
     }
 
@@ -620,6 +655,16 @@ impl Pass<'_, '_> {
         self.store.add_temp_roots(self.graph, &batch.paths)?;
         self.store
             .valid_into(self.graph, &batch.paths, &mut batch.valid)
+    }
+
+    /// Ends a path's goal that no request needs any more.
+    #[inline(never)]
+    fn cancel_path(&mut self, entity: Entity, SubstitutionGoal { path, .. }: SubstitutionGoal) {
+        if self.scheduler.stage(entity).is_before_ready() {
+            let target = Target::Path(path);
+            self.scheduler
+                .end(self.graph, Goal { entity, target }, Outcome::Cancelled);
+        }
     }
 
     /// Ends a path's goal.

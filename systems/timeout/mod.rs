@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use bevy_ecs::prelude::{Commands, NonSendMut, Query, Res, ResMut};
 use windrow_components::building::{BuildLog, BuilderProcess, ChildPipes, Deadlines};
+use windrow_components::request::ChildLimits;
 use windrow_sandbox::process::kill::kill_group;
 
 use crate::failure::FailureKind;
-use crate::world::{Condemned, Host, LINGER, Options, Scheduler};
+use crate::world::{Condemned, Host, LINGER, Scheduler};
 
 /// A child that is watched.
 type WatchedChild = (
@@ -42,11 +43,11 @@ pub fn condemn(
             let waited = pipes.log.is_none() || exited + LINGER <= now;
             host.note_if_over(goal, &mut process, waited);
         } else if condemned.is_some() {
-        } else if let Some(why) = why_condemned(&scheduler.options, deadlines, log, now) {
+        } else if let Some(why) = why_condemned(scheduler.limits_of(goal), deadlines, log, now) {
             kill_group(process.pid);
             commands.entity(goal).insert(why);
         } else {
-            host.watch_time(&scheduler.options, goal, deadlines);
+            host.watch_time(scheduler.limits_of(goal), goal, deadlines);
         }
     }
 }
@@ -62,7 +63,7 @@ pub fn cancel(children: Query<&BuilderProcess>, mut scheduler: ResMut<Scheduler>
 }
 
 fn why_condemned(
-    options: &Options,
+    limits: ChildLimits,
     deadlines: &Deadlines,
     log: &BuildLog,
     now: Duration,
@@ -72,15 +73,15 @@ fn why_condemned(
             && seconds > 0
             && now.saturating_sub(since) >= Duration::from_secs(seconds)
     };
-    let (silent_s, timeout_s) = (options.max_silent_time_s, options.timeout_s);
+    let (silent_s, timeout_s) = (limits.max_silent_time_s, limits.timeout_s);
     let (kind, reason) = if over(deadlines.last_output, silent_s) {
         let reason = format!("timed out after {silent_s} seconds of silence");
         (FailureKind::TimedOut, reason)
     } else if over(deadlines.started, timeout_s) {
         let reason = format!("timed out after {timeout_s} seconds");
         (FailureKind::TimedOut, reason)
-    } else if options.max_log_size > 0 && log.size > options.max_log_size {
-        let bytes = options.max_log_size;
+    } else if limits.max_log_size > 0 && log.size > limits.max_log_size {
+        let bytes = limits.max_log_size;
         let reason = format!("was killed after writing more than {bytes} bytes of log output");
         (FailureKind::LogLimit, reason)
     } else {
@@ -103,22 +104,27 @@ mod tests {
     #[test]
     fn the_nearest_deadline_counts() {
         let seconds = Duration::from_secs;
+        let limits = |max_silent_time_s, timeout_s| ChildLimits {
+            max_silent_time_s,
+            timeout_s,
+            max_log_size: 0,
+        };
         let mut child = Deadlines {
             started: seconds(1),
             limited: true,
             last_output: seconds(5),
             exited: None,
         };
-        assert_eq!(child.next(0, 0), None);
-        assert_eq!(child.next(3, 10), Some(seconds(8)));
-        assert_eq!(child.next(7, 10), Some(seconds(11)));
-        assert_eq!(child.next(0, 10), Some(seconds(11)));
+        assert_eq!(child.next(limits(0, 0)), None);
+        assert_eq!(child.next(limits(3, 10)), Some(seconds(8)));
+        assert_eq!(child.next(limits(7, 10)), Some(seconds(11)));
+        assert_eq!(child.next(limits(0, 10)), Some(seconds(11)));
         // Only a child that still runs can take too long, and a hook's build is limited by the
         // hook.
         child.limited = false;
-        assert_eq!(child.next(3, 10), None);
+        assert_eq!(child.next(limits(3, 10)), None);
         child.limited = true;
         child.exited = Some(seconds(6));
-        assert_eq!(child.next(3, 10), None);
+        assert_eq!(child.next(limits(3, 10)), None);
     }
 }

@@ -11,11 +11,11 @@ use windrow_components::ids::{DrvId, PathId};
 use windrow_components::outputs::{OutputSet, OutputSets};
 use windrow_components::substitution::Substitution;
 
-use crate::world::{Column, GoalIndex, GoalSlot, Scheduler, place};
+use crate::world::{Asked, Column, GoalIndex, GoalSlot, Scheduler, place};
 
 /// A goal asked for by another.
 #[derive(Debug, Clone, Copy)]
-pub struct Request {
+pub struct NewWaitee {
     /// Who asks.
     pub waiter: Entity,
     /// For what.
@@ -36,7 +36,7 @@ pub struct Unmade {
 
 impl Unmade {
     /// Notes those targets of `requests` for which there is no goal.
-    pub fn note(&mut self, index: &mut GoalIndex, requests: &[Request]) {
+    pub fn note(&mut self, index: &mut GoalIndex, requests: &[NewWaitee]) {
         for request in requests {
             match request.target {
                 Target::Derivation(drv) => {
@@ -163,7 +163,7 @@ impl AddWaitees<'_, '_> {
     ///
     /// # Panics
     /// Never: a goal that asks exists.
-    pub fn fulfil(&mut self, requests: &[Request]) {
+    pub fn fulfil(&mut self, requests: &[NewWaitee]) {
         let (entities, scheduler) = (self.entities, &mut *self.scheduler);
         let mut derivations = self.derivations.open(entities, &scheduler.index);
         let mut all_waitees = self.waitees.open(entities, &scheduler.index);
@@ -179,13 +179,19 @@ impl AddWaitees<'_, '_> {
                 let count = u32::try_from(group.len()).expect("fewer than 2^32 waitees");
                 waitees.wait_for(count, Moment::NEVER);
             }
-            let keep_going = scheduler.options.keep_going;
+            let keep_going = scheduler.run.keep_going();
             let mut woken = waitees.left == 0;
             for request in group {
                 let goal = scheduler.index.get(request.target);
                 let goal = goal.expect("what is asked for was made");
                 let at = place(entities, goal).expect("what was made exists");
+                scheduler.note_asked(waiter, Asked::Goal(goal));
                 match derivations.at(at) {
+                    Some(known) if scheduler.is_stale(goal) => {
+                        known.wanted = self.graph.output_sets.union(known.wanted, request.wanted);
+                        scheduler.reopen_stale(goal, known.drv);
+                    }
+                    None if scheduler.is_stale(goal) => scheduler.reopen_stale_path(goal),
                     Some(known) => {
                         widen(
                             scheduler,
@@ -256,12 +262,13 @@ pub fn widen(
     }
 }
 
-/// Asks for `target` on behalf of the user.
-pub fn add_top_goal(world: &mut World, target: Target, wanted: OutputSet) -> Entity {
+/// Makes the goal for a target of the request that has begun last, or takes it up again if its end
+/// does not count for it.
+pub(super) fn add_top_goal(world: &mut World, target: Target, wanted: OutputSet) -> Entity {
     let known = world.resource::<Scheduler>().index.get(target);
     let goal = match (known, target) {
         (Some(goal), _) => {
-            widen_top_goal(world, goal, wanted);
+            ask_top_goal(world, goal, wanted);
             goal
         }
         (None, Target::Derivation(drv)) => {
@@ -278,21 +285,26 @@ pub fn add_top_goal(world: &mut World, target: Target, wanted: OutputSet) -> Ent
             goal
         }
     };
-    world.resource_mut::<Scheduler>().run.top.insert(goal);
+    let mut scheduler = world.resource_mut::<Scheduler>();
+    if scheduler.stage(goal).outcome().is_none() {
+        scheduler.run.add_top(goal);
+    }
     goal
 }
 
-fn widen_top_goal(world: &mut World, goal: Entity, wanted: OutputSet) {
+fn ask_top_goal(world: &mut World, goal: Entity, wanted: OutputSet) {
     world.resource_scope::<BuildGraph, _>(|world, mut graph| {
         world.resource_scope::<Scheduler, _>(|world, mut scheduler| {
-            if let Some(mut known) = world.get_mut::<DerivationGoal>(goal) {
-                widen(
-                    &mut scheduler,
-                    &mut graph.output_sets,
-                    &mut known,
-                    goal,
-                    wanted,
-                );
+            let is_stale = scheduler.is_stale(goal);
+            let sets = &mut graph.output_sets;
+            match world.get_mut::<DerivationGoal>(goal) {
+                Some(mut known) if is_stale => {
+                    known.wanted = sets.union(known.wanted, wanted);
+                    scheduler.reopen_stale(goal, known.drv);
+                }
+                Some(mut known) => widen(&mut scheduler, sets, &mut known, goal, wanted),
+                None if is_stale => scheduler.reopen_stale_path(goal),
+                None => {}
             }
         });
     });

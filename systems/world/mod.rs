@@ -11,6 +11,8 @@ mod pending;
 mod pools;
 mod ready_queue;
 mod repairs;
+mod reporters;
+pub mod requests;
 pub mod scheduler;
 mod store;
 mod tick_set;
@@ -18,16 +20,14 @@ mod tick_systems;
 
 use std::time::Duration;
 
-use windrow_components::goal::BuildMode;
-
-use crate::report::Reporter;
+use windrow_components::request::ChildLimits;
 
 pub use alarms::Alarms;
 pub use columns::{Cells, Column, Place, Row, place};
 pub use config::{BuilderConfig, StoreMount};
 pub use fetch_queue::FetchPipe;
 pub(crate) use fetch_queue::destination;
-pub use goals::{AddWaitees, Request, Unmade};
+pub use goals::{AddWaitees, NewWaitee, Unmade};
 pub use pending::{Condemned, LINGER};
 pub use pools::{
     ChildEnv, Collected, Deleter, HelperEvents, Host, Launched, MountTemplateHandle, PoolHandle,
@@ -37,10 +37,11 @@ pub use pools::{
 pub use ready_queue::ReadyQueue;
 pub(crate) use repairs::{Answer, Finding, Verifier};
 pub use repairs::{Question, Repairs, Verdict};
+pub use reporters::Reporters;
 pub use scheduler::Mistake;
 pub use scheduler::{
-    Awake, Backoff, CompleteGoal, Completed, End, Ended, Goal, GoalIndex, GoalSlot, HookDesk,
-    HookQuestion, ReadyFetch, ReadyGoal, Reply, Scheduler, Waiting,
+    Asked, Awake, Backoff, CompleteGoal, Completed, End, Ended, Goal, GoalIndex, GoalSlot,
+    HookDesk, HookQuestion, ReadyFetch, ReadyGoal, Reply, Scheduler, Waiting,
 };
 pub use store::{BuiltOutput, NewOutput, OutputLocks, Store};
 pub use tick_set::{Parts, TickSet};
@@ -51,30 +52,22 @@ pub struct Services {
     /// Its store.
     pub store: Box<dyn Store>,
     /// Where its messages, progress and results go.
-    pub reporter: Box<dyn Reporter>,
+    pub reporter: Reporters,
 }
 
 /// How a run was asked to go about its work: the settings that the systems themselves look at.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// What is asked of the goals of this run.
-    pub mode: BuildMode,
     /// Build slots.
     pub max_jobs: u32,
-    /// Go on with what does not depend on a failure.
-    pub keep_going: bool,
     /// Build what a substituter has but could not deliver.
     pub fallback: bool,
     /// Ask substituters even for outputs of derivations that don't allow it.
     pub always_allow_substitutes: bool,
     /// Platforms whose builders run on this machine.
     pub platforms: Vec<String>,
-    /// Seconds of silence after which a build is killed; 0 for none.
-    pub max_silent_time_s: u64,
-    /// Seconds after which a build is killed; 0 for none.
-    pub timeout_s: u64,
-    /// Bytes of log after which a build is killed; 0 for none.
-    pub max_log_size: u64,
+    /// When children are killed, unless a request says otherwise; what the hook is told.
+    pub limits: ChildLimits,
     /// How long to wait at most before a lock held by someone else is tried again.
     pub lock_poll_interval: Duration,
 }

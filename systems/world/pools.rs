@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bevy_ecs::prelude::{Component, Entity};
 use windrow_components::building::{BuilderProcess, Deadlines};
 use windrow_components::goal::BuildMode;
+use windrow_components::request::ChildLimits;
 use windrow_sandbox::dirs::build_dir::SpareDirs;
 use windrow_sandbox::process::launch::Spawned;
 use windrow_sandbox::{BuildEnv, MountTemplate};
@@ -20,7 +21,7 @@ use crate::process::log_writer::LogThread;
 use crate::process::pool::Pool;
 use crate::process::reactor::{Reactor, Readable};
 use crate::spawn::PendingStart;
-use crate::world::{Alarms, BuilderConfig, BuiltOutput, Condemned, Options};
+use crate::world::{Alarms, BuilderConfig, BuiltOutput, Condemned};
 
 /// Outputs that the pool has looked at, or why they can't be registered.
 #[derive(Debug)]
@@ -198,8 +199,8 @@ impl Host {
     }
 
     /// Has a child looked at when it may have taken too long.
-    pub fn watch_time(&mut self, options: &Options, goal: Entity, deadlines: &Deadlines) {
-        let next = deadlines.next(options.max_silent_time_s, options.timeout_s);
+    pub fn watch_time(&mut self, limits: ChildLimits, goal: Entity, deadlines: &Deadlines) {
+        let next = deadlines.next(limits);
         if let Some(at) = next {
             self.alarms.set(at, goal);
         }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use windrow::components::goal::{Outcome, Stage, Target};
 use windrow::components::graph::BuildGraph;
 use windrow::components::outputs::OutputSet;
+use windrow::components::request::Request;
 use windrow::helpers::helper_config;
 use windrow::session::Session;
 use windrow::systems::ecs::prelude::Entity;
@@ -44,6 +45,8 @@ struct Embedded {
     events: Arc<Mutex<Vec<String>>>,
     /// The goals for what was asked for, in that order.
     goals: Vec<Entity>,
+    /// The requests for each.
+    requests: Vec<Entity>,
 }
 
 /// What an engine has to help it.
@@ -93,14 +96,20 @@ impl Embedded {
             session.engine_options(),
             session.policy,
         );
-        real::plug_in(&mut engine.world, config).unwrap();
+        real::plug_in(&mut engine.world, config, false).unwrap();
         let mut known = helper_config(&session.settings, &session.layout);
         known.hook = helpers.hook;
         known.substituters = helpers.substituter.into_iter().collect();
         real::helpers::plug_in(&mut engine.world, known);
-        targets
-            .iter()
-            .for_each(|&target| engine.want(target, OutputSet::ALL));
+        let submit = |&target| {
+            let request = Request {
+                keep_going: true,
+                ..Request::new([(target, OutputSet::ALL)])
+            };
+            engine.submit(request, None)
+        };
+        let requests = targets.iter().map(submit).collect();
+        engine.tick();
         let index = &engine.world.resource::<Scheduler>().index;
         let goals = targets.iter().map(|&target| index.get(target).unwrap());
         let goals = goals.collect();
@@ -108,6 +117,7 @@ impl Embedded {
             engine,
             events,
             goals,
+            requests,
         }
     }
 
@@ -127,8 +137,7 @@ impl Embedded {
     }
 
     fn cancel(&mut self, nth: usize) {
-        let mut scheduler = self.engine.world.resource_mut::<Scheduler>();
-        scheduler.cancel(self.goals[nth]);
+        self.engine.cancel(self.requests[nth]);
     }
 
     #[track_caller]
@@ -145,9 +154,10 @@ impl Embedded {
     /// Runs to the end; expects nothing to count as a failure.
     #[track_caller]
     fn end_well(mut self) -> Vec<String> {
-        let summary = self.engine.run().unwrap();
-        assert!(summary.failed.is_empty() && summary.failures.is_empty());
+        self.engine.run().unwrap();
+        self.tick_until("all children are dead", |it| it.engine.is_idle());
         let scheduler = self.engine.world.resource::<Scheduler>();
+        assert!(scheduler.run.failures.is_empty());
         let counts = scheduler.counts();
         assert_eq!((counts.failed, counts.running), (0, 0));
         assert_eq!(scheduler.free_slots(), 2, "all slots are free again");

@@ -14,8 +14,8 @@ use crate::helpers::Inbox;
 use crate::helpers::hook::instance::{HookError, Instance, Said, Talk, dismiss};
 use crate::process::helper;
 use crate::process::helper::{HelperEnv, Pipes};
-use crate::report::{Event, Level, Reporter};
-use crate::world::{HookQuestion, Host, Options, Reply, Scheduler, Services};
+use crate::report::{Event, Level};
+use crate::world::{HookQuestion, Host, Options, Reply, Reporters, Scheduler, Services};
 
 /// How long a hook may take to answer, where no silence is limited by the settings. It may have to
 /// look at machines far away, but it must not keep a build for ever.
@@ -84,7 +84,7 @@ impl HookHandle {
 }
 
 pub(crate) fn patience(options: &Options) -> Duration {
-    match options.max_silent_time_s {
+    match options.limits.max_silent_time_s {
         0 => PATIENCE,
         seconds => Duration::from_secs(seconds),
     }
@@ -170,7 +170,7 @@ impl Talking<'_> {
         let (closed, unread) = (instance.closed || instance.exited, instance.unread);
         for said in said {
             match said {
-                Said::Line(line) => say(&mut *self.services.reporter, &self.hook.program, &line),
+                Said::Line(line) => say(&mut self.services.reporter, &self.hook.program, &line),
                 Said::Reply(reply) => {
                     if self.hook.offered.take().is_none() {
                         let reply = format!("{reply:?}").to_lowercase() + "' unasked for '";
@@ -245,7 +245,7 @@ pub(crate) fn is_word(text: &str) -> bool {
 }
 
 /// Passes on a line that a helper wrote for people.
-pub(crate) fn say(reporter: &mut dyn Reporter, program: &std::path::Path, line: &str) {
+pub(crate) fn say(reporter: &mut Reporters, program: &std::path::Path, line: &str) {
     let name = crate::helpers::querier::short_name(program);
     reporter.report(&Event::HelperOutput { name: &name, line });
 }

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::failure::FailureKind;
 use crate::lock::stays_here;
 use crate::substitute::pass::{Batch, Item, Pass};
-use crate::world::Request;
+use crate::world::NewWaitee;
 
 impl Pass<'_, '_> {
     /// Whether a derivation's outputs may come from substituters.
@@ -69,7 +69,7 @@ impl Pass<'_, '_> {
                 };
                 let again = batch.requests[before..].iter().any(|r| r.target == target);
                 if (!valid || bad) && !again {
-                    batch.requests.push(Request {
+                    batch.requests.push(NewWaitee {
                         waiter: item.goal,
                         target,
                         wanted: OutputSet::ALL,

@@ -2,7 +2,7 @@
 //! `SubstitutionGoal::init`, `tryNext`, `gotInfo` and `referencesValid`).
 
 use bevy_ecs::prelude::Entity;
-use windrow_components::goal::{Outcome, Stage, Target};
+use windrow_components::goal::{Moment, Outcome, Stage, Target};
 use windrow_components::ids::PathId;
 use windrow_components::outputs::OutputSet;
 use windrow_components::substitution::Substitution;
@@ -10,7 +10,7 @@ use windrow_components::substitution::Substitution;
 use crate::error::Result;
 use crate::helpers::Find;
 use crate::substitute::pass::{Batch, Pass};
-use crate::world::{Place, ReadyFetch, Request};
+use crate::world::{NewWaitee, Place, ReadyFetch};
 
 /// A path's goal, as one step of a pass hands it to the next.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +45,13 @@ impl Pass<'_, '_> {
             substitution,
         };
         let waitees = self.waitees.at(place).copied().unwrap_or_default();
+        if waitees.shortfalls.has(Outcome::Cancelled) && self.scheduler.stage(goal) == Stage::Inputs
+        {
+            self.scheduler.restart(goal, false);
+            if let Some(waitees) = self.waitees.at(place) {
+                waitees.wait_for(0, Moment::NEVER);
+            }
+        }
         match self.scheduler.stage(goal) {
             Stage::New => batch.path_goals.push(item(Substitution::default())),
             Stage::Info => {
@@ -144,7 +151,7 @@ impl Pass<'_, '_> {
             let before = batch.requests.len();
             for (&path, &valid) in batch.paths[start..end].iter().zip(&batch.valid[start..end]) {
                 if !valid {
-                    batch.requests.push(Request {
+                    batch.requests.push(NewWaitee {
                         waiter: item.goal,
                         target: Target::Path(path),
                         wanted: OutputSet::ALL,

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::failure::FailureKind;
 use crate::substitute::pass::paths::PathItem;
 use crate::substitute::pass::{Batch, Item, Pass};
-use crate::world::{Question, Request, Verdict};
+use crate::world::{NewWaitee, Question, Verdict};
 
 impl Pass<'_, '_> {
     /// Has the outputs of a derivation looked at.
@@ -68,7 +68,7 @@ impl Pass<'_, '_> {
                     self.scheduler.wait(item.goal, Stage::Closure);
                     batch
                         .requests
-                        .extend(targets.into_iter().map(|target| Request {
+                        .extend(targets.into_iter().map(|target| NewWaitee {
                             waiter: item.goal,
                             target,
                             wanted: OutputSet::ALL,

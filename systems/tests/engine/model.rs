@@ -14,6 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use windrow_components::goal::{Outcome, Target};
 use windrow_components::ids::{DrvId, PathId};
+use windrow_components::request::RequestEnd;
 use windrow_systems::Error;
 use windrow_systems::failure::FailureKinds;
 use windrow_systems::simulate::mishaps::{IoError, Mishaps, Mistake};
@@ -34,7 +35,7 @@ fn end(outcome: Option<Outcome>) -> End {
         Outcome::Failed => End::Failed,
         Outcome::NoSubstituters => End::NoSubstituters,
         Outcome::IncompleteClosure => End::IncompleteClosure,
-        Outcome::Cancelled => unreachable!("nobody cancels a goal here"),
+        Outcome::Cancelled => End::Cancelled,
     }
 }
 
@@ -52,6 +53,8 @@ struct Seen {
     broken: u64,
     /// Others made what was wanted.
     helped: u64,
+    /// Goals were cancelled because no request needed them any more.
+    cancelled: u64,
 }
 
 impl Seen {
@@ -62,6 +65,7 @@ impl Seen {
         self.crashes += other.crashes;
         self.broken += other.broken;
         self.helped += other.helped;
+        self.cancelled += other.cancelled;
     }
 }
 
@@ -99,6 +103,8 @@ fn check(seed: u64, mistake: Option<Mistake>) -> Seen {
     }
     let report = life(seed, scenario, &wanted, None);
     seen.failed += u64::from(report.failures.any);
+    let mut ends = report.derivations.values().chain(report.paths.values());
+    seen.cancelled += u64::from(ends.any(|&how| how == Some(Outcome::Cancelled)));
     seen.stuck += u64::from(matches!(report.fatal, Some(Error::NoSlots)));
     seen.helped += u64::from(!report.made_by_others.is_empty());
     seen
@@ -107,13 +113,22 @@ fn check(seed: u64, mistake: Option<Mistake>) -> Seen {
 /// One life of the engine, with what goes wrong in it beside what always does.
 fn life(seed: u64, mut scenario: Scenario, wanted: &[Target], once: Option<Mishaps>) -> Report {
     let mut model = Model::new(&scenario);
-    let mut waits = false;
-    for target in wanted {
-        let end = match *target {
+    let ends = |model: &mut Model<'_>, wanted: &[Target]| -> Vec<End> {
+        let end = |target: &Target| match *target {
             Target::Derivation(drv) => model.derivation(drv),
             Target::Path(path) | Target::Repair(path) => model.path(path),
         };
-        waits |= end == End::Waits;
+        wanted.iter().map(end).collect()
+    };
+    let first = ends(&mut model, wanted);
+    let mut waits = first.contains(&End::Waits);
+    let mut same_targets = true;
+    let mut targets = vec![(first, scenario.keep_going, false)];
+    for later in &scenario.later {
+        let ends = ends(&mut model, &later.wanted);
+        waits |= ends.contains(&End::Waits);
+        same_targets &= later.wanted.iter().all(|target| wanted.contains(target));
+        targets.push((ends, later.keep_going, later.cancel.is_some()));
     }
     let outputs = |drv: DrvId| -> Vec<PathId> {
         scenario
@@ -135,8 +150,10 @@ fn life(seed: u64, mut scenario: Scenario, wanted: &[Target], once: Option<Misha
         failures: model.failures,
         any_failure: model.any_failure,
         waits,
+        targets,
+        same_targets,
         before: scenario.valid.clone(),
-        keep_going: scenario.options.keep_going,
+        keep_going: scenario.keep_going,
         outputs,
     };
     let is_disturbed = once.is_some();
@@ -159,6 +176,11 @@ struct Expected {
     failures: FailureKinds,
     any_failure: bool,
     waits: bool,
+    /// By request: how its targets end, whether it keeps going, and whether it may be cancelled.
+    targets: Vec<(Vec<End>, bool, bool)>,
+    /// Whether all requests ask for what the first asks for. Where one asks for an input too, what it is substituted by
+    /// depends on who comes first.
+    same_targets: bool,
     before: BTreeSet<PathId>,
     keep_going: bool,
     /// The outputs of all derivations.
@@ -196,6 +218,9 @@ impl Expected {
     /// What the engine comes to if nothing stops it.
     fn check_end(&self, seed: u64, report: &Report) {
         let stuck = report.fatal.is_some();
+        if self.targets.len() > 1 {
+            return self.check_requests(seed, report);
+        }
         if !self.keep_going && self.any_failure {
             let failed = report.derivations.values().chain(report.paths.values());
             let failed = failed.filter(|&&how| how == Some(Outcome::Failed)).count();
@@ -231,6 +256,44 @@ impl Expected {
             "seed {seed}: the exit status is the same"
         );
         assert_eq!(stuck, self.waits, "seed {seed}: slots are lacking");
+    }
+}
+
+impl Expected {
+    /// What several requests come to. A failure may go better when a later one tries again.
+    fn check_requests(&self, seed: u64, report: &Report) {
+        if report.fatal.is_some() {
+            assert!(self.waits, "seed {seed}: nothing waits for slots");
+            return;
+        }
+        for (nth, (expected, keep_going, may_be_cancelled)) in self.targets.iter().enumerate() {
+            let ended = &report.requests[nth];
+            let how = ended.end.expect("all requests end");
+            match how {
+                RequestEnd::Done => {}
+                RequestEnd::GivenUp => {
+                    assert!(
+                        !keep_going && self.any_failure,
+                        "seed {seed}: {nth} gives up"
+                    );
+                    continue;
+                }
+                RequestEnd::Cancelled => {
+                    assert!(may_be_cancelled, "seed {seed}: nobody cancels {nth}");
+                    continue;
+                }
+            }
+            for (expected, outcome) in expected.iter().zip(&ended.targets) {
+                let outcome = end(*outcome);
+                assert!(
+                    !matches!(outcome, End::Waits | End::Cancelled),
+                    "seed {seed}: {nth} is done, and a target has not ended"
+                );
+                if self.same_targets && *expected == End::Success {
+                    assert_eq!(outcome, End::Success, "seed {seed}: a target of {nth}");
+                }
+            }
+        }
     }
 }
 
@@ -271,7 +334,7 @@ fn runs_end_as_the_rules_say_whatever_goes_wrong() {
     assert!(seen.failed > all * 20 && seen.failed < all * 80, "{seen:?}");
     assert!(seen.stuck > all * 2, "{seen:?}");
     assert!(seen.crashes > all * 5 && seen.broken > all, "{seen:?}");
-    assert!(seen.helped > all, "{seen:?}");
+    assert!(seen.helped > all && seen.cancelled > all * 5, "{seen:?}");
 }
 
 #[test]

@@ -122,6 +122,8 @@ proptest! {
             builds: BTreeMap::new(),
             hook: false,
             options,
+            keep_going: false,
+            later: Vec::new(),
             mishaps: Mishaps { shuffle: seed % 2 == 0, ..Mishaps::default() },
             seed,
         };

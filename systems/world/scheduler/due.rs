@@ -11,7 +11,7 @@ impl Scheduler {
 
     /// Whether a build could take a slot, or be offered to the hook, which may be asked at any time.
     pub fn has_lockable(&self) -> bool {
-        !self.run.is_over() && (self.desk.is_on() || self.has_startable())
+        !self.run.has_stopped() && (self.desk.is_on() || self.has_startable())
     }
 
     /// Whether a build that only lacks a slot could have one.

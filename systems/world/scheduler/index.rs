@@ -50,6 +50,11 @@ pub struct GoalIndex {
 }
 
 impl GoalIndex {
+    /// Whether there is no goal.
+    pub fn is_empty(&self) -> bool {
+        self.taken == 0 && self.paths.is_empty() && self.repairs.is_empty()
+    }
+
     /// The goal for `target`, if there is one.
     pub fn get(&self, target: Target) -> Option<Entity> {
         match target {
@@ -67,7 +72,7 @@ impl GoalIndex {
     }
 
     /// Every goal and what it is for.
-    pub(super) fn all(&self) -> impl Iterator<Item = (Target, Entity)> {
+    pub(in crate::world) fn all(&self) -> impl Iterator<Item = (Target, Entity)> {
         let derivations = (0..self.derivations.len()).map(DrvId::from_index);
         let derivations = derivations.map(Target::Derivation);
         let paths = self.paths.keys().map(|&path| Target::Path(path));

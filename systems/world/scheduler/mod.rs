@@ -19,6 +19,7 @@ mod due;
 mod index;
 mod queues;
 mod run;
+mod wanted;
 
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub use queues::{
     Awake, CompleteGoal, Completed, End, Ended, Goal, Parked, ReadyFetch, ReadyGoal, Waiting,
 };
 pub use run::RunState;
+pub use wanted::Asked;
+use wanted::Wanted;
 
 /// The state of all goals of a run, and of the run.
 #[derive(Debug, Resource)]
@@ -88,6 +91,7 @@ pub struct Scheduler {
     counts: Counts,
     background: Background,
     cancelled: cancel::Cancelled,
+    wanted: Wanted,
 }
 
 /// How long a goal waits before it tries again.
@@ -115,10 +119,7 @@ impl Scheduler {
     /// The state of a run without goals.
     pub fn new(options: Options) -> Self {
         Self {
-            run: RunState {
-                mode: options.mode,
-                ..RunState::default()
-            },
+            run: RunState::default(),
             options,
             pace: Pace::default(),
             now: Duration::ZERO,
@@ -145,6 +146,7 @@ impl Scheduler {
             counts: Counts::default(),
             background: Background::default(),
             cancelled: cancel::Cancelled::default(),
+            wanted: Wanted::default(),
         }
     }
 
@@ -253,6 +255,11 @@ impl Scheduler {
             verifying,
         } = self.background;
         self.counts.running + launching + scanning + verifying > 0
+    }
+
+    /// Whether requests have ended whose goals have not been given up.
+    pub fn has_ended_requests(&self) -> bool {
+        self.run.has_ended()
     }
 
     /// Whether something could take a slot that becomes free.
@@ -369,23 +376,40 @@ impl Scheduler {
     /// The best goal that only lacks a slot.
     #[inline]
     pub fn pop_ready(&mut self) -> Option<ReadyGoal> {
-        let drv = self.queue.pop()?;
-        let goal = self.index.goal(drv).expect("what is ready has a goal");
-        Some(ReadyGoal { goal, drv })
+        loop {
+            let drv = self.queue.pop()?;
+            let goal = self.index.goal(drv).expect("what is ready has a goal");
+            let ready = ReadyGoal { goal, drv };
+            if !self.drop_unwanted(ready) {
+                return Some(ready);
+            }
+        }
     }
 
     /// The next build to look at where there is a hook, and its rank.
     pub fn pop_for_hook(&mut self) -> Option<(ReadyGoal, u64)> {
         let free_slot = self.free_slots() > 0;
-        let (drv, rank) = self.desk.next(&mut self.queue, free_slot, self.now)?;
-        let goal = self.index.goal(drv).expect("what is ready has a goal");
-        Some((ReadyGoal { goal, drv }, rank))
+        loop {
+            let (drv, rank) = self.desk.next(&mut self.queue, free_slot, self.now)?;
+            let goal = self.index.goal(drv).expect("what is ready has a goal");
+            let ready = ReadyGoal { goal, drv };
+            if !self.drop_unwanted(ready) {
+                return Some((ready, rank));
+            }
+        }
     }
 
     /// Takes the paths that are next to be fetched, as many as there are slots.
     pub fn take_ready_fetches(&mut self) -> Vec<ReadyFetch> {
-        let count = (self.free_fetch_slots() as usize).min(self.fetches.len());
-        self.fetches.drain(..count).collect()
+        let mut taken = Vec::new();
+        while taken.len() < self.free_fetch_slots() as usize
+            && let Some(fetch) = self.fetches.pop_front()
+        {
+            if !self.drop_unwanted_fetch(fetch) {
+                taken.push(fetch);
+            }
+        }
+        taken
     }
 
     /// Holds paths for a goal, all or none; tells whether none was held before.
@@ -684,6 +708,10 @@ impl Scheduler {
         assert!(from.outcome().is_none());
         self.ended.push(goal.entity, goal.drv(), how);
         self.cancelled.forget(goal.entity);
+        self.note_end(goal.entity, how);
+        if how == Outcome::Cancelled && goal.drv().is_some() && from.is_expected() {
+            self.expect_one_less();
+        }
         if from.holds_paths() {
             self.release_of(graph, goal);
         }

@@ -14,7 +14,7 @@ use windrow_components::store_path::StoreDir;
 use windrow_systems::engine::default_options;
 use windrow_systems::failure::FailureKind;
 use windrow_systems::simulate::mishaps::{Chance, IoError, Mishaps};
-use windrow_systems::simulate::scenario::{Build, Offer, Scenario};
+use windrow_systems::simulate::scenario::{Build, Later, Offer, Scenario};
 use windrow_systems::world::{Options, Reply};
 
 fn path(graph: &mut BuildGraph, number: usize, name: &str) -> PathId {
@@ -24,6 +24,27 @@ fn path(graph: &mut BuildGraph, number: usize, name: &str) -> PathId {
 
 fn text(graph: &BuildGraph, path: PathId) -> String {
     graph.full_path(path)
+}
+
+/// Up to three requests for what was wanted in the first place, or for derivations of any kind, that come some time and may
+/// be cancelled.
+fn later(random: &mut Chance, wanted: &[Target], drvs: &[DrvId]) -> Vec<Later> {
+    let any: Vec<Target> = drvs.iter().copied().map(Target::Derivation).collect();
+    let targets = if random.percent(50) { wanted } else { &any };
+    let count = 1 + random.below(3);
+    let request = |_| {
+        let tick = random.below(30);
+        let wanted = (0..1 + random.below(3))
+            .map(|_| targets[random.below(targets.len() as u64) as usize])
+            .collect();
+        Later {
+            tick,
+            wanted,
+            keep_going: random.percent(50),
+            cancel: random.percent(40).then(|| tick + random.below(15)),
+        }
+    };
+    (0..count).map(request).collect()
 }
 
 /// What was made by chance, and what to ask for.
@@ -227,7 +248,7 @@ pub(super) fn make(seed: u64) -> Made {
 
     let mut options = default_options();
     options.max_jobs = random.below(4) as u32;
-    options.keep_going = random.percent(75);
+    let keep_going = random.percent(75);
     options.fallback = random.percent(50);
     options.platforms = vec!["sys".to_owned()];
     let mut wanted: Vec<Target> = (0..count)
@@ -237,6 +258,12 @@ pub(super) fn make(seed: u64) -> Made {
     if random.percent(20) {
         wanted.push(Target::Path(sources[random.below(3) as usize]));
     }
+    // Drawn apart, so that graphs stay what they are.
+    let mut others = Chance::new(seed ^ 0xa5c0);
+    let later = match others.percent(40) {
+        true => later(&mut others, &wanted, &drvs),
+        false => Vec::new(),
+    };
     let hook = random.percent(40);
     let troubled = Troubled {
         graph: &graph,
@@ -254,6 +281,8 @@ pub(super) fn make(seed: u64) -> Made {
             builds,
             hook,
             options,
+            keep_going,
+            later,
             mishaps,
             seed,
         },

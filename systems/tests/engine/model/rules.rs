@@ -15,6 +15,8 @@ pub(super) enum End {
     Failed,
     NoSubstituters,
     IncompleteClosure,
+    /// No request needed it any more.
+    Cancelled,
     /// Never: it needs a slot and there is none.
     Waits,
 }

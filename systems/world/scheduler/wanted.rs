@@ -1,0 +1,261 @@
+//! Which goals no request needs any more, and which ends do not count for who asks now.
+
+use bevy_ecs::prelude::Entity;
+use hashbrown::HashMap;
+use windrow_components::bit_set::BitSet;
+use windrow_components::goal::{BuildMode, Outcome, Stage};
+use windrow_components::ids::DrvId;
+use windrow_components::request::ChildLimits;
+
+use super::{Goal, ReadyFetch, ReadyGoal, Scheduler};
+
+/// A set of goals that is empty in nearly every run, and asked often.
+#[derive(Debug, Default)]
+struct FewGoals {
+    numbers: BitSet,
+    count: usize,
+}
+
+impl FewGoals {
+    #[inline]
+    fn contains(&self, goal: Entity) -> bool {
+        self.count > 0 && self.numbers.contains(goal.index_u32() as usize)
+    }
+
+    fn insert(&mut self, goal: Entity) -> bool {
+        let new = self.numbers.insert(goal.index_u32() as usize);
+        self.count += usize::from(new);
+        new
+    }
+
+    fn remove(&mut self, goal: Entity) -> bool {
+        let there = self.count > 0 && self.numbers.remove(goal.index_u32() as usize);
+        self.count -= usize::from(there);
+        there
+    }
+}
+
+/// Whom a goal waits for, as it said so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// All inputs of the derivation it is for.
+    Inputs(DrvId),
+    /// This goal.
+    Goal(Entity),
+}
+
+/// What requests that come and go need.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    /// Goals that no request needs: each ends as cancelled when it is next looked at.
+    unwanted: FewGoals,
+    /// Goals that have ended, and are taken up again by whoever asks for them.
+    stale: FewGoals,
+    /// Goals that have ended other than well since a request last began.
+    ended_badly: Vec<Entity>,
+    /// Goals that were taken up again after they had come far enough to carry what a build needs.
+    reopened: Vec<Entity>,
+    /// Who asked whom since [`Scheduler::take_asked`], while more than one request needs goals.
+    asked: Vec<(Entity, Asked)>,
+    is_shared: bool,
+    limits: HashMap<Entity, ChildLimits>,
+}
+
+impl Scheduler {
+    /// Whether no request needs a goal any more.
+    #[inline]
+    pub fn is_unwanted(&self, goal: Entity) -> bool {
+        self.wanted.unwanted.contains(goal)
+    }
+
+    /// No request needs a goal any more. It ends when it is next looked at; if it has a child, or is about to, that is
+    /// killed.
+    pub fn unwant(&mut self, goal: Entity) {
+        let stage = self.stage(goal);
+        if stage.outcome().is_none() && self.wanted.unwanted.insert(goal) {
+            self.cancel(goal);
+            if stage == Stage::Parked {
+                self.drop_parked(goal);
+            }
+        }
+    }
+
+    /// Ends a goal that waits for a lock.
+    fn drop_parked(&mut self, goal: Entity) {
+        let parked = self.parked.iter().map(|parked| parked.waiting);
+        let mut waiting = parked.chain(self.any_goal.iter().copied());
+        let found = waiting.find(|waiting| waiting.goal() == goal);
+        self.parked.retain(|parked| parked.waiting.goal() != goal);
+        self.any_goal.retain(|waiting| waiting.goal() != goal);
+        self.waits.remove(&goal);
+        if let Some(waiting) = found {
+            self.drop_ready(waiting.into());
+        }
+    }
+
+    /// A request needs a goal after all. If its child is being killed, it ends as cancelled nevertheless, and who needs it
+    /// asks for it again.
+    pub fn want(&mut self, goal: Entity) {
+        self.wanted.unwanted.remove(goal);
+    }
+
+    /// A goal has ended so.
+    #[inline]
+    pub(super) fn note_end(&mut self, goal: Entity, how: Outcome) {
+        if how == Outcome::Cancelled {
+            self.wanted.unwanted.remove(goal);
+            self.wanted.stale.insert(goal);
+        } else if how != Outcome::Success {
+            self.wanted.unwanted.remove(goal);
+            self.wanted.ended_badly.push(goal);
+        } else if self.wanted.unwanted.count > 0 {
+            self.wanted.unwanted.remove(goal);
+        }
+    }
+
+    /// A request begins: what has failed for those that have ended is tried again if it needs that, and what has ended for
+    /// a request of another mode is looked at again. A failure of what is `needed` by a request under way counts for both.
+    pub fn make_ends_stale(
+        &mut self,
+        (before, now): (BuildMode, BuildMode),
+        needed: impl Fn(Entity) -> bool,
+    ) {
+        let mut ended = std::mem::take(&mut self.wanted.ended_badly);
+        ended.retain(|&goal| {
+            let counts = needed(goal);
+            if !counts && self.stage(goal).outcome().is_some() {
+                self.wanted.stale.insert(goal);
+            }
+            counts
+        });
+        self.wanted.ended_badly = ended;
+        if before == BuildMode::Normal && now == BuildMode::Normal {
+            return;
+        }
+        let goals: Vec<Entity> = self.index.all().map(|(_, goal)| goal).collect();
+        for goal in goals {
+            if self.stage(goal).outcome().is_some() {
+                self.wanted.stale.insert(goal);
+            }
+        }
+    }
+
+    /// Whether a goal has ended in a way that does not count for who asks for it now.
+    #[inline]
+    pub fn is_stale(&self, goal: Entity) -> bool {
+        self.wanted.stale.contains(goal)
+    }
+
+    /// Takes up a derivation's goal again whose end does not count any more.
+    ///
+    /// # Panics
+    /// If it has not ended.
+    pub fn reopen_stale(&mut self, goal: Entity, drv: DrvId) {
+        let from = self.set(goal, Stage::New);
+        assert!(from.outcome().is_some());
+        self.wanted.stale.remove(goal);
+        self.wanted.reopened.push(goal);
+        let now = self.ended.tick();
+        self.index.reopen(drv, now);
+        self.awaken_derivation(drv);
+    }
+
+    /// Takes up a path's goal again whose end does not count any more.
+    ///
+    /// # Panics
+    /// If it has not ended.
+    pub fn reopen_stale_path(&mut self, goal: Entity) {
+        let from = self.set(goal, Stage::New);
+        assert!(from.outcome().is_some());
+        self.wanted.stale.remove(goal);
+        self.wanted.reopened.push(goal);
+        self.awaken(goal);
+    }
+
+    /// Takes the goals that carry what is left of an earlier try.
+    pub fn take_reopened(&mut self) -> Vec<Entity> {
+        std::mem::take(&mut self.wanted.reopened)
+    }
+
+    /// Lets a goal begin anew that is needed again after what it waited for was cancelled.
+    ///
+    /// # Panics
+    /// If it was ready already.
+    pub fn restart(&mut self, goal: Entity, is_derivation: bool) {
+        let from = self.set(goal, Stage::New);
+        assert!(from.is_before_ready());
+        if from == Stage::Inputs && is_derivation {
+            self.expect_one_less();
+        }
+    }
+
+    /// Ends a build that only lacks a slot if no request needs it; tells whether it did.
+    #[inline]
+    pub(super) fn drop_unwanted(&mut self, ready: ReadyGoal) -> bool {
+        let unwanted = self.is_unwanted(ready.goal);
+        if unwanted {
+            self.drop_ready(ready.into());
+        }
+        unwanted
+    }
+
+    /// The same of a path.
+    pub(super) fn drop_unwanted_fetch(&mut self, fetch: ReadyFetch) -> bool {
+        let unwanted = self.is_unwanted(fetch.goal);
+        if unwanted {
+            self.drop_ready(fetch.into());
+        }
+        unwanted
+    }
+
+    fn drop_ready(&mut self, goal: Goal) {
+        let from = self.set(goal.entity, Stage::Done(Outcome::Cancelled));
+        assert!(matches!(from, Stage::Ready | Stage::Parked));
+        if goal.drv().is_some() {
+            self.expect_one_less();
+        }
+        self.ended.push(goal.entity, goal.drv(), Outcome::Cancelled);
+        self.note_end(goal.entity, Outcome::Cancelled);
+    }
+
+    /// More than one request has needed goals: from now on it is followed which needs which.
+    pub fn share(&mut self) {
+        self.wanted.is_shared = true;
+    }
+
+    /// Whether it is followed which request needs which goal.
+    #[inline]
+    pub fn is_shared(&self) -> bool {
+        self.wanted.is_shared
+    }
+
+    /// A goal asks for others.
+    #[inline]
+    pub fn note_asked(&mut self, waiter: Entity, asked: Asked) {
+        if self.wanted.is_shared {
+            self.wanted.asked.push((waiter, asked));
+        }
+    }
+
+    /// Whether goals have asked for others that requests are to be followed to.
+    pub fn has_asked(&self) -> bool {
+        !self.wanted.asked.is_empty()
+    }
+
+    /// Takes who has asked whom.
+    pub fn take_asked(&mut self) -> Vec<(Entity, Asked)> {
+        std::mem::take(&mut self.wanted.asked)
+    }
+
+    /// Sets when a goal's child is killed.
+    pub fn set_limits(&mut self, goal: Entity, limits: ChildLimits) {
+        self.wanted.limits.insert(goal, limits);
+    }
+
+    /// When a goal's child is killed.
+    pub fn limits_of(&self, goal: Entity) -> ChildLimits {
+        let own = self.wanted.limits.get(&goal).copied();
+        own.or_else(|| self.run.sole_limits())
+            .unwrap_or(self.options.limits)
+    }
+}
