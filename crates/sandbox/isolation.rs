@@ -373,34 +373,8 @@ impl Isolation {
         match template {
             Some(template) => env.lease = Some(template.networks.enter()?),
             None => {
-                namespaces |= libc::CLONE_NEWUTS;
-                if !support.root {
-                    namespaces |= libc::CLONE_NEWUSER;
-                    actions.extend(own_user_namespace(&sandbox_ids(owner)));
-                }
-                if !request.network {
-                    namespaces |= libc::CLONE_NEWNET;
-                    actions.push(Action::LoopbackUp);
-                }
-                actions.push(Action::NameHost);
-                actions.extend(shared.config.template(
-                    &dirs.base(view),
-                    view,
-                    self.ids(owner),
-                    request.network,
-                    if support.root {
-                        support.waiting_proc()
-                    } else {
-                        WaitingProc::Own
-                    },
-                    &request.shown,
-                ));
-                if !support.root {
-                    actions.extend(crate::ids::user_ns::forbid(
-                        Path::new("/proc"),
-                        self.forbidden_namespaces(),
-                    ));
-                }
+                namespaces |=
+                    self.own_template(request, owner, &dirs.base(view), view, &mut actions)
             }
         }
         let shown = inputs
@@ -425,6 +399,39 @@ impl Isolation {
         }
         actions.extend(self.descent(owner)?);
         Ok((namespaces, actions))
+    }
+
+    /// What a process does to make a template of its own, and the namespaces that takes.
+    fn own_template(
+        &self,
+        request: &SandboxRequest,
+        owner: Owner,
+        base: &Path,
+        view: &View,
+        actions: &mut Vec<Action>,
+    ) -> c_int {
+        let (config, support) = (&self.shared.config, &self.shared.support);
+        let mut namespaces = libc::CLONE_NEWUTS;
+        if !support.root {
+            namespaces |= libc::CLONE_NEWUSER;
+            actions.extend(own_user_namespace(&sandbox_ids(owner)));
+        }
+        if !request.network {
+            namespaces |= libc::CLONE_NEWNET;
+            actions.push(Action::LoopbackUp);
+        }
+        actions.push(Action::NameHost);
+        let proc = match support.root {
+            true => support.waiting_proc(),
+            false => WaitingProc::Own,
+        };
+        let (ids, shown) = (self.ids(owner), &request.shown);
+        actions.extend(config.template(base, view, ids, request.network, proc, shown));
+        if !support.root {
+            let forbidden = self.forbidden_namespaces();
+            actions.extend(crate::ids::user_ns::forbid(Path::new("/proc"), forbidden));
+        }
+        namespaces
     }
 
     /// The last steps of a process: it becomes its builder, who has no privileges.

@@ -347,6 +347,16 @@ impl SandboxConfig {
             actions.push(Action::bind(source, store.join(name)));
         }
         actions.push(Action::bind(&place.build, at(&self.build_dir)));
+        self.show_below_tmp(root, &mut actions);
+        self.mount_proc(&at(Path::new("/proc")), proc, &mut actions);
+        self.mount_dev(at, &mut actions);
+        actions.push(Action::Pivot(c_path(root)));
+        actions
+    }
+
+    /// Shows what lies below the temporary directory, which is the build's own.
+    fn show_below_tmp(&self, root: &Path, actions: &mut Vec<Action>) {
+        let at = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
         let rec = libc::MS_BIND | libc::MS_REC;
         for (index, (path, shown)) in self.below_tmp() {
             let mut draft = Draft::new(root.to_owned(), Vec::new());
@@ -368,16 +378,20 @@ impl SandboxConfig {
                 ));
             }
         }
-        let proc_dir = at(Path::new("/proc"));
+    }
+
+    /// Mounts `/proc`, limits how many processes there can be, and closes what root could misuse.
+    fn mount_proc(&self, proc_dir: &Path, proc: Proc, actions: &mut Vec<Action>) {
         let proc_at;
         match proc {
             Proc::Waiting => {
                 let waiting = Some(Path::new("/proc"));
-                actions.push(Action::mount(waiting, &proc_dir, None, rec, None));
+                let rec = libc::MS_BIND | libc::MS_REC;
+                actions.push(Action::mount(waiting, proc_dir, None, rec, None));
                 proc_at = actions.len();
             }
             Proc::Fresh { guarded } => {
-                actions.push(self.proc(&proc_dir));
+                actions.push(self.proc(proc_dir));
                 proc_at = actions.len();
                 for name in self.guarded.iter().filter(|_| guarded) {
                     let path = proc_dir.join(name);
@@ -401,6 +415,10 @@ impl SandboxConfig {
                 },
             );
         }
+    }
+
+    /// Mounts the build's own shared memory and terminals, unless `/dev` is the machine's.
+    fn mount_dev(&self, at: impl Fn(&Path) -> PathBuf, actions: &mut Vec<Action>) {
         let dev = Path::new("/dev");
         if !self.paths.iter().any(|(path, _)| path.target == dev) {
             let none = Some(Path::new("none"));
@@ -413,8 +431,6 @@ impl SandboxConfig {
             let pts = at(Path::new("/dev/pts"));
             actions.push(Action::mount(none, pts, Some(c"devpts"), flags, options));
         }
-        actions.push(Action::Pivot(c_path(root)));
-        actions
     }
 
     fn proc(&self, target: &Path) -> Action {

@@ -104,15 +104,14 @@ pub enum EnvironmentError {
 /// Nix 1.8: `DerivationGoal::startBuilder`.
 pub fn invocation(
     attributes: &Attributes<'_>,
-    around: &BuildEnvParams<'_>,
+    params: &BuildEnvParams<'_>,
 ) -> Result<Invocation, EnvironmentError> {
     let drv = attributes.derivation();
-    let rewrites = Rewrites::new(drv, around.rewrites);
-    let rewrite = |value| rewrites.apply(value);
-    let build_dir = around.build_dir.as_os_str().as_bytes();
+    let rewrites = Rewrites::new(drv, params.rewrites);
+    let build_dir = params.build_dir.as_os_str().as_bytes();
 
-    let cores = around.cores.to_string();
-    let mut env: BTreeMap<Cow<'_, [u8]>, Cow<'_, [u8]>> = BTreeMap::new();
+    let cores = params.cores.to_string();
+    let mut env = Variables::new();
     let mut set = |name: &'static str, value: Cow<'_, [u8]>| {
         env.insert(
             Cow::Borrowed(name.as_bytes()),
@@ -121,31 +120,10 @@ pub fn invocation(
     };
     set("PATH", Cow::Borrowed(b"/path-not-set"));
     set("HOME", Cow::Borrowed(b"/homeless-shelter"));
-    set("NIX_STORE", Cow::Borrowed(around.store_dir.as_bytes()));
+    set("NIX_STORE", Cow::Borrowed(params.store_dir.as_bytes()));
     set("NIX_BUILD_CORES", Cow::Borrowed(cores.as_bytes()));
 
-    let mut files = Vec::new();
-    let as_file = words(drv.env_value("passAsFile").unwrap_or_default());
-    let variables = match attributes.structured() {
-        // They are in files; none is a variable.
-        Some(_) => &[][..],
-        None => &drv.env[..],
-    };
-    for (name, value) in variables {
-        if as_file.contains(&&**name) {
-            let file = format!(".attr-{}", nix32::encode(&sha256(name)));
-            let path = around.build_dir.join(&file).into_os_string();
-            let contents = rewrite(value).into_owned();
-            files.push(ExtraFile {
-                name: file,
-                contents,
-            });
-            let name = [&**name, b"Path"].concat();
-            env.insert(Cow::Owned(name), Cow::Owned(path.as_bytes().to_vec()));
-        } else {
-            env.insert(Cow::Borrowed(name), rewrite(value));
-        }
-    }
+    let files = pass_attributes(attributes, &rewrites, params.build_dir, &mut env);
 
     for name in ["NIX_BUILD_TOP", "TMPDIR", "TEMPDIR", "TMP", "TEMP", "PWD"] {
         env.insert(Cow::Borrowed(name.as_bytes()), Cow::Borrowed(build_dir));
@@ -153,7 +131,7 @@ pub fn invocation(
     if drv.is_fixed() {
         env.insert(Cow::Borrowed(b"NIX_OUTPUT_CHECKED"), Cow::Borrowed(b"1"));
         for name in attributes.list("impureEnvVars")?.unwrap_or_default() {
-            let value = (around.outer_env)(&name).unwrap_or_default();
+            let value = (params.outer_env)(&name).unwrap_or_default();
             env.insert(
                 Cow::Owned(name.into_bytes()),
                 Cow::Owned(value.as_bytes().to_vec()),
@@ -172,9 +150,6 @@ pub fn invocation(
     env.insert(Cow::Borrowed(b"NIX_LOG_FD"), Cow::Borrowed(b"2"));
     env.insert(Cow::Borrowed(b"TERM"), Cow::Borrowed(b"xterm-256color"));
 
-    let c_string = |bytes: Vec<u8>, what: &dyn Fn() -> String| {
-        CString::new(bytes).map_err(|_| EnvironmentError::Nul { what: what() })
-    };
     let env = env
         .iter()
         .map(|(name, value)| {
@@ -182,6 +157,56 @@ pub fn invocation(
             c_string([name, &b"="[..], value].concat(), &what)
         })
         .collect::<Result<_, _>>()?;
+    let args = arguments(drv, &rewrites)?;
+    let builder = || "builder".to_owned();
+    let program = c_string(rewrites.apply(&drv.builder).into_owned(), &builder)?;
+    Ok(Invocation {
+        program,
+        args,
+        env,
+        files,
+        rewrites,
+    })
+}
+
+/// Environment variables by name.
+type Variables<'a> = BTreeMap<Cow<'a, [u8]>, Cow<'a, [u8]>>;
+
+/// Passes a derivation's attributes on: as variables, or, those that `passAsFile` names, in files
+/// which variables tell of.
+fn pass_attributes<'a>(
+    attributes: &Attributes<'a>,
+    rewrites: &Rewrites,
+    build_dir: &Path,
+    env: &mut Variables<'a>,
+) -> Vec<ExtraFile> {
+    let drv = attributes.derivation();
+    // Structured ones are in files; none is a variable.
+    if attributes.structured().is_some() {
+        return Vec::new();
+    }
+    let mut files = Vec::new();
+    let as_file = words(drv.env_value("passAsFile").unwrap_or_default());
+    for (name, value) in &drv.env {
+        if as_file.contains(&&**name) {
+            let file = format!(".attr-{}", nix32::encode(&sha256(name)));
+            let path = build_dir.join(&file).into_os_string();
+            let contents = rewrites.apply(value).into_owned();
+            files.push(ExtraFile {
+                name: file,
+                contents,
+            });
+            let name = [&**name, b"Path"].concat();
+            env.insert(Cow::Owned(name), Cow::Owned(path.as_bytes().to_vec()));
+        } else {
+            env.insert(Cow::Borrowed(name), rewrites.apply(value));
+        }
+    }
+    files
+}
+
+/// A builder's arguments, from the zeroth on.
+fn arguments(drv: &Derivation, rewrites: &Rewrites) -> Result<Vec<CString>, EnvironmentError> {
     let base_name = drv
         .builder
         .rsplit(|&byte| byte == b'/')
@@ -190,18 +215,15 @@ pub fn invocation(
     let first = c_string(base_name.to_vec(), &|| "builder".to_owned())?;
     let mut args = vec![first];
     for (index, arg) in drv.args.iter().enumerate() {
-        args.push(c_string(rewrite(arg).into_owned(), &|| {
+        args.push(c_string(rewrites.apply(arg).into_owned(), &|| {
             format!("argument {}", index + 1)
         })?);
     }
-    let program = c_string(rewrite(&drv.builder).into_owned(), &|| "builder".to_owned())?;
-    Ok(Invocation {
-        program,
-        args,
-        env,
-        files,
-        rewrites,
-    })
+    Ok(args)
+}
+
+fn c_string(bytes: Vec<u8>, what: &dyn Fn() -> String) -> Result<CString, EnvironmentError> {
+    CString::new(bytes).map_err(|_| EnvironmentError::Nul { what: what() })
 }
 
 /// Splits at white space, as Nix's `tokenizeString` does.
@@ -254,14 +276,14 @@ mod tests {
     }
 
     fn made(drv: &Derivation<'_>) -> Result<Invocation, EnvironmentError> {
-        let around = BuildEnvParams {
+        let params = BuildEnvParams {
             store_dir: "/nix/store",
             build_dir: Path::new("/tmp/b"),
             cores: 3,
             rewrites: &[],
             outer_env: &|name| (name == "http_proxy").then(|| "proxy".into()),
         };
-        invocation(&Attributes::of(drv)?, &around)
+        invocation(&Attributes::of(drv)?, &params)
     }
 
     fn value(made: &Invocation, name: &str) -> Option<String> {

@@ -116,18 +116,7 @@ pub fn collect(
     let server = Server::start(layout, Arc::clone(&shared))?;
 
     tell(Event::Step("finding garbage collector roots..."));
-    // First those of processes: one that ends meanwhile has made its links by then.
-    let temporary = roots::temporary(layout)?;
-    let parts = temporary
-        .iter()
-        .filter_map(|(path, _)| layout.hash_part(path).ok());
-    shared.add_roots(parts.copied());
-    let mut roots = Vec::new();
-    if !options.ignore_liveness {
-        roots.extend(roots::links(layout, database)?.into_keys());
-        roots.extend(runtime::find(layout, database)?.into_keys());
-    }
-
+    let roots = find_roots(layout, database, &shared, options.ignore_liveness)?;
     let keep = matches!(options.action, Action::Delete(_)) && options.ignore_liveness;
     let whole = database.whole(
         options.keep_outputs && !keep,
@@ -164,23 +153,7 @@ pub fn collect(
             sweep.delete(unknown.into_iter().chain(dead).collect())?;
         }
         Action::DeleteDead => {}
-        Action::Delete(paths) => {
-            let mut targets = paths.clone();
-            targets.sort_unstable();
-            targets.dedup();
-            let mut done = hashbrown::HashSet::new();
-            for target in &targets {
-                let doomed = live.closure_within(layout, target, &targets)?;
-                let doomed = doomed.ok_or_else(|| still_alive(target))?;
-                let new = doomed.into_iter().filter(|path| done.insert(path.clone()));
-                let entries = new.map(|path| Entry::valid(layout, &path)).collect();
-                sweep.delete(entries)?;
-                // Somebody may have begun to use it since it was looked at.
-                if sweep.database.is_valid(target)? {
-                    return Err(still_alive(target));
-                }
-            }
-        }
+        Action::Delete(paths) => delete_paths(layout, &live, &mut sweep, paths)?,
     }
     drop(server);
     if deletes {
@@ -189,6 +162,53 @@ pub fn collect(
         tell(Event::LinksSave(saved));
     }
     settle(layout, &shared)
+}
+
+/// The roots that are links or in use by processes, none with `ignore_liveness`. Temporary roots
+/// are added to what is shared with the server.
+fn find_roots(
+    layout: &Layout,
+    database: &mut Database,
+    shared: &Shared,
+    ignore_liveness: bool,
+) -> Result<Vec<String>> {
+    // First those of processes: one that ends after this has made its links by then.
+    let temporary = roots::temporary(layout)?;
+    let parts = temporary
+        .iter()
+        .filter_map(|(path, _)| layout.hash_part(path).ok());
+    shared.add_roots(parts.copied());
+    let mut roots = Vec::new();
+    if !ignore_liveness {
+        roots.extend(roots::links(layout, database)?.into_keys());
+        roots.extend(runtime::find(layout, database)?.into_keys());
+    }
+    Ok(roots)
+}
+
+/// Deletes the given paths and what can go only with them, as far as nothing uses it.
+fn delete_paths(
+    layout: &Layout,
+    live: &Liveness<'_>,
+    sweep: &mut Sweep<'_, '_>,
+    paths: &[String],
+) -> Result<()> {
+    let mut targets = paths.to_vec();
+    targets.sort_unstable();
+    targets.dedup();
+    let mut done = hashbrown::HashSet::new();
+    for target in &targets {
+        let doomed = live.closure_within(layout, target, &targets)?;
+        let doomed = doomed.ok_or_else(|| still_alive(target))?;
+        let new = doomed.into_iter().filter(|path| done.insert(path.clone()));
+        let entries = new.map(|path| Entry::valid(layout, &path)).collect();
+        sweep.delete(entries)?;
+        // Somebody may have begun to use it since it was looked at.
+        if sweep.database.is_valid(target)? {
+            return Err(still_alive(target));
+        }
+    }
+    Ok(())
 }
 
 /// Waits a moment for clients that were answered just now to write their roots down, as those of

@@ -26,8 +26,8 @@ fn text(graph: &BuildGraph, path: PathId) -> String {
     graph.full_path(path)
 }
 
-/// Up to three requests for what was wanted in the first place, or for derivations of any kind, that come some time and may
-/// be cancelled.
+/// Up to three requests for what was wanted in the first place, or for derivations of any kind,
+/// that come some time and may be cancelled.
 fn later(random: &mut Chance, wanted: &[Target], drvs: &[DrvId]) -> Vec<Later> {
     let any: Vec<Target> = drvs.iter().copied().map(Target::Derivation).collect();
     let targets = if random.percent(50) { wanted } else { &any };
@@ -55,30 +55,37 @@ pub(super) struct Made {
     pub(super) once: Vec<Mishaps>,
 }
 
-/// Offers a path at each substituter or not; tells whether it is certain to arrive, its references
-/// given.
-fn offer(
-    random: &mut Chance,
-    substituters: &mut [BTreeMap<PathId, Offer>],
-    path: PathId,
-    references: &[PathId],
+/// A graph in the making, and the world around it.
+struct Making {
+    random: Chance,
+    graph: BuildGraph,
+    /// Whether each derivation has one dependent at most.
+    tree: bool,
+    /// Whether builds and fetches may fail.
     trouble: bool,
-    unwritable: &mut BTreeSet<PathId>,
-) -> bool {
-    let mut arrives = false;
-    let lands = !(trouble && random.percent(4));
-    if !lands {
-        unwritable.insert(path);
-    }
-    for substituter in substituters {
-        if random.percent(60) {
-            let fails = trouble && random.percent(30);
-            arrives |= !fails && lands;
-            let references = references.to_vec();
-            substituter.insert(path, Offer { references, fails });
-        }
-    }
-    arrives
+    substituters: Vec<BTreeMap<PathId, Offer>>,
+    valid: BTreeSet<PathId>,
+    /// What can't be registered when it was fetched.
+    unwritable: BTreeSet<PathId>,
+    builds: BTreeMap<DrvId, Build>,
+    sources: Vec<PathId>,
+    /// A path that nobody has.
+    nowhere: PathId,
+    drvs: Vec<DrvId>,
+    /// The outputs of each derivation, and those of them that are certain to arrive.
+    outputs: Vec<Vec<PathId>>,
+    certain: Vec<Vec<PathId>>,
+    has_dependents: Vec<bool>,
+}
+
+/// What a derivation in the making is given by chance.
+struct Plan {
+    inputs: Vec<usize>,
+    sources: Vec<PathId>,
+    outputs: Vec<PathId>,
+    prefer_local: bool,
+    /// Whether its outputs may not be fetched.
+    forbidden: bool,
 }
 
 pub(super) fn make(seed: u64) -> Made {
@@ -87,146 +94,173 @@ pub(super) fn make(seed: u64) -> Made {
     let count = 1 + random.below(9) as usize;
     let tree = random.percent(50);
     let trouble = random.percent(70);
-    let mut substituters = vec![BTreeMap::new(); random.below(3) as usize];
-    let mut valid = BTreeSet::new();
-    let mut unwritable = BTreeSet::new();
-    let mut builds = BTreeMap::new();
-    let mut has_dependents = vec![false; count];
-    let mut certain: Vec<Vec<PathId>> = Vec::new();
-    let mut outputs: Vec<Vec<PathId>> = Vec::new();
-    let mut drvs = Vec::new();
-
-    let mut sources = Vec::new();
-    for number in 0..3 {
-        let source = path(&mut graph, 900 + number, "source");
-        match random.below(4) {
-            0 | 1 => {
-                valid.insert(source);
-            }
-            2 => {
-                offer(
-                    &mut random,
-                    &mut substituters,
-                    source,
-                    &[],
-                    trouble,
-                    &mut unwritable,
-                );
-            }
-            _ => {}
-        }
-        sources.push(source);
-    }
+    let substituters = vec![BTreeMap::new(); random.below(3) as usize];
     let nowhere = path(&mut graph, 990, "nowhere");
-
+    let mut making = Making {
+        random,
+        graph,
+        tree,
+        trouble,
+        substituters,
+        valid: BTreeSet::new(),
+        unwritable: BTreeSet::new(),
+        builds: BTreeMap::new(),
+        sources: Vec::new(),
+        nowhere,
+        drvs: Vec::new(),
+        outputs: Vec::new(),
+        certain: Vec::new(),
+        has_dependents: vec![false; count],
+    };
+    making.add_sources();
     for index in 0..count {
-        let drv_path = path(&mut graph, index, "d.drv");
-        let drv = graph.drv(drv_path);
-        let mut inputs: Vec<usize> = (0..index).filter(|_| random.percent(35)).collect();
-        if tree {
-            inputs.retain(|&input| !has_dependents[input]);
-        }
-        inputs
-            .iter()
-            .for_each(|&input| has_dependents[input] = true);
-        let own_sources: Vec<PathId> = sources
-            .iter()
-            .copied()
-            .filter(|_| random.percent(12))
-            .collect();
-        let outs: Vec<PathId> = (0..=usize::from(random.percent(25)))
-            .map(|n| path(&mut graph, 100 + index * 2 + n, "out"))
-            .collect();
-        let prefer_local = random.percent(10);
-        let forbidden = random.percent(10);
-        let quoted = |items: Vec<String>| items.join(",");
-        let contents = format!(
-            "Derive([{}],[{}],[{}],\"sys\",\"b\",[],[(\"allowSubstitutes\",\"{}\"),(\"preferLocalBuild\",\"{}\")])",
-            quoted(
-                outs.iter()
-                    .enumerate()
-                    .map(|(n, &out)| {
-                        let name = if n == 0 { "out" } else { "two" };
-                        format!("(\"{name}\",\"{}\",\"\",\"\")", text(&graph, out))
-                    })
-                    .collect()
-            ),
-            quoted(
-                inputs
-                    .iter()
-                    .map(|&input| {
-                        let drv: DrvId = drvs[input];
-                        let names = if outputs[input].len() == 1 {
-                            "\"out\""
-                        } else {
-                            "\"out\",\"two\""
-                        };
-                        format!("(\"{}\",[{names}])", text(&graph, graph.drv_path(drv)))
-                    })
-                    .collect()
-            ),
-            quoted(
-                own_sources
-                    .iter()
-                    .map(|&source| format!("\"{}\"", text(&graph, source)))
-                    .collect()
-            ),
-            if forbidden { "" } else { "1" },
-            if prefer_local { "1" } else { "" },
-        );
-        let contents = Derivation::parse(contents.as_bytes()).expect("a derivation");
-        graph.load(drv, &contents).expect("paths of this store");
+        making.add_derivation(index);
+    }
+    making.finish(seed)
+}
 
-        if random.percent(8) {
-            offer(
-                &mut random,
-                &mut substituters,
-                drv_path,
-                &[],
-                trouble,
-                &mut unwritable,
-            );
+impl Making {
+    /// Offers a path at each substituter or not; tells whether it is certain to arrive, its
+    /// references given.
+    fn offer(&mut self, path: PathId, references: &[PathId]) -> bool {
+        let (random, trouble) = (&mut self.random, self.trouble);
+        let mut arrives = false;
+        let lands = !(trouble && random.percent(4));
+        if !lands {
+            self.unwritable.insert(path);
+        }
+        for substituter in &mut self.substituters {
+            if random.percent(60) {
+                let fails = trouble && random.percent(30);
+                arrives |= !fails && lands;
+                let references = references.to_vec();
+                substituter.insert(path, Offer { references, fails });
+            }
+        }
+        arrives
+    }
+
+    fn add_sources(&mut self) {
+        for number in 0..3 {
+            let source = path(&mut self.graph, 900 + number, "source");
+            match self.random.below(4) {
+                0 | 1 => drop(self.valid.insert(source)),
+                2 => drop(self.offer(source, &[])),
+                _ => {}
+            }
+            self.sources.push(source);
+        }
+    }
+
+    fn add_derivation(&mut self, index: usize) {
+        let drv_path = path(&mut self.graph, index, "d.drv");
+        let drv = self.graph.drv(drv_path);
+        let plan = self.plan(index);
+        let text = self.derivation(&plan);
+        let contents = Derivation::parse(text.as_bytes()).expect("a derivation");
+        self.graph
+            .load(drv, &contents)
+            .expect("paths of this store");
+        if self.random.percent(8) {
+            self.offer(drv_path, &[]);
         } else {
-            valid.insert(drv_path);
+            self.valid.insert(drv_path);
         }
         let mut arriving = Vec::new();
-        for &out in &outs {
-            if random.percent(8) {
-                valid.insert(out);
-                continue;
-            }
-            if !random.percent(60) {
-                continue;
-            }
-            let mut references: Vec<PathId> = Vec::new();
-            for &input in &inputs {
-                let from = if tree {
-                    &outputs[input]
-                } else {
-                    &certain[input]
-                };
-                references.extend(from.iter().filter(|_| random.percent(50)));
-            }
-            if random.percent(25) {
-                references.push(out);
-            }
-            if tree && random.percent(10) {
-                references.push(nowhere);
-            }
-            let arrives = offer(
-                &mut random,
-                &mut substituters,
-                out,
-                &references,
-                trouble,
-                &mut unwritable,
-            );
-            // In a graph where others may ask for it, it must not depend on who asks first.
-            if arrives && !prefer_local && !forbidden {
+        for &out in &plan.outputs {
+            if self.offer_output(&plan, out) {
                 arriving.push(out);
             }
         }
-        let failure = (trouble && random.percent(15)).then(|| match random.below(4) {
+        let build = self.build();
+        self.builds.insert(drv, build);
+        self.certain.push(arriving);
+        self.outputs.push(plan.outputs);
+        self.drvs.push(drv);
+    }
+
+    fn plan(&mut self, index: usize) -> Plan {
+        let random = &mut self.random;
+        let mut inputs: Vec<usize> = (0..index).filter(|_| random.percent(35)).collect();
+        if self.tree {
+            inputs.retain(|&input| !self.has_dependents[input]);
+        }
+        for &input in &inputs {
+            self.has_dependents[input] = true;
+        }
+        let sources = self.sources.iter().copied();
+        let sources = sources.filter(|_| random.percent(12)).collect();
+        let outputs = (0..=usize::from(random.percent(25)))
+            .map(|n| path(&mut self.graph, 100 + index * 2 + n, "out"))
+            .collect();
+        Plan {
+            inputs,
+            sources,
+            outputs,
+            prefer_local: random.percent(10),
+            forbidden: random.percent(10),
+        }
+    }
+
+    /// The text of a derivation.
+    fn derivation(&self, plan: &Plan) -> String {
+        let graph = &self.graph;
+        let outputs = plan.outputs.iter().zip(["out", "two"]);
+        let outputs =
+            outputs.map(|(&out, name)| format!("(\"{name}\",\"{}\",\"\",\"\")", text(graph, out)));
+        let inputs = plan.inputs.iter().map(|&input| {
+            let names = match self.outputs[input].len() {
+                1 => "\"out\"",
+                _ => "\"out\",\"two\"",
+            };
+            let drv = text(graph, graph.drv_path(self.drvs[input]));
+            format!("(\"{drv}\",[{names}])")
+        });
+        let sources = plan.sources.iter();
+        let sources = sources.map(|&source| format!("\"{}\"", text(graph, source)));
+        let joined = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>().join(",");
+        format!(
+            "Derive([{}],[{}],[{}],\"sys\",\"b\",[],[(\"allowSubstitutes\",\"{}\"),(\"preferLocalBuild\",\"{}\")])",
+            joined(&mut { outputs }),
+            joined(&mut { inputs }),
+            joined(&mut { sources }),
+            if plan.forbidden { "" } else { "1" },
+            if plan.prefer_local { "1" } else { "" },
+        )
+    }
+
+    /// Makes an output valid, or offers it, or neither; tells whether others may count on it.
+    fn offer_output(&mut self, plan: &Plan, out: PathId) -> bool {
+        if self.random.percent(8) {
+            self.valid.insert(out);
+            return false;
+        }
+        if !self.random.percent(60) {
+            return false;
+        }
+        let mut references: Vec<PathId> = Vec::new();
+        for &input in &plan.inputs {
+            let from = match self.tree {
+                true => &self.outputs[input],
+                false => &self.certain[input],
+            };
+            references.extend(from.iter().filter(|_| self.random.percent(50)));
+        }
+        if self.random.percent(25) {
+            references.push(out);
+        }
+        if self.tree && self.random.percent(10) {
+            references.push(self.nowhere);
+        }
+        let arrives = self.offer(out, &references);
+        // In a graph where others may ask for it, it must not depend on who asks first.
+        arrives && !plan.prefer_local && !plan.forbidden
+    }
+
+    /// How a build ends, and what a hook says to it.
+    fn build(&mut self) -> Build {
+        let random = &mut self.random;
+        let failure = (self.trouble && random.percent(15)).then(|| match random.below(4) {
             0 | 1 => FailureKind::Permanent,
             2 => FailureKind::TimedOut,
             _ => FailureKind::Other,
@@ -235,59 +269,59 @@ pub(super) fn make(seed: u64) -> Made {
         if random.percent(30) {
             replies.push(Reply::Postpone);
         }
-        replies.push(if random.percent(50) {
-            Reply::Accept
-        } else {
-            Reply::Decline
+        replies.push(match random.percent(50) {
+            true => Reply::Accept,
+            false => Reply::Decline,
         });
-        builds.insert(drv, Build { failure, replies });
-        certain.push(arriving);
-        outputs.push(outs);
-        drvs.push(drv);
+        Build { failure, replies }
     }
 
-    let mut options = default_options();
-    options.max_jobs = random.below(4) as u32;
-    let keep_going = random.percent(75);
-    options.fallback = random.percent(50);
-    options.platforms = vec!["sys".to_owned()];
-    let mut wanted: Vec<Target> = (0..count)
-        .filter(|&index| !has_dependents[index])
-        .map(|index| Target::Derivation(drvs[index]))
-        .collect();
-    if random.percent(20) {
-        wanted.push(Target::Path(sources[random.below(3) as usize]));
-    }
-    // Drawn apart, so that graphs stay what they are.
-    let mut others = Chance::new(seed ^ 0xa5c0);
-    let later = match others.percent(40) {
-        true => later(&mut others, &wanted, &drvs),
-        false => Vec::new(),
-    };
-    let hook = random.percent(40);
-    let troubled = Troubled {
-        graph: &graph,
-        builds: &builds,
-        substituters: &substituters,
-        options: &options,
-    };
-    let mishaps = lasting(&mut random, troubled, trouble, unwritable);
-    let once = once(&mut random, substituters.len(), &mishaps);
-    Made {
-        scenario: Scenario {
-            graph,
-            valid,
-            substituters,
-            builds,
-            hook,
-            options,
-            keep_going,
-            later,
-            mishaps,
-            seed,
-        },
-        wanted,
-        once,
+    /// Chooses options, what is asked for, and what goes wrong.
+    fn finish(mut self, seed: u64) -> Made {
+        let random = &mut self.random;
+        let mut options = default_options();
+        options.max_jobs = random.below(4) as u32;
+        let keep_going = random.percent(75);
+        options.fallback = random.percent(50);
+        options.platforms = vec!["sys".to_owned()];
+        let mut wanted: Vec<Target> = (0..self.drvs.len())
+            .filter(|&index| !self.has_dependents[index])
+            .map(|index| Target::Derivation(self.drvs[index]))
+            .collect();
+        if random.percent(20) {
+            wanted.push(Target::Path(self.sources[random.below(3) as usize]));
+        }
+        // Drawn apart, so that graphs stay what they are.
+        let mut others = Chance::new(seed ^ 0xa5c0);
+        let later = match others.percent(40) {
+            true => later(&mut others, &wanted, &self.drvs),
+            false => Vec::new(),
+        };
+        let hook = random.percent(40);
+        let troubled = Troubled {
+            graph: &self.graph,
+            builds: &self.builds,
+            substituters: &self.substituters,
+            options: &options,
+        };
+        let mishaps = lasting(random, troubled, self.trouble, self.unwritable);
+        let once = once(random, self.substituters.len(), &mishaps);
+        Made {
+            scenario: Scenario {
+                graph: self.graph,
+                valid: self.valid,
+                substituters: self.substituters,
+                builds: self.builds,
+                hook,
+                options,
+                keep_going,
+                later,
+                mishaps,
+                seed,
+            },
+            wanted,
+            once,
+        }
     }
 }
 
