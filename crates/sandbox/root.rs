@@ -11,7 +11,7 @@ use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::dirs::sandbox_dirs::View;
+use crate::dirs::view::{Place, View};
 use crate::paths::{SandboxPath, Shown};
 use crate::process::launch::action::{Action, c_path};
 
@@ -452,15 +452,4 @@ fn tmpfs(target: &Path, options: &str) -> Action {
     let flags = libc::MS_NOSUID;
     let none = Some(Path::new("none"));
     Action::mount(none, target, Some(c"tmpfs"), flags, Some(options))
-}
-
-/// Where the directories of one build are, as the template sees them.
-#[derive(Debug, Clone)]
-pub struct Place {
-    /// Its part of the store.
-    pub store: PathBuf,
-    /// What it sees as its build directory.
-    pub build: PathBuf,
-    /// What it sees as /tmp.
-    pub tmp: PathBuf,
 }

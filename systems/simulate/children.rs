@@ -12,7 +12,7 @@ use windrow_components::ids::DrvId;
 
 use crate::failure::{Failure, FailureKind};
 use crate::policy::{Estimates, draw};
-use crate::simulate::measure::{Utilisation, WaitTimes, Waits};
+use crate::simulate::measure::{Run, Utilisation, WaitTimes, Waits};
 use crate::world::{NewOutput, ReadyGoal, Scheduler};
 
 /// Which tasks fail, after their whole duration.
@@ -22,21 +22,6 @@ pub struct Faults {
     pub tasks: HashSet<u32>,
     /// Of a million others, so many, drawn by the seed.
     pub per_million: u32,
-}
-
-/// When and where a task ran.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Run {
-    /// The task, by its place in the graph.
-    pub task: u32,
-    /// In which slot, from 0.
-    pub slot: u32,
-    /// When it began, in the graph's unit.
-    pub start: u64,
-    /// When it ended.
-    pub end: u64,
-    /// Whether it failed.
-    pub failed: bool,
 }
 
 /// A child in its slot.

@@ -3,7 +3,20 @@
 
 use windrow_components::task_graph::TaskGraph;
 
-use crate::simulate::Run;
+/// When and where a task ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// The task, by its place in the graph.
+    pub task: u32,
+    /// In which slot, from 0.
+    pub slot: u32,
+    /// When it began, in the graph's unit.
+    pub start: u64,
+    /// When it ended.
+    pub end: u64,
+    /// Whether it failed.
+    pub failed: bool,
+}
 
 /// How many parts of the time a [`Utilisation`] has at the most.
 pub const PARTS: usize = 256;

@@ -24,8 +24,8 @@ use crate::policy::{Estimates, Policy, Seed};
 use crate::report::Silent;
 use crate::world::{Options, Pace, Parts, Scheduler};
 
-pub use children::{Faults, Run, SimulatedChildren};
-pub use measure::{PARTS, Utilisation, Waits, peak_outputs};
+pub use children::{Faults, SimulatedChildren};
+pub use measure::{PARTS, Run, Utilisation, Waits, peak_outputs};
 
 /// What to simulate.
 #[derive(Debug, Clone)]

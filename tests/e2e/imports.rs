@@ -10,8 +10,16 @@ use syn::visit::Visit;
 /// A module, by its path from the root of its crate.
 type Module = Vec<String>;
 
-/// Where crates begin; the engine's and what it rests on are not that far yet.
-const CRATES: [&str; 3] = ["components", "crates/formats", "src"];
+/// Where crates begin.
+const CRATES: [&str; 7] = [
+    "components",
+    "crates/formats",
+    "crates/sandbox",
+    "crates/store",
+    "crates/sys",
+    "src",
+    "systems",
+];
 
 /// The modules of a crate, with the text of each.
 fn modules(dir: &Path, at: &Module, found: &mut BTreeMap<Module, String>) {
@@ -115,6 +123,9 @@ impl<'ast> Visit<'ast> for Imports<'_> {
         syn::visit::visit_path(self, path);
     }
 
+    // Who may see an item is not what it refers to.
+    fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
+
     // Tests may use whatever they like.
     fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
         if item.ident != "tests" {
@@ -160,7 +171,7 @@ fn no_more_than_two_files_import_each_other() {
             })
             .collect();
         let count: usize = imports.values().map(BTreeSet::len).sum();
-        assert!(count > 10, "{root}: hardly any imports were found");
+        assert!(count > 4, "{root}: hardly any imports were found");
         for module in known.keys() {
             let circle: Vec<String> = reached(module, &imports)
                 .into_iter()

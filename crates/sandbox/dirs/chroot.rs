@@ -20,7 +20,7 @@ use nix::sys::time::TimeSpec;
 use nix::unistd::geteuid;
 
 use crate::dirs::run_dir::Stamp;
-use crate::dirs::sandbox_dirs::InputKind;
+use crate::dirs::view::InputKind;
 use crate::ids::Owner;
 
 /// In the directory of the chroot, what the builder sees as the store.

@@ -6,3 +6,4 @@ mod chroot;
 pub mod in_store;
 pub mod run_dir;
 pub mod sandbox_dirs;
+pub mod view;

@@ -7,6 +7,9 @@
 //! with a copy of it and adds a few mounts of its own. Where that can't be (an ordinary user's
 //! builders, and those with the machine's network), the new process makes its own template first.
 
+mod build_env;
+mod template;
+
 use std::ffi::{CStr, CString, OsStr, c_int};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -15,24 +18,21 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hashbrown::HashMap;
-use nix::fcntl::{AT_FDCWD, OFlag, openat};
-use nix::sys::stat::{Mode, umask};
-use nix::unistd::{UnlinkatFlags, unlinkat};
 use windrow_components::settings::Sandbox;
 
-use crate::dirs::sandbox_dirs::{DirsPool, InputKind, SandboxDirs, View};
+use crate::dirs::sandbox_dirs::{DirsPool, SandboxDirs};
+use crate::dirs::view::{InputKind, View};
 use crate::filter::Filter;
 use crate::ids::Owner;
 use crate::ids::user_ns::{IdMap, SANDBOX_GID, SANDBOX_UID, own_user_namespace, sandbox_ids};
 use crate::ids::users::UserLock;
-use crate::network::{NetnsLease, Networks};
 use crate::paths::{SandboxPath, Shown};
-use crate::process::launch::action::{Action, run_all};
+use crate::process::launch::action::Action;
 use crate::root::{Proc, SandboxConfig, SandboxIds, WaitingProc};
 use crate::support::Support;
 
-use crate::dirs::build_dir::SpareDirs;
-use windrow_sys::harmless::open_to_all;
+pub use build_env::{BuildEnv, Left};
+pub use template::MountTemplate;
 
 /// How the builders of a run are isolated. Clones are the same.
 #[derive(Debug, Clone)]
@@ -81,19 +81,6 @@ pub struct SandboxRequest {
     /// Whether [its programs make sockets](crate::filter::makes_sockets_by_socketcall) by
     /// socketcall(2).
     pub socketcall: bool,
-}
-
-/// Where and as whom one build runs, as long as anything of it is left. Dropped before it was left,
-/// it gives up its user and network but keeps its directories.
-#[derive(Debug)]
-pub struct BuildEnv {
-    /// Its directories, if it is in a sandbox.
-    sandbox: Option<(Isolation, SandboxDirs)>,
-    /// What holds its build directory, if it is not.
-    dir: Option<(SpareDirs, PathBuf)>,
-    lease: Option<NetnsLease>,
-    owner: Owner,
-    user: Option<UserLock>,
 }
 
 /// What a process needs to be started in a sandbox.
@@ -481,167 +468,4 @@ pub fn become_user(owner: Owner) -> [Action; 2] {
             gid: owner.gid,
         },
     ]
-}
-
-impl BuildEnv {
-    /// That of a build user without a sandbox, whose build directory is in `dir`, one of `dirs`.
-    pub fn without_sandbox(dirs: SpareDirs, dir: PathBuf, user: UserLock) -> Self {
-        Self {
-            sandbox: None,
-            dir: Some((dirs, dir)),
-            lease: None,
-            owner: user.owner(),
-            user: Some(user),
-        }
-    }
-
-    /// The build directory, as the machine sees it.
-    pub fn build_dir(&self) -> PathBuf {
-        match (&self.sandbox, &self.dir) {
-            (Some((_, dirs)), _) => dirs.place(dirs.host_view()).build,
-            (None, Some((_, dir))) => dir.join(crate::dirs::admit::BUILD),
-            (None, None) => PathBuf::new(),
-        }
-    }
-
-    /// Whether it is in a sandbox.
-    pub fn is_sandbox(&self) -> bool {
-        self.sandbox.is_some()
-    }
-
-    /// The directory in which the builder makes its outputs, if that is not the store itself.
-    pub fn store(&self) -> Option<PathBuf> {
-        let (_, dirs) = self.sandbox.as_ref()?;
-        Some(dirs.place(dirs.host_view()).store)
-    }
-
-    /// A directory that no builder can enter, on the file system of the store.
-    pub fn private(&self) -> Option<PathBuf> {
-        let (_, dirs) = self.sandbox.as_ref()?;
-        Some(dirs.private(dirs.host_view()))
-    }
-
-    /// Whom everything that the builder makes must belong to.
-    pub fn builder_uid(&self) -> u32 {
-        self.owner.uid
-    }
-
-    /// Makes sure that nothing of the builder runs any more. What is in a sandbox died with its
-    /// first process.
-    ///
-    /// # Errors
-    /// When processes don't die.
-    pub fn kill_processes(&self) -> io::Result<()> {
-        match &self.user {
-            Some(_) if self.sandbox.is_none() => {
-                crate::process::kill_user::kill_user(self.owner.uid)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Ends it, when all its processes are dead and what is wanted of it has been taken.
-    pub fn leave(mut self) -> Left {
-        let mut left = Left::default();
-        if let Some((isolation, dirs)) = self.sandbox.take() {
-            let view = dirs.host_view().clone();
-            (left.garbage, _) = isolation.shared.dirs_pool.give_back(&view, dirs, false);
-        }
-        left.build_dir = self.dir.take();
-        left
-    }
-
-    /// As [`BuildEnv::leave`], but the build directory stays, and is opened to everybody once it is
-    /// harmless. What it takes is in proportion to what the builder left there.
-    pub fn leave_open(mut self) -> (Left, windrow_sys::Result<()>) {
-        let (mut left, mut opened) = (Left::default(), Ok(()));
-        if let Some((isolation, dirs)) = self.sandbox.take() {
-            let view = dirs.host_view().clone();
-            let (top, build) = (dirs.top(&view), dirs.place(&view).build);
-            opened = open_to_all(&[&top, &build], self.owner.uid);
-            (left.garbage, left.kept) = isolation.shared.dirs_pool.give_back(&view, dirs, true);
-        }
-        if let Some((dirs, dir)) = self.dir.take() {
-            let build = dir.join(crate::dirs::admit::BUILD);
-            opened = open_to_all(&[&dir, &build], self.owner.uid);
-            dirs.keep(&dir);
-            left.kept = Some(build);
-        }
-        (left, opened)
-    }
-}
-
-/// What is left of an environment.
-#[derive(Debug, Default)]
-pub struct Left {
-    garbage: Vec<PathBuf>,
-    build_dir: Option<(SpareDirs, PathBuf)>,
-    /// The build directory, if it was to be kept.
-    pub kept: Option<PathBuf>,
-}
-
-impl Left {
-    /// Deletes what was not kept, which may take a while.
-    pub fn delete(self) {
-        for path in self.garbage {
-            // What can't be deleted goes with the run.
-            let _ = windrow_sys::tree::delete_path(&path);
-        }
-        if let Some((dirs, dir)) = self.build_dir {
-            dirs.delete(&dir);
-        }
-    }
-}
-
-/// A thread's own small world, in which sandboxed processes are made. It must stay with that
-/// thread.
-#[derive(Debug)]
-pub struct MountTemplate {
-    networks: Networks,
-}
-
-impl MountTemplate {
-    /// Moves the calling thread into a template, for good. Takes root.
-    ///
-    /// # Errors
-    /// Which step failed and why, as the end of a sentence that starts with "cannot".
-    pub fn enter(isolation: &Isolation) -> Result<Self, String> {
-        let config = &isolation.shared.config;
-        let about = |what: &str, error: io::Error| format!("{what}: {error}");
-        let networks =
-            Networks::new().map_err(|error| about("look at the network namespace", error))?;
-        let ground = isolation.shared.dirs_pool.ground();
-        let ground = ground.map_err(|error| about("make the directories of the run", error))?;
-        let (name, run) = ("template", &ground.view.builds);
-        let base = run.join(name);
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let parent = openat(AT_FDCWD, run, flags, Mode::empty())
-            .map_err(|errno| about("open the directory of the run", errno.into()))?;
-        // In a directory that nobody else enters, so that what is there is ours.
-        std::fs::create_dir(&base).map_err(|error| about("make a mount point", error))?;
-        let own = Owner { uid: 0, gid: 0 };
-        let mut actions = vec![
-            Action::Unshare(libc::CLONE_FS | libc::CLONE_NEWNS | libc::CLONE_NEWUTS),
-            Action::NameHost,
-        ];
-        actions.extend(config.template(
-            &base,
-            &ground.view,
-            isolation.ids(own),
-            false,
-            isolation.shared.support.waiting_proc(),
-            &[],
-        ));
-        // Whoever may make keys could use those of the session that windrow runs in; others, what
-        // the kernel does for them.
-        actions.push(Action::NewKeyring);
-        actions.extend(isolation.limits.actions(false));
-        let result = run_all(&actions)
-            .map_err(|(index, errno)| about(&actions[index].describe(), errno.into()));
-        // The mask of this thread's own file system state, which it shares with no other any more.
-        umask(Mode::from_bits_truncate(0o022));
-        // Nothing of it is left outside; nobody needs the empty directory it was mounted on.
-        let _ = unlinkat(&parent, name, UnlinkatFlags::RemoveDir);
-        result.map(|()| Self { networks })
-    }
 }
