@@ -47,40 +47,48 @@ pub struct ScratchOutput {
     pub scratch_path: String,
 }
 
-/// A builder's process (Nix 1.8: `Child` and `Pid`).
+/// What a child of a goal is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChildKind {
+    /// The builder of a derivation.
+    Builder,
+    /// A substituter that fetches a path.
+    Fetch,
+    /// A build hook that has accepted a derivation, and builds it elsewhere.
+    Hook,
+}
+
+impl ChildKind {
+    /// Whether the limits on silence and on time hold for it (Nix 1.8: `respectTimeouts`): a hook
+    /// gets them as arguments.
+    pub const fn has_time_limits(self) -> bool {
+        !matches!(self, Self::Hook)
+    }
+}
+
+/// The child process of a goal (Nix 1.8: `Child` and `Pid`), from when it is watched until it is
+/// waited for. Programs that serve the engine itself have none of these: a substituter that is only
+/// asked, and a hook that has not accepted a build.
 #[derive(Debug, Component)]
 #[component(storage = "SparseSet")]
-pub struct BuilderProcess {
+pub struct Child {
+    /// What it is.
+    pub kind: ChildKind,
     /// Its process id, which is its process group and session as well.
     pub pid: i32,
     /// Readable once it has exited.
     pub pidfd: OwnedFd,
-    /// Whether it has exited. It is waited for only when what it left behind is gone too.
-    pub exited: bool,
-    /// Whether it is to be reaped: it has exited, and its log is at its end or was given time
-    /// enough to be.
-    pub over: bool,
-}
-
-impl BuilderProcess {
-    /// A process that runs.
-    pub fn new(pid: i32, pidfd: OwnedFd) -> Self {
-        Self {
-            pid,
-            pidfd,
-            exited: false,
-            over: false,
-        }
-    }
-}
-
-/// The read end of the pipe that the builder's standard output and error go to (Nix 1.8's
-/// `builderOut`).
-#[derive(Debug, Component)]
-#[component(storage = "SparseSet")]
-pub struct ChildPipes {
-    /// The pipe; `None` after its end.
+    /// The read end of the pipe that its log comes through: a builder's standard output and error
+    /// (Nix 1.8: `builderOut`), a substituter's standard error (`logPipe`), a hook's descriptor 4.
+    /// `None` after its end.
     pub log: Option<OwnedFd>,
+    /// When it did what.
+    pub deadlines: Deadlines,
+    /// Whether it is listed to be read from although nothing new is heard of it.
+    pub is_listed: bool,
+    /// Whether it is to be reaped: it has exited, and its log is at its end or was given time
+    /// enough to be. It is waited for only then, so that its number stays its own.
+    pub over: bool,
 }
 
 /// The directory the builder works in (Nix 1.8: `tmpDir`).
@@ -91,13 +99,11 @@ pub struct BuildDir(pub PathBuf);
 /// When a silent child is checked next, in time since the run began.
 ///
 /// Nix 1.8: `Child`.
-#[derive(Debug, Clone, Copy, Component)]
-#[component(storage = "SparseSet")]
+#[derive(Debug, Clone, Copy)]
 pub struct Deadlines {
     /// When the child was started.
     pub started: Duration,
-    /// Whether the limits on silence and on time hold (Nix 1.8: `respectTimeouts`): not for a
-    /// hook's build, which gets them as arguments.
+    /// Whether the limits on silence and on time hold: [`ChildKind::has_time_limits`].
     pub limited: bool,
     /// When it last wrote something.
     pub last_output: Duration,
@@ -119,7 +125,7 @@ impl Deadlines {
         silent.into_iter().chain(late).min()
     }
 
-    /// Those of a child that starts now.
+    /// Those of a child that was started then.
     pub fn new(now: Duration, limited: bool) -> Self {
         Self {
             started: now,

@@ -6,22 +6,24 @@ pub mod helpers;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bevy_ecs::prelude::{Entity, World};
+use bevy_ecs::prelude::{Entity, With, World};
 use windrow_components::graph::BuildGraph;
 use windrow_sandbox::BuildEnv;
 use windrow_sandbox::dirs::build_dir::SpareDirs;
 use windrow_sandbox::dirs::run_dir::delete_dead;
-use windrow_sandbox::process::kill::{kill_and_reap, kill_group};
+use windrow_sandbox::process::launch::Spawned;
 use windrow_store::locks::dead_runs;
 
 use crate::error::{Error, Result};
+use crate::process::kill::end_all;
 use crate::process::log_writer::{LogFile, LogThread};
 use crate::process::pool::Pool;
 use crate::process::reactor::Reactor;
 use crate::report::{Event, Level};
+use crate::world::children::{ChildEnv, Launched};
 use crate::world::{
-    Alarms, BuilderConfig, ChildEnv, Deleter, HelperEvents, Host, MountTemplateHandle, Parts,
-    PoolHandle, Services, Verifier,
+    Alarms, BuilderConfig, Deleter, HelperEvents, Host, MountTemplateHandle, Parts, PoolHandle,
+    Services, Verifier,
 };
 
 /// Adds the systems and resources of the real world; those that repair only if a request `may_repair`.
@@ -86,7 +88,7 @@ pub fn plug_in(world: &mut World, config: BuilderConfig, may_repair: bool) -> Re
 /// Nix 1.8: `Worker::~Worker`.
 pub fn clean_up(world: &mut World) {
     use crate::world::OutputLocks;
-    use windrow_components::building::{BuildDir, BuilderProcess};
+    use windrow_components::building::{BuildDir, Child};
     let Some(host) = world.remove_non_send::<Host>() else {
         return;
     };
@@ -99,24 +101,22 @@ pub fn clean_up(world: &mut World) {
         untaken.extend(launched);
         threads.push(finished);
     }
-    for launched in untaken {
-        if let Ok((spawned, _)) = launched.result {
-            kill_and_reap(spawned.pid);
-        }
-        envs.extend(launched.env);
+    let mut children = helpers::clean_up(world);
+    for Launched { setup, made, .. } in untaken {
+        children.extend(made.process.ok().map(|process| (setup.kind, process)));
+        envs.extend(made.env);
     }
-    helpers::clean_up(world);
-    let mut children = world.query::<(Entity, &BuilderProcess)>();
-    let pids: Vec<(Entity, i32)> = children
+    let goals: Vec<Entity> = world
+        .query_filtered::<Entity, With<Child>>()
         .iter(world)
-        .map(|(e, child)| (e, child.pid))
         .collect();
-    for &(_, pid) in &pids {
-        kill_group(pid);
+    for &goal in &goals {
+        if let Some(child) = world.entity_mut(goal).take::<Child>() {
+            let (pid, pidfd) = (child.pid, child.pidfd);
+            children.push((child.kind, Spawned { pid, pidfd }));
+        }
     }
-    for &(_, pid) in &pids {
-        kill_and_reap(pid);
-    }
+    end_all(&children);
     drop(threads);
     let mut logs = world.query::<&mut LogFile>();
     for mut log in logs.iter_mut(world) {
@@ -137,10 +137,8 @@ pub fn clean_up(world: &mut World) {
     if let Some(sandbox) = &host.config.sandbox {
         sandbox.close();
     }
-    for (goal, _) in pids {
-        world
-            .entity_mut(goal)
-            .remove::<(BuilderProcess, BuildDir)>();
+    for goal in goals {
+        world.entity_mut(goal).remove::<BuildDir>();
     }
     let mut locks = world.query::<&mut OutputLocks>();
     for mut held in locks.iter_mut(world) {

@@ -9,10 +9,11 @@ pub mod repair;
 pub mod requests;
 pub mod retry;
 
-pub mod fetch;
-pub mod hook;
+mod cause;
 mod mismatched;
 pub mod reap;
+mod scan;
+pub mod scanned;
 
 use std::time::Duration;
 

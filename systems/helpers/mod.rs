@@ -2,13 +2,14 @@
 //! they answer, and how one talks to them. The systems that do so are in the modules of their sets.
 
 mod asking;
+mod config;
 pub mod hook;
-mod news;
 pub mod querier;
 pub mod query;
 mod substituters;
 
 pub use asking::Asking;
 pub(crate) use asking::understand;
-pub use news::{FetchNews, Fetches, HelperConfig, Inbox, Received};
+pub(crate) use config::destination;
+pub use config::{FetchEnv, HelperConfig, Inbox};
 pub use substituters::{Find, Substituters};

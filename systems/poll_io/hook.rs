@@ -1,11 +1,7 @@
-//! Hears what hooks say, and tells them what they did not take at once.
+//! Hears the hook that has not accepted a build yet, which is no child of a goal.
 
-use bevy_ecs::prelude::{NonSend, NonSendMut, Query};
-
-use crate::helpers::hook::talk::{HookBuild, HookHandle, Talking, say};
-use crate::poll_io::goal_of;
+use crate::helpers::hook::talk::Talking;
 use crate::process::reactor::Readable;
-use crate::world::{Host, Services};
 
 /// Hears what the hook has to say.
 pub fn hear_hook(mut params: Talking<'_>) {
@@ -24,41 +20,6 @@ pub fn hear_hook(mut params: Talking<'_>) {
         match result {
             Ok(instance) => params.welcome(instance),
             Err(error) => params.broken(error),
-        }
-    }
-}
-
-/// Talks on with hooks that build: reads what they say, and tells them what they did not take at
-/// once.
-pub fn talk_on(
-    mut builds: Query<&mut HookBuild>,
-    hook: NonSend<HookHandle>,
-    mut host: NonSendMut<Host>,
-    mut services: NonSendMut<Services>,
-) {
-    let Host {
-        events, reactor, ..
-    } = &mut *host;
-    for event in &events.now {
-        let (Readable::Said(index) | Readable::Told(index)) = *event else {
-            continue;
-        };
-        let Ok(mut build) = builds.get_mut(goal_of(index)) else {
-            continue;
-        };
-        if matches!(event, Readable::Told(_)) {
-            build.0.send();
-            continue;
-        }
-        if services.reporter.is_behind() {
-            events.held_back.push(*event);
-            continue;
-        }
-        for line in build.0.listen(&mut reactor.buffer) {
-            say(&mut services.reporter, &hook.program, &line);
-        }
-        if build.0.unread {
-            events.unread.push(*event);
         }
     }
 }

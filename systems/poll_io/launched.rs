@@ -1,31 +1,33 @@
-//! Takes up the processes that have been made.
+//! Takes up the children whose processes have been made, of whatever kind.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, Res, ResMut};
 use bevy_ecs::system::SystemParam;
 use windrow_components::building::{
-    BuildDir, BuildLog, BuilderProcess, ChildPipes, Deadlines, MissingOutputs,
+    BuildDir, BuildLog, Child, ChildKind, Deadlines, MissingOutputs,
 };
-use windrow_components::goal::DerivationGoal;
+use windrow_components::goal::{DerivationGoal, Stage, SubstitutionGoal};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
-use windrow_sandbox::process::kill::kill_and_reap;
+use windrow_components::substitution::Substitution;
+use windrow_sandbox::BuildEnv;
 use windrow_sandbox::process::launch::Spawned;
 
-use crate::error::Result;
 use crate::failure::{Failure, FailureKind};
-use crate::process::log_writer::{LogFile, LogThread};
-use crate::report::{BuildRef, Event};
-use crate::world::{BuilderConfig, ChildEnv, Host, Launched, Scheduler, Services};
+use crate::helpers::Substituters;
+use crate::process::kill;
+use crate::process::log_writer::LogFile;
+use crate::report::{BuildRef, Event, Level};
+use crate::world::children::{ChildEnv, ChildSetup, Launched, Made, PendingStart, Scanned, Unfit};
+use crate::world::{Host, Scheduler, Services};
 
-/// What a goal whose process has been made, or could not be, carries.
+/// What a goal whose child's process has been made, or could not be, is for.
 type LaunchedGoal = (
-    &'static DerivationGoal,
+    Option<&'static DerivationGoal>,
     Option<&'static MissingOutputs>,
-    &'static ChildPipes,
-    Option<&'static BuildDir>,
-    &'static mut Deadlines,
+    Option<(&'static SubstitutionGoal, &'static Substitution)>,
 );
 
 /// What watching new processes touches.
@@ -34,24 +36,10 @@ pub struct Launching<'w, 's> {
     commands: Commands<'w, 's>,
     goals: Query<'w, 's, LaunchedGoal>,
     graph: Res<'w, BuildGraph>,
+    substituters: Res<'w, Substituters>,
     services: NonSendMut<'w, Services>,
     host: NonSendMut<'w, Host>,
     scheduler: ResMut<'w, Scheduler>,
-}
-
-/// Makes the log file of a build, if logs are kept.
-fn open_log(
-    config: &BuilderConfig,
-    graph: &BuildGraph,
-    goal: &DerivationGoal,
-    logs: &mut LogThread,
-) -> Result<Option<LogFile>, String> {
-    let Some(log_dir) = &config.log_dir else {
-        return Ok(None);
-    };
-    let base_name = graph.paths.base_name(graph.drv_path(goal.drv));
-    let log = logs.open(log_dir, base_name, config.compress_log);
-    log.map(Some).map_err(|error| error.to_string())
 }
 
 /// Takes up the processes that have been made: from now on they are watched and their time counts.
@@ -69,87 +57,213 @@ pub fn take_launched(mut params: Launching<'_, '_>) {
     params.host.launched = launched;
 }
 
+/// What a goal's child works on.
+enum Work {
+    /// These outputs of a derivation.
+    Build(DrvId, Vec<PathId>),
+    /// A path, which that substituter has.
+    Fetch(PathId, usize),
+}
+
 impl Launching<'_, '_> {
     fn take(&mut self, launched: Launched) {
-        let Launched {
-            goal,
-            began,
-            result,
+        let Launched { setup, began, made } = launched;
+        let Made {
+            process,
+            pending,
             env,
-        } = launched;
-        let Ok((known, missing, pipes, dir, mut deadlines)) = self.goals.get_mut(goal) else {
+        } = made;
+        let Some(work) = self.work_of(setup.goal) else {
             return;
         };
-        let (drv, host) = (known.drv, &mut *self.host);
-        let mut log = None;
-        let watched = result.and_then(|(spawned, pending)| {
-            let opened = open_log(&host.config, &self.graph, known, &mut host.logs);
-            let watched = opened.and_then(|opened| {
-                log = opened;
-                let watch = |pipe| host.reactor.watch(goal, pipe, &spawned.pidfd);
-                let watched = pipes.log.as_ref().map_or(Ok(()), watch);
-                watched.map_err(|error| format!("cannot watch the builder's output: {error}"))
-            });
-            match watched {
-                Ok(()) if self.scheduler.is_cancelled(goal) => {
-                    kill_and_reap(spawned.pid);
-                    Err(Failure::cancelled())
-                }
-                Ok(()) => Ok((spawned, pending)),
-                Err(problem) => {
-                    kill_and_reap(spawned.pid);
-                    Err(Failure::new(FailureKind::Other, problem))
-                }
+        let watched = process.and_then(|process| match self.watch(&setup, &work, &process) {
+            Ok(file) => Ok((process, file)),
+            Err(problem) => {
+                kill::end_all(&[(setup.kind, process)]);
+                Err(Failure::new(FailureKind::Other, problem))
             }
         });
-        let mut entity = self.commands.entity(goal);
-        let (Spawned { pid, pidfd }, pending) = match watched {
-            Ok(child) => child,
-            Err(failure) => {
-                self.scheduler.fail(goal, failure);
-                if let Some(log) = &mut log {
-                    host.logs.close(log);
-                }
-                if let Some(dir) = dir {
-                    host.retire(&dir.0);
-                }
-                host.pool.leave(env);
-                entity.remove::<(ChildPipes, BuildDir, Deadlines, BuildLog)>();
-                return;
+        match watched {
+            Ok((process, file)) => {
+                let goal = setup.goal;
+                let log_file = file.as_ref().map(|log| log.path().display().to_string());
+                let at = began.saturating_duration_since(self.host.began);
+                self.begin(setup, process, (pending, env, file), at);
+                self.report(goal, &work, &log_file.unwrap_or_default(), at);
             }
+            Err(failure) => {
+                self.host.pool.leave(env);
+                self.give_up(setup, &work, failure);
+            }
+        }
+    }
+
+    fn work_of(&self, goal: Entity) -> Option<Work> {
+        let (derivation, missing, path) = self.goals.get(goal).ok()?;
+        if let Some(&DerivationGoal { drv, .. }) = derivation {
+            let missing = MissingOutputs::of(missing, &self.graph, drv);
+            return Some(Work::Build(drv, missing));
+        }
+        path.map(|(known, at)| Work::Fetch(known.path, at.sub))
+    }
+
+    /// Watches a child; gives the log file of a build, if logs are kept.
+    ///
+    /// # Errors
+    /// One message, when the file can't be made or the system refuses to watch.
+    fn watch(
+        &mut self,
+        setup: &ChildSetup,
+        work: &Work,
+        process: &Spawned,
+    ) -> Result<Option<LogFile>, String> {
+        let host = &mut *self.host;
+        let mut file = None;
+        if let (Work::Build(drv, _), Some(log_dir)) = (work, &host.config.log_dir) {
+            let base_name = self.graph.paths.base_name(self.graph.drv_path(*drv));
+            let opened = host
+                .logs
+                .open(log_dir, base_name, host.config.compress_log)
+                .map_err(|error| match setup.kind {
+                    ChildKind::Hook => self.unwatchable(work, setup.kind, &error),
+                    ChildKind::Builder | ChildKind::Fetch => error.to_string(),
+                });
+            file = Some(opened?);
+        }
+        let host = &mut *self.host;
+        let (log, channel) = (&setup.log, setup.channel.as_ref());
+        let watched = host
+            .reactor
+            .watch(setup.goal, (log, &process.pidfd), channel);
+        match watched {
+            Ok(()) => Ok(file),
+            Err(error) => {
+                if let Some(file) = &mut file {
+                    host.logs.close(file);
+                }
+                Err(self.unwatchable(work, setup.kind, &error))
+            }
+        }
+    }
+
+    fn unwatchable(&self, work: &Work, kind: ChildKind, error: &dyn Display) -> String {
+        match (work, kind) {
+            (Work::Fetch(_, sub), _) => {
+                let program = self.substituters.program(*sub);
+                format!("cannot watch substituter '{program}': {error}")
+            }
+            (Work::Build(drv, _), ChildKind::Hook) => {
+                let drv_path = self.graph.full_path(self.graph.drv_path(*drv));
+                format!("cannot watch the build hook for '{drv_path}': {error}")
+            }
+            (Work::Build(..), _) => format!("cannot watch the builder's output: {error}"),
+        }
+    }
+
+    /// Has a goal carry its child, which runs.
+    fn begin(
+        &mut self,
+        setup: ChildSetup,
+        process: Spawned,
+        (pending, env, file): (Option<PendingStart>, Option<BuildEnv>, Option<LogFile>),
+        at: Duration,
+    ) {
+        let ChildSetup {
+            goal,
+            kind,
+            log,
+            channel,
+            dir,
+        } = setup;
+        let Spawned { pid, pidfd } = process;
+        let child = Child {
+            kind,
+            pid,
+            pidfd,
+            log: Some(log),
+            deadlines: Deadlines::new(at, kind.has_time_limits()),
+            is_listed: false,
+            over: false,
         };
-        let at = began.saturating_duration_since(host.began);
-        (deadlines.started, deadlines.last_output) = (at, at);
-        self.scheduler.start(goal);
-        host.watch_time(self.scheduler.limits_of(goal), goal, &deadlines);
-        let outputs = MissingOutputs::of(missing, &self.graph, drv);
-        let log_file = log.as_ref().map(|log| log.path().display().to_string());
-        entity.insert(BuilderProcess::new(pid, pidfd));
+        let scheduler = &mut *self.scheduler;
+        scheduler.start(goal);
+        self.host
+            .watch_time(scheduler.limits_of(goal), goal, &child.deadlines);
+        if scheduler.is_cancelled(goal) {
+            self.host.cancel(goal, &child, scheduler.now);
+        }
+        let mut entity = self.commands.entity(goal);
+        entity.insert((child, BuildLog::default()));
+        if let Some(channel) = channel {
+            entity.insert(channel);
+        }
+        if let Some(dir) = dir {
+            entity.insert(BuildDir(dir));
+        }
         if let Some(pending) = pending {
             entity.insert(pending);
         }
-        if let Some(log) = log {
-            entity.insert(log);
+        if let Some(file) = file {
+            entity.insert(file);
         }
         if let Some(env) = env {
             entity.insert((BuildDir(env.build_dir()), ChildEnv(Some(env))));
         }
-        self.report(goal, drv, &outputs, &log_file.unwrap_or_default(), at);
     }
 
-    fn report(
-        &mut self,
-        goal: Entity,
-        drv: DrvId,
-        outputs: &[PathId],
-        log_file: &str,
-        at: Duration,
-    ) {
-        let graph = &self.graph;
-        let outputs: Vec<String> = outputs.iter().map(|&path| graph.full_path(path)).collect();
-        self.services.reporter.report(&Event::Started {
+    /// What had no process, or one that can't be watched, fails; but a fetch as if it had run and
+    /// failed, for the next substituter may do.
+    fn give_up(&mut self, setup: ChildSetup, work: &Work, failure: Failure) {
+        let goal = setup.goal;
+        if let Work::Fetch(path, _) = work {
+            let path = self.graph.full_path(*path);
+            let message = format!("fetching path '{path}' failed: {}", failure.message);
+            self.host.scanned.push(Scanned {
+                goal,
+                result: Err(Unfit::Fetch {
+                    status: 1 << 8,
+                    message,
+                }),
+                warnings: Vec::new(),
+                kept: None,
+            });
+            return self.scheduler.scan();
+        }
+        self.scheduler.fail(goal, failure);
+        if let Some(dir) = &setup.dir {
+            self.host.retire(dir);
+        }
+    }
+
+    fn report(&mut self, goal: Entity, work: &Work, log_file: &str, at: Duration) {
+        let (graph, reporter) = (&self.graph, &mut self.services.reporter);
+        let id = goal.to_bits();
+        let (drv, outputs) = match work {
+            Work::Fetch(path, sub) => {
+                return reporter.report(&Event::FetchStarted {
+                    build: BuildRef {
+                        id,
+                        drv_path: &graph.full_path(*path),
+                        name: graph.paths.name(*path),
+                    },
+                    program: self.substituters.program(*sub),
+                    at,
+                });
+            }
+            Work::Build(drv, outputs) => (*drv, outputs),
+        };
+        let outputs = outputs.iter().map(|&path| graph.full_path(path));
+        let mut outputs: Vec<String> = outputs.collect();
+        if self.scheduler.stage(goal) == Stage::Away {
+            outputs.sort_unstable();
+            outputs.dedup();
+            reporter.say(Level::Talkative, || {
+                format!("using hook to build path(s) '{}'", outputs.join("', '"))
+            });
+        }
+        reporter.report(&Event::Started {
             build: BuildRef {
-                id: goal.to_bits(),
+                id,
                 drv_path: &graph.full_path(graph.drv_path(drv)),
                 name: graph.drv_name(drv),
             },

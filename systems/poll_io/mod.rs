@@ -3,10 +3,10 @@
 
 pub mod answers;
 pub mod circle;
-pub mod fetch;
 pub mod hook;
 pub mod launched;
 pub mod repair;
+pub mod talk;
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -15,7 +15,7 @@ use std::time::Duration;
 use bevy_ecs::prelude::{Entity, NonSend, NonSendMut, Query, Res, ResMut};
 use bevy_ecs::query::QueryData;
 use bevy_ecs::system::SystemParam;
-use windrow_components::building::{BuildLog, BuilderProcess, ChildPipes, Deadlines};
+use windrow_components::building::{BuildLog, Child};
 use windrow_components::goal::{DerivationGoal, SubstitutionGoal};
 use windrow_components::graph::BuildGraph;
 
@@ -25,7 +25,8 @@ use crate::helpers::hook::talk::HookHandle;
 use crate::process::log_writer::LogFile;
 use crate::process::reactor::Readable;
 use crate::report::{BuildRef, Event, Level};
-use crate::world::{Host, LINGER, Scheduler, Services};
+use crate::world::children::LINGER;
+use crate::world::{Host, Scheduler, Services};
 
 /// How many reads of one pipe a tick makes before it looks after the other children.
 const READS_PER_TICK: usize = 16;
@@ -41,9 +42,7 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 #[derive(QueryData)]
 #[query_data(mutable)]
 pub struct WatchedChild {
-    process: &'static mut BuilderProcess,
-    pipes: &'static mut ChildPipes,
-    deadlines: &'static mut Deadlines,
+    child: &'static mut Child,
     log: &'static mut BuildLog,
     file: Option<&'static mut LogFile>,
     derivation: Option<&'static DerivationGoal>,
@@ -96,6 +95,9 @@ pub fn poll_children(mut params: Watching<'_, '_>) {
     let mut unread = std::mem::take(&mut params.host.unread);
     unread.append(&mut params.host.held_back);
     for goal in unread {
+        if let Ok(mut watched) = params.children.get_mut(goal) {
+            watched.child.is_listed = false;
+        }
         params.read_log(goal, false);
     }
     let Host {
@@ -165,37 +167,37 @@ impl Watching<'_, '_> {
     /// Nix 1.8: `SubstitutionGoal::handleEOF`.
     fn read_log(&mut self, goal: Entity, must: bool) {
         let (host, now) = (&mut *self.host, self.scheduler.now);
-        let Ok(mut child) = self.children.get_mut(goal) else {
+        let Ok(mut watched) = self.children.get_mut(goal) else {
             return;
         };
-        let Some(pipe) = &child.pipes.log else { return };
-        let file_is_behind = child.file.as_ref().is_some_and(|file| file.is_behind());
+        let child = &mut *watched.child;
+        let Some(pipe) = &child.log else { return };
+        let file_is_behind = watched.file.as_ref().is_some_and(|file| file.is_behind());
         let user_is_behind = host.config.report_output && self.services.reporter.is_behind();
         if !must && (file_is_behind || user_is_behind) {
             // That it says nothing new is our doing.
             child.deadlines.last_output = now;
-            push_once(&mut host.held_back, goal);
-            return;
+            return list(&mut host.held_back, goal, child);
         }
-        let Some(build) = Named::of(&self.graph, goal, child.derivation, child.path) else {
+        let Some(build) = Named::of(&self.graph, goal, watched.derivation, watched.path) else {
             return;
         };
         for _ in 0..READS_PER_TICK {
             match read(pipe, &mut host.reactor.buffer) {
                 Ok(0) => {
                     host.reactor.forget(pipe.as_fd());
-                    child.pipes.log = None;
-                    return host.note_if_over(goal, &mut child.process, true);
+                    child.log = None;
+                    return host.note_if_over(goal, child, true);
                 }
                 Ok(count) => {
                     let bytes = &host.reactor.buffer[..count];
                     child.deadlines.last_output = now;
-                    child.log.append(bytes);
+                    watched.log.append(bytes);
                     let limit = self.scheduler.limits_of(goal).max_log_size;
-                    if limit > 0 && child.log.size > limit {
+                    if limit > 0 && watched.log.size > limit {
                         host.alarms.set(now, goal);
                     }
-                    if let Some(file) = &mut child.file {
+                    if let Some(file) = &mut watched.file {
                         host.logs.append(file, bytes);
                     }
                     if host.config.report_output {
@@ -208,12 +210,12 @@ impl Watching<'_, '_> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => {
-                    child.pipes.log = None;
-                    return host.note_if_over(goal, &mut child.process, true);
+                    child.log = None;
+                    return host.note_if_over(goal, child, true);
                 }
             }
         }
-        push_once(&mut host.unread, goal);
+        list(&mut host.unread, goal, child);
     }
 
     /// A child has exited. Its zombie keeps its process group's number until what it left behind is
@@ -223,14 +225,14 @@ impl Watching<'_, '_> {
         // which must not keep us.
         self.read_log(goal, true);
         let (host, now) = (&mut *self.host, self.scheduler.now);
-        let Ok(mut child) = self.children.get_mut(goal) else {
+        let Ok(mut watched) = self.children.get_mut(goal) else {
             return;
         };
-        host.reactor.forget(child.process.pidfd.as_fd());
-        child.process.exited = true;
+        let child = &mut *watched.child;
+        host.reactor.forget(child.pidfd.as_fd());
         child.deadlines.exited = Some(now);
-        let log_ended = child.pipes.log.is_none();
-        host.note_if_over(goal, &mut child.process, log_ended);
+        let log_ended = child.log.is_none();
+        host.note_if_over(goal, child, log_ended);
         if !log_ended {
             host.alarms.set(now + LINGER, goal);
         }
@@ -272,9 +274,10 @@ impl<'a> Named<'a> {
     }
 }
 
-/// The lists are as short as there are slots at most.
-fn push_once(list: &mut Vec<Entity>, goal: Entity) {
-    if !list.contains(&goal) {
+/// Lists a goal whose pipe is to be read again, unless it stands in a list already.
+fn list(list: &mut Vec<Entity>, goal: Entity, child: &mut Child) {
+    if !child.is_listed {
+        child.is_listed = true;
         list.push(goal);
     }
 }

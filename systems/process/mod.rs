@@ -3,7 +3,9 @@
 
 pub mod environment;
 pub mod helper;
+pub mod kill;
 pub mod lines;
 pub mod log_writer;
 pub mod pool;
 pub mod reactor;
+pub mod side_channel;

@@ -13,6 +13,8 @@ use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use windrow_sys::interrupt::{note_taken, stop_signals};
 
+use crate::process::side_channel::SideChannel;
+
 const WAKER: Token = Token(0);
 const SIGNALS: Token = Token(1);
 /// The hook that has not accepted a build yet: what it says, and its exit.
@@ -31,7 +33,7 @@ pub fn block_signals() -> SigSet {
 }
 
 /// What is to be looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Readable {
     /// The log of the goal with that entity index.
     Log(u32),
@@ -84,30 +86,26 @@ impl Reactor {
         Arc::clone(&self.waker)
     }
 
-    /// Watches a child's log and its exit.
+    /// Watches the child of a goal: its log, its exit, and the pipes it has beside.
     ///
     /// # Errors
     /// When the system refuses, for want of memory or descriptors.
-    pub fn watch(&self, goal: Entity, log: &OwnedFd, pidfd: &OwnedFd) -> io::Result<()> {
+    pub fn watch(
+        &self,
+        goal: Entity,
+        (log, pidfd): (&OwnedFd, &OwnedFd),
+        channel: Option<&SideChannel>,
+    ) -> io::Result<()> {
         let first = first_token(goal);
         self.register(log, first, Interest::READABLE)?;
-        self.register(pidfd, first + 1, Interest::READABLE)
-    }
-
-    /// Watches what a helper says beside its log.
-    ///
-    /// # Errors
-    /// When the system refuses, for want of memory or descriptors.
-    pub fn watch_said(&self, goal: Entity, pipe: &OwnedFd) -> io::Result<()> {
-        self.register(pipe, first_token(goal) + 2, Interest::READABLE)
-    }
-
-    /// Watches whether a helper can be told more.
-    ///
-    /// # Errors
-    /// When the system refuses, for want of memory or descriptors.
-    pub fn watch_told(&self, goal: Entity, pipe: &OwnedFd) -> io::Result<()> {
-        self.register(pipe, first_token(goal) + 3, Interest::WRITABLE)
+        self.register(pidfd, first + 1, Interest::READABLE)?;
+        if let Some(pipe) = channel.and_then(SideChannel::from_child) {
+            self.register(pipe, first + 2, Interest::READABLE)?;
+        }
+        if let Some(pipe) = channel.and_then(SideChannel::to_child) {
+            self.register(pipe, first + 3, Interest::WRITABLE)?;
+        }
+        Ok(())
     }
 
     /// Watches the hook that has not accepted a build yet.

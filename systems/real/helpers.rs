@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use bevy_ecs::prelude::{Entity, With, World};
+use bevy_ecs::prelude::World;
+use windrow_components::building::ChildKind;
 use windrow_sandbox::process::launch::Spawned;
 
-use crate::helpers::hook::instance::dismiss_all;
-use crate::helpers::hook::talk::{HookBuild, HookHandle};
+use crate::helpers::hook::talk::HookHandle;
 use crate::helpers::querier::Queriers;
-use crate::helpers::{FetchNews, Fetches, HelperConfig, Inbox, Substituters};
+use crate::helpers::{FetchEnv, HelperConfig, Substituters};
 use crate::world::{HookDesk, Host, Parts, Scheduler};
 
 /// Adds the helpers to a run in the real world, if there are any.
@@ -24,11 +24,7 @@ pub fn plug_in(world: &mut World, config: HelperConfig) {
         let env = Arc::clone(&config.env);
         let queriers = Queriers::new(config.substituters, env, config.patience_s, wake.clone());
         world.insert_non_send(queriers);
-        world.insert_non_send(Fetches {
-            env: Arc::clone(&config.env),
-            inbox: Inbox::new(wake.clone()),
-            received: Vec::new(),
-        });
+        world.insert_non_send(FetchEnv(Arc::clone(&config.env)));
     }
     if let Some(program) = config.hook {
         world.resource_mut::<Parts>().hook = true;
@@ -38,34 +34,19 @@ pub fn plug_in(world: &mut World, config: HelperConfig) {
     }
 }
 
-/// Ends the helpers that are left when a run is over, after the threads that start them have ended.
-pub(crate) fn clean_up(world: &mut World) {
-    use windrow_components::building::BuilderProcess;
+/// Ends the substituters that are asked, when a run is over and the threads that start helpers have
+/// ended; gives the hooks that have not accepted a build, to be ended with the children of goals.
+pub(crate) fn clean_up(world: &mut World) -> Vec<(ChildKind, Spawned)> {
     drop(world.remove_non_send::<Queriers>());
-    let mut children = Vec::new();
-    if let Some(mut hook) = world.remove_non_send::<HookHandle>() {
-        children.extend(hook.take_child());
-        while let Some(result) = hook.inbox.take() {
-            children.extend(result.ok().map(|instance| instance.into_parts().0));
-        }
+    let Some(mut hook) = world.remove_non_send::<HookHandle>() else {
+        return Vec::new();
+    };
+    let mut hooks: Vec<Spawned> = hook.take_child().into_iter().collect();
+    while let Some(result) = hook.inbox.take() {
+        hooks.extend(result.ok().map(|instance| instance.into_parts().0));
     }
-    if let Some(fetches) = world.remove_non_send::<Fetches>() {
-        while let Some(news) = fetches.inbox.take() {
-            if let FetchNews::Started {
-                result: Ok(child), ..
-            } = news
-            {
-                children.push(child);
-            }
-        }
-    }
-    // A hook has something to tell a machine far away before it ends.
-    let mut hooks = world.query_filtered::<Entity, With<HookBuild>>();
-    let hooks: Vec<Entity> = hooks.iter(world).collect();
-    for goal in hooks {
-        if let Some(BuilderProcess { pid, pidfd, .. }) = world.entity_mut(goal).take() {
-            children.push(Spawned { pid, pidfd });
-        }
-    }
-    dismiss_all(&children);
+    hooks
+        .into_iter()
+        .map(|process| (ChildKind::Hook, process))
+        .collect()
 }

@@ -1,16 +1,13 @@
-//! One builder: checks that it can run here, makes its directory, environment, log and pipe; then
-//! its process.
+//! One builder: checks that it can run here, and makes its directory, environment, log and pipe.
+//! It lacks only its process then.
 
-use std::ffi::{CString, OsStr, c_int};
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use bevy_ecs::prelude::Component;
 use nix::fcntl::OFlag;
-use windrow_components::building::{BuildDir, HashRewrites};
+use windrow_components::building::HashRewrites;
 use windrow_components::derivation::Derivation;
 use windrow_components::derivation::attributes::{AttributeError, Attributes, Special};
 use windrow_components::graph::BuildGraph;
@@ -18,20 +15,13 @@ use windrow_components::ids::{DrvId, PathId};
 use windrow_sandbox::dirs::admit;
 use windrow_sandbox::dirs::build_dir::SpareDirs;
 use windrow_sandbox::filter::makes_sockets_by_socketcall;
-use windrow_sandbox::ids::Owner;
 use windrow_sandbox::ids::users::UserLock;
-use windrow_sandbox::process::kill_user::kill_user;
 use windrow_sandbox::process::launch::action::{Action, c_path};
-use windrow_sandbox::process::launch::{
-    self, PendingExec, Request, SpawnError, SpawnRequest, Spawned, Step, Streams,
-};
-use windrow_sandbox::{BuildEnv, Isolation, MountTemplate, SandboxRequest, become_user, refusal};
-use windrow_store::db::reader::Reader;
+use windrow_sandbox::{Isolation, SandboxRequest, become_user};
 
 use crate::failure::{Failure, FailureKind};
-use crate::process::environment::Invocation;
-use crate::spawn::attributes::Files;
-use crate::spawn::program::{Builtin, Input, PreparedBuiltin, Program, wants_builtin};
+use crate::spawn::launch::{Ends, Launch};
+use crate::spawn::program::{Builtin, PreparedBuiltin, Program, wants_builtin};
 use crate::world::{BuilderConfig, PoolHandle};
 
 /// The execution domain flag that switches address space randomisation off, as builders expect.
@@ -59,45 +49,10 @@ pub(super) struct BuilderInputs<'a> {
 pub(super) struct Prepared {
     pub(super) launch: Launch,
     pub(super) ends: Ends,
-    pub(super) log_pipe: OwnedFd,
-    /// `None` if it is made together with the sandbox.
-    pub(super) build_dir: Option<BuildDir>,
-}
-
-/// What becomes a builder's standard streams. Its log ends only when nobody but its processes has
-/// these open.
-pub(super) struct Ends {
-    input: Input,
-    output: OwnedFd,
-}
-
-impl Ends {
-    fn streams(&self) -> Streams<'_> {
-        Streams {
-            stdin: self.input.as_fd(),
-            output: self.output.as_fd(),
-            error: None,
-            builder_log: None,
-        }
-    }
-}
-
-/// The making of one process: by [`Launch::spawn_async`], or, where that takes long, by
-/// [`Launch::run`] in a launching thread.
-pub(super) struct Launch {
-    invocation: Invocation,
-    files: Files,
-    dir: PathBuf,
-    dirs: SpareDirs,
-    reader: Arc<Reader>,
-    cwd: CString,
-    personality: u64,
-    namespaces: c_int,
-    actions: Vec<Action>,
-    sandbox: Option<(Isolation, SandboxRequest)>,
-    user: Option<UserLock>,
-    drv_path: String,
-    fixed: bool,
+    /// The read end of its log.
+    pub(super) log: OwnedFd,
+    /// Its build directory; `None` if it is made together with the sandbox.
+    pub(super) dir: Option<PathBuf>,
 }
 
 /// Makes everything a builder needs but its process.
@@ -158,11 +113,11 @@ pub(super) fn prepare(
         (sandbox, builtin),
         inputs,
     ) {
-        Ok((launch, ends, log_pipe)) => Ok(Prepared {
+        Ok((launch, ends, log)) => Ok(Prepared {
             launch,
             ends,
-            log_pipe,
-            build_dir: dir.map(BuildDir),
+            log,
+            dir,
         }),
         Err(failure) => {
             remove_dir();
@@ -358,228 +313,4 @@ fn personality(platform: &str, config: &BuilderConfig) -> u64 {
     let flags = [(linux32, PER_LINUX32), (linux26, UNAME26)];
     let flags = flags.iter().filter(|(set, _)| *set);
     flags.fold(ADDR_NO_RANDOMIZE, |all, (_, flag)| all | flag)
-}
-
-impl Launch {
-    /// The derivation's path.
-    pub(super) fn drv_path(&self) -> &str {
-        &self.drv_path
-    }
-
-    /// What it executes.
-    pub(super) fn program(&self) -> &OsStr {
-        OsStr::from_bytes(self.invocation.program.as_bytes())
-    }
-
-    /// Whether it is to run in a sandbox.
-    pub(super) fn wants_sandbox(&self) -> bool {
-        self.sandbox.is_some()
-    }
-
-    /// Whether its process can be made by [`Launch::spawn_async`].
-    pub(super) fn may_spawn_async(&self) -> bool {
-        !self.wants_sandbox() && !self.wants_graphs() && self.user.is_none() && self.namespaces == 0
-    }
-
-    /// Whether it must be run by the thread that has entered the mount template.
-    pub(super) fn wants_template(&self) -> bool {
-        self.sandbox
-            .as_ref()
-            .is_some_and(|(isolation, request)| isolation.wants_template(request))
-    }
-
-    /// Whether [`Launch::with_graphs`] must come first.
-    pub(super) fn wants_graphs(&self) -> bool {
-        !self.files.exports.is_empty()
-    }
-
-    /// Looks up the reference graphs that the builder is to get. Not on a thread that makes
-    /// processes: it may take a while, and such a thread may live where neither database nor store
-    /// can be seen.
-    pub(super) fn with_graphs(mut self) -> Self {
-        self.files.look_up(&self.reader);
-        self
-    }
-
-    /// Makes the builder's environment if it is to have one, writes its files and makes its
-    /// process; waits until that runs its program. An environment is returned even if the process
-    /// could not be made.
-    ///
-    /// # Errors
-    /// The failure to report, when it can't be set up or its program can't be executed.
-    pub(super) fn run(
-        mut self,
-        ends: &Ends,
-        template: &Mutex<Option<MountTemplate>>,
-    ) -> (Result<Spawned, Failure>, Option<BuildEnv>) {
-        let user = self.user.take();
-        if let Some(user) = &user {
-            // What another engine left when it was killed must not meet this build.
-            let uid = user.owner().uid;
-            if let Err(error) = kill_user(uid) {
-                let text = format!("cannot kill the processes of the build user {uid}: {error}");
-                return (Err(Failure::new(FailureKind::Other, text)), None);
-            }
-        }
-        let Some((isolation, request)) = &self.sandbox else {
-            let owner = user.as_ref().map(UserLock::owner);
-            let above = self.dir.parent().unwrap_or(&self.dir).to_owned();
-            let made = owner.map_or(Ok(()), |owner| admit::make_build_dir(&above, owner));
-            let env = user.map(|user| BuildEnv::without_sandbox(self.dirs.clone(), above, user));
-            let started = match made {
-                Ok(()) => self.start(ends, owner),
-                Err(error) => {
-                    let path = &self.drv_path;
-                    let text = format!("cannot make the build directory of '{path}': {error}");
-                    Err(Failure::new(FailureKind::Other, text))
-                }
-            };
-            return (started, env);
-        };
-        let owner = user.as_ref().map(UserLock::owner);
-        let set_up = |error: String| {
-            let path = &self.drv_path;
-            let text = format!("failed to set up the sandbox for '{path}': {error}");
-            Failure::new(FailureKind::Other, text)
-        };
-        let mut template = template.lock().unwrap_or_else(PoisonError::into_inner);
-        let template = if isolation.wants_template(request) {
-            if template.is_none() {
-                match MountTemplate::enter(isolation) {
-                    Ok(entered) => *template = Some(entered),
-                    Err(error) => return (Err(set_up(format!("cannot {error}"))), None),
-                }
-            }
-            template.as_ref()
-        } else {
-            None
-        };
-        let setup = match isolation.set_up(request, template, user) {
-            Ok(setup) => setup,
-            Err(error) => return (Err(set_up(error.to_string())), None),
-        };
-        (self.namespaces, self.actions) = (setup.namespaces, setup.actions);
-        self.dir = setup.build_dir;
-        (self.start(ends, owner), Some(setup.env))
-    }
-
-    /// Writes the builder's files and makes its process, without waiting until that runs its
-    /// program. Only if it [`may_spawn_async`](Launch::may_spawn_async).
-    ///
-    /// # Errors
-    /// The failure to report, when it can't be set up.
-    pub(super) fn spawn_async(mut self, ends: &Ends) -> Result<(Spawned, PendingStart), Failure> {
-        self.write_files()?;
-        match launch::spawn_async(self, &ends.streams()) {
-            Ok((spawned, pending)) => Ok((spawned, PendingStart(Some(pending)))),
-            Err((launch, error)) => Err(launch.failure(error)),
-        }
-    }
-
-    fn write_files(&mut self) -> Result<bool, Failure> {
-        let files = std::mem::take(&mut self.files);
-        files.write(&self.dir).map_err(|problem| {
-            let text = format!("cannot build derivation '{}': {problem}", self.drv_path);
-            Failure::new(FailureKind::Other, text)
-        })
-    }
-
-    fn start(&mut self, ends: &Ends, owner: Option<Owner>) -> Result<Spawned, Failure> {
-        let wrote = self.write_files()?;
-        // The sandbox's is its user's already, and what nobody touched can be used again.
-        if let Some(owner) = owner.filter(|_| wrote || self.sandbox.is_none()) {
-            give_dir(&self.dir, owner).map_err(|error| {
-                let path = &self.drv_path;
-                let text =
-                    format!("cannot give the build directory of '{path}' to its user: {error}");
-                Failure::new(FailureKind::Other, text)
-            })?;
-        }
-        launch::spawn(&self.request(), &ends.streams()).map_err(|error| self.failure(error))
-    }
-
-    fn failure(&self, error: SpawnError) -> Failure {
-        let path = &self.drv_path;
-        if error.step != Step::Execute {
-            // That there can be a sandbox is known. That there can be one more is not.
-            let reason = (error.step == Step::Clone && self.namespaces != 0)
-                .then(|| refusal::reason(&error, &self.actions))
-                .flatten();
-            let reason = reason.map_or_else(String::new, |reason| format!("; {reason}"));
-            return Failure::new(
-                FailureKind::Other,
-                format!("failed to set up the build environment for '{path}': {error}{reason}"),
-            );
-        }
-        let program = OsStr::from_bytes(self.invocation.program.as_bytes());
-        let kind = if self.fixed {
-            FailureKind::Other
-        } else {
-            FailureKind::Permanent
-        };
-        Failure::new(
-            kind,
-            format!(
-                "cannot build derivation '{path}': its builder '{}' can't be executed: {}",
-                program.display(),
-                self.execution_problem(&error.source, Path::new(program)),
-            ),
-        )
-    }
-
-    /// Says more than "No such file" where it can: a script's interpreter or a program's loader may
-    /// be what is missing.
-    fn execution_problem(&self, error: &io::Error, program: &Path) -> String {
-        if error.kind() != io::ErrorKind::NotFound {
-            return error.to_string();
-        }
-        if self.sandbox.is_some() {
-            return format!(
-                "{error}; in the sandbox there are only the derivation's inputs and what the setting 'sandbox-paths' \
-                 names"
-            );
-        }
-        if program.exists() {
-            return format!("{error}; the file exists, so its interpreter or loader is missing");
-        }
-        error.to_string()
-    }
-}
-
-impl SpawnRequest for Launch {
-    fn request(&self) -> Request<'_> {
-        Request {
-            program: Some(&self.invocation.program),
-            args: &self.invocation.args,
-            env: &self.invocation.env,
-            cwd: &self.cwd,
-            personality: self.personality,
-            namespaces: self.namespaces,
-            actions: &self.actions,
-        }
-    }
-}
-
-/// A builder whose process was made without waiting until it runs its program.
-#[derive(Debug, Component)]
-#[component(storage = "SparseSet")]
-pub struct PendingStart(Option<PendingExec<Launch>>);
-
-impl PendingStart {
-    /// Why the builder's process, which has exited, could not execute its program, if that is so.
-    pub fn exec_error(&mut self) -> Option<Failure> {
-        let (launch, error) = self.0.take()?.exec_result().ok()?;
-        error.map(|error| launch.failure(error))
-    }
-}
-
-/// Gives a build directory and the files that were put into it to a build user. Nothing of that
-/// user's runs yet.
-fn give_dir(dir: &Path, owner: Owner) -> io::Result<()> {
-    let files = std::fs::read_dir(dir)?;
-    let paths = files.map(|entry| Ok::<_, io::Error>(entry?.path()));
-    for path in paths.chain([Ok(dir.to_owned())]) {
-        std::os::unix::fs::lchown::<PathBuf>(path?, Some(owner.uid), Some(owner.gid))?;
-    }
-    Ok(())
 }

@@ -1,29 +1,30 @@
 //! Starts a substituter for every path that has its lock and a slot (Nix 1.8: the second half of
-//! `tryToRun`), and reads what it says beside its log.
+//! `tryToRun`).
 
 use std::path::Path;
 
-use bevy_ecs::prelude::{Commands, NonSendMut, Query, Res, ResMut};
+use bevy_ecs::prelude::{NonSend, NonSendMut, Query, Res, ResMut};
 use bevy_ecs::system::SystemParam;
-use windrow_components::building::{BuildLog, ChildPipes, Deadlines};
+use windrow_components::building::ChildKind;
 use windrow_components::goal::SubstitutionGoal;
 use windrow_components::graph::BuildGraph;
 use windrow_components::substitution::Substitution;
 
 use crate::failure::{Failure, FailureKind};
-use crate::helpers::{FetchNews, Fetches, Substituters};
+use crate::helpers::{FetchEnv, Substituters, destination};
 use crate::process::helper;
 use crate::process::helper::Pipes;
-use crate::world::{FetchPipe, Host, PoolHandle, ReadyFetch, Scheduler, destination};
+use crate::process::side_channel::{FetchPipe, SideChannel};
+use crate::world::children::{ChildSetup, Made, Maker};
+use crate::world::{Host, PoolHandle, ReadyFetch, Scheduler};
 
 /// What starting substituters touches.
 #[derive(SystemParam)]
 pub struct StartingFetches<'w, 's> {
-    commands: Commands<'w, 's>,
     goals: Query<'w, 's, (&'static Substitution, &'static SubstitutionGoal)>,
     graph: Res<'w, BuildGraph>,
     substituters: Res<'w, Substituters>,
-    fetches: NonSendMut<'w, Fetches>,
+    env: NonSend<'w, FetchEnv>,
     host: NonSendMut<'w, Host>,
     scheduler: ResMut<'w, Scheduler>,
 }
@@ -44,15 +45,15 @@ impl StartingFetches<'_, '_> {
         let Ok((substitution, known)) = self.goals.get(goal) else {
             return;
         };
-        let (host, env) = (&self.host, &self.fetches.env);
-        let program = Path::new(self.substituters.program(substitution.sub)).to_owned();
+        let (host, env) = (&mut *self.host, &self.env.0);
+        let program = self.substituters.program(substitution.sub).to_owned();
         let store_path = self.graph.full_path(path);
         let place = host.config.layout.real_path(&store_path);
         let real_path = destination(place, known.repair);
         let dest = real_path.to_string_lossy().into_owned();
         let args = ["--substitute", &store_path, &dest];
         let prepared = clear(&real_path, &host.pool)
-            .and_then(|()| helper::prepare(&program, &args, env, Pipes::Fetch));
+            .and_then(|()| helper::prepare(Path::new(&program), &args, env, Pipes::Fetch));
         let (launch, ends) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
@@ -61,24 +62,24 @@ impl StartingFetches<'_, '_> {
                 return self.scheduler.fail(goal, failure);
             }
         };
-        self.scheduler.launch();
-        let send = self.fetches.inbox.sender();
-        host.launcher.submit(move || {
-            let result = launch.run();
-            send(FetchNews::Started { goal, result });
-            None
-        });
-        self.commands.entity(goal).insert((
-            ChildPipes {
-                log: Some(ends.log),
-            },
-            FetchPipe {
+        let setup = ChildSetup {
+            goal,
+            kind: ChildKind::Fetch,
+            log: ends.log,
+            channel: Some(SideChannel::Fetch(FetchPipe {
                 out: Some(ends.stdout),
                 said: Vec::new(),
-            },
-            Deadlines::new(self.scheduler.now, true),
-            BuildLog::default(),
-        ));
+            })),
+            dir: None,
+        };
+        let make = move |launch: helper::Launch| {
+            Made::new(launch.run().map_err(|error| {
+                let text = format!("substituter '{program}': {error}");
+                Failure::new(FailureKind::Other, text)
+            }))
+        };
+        let maker = (Maker::Thread, None);
+        host.launch(&mut self.scheduler, setup, maker, launch, make);
     }
 }
 

@@ -7,23 +7,24 @@ mod attributes;
 mod builder;
 pub mod fetch;
 pub mod hook;
+mod launch;
 mod program;
 
-pub use builder::PendingStart;
-
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, ResMut};
+use bevy_ecs::prelude::{Commands, NonSendMut, Query, ResMut};
 use bevy_ecs::system::SystemParam;
-use windrow_components::building::{BuildLog, ChildPipes, Deadlines, HashRewrites, MissingOutputs};
+use windrow_components::building::{ChildKind, HashRewrites, MissingOutputs};
 use windrow_components::graph::BuildGraph;
+use windrow_sandbox::ids::users::{UserLock, UserPool};
 
 use crate::error::Error;
 use crate::failure::{Failure, FailureKind};
 use crate::report::{Event, Level};
-use crate::world::{Backoff, Host, Launched, OutputLocks, ReadyGoal, Scheduler, Services, Waiting};
-use windrow_sandbox::ids::users::{UserLock, UserPool};
+use crate::spawn::launch::{Ends, Launch};
+use crate::world::children::{ChildSetup, Maker};
+use crate::world::{Backoff, Host, OutputLocks, ReadyGoal, Scheduler, Services, Waiting};
 
 /// What a goal that has its locks and a slot carries.
 type LockedGoal = (
@@ -138,24 +139,25 @@ impl Spawning<'_, '_> {
             closure: &closure,
         };
         let prepared = builder::prepare(&mut inputs, &self.host.dirs).map_err(GiveUp::Goal)?;
-        let mut entity = self.commands.entity(goal);
-        entity.insert((
-            ChildPipes {
-                log: Some(prepared.log_pipe),
-            },
-            Deadlines::new(self.scheduler.now, true),
-            BuildLog::default(),
-        ));
-        if let Some(dir) = prepared.build_dir {
-            entity.insert(dir);
-        }
-        self.launch(goal, prepared.launch, prepared.ends);
+        let builder::Prepared {
+            launch,
+            ends,
+            log,
+            dir,
+        } = prepared;
+        let setup = ChildSetup {
+            goal,
+            kind: ChildKind::Builder,
+            log,
+            channel: None,
+            dir,
+        };
+        self.launch(setup, launch, ends);
         Ok(())
     }
 
     /// Has a process made, at once or by the thread that can wait for it.
-    fn launch(&mut self, goal: Entity, launch: builder::Launch, ends: builder::Ends) {
-        self.scheduler.launch();
+    fn launch(&mut self, setup: ChildSetup, launch: Launch, ends: Ends) {
         let reporter = &mut self.services.reporter;
         if launch.wants_sandbox() {
             reporter.say(Level::Chatty, || {
@@ -165,42 +167,21 @@ impl Spawning<'_, '_> {
         reporter.say(Level::Chatty, || {
             format!("executing builder '{}'", launch.program().display())
         });
+        let (host, scheduler) = (&mut *self.host, &mut self.scheduler);
         if launch.may_spawn_async() {
-            self.host.launched.push(Launched {
-                goal,
-                began: Instant::now(),
-                result: launch
-                    .spawn_async(&ends)
-                    .map(|(child, pending)| (child, Some(pending))),
-                env: None,
+            let maker = (Maker::Here, None);
+            return host.launch(scheduler, setup, maker, launch, move |launch| {
+                launch.spawn_async(&ends)
             });
-            return;
         }
-        let host = &self.host;
-        let launcher = match launch.wants_template() {
-            true => &host.template.pool,
-            false => &host.launcher,
+        let maker = match launch.wants_template() {
+            true => Maker::InTemplate,
+            false => Maker::Thread,
         };
+        let first = launch.wants_graphs().then_some(Launch::with_graphs as _);
         let template = Arc::clone(&host.template.entered);
-        let make = move |launch: builder::Launch| {
-            let began = Instant::now();
-            let (result, env) = launch.run(&ends, &template);
-            Some(Launched {
-                goal,
-                began,
-                result: result.map(|child| (child, None)),
-                env,
-            })
-        };
-        if launch.wants_graphs() {
-            let launcher = launcher.remote();
-            host.pool.0.submit(move || {
-                let launch = launch.with_graphs();
-                launcher.submit(move || make(launch));
-                None
-            });
-        } else {
-            launcher.submit(move || make(launch));
-        }
+        host.launch(scheduler, setup, (maker, first), launch, move |launch| {
+            launch.run(&ends, &template)
+        });
     }
 }

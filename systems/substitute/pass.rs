@@ -22,9 +22,10 @@ use crate::error::Result;
 use crate::failure::{Failure, FailureKind};
 use crate::finish::failure_cache;
 use crate::helpers::Substituters;
+use crate::world::children::Condemned;
 use crate::world::{
-    AddWaitees, Asked, Awake, Cells, Column, Condemned, Goal, GoalSlot, NewWaitee, Row, Scheduler,
-    Services, Store, Unmade, goals, place,
+    AddWaitees, Asked, Awake, Cells, Column, Goal, GoalSlot, NewWaitee, Row, Scheduler, Services,
+    Store, Unmade, goals, place,
 };
 
 /// A derivation's goal, as one step of a pass hands it to the next.

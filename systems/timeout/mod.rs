@@ -6,18 +6,17 @@ pub mod hook;
 use std::time::Duration;
 
 use bevy_ecs::prelude::{Commands, NonSendMut, Query, Res, ResMut};
-use windrow_components::building::{BuildLog, BuilderProcess, ChildPipes, Deadlines};
+use windrow_components::building::{BuildLog, Child, Deadlines};
 use windrow_components::request::ChildLimits;
-use windrow_sandbox::process::kill::kill_group;
 
 use crate::failure::FailureKind;
-use crate::world::{Condemned, Host, LINGER, Scheduler};
+use crate::process::kill;
+use crate::world::children::{Condemned, LINGER};
+use crate::world::{Host, Scheduler};
 
 /// A child that is watched.
 type WatchedChild = (
-    &'static mut BuilderProcess,
-    &'static ChildPipes,
-    &'static Deadlines,
+    &'static mut Child,
     &'static BuildLog,
     Option<&'static Condemned>,
 );
@@ -35,29 +34,39 @@ pub fn condemn(
 ) {
     let now = scheduler.now;
     while let Some(goal) = host.alarms.pop_due(now) {
-        let Ok((mut process, pipes, deadlines, log, condemned)) = children.get_mut(goal) else {
+        let Ok((mut child, log, condemned)) = children.get_mut(goal) else {
             continue;
         };
-        if let Some(exited) = deadlines.exited {
+        if let Some(exited) = child.deadlines.exited {
             // What it left behind may hold its log open, but it did not take too long itself.
-            let waited = pipes.log.is_none() || exited + LINGER <= now;
-            host.note_if_over(goal, &mut process, waited);
+            let waited = child.log.is_none() || exited + LINGER <= now;
+            host.note_if_over(goal, &mut child, waited);
+        } else if scheduler.is_cancelled(goal) {
+            // It was asked to end.
+            kill::kill(&child);
         } else if condemned.is_some() {
-        } else if let Some(why) = why_condemned(scheduler.limits_of(goal), deadlines, log, now) {
-            kill_group(process.pid);
+        } else if let Some(why) =
+            why_condemned(scheduler.limits_of(goal), &child.deadlines, log, now)
+        {
+            kill::kill(&child);
             commands.entity(goal).insert(why);
         } else {
-            host.watch_time(scheduler.limits_of(goal), goal, deadlines);
+            host.watch_time(scheduler.limits_of(goal), goal, &child.deadlines);
         }
     }
 }
 
-/// Kills the children of goals that were cancelled; their exit is noticed as any other. What has
-/// none yet is killed when it has one.
-pub fn cancel(children: Query<&BuilderProcess>, mut scheduler: ResMut<Scheduler>) {
+/// Ends the children of goals that were cancelled; their exit is noticed as any other. Who has none
+/// yet has it ended when it is there.
+pub fn cancel(
+    children: Query<&Child>,
+    mut host: NonSendMut<Host>,
+    mut scheduler: ResMut<Scheduler>,
+) {
+    let now = scheduler.now;
     for goal in scheduler.take_cancelled() {
-        if let Ok(process) = children.get(goal) {
-            kill_group(process.pid);
+        if let Ok(child) = children.get(goal) {
+            host.cancel(goal, child, now);
         }
     }
 }

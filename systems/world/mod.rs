@@ -2,12 +2,11 @@
 //! its work, the store, and what other threads hand back.
 
 mod alarms;
+pub mod children;
 mod columns;
 mod config;
-mod fetch_queue;
 mod first_set;
 pub mod goals;
-mod pending;
 mod pools;
 mod ready_queue;
 mod repairs;
@@ -25,15 +24,8 @@ use windrow_components::request::ChildLimits;
 pub use alarms::Alarms;
 pub use columns::{Cells, Column, Place, Row, place};
 pub use config::{BuilderConfig, StoreMount};
-pub use fetch_queue::FetchPipe;
-pub(crate) use fetch_queue::destination;
 pub use goals::{AddWaitees, NewWaitee, Unmade};
-pub use pending::{Condemned, LINGER};
-pub use pools::{
-    ChildEnv, Collected, Deleter, HelperEvents, Host, Launched, MountTemplateHandle, PoolHandle,
-    ReapedBuild,
-};
-
+pub use pools::{Deleter, HelperEvents, Host, MountTemplateHandle, PoolHandle};
 pub use ready_queue::ReadyQueue;
 pub(crate) use repairs::{Answer, Finding, Verifier};
 pub use repairs::{Question, Repairs, Verdict};

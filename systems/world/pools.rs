@@ -1,43 +1,27 @@
-//! The threads that work for the scheduler, what is handed to them, and what comes back.
+//! What the real world has beside goals: the event loop, the threads that work for the scheduler,
+//! and what has come back from them.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bevy_ecs::prelude::{Component, Entity};
-use windrow_components::building::{BuilderProcess, Deadlines};
-use windrow_components::goal::BuildMode;
+use bevy_ecs::prelude::Entity;
+use windrow_components::building::{Child, Deadlines};
 use windrow_components::request::ChildLimits;
 use windrow_sandbox::dirs::build_dir::SpareDirs;
-use windrow_sandbox::process::launch::Spawned;
 use windrow_sandbox::{BuildEnv, MountTemplate};
 use windrow_store::files::beside;
 use windrow_sys::tree::delete_path;
 
-use crate::error::Result;
-use crate::failure::Failure;
-use crate::outputs::MismatchedOutput;
+use crate::process::kill;
 use crate::process::log_writer::LogThread;
 use crate::process::pool::Pool;
 use crate::process::reactor::{Reactor, Readable};
-use crate::spawn::PendingStart;
-use crate::world::{Alarms, BuilderConfig, BuiltOutput, Condemned};
-
-/// Outputs that the pool has looked at, or why they can't be registered.
-#[derive(Debug)]
-pub struct Collected {
-    /// The goal they belong to.
-    pub goal: Entity,
-    /// The outputs, or the failure and what can be kept nevertheless.
-    pub result: Result<Vec<BuiltOutput>, (Failure, Option<Box<MismatchedOutput>>)>,
-    /// What to warn of.
-    pub warnings: Vec<String>,
-    /// The build directory, if it was kept although the build had an environment of its own.
-    pub kept: Option<PathBuf>,
-}
+use crate::world::children::{ChildSetup, Launched, Made, Maker, ReapedChild, Scanned};
+use crate::world::{Alarms, BuilderConfig, Scheduler};
 
 /// The threads that hash, and the one that deletes, so that nothing waits for a large tree to go.
-pub struct PoolHandle(pub Pool<Collected>, pub Deleter);
+pub struct PoolHandle(pub Pool<Scanned>, pub Deleter);
 
 /// A thread that deletes. What can't be deleted stays where nobody looks for it. Clones are the
 /// same; the last one to go waits for all that was asked for.
@@ -101,47 +85,12 @@ impl PoolHandle {
     }
 }
 
-/// A process that was made for a goal, or why it could not be.
-#[derive(Debug)]
-pub struct Launched {
-    /// The goal it belongs to.
-    pub goal: Entity,
-    /// When its process began to be made.
-    pub began: Instant,
-    /// The process, or the failure.
-    pub result: Result<(Spawned, Option<PendingStart>), Failure>,
-    /// Where it runs, if it has an environment of its own.
-    pub env: Option<BuildEnv>,
-}
-
 /// The thread that makes processes in a mount template.
 pub struct MountTemplateHandle {
     /// The thread.
     pub pool: Pool<Launched>,
     /// The template, once the thread has entered it. For that thread only.
     pub entered: Arc<Mutex<Option<MountTemplate>>>,
-}
-
-/// The environment of a running builder, until it is left.
-#[derive(Debug, Component)]
-#[component(storage = "SparseSet")]
-pub struct ChildEnv(pub Option<BuildEnv>);
-
-/// A child that was waited for, whose build is still to be looked after.
-#[derive(Debug)]
-pub struct ReapedBuild {
-    pub(crate) goal: Entity,
-    pub(crate) mode: BuildMode,
-    pub(crate) status: i32,
-    /// Why it could not run its builder, if that is so.
-    pub(crate) exec_error: Option<Failure>,
-    pub(crate) condemned: Option<Condemned>,
-}
-
-impl ReapedBuild {
-    pub(crate) fn is_good(&self) -> bool {
-        self.status == 0 && self.exec_error.is_none() && self.condemned.is_none()
-    }
 }
 
 /// What the real world has beside goals: the event loop, the threads, and what has come back from
@@ -166,11 +115,11 @@ pub struct Host {
     /// Processes that were made without waiting for them, and those that could not be, until they
     /// are taken up.
     pub launched: Vec<Launched>,
-    /// Outputs that have been scanned.
-    pub scanned: Vec<Collected>,
+    /// What was scanned.
+    pub scanned: Vec<Scanned>,
     /// Builds that ended well while something else could start: their slots are given away before
     /// their outputs are looked at.
-    pub deferred: Vec<ReapedBuild>,
+    pub deferred: Vec<ReapedChild>,
     /// When children are to be looked at although nothing happens to them.
     pub alarms: Alarms,
     /// Goals whose children are over, and to be reaped.
@@ -183,18 +132,64 @@ pub struct Host {
     pub events: HelperEvents,
 }
 
+/// What the pool does before a process is made, if anything: what may take a while, or needs to see
+/// the store.
+type First<L> = Option<fn(L) -> L>;
+
 impl Host {
     /// The time since the run began.
     pub fn elapsed(&self) -> Duration {
         self.began.elapsed()
     }
 
+    /// Has a child's process made, after what `first` does in the pool, if anything.
+    /// [`take_launched`](crate::poll_io::launched::take_launched) takes it up.
+    pub fn launch<L: Send + 'static>(
+        &mut self,
+        scheduler: &mut Scheduler,
+        setup: ChildSetup,
+        (maker, first): (Maker, First<L>),
+        launch: L,
+        make: impl FnOnce(L) -> Made + Send + 'static,
+    ) {
+        scheduler.launch();
+        let run = move |launch| {
+            let began = Instant::now();
+            Launched {
+                began,
+                made: make(launch),
+                setup,
+            }
+        };
+        let launcher = match maker {
+            Maker::Here => return self.launched.push(run(launch)),
+            Maker::Thread => &self.launcher,
+            Maker::InTemplate => &self.template.pool,
+        };
+        let Some(first) = first else {
+            return launcher.submit(move || Some(run(launch)));
+        };
+        let launcher = launcher.remote();
+        self.pool.0.submit(move || {
+            let launch = first(launch);
+            launcher.submit(move || Some(run(launch)));
+            None
+        });
+    }
+
     /// Has a child reaped if it has exited and its log is at its end, or was given time enough to
     /// be.
-    pub fn note_if_over(&mut self, goal: Entity, process: &mut BuilderProcess, log_ended: bool) {
-        if process.exited && log_ended && !process.over {
-            process.over = true;
+    pub fn note_if_over(&mut self, goal: Entity, child: &mut Child, log_ended: bool) {
+        if child.deadlines.exited.is_some() && log_ended && !child.over {
+            child.over = true;
             self.over.push(goal);
+        }
+    }
+
+    /// Ends a child that nobody wants any more. Its exit is noticed as any other.
+    pub fn cancel(&mut self, goal: Entity, child: &Child, now: Duration) {
+        if let Some(at) = kill::cancel(child, now) {
+            self.alarms.set(at, goal);
         }
     }
 
@@ -232,5 +227,8 @@ impl HelperEvents {
         self.now.clear();
         self.now.append(&mut self.unread);
         self.now.append(&mut self.held_back);
+        // Something may have been written since, of which the last tick was told as well.
+        self.now.sort_unstable();
+        self.now.dedup();
     }
 }

@@ -250,33 +250,37 @@ fn a_build_is_cancelled_before_its_process_is_there() {
 }
 
 #[test]
-fn a_cancelled_hook_is_told_to_end() {
-    let world = World::new();
-    let drv = world.add_one("one", stays(&world, "one"));
-    let files = world.at("files");
-    let hook = world.script(
-        "hook.sh",
-        &format!(
-            "cd {}\nread x; echo '# accept' >&2; read inputs; read outputs\n\
-             echo $$ > hook.pid.new; mv hook.pid.new hook.pid; sleep 1000 & wait",
-            files.display()
-        ),
-    );
-    let helpers = Helpers {
-        hook: Some(hook),
-        ..Helpers::default()
-    };
-    let mut engine = Embedded::new(&world, &[&drv], helpers);
-    let pid = world.file("hook.pid");
-    engine.tick_until("the hook builds", |engine| {
-        pid.exists() && engine.stage(0) == Stage::Away
-    });
-    engine.cancel(0);
-    engine.until_cancelled(0);
-    assert!(!lives(&world, "hook.pid"));
-    let events = engine.end_well();
-    assert_eq!(events, ["started one", "cancelled one"]);
-    world.is_clean();
+fn a_cancelled_hook_is_told_to_end_and_then_killed() {
+    for on_word in ["echo told > told; exit", "echo told > told"] {
+        let world = World::new();
+        let drv = world.add_one("one", stays(&world, "one"));
+        let hook = world.script(
+            "hook.sh",
+            &format!(
+                "cd {}\nread x; echo '# accept' >&2; read inputs; read outputs\n\
+                 trap '{on_word}' TERM\n\
+                 echo $$ > hook.pid.new; mv hook.pid.new hook.pid\n\
+                 while :; do sleep 1000 & wait; done",
+                world.at("files").display()
+            ),
+        );
+        let helpers = Helpers {
+            hook: Some(hook),
+            ..Helpers::default()
+        };
+        let mut engine = Embedded::new(&world, &[&drv], helpers);
+        let pid = world.file("hook.pid");
+        engine.tick_until("the hook builds", |engine| {
+            pid.exists() && engine.stage(0) == Stage::Away
+        });
+        engine.cancel(0);
+        engine.until_cancelled(0);
+        assert!(!lives(&world, "hook.pid"));
+        assert_eq!(text(world.file("told")), "told\n");
+        let events = engine.end_well();
+        assert_eq!(events, ["started one", "cancelled one"]);
+        world.is_clean();
+    }
 }
 
 #[test]

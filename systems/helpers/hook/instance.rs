@@ -1,21 +1,21 @@
 //! One process of the build hook and what is said between it and the engine (Nix 1.8:
 //! `HookInstance` and the talk in `tryBuildHook`). Nothing here waits: what can't be read or
 //! written now is left for later.
+//!
+//! Until it accepts a build it serves the engine, and is no child of a goal: it has a place of its
+//! own in the event loop, and ends by [`dismiss`](crate::process::kill::dismiss). With what it
+//! accepts it becomes a child as any other.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::time::Instant;
 
 use windrow_sandbox::process::launch::Spawned;
 
 use crate::failure::describe_status;
 use crate::process::helper::Ends;
 use crate::process::lines::{LineBuffer, quotable};
+use crate::process::side_channel::{READS_PER_TICK, Talk};
 use crate::world::Reply;
-
-/// How many reads of a hook's output a tick makes, so that one that writes without end takes
-/// neither the scheduler's time nor its memory.
-const READS_PER_TICK: usize = 16;
 
 /// Something that a hook said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,14 +159,8 @@ impl Instance {
 
     /// Takes it apart when it has accepted a build: what it was told is then in its own hands.
     pub fn into_parts(self) -> (Spawned, Talk, OwnedFd) {
-        let talk = Talk {
-            from_hook: (!self.closed).then_some(self.from_hook),
-            lines: self.lines,
-            to_hook: Some(self.to_hook),
-            unsent: Vec::new(),
-            sent: 0,
-            unread: false,
-        };
+        let from_hook = (!self.closed).then_some(self.from_hook);
+        let talk = Talk::new(from_hook, self.lines, self.to_hook);
         (self.child, talk, self.builder_out)
     }
 }
@@ -187,137 +181,21 @@ fn understand(line: String) -> Result<Said, HookError> {
     }))
 }
 
-/// What is still to be said to and heard from a hook that builds.
-#[derive(Debug)]
-pub struct Talk {
-    /// What it says to people; `None` after its end.
-    pub from_hook: Option<OwnedFd>,
-    lines: LineBuffer,
-    /// Where it reads; `None` once it has been told everything.
-    pub to_hook: Option<OwnedFd>,
-    unsent: Vec<u8>,
-    sent: usize,
-    /// Whether there may be more to read than was read.
-    pub unread: bool,
-}
-
-impl Talk {
-    /// Adds a line of paths to what it is to be told, a blank after each.
-    pub fn tell(&mut self, paths: impl IntoIterator<Item = String>) {
-        for path in paths {
-            self.unsent.extend_from_slice(path.as_bytes());
-            self.unsent.push(b' ');
-        }
-        self.unsent.push(b'\n');
-    }
-
-    /// Writes as much as the hook takes now, and closes the pipe after the last byte. A hook that
-    /// closes its end early has its reasons: how it ends tells.
-    pub fn send(&mut self) {
-        while let Some(pipe) = &self.to_hook {
-            if self.sent == self.unsent.len() {
-                self.hang_up();
-                return;
-            }
-            match nix::unistd::write(pipe, &self.unsent[self.sent..]) {
-                Ok(count) => self.sent += count,
-                Err(nix::Error::EINTR) => {}
-                Err(nix::Error::EAGAIN) => return,
-                Err(_) => {
-                    self.hang_up();
-                    return;
-                }
-            }
-        }
-    }
-
-    fn hang_up(&mut self) {
-        self.to_hook = None;
-        self.unsent = Vec::new();
-        self.sent = 0;
-    }
-
-    /// The lines it has said since it was last listened to, up to a bound: [`Talk::unread`] tells
-    /// whether that was reached.
-    pub fn listen(&mut self, buffer: &mut [u8]) -> Vec<String> {
-        let mut ended = false;
-        self.unread = self.from_hook.is_some();
-        for _ in 0..READS_PER_TICK {
-            let Some(pipe) = &self.from_hook else { break };
-            match nix::unistd::read(pipe, buffer) {
-                Ok(count) if count > 0 => self.lines.feed(&buffer[..count]),
-                Err(nix::Error::EINTR) => {}
-                Err(nix::Error::EAGAIN) => {
-                    self.unread = false;
-                    break;
-                }
-                Ok(_) | Err(_) => {
-                    (ended, self.unread) = (true, false);
-                    self.from_hook = None;
-                }
-            }
-        }
-        let mut lines: Vec<String> = std::iter::from_fn(|| self.lines.next_line()).collect();
-        if ended {
-            lines.extend(self.lines.rest());
-        }
-        lines
-    }
-}
-
 fn has_exited(child: &Spawned) -> bool {
     use nix::poll::{PollFd, PollFlags, PollTimeout};
     let mut ended = [PollFd::new(child.pidfd.as_fd(), PollFlags::POLLIN)];
     nix::poll::poll(&mut ended, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
-/// How long a process may take to end of itself after it was asked to.
-const GRACE: std::time::Duration = std::time::Duration::from_secs(1);
-
-/// Asks a helper's process group to end, waits a moment for it, and makes sure (Nix 1.8:
-/// `Pid::kill` with SIGTERM). Returns its raw wait status.
-///
-/// Nix 1.8: `HookInstance::HookInstance`, `HookInstance::~HookInstance`.
-pub fn dismiss(child: &Spawned) -> i32 {
-    ask_to_end(child);
-    wait_and_kill(child, Instant::now() + GRACE)
-}
-
-/// The same for several, which all have the one moment.
-pub fn dismiss_all(children: &[Spawned]) {
-    children.iter().for_each(ask_to_end);
-    let until = Instant::now() + GRACE;
-    for child in children {
-        wait_and_kill(child, until);
-    }
-}
-
-fn ask_to_end(child: &Spawned) {
-    use nix::sys::signal::{Signal, killpg};
-    use nix::unistd::Pid;
-    // The child was not waited for, so its number is still its own.
-    let _ = killpg(Pid::from_raw(child.pid), Signal::SIGTERM);
-}
-
-fn wait_and_kill(child: &Spawned, until: Instant) -> i32 {
-    use nix::poll::{PollFd, PollFlags, PollTimeout};
-    let mut ended = [PollFd::new(child.pidfd.as_fd(), PollFlags::POLLIN)];
-    let left_ms = until.saturating_duration_since(Instant::now()).as_millis();
-    // Should it be interrupted, the process is killed a little early.
-    let _ = nix::poll::poll(
-        &mut ended,
-        PollTimeout::try_from(left_ms).unwrap_or(PollTimeout::MAX),
-    );
-    windrow_sandbox::process::kill::kill_and_reap(child.pid)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::process::helper::{self, HelperEnv, Pipes};
+    use crate::process::kill::{dismiss, end_all};
     use nix::poll::{PollFd, PollFlags, PollTimeout};
     use std::path::Path;
     use std::sync::Arc;
+    use windrow_components::building::ChildKind;
 
     fn start(script: &str) -> Instance {
         let env: HelperEnv = Arc::new([c"PATH=/usr/bin:/bin".to_owned()]);
@@ -443,10 +321,10 @@ mod tests {
         let mut children = Vec::new();
         for mut instance in instances {
             hear(&mut instance).unwrap();
-            children.push(instance.into_parts().0);
+            children.push((ChildKind::Hook, instance.into_parts().0));
         }
-        dismiss_all(&children);
-        for child in children {
+        end_all(&children);
+        for (_, child) in children {
             // SAFETY: signal 0 is sent to nobody.
             assert_eq!(unsafe { libc::kill(child.pid, 0) }, -1, "it was waited for");
         }

@@ -5,15 +5,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bevy_ecs::prelude::{Component, NonSendMut, ResMut};
+use bevy_ecs::prelude::{NonSendMut, ResMut};
 use bevy_ecs::system::SystemParam;
 use windrow_components::graph::BuildGraph;
 use windrow_sandbox::process::launch::Spawned;
 
 use crate::helpers::Inbox;
-use crate::helpers::hook::instance::{HookError, Instance, Said, Talk, dismiss};
+use crate::helpers::hook::instance::{HookError, Instance, Said};
 use crate::process::helper;
 use crate::process::helper::{HelperEnv, Pipes};
+use crate::process::kill::dismiss;
 use crate::report::{Event, Level};
 use crate::world::{HookQuestion, Host, Options, Reply, Reporters, Scheduler, Services};
 
@@ -23,11 +24,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// After so many failures in a row the hook is not asked any more.
 const FAILURES_MAX: u32 = 3;
-
-/// A build that a hook does: what is still said and heard.
-#[derive(Debug, Component)]
-#[component(storage = "SparseSet")]
-pub struct HookBuild(pub Talk);
 
 /// The hook's program, and its process that has not accepted a build yet.
 pub struct HookHandle {

@@ -1,15 +1,13 @@
-//! Substituters and the build hook in the real world: what they are, and what of them comes back
-//! from other threads.
+//! Substituters and the build hook in the real world: which there are, how a thread that works for
+//! them is heard, and where substituters put what they fetch.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bevy_ecs::prelude::Entity;
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use windrow_sandbox::process::launch::{SpawnError, Spawned};
+use windrow_store::files::beside::beside;
 
 use crate::process::helper::HelperEnv;
-use crate::world::BuiltOutput;
 
 /// Which helpers a run has.
 #[derive(Debug, Clone)]
@@ -62,39 +60,16 @@ impl<T: Send + 'static> Inbox<T> {
     }
 }
 
-/// Something that a thread has done for a substituter.
-#[derive(Debug)]
-pub enum FetchNews {
-    /// A substituter was started to fetch a path, or could not be.
-    Started {
-        /// The path's goal.
-        goal: Entity,
-        /// Its process.
-        result: Result<Spawned, SpawnError>,
-    },
-    /// What a substituter has fetched was looked at.
-    Received(Received),
-}
+/// The environment of every substituter that fetches.
+pub struct FetchEnv(pub HelperEnv);
 
-/// What a substituter has fetched.
-#[derive(Debug)]
-pub struct Received {
-    /// The path's goal.
-    pub goal: Entity,
-    /// The substituter's raw wait status.
-    pub status: i32,
-    /// The path, ready to be registered, or what is wrong with it.
-    pub result: Result<BuiltOutput, String>,
-    /// What went wrong beside that.
-    pub warnings: Vec<String>,
-}
-
-/// The fetches of a run: their environment, and what comes back of them.
-pub struct Fetches {
-    /// The environment of every substituter.
-    pub env: HelperEnv,
-    /// What threads have done for them.
-    pub inbox: Inbox<FetchNews>,
-    /// Paths that were looked at since the last tick.
-    pub received: Vec<Received>,
+/// Where a substituter is to put a path: beside it, if there is one that is to be replaced
+/// (Nix 1.8: `destPath`).
+///
+/// Nix 1.8: `LocalStore::repairPath`.
+pub(crate) fn destination(real_path: PathBuf, repair: bool) -> PathBuf {
+    if !repair {
+        return real_path;
+    }
+    beside(&real_path, ".tmp")
 }

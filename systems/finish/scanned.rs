@@ -1,0 +1,130 @@
+//! Takes up what was scanned, of whatever kind: outputs to register, or why there are none.
+
+use bevy_ecs::prelude::Entity;
+use windrow_components::building::{BuildDir, BuildLog};
+
+use crate::failure::{Failure, FailureKind};
+use crate::finish::cause::is_disk_nearly_full;
+use crate::finish::mismatched;
+use crate::finish::reap::Reaping;
+use crate::outputs::MismatchedOutput;
+use crate::report::{BuildRef, Event, Level};
+use crate::world::children::{ChildEnv, Scanned, Unfit};
+use crate::world::{OutputLocks, ReadyFetch};
+
+/// Takes back what has been scanned: outputs to register, a reason why the build failed after all,
+/// or the next substituter's turn.
+///
+/// Nix 1.8: `SubstitutionGoal::finished`.
+pub fn take_scanned(mut params: Reaping<'_, '_>) {
+    let mut scanned = std::mem::take(&mut params.host.scanned);
+    for scanned in scanned.drain(..) {
+        params.take(scanned);
+    }
+    params.host.scanned = scanned;
+}
+
+impl Reaping<'_, '_> {
+    fn take(&mut self, scanned: Scanned) {
+        let Scanned {
+            goal,
+            result,
+            warnings,
+            kept,
+        } = scanned;
+        self.scheduler.scanned();
+        for text in &warnings {
+            let level = Level::Warn;
+            self.services
+                .reporter
+                .report(&Event::Message { level, text });
+        }
+        match result {
+            Ok(outputs) => {
+                let ended = self.children.get(goal).ok();
+                let path = ended.as_ref().and_then(|ended| ended.path.as_ref());
+                if let Some((known, _)) = path {
+                    self.services.reporter.say(Level::Chatty, || {
+                        let path = self.graph.full_path(known.path);
+                        format!("substitution of path '{path}' succeeded")
+                    });
+                }
+                let drv = ended.and_then(|ended| Some(ended.derivation?.drv));
+                self.scheduler.complete(goal, drv, outputs);
+            }
+            Err(Unfit::Build(failure, mismatched)) => self.fail_scanned(goal, failure, mismatched),
+            Err(Unfit::Fetch { status, message }) => self.try_next(goal, status, &message),
+        }
+        if let Some(kept) = kept {
+            self.host.dirs.keep(&kept);
+            let text = format!("note: keeping build directory '{}'", kept.display());
+            self.services.reporter.report(&Event::Message {
+                level: Level::Error,
+                text: &text,
+            });
+        } else if let Ok(ended) = self.children.get(goal)
+            && let (Some(dir), None) = (ended.dir, ended.env)
+        {
+            self.host.retire(&dir.0);
+        }
+        let mut entity = self.commands.entity(goal);
+        entity.remove::<(BuildDir, BuildLog, ChildEnv)>();
+    }
+
+    fn fail_scanned(
+        &mut self,
+        goal: Entity,
+        mut failure: Failure,
+        mismatched: Option<Box<MismatchedOutput>>,
+    ) {
+        if failure.kind == FailureKind::Rejected
+            && let Ok(ended) = self.children.get(goal)
+            && let Some(dir) = ended.dir
+            && is_disk_nearly_full(&self.host.config, &dir.0)
+        {
+            // Many programs don't notice that they could not write.
+            failure.kind = FailureKind::Other;
+        }
+        if let Some(mismatched) = mismatched {
+            let store = &mut *self.services.store;
+            let world = (&mut *self.graph, store);
+            let kept = mismatched::keep(*mismatched, world, &self.host.config, &self.host.pool);
+            failure.message.push_str(&kept);
+        }
+        self.scheduler.fail(goal, failure);
+    }
+
+    /// Reports that a substituter could not deliver a path, and lets its goal go to the next one.
+    fn try_next(&mut self, goal: Entity, status: i32, message: &str) {
+        if self.scheduler.is_cancelled(goal) {
+            return self.scheduler.fail(goal, Failure::cancelled());
+        }
+        let Ok(ended) = self.children.get_mut(goal) else {
+            return;
+        };
+        let Some((known, mut substitution)) = ended.path else {
+            return;
+        };
+        let log_lines = self.host.config.log_lines;
+        let log_tail = ended.log.map(|log| log.last_lines(log_lines));
+        self.services.reporter.report(&Event::FetchFailed {
+            build: BuildRef {
+                id: goal.to_bits(),
+                drv_path: &self.graph.full_path(known.path),
+                name: self.graph.paths.name(known.path),
+            },
+            status: Some(status),
+            message,
+            log_tail: &log_tail.unwrap_or_default(),
+            at: self.scheduler.now,
+        });
+        if let Some(mut locks) = ended.locks {
+            let locks = std::mem::take(&mut *locks);
+            self.services.store.unlock(locks, false);
+        }
+        self.commands.entity(goal).remove::<OutputLocks>();
+        substitution.sub += 1;
+        let path = known.path;
+        self.scheduler.try_next(ReadyFetch { goal, path });
+    }
+}
