@@ -2,8 +2,9 @@
 //! until it runs its program.
 
 use std::ffi::{CString, OsStr, c_int};
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,8 +24,22 @@ use windrow_store::db::reader::Reader;
 use crate::failure::{Failure, FailureKind};
 use crate::process::environment::Invocation;
 use crate::spawn::attributes::Files;
-use crate::spawn::program::Input;
 use crate::world::children::{Made, PendingStart};
+
+/// What a builder has as its standard input.
+pub(super) enum Input {
+    /// Nothing.
+    Empty(File),
+    /// What one of the engine's own is to do.
+    Request(File),
+}
+
+impl AsFd for Input {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        let (Self::Empty(file) | Self::Request(file)) = self;
+        file.as_fd()
+    }
+}
 
 /// What becomes a builder's standard streams. Its log ends only when nobody but its processes has
 /// these open.

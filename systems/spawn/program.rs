@@ -3,7 +3,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use windrow_components::building::ScratchOutput;
@@ -15,6 +14,7 @@ use crate::builtin::{self, Builtins, Needs, Start};
 use crate::process::environment::{self, BuildEnvParams, Invocation, Rewrites};
 use crate::spawn::attributes::Files;
 use crate::spawn::builder::BuilderInputs;
+use crate::spawn::launch::Input;
 use crate::world::BuilderConfig;
 
 /// How builders that come with the engine are called.
@@ -83,21 +83,6 @@ pub(super) struct Program {
     pub(super) invocation: Invocation,
     pub(super) files: Files,
     pub(super) input: Input,
-}
-
-/// What a builder has as its standard input.
-pub(super) enum Input {
-    /// Nothing.
-    Empty(File),
-    /// What one of the engine's own is to do.
-    Request(File),
-}
-
-impl AsFd for Input {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        let (Self::Empty(file) | Self::Request(file)) = self;
-        file.as_fd()
-    }
 }
 
 impl Program {
