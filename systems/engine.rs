@@ -56,8 +56,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// A run over `graph` and `store`, whose reporter hears of all that happens. A world's systems are still to be plugged
-    /// in.
+    /// A run over `graph` and `store`, whose reporter hears of all that happens. A world's systems
+    /// are still to be plugged in.
     ///
     /// Nix 1.8: `Worker::Worker`, `Worker::~Worker`.
     pub fn new(
@@ -81,14 +81,15 @@ impl Engine {
         }
     }
 
-    /// Takes a request, at any time. It begins with the next tick, or when requests of another mode have ended: those that
-    /// check or repair run alone. `reporter` hears of the goals that it needs.
+    /// Takes a request, at any time. It begins with the next tick, or when requests of another mode
+    /// have ended: those that check or repair run alone. `reporter` hears of the goals that it
+    /// needs.
     pub fn submit(&mut self, request: Request, reporter: Option<Box<dyn Reporter>>) -> Entity {
         requests::submit(&mut self.world, request, reporter)
     }
 
-    /// Ends a request, unless it has ended: what no other needs is cancelled, and its children are killed in the ticks that
-    /// follow.
+    /// Ends a request, unless it has ended: what no other needs is cancelled, and its children are
+    /// killed in the ticks that follow.
     pub fn cancel(&mut self, request: Entity) {
         requests::cancel(&mut self.world, request);
     }
@@ -102,7 +103,8 @@ impl Engine {
         *state.expect("a request that was submitted")
     }
 
-    /// Whether nothing more is to be done for any request. Children of goals that were cancelled may still run.
+    /// Whether nothing more is to be done for any request. Children of goals that were cancelled
+    /// may still run.
     pub fn is_over(&self) -> bool {
         self.world.resource::<Scheduler>().run.is_over()
     }

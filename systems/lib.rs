@@ -1,9 +1,9 @@
 //! What happens to a build: the tick, the whole tick and nothing but the tick.
 //!
 //! A run is a bevy_ecs world whose entities are goals ([`windrow_components::goal`]), and a list of
-//! systems that is run again and again: a tick. [`tick`] lists all systems of a tick in their order,
-//! [`TickSystems`](world::TickSystems) runs them. They run in sets, always in this order, and each set's systems are in the module of its
-//! name:
+//! systems that is run again and again: a tick. [`tick`] lists all systems of a tick in their
+//! order, [`TickSystems`](world::TickSystems) runs them. They run in sets, always in this order,
+//! and each set's systems are in the module of its name:
 //!
 //! 1. [`substitute`](mod@substitute): what is missing? Takes goals from being asked for to having
 //!    all their inputs.

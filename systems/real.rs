@@ -26,7 +26,8 @@ use crate::world::{
     Services, Verifier,
 };
 
-/// Adds the systems and resources of the real world; those that repair only if a request `may_repair`.
+/// Adds the systems and resources of the real world; those that repair only if a request
+/// `may_repair`.
 ///
 /// # Errors
 /// When the event loop can't be made.

@@ -3,8 +3,8 @@
 //!
 //! Systems run one after the other in the order in which they stand here. To read this list is to
 //! read the tick; no system is added elsewhere, except by policies, whose places are named here. A
-//! system that is not due when its turn comes is passed over: to ask for that costs next to nothing,
-//! while a system that runs fetches all that it touches first.
+//! system that is not due when its turn comes is passed over: to ask for that costs next to
+//! nothing, while a system that runs fetches all that it touches first.
 //!
 //! What the order leaves open is in which order a system works through a list: the faulty world
 //! shuffles those lists before each set, for nothing may come of it.
@@ -30,19 +30,17 @@ fn sets(has: Parts, policy: PolicySystems) -> [Set; 7] {
             .only(has.forecast, policy::forecast::estimate)
             .only(has.simulated, simulated::note_ready).due(Scheduler::has_newly_ready)
             .only(has.faults, faulty::answer_questions),
-
         // Which ready goal comes first? Due when goals have become ready.
         Set::new(TickSet::Rank)
             .of_policy(policy.rank),
-
         // Which ready goal gets the next slot? Its outputs are locked and looked up again.
         Set::new(TickSet::Lock)
             .only(has.faults, faulty::shuffle)
             .only(has.others, lock::hook::take_reply).due(lock::hook::has_reply)
             .only(has.others, lock::fetch::lock_paths).due(Scheduler::has_ready_fetches)
             .always(lock::lock).due(Scheduler::has_lockable),
-
-        // Start what has a slot. A hook that accepted a build leaves with it before another build is offered.
+        // Start what has a slot. A hook that accepted a build leaves with it before another build
+        // is offered.
         Set::new(TickSet::Spawn)
             .only(has.faults, faulty::shuffle)
             .only(has.processes, spawn::spawn_builders).due(Scheduler::has_starting)
@@ -52,7 +50,6 @@ fn sets(has: Parts, policy: PolicySystems) -> [Set; 7] {
             .only(has.simulated, simulated::start).due(Scheduler::has_starting)
             .only(has.faults, faulty::answer_offers)
             .only(has.faults, faulty::start),
-
         // Sleep until something happens, and take in what has happened.
         Set::new(TickSet::PollIo)
             .only(has.processes, poll_io::launched::take_launched).due(Scheduler::is_launching)
@@ -64,7 +61,6 @@ fn sets(has: Parts, policy: PolicySystems) -> [Set; 7] {
             .only(has.substituters || has.hook, poll_io::talk::talk_on)
             .only(has.simulated, simulated::advance).due(simulated::idle)
             .only(has.faults, faulty::advance).due(simulated::idle),
-
         // What should have happened by now?
         Set::new(TickSet::Timeout)
             .only(has.faults, faulty::shuffle)
@@ -73,7 +69,6 @@ fn sets(has: Parts, policy: PolicySystems) -> [Set; 7] {
             .only(has.faults, faulty::kill).due(Scheduler::has_cancelled)
             .only(has.others, timeout::retry_locks).due(Scheduler::has_parked)
             .only(has.hook, timeout::hook::hurry_hook),
-
         // Reap, register, report, tell the waiters.
         Set::new(TickSet::Finish)
             .only(has.faults, faulty::shuffle)

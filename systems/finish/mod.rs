@@ -290,8 +290,8 @@ pub fn tell_waiters(mut params: Telling<'_, '_>) {
             woken.into_iter().for_each(|goal| scheduler.awaken(goal));
         }
         if outcome == Outcome::Cancelled && scheduler.run.is_top(goal) {
-            // A request has come to need it while its child was being killed. Another goal may have asked for it again
-            // by now.
+            // A request has come to need it while its child was being killed. Another goal may have
+            // asked for it again by now.
             match end.drv() {
                 _ if !scheduler.is_stale(goal) => {}
                 Some(drv) => scheduler.reopen_stale(goal, drv),

@@ -19,7 +19,7 @@ use crate::outputs::{MismatchedOutput, ScanJob, scan_outputs};
 use crate::process::side_channel::SideChannel;
 use crate::report::{BuildRef, Event, Level};
 use crate::world::children::{Condemned, ReapedChild, Scanned, Unfit};
-use crate::world::{BuiltOutput, Deleter, OutputLocks, ReadyFetch};
+use crate::world::{BuiltOutput, Deleter, Host, OutputLocks, ReadyFetch};
 
 fn unfit((failure, mismatched): (Failure, Option<Box<MismatchedOutput>>)) -> Unfit {
     Unfit::Build(failure, mismatched)
@@ -77,8 +77,7 @@ impl Reaping<'_, '_> {
             });
         }
         let keep_failed = host.config.keep_failed.then(|| dir.0.clone());
-        let optimiser = host.config.optimiser.clone();
-        let plain = optimiser.is_none() && env.is_none() && keep_failed.is_none();
+        let plain = host.config.optimiser.is_none() && env.is_none() && keep_failed.is_none();
         if here && plain && job.is_small() {
             host.scanned.push(Scanned {
                 goal,
@@ -88,28 +87,7 @@ impl Reaping<'_, '_> {
             });
             return Ok(());
         }
-        let deleter = host.pool.1.clone();
-        host.pool.0.submit(move || {
-            let places = optimiser.as_ref().map(|_| job.places());
-            let alone = undisturbed(env.as_ref());
-            // Nobody may be let in to what somebody still works on.
-            let keep_failed = keep_failed.filter(|_| alone.is_ok());
-            let result = alone.and_then(|()| scan_outputs(&job).map_err(unfit));
-            let mut warnings = match (optimiser, places, &result) {
-                (Some(optimiser), Some(places), Ok(built)) if !built.is_empty() => {
-                    optimiser.optimise_new(&places)
-                }
-                _ => Vec::new(),
-            };
-            let keep = keep_failed.filter(|_| result.is_err());
-            let kept = leave(env, &job, keep, &deleter, &mut warnings);
-            Some(Scanned {
-                goal,
-                result,
-                warnings,
-                kept,
-            })
-        });
+        scan_in_pool(host, goal, job, env, keep_failed);
         Ok(())
     }
 
@@ -317,6 +295,40 @@ impl Reaping<'_, '_> {
         self.scheduler
             .end(&self.graph, fetch.into(), Outcome::Failed);
     }
+}
+
+/// Has the pool scan the outputs of a build, and then leave its environment. With `keep_failed`,
+/// that build directory is kept if the outputs are not good.
+fn scan_in_pool(
+    host: &Host,
+    goal: Entity,
+    job: ScanJob,
+    env: Option<BuildEnv>,
+    keep_failed: Option<std::path::PathBuf>,
+) {
+    let optimiser = host.config.optimiser.clone();
+    let deleter = host.pool.1.clone();
+    host.pool.0.submit(move || {
+        let places = optimiser.as_ref().map(|_| job.places());
+        let alone = undisturbed(env.as_ref());
+        // Nobody may be let in to what somebody still works on.
+        let keep_failed = keep_failed.filter(|_| alone.is_ok());
+        let result = alone.and_then(|()| scan_outputs(&job).map_err(unfit));
+        let mut warnings = match (optimiser, places, &result) {
+            (Some(optimiser), Some(places), Ok(built)) if !built.is_empty() => {
+                optimiser.optimise_new(&places)
+            }
+            _ => Vec::new(),
+        };
+        let keep = keep_failed.filter(|_| result.is_err());
+        let kept = leave(env, &job, keep, &deleter, &mut warnings);
+        Some(Scanned {
+            goal,
+            result,
+            warnings,
+            kept,
+        })
+    });
 }
 
 /// Whether a build ran in a sandbox, where everything has its own name.

@@ -1,5 +1,5 @@
-//! The outputs of one build, one by one: made canonical, out of its builder's reach, hashed, scanned
-//! for references, compared with a hash known beforehand.
+//! The outputs of one build, one by one: made canonical, out of its builder's reach, hashed,
+//! scanned for references, compared with a hash known beforehand.
 
 use std::fs::DirBuilder;
 use std::io::ErrorKind;

@@ -71,8 +71,8 @@ pub struct PolicyPlugin {
     /// What reports call it.
     pub name: &'static str,
     /// Adds a system that ranks all goals that have become ready ([`PolicySystems::add_to_rank`],
-    /// [`Scheduler::rank`](crate::world::Scheduler::rank)), and to the world the resources it needs.
-    /// [`Estimates`] and [`Seed`] are there already.
+    /// [`Scheduler::rank`](crate::world::Scheduler::rank)), and to the world the resources it
+    /// needs. [`Estimates`] and [`Seed`] are there already.
     pub plug_in: fn(&mut World, &mut PolicySystems),
 }
 

@@ -1,5 +1,5 @@
-//! Simulated children: each is a duration on a heap. When nothing is left to do at an instant, time jumps to the next
-//! end, and all that end then are handled before anything starts.
+//! Simulated children: each is a duration on a heap. When nothing is left to do at an instant, time
+//! jumps to the next end, and all that end then are handled before anything starts.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -43,8 +43,8 @@ struct Group {
     last: u32,
 }
 
-/// The ends to come, as the first slot of each group. Where all slots end at one instant, as with tasks that take the same
-/// time, this is one group.
+/// The ends to come, as the first slot of each group. Where all slots end at one instant, as with
+/// tasks that take the same time, this is one group.
 #[derive(Debug, Default)]
 struct Ends {
     /// The instant and the first slot as one number, so that comparing two is one comparison.
@@ -286,7 +286,8 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Slots are taken and given back, and each comes out when its child ends, the earliest first.
+        /// Slots are taken and given back, and each comes out when its child ends, the earliest
+        /// first.
         #[test]
         fn ends_come_in_their_order(steps in proptest::collection::vec((0..6_u64, any::<bool>()), 1..80)) {
             let (mut ends, mut free, mut slots) = (Ends::default(), FreeSlots::default(), Vec::new());

@@ -1,5 +1,5 @@
-//! What a simulation measures while it runs, in bounded memory: how long tasks waited, and how many slots were busy when.
-//! Knows instants and indices, nothing of goals.
+//! What a simulation measures while it runs, in bounded memory: how long tasks waited, and how many
+//! slots were busy when. Knows instants and indices, nothing of goals.
 
 use windrow_components::task_graph::TaskGraph;
 
@@ -26,7 +26,8 @@ pub const PARTS: usize = 256;
 pub struct Utilisation {
     /// How long a part is, in the graph's unit: a power of two.
     pub width: u64,
-    /// For each part the time that slots were busy in it, all slots together. The last one may be shorter.
+    /// For each part the time that slots were busy in it, all slots together. The last one may be
+    /// shorter.
     pub busy: Vec<u64>,
 }
 
@@ -74,7 +75,8 @@ impl Utilisation {
         self.busy = parts.collect();
     }
 
-    /// The share of `jobs` slots that was busy, for each of so many equal pieces of the time up to `makespan`.
+    /// The share of `jobs` slots that was busy, for each of so many equal pieces of the time up to
+    /// `makespan`.
     pub fn shares(&self, pieces: usize, makespan: u64, jobs: u32) -> Vec<f64> {
         let length = makespan as f64 / pieces as f64;
         let mut shares = vec![0.0; if makespan == 0 { 0 } else { pieces }];
@@ -173,8 +175,9 @@ impl WaitTimes {
     }
 }
 
-/// The smallest values that so many hundredths of all do not exceed. What has the same leading bits is counted first, so
-/// that only those that have them in common with a result need be looked at again.
+/// The smallest values that so many hundredths of all do not exceed. What has the same leading bits
+/// is counted first, so that only those that have them in common with a result need be looked at
+/// again.
 fn hundredths<const N: usize>(values: &[u64], max: u64, wanted: [usize; N]) -> [u64; N] {
     const KINDS: usize = 1 << 12;
     let bits = u64::BITS - max.leading_zeros();
@@ -199,9 +202,9 @@ fn hundredths<const N: usize>(values: &[u64], max: u64, wanted: [usize; N]) -> [
     })
 }
 
-/// How many outputs had to be kept at a time at the most, if each is there from its task's start until the last task
-/// that needs it has ended, and those that none needs until the end of the run. What ends at an instant is gone before
-/// anything starts.
+/// How many outputs had to be kept at a time at the most, if each is there from its task's start
+/// until the last task that needs it has ended, and those that none needs until the end of the run.
+/// What ends at an instant is gone before anything starts.
 pub fn peak_outputs(tasks: &TaskGraph, runs: &[Run]) -> u64 {
     let mut left = vec![0_u32; tasks.len()];
     for task in tasks.tasks() {

@@ -1,7 +1,8 @@
-//! The simulated world as a plugin: children are durations, the store is memory, time jumps to the next event.
+//! The simulated world as a plugin: children are durations, the store is memory, time jumps to the
+//! next event.
 //!
-//! Everything else, from finding out what is missing to telling the waiters, is done by the same systems as
-//! in a real build.
+//! Everything else, from finding out what is missing to telling the waiters, is done by the same
+//! systems as in a real build.
 
 pub(crate) mod children;
 pub(crate) mod faults;
@@ -79,7 +80,8 @@ pub struct Outcome {
     pub runs: Vec<Run>,
 }
 
-/// An estimate of the bytes that simulating a graph of that size takes, the loaded graph not counted.
+/// An estimate of the bytes that simulating a graph of that size takes, the loaded graph not
+/// counted.
 pub fn memory_needed(tasks: u64, edges: u64) -> u64 {
     const BYTES_PER_TASK: u64 = 240;
     const BYTES_PER_EDGE: u64 = 8;
@@ -109,7 +111,8 @@ pub fn simulate(tasks: &TaskGraph, simulation: &Simulation) -> Result<Outcome> {
         simulation.policy,
     );
     let world = &mut engine.world;
-    // At each instant everything is handled before anything starts, whatever that costs in real time.
+    // At each instant everything is handled before anything starts, whatever that costs in real
+    // time.
     world.resource_mut::<Scheduler>().pace = Pace {
         goals_per_tick: usize::MAX,
         slots_before_paperwork: false,

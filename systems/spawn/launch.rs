@@ -118,9 +118,9 @@ impl Launch {
         self
     }
 
-    /// Makes the builder's environment if it is to have one, writes its files and makes its process;
-    /// waits until that runs its program. There is an environment even if the process could not be
-    /// made.
+    /// Makes the builder's environment if it is to have one, writes its files and makes its
+    /// process; waits until that runs its program. There is an environment even if the process
+    /// could not be made.
     pub(super) fn run(self, ends: &Ends, template: &Mutex<Option<MountTemplate>>) -> Made {
         let (process, env) = self.make(ends, template);
         Made {

@@ -1,6 +1,6 @@
-//! A child of a goal on its way: launched, watched, reaped, its outputs scanned. What the systems of
-//! these four steps hand on to each other, the same for a builder, a substituter that fetches and a
-//! hook that builds.
+//! A child of a goal on its way: launched, watched, reaped, its outputs scanned. What the systems
+//! of these four steps hand on to each other, the same for a builder, a substituter that fetches
+//! and a hook that builds.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -79,7 +79,8 @@ impl Reporters {
         });
     }
 
-    /// A request has ended, and hears nothing more. The goals that it needed; `None` for all there are.
+    /// A request has ended, and hears nothing more. The goals that it needed; `None` for all there
+    /// are.
     pub fn end(&mut self, request: Entity) -> Option<Vec<Entity>> {
         self.expected.retain(|(other, _)| *other != request);
         let mut ended = self.requests.extract_if(.., |it| it.request == request);
@@ -90,8 +91,8 @@ impl Reporters {
         }
     }
 
-    /// Begins to tell apart the goals of a request that needed all there were, because another begins. The request, if
-    /// there is such a one.
+    /// Begins to tell apart the goals of a request that needed all there were, because another
+    /// begins. The request, if there is such a one.
     pub fn tell_apart(&mut self) -> Option<Entity> {
         let mut all = self.requests.iter_mut();
         let all = all.find(|hearer| matches!(hearer.needs, Needs::All))?;

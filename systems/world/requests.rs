@@ -66,7 +66,8 @@ pub struct Following<'w, 's> {
 }
 
 impl Following<'_, '_> {
-    /// Prepares for the goals of a request. With the second one it begins to matter which needs what.
+    /// Prepares for the goals of a request. With the second one it begins to matter which needs
+    /// what.
     fn make_room_for(&mut self, request: Entity, asked: &Request) {
         let first = self.scheduler.index.is_empty();
         let before = self.scheduler.run.mode();
@@ -117,7 +118,8 @@ impl Following<'_, '_> {
         }
     }
 
-    /// What goals have asked for since this was called last is needed by all requests that need those goals.
+    /// What goals have asked for since this was called last is needed by all requests that need
+    /// those goals.
     pub fn follow(&mut self) {
         for (waiter, asked) in self.scheduler.take_asked() {
             let goals = match asked {
@@ -147,7 +149,8 @@ pub fn close_ended(world: &mut World) {
         world.entity_mut(request).insert(RequestState::Ended(end));
         let needed = world.non_send_mut::<Services>().reporter.end(request);
         world.resource_scope::<Scheduler, _>(|world, mut scheduler| {
-            // All that a sole request needed has ended if its targets have, for it waits for all of it.
+            // All that a sole request needed has ended if its targets have, for it waits for all of
+            // it.
             if end == RequestEnd::Done && !scheduler.is_shared() {
                 return;
             }

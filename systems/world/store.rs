@@ -1,5 +1,5 @@
-//! The store behind a trait, so that the same systems run on a real one and on one in memory; and what is registered
-//! in it.
+//! The store behind a trait, so that the same systems run on a real one and on one in memory; and
+//! what is registered in it.
 
 use bevy_ecs::prelude::Component;
 use windrow_components::building::HashRewrites;
@@ -10,8 +10,8 @@ use windrow_store::own::failed_paths::FailedPaths;
 
 use crate::error::Result;
 
-/// A store as the systems see it: real (SQLite and a directory) or simulated (memory). A method that is not given does what
-/// is right without files, roots, locks and references: nothing.
+/// A store as the systems see it: real (SQLite and a directory) or simulated (memory). A method
+/// that is not given does what is right without files, roots, locks and references: nothing.
 pub trait Store {
     /// Keeps paths from being collected as long as this process lives (`addTempRoot`).
     ///
@@ -70,8 +70,8 @@ pub trait Store {
         true
     }
 
-    /// Locks all of the paths, or none if any is locked by someone else (`lockPaths`). A store that nobody else
-    /// uses need not be asked.
+    /// Locks all of the paths, or none if any is locked by someone else (`lockPaths`). A store that
+    /// nobody else uses need not be asked.
     ///
     /// # Errors
     /// When a lock file can't be made.
@@ -79,8 +79,8 @@ pub trait Store {
         Ok(Some(OutputLocks::default()))
     }
 
-    /// Scratch paths for outputs that are valid although others of the same derivation are to be built
-    /// (`addHashRewrite`), kept from collection.
+    /// Scratch paths for outputs that are valid although others of the same derivation are to be
+    /// built (`addHashRewrite`), kept from collection.
     ///
     /// # Errors
     /// When the roots can't be written.
@@ -104,8 +104,8 @@ pub trait Store {
     /// Tidies up when no goal needs the store any more.
     fn close(&mut self, _graph: &BuildGraph) {}
 
-    /// The closure of everything a derivation's builder may refer to: the wanted outputs of its inputs, and its
-    /// sources.
+    /// The closure of everything a derivation's builder may refer to: the wanted outputs of its
+    /// inputs, and its sources.
     ///
     /// # Errors
     /// When the database can't be read.
@@ -124,8 +124,8 @@ pub trait Store {
     /// Registers outputs as valid, all in one transaction (`registerValidPaths`).
     ///
     /// # Errors
-    /// When one refers to a path that is not valid, references form a circle, or the database can't be
-    /// written. Then none is registered.
+    /// When one refers to a path that is not valid, references form a circle, or the database can't
+    /// be written. Then none is registered.
     fn register(&mut self, graph: &BuildGraph, outputs: &[NewOutput]) -> Result<()>;
 }
 

@@ -72,7 +72,8 @@ impl Pass<'_, '_> {
                 let incomplete =
                     short.has(Outcome::NoSubstituters) || short.has(Outcome::IncompleteClosure);
                 if incomplete && let Ok((_, Some(mut known), _)) = self.substituting.get_mut(goal) {
-                    // What another process makes valid is not counted as made here, but some goal ends with it.
+                    // What another process makes valid is not counted as made here, but some goal
+                    // ends with it.
                     known.ended_at = self.scheduler.moment().next();
                 }
                 self.end(

@@ -178,8 +178,8 @@ struct Expected {
     waits: bool,
     /// By request: how its targets end, whether it keeps going, and whether it may be cancelled.
     targets: Vec<(Vec<End>, bool, bool)>,
-    /// Whether all requests ask for what the first asks for. Where one asks for an input too, what it is substituted by
-    /// depends on who comes first.
+    /// Whether all requests ask for what the first asks for. Where one asks for an input too, what
+    /// it is substituted by depends on who comes first.
     same_targets: bool,
     before: BTreeSet<PathId>,
     keep_going: bool,

@@ -14,7 +14,8 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Stages and slots are private to the scheduler. Nobody else is to keep stages of their own, or to reach into it.
+/// Stages and slots are private to the scheduler. Nobody else is to keep stages of their own, or to
+/// reach into it.
 #[test]
 fn nobody_but_the_scheduler_assigns_a_stage_or_counts_slots() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

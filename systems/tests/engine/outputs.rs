@@ -1,5 +1,5 @@
-//! Derivations with several outputs, of which some are valid and others are asked for one after the other: goals that ended
-//! are taken up again while others wait for them.
+//! Derivations with several outputs, of which some are valid and others are asked for one after the
+//! other: goals that ended are taken up again while others wait for them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -16,7 +16,8 @@ use windrow_systems::simulate::scenario::{Scenario, run};
 
 const NAMES: [&str; 3] = ["dev", "man", "out"];
 
-/// A derivation: how many outputs it has, which of them are valid, and which outputs it needs of which others, all as bits.
+/// A derivation: how many outputs it has, which of them are valid, and which outputs it needs of
+/// which others, all as bits.
 #[derive(Debug, Clone)]
 struct Drv {
     outputs: usize,
@@ -102,7 +103,8 @@ fn load(graph: &mut BuildGraph, drvs: &[Drv]) -> (Vec<DrvId>, BTreeSet<PathId>) 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// Nothing fails here, so all ends well; that no build starts too early is checked by the scenario.
+    /// Nothing fails here, so all ends well; that no build starts too early is checked by the
+    /// scenario.
     #[test]
     fn all_that_is_asked_for_comes_to_be_valid(
         drvs in drvs(), jobs in 1..4_u32, seed in any::<u64>(),

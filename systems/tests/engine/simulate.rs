@@ -1,4 +1,5 @@
-//! The engine's own systems in simulated time: against published figures, and against a naive model on random graphs.
+//! The engine's own systems in simulated time: against published figures, and against a naive model
+//! on random graphs.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -84,7 +85,8 @@ fn graphs() -> impl Strategy<Value = TaskGraph> {
     })
 }
 
-/// Which tasks end well when those in `faults` fail and everything else goes on: all that need no failed one.
+/// Which tasks end well when those in `faults` fail and everything else goes on: all that need no
+/// failed one.
 fn survivors(graph: &TaskGraph, faults: &Faults) -> BTreeSet<u32> {
     let mut good = BTreeSet::new();
     for task in graph.topological_order() {

@@ -1,9 +1,10 @@
-//! Which builds are offered to the build hook, and what becomes of them by its answers. One build is offered at a time
-//! (Nix 1.8: `worker.hook`); any number may be under way at hooks that have accepted one.
+//! Which builds are offered to the build hook, and what becomes of them by its answers. One build
+//! is offered at a time (Nix 1.8: `worker.hook`); any number may be under way at hooks that have
+//! accepted one.
 //!
-//! A build that is declined waits for a slot, and is offered again when it gets one. A build that is postponed waits
-//! until anything has ended or a while has passed, and with it all others that need the same kind of machine: what
-//! they would be told is known.
+//! A build that is declined waits for a slot, and is offered again when it gets one. A build that
+//! is postponed waits until anything has ended or a while has passed, and with it all others that
+//! need the same kind of machine: what they would be told is known.
 
 use std::time::Duration;
 
@@ -49,7 +50,8 @@ struct Parked {
 pub struct HookDesk {
     on: bool,
     offered: Option<(ReadyGoal, u64)>,
-    /// Whether something has ended since that was offered, of which the hook may not know as it answers.
+    /// Whether something has ended since that was offered, of which the hook may not know as it
+    /// answers.
     is_outdated: bool,
     question: Option<HookQuestion>,
     reply: Option<Reply>,
@@ -92,8 +94,8 @@ impl HookDesk {
         waiting.map(|parked| parked.until).min()
     }
 
-    /// The next build to look at: declined before and now with a slot, postponed before and due, or from the queue of
-    /// those that are ready.
+    /// The next build to look at: declined before and now with a slot, postponed before and due, or
+    /// from the queue of those that are ready.
     pub fn next(
         &mut self,
         queue: &mut ReadyQueue,
@@ -122,7 +124,8 @@ impl HookDesk {
         self.for_slot.push(drv, rank);
     }
 
-    /// Lets a build wait with the others of its kind, if they have been postponed; tells whether it does.
+    /// Lets a build wait with the others of its kind, if they have been postponed; tells whether it
+    /// does.
     pub fn wait_with_kind(
         &mut self,
         graph: &BuildGraph,
@@ -194,7 +197,8 @@ impl HookDesk {
         self.reply.is_some()
     }
 
-    /// The answer, and the build it is about, with its rank. If nothing is to be offered any more, everybody goes to `queue`.
+    /// The answer, and the build it is about, with its rank. If nothing is to be offered any more,
+    /// everybody goes to `queue`.
     pub(super) fn take_reply(&mut self, queue: &mut ReadyQueue) -> Option<(Reply, ReadyGoal, u64)> {
         self.reply?;
         let (reply, (ready, rank)) = (self.reply.take()?, self.offered.take()?);

@@ -9,7 +9,8 @@ impl Scheduler {
         !self.newly_ready.is_empty()
     }
 
-    /// Whether a build could take a slot, or be offered to the hook, which may be asked at any time.
+    /// Whether a build could take a slot, or be offered to the hook, which may be asked at any
+    /// time.
     pub fn has_lockable(&self) -> bool {
         !self.run.has_stopped() && (self.desk.is_on() || self.has_startable())
     }

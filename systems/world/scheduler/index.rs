@@ -1,5 +1,5 @@
-//! Which entity is the goal for what, and in which row of its table it lies: an array by derivation, for there are millions
-//! of those, and maps for the few goals of paths.
+//! Which entity is the goal for what, and in which row of its table it lies: an array by
+//! derivation, for there are millions of those, and maps for the few goals of paths.
 
 use bevy_ecs::entity::Entities;
 use bevy_ecs::prelude::Entity;
@@ -22,8 +22,8 @@ pub enum GoalSlot {
     Taken(Entity, Row),
 }
 
-/// One more than the number of a goal's entity, and its row; where there is none yet, zero, and one more than its place among
-/// those to be made, or zero.
+/// One more than the number of a goal's entity, and its row; where there is none yet, zero, and one
+/// more than its place among those to be made, or zero.
 type SeatCell = [u32; 2];
 
 const EMPTY: SeatCell = [0, 0];

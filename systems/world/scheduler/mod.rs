@@ -1,16 +1,19 @@
-//! The scheduler's state, and the transitions of a goal's life: the only place that changes a stage, takes or gives back a
-//! slot, or holds a path. Each transition asserts what holds before it, and keeps the counts in step.
+//! The scheduler's state, and the transitions of a goal's life: the only place that changes a
+//! stage, takes or gives back a slot, or holds a path. Each transition asserts what holds before
+//! it, and keeps the counts in step.
 //!
 //! ```text
-//! New ─► Derivation, Verifying, Closure, Outputs, Info, Inputs ─► Ready ◄─► Parked
-//!                                                                   │
-//!                              ┌───────── give_back ────────────── Held ─► Away (hook) ──┐
-//!                              ▼                                    │                    ▼
-//!                            Ready                               Starting ─► Running ─► Scanning ─► Done
+//! New ─► Derivation, Verifying, Closure,
+//!        Outputs, Info, Inputs ─► Ready ◄─► Parked
+//!                                   │
+//!   ┌──────── give_back ───────── Held ─► Away (hook) ─────┐
+//!   ▼                               ▼                      ▼
+//! Ready                         Starting ─► Running ─► Scanning ─► Done
 //! ```
 //!
-//! From anywhere a goal may fail, which ends it when the tick ends. What a stage implies is never stored beside it: a goal
-//! has a slot in `Starting` and `Running`, and holds its paths and their locks from `Held` to `Scanning`.
+//! From anywhere a goal may fail, which ends it when the tick ends. What a stage implies is never
+//! stored beside it: a goal has a slot in `Starting` and `Running`, and holds its paths and their
+//! locks from `Held` to `Scanning`.
 
 mod cancel;
 mod check;
@@ -82,7 +85,8 @@ pub struct Scheduler {
     ended: Ended,
     parked: Vec<Parked>,
     any_goal: Vec<Waiting>,
-    /// How long each goal that waits for others' locks waited last; every time twice as long, up to the poll interval.
+    /// How long each goal that waits for others' locks waited last; every time twice as long, up to
+    /// the poll interval.
     waits: HashMap<Entity, Duration>,
     /// Paths that goals of this run hold locks on.
     held: PathSet,
@@ -180,13 +184,15 @@ impl Scheduler {
         &mut self.queue
     }
 
-    /// How many slots are free for builds (Nix 1.8: `Worker::getNrLocalBuilds` against `maxBuildJobs`).
+    /// How many slots are free for builds (Nix 1.8: `Worker::getNrLocalBuilds` against
+    /// `maxBuildJobs`).
     #[inline]
     pub fn free_slots(&self) -> u32 {
         self.options.max_jobs.saturating_sub(self.used)
     }
 
-    /// How many slots are free for fetches: at least one may run however few builds may, for no other machine can do it.
+    /// How many slots are free for fetches: at least one may run however few builds may, for no
+    /// other machine can do it.
     pub fn free_fetch_slots(&self) -> u32 {
         self.options.max_jobs.max(1).saturating_sub(self.used)
     }
@@ -344,7 +350,8 @@ impl Scheduler {
         assert!(from.is_before_ready() && to.is_before_ready());
     }
 
-    /// A goal has all its inputs (Nix 1.8: the end of `DerivationGoal::inputsRealised`), or its lock is due for another try.
+    /// A goal has all its inputs (Nix 1.8: the end of `DerivationGoal::inputsRealised`), or its
+    /// lock is due for another try.
     ///
     /// # Panics
     /// If it waited for neither.
@@ -355,8 +362,8 @@ impl Scheduler {
         self.newly_ready.push(drv);
     }
 
-    /// A path's references are valid (Nix 1.8: `SubstitutionGoal::referencesValid`), or its lock is due for another try: it
-    /// only lacks a slot.
+    /// A path's references are valid (Nix 1.8: `SubstitutionGoal::referencesValid`), or its lock is
+    /// due for another try: it only lacks a slot.
     ///
     /// # Panics
     /// If it was further already.
@@ -443,8 +450,8 @@ impl Scheduler {
         }
     }
 
-    /// Lets a goal wait until any goal of this run ends, for one of them works on the same path (Nix 1.8:
-    /// `Worker::waitForAnyGoal`).
+    /// Lets a goal wait until any goal of this run ends, for one of them works on the same path
+    /// (Nix 1.8: `Worker::waitForAnyGoal`).
     ///
     /// # Panics
     /// If it was not ready.
@@ -454,8 +461,8 @@ impl Scheduler {
         self.any_goal.push(waiting);
     }
 
-    /// Lets a goal try again after a while (Nix 1.8: `Worker::waitForAWhile`). What it held is given up. Tells whether it waits
-    /// for the first time.
+    /// Lets a goal try again after a while (Nix 1.8: `Worker::waitForAWhile`). What it held is
+    /// given up. Tells whether it waits for the first time.
     ///
     /// # Panics
     /// If it was neither ready nor about to start.
@@ -536,12 +543,14 @@ impl Scheduler {
         std::mem::take(&mut self.starting_fetches)
     }
 
-    /// What the hook answered, to which build with which rank, if it has. What it accepted is handed over to it.
+    /// What the hook answered, to which build with which rank, if it has. What it accepted is
+    /// handed over to it.
     pub fn take_reply(&mut self) -> Option<(Reply, ReadyGoal, u64)> {
         self.desk.take_reply(&mut self.queue)
     }
 
-    /// Lets a build that the hook did not take, and that holds nothing any more, wait for a slot, or for the hook.
+    /// Lets a build that the hook did not take, and that holds nothing any more, wait for a slot,
+    /// or for the hook.
     pub fn wait_after_reply(
         &mut self,
         graph: &BuildGraph,
@@ -582,7 +591,8 @@ impl Scheduler {
         self.background.launching -= 1;
     }
 
-    /// A goal's child runs (Nix 1.8: `Worker::childStarted`): one that has a slot, or a hook that builds elsewhere.
+    /// A goal's child runs (Nix 1.8: `Worker::childStarted`): one that has a slot, or a hook that
+    /// builds elsewhere.
     ///
     /// # Panics
     /// If it was not about to start.
@@ -596,8 +606,8 @@ impl Scheduler {
         assert!(matches!(from, Stage::Held | Stage::Starting));
     }
 
-    /// A goal's child has exited (Nix 1.8: `Worker::childTerminated`), which gives its slot back. What it made is to be
-    /// scanned.
+    /// A goal's child has exited (Nix 1.8: `Worker::childTerminated`), which gives its slot back.
+    /// What it made is to be scanned.
     ///
     /// # Panics
     /// If it had none.
@@ -633,7 +643,8 @@ impl Scheduler {
         self.background.verifying -= 1;
     }
 
-    /// A substituter could not deliver a path: the next one is tried (Nix 1.8: `SubstitutionGoal::tryNext`).
+    /// A substituter could not deliver a path: the next one is tried (Nix 1.8:
+    /// `SubstitutionGoal::tryNext`).
     ///
     /// # Panics
     /// If it had not been started.
@@ -661,7 +672,8 @@ impl Scheduler {
         std::mem::take(&mut self.completed)
     }
 
-    /// Lets what is complete wait until then for more to be registered with; tells until when it waits.
+    /// Lets what is complete wait until then for more to be registered with; tells until when it
+    /// waits.
     pub fn hold_completed(&mut self, until: Duration) -> Duration {
         *self.completed.held_until.get_or_insert(until)
     }
@@ -697,8 +709,9 @@ impl Scheduler {
         std::mem::take(&mut self.failures)
     }
 
-    /// A goal has ended (Nix 1.8: `Goal::amDone`): it gives up its slot and the paths it holds, and its waiters are told when
-    /// the tick ends. Tells whether it held its locks, which are then to be given up in the store.
+    /// A goal has ended (Nix 1.8: `Goal::amDone`): it gives up its slot and the paths it holds, and
+    /// its waiters are told when the tick ends. Tells whether it held its locks, which are then to
+    /// be given up in the store.
     ///
     /// # Panics
     /// If it had ended before.
@@ -744,7 +757,8 @@ impl Scheduler {
         self.awaken_derivation(drv);
     }
 
-    /// Takes up a path's goal again that lacked references which may be there now; Nix 1.8 would make a new one.
+    /// Takes up a path's goal again that lacked references which may be there now; Nix 1.8 would
+    /// make a new one.
     ///
     /// # Panics
     /// If it did not.
@@ -775,7 +789,8 @@ impl Scheduler {
         self.counts.expected += u32::try_from(count).unwrap_or(u32::MAX);
     }
 
-    /// One of them may be had from a substituter after all; it is counted again if it must be built.
+    /// One of them may be had from a substituter after all; it is counted again if it must be
+    /// built.
     pub fn expect_one_less(&mut self) {
         self.counts.expected -= 1;
     }

@@ -68,8 +68,8 @@ pub struct RunState {
 }
 
 impl RunState {
-    /// Whether a request can begin now. One of another mode than those under way would see their goals half done; those
-    /// that check or repair begin alone.
+    /// Whether a request can begin now. One of another mode than those under way would see their
+    /// goals half done; those that check or repair begin alone.
     fn admits(&self, mode: BuildMode) -> bool {
         self.active.is_empty() || (mode == BuildMode::Normal && self.mode == BuildMode::Normal)
     }
@@ -110,7 +110,8 @@ impl RunState {
         }
     }
 
-    /// A goal has ended: so has each request of which it was the last, or which does not go on with a failure.
+    /// A goal has ended: so has each request of which it was the last, or which does not go on with
+    /// a failure.
     #[inline]
     pub fn goal_ended(&mut self, goal: Entity, outcome: Outcome) {
         let mut over = false;
@@ -197,7 +198,8 @@ impl RunState {
         self.active.iter().any(|active| active.top.contains(goal))
     }
 
-    /// Whether one of the requests under way goes on with what does not depend on a failure: then every goal does.
+    /// Whether one of the requests under way goes on with what does not depend on a failure: then
+    /// every goal does.
     #[inline]
     pub fn keep_going(&self) -> bool {
         self.keep_going
@@ -213,8 +215,8 @@ impl RunState {
         self.mode
     }
 
-    /// What is asked of a goal. What is to be repaired may have any of its inputs broken; a check is about what was
-    /// asked for.
+    /// What is asked of a goal. What is to be repaired may have any of its inputs broken; a check
+    /// is about what was asked for.
     #[inline]
     pub fn mode_of(&self, goal: Entity) -> BuildMode {
         match self.mode {

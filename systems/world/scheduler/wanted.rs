@@ -68,8 +68,8 @@ impl Scheduler {
         self.wanted.unwanted.contains(goal)
     }
 
-    /// No request needs a goal any more. It ends when it is next looked at; if it has a child, or is about to, that is
-    /// killed.
+    /// No request needs a goal any more. It ends when it is next looked at; if it has a child, or
+    /// is about to, that is killed.
     pub fn unwant(&mut self, goal: Entity) {
         let stage = self.stage(goal);
         if stage.outcome().is_none() && self.wanted.unwanted.insert(goal) {
@@ -93,8 +93,8 @@ impl Scheduler {
         }
     }
 
-    /// A request needs a goal after all. If its child is being killed, it ends as cancelled nevertheless, and who needs it
-    /// asks for it again.
+    /// A request needs a goal after all. If its child is being killed, it ends as cancelled
+    /// nevertheless, and who needs it asks for it again.
     pub fn want(&mut self, goal: Entity) {
         self.wanted.unwanted.remove(goal);
     }
@@ -113,8 +113,9 @@ impl Scheduler {
         }
     }
 
-    /// A request begins: what has failed for those that have ended is tried again if it needs that, and what has ended for
-    /// a request of another mode is looked at again. A failure of what is `needed` by a request under way counts for both.
+    /// A request begins: what has failed for those that have ended is tried again if it needs that,
+    /// and what has ended for a request of another mode is looked at again. A failure of what is
+    /// `needed` by a request under way counts for both.
     pub fn make_ends_stale(
         &mut self,
         (before, now): (BuildMode, BuildMode),
