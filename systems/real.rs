@@ -145,7 +145,7 @@ pub fn clean_up(world: &mut World) {
     for mut held in locks.iter_mut(world) {
         held.locks.clear();
     }
-    // Not before, for who wants a lock must not find it taken by this.
+    // Not before, for whoever wants a lock must not find it taken by this.
     dead_runs::clear(&host.config.layout);
     world.resource_scope::<BuildGraph, _>(|world, graph| {
         world.non_send_mut::<Services>().store.close(&graph);

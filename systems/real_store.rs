@@ -160,7 +160,7 @@ impl Store for RealStore {
                 let _ = path_lock::delete_retired(&place);
             }
         };
-        // Nothing else is left to do meanwhile, on any processor.
+        // Nothing else is left to do until then, on any processor.
         let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
         let share = retired.len().div_ceil(threads).max(RETIRED_A_THREAD);
         std::thread::scope(|scope| {

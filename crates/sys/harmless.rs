@@ -19,15 +19,15 @@ const KEPT: libc::mode_t = 0o755;
 const KEPT_OF_LINKED: libc::mode_t = 0o777;
 
 /// Takes from all of `path` set-id and sticky bits, access lists, and the attributes by which
-/// programs have capabilities, and deletes devices, and further names of files that are neither
+/// programs have capabilities, and deletes devices, and other names of files that are neither
 /// `builder_uid`'s nor this process's. Owners, times, contents and links stay.
 ///
 /// To be called when nothing of the builder runs any more. No link is followed.
 ///
 /// # Errors
 /// [`Error::Io`](crate::Error::Io) if a call fails and
-/// [`Error::TreeChanged`](crate::Error::TreeChanged) if files are exchanged meanwhile. The tree is
-/// to be kept from others then.
+/// [`Error::TreeChanged`](crate::Error::TreeChanged) if files are exchanged at the same time. The
+/// tree is to be kept from others then.
 pub fn make_harmless(path: &Path, builder_uid: u32) -> Result<()> {
     let owners = [builder_uid, geteuid().as_raw()];
     walk(path, Order::Any, &mut Disarmer { owners })

@@ -1,5 +1,5 @@
 //! `windrow simulate`: runs a task graph in simulated time and reports how well each policy does
-//! with so many slots.
+//! with a given number of slots.
 
 mod report;
 

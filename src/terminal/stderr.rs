@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use windrow_sys::interrupt;
 
-/// From so many unwritten bytes on, output of builders and helpers waits, and the live line is not
-/// drawn.
+/// From this many unwritten bytes on, output of builders and helpers waits, and the live line is
+/// not drawn.
 const BEHIND_BYTES: usize = 1 << 20;
 
 /// No more bytes than this wait to be written, and one line. Who has more to say waits, until a

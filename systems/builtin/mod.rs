@@ -195,7 +195,7 @@ impl Builtins {
         let (program, args) = if sandbox {
             self.program.get()?.invocation(&self.invocation)
         } else {
-            // Even if the file has been replaced meanwhile. The child executes it while it is still
+            // Even if the file has been replaced since. The child executes it while it is still
             // the engine's process.
             let mut args = vec![c"windrow".into()];
             args.extend_from_slice(&self.invocation);

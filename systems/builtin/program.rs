@@ -134,8 +134,8 @@ struct Objects {
 impl Objects {
     fn loaded() -> Self {
         let mut objects = Self::default();
-        // SAFETY: the callback gets the address of `objects`, which nobody else uses meanwhile, and
-        // does not unwind.
+        // SAFETY: the callback gets the address of `objects`, which nobody else uses until it
+        // returns, and does not unwind.
         unsafe { libc::dl_iterate_phdr(Some(collect), (&raw mut objects).cast::<c_void>()) };
         objects
     }

@@ -180,7 +180,7 @@ impl Talk {
         let mut process = None;
         let mut restarted = false;
         while let Ok(mut asked) = self.queue.recv() {
-            // Whatever else has been asked meanwhile goes into the same question.
+            // Whatever else has been asked by now goes into the same question.
             asked.extend(self.queue.try_iter().flatten());
             let paths: Vec<String> = asked.iter().map(|(_, path)| path.clone()).collect();
             let infos = loop {

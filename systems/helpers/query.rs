@@ -15,7 +15,7 @@ use crate::failure::describe_status;
 use crate::process::helper::{self, HelperEnv, Pipes};
 use crate::process::lines::{LineBuffer, quotable};
 
-/// How many paths one question is about at the most: enough that round trips don't count, few
+/// How many paths one question is about at most: enough that round trips don't count, few
 /// enough that answers come while others are worked on.
 const PATHS_PER_QUESTION: usize = 1000;
 
@@ -220,7 +220,7 @@ impl QueryProcess {
     }
 
     /// Sends `request`, all of it, and gives the next line of the answer. What comes on standard
-    /// error meanwhile is passed on.
+    /// error until then is passed on.
     fn line(&mut self, request: &[u8], around: &mut Around<'_>) -> Result<String, QueryError> {
         let mut unsent = request;
         let mut heard = Instant::now();

@@ -103,7 +103,7 @@ struct Locked {
     doubled: bool,
 }
 
-/// Goals that were locked together. Kept for its room.
+/// Goals that were locked together. Kept for its memory.
 #[derive(Default)]
 pub struct LockBatch {
     goals: Vec<Locked>,
@@ -224,7 +224,7 @@ impl LockPass<'_, '_, '_> {
         Ok(())
     }
 
-    /// Locks a goal's outputs and adds it to the round, or lets it wait for who holds them.
+    /// Locks a goal's outputs and adds it to the round, or lets it wait for whoever holds them.
     ///
     /// Nix 1.8: `DerivationGoal::tryToBuild`, `Worker::waitForAnyGoal`.
     #[inline(never)]

@@ -83,7 +83,7 @@ pub struct MismatchedOutput {
     pub store_path: String,
     /// Where it lies.
     pub real_path: PathBuf,
-    /// What to register, but for the path: there it says where it should have been.
+    /// What to register, except the path: there it says where it should have been.
     pub output: BuiltOutput,
 }
 

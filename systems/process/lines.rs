@@ -1,7 +1,7 @@
 //! Lines out of what a program writes, piece by piece. A line that never ends is cut, so that
 //! nonsense can't fill the memory.
 
-/// No line that means anything to the engine is longer: one holds a store path at the most.
+/// No line that means anything to the engine is longer: one holds a store path at most.
 const LINE_LEN_MAX: usize = 64 * 1024;
 
 /// Bytes that have come and are not taken yet.

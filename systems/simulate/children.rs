@@ -20,7 +20,7 @@ use crate::world::{NewOutput, ReadyGoal, Scheduler};
 pub struct Faults {
     /// These.
     pub tasks: HashSet<u32>,
-    /// Of a million others, so many, drawn by the seed.
+    /// How many of a million others, drawn by the seed.
     pub per_million: u32,
 }
 

@@ -18,7 +18,7 @@ pub struct Run {
     pub failed: bool,
 }
 
-/// How many parts of the time a [`Utilisation`] has at the most.
+/// How many parts of the time a [`Utilisation`] has at most.
 pub const PARTS: usize = 256;
 
 /// How much slots were busy over time, in parts of equal length.
@@ -47,7 +47,7 @@ impl Utilisation {
         self.add_many(start, end, 1);
     }
 
-    /// Counts so many slots as busy from `start` to `end`.
+    /// Counts this many slots as busy from `start` to `end`.
     pub(super) fn add_many(&mut self, start: u64, end: u64, slots: u64) {
         if start == end {
             return;
@@ -75,8 +75,8 @@ impl Utilisation {
         self.busy = parts.collect();
     }
 
-    /// The share of `jobs` slots that was busy, for each of so many equal pieces of the time up to
-    /// `makespan`.
+    /// The share of `jobs` slots that was busy, for each of a number of equal pieces of the time up
+    /// to `makespan`.
     pub fn shares(&self, pieces: usize, makespan: u64, jobs: u32) -> Vec<f64> {
         let length = makespan as f64 / pieces as f64;
         let mut shares = vec![0.0; if makespan == 0 { 0 } else { pieces }];
@@ -147,7 +147,7 @@ impl WaitTimes {
         self.0[task] = instant.saturating_sub(self.0[task]).min(STARTED - 1) | STARTED;
     }
 
-    /// What came of it: the smallest waits that so many hundredths of the tasks did not exceed.
+    /// What came of it: the smallest waits that given hundredths of the tasks did not exceed.
     pub(super) fn finish(self) -> Waits {
         // In place: there may be ten million of them.
         let mut waits = self.0;
@@ -175,7 +175,7 @@ impl WaitTimes {
     }
 }
 
-/// The smallest values that so many hundredths of all do not exceed. What has the same leading bits
+/// The smallest values that given hundredths of all do not exceed. What has the same leading bits
 /// is counted first, so that only those that have them in common with a result need be looked at
 /// again.
 fn hundredths<const N: usize>(values: &[u64], max: u64, wanted: [usize; N]) -> [u64; N] {
@@ -202,7 +202,7 @@ fn hundredths<const N: usize>(values: &[u64], max: u64, wanted: [usize; N]) -> [
     })
 }
 
-/// How many outputs had to be kept at a time at the most, if each is there from its task's start
+/// How many outputs had to be kept at a time at most, if each is there from its task's start
 /// until the last task that needs it has ended, and those that none needs until the end of the run.
 /// What ends at an instant is gone before anything starts.
 pub fn peak_outputs(tasks: &TaskGraph, runs: &[Run]) -> u64 {

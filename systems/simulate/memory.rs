@@ -21,7 +21,7 @@ const SQLITE_IOERR: i32 = 10;
 /// How often another process is met that has locked the same path.
 const FOREIGN_LOCKS: u32 = 4;
 
-/// What is on disk, for the store and for who looks at it afterwards.
+/// What is on disk, for the store and for whoever looks at it afterwards.
 #[derive(Debug, Default)]
 pub(super) struct Disk {
     /// The paths that are valid: all that outlives a crash.

@@ -23,7 +23,7 @@ pub struct Mishaps {
     pub busy: u64,
     /// When the database fails to read or write its disk.
     pub io_error: Option<IoError>,
-    /// Outputs that can't be registered, for want of room or because their disk fails.
+    /// Outputs that can't be registered, for want of space or because their disk fails.
     pub unwritable: BTreeSet<PathId>,
     /// Derivations whose child is lost: it is gone, and so are its outputs.
     pub lost: BTreeSet<DrvId>,

@@ -42,7 +42,7 @@ struct Item {
     asked: bool,
 }
 
-/// What the goals of a batch are found to be at. Kept from pass to pass for its room.
+/// What the goals of a batch are found to be at. Kept from pass to pass for its memory.
 #[derive(Debug, Default)]
 pub struct Batch {
     awake: Awake,
@@ -79,7 +79,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// An empty list of goals that has room already.
+    /// An empty list of goals that has memory already.
     pub(super) fn take_awake(&mut self) -> Awake {
         std::mem::take(&mut self.awake)
     }

@@ -210,7 +210,7 @@ impl Host {
     }
 }
 
-/// What is readable or writable of helpers beside their logs, for who talks with them.
+/// What is readable or writable of helpers beside their logs, for whoever talks with them.
 #[derive(Debug, Default)]
 pub struct HelperEvents {
     /// What is to be looked at in this tick.

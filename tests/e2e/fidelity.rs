@@ -61,7 +61,7 @@ fn agree(world: &World, graph: &Value, jobs: &str, policy: &str, durations: &str
 #[test]
 fn on_one_slot_the_order_is_the_same() {
     // Whoever could be next while an output is registered is next in the simulation as well: all is
-    // ready at first, but for the last, which needs all.
+    // ready at first, except the last, which needs all.
     for policy in [
         "fifo",
         "random",

@@ -144,7 +144,7 @@ fn a_signal_ends_a_run_whose_standard_output_nobody_reads() {
             .fold(world.windrow(command[0]), Cmd::arg);
         let running = stuck(cmd.arg(&drv), redirected).start();
         world.wait_for("runs");
-        wait_until("all is done but for the paths", || {
+        wait_until("all is done except the paths", || {
             let holds_no_lock = fs::read_dir(world.store()).unwrap().all(|entry| {
                 !entry
                     .unwrap()

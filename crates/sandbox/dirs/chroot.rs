@@ -169,7 +169,7 @@ impl Chroot {
             if directory {
                 make_dir(&at(name), 0o555)?;
             } else if fs::hard_link(path.join(PLACEHOLDER), at(name)).is_err() {
-                // So many inputs that one file can't stand for them all.
+                // Too many inputs: one file can't stand for them all.
                 fs::File::create_new(at(name))?;
             }
         }

@@ -240,7 +240,7 @@ fn record_options() -> OpenOptions {
 }
 
 /// Makes and locks the record of a new directory. `None` if somebody took the directory for that of
-/// a dead run meanwhile.
+/// a dead run before it was locked.
 fn create_record(path: &Path) -> io::Result<Option<File>> {
     let mut options = record_options();
     let record = match options.create_new(true).open(path.join(RECORD)) {

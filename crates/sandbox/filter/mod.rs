@@ -55,7 +55,7 @@ pub fn makes_sockets_by_socketcall(system: &str) -> bool {
     system == "i686-linux"
 }
 
-/// A further program for builders whose user namespace can't be forbidden to have others in it:
+/// Another program for builders whose user namespace can't be forbidden to have others in it:
 /// none can be made or entered, or with `allowed`, none for cgroups can be made. `None` on a
 /// machine whose system calls are not known.
 pub fn namespaces(allowed: bool) -> Option<Arc<[sock_filter]>> {
@@ -153,7 +153,7 @@ impl Machine {
     fn program(&self, rows: &[Row]) -> Vec<sock_filter> {
         let mut code = Backwards::default();
         let outcomes = Outcomes::of(rows, &mut code);
-        // Calls of an ABI that is none of these are not let through, for nothing is known of their
+        // Calls of any other ABI are not let through, for nothing is known of their
         // numbers.
         let mut entry = code.put(RETURN, ERRNO | libc::ENOSYS as u32);
         for (index, abi) in self.abis.iter().enumerate().rev() {

@@ -27,7 +27,7 @@ const FREE: i32 = 0;
 const TAKEN: i32 = -1;
 const PLACES: usize = 64;
 
-/// Numbers that the guard must find without a lock, for who holds it may be dead. Never freed.
+/// Numbers that the guard must find without a lock, for whoever holds it may be dead. Never freed.
 struct List {
     places: [AtomicI32; PLACES],
     more: OnceLock<Box<List>>,

@@ -120,7 +120,7 @@ impl Database {
 
     /// Opens the database of a store that this process may not or will not write. Where not even
     /// SQLite's own files can be made beside it, and no transaction is waiting in them, it is
-    /// read as if nobody could change it meanwhile.
+    /// read as if nobody could change it.
     ///
     /// # Errors
     /// [`Error::DatabaseMissing`] if there is none, else as [`Database::open`].
@@ -151,8 +151,8 @@ impl Database {
         })
     }
 
-    /// Keeps no more of the database in memory from now on than so many KiB. For who touches a few
-    /// pages for each of very many paths, and has better use for the memory.
+    /// Keeps no more of the database in memory from now on than this many KiB. For callers that
+    /// touch a few pages for each of very many paths, and has better use for the memory.
     ///
     /// # Errors
     /// Those of a damaged database.

@@ -10,7 +10,7 @@ use crate::error::Result;
 
 const ACTION: &str = "read all references";
 
-/// Every valid path with its references, and further ways in which paths keep each other alive.
+/// Every valid path with its references, and the other ways in which paths keep each other alive.
 #[derive(Debug, Default)]
 pub struct StoreGraph {
     /// The paths and their references.
@@ -111,7 +111,7 @@ impl Database {
 
     /// Makes paths invalid in one transaction, given with whether they were valid before: referrers
     /// come before what they refer to. Says for each whether its files may go: not if something
-    /// refers to it now, nor if it has become valid meanwhile.
+    /// refers to it now, nor if it has become valid since.
     ///
     /// # Errors
     /// Those of a damaged, full or unwritable database.

@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 pub struct Limits {
     /// Collect when fewer bytes than this are free.
     pub min_free: u64,
-    /// Until so many are.
+    /// Until this many are.
     pub max_free: u64,
     /// How long to wait between two looks.
     pub interval: Duration,

@@ -47,7 +47,7 @@ pub struct GcOptions {
     /// Delete given paths although there are roots that lead to them. Temporary roots count all the
     /// same.
     pub ignore_liveness: bool,
-    /// Stop after more than so many bytes.
+    /// Stop after more than this many bytes.
     pub max_freed: u64,
     /// Whether derivations keep their outputs alive.
     pub keep_outputs: bool,

@@ -1,5 +1,5 @@
 //! Deletes dead entries: first their rows, some at a time, then their files, on several threads.
-//! Whatever has become a root or is referred to meanwhile is left alone; cut short, it leaves only
+//! Whatever has become a root or is referred to since is left alone; cut short, it leaves only
 //! what is dead.
 
 use std::ffi::OsString;

@@ -74,7 +74,7 @@ mod tests {
         for number in 1..=4 {
             fs::write(lock_file(number), "").unwrap();
         }
-        // Cut in the middle of a record, and with a path that is none of the store.
+        // Cut in the middle of a record, and with a path that is not in the store.
         let dead = format!("{}\0/etc/passwd\0{}\0/nix/st", store_path(2), store_path(3));
         let dead_roots = layout.temproots_dir().join("1234567");
         fs::write(&dead_roots, dead).unwrap();

@@ -52,7 +52,7 @@ pub fn try_lock_all<P: AsRef<Path>>(real_paths: &[P]) -> Result<Option<Vec<PathL
 }
 
 /// Deletes the lock file of a path, given where it really lies, unless somebody holds it: they see
-/// to it themselves. The path must be kept from collection meanwhile, for a collector deletes such
+/// to it themselves. The path must be kept from collection until then, for a collector deletes such
 /// files without a lock.
 ///
 /// # Errors

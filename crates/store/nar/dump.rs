@@ -16,8 +16,8 @@ use windrow_sys::{Error, Result};
 /// Writes the NAR of `path`, a file, link or directory of any depth, to `sink`.
 ///
 /// Fails with [`Error::UnsupportedFileType`] on fifos, sockets and devices, with
-/// [`Error::FileSizeChanged`] or [`Error::TreeChanged`] if the tree is changed meanwhile, and with
-/// [`Error::Io`] if it cannot be read or the sink refuses the bytes.
+/// [`Error::FileSizeChanged`] or [`Error::TreeChanged`] if the tree is changed at the same time,
+/// and with [`Error::Io`] if it cannot be read or the sink refuses the bytes.
 pub fn dump(path: &Path, sink: &mut impl Write) -> Result<()> {
     with_buffer(|buffer| {
         let mut dumper = Dumper {
@@ -182,7 +182,7 @@ impl<W: Write> Output<'_, W> {
 
     /// Passes on exactly `size` bytes, all that `file` holds.
     ///
-    /// Each read asks for one byte more than is left, so that growth shows without a further call.
+    /// Each read asks for one byte more than is left, so that growth shows without another call.
     fn contents(&mut self, node: &Node<'_>, file: &mut File, size: u64) -> Result<()> {
         let mut left = size;
         loop {

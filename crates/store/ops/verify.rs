@@ -81,8 +81,8 @@ pub fn verify_store(
     let lock_path = store.layout().gc_lock();
     let gc_lock = flock::open_private(&lock_path)?;
     flock::lock_shared(&gc_lock).map_err(Error::io("lock", &lock_path))?;
-    // The valid paths come first: nothing is deleted meanwhile, so what is valid now must be in the
-    // directory after it.
+    // The valid paths come first: nothing is deleted while it holds the lock, so what is valid now
+    // must be in the directory after it.
     let valid = store.database.all_valid_paths()?;
     let real = store.layout().real_store_dir.clone();
     let mut there = hashbrown::HashSet::with_capacity(valid.len());

@@ -1,6 +1,6 @@
 //! Remembers which outputs failed to build, so that nobody tries again in vain (Nix 1.8:
 //! `hasPathFailed` and `registerFailedPath`). When that is asked for and for which failures is the
-//! systems' affair.
+//! systems' part.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

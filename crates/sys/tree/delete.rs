@@ -1,5 +1,6 @@
 //! Deleting trees that a builder may have made hostile: of any depth, with directories nobody may
-//! enter, with files that are immutable, and with links or directories being exchanged meanwhile.
+//! enter, with files that are immutable, and with links or directories being exchanged at the same
+//! time.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;

@@ -102,7 +102,7 @@ impl Instance {
     /// Offers it a build; `willing` says whether the engine could begin with it now itself.
     ///
     /// # Errors
-    /// When it can't be told.
+    /// When nothing can be sent to it.
     pub fn offer(
         &self,
         willing: bool,

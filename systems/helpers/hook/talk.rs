@@ -22,7 +22,7 @@ use crate::world::{HookQuestion, Host, Options, Reply, Reporters, Scheduler, Ser
 /// look at machines far away, but it must not keep a build for ever.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// After so many failures in a row the hook is not asked any more.
+/// After this many failures in a row the hook is not asked any more.
 const FAILURES_MAX: u32 = 3;
 
 /// The hook's program, and its process that has not accepted a build yet.

@@ -113,7 +113,7 @@ impl Pass<'_, '_> {
                 if incomplete && known.retry == Retry::NoNeed {
                     known.retry = Retry::AfterInputs;
                 }
-                // More outputs have been asked for meanwhile (Nix 1.8: `needRestart`).
+                // More outputs have been asked for since (Nix 1.8: `needRestart`).
                 item.asked = known.asked == item.wanted;
             }
             batch.loaded.push(item);

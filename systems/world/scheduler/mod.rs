@@ -343,7 +343,7 @@ impl Scheduler {
     /// Lets a goal wait for what that stage says, before it is ready.
     ///
     /// # Panics
-    /// If it is ready already, or the stage is none of those.
+    /// If it is ready already, or the stage is another.
     #[inline]
     pub fn wait(&mut self, goal: Entity, to: Stage) {
         let from = self.set(goal, to);

@@ -41,7 +41,7 @@ impl Awake {
         self.goals.len() + self.derivations.len()
     }
 
-    /// Forgets all of them and keeps the room.
+    /// Forgets all of them and keeps the memory.
     pub fn clear(&mut self) {
         self.goals.clear();
         self.derivations.clear();
@@ -216,7 +216,7 @@ impl Completed {
         }
     }
 
-    /// Forgets all of them and keeps the room.
+    /// Forgets all of them and keeps the memory.
     pub fn clear(&mut self) {
         self.goals.clear();
         self.outputs.clear();

@@ -1,4 +1,4 @@
-//! Which goals no request needs any more, and which ends do not count for who asks now.
+//! Which goals no request needs any more, and which ends do not count for whoever asks now.
 
 use bevy_ecs::prelude::Entity;
 use hashbrown::HashMap;
@@ -141,7 +141,7 @@ impl Scheduler {
         }
     }
 
-    /// Whether a goal has ended in a way that does not count for who asks for it now.
+    /// Whether a goal has ended in a way that does not count for whoever asks for it now.
     #[inline]
     pub fn is_stale(&self, goal: Entity) -> bool {
         self.wanted.stale.contains(goal)

@@ -38,8 +38,9 @@ impl InodesSeen {
 /// With `build_uid`, everything must belong to that user or, if it is a file with several names,
 /// have been met before by the same `seen`; else [`Error::ForeignOwner`]. Fails with
 /// [`Error::UnsupportedFileType`] on fifos, sockets and devices, with [`Error::TreeChanged`] if
-/// files are exchanged meanwhile, and with [`Error::Io`] if a call fails. No link is followed.
-/// Directories are finished after their entries, so a failure never leaves one that looks done.
+/// files are exchanged at the same time, and with [`Error::Io`] if a call fails. No link is
+/// followed. Directories are finished after their entries, so a failure never leaves one that looks
+/// done.
 pub fn canonicalise(path: &Path, build_uid: Option<u32>, seen: &mut InodesSeen) -> Result<()> {
     let mut canonicaliser = Canonicaliser {
         build_uid,
@@ -111,7 +112,7 @@ struct Metadata {
 }
 
 impl Canonicaliser<'_> {
-    /// Whether there is anything to do: false for a further name of an inode that is done, an
+    /// Whether there is anything to do: false for another name of an inode that is done, an
     /// error for what may not be in the output at all.
     fn admit(&mut self, node: &Node<'_>, stat: &FileStat) -> Result<bool> {
         let inode = (stat.st_dev, stat.st_ino);

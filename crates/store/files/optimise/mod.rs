@@ -1,6 +1,6 @@
 //! Hard-links equal files of the store to each other through `.links`, as Nix does
 //! (`optimisePath`), so that either goes on where the other stopped. Works on one path at a time;
-//! which paths is the caller's affair.
+//! which paths is up to the caller.
 
 mod whole;
 
@@ -126,7 +126,7 @@ impl Optimiser {
     /// files.
     ///
     /// # Errors
-    /// When a file can't be read or linked, but for the many links and the want of space that a
+    /// When a file can't be read or linked, except for the many links and the want of space that a
     /// file system may answer with: such files stay as they are.
     ///
     /// Nix 1.8: `DerivationGoal::registerOutputs`.
@@ -160,7 +160,7 @@ struct Linker<'a> {
     /// What a link is called, in the store directory, before it is put in a file's place.
     temporary: &'a OsStr,
     optimised: Optimised,
-    /// The directories the walk is in, but for the store itself.
+    /// The directories the walk is in, except the store itself.
     touched: Vec<Touched>,
 }
 
@@ -287,7 +287,7 @@ impl Linker<'_> {
 
     /// Makes sure that an entry of the directory that the walk is in can be exchanged.
     fn make_changeable(&mut self, node: &Node<'_>) -> Result<()> {
-        // The store's own directory is none of ours to change, and need not be.
+        // The store's own directory is not ours to change, and need not be.
         let Some(touched) = self.touched.last_mut() else {
             return Ok(());
         };
@@ -305,7 +305,7 @@ impl Linker<'_> {
     }
 }
 
-/// False if the file system can't make so many links, which some notice only here.
+/// False if the file system can't make that many links, which some notice only here.
 fn rename_over(store: BorrowedFd<'_>, temporary: &OsStr, node: &Node<'_>) -> Result<bool> {
     match renameat(store, temporary, node.parent(), node.name()) {
         Ok(()) => Ok(true),

@@ -1,6 +1,6 @@
 //! The history of builds: what each builder took, by derivation name and platform, in windrow's own
-//! database beside Nix's. Only reads and writes records; what a policy makes of them is its own
-//! affair.
+//! database beside Nix's. Only reads and writes records; what they are used for is up to the
+//! policies.
 
 mod estimate;
 mod recorder;

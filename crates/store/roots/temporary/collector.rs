@@ -13,8 +13,8 @@ use nix::poll::PollFlags;
 use crate::error::{Error, Result};
 use crate::roots::local_socket::{self, wait};
 
-/// How many roots are sent before their answers are read: the answers of so many wait in the
-/// socket without blocking the collector, and so many lines without blocking us.
+/// How many roots are sent before their answers are read: the answers of this many wait in the
+/// socket without blocking the collector, and as many lines without blocking us.
 const ROOTS_AT_ONCE: usize = 64;
 /// Longer socket paths don't fit into an address, in bytes.
 const MAX_SOCKET_PATH: usize = 107;

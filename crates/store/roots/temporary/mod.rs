@@ -120,7 +120,7 @@ impl TempRoots {
         self.wait_until_known(paths)
     }
 
-    /// Tells a collector that has begun meanwhile of paths that were added before: to be called
+    /// Tells a collector that has begun since of paths that were added before: to be called
     /// when links have been made that are to keep them for longer. Nix's collectors look for links
     /// first, so when this process ends they could have missed both.
     ///

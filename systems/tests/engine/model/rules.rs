@@ -21,7 +21,7 @@ pub(super) enum End {
     Waits,
 }
 
-/// The seed's rules, one function for each kind of goal.
+/// Nix 1.8's rules, one function for each kind of goal.
 pub(super) struct Model<'a> {
     pub(super) world: &'a Scenario,
     pub(super) valid: BTreeSet<PathId>,
