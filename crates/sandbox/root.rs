@@ -453,3 +453,6 @@ fn tmpfs(target: &Path, options: &str) -> Action {
     let none = Some(Path::new("none"));
     Action::mount(none, target, Some(c"tmpfs"), flags, Some(options))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+//! What a process does to get its root, as plans that a reader can check.
+
+use super::*;
+
+fn config() -> SandboxConfig {
+    SandboxConfig {
+        store_dir: "/nix/store".into(),
+        real_store_dir: "/nix/store".into(),
+        build_dir: "/build".into(),
+        dev_shm_size: "50%".to_owned(),
+        paths: Vec::new(),
+        kvm: false,
+        guarded: vec!["sys", "irq"],
+        max_processes: Some(1000),
+        allow_namespaces: false,
+    }
+}
+
+fn view() -> View {
+    View {
+        store: "/nix/store/run".into(),
+        builds: "/tmp/run".into(),
+    }
+}
+
+fn inside() -> Place {
+    Place {
+        store: "/store/1".into(),
+        build: "/builds/1/build".into(),
+        tmp: "/builds/1/tmp".into(),
+    }
+}
+
+/// The names of the flags that matter for what a builder may do on a mount.
+fn flags(flags: libc::c_ulong) -> String {
+    let known = [
+        (libc::MS_BIND, "bind"),
+        (libc::MS_REC, "rec"),
+        (libc::MS_PRIVATE, "private"),
+        (libc::MS_RDONLY, "ro"),
+        (libc::MS_NOSUID, "nosuid"),
+        (libc::MS_NODEV, "nodev"),
+        (libc::MS_NOEXEC, "noexec"),
+    ];
+    let names = known.iter().filter(|(flag, _)| flags & flag != 0);
+    names.map(|&(_, name)| name).collect::<Vec<_>>().join(",")
+}
+
+/// A line for each step.
+fn plan(actions: &[Action]) -> String {
+    let lines = actions.iter().map(|action| match action {
+        Action::Mount {
+            flags: bits, data, ..
+        } => {
+            let data = data
+                .as_ref()
+                .map_or("".into(), |data| data.to_string_lossy());
+            format!("{} [{}] {data}", action.describe(), flags(*bits))
+        }
+        Action::Restrict {
+            read_only, devices, ..
+        } => format!(
+            "{} [{}{}]",
+            action.describe(),
+            if *read_only { "read-only" } else { "writable" },
+            if *devices { ", devices" } else { "" },
+        ),
+        Action::MakeDir { mode, .. } => format!("{} [{mode:o}]", action.describe()),
+        _ => action.describe(),
+    });
+    lines
+        .map(|line| line.trim_end().to_owned() + "\n")
+        .collect()
+}
+
+#[test]
+fn the_template_of_root_shows_little_and_is_read_only() {
+    let ids = SandboxIds {
+        uid: 1000,
+        gid: 100,
+    };
+    let actions = config().template(
+        Path::new("/tmp/run/template"),
+        &view(),
+        ids,
+        false,
+        WaitingProc::Machine,
+        &[],
+    );
+    insta::assert_snapshot!(plan(&actions));
+}
+
+#[test]
+fn a_build_of_root_mounts_its_own_proc() {
+    let inputs = [c"0000-glibc".to_owned(), c"1111-bash".to_owned()];
+    let actions = config().build(&inside(), &inputs, Proc::Fresh { guarded: true });
+    insta::assert_snapshot!(plan(&actions));
+}
+
+#[test]
+fn a_build_of_an_ordinary_user_takes_the_proc_that_waits() {
+    let inputs = [c"0000-glibc".to_owned()];
+    let actions = config().build(&inside(), &inputs, Proc::Waiting);
+    insta::assert_snapshot!(plan(&actions));
+}
