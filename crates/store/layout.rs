@@ -4,7 +4,7 @@
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nix::unistd::{Gid, Uid, geteuid};
 
@@ -302,4 +302,15 @@ pub(crate) mod tests {
         }
         assert!(layout.hash_part(&path[..43]).is_err());
     }
+}
+/// Takes out `.` and `..` by their letters alone, as Nix's `canonPath` does.
+pub fn lexical(path: &Path) -> PathBuf {
+    let mut lexical = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::ParentDir => drop(lexical.pop()),
+            component => lexical.push(component),
+        }
+    }
+    lexical
 }

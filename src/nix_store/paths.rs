@@ -2,9 +2,10 @@
 //! The rules are those of Nix's `followLinksToStorePath`; nothing is asked of the database.
 
 use std::ffi::OsStr;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
 use windrow_components::derivation::Derivation;
+use windrow_store::layout::lexical;
 use windrow_store::local::LocalStore;
 
 use super::Call;
@@ -15,7 +16,7 @@ impl Call {
     pub(super) fn store_path(&self, what: &OsStr) -> Result<String> {
         let store_dir = self.session.store_dir();
         let here = std::env::current_dir().map_err(Error::io("find", "the current directory"))?;
-        let mut path = plain(&here.join(what));
+        let mut path = lexical(&here.join(what));
         // As many links as the kernel follows.
         for _ in 0..40 {
             if is_below(&path, store_dir.as_str()) {
@@ -24,7 +25,7 @@ impl Call {
             let Ok(target) = std::fs::read_link(&path) else {
                 break;
             };
-            path = plain(&path.parent().unwrap_or(Path::new("/")).join(target));
+            path = lexical(&path.parent().unwrap_or(Path::new("/")).join(target));
         }
         let text = path.to_string_lossy();
         if !is_below(&path, store_dir.as_str()) {
@@ -82,16 +83,4 @@ pub(super) fn not_valid(path: &str) -> Error {
 
 fn is_below(path: &Path, dir: &str) -> bool {
     path.starts_with(dir) && path != Path::new(dir)
-}
-
-/// Takes out `.` and `..` by their letters alone, as Nix's `canonPath` does.
-fn plain(path: &Path) -> PathBuf {
-    let mut plain = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::ParentDir => drop(plain.pop()),
-            component => plain.push(component),
-        }
-    }
-    plain
 }

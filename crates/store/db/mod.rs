@@ -78,6 +78,23 @@ pub struct PathInfo {
     pub ca: Option<String>,
 }
 
+impl PathInfo {
+    /// A path that refers to nothing and comes from somewhere else, not registered yet.
+    pub(crate) fn of(path: String, nar_hash: [u8; 32], nar_size: u64) -> Self {
+        Self {
+            path,
+            nar_hash,
+            nar_size,
+            registration_time: 0,
+            deriver: None,
+            references: Vec::new(),
+            ultimate: false,
+            sigs: Vec::new(),
+            ca: None,
+        }
+    }
+}
+
 /// A path that is to become valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registration {

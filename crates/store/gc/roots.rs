@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use crate::Database;
 use crate::Layout;
 use crate::error::{Error, Result};
+use crate::layout::lexical;
 use windrow_sys::flock;
 
 /// Roots by the store path they keep: links, or what stands for other kinds.
@@ -105,7 +106,7 @@ impl Finder<'_> {
             return Ok(());
         }
         // An indirect root: the user's own link, which may be gone.
-        let target = plain(&path.parent().unwrap_or(path).join(target));
+        let target = lexical(&path.parent().unwrap_or(path).join(target));
         match fs::symlink_metadata(&target) {
             Ok(metadata) if metadata.is_symlink() => {
                 let second = fs::read_link(&target).map_err(Error::io("read the link", &target))?;
@@ -154,18 +155,6 @@ fn leads_nowhere(error: &std::io::Error) -> bool {
     is_missing(kind)
         || kind == ErrorKind::PermissionDenied
         || matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENAMETOOLONG))
-}
-
-/// Takes out `.` and `..` by their letters alone.
-fn plain(path: &Path) -> PathBuf {
-    let mut plain = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::ParentDir => drop(plain.pop()),
-            component => plain.push(component),
-        }
-    }
-    plain
 }
 
 /// Opens what should be a file of roots. Of a pipe there would be no end.

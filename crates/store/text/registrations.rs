@@ -75,15 +75,9 @@ impl<'a, R: BufRead> Reader<'a, R> {
         references.sort_unstable();
         references.dedup();
         Ok(Some(PathInfo {
-            path,
-            nar_hash,
-            nar_size,
-            registration_time: 0,
             deriver,
             references,
-            ultimate: false,
-            sigs: Vec::new(),
-            ca: None,
+            ..PathInfo::of(path, nar_hash, nar_size)
         }))
     }
 

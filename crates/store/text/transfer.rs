@@ -130,15 +130,9 @@ pub fn import(
             fields.string()?;
         }
         let info = PathInfo {
-            path,
-            nar_hash,
-            nar_size,
-            registration_time: 0,
             deriver,
             references,
-            ultimate: false,
-            sigs: Vec::new(),
-            ca: None,
+            ..PathInfo::of(path, nar_hash, nar_size)
         };
         let path = info.path.clone();
         adopt(store, &real, info)?;

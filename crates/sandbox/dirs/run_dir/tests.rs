@@ -1,6 +1,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
+use crate::dirs::names;
 
 impl RunDir {
     /// Leaves everything as a run does that is killed.
@@ -15,15 +16,6 @@ fn in_store(store: &Path) -> PathBuf {
     fs::create_dir(&dir).unwrap();
     fs::write(dir.join("file"), "").unwrap();
     dir
-}
-
-fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
 }
 
 #[test]

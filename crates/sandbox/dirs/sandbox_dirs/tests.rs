@@ -2,6 +2,7 @@ use std::os::unix::fs::MetadataExt as _;
 
 use super::*;
 use crate::dirs::in_store::{KeepPath, Kept};
+use crate::dirs::names;
 
 const DRV: &str = "a.drv";
 
@@ -76,15 +77,6 @@ fn us() -> Owner {
         uid: geteuid().as_raw(),
         gid: nix::unistd::getegid().as_raw(),
     }
-}
-
-fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
 }
 
 #[test]
