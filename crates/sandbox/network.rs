@@ -12,11 +12,12 @@ use std::cell::OnceCell;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use nix::fcntl::{OFlag, openat};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
+use windrow_sys::mutex;
 
 use crate::process::launch::action::Action;
 
@@ -63,11 +64,7 @@ impl Networks {
     /// When the kernel makes no new one.
     pub fn enter(&self) -> io::Result<NetnsLease> {
         loop {
-            let spare = self
-                .spare
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .pop();
+            let spare = mutex::lock(&self.spare).pop();
             let Some(namespace) = spare else { break };
             let entered = setns(&namespace, CloneFlags::CLONE_NEWNET);
             if entered.is_ok() && self.is_untouched() {
@@ -123,7 +120,7 @@ impl Networks {
 impl Drop for NetnsLease {
     fn drop(&mut self) {
         if let Some(namespace) = self.namespace.take() {
-            let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut spare = mutex::lock(&self.spare);
             if spare.len() < SPARE_MAX {
                 spare.push(namespace);
             }

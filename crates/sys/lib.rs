@@ -11,6 +11,7 @@ mod error;
 pub mod flock;
 pub mod harmless;
 pub mod interrupt;
+pub mod mutex;
 pub mod raw;
 pub mod tree;
 pub mod xattr;

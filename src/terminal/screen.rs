@@ -3,9 +3,10 @@
 
 use std::fmt::Write as _;
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use indicatif::TermLike;
+use windrow_sys::mutex;
 
 /// The terminal behind standard error. What is written comes to it with the next flush.
 #[derive(Debug, Default)]
@@ -13,7 +14,7 @@ pub struct Screen(Mutex<String>);
 
 impl Screen {
     fn frame(&self) -> MutexGuard<'_, String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        mutex::lock(&self.0)
     }
 
     fn control(&self, count: usize, what: char) -> io::Result<()> {

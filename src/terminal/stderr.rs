@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use windrow_sys::interrupt;
+use windrow_sys::mutex;
 
 /// From this many unwritten bytes on, output of builders and helpers waits, and the live line is
 /// not drawn.
@@ -110,7 +111,7 @@ pub(super) fn is_started() -> bool {
 
 impl Pump {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        mutex::lock(&self.state)
     }
 
     fn push(&self, bytes: &[u8]) {

@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::PathId;
 use windrow_store::Error as StoreError;
+use windrow_sys::mutex;
 
 use crate::error::{Error, Result};
 use crate::simulate::mishaps::{Chance, IoError, Mishaps};
@@ -50,7 +51,7 @@ impl SharedDisk {
     }
 
     pub(super) fn look(&self) -> MutexGuard<'_, Disk> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        mutex::lock(&self.0)
     }
 }
 

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use windrow_sandbox::dirs::admit;
 use windrow_sandbox::dirs::build_dir::SpareDirs;
@@ -20,6 +20,7 @@ use windrow_sandbox::process::launch::{
 };
 use windrow_sandbox::{BuildEnv, Isolation, MountTemplate, SandboxRequest, refusal};
 use windrow_store::db::reader::Reader;
+use windrow_sys::mutex;
 
 use crate::failure::{Failure, FailureKind};
 use crate::process::environment::Invocation;
@@ -164,7 +165,7 @@ impl Launch {
             let text = format!("failed to set up the sandbox for '{path}': {error}");
             Failure::new(FailureKind::Other, text)
         };
-        let mut template = template.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut template = mutex::lock(template);
         let template = if isolation.wants_template(request) {
             if template.is_none() {
                 match MountTemplate::enter(isolation) {

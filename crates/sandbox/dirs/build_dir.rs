@@ -6,11 +6,12 @@
 //! directories is costly. Each is known by its inode, not its name.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use hashbrown::HashMap;
 
 use super::run_dir::{BUILD_PREFIX, RunDir, Stamp, rename_new};
+use windrow_sys::mutex;
 use windrow_sys::{Error, Result};
 
 /// How many spare directories are kept at most.
@@ -46,7 +47,7 @@ impl SpareDirs {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        mutex::lock(&self.state)
     }
 
     /// Makes `PARENT/nix-build-NAME.drv-N` with the first free N, for nobody but us (Nix 1.8:

@@ -12,9 +12,10 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use nix::unistd::{Gid, Uid, chown, geteuid};
+use windrow_sys::mutex;
 
 use crate::dirs::chroot::{BASE, Chroot, Proofs, STORE, make_dir};
 use crate::dirs::in_store::HostStore;
@@ -135,7 +136,7 @@ impl DirsPool {
     /// # Errors
     /// When they can't be made.
     pub fn ground(&self) -> io::Result<Arc<RunDirs>> {
-        let mut ground = self.ground.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ground = mutex::lock(&self.ground);
         if let Some(ground) = &*ground {
             return Ok(Arc::clone(ground));
         }
@@ -160,7 +161,7 @@ impl DirsPool {
     ) -> io::Result<SandboxDirs> {
         let ground = self.ground()?;
         let (top, chroot) = {
-            let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut spare = mutex::lock(&self.spare);
             (spare.tops.pop(), spare.chroots.pop())
         };
         let discard = |path: PathBuf| {
@@ -256,7 +257,7 @@ impl DirsPool {
         let chroot_path = view.store.join(&chroot.name);
         let chroot = Some(chroot).filter(|_| confined);
         let chroot = chroot.and_then(|chroot| chroot.tidied(&chroot_path, ground.proofs));
-        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spare = mutex::lock(&self.spare);
         match top {
             Some(top) if spare.tops.len() < SPARE_MAX => spare.tops.push(top),
             _ if kept.is_some() => {}
@@ -271,9 +272,9 @@ impl DirsPool {
 
     /// Deletes the directories of the run, with all that is in them.
     pub fn close(&self) {
-        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spare = mutex::lock(&self.spare);
         *spare = Spare::default();
-        let mut ground = self.ground.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ground = mutex::lock(&self.ground);
         *ground = None;
     }
 }

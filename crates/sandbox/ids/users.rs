@@ -5,11 +5,12 @@ use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use hashbrown::HashSet;
 use nix::unistd::{Group, User};
 use windrow_sys::flock;
+use windrow_sys::mutex;
 
 use crate::ids::Owner;
 use crate::process::guard;
@@ -148,7 +149,7 @@ impl UserPool {
         if let Some((gid, store)) = &pool.store {
             check_store(store, *gid)?;
         }
-        let mut held = pool.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = mutex::lock(&pool.held);
         for (name, owner) in &pool.users {
             if held.contains(&owner.uid) {
                 continue;
@@ -176,7 +177,7 @@ impl UserPool {
 
     /// Whether this engine uses any of them.
     pub fn is_used_by_us(&self) -> bool {
-        let held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = mutex::lock(&self.0.held);
         !held.is_empty()
     }
 
@@ -214,11 +215,7 @@ impl UserLock {
 
 impl Drop for UserLock {
     fn drop(&mut self) {
-        let mut held = self
-            .pool
-            .held
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut held = mutex::lock(&self.pool.held);
         held.remove(&self.owner.uid);
         guard::strike_user(self.owner.uid);
     }

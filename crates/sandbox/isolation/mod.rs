@@ -15,10 +15,11 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use hashbrown::HashMap;
 use windrow_components::settings::Sandbox;
+use windrow_sys::mutex;
 
 use crate::dirs::sandbox_dirs::{DirsPool, SandboxDirs};
 use crate::dirs::view::{InputKind, View};
@@ -193,11 +194,7 @@ impl Isolation {
         store: &Path,
         request: &SandboxRequest,
     ) -> io::Result<Vec<(CString, InputKind)>> {
-        let mut known = self
-            .shared
-            .kinds
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut known = mutex::lock(&self.shared.kinds);
         let all = request.inputs.iter().chain(
             self.shared
                 .always
@@ -250,11 +247,7 @@ impl Isolation {
 
     fn user_namespace(&self, owner: Owner) -> io::Result<Arc<OwnedFd>> {
         let map = sandbox_ids(owner);
-        let mut known = self
-            .shared
-            .user_namespaces
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut known = mutex::lock(&self.shared.user_namespaces);
         if let Some(namespace) = known.get(&map) {
             return Ok(Arc::clone(namespace));
         }

@@ -8,7 +8,7 @@
 use std::ffi::c_int;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 
 use nix::sys::signal;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -17,6 +17,7 @@ use rustix::process::{
 };
 use rustix::thread::{nanosleep, set_name};
 use windrow_sys::clone::{Child, Stack, clone_vm};
+use windrow_sys::mutex;
 use windrow_sys::raw;
 
 use crate::process::kill_user;
@@ -145,7 +146,7 @@ fn watch() {
     if LIVES.load(Ordering::Acquire) != 0 {
         return;
     }
-    let mut guard = GUARD.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut guard = mutex::lock(&GUARD);
     if LIVES.load(Ordering::Acquire) != 0 {
         return;
     }
@@ -178,7 +179,7 @@ fn means() -> Option<&'static Means> {
 
 /// Ends the guard of an engine that has no children any more.
 pub fn dismiss() {
-    let mut guard = GUARD.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut guard = mutex::lock(&GUARD);
     if let Some(pid) = guard.take() {
         let _ = signal::kill(nix::unistd::Pid::from_raw(pid), signal::Signal::SIGKILL);
         wait(pid);
@@ -218,7 +219,7 @@ fn end_all(means: &Means) {
     for user in USERS.places() {
         let uid = user.load(Ordering::Acquire).cast_unsigned();
         if uid != FREE.cast_unsigned() {
-            let mut stack = means.killers.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut stack = mutex::lock(&means.killers);
             for _ in 0..3 {
                 if let Ok(Some(0)) = kill_user::attempt(&mut stack, uid) {
                     break;

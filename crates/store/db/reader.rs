@@ -1,7 +1,9 @@
 //! The database for threads beside the scheduler's: one connection, opened when somebody first
 //! asks. Answers questions only; the scheduler decides what becomes valid.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
+
+use windrow_sys::mutex;
 
 use crate::Database;
 use crate::DatabaseOptions;
@@ -32,7 +34,7 @@ impl Reader {
     /// When the database can't be opened, and those of the question.
     pub fn ask<T>(&self, question: impl FnOnce(&Database) -> Result<T>) -> Result<T> {
         // Whoever panicked while asking left at most a transaction that only reads.
-        let mut database = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut database = mutex::lock(&self.database);
         let database = match &mut *database {
             Some(database) => database,
             // Opened like the scheduler's own, for only so do their locks exclude each other in

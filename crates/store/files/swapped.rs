@@ -7,8 +7,8 @@ use std::fs::{self, File, Permissions};
 use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
@@ -16,6 +16,7 @@ use crate::files::canonical::{InodesSeen, canonicalise};
 use crate::files::copy::copy_tree;
 use crate::nar;
 use rustix::thread::CapabilitySet;
+use windrow_sys::mutex;
 use windrow_sys::tree::delete_path;
 use windrow_sys::{Error, Result};
 
@@ -192,7 +193,7 @@ fn is_caught(error: &Error) -> bool {
 fn in_spite_of_exchanges(closed: bool, work: fn(&Path) -> Result<Vec<u8>>) {
     // Each needs two processors; together they would only wait for each other.
     static TURN: Mutex<()> = Mutex::new(());
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = mutex::lock(&TURN);
     let (place, wanted) = (Place::new(closed), wanted(closed));
     let before = place.outside();
     assert_eq!(before.len(), 4);

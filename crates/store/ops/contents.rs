@@ -2,10 +2,11 @@
 //! `pathContentsGood`). Hashes whole trees, several at a time, so it is nothing for the scheduler's
 //! thread.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use hashbrown::HashMap;
+use windrow_sys::mutex;
 
 use crate::Layout;
 use crate::PathInfo;
@@ -56,7 +57,7 @@ impl Contents {
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, HashMap<String, bool>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        mutex::lock(&self.known)
     }
 }
 

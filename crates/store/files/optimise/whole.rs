@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use windrow_sys::mutex;
+
 use super::{Optimised, Optimiser};
 use crate::error::Result;
 use crate::local::LocalStore;
@@ -50,9 +52,7 @@ fn optimise_all(optimiser: &Optimiser, paths: &[PathBuf]) -> Result<Optimised> {
     let work = || {
         while let Some(path) = paths.get(next.fetch_add(1, Ordering::Relaxed)) {
             let one = optimiser.optimise(path);
-            let mut total = total
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut total = mutex::lock(&total);
             match (&mut *total, one) {
                 (Ok(total), Ok(one)) => {
                     total.saved += one.saved;
