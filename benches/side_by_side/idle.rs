@@ -64,7 +64,7 @@ pub(crate) fn run_all() {
     }
 }
 
-fn middle(mut values: Vec<f64>) -> f64 {
+pub(crate) fn middle(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
@@ -158,7 +158,7 @@ fn run(idle: usize, starts: usize, policy: Policy) -> Cost {
 }
 
 /// What the calling thread has run for, in seconds.
-fn processor_time() -> f64 {
+pub(crate) fn processor_time() -> f64 {
     let text =
         std::fs::read_to_string("/proc/thread-self/schedstat").expect("a kernel that counts");
     let nanoseconds = text

@@ -3,11 +3,12 @@
 //!
 //!     cargo bench --bench side_by_side [-- WHICH]
 //!
-//! WHICH is `layered [N…]`, `sandboxed [N…]`, `plan`, `fidelity`, `idle [N…]`, `simulate [N…]`,
-//! `ticks [N…]` or `store [N]`.
+//! WHICH is `layered [N…]`, `sandboxed [N…]`, `plan`, `fidelity`, `idle [N…]`, `hooks [N…]`,
+//! `simulate [N…]`, `ticks [N…]` or `store [N]`.
 
 mod common;
 mod fidelity;
+mod hooks;
 mod idle;
 mod layered;
 mod plan;
@@ -32,6 +33,7 @@ fn main() {
         "plan",
         "fidelity",
         "idle",
+        "hooks",
         "simulate",
         "ticks",
         "store",
@@ -52,6 +54,9 @@ fn main() {
     }
     if all || named("idle") {
         idle::run_all();
+    }
+    if all || named("hooks") {
+        hooks::run_all();
     }
     if all || named("store") {
         store::run_all();
