@@ -181,6 +181,18 @@ fn link_profiles(profiles: &Path, link: &Path) -> Result<()> {
     }
 }
 
+/// Takes out `.` and `..` by their letters alone, as Nix's `canonPath` does.
+pub fn lexical(path: &Path) -> PathBuf {
+    let mut lexical = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::ParentDir => drop(lexical.pop()),
+            component => lexical.push(component),
+        }
+    }
+    lexical
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -302,15 +314,4 @@ pub(crate) mod tests {
         }
         assert!(layout.hash_part(&path[..43]).is_err());
     }
-}
-/// Takes out `.` and `..` by their letters alone, as Nix's `canonPath` does.
-pub fn lexical(path: &Path) -> PathBuf {
-    let mut lexical = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::ParentDir => drop(lexical.pop()),
-            component => lexical.push(component),
-        }
-    }
-    lexical
 }
