@@ -2,7 +2,7 @@
 
 use bevy_ecs::prelude::Component;
 
-use crate::goal::{BuildMode, Target};
+use crate::goal::{BuildMode, Moment, Target};
 use crate::outputs::OutputSet;
 
 /// After how long, and after how much log, a child is killed; 0 for never.
@@ -52,6 +52,10 @@ impl Request {
         }
     }
 }
+
+/// When a request began: what was made before that was there for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Component)]
+pub struct RequestBegan(pub Moment);
 
 /// How far a request is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Component)]

@@ -1,23 +1,34 @@
 //! A policy of one's own, tried in simulation beside two that come with the engine:
 //!
-//!     cargo run --release --example policy [-- GRAPH]
+//!     cargo run --release --example policy [-- GENERATOR]
 //!
 //! A policy is a system that ranks every goal that has come to be ready: the smallest is built
-//! first. It may look at all that the engine knows. `session.policy = JOINS_FIRST` makes
-//! `windrow::realise::realise` build in its order.
+//! first. It may look at all that the engine knows. Given to `windrow::EngineBuilder::policy`, real
+//! builds run in its order.
+
+use std::sync::Arc;
 
 use windrow::components::graph::BuildGraph;
-use windrow::session::Session;
-use windrow::systems::ecs::prelude::{Res, ResMut};
-use windrow::systems::policy::{Estimates, Policy, PolicyPlugin};
+use windrow::components::task_graph::Limits;
+use windrow::formats::task_graph::Generator;
+use windrow::systems::ecs::prelude::{Res, ResMut, World};
+use windrow::systems::policy::{Estimates, Policy, PolicyPlugin, PolicySystems};
 use windrow::systems::simulate::{Simulation, simulate};
 use windrow::systems::world::Scheduler;
 
 /// What has the most inputs first, and of equals what takes the longest.
-const JOINS_FIRST: Policy = Policy::Other(PolicyPlugin {
-    name: "joins-first",
-    plug_in: |_, systems| systems.add_to_rank(joins_first),
-});
+#[derive(Debug)]
+struct JoinsFirst;
+
+impl PolicyPlugin for JoinsFirst {
+    fn name(&self) -> &str {
+        "joins-first"
+    }
+
+    fn plug_in(&self, _: &mut World, systems: &mut PolicySystems) {
+        systems.add_to_rank(joins_first);
+    }
+}
 
 fn joins_first(
     mut scheduler: ResMut<Scheduler>,
@@ -32,10 +43,11 @@ fn joins_first(
 }
 
 fn compare(graph: &str) -> Result<(), Box<dyn std::error::Error>> {
-    let graph = windrow::task_graph::load(graph, || Session::new(&[], None))?.graph;
+    let graph = graph.parse::<Generator>()?.generate(Limits::default())?;
     for jobs in [4, 16, 64] {
-        for policy in [Policy::Fifo, Policy::CriticalPath, JOINS_FIRST] {
-            let makespan = simulate(&graph, &Simulation::new(jobs, policy))?.makespan;
+        let own = Policy::Other(Arc::new(JoinsFirst));
+        for policy in [Policy::Fifo, Policy::CriticalPath, own] {
+            let makespan = simulate(&graph, &Simulation::new(jobs, policy.clone()))?.makespan;
             let ratio = makespan as f64 / graph.stats().lower_bound(jobs.into()) as f64;
             println!("{:<14} {jobs:>3} {ratio:>8.3}", policy.name());
         }

@@ -8,7 +8,8 @@ use windrow_store::gc::auto::{AutoGc, Limits};
 use crate::session::Session;
 
 /// Watches the free space for as long as what is returned lives; nothing if `min-free` is 0.
-pub fn watch(session: &Session) -> Option<AutoGc> {
+/// `say` gets a line when a collection starts, or when one fails.
+pub(crate) fn watch(session: &Session, say: impl Fn(&str) + Send + 'static) -> Option<AutoGc> {
     let settings = &session.settings;
     if settings.min_free == 0 {
         return None;
@@ -25,6 +26,6 @@ pub fn watch(session: &Session) -> Option<AutoGc> {
         session.layout.clone(),
         session.database_options(),
         limits,
-        crate::terminal::complain,
+        say,
     ))
 }

@@ -110,6 +110,12 @@ pub enum Error {
         /// With which exit status to say so.
         status: u8,
     },
+    /// The engine can do nothing any more, or could not go on with this.
+    #[error("{0}")]
+    EngineStopped(String),
+    /// The engine was dropped, or ended by a panic.
+    #[error("the engine has ended")]
+    EngineEnded,
     /// A signal asked to stop.
     #[error("interrupted by the user")]
     Interrupted {

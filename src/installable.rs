@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 
 /// One thing to build.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Installable {
+pub(crate) enum Installable {
     /// Outputs of a derivation; none named means all.
     Derivation {
         /// The derivation's full path.
@@ -28,7 +28,7 @@ impl Installable {
     ///
     /// # Errors
     /// [`Error::BadTarget`] says why it can't be built.
-    pub fn parse(what: &str, store: &StoreDir, real_store: &Path) -> Result<Self> {
+    pub(crate) fn parse(what: &str, store: &StoreDir, real_store: &Path) -> Result<Self> {
         let bad = |reason: String| Error::BadTarget {
             what: what.to_owned(),
             reason,

@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 const DEFAULT_GROUP: &str = "nixbld";
 
 /// How builders are isolated, and what to say of it.
-pub struct Isolated {
+pub(crate) struct Isolated {
     /// What none of them may do.
     pub limits: Limits,
     /// The sandbox, if there is one.
@@ -37,7 +37,11 @@ pub struct Isolated {
 /// # Errors
 /// When there can be no sandbox and `sandbox-fallback` is off, or a path that it is to show can't
 /// be shown.
-pub fn isolation(settings: &Settings, layout: &Layout, store: &mut LocalStore) -> Result<Isolated> {
+pub(crate) fn isolation(
+    settings: &Settings,
+    layout: &Layout,
+    store: &mut LocalStore,
+) -> Result<Isolated> {
     let limits = Limits {
         no_new_privileges: !settings.allow_new_privileges,
         filter: settings.filter_syscalls.then(Filter::new).flatten(),
@@ -127,7 +131,7 @@ fn build_users(settings: &Settings, layout: &Layout) -> Result<Option<UserPool>>
 }
 
 /// Where build directories are made.
-pub fn builds_dir(settings: &Settings) -> PathBuf {
+pub(crate) fn builds_dir(settings: &Settings) -> PathBuf {
     settings
         .build_dir
         .clone()

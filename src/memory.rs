@@ -5,25 +5,25 @@ use std::path::Path;
 
 /// What is left for more, in bytes: nine tenths of the least that the machine, the control groups
 /// of this process and its own limit (`ulimit -v`) have to spare.
-pub fn available() -> u64 {
+pub(crate) fn available() -> u64 {
     let machine = kib(&read("/proc/meminfo"), "MemAvailable:").unwrap_or(u64::MAX);
     let spare = machine.min(group_spare()).min(own_spare());
     spare / 10 * 9
 }
 
 /// What is resident now, in bytes; 0 if the kernel does not tell.
-pub fn resident() -> u64 {
+pub(crate) fn resident() -> u64 {
     kib(&read("/proc/self/status"), "VmRSS:").unwrap_or(0)
 }
 
 /// The most that was resident since the last [`forget_peak`], in bytes.
-pub fn peak() -> u64 {
+pub(crate) fn peak() -> u64 {
     kib(&read("/proc/self/status"), "VmHWM:").unwrap_or(0)
 }
 
 /// Resets the peak. Where the kernel does not allow that, it stays that of the
 /// whole process.
-pub fn forget_peak() {
+pub(crate) fn forget_peak() {
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 

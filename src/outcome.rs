@@ -9,7 +9,7 @@ use crate::error::Error;
 
 /// As nix-store names roots: LINK for the first target, LINK-2 for the second; outputs but `out`
 /// add their name.
-pub fn root_name(link: &Path, index: usize, output: &str) -> PathBuf {
+pub(crate) fn root_name(link: &Path, index: usize, output: &str) -> PathBuf {
     let mut name = link.as_os_str().to_owned();
     if index > 0 {
         name.push(format!("-{}", index + 1));
@@ -21,7 +21,7 @@ pub fn root_name(link: &Path, index: usize, output: &str) -> PathBuf {
 }
 
 /// The error that a run ends with in which something was not built.
-pub fn failure(summary: &Summary, mode: BuildMode) -> Error {
+pub(crate) fn failure(summary: &Summary, mode: BuildMode) -> Error {
     let quoted = |paths: &[String]| {
         paths
             .iter()

@@ -1,8 +1,7 @@
 //! From what was asked for to what is in the store: the engine, put together for the real world.
 
 use std::ffi::OsString;
-use std::io::{self, ErrorKind, Read as _};
-use std::os::fd::AsFd as _;
+use std::path::Path;
 
 use windrow_components::goal::{BuildMode, Target};
 use windrow_components::graph::BuildGraph;
@@ -12,9 +11,8 @@ use windrow_components::request::Request;
 use windrow_store::local::LocalStore;
 use windrow_store::own::history::{History, Recorder};
 use windrow_store::roots::temporary::TempRoots;
-use windrow_sys::interrupt::Interrupts;
 use windrow_systems::engine::{Engine, Summary};
-use windrow_systems::instantiate::instantiate_file;
+use windrow_systems::instantiate::{InstantiatedGraph, instantiate_file, instantiate_text};
 use windrow_systems::plan::{Substitutes, plan};
 use windrow_systems::policy::forecast;
 use windrow_systems::real;
@@ -24,7 +22,7 @@ use windrow_systems::world::Services;
 
 use crate::error::{Error, Result};
 use crate::installable::Installable;
-use crate::progress::Recording;
+use crate::recording::Recording;
 use crate::session::Session;
 
 /// Something to build, with the output paths to print in the end.
@@ -39,10 +37,11 @@ pub enum Wanted {
     },
     /// A path.
     Path(String),
+    /// A path in place of one that may be corrupt.
+    Repair(String),
 }
 
-/// Understands all arguments; those of a list on standard input stand where the `-` stands. Graphs
-/// are added to the store.
+/// Understands what people type. Graphs are added to the store.
 ///
 /// # Errors
 /// When one does not name anything to build, or a graph has a mistake.
@@ -54,12 +53,7 @@ pub fn understand(
     let mut targets = Vec::new();
     let (store_dir, real_store) = (session.store_dir(), &session.layout.real_store_dir);
     for what in what {
-        if what == "-" {
-            let list = read_list()?;
-            for line in list.lines().map(str::trim).filter(|line| !line.is_empty()) {
-                targets.push(Installable::parse(line, &store_dir, real_store)?);
-            }
-        } else if let Some(text) = what.to_str() {
+        if let Some(text) = what.to_str() {
             targets.push(Installable::parse(text, &store_dir, real_store)?);
         } else if what.as_encoded_bytes().ends_with(b".json") {
             targets.push(Installable::Graph(what.into()));
@@ -79,40 +73,33 @@ pub fn understand(
             Installable::Path(path) => wanted.push(Wanted::Path(path)),
             Installable::Graph(file) => {
                 let graph = instantiate_file(store, &file, &session.settings.system)?;
-                for (index, outputs) in graph.targets {
-                    let path = graph.derivations[index].drv_path.clone();
-                    wanted.push(Wanted::Derivation { path, outputs });
-                }
+                wanted.extend(targets_of(graph));
             }
         }
     }
     Ok(wanted)
 }
 
-/// All that standard input gives. Whoever writes to it may take any time for that, but a signal
-/// ends the wait.
-fn read_list() -> Result<String> {
-    let failed = Error::io("read", "standard input");
-    let read = || {
-        let interrupts = Interrupts::watch()?;
-        let mut stdin = std::io::stdin().lock();
-        let (mut list, mut buffer) = (Vec::new(), vec![0; 64 << 10]);
-        loop {
-            if let Some(signal) = interrupts.or_readable(stdin.as_fd())? {
-                return Ok(Err(Error::Interrupted { signal }));
-            }
-            match stdin.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(count) => list.extend_from_slice(&buffer[..count]),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        String::from_utf8(list).map(Ok).map_err(|_| {
-            io::Error::new(ErrorKind::InvalidData, "stream did not contain valid UTF-8")
-        })
-    };
-    read().map_err(failed)?
+/// Adds a graph in JSON to the store; its targets.
+///
+/// # Errors
+/// When it has a mistake.
+pub fn add_graph(session: &Session, store: &mut LocalStore, text: &str) -> Result<Vec<Wanted>> {
+    let named = Path::new("graph.json");
+    let graph = instantiate_text(store, text, named, &session.settings.system)?;
+    Ok(targets_of(graph).collect())
+}
+
+/// The targets of a graph that was added.
+fn targets_of(graph: InstantiatedGraph) -> impl Iterator<Item = Wanted> {
+    let InstantiatedGraph {
+        derivations,
+        targets,
+    } = graph;
+    targets.into_iter().map(move |(index, outputs)| {
+        let path = derivations[index].drv_path.clone();
+        Wanted::Derivation { path, outputs }
+    })
 }
 
 /// Interns a wanted derivation with its outputs.
@@ -139,7 +126,7 @@ pub fn hold(session: &Session, store: &LocalStore, wanted: &[Wanted]) -> Result<
     let mut paths = Vec::new();
     for wanted in wanted {
         match wanted {
-            Wanted::Path(path) => paths.push(path.clone()),
+            Wanted::Path(path) | Wanted::Repair(path) => paths.push(path.clone()),
             // What has yet to be fetched can't be asked for its outputs.
             Wanted::Derivation { path, .. } if store.database.is_valid(path)? => {
                 store.with_derivation(path, |drv| {
@@ -162,36 +149,22 @@ pub type Outputs = Vec<Vec<(String, String)>>;
 /// that are not kept are a copy away, in the system's own cache.
 const CACHE_KIB: u32 = 2 << 10;
 
-/// Realises everything wanted in the real world; returns how it went, and the wanted output paths.
+/// An engine in the real world, whose reporter hears of all that happens; for requests that repair
+/// only if it `may_repair`.
 ///
 /// # Errors
-/// What ends a run as a whole. That something could not be built is said in the summary.
-///
-/// Nix 1.8: `LocalStore::buildPaths`, `LocalStore::ensurePath`.
-pub fn realise(
+/// When there can be no sandbox although there must be one, or the system has no descriptors left.
+pub fn assemble(
     session: &Session,
     mut store: LocalStore,
-    wanted: &[Wanted],
     mut reporter: Box<dyn Reporter>,
-) -> Result<(Summary, Outputs)> {
+    may_repair: bool,
+) -> Result<Engine> {
     store.database.limit_cache(CACHE_KIB)?;
-    let mut graph = BuildGraph::new(session.store_dir());
-    let mut targets = Vec::with_capacity(wanted.len());
-    for wanted in wanted {
-        targets.push(match wanted {
-            Wanted::Derivation { path, outputs } => {
-                let (drv, set) = intern(&mut graph, path, outputs)?;
-                (Target::Derivation(drv), set)
-            }
-            Wanted::Path(path) if session.mode == BuildMode::Repair => {
-                to_repair(&mut graph, &store, path)?
-            }
-            Wanted::Path(path) => (Target::Path(graph.path(path)?), OutputSet::ALL),
-        });
-    }
+    let graph = BuildGraph::new(session.store_dir());
     let options = session.engine_options();
     let config = session.builder_config(&mut store, true)?;
-    let policy = session.policy;
+    let policy = session.policy.clone();
     let history = policy.uses_estimates().then(|| {
         History::load(&session.layout).unwrap_or_else(|error| {
             let text = format!("builds are not ranked by what they took before: {error}");
@@ -202,14 +175,8 @@ pub fn realise(
     });
     let recorder = Recorder::new(&session.layout, session.database_options());
     let reporter = Box::new(Recording::new(reporter, recorder));
-    let mut engine = Engine::new(
-        graph,
-        Box::new(RealStore::from(store)),
-        reporter,
-        options,
-        policy,
-    );
-    let may_repair = session.mode == BuildMode::Repair;
+    let store = Box::new(RealStore::from(store));
+    let mut engine = Engine::new(graph, store, reporter, options, policy);
     real::plug_in(&mut engine.world, config, may_repair)?;
     let mut helpers = crate::helpers::helper_config(&session.settings, &session.layout);
     helpers.hook.take_if(|_| !session.build_hook);
@@ -218,42 +185,87 @@ pub fn realise(
         let system = &session.settings.system;
         forecast::plug_in(&mut engine.world, history, system);
     }
+    Ok(engine)
+}
+
+/// What the engine is to realise for `wanted`.
+///
+/// # Errors
+/// When a path lies outside this store.
+pub fn target(graph: &mut BuildGraph, wanted: &Wanted) -> Result<(Target, OutputSet)> {
+    Ok(match wanted {
+        Wanted::Derivation { path, outputs } => {
+            let (drv, set) = intern(graph, path, outputs)?;
+            (Target::Derivation(drv), set)
+        }
+        Wanted::Path(path) => (Target::Path(graph.path(path)?), OutputSet::ALL),
+        Wanted::Repair(path) => (Target::Repair(graph.path(path)?), OutputSet::ALL),
+    })
+}
+
+/// Realises everything wanted in the real world; returns how it went, and the wanted output paths.
+///
+/// # Errors
+/// What ends a run as a whole. That something could not be built is said in the summary.
+///
+/// Nix 1.8: `LocalStore::buildPaths`, `LocalStore::ensurePath`.
+pub fn realise(
+    session: &Session,
+    store: LocalStore,
+    wanted: &[Wanted],
+    reporter: Box<dyn Reporter>,
+) -> Result<(Summary, Outputs)> {
+    let is_repair = session.mode == BuildMode::Repair;
+    let to_do = match is_repair {
+        true => to_repair(&store, wanted)?,
+        false => wanted.to_vec(),
+    };
+    let mut engine = assemble(session, store, reporter, is_repair)?;
+    let mut graph = engine.world.resource_mut::<BuildGraph>();
+    let targets = to_do.iter().map(|wanted| target(&mut graph, wanted));
+    let targets = targets.collect::<Result<Vec<_>>>()?;
     let request = Request {
         mode: session.mode,
         keep_going: session.settings.keep_going,
         ..Request::new(targets.iter().copied())
     };
     let request = engine.submit(request, None);
-    let watcher = crate::auto_gc::watch(session);
+    let watcher = crate::auto_gc::watch(session, crate::terminal::complain);
     let ended = engine.run();
     drop(watcher);
     real::clean_up(&mut engine.world);
     ended?;
     let summary = engine.summary(request);
-
     let outputs = output_paths(&mut engine, &targets);
     // The reporter leaves the terminal as it found it before anything else is printed.
     drop(engine);
     Ok((summary, outputs))
 }
 
-/// What repairs a path: the derivation that it is an output of, if that is there, for it can be
+/// What repairs each path: the derivation that it is an output of, if that is there, for it can be
 /// built; else whatever substituter has it (`repairPath`).
 ///
+/// # Errors
+/// When the database can't be read.
+///
 /// Nix 1.8: `LocalStore::repairPath`.
-fn to_repair(
-    graph: &mut BuildGraph,
-    store: &LocalStore,
-    path: &str,
-) -> Result<(Target, OutputSet)> {
-    for deriver in store.database.valid_derivers(path)? {
-        let outputs = store.database.derivation_outputs(&deriver)?;
-        if let Some((name, _)) = outputs.iter().find(|(_, output)| output == path) {
-            let (drv, set) = intern(graph, &deriver, std::slice::from_ref(name))?;
-            return Ok((Target::Derivation(drv), set));
+pub fn to_repair(store: &LocalStore, wanted: &[Wanted]) -> Result<Vec<Wanted>> {
+    let repair = |wanted: &Wanted| {
+        let Wanted::Path(path) = wanted else {
+            return Ok(wanted.clone());
+        };
+        for deriver in store.database.valid_derivers(path)? {
+            let outputs = store.database.derivation_outputs(&deriver)?;
+            if let Some((name, _)) = outputs.into_iter().find(|(_, output)| output == path) {
+                return Ok(Wanted::Derivation {
+                    path: deriver,
+                    outputs: vec![name],
+                });
+            }
         }
-    }
-    Ok((Target::Repair(graph.path(path)?), OutputSet::ALL))
+        Ok(Wanted::Repair(path.clone()))
+    };
+    wanted.iter().map(repair).collect()
 }
 
 /// The wanted output paths of each target, by output name.
@@ -306,7 +318,7 @@ pub fn make_plan(
             Wanted::Derivation { path, outputs } => {
                 targets.push(intern(&mut graph, path, outputs)?);
             }
-            Wanted::Path(path) => paths.push(graph.path(path)?),
+            Wanted::Path(path) | Wanted::Repair(path) => paths.push(graph.path(path)?),
         }
     }
     let helpers = crate::helpers::helper_config(&session.settings, &session.layout);

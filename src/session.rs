@@ -32,6 +32,7 @@ const OWN: &str = "own";
 pub const BUILTIN: &CStr = c"__builtin";
 
 /// Settings and store of one command.
+#[derive(Debug, Clone)]
 pub struct Session {
     /// All settings.
     pub settings: Settings,
@@ -43,6 +44,8 @@ pub struct Session {
     pub mode: BuildMode,
     /// Whether builds are offered to the build hook, if there is one.
     pub build_hook: bool,
+    /// Whether this program can be started once more as a builder that comes with the engine.
+    pub has_builtins: bool,
     /// What to warn of before anything else.
     pub warnings: Vec<String>,
     allow_symlinked_store: bool,
@@ -60,6 +63,26 @@ impl Session {
     /// # Errors
     /// When a configuration or a setting is malformed, or the store is not on this machine.
     pub fn new(options: &[(String, String)], store: Option<&str>) -> Result<Self> {
+        Self::with(options, |locations, settings| {
+            let chosen = store.map_or_else(|| settings.store.clone().into(), OsString::from);
+            choose_layout(locations, &chosen)
+        })
+    }
+
+    /// The same with a store of one's own in that directory.
+    ///
+    /// # Errors
+    /// As [`Session::new`].
+    pub fn in_directory(options: &[(String, String)], dir: &Path) -> Result<Self> {
+        std::fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
+        let dir = std::fs::canonicalize(dir).map_err(Error::io("find", dir))?;
+        Self::with(options, |_, _| Ok(layout_in(&dir)))
+    }
+
+    fn with(
+        options: &[(String, String)],
+        layout: impl FnOnce(&Locations, &Settings) -> Result<Layout>,
+    ) -> Result<Self> {
         let locations = Locations::from_env(&env)?;
         let read = |own_store| {
             let (mut settings, warnings) = nix_conf::load(&env, &locations.conf_dir, own_store)?;
@@ -77,9 +100,10 @@ impl Session {
             Ok((settings, warnings))
         };
         let (mut settings, warnings) = read(false)?;
-        let chosen = store.map_or_else(|| settings.store.clone().into(), OsString::from);
-        let layout = choose_layout(&locations, &chosen)?;
-        if own_layout().is_ok_and(|own| own == layout) {
+        let layout = layout(&locations, &settings)?;
+        if Path::new(&layout.store_dir) == layout.real_store_dir
+            && layout.real_store_dir != locations.store_dir
+        {
             // Which store it is depends on settings, and what is the default of others on the
             // store.
             (settings, _) = read(true)?;
@@ -93,6 +117,7 @@ impl Session {
             policy: Policy::default(),
             mode: BuildMode::Normal,
             build_hook: true,
+            has_builtins: true,
             warnings,
             allow_symlinked_store: env("NIX_IGNORE_SYMLINK_STORE").is_some_and(|v| v == "1"),
         })
@@ -247,7 +272,7 @@ impl Session {
             users,
             platforms: self.platforms(),
             system_features: settings.system_features.iter().cloned().collect(),
-            builtins: Some(Arc::new(self.builtins())),
+            builtins: self.has_builtins.then(|| Arc::new(self.builtins())),
             impersonate_linux_26: settings.impersonate_linux_26,
             impure_env: Arc::new(settings.impure_env.clone()),
             reader: Arc::new(Reader::new(self.layout.clone(), self.database_options())),
@@ -353,12 +378,17 @@ fn own_layout() -> Result<Layout> {
         .or_else(|| Some(absolute(env("HOME")?.into())?.join(".local/share")))
         .ok_or(Error::NoHome)?;
     // A path into a store must be the same however it is reached.
-    let data = std::fs::canonicalize(&data).unwrap_or(data).join("windrow");
-    let store = data.join("store");
-    Ok(Layout {
+    let data = std::fs::canonicalize(&data).unwrap_or(data);
+    Ok(layout_in(&data.join("windrow")))
+}
+
+/// A store in a directory, whose paths are real paths.
+fn layout_in(dir: &Path) -> Layout {
+    let store = dir.join("store");
+    Layout {
         store_dir: text(&store),
         real_store_dir: store,
-        state_dir: data.join("state"),
-        log_dir: data.join("log"),
-    })
+        state_dir: dir.join("state"),
+        log_dir: dir.join("log"),
+    }
 }

@@ -13,9 +13,13 @@ use crate::error::{Error, Result};
 use crate::failure::FailureKinds;
 use crate::helpers::Substituters;
 use crate::policy::Policy;
+use crate::real;
 use crate::report::Reporter;
+use crate::results::{self, GoalResult};
 use crate::tick;
-use crate::world::{Options, Parts, Reporters, Scheduler, Services, Store, TickSystems, requests};
+use crate::world::{
+    Host, Options, Parts, Reporters, Scheduler, Services, Store, TickSystems, requests,
+};
 
 /// Options of a run that nobody has set.
 pub fn default_options() -> Options {
@@ -55,6 +59,13 @@ pub struct Engine {
     policy: Policy,
 }
 
+/// Children are killed, locks and build directories given up: also if a panic ends the engine.
+impl Drop for Engine {
+    fn drop(&mut self) {
+        real::clean_up(&mut self.world);
+    }
+}
+
 impl Engine {
     /// A run over `graph` and `store`, whose reporter hears of all that happens. A world's systems
     /// are still to be plugged in.
@@ -79,6 +90,29 @@ impl Engine {
             systems: None,
             policy,
         }
+    }
+
+    /// Something that ends the sleep of a tick, from any thread.
+    pub fn waker(&self) -> impl Fn() + Send + Sync + 'static {
+        let waker = self.world.get_non_send::<Host>();
+        let waker = waker.map(|host| host.reactor.waker());
+        // Should the kernel refuse to wake, the next event or heartbeat does.
+        move || drop(waker.as_ref().map(|waker| waker.wake()))
+    }
+
+    /// From now on the failures of goals are remembered, and which of them were made, for
+    /// [`Engine::results`].
+    pub fn keep_records(&mut self) {
+        self.world.resource_mut::<Scheduler>().keep_records();
+    }
+
+    /// What became of each derivation and path that a request needed, those it asked for itself
+    /// first; needs [`Engine::keep_records`].
+    ///
+    /// # Panics
+    /// If it is no request.
+    pub fn results(&self, request: Entity) -> Vec<GoalResult> {
+        results::of(&self.world, request)
     }
 
     /// Takes a request, at any time. It begins with the next tick, or when requests of another mode
@@ -137,7 +171,7 @@ impl Engine {
     pub fn tick(&mut self) {
         let systems = self
             .systems
-            .get_or_insert_with(|| tick::systems(&mut self.world, self.policy));
+            .get_or_insert_with(|| tick::systems(&mut self.world, &self.policy));
         requests::begin_waiting(&mut self.world);
         systems.run(&mut self.world);
     }

@@ -66,12 +66,25 @@ pub fn instantiate_file(
             line,
         }
     })?;
-    let graph = json_graph::parse(&text, default_system).map_err(|error| Error::GraphFile {
+    instantiate_text(store, &text, file, default_system)
+}
+
+/// The same with a graph that has been read, or that never lay in a file: messages call it `file`,
+/// and sources are looked for beside that.
+///
+/// # Errors
+/// As [`instantiate_file`].
+pub fn instantiate_text(
+    store: &mut LocalStore,
+    text: &str,
+    file: &Path,
+    default_system: &str,
+) -> Result<InstantiatedGraph> {
+    let graph = json_graph::parse(text, default_system).map_err(|error| Error::GraphFile {
         file: file.to_owned(),
         place: error.place(),
         reason: error.to_string(),
     })?;
-    drop(text);
     Instantiation::new(store, file, &graph)?.run()
 }
 

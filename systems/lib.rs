@@ -38,6 +38,7 @@ pub mod process;
 pub mod real;
 pub mod real_store;
 pub mod report;
+pub mod results;
 pub mod simulate;
 pub mod spawn;
 pub mod substitute;

@@ -64,7 +64,7 @@ pub fn plug_in(world: &mut World, config: BuilderConfig, may_repair: bool) -> Re
         template,
         logs: LogThread::default(),
         dirs,
-        launched: Vec::new(),
+        launched: Default::default(),
         scanned: Vec::new(),
         deferred: Vec::new(),
         alarms: Alarms::default(),
@@ -147,8 +147,11 @@ pub fn clean_up(world: &mut World) {
     }
     // Not before, for whoever wants a lock must not find it taken by this.
     dead_runs::clear(&host.config.layout);
-    world.resource_scope::<BuildGraph, _>(|world, graph| {
-        world.non_send_mut::<Services>().store.close(&graph);
-    });
+    // A panic may have lost it.
+    if world.contains_resource::<BuildGraph>() {
+        world.resource_scope::<BuildGraph, _>(|world, graph| {
+            world.non_send_mut::<Services>().store.close(&graph);
+        });
+    }
     host.dirs.close();
 }

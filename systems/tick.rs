@@ -136,7 +136,7 @@ impl Set {
 }
 
 /// The systems of one tick in this world, which has all its parts, with a policy.
-pub fn systems(world: &mut World, policy: Policy) -> TickSystems {
+pub fn systems(world: &mut World, policy: &Policy) -> TickSystems {
     let has = *world.resource::<Parts>();
     let policy = policy.plug_in(world);
     let steps = sets(has, policy).into_iter().flat_map(|set| set.steps);

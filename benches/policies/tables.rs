@@ -53,10 +53,10 @@ pub(crate) fn all(corpus: &Corpus, policies: &[Policy]) -> Vec<Table> {
 }
 
 /// A row for each policy; they are worked out side by side.
-fn rows(policies: &[Policy], row: impl Fn(Policy) -> String + Sync) -> Vec<String> {
+fn rows(policies: &[Policy], row: impl Fn(&Policy) -> String + Sync) -> Vec<String> {
     let row = &row;
     thread::scope(|scope| {
-        let policies = policies.iter().copied();
+        let policies = policies.iter();
         let running: Vec<_> = policies
             .map(|policy| scope.spawn(move || row(policy)))
             .collect();
@@ -65,8 +65,8 @@ fn rows(policies: &[Policy], row: impl Fn(Policy) -> String + Sync) -> Vec<Strin
     })
 }
 
-fn makespan(graph: &TaskGraph, jobs: u32, policy: Policy) -> u64 {
-    let outcome = simulate(graph, &Simulation::new(jobs, policy)).expect("a simulation");
+fn makespan(graph: &TaskGraph, jobs: u32, policy: &Policy) -> u64 {
+    let outcome = simulate(graph, &Simulation::new(jobs, policy.clone())).expect("a simulation");
     assert_eq!(outcome.succeeded, graph.len() as u64);
     outcome.makespan
 }
@@ -117,7 +117,7 @@ fn kept(graph: &TaskGraph, policies: &[Policy]) -> Table {
         head: format!("| outputs kept |{head}"),
         rows: rows(policies, |policy| {
             let cells = jobs.map(|jobs| {
-                let mut simulation = Simulation::new(jobs, policy);
+                let mut simulation = Simulation::new(jobs, policy.clone());
                 simulation.record_runs = true;
                 let outcome = simulate(graph, &simulation).expect("a simulation");
                 peak_outputs(graph, &outcome.runs).to_string()

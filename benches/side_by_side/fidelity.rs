@@ -25,10 +25,11 @@ pub(crate) fn run_all() {
     let scratch = Scratch::new();
     // The first build leaves a history, by which the second ranks what it builds.
     for policy in [Policy::Fifo, Policy::CriticalPath] {
-        let built = build(&scratch, &graph, policy);
-        let simulated = simulate(&graph, &Simulation::new(SLOTS, policy)).expect("a simulation");
+        let built = build(&scratch, &graph, &policy);
+        let simulated =
+            simulate(&graph, &Simulation::new(SLOTS, policy.clone())).expect("a simulation");
         let simulated = simulated.makespan as f64 / 1e6;
-        let by_history = from_history(&scratch, policy);
+        let by_history = from_history(&scratch, &policy);
         println!(
             "{} sleeps, {SLOTS} slots, {:<14} built in {built:.3} s, simulated {simulated:.3} s, from the history \
              {by_history:.3} s",
@@ -60,14 +61,14 @@ fn as_json(graph: &TaskGraph, salt: &str) -> Value {
     json!({ "derivations": derivations })
 }
 
-fn file(scratch: &Scratch, graph: &TaskGraph, policy: Policy) -> std::path::PathBuf {
+fn file(scratch: &Scratch, graph: &TaskGraph, policy: &Policy) -> std::path::PathBuf {
     let file = scratch.path().join(format!("{}.json", policy.name()));
     std::fs::write(&file, as_json(graph, policy.name()).to_string()).expect("a file");
     file
 }
 
 /// Builds it; from the first start to the last end, in seconds.
-fn build(scratch: &Scratch, graph: &TaskGraph, policy: Policy) -> f64 {
+fn build(scratch: &Scratch, graph: &TaskGraph, policy: &Policy) -> f64 {
     let trace = scratch.path().join("trace.json");
     let mut command = scratch.command(env!("CARGO_BIN_EXE_windrow"));
     command.arg("build").arg(file(scratch, graph, policy));
@@ -91,7 +92,7 @@ fn build(scratch: &Scratch, graph: &TaskGraph, policy: Policy) -> f64 {
 }
 
 /// The same derivations, simulated with the durations that the history knows.
-fn from_history(scratch: &Scratch, policy: Policy) -> f64 {
+fn from_history(scratch: &Scratch, policy: &Policy) -> f64 {
     let directory = scratch.path().join(policy.name());
     std::fs::create_dir(&directory).expect("a directory");
     for entry in std::fs::read_dir(scratch.path().join("store")).expect("a store") {

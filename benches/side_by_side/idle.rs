@@ -42,7 +42,7 @@ pub(crate) fn run_all() {
         let mut costs = vec![(Vec::new(), Vec::new()); sizes.len()];
         for _ in 0..rounds {
             for (&idle, (between, busy)) in sizes.iter().zip(&mut costs) {
-                let cost = run(idle, starts, policy);
+                let cost = run(idle, starts, &policy);
                 between.push(cost.between);
                 busy.push(cost.busy);
             }
@@ -97,7 +97,7 @@ pub(crate) fn session(scratch: &Scratch) -> Session {
     session
 }
 
-fn run(idle: usize, starts: usize, policy: Policy) -> Cost {
+fn run(idle: usize, starts: usize, policy: &Policy) -> Cost {
     let scratch = Scratch::new();
     let session = session(&scratch);
     let mut store = session.open().expect("a store");
@@ -123,7 +123,7 @@ fn run(idle: usize, starts: usize, policy: Policy) -> Cost {
         Box::new(store),
         reporter,
         session.engine_options(),
-        policy,
+        policy.clone(),
     );
     real::plug_in(&mut engine.world, config, false).expect("a world");
     let target = (Target::Derivation(top), OutputSet::ALL);

@@ -8,6 +8,7 @@
 //! Instructions are counted by running the same program under valgrind, twice, and taking the
 //! difference: `valgrind --tool=callgrind target/release/deps/side_by_side-… --bench ticks real N`.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -17,9 +18,9 @@ use windrow::components::outputs::OutputSet;
 use windrow::components::request::Request;
 use windrow::components::task_graph::Limits;
 use windrow::formats::task_graph::Generator;
-use windrow::systems::ecs::prelude::{Local, ResMut};
+use windrow::systems::ecs::prelude::{Local, ResMut, World};
 use windrow::systems::engine::Engine;
-use windrow::systems::policy::{Policy, PolicyPlugin};
+use windrow::systems::policy::{Policy, PolicyPlugin, PolicySystems};
 use windrow::systems::real;
 use windrow::systems::real_store::RealStore;
 use windrow::systems::report::Silent;
@@ -32,10 +33,22 @@ use crate::idle::{add_real, session};
 /// How many ticks the policy lets pass before it ranks anything.
 static EMPTY_TICKS: AtomicU64 = AtomicU64::new(0);
 
-const PATIENT: Policy = Policy::Other(PolicyPlugin {
-    name: "patient",
-    plug_in: |_, systems| systems.add_to_rank(rank_late),
-});
+#[derive(Debug)]
+struct Patient;
+
+impl PolicyPlugin for Patient {
+    fn name(&self) -> &str {
+        "patient"
+    }
+
+    fn plug_in(&self, _: &mut World, systems: &mut PolicySystems) {
+        systems.add_to_rank(rank_late);
+    }
+}
+
+fn patient() -> Policy {
+    Policy::Other(Arc::new(Patient))
+}
 
 fn rank_late(mut passed: Local<u64>, mut scheduler: ResMut<Scheduler>) {
     if *passed < EMPTY_TICKS.load(Ordering::Relaxed) {
@@ -72,7 +85,7 @@ fn simulated(count: usize) -> Duration {
     let generator: Generator = "chain:n=100".parse().expect("a generator");
     let graph = generator.generate(Limits::default()).expect("a graph");
     let began = Instant::now();
-    let outcome = simulate(&graph, &Simulation::new(1, PATIENT)).expect("a simulation");
+    let outcome = simulate(&graph, &Simulation::new(1, patient())).expect("a simulation");
     let took = began.elapsed();
     // Each task ends in a tick of its own.
     assert!(outcome.ticks >= count as u64 + 100 && outcome.ticks < count as u64 + 110);
@@ -95,7 +108,7 @@ fn in_real_world(count: usize) -> Duration {
     let top = graph.drv(top);
     let store = Box::new(RealStore::from(store));
     let options = session.engine_options();
-    let mut engine = Engine::new(graph, store, Box::new(Silent), options, PATIENT);
+    let mut engine = Engine::new(graph, store, Box::new(Silent), options, patient());
     real::plug_in(&mut engine.world, config, false).expect("a world");
     let target = (Target::Derivation(top), OutputSet::ALL);
     engine.submit(Request::new([target]), None);

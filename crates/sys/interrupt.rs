@@ -19,6 +19,23 @@ pub fn stop_signals() -> SigSet {
         .collect()
 }
 
+/// Whether the program takes the signals that ask it to stop, rather than to be ended by them.
+static TAKEN_OVER: AtomicBool = AtomicBool::new(false);
+
+/// Blocks the signals that ask the engine to stop, in this thread and those it starts from now on:
+/// they wait until somebody takes them. To be called by a program, before any thread is started;
+/// one that does not call it is ended by them, or handles them as it likes.
+pub fn take_over() {
+    // This fails only for a set that is no set.
+    let _ = stop_signals().thread_block();
+    TAKEN_OVER.store(true, Ordering::Relaxed);
+}
+
+/// Whether the program takes the signals.
+pub fn are_taken_over() -> bool {
+    TAKEN_OVER.load(Ordering::Relaxed)
+}
+
 /// How often who can't wait for a signal looks for one.
 pub const SLICE: Duration = Duration::from_millis(20);
 
@@ -37,6 +54,9 @@ pub fn has_come() -> bool {
 
 /// Whether a signal that asks the engine to stop has come and was not taken.
 pub fn is_pending() -> bool {
+    if !are_taken_over() {
+        return false;
+    }
     let stop = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
     // SAFETY: all zeros is a set of signals; it is written to by the first call, and only read by
     // the others.

@@ -8,6 +8,7 @@ use windrow_components::goal::BuildMode;
 use windrow_store::roots::links::add_indirect_root;
 use windrow_systems::policy::Policy;
 
+use super::list::expand;
 use super::{BuildOptions, CommonArgs, names_a_graph, print_lines};
 use crate::error::{Error, Result};
 use crate::outcome::{failure, root_name};
@@ -70,7 +71,7 @@ pub(super) fn run(args: &BuildArgs) -> Result<()> {
     take_over_signals()?;
     let mut session = args.common.session(Some(&args.options))?;
     session.settings.print_build_trace |= args.print_build_trace;
-    session.policy = args.policy;
+    session.policy = args.policy.clone();
     if args.check {
         session.mode = BuildMode::Check;
     } else if args.repair {
@@ -80,7 +81,7 @@ pub(super) fn run(args: &BuildArgs) -> Result<()> {
         return dry_run(args, &session);
     }
     let mut store = session.open()?;
-    let wanted = understand(&args.what, &session, &mut store)?;
+    let wanted = understand(&expand(&args.what)?, &session, &mut store)?;
     if args.dry_run {
         return super::plan::describe(&session, store, &wanted, false);
     }
@@ -122,7 +123,7 @@ pub(super) fn run(args: &BuildArgs) -> Result<()> {
 
 fn dry_run(args: &BuildArgs, session: &Session) -> Result<()> {
     let mut store = session.open_read_only()?;
-    let wanted = understand(&args.what, session, &mut store)?;
+    let wanted = understand(&expand(&args.what)?, session, &mut store)?;
     super::plan::describe(session, store, &wanted, false)
 }
 

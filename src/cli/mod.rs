@@ -5,6 +5,7 @@ mod build;
 mod failed_paths;
 mod graph;
 mod history;
+mod list;
 mod log;
 mod plan;
 mod show;
@@ -19,7 +20,7 @@ use nix::sys::stat::Mode;
 
 use crate::error::{Result, print_failed};
 use crate::progress::LogFormat;
-use crate::session::{BUILTIN, Session};
+use crate::session::Session;
 use crate::terminal::{Out, complain, usage_error};
 
 /// Turns Nix derivations into valid store paths.
@@ -184,18 +185,8 @@ fn run(args: Vec<OsString>) -> ExitCode {
     if args.get(1).is_some_and(|arg| arg == crate::nix_store::NAME) {
         return crate::nix_store::main(args.into_iter().skip(2));
     }
-    if args
-        .get(1)
-        .is_some_and(|arg| arg.as_encoded_bytes() == BUILTIN.to_bytes())
-    {
-        // Not from people: the engine starts itself so, in the place of a builder.
-        return match windrow_systems::builtin::run() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(problem) => {
-                complain(&format!("error: {problem}"));
-                ExitCode::FAILURE
-            }
-        };
+    if let Some(status) = crate::builtin_main() {
+        return status;
     }
     // What goes into a store must not depend on the user's umask.
     nix::sys::stat::umask(Mode::from_bits_truncate(0o022));

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use clap::Args;
 use windrow_store::local::LocalStore;
 
+use super::list::expand;
 use super::{CommonArgs, names_a_graph, print_lines};
 use crate::error::Result;
 use crate::realise::{Wanted, make_plan, understand};
@@ -32,7 +33,7 @@ pub(super) fn run(args: &PlanArgs) -> Result<()> {
     } else {
         session.open_read_only()?
     };
-    let wanted = understand(&args.what, &session, &mut store)?;
+    let wanted = understand(&expand(&args.what)?, &session, &mut store)?;
     describe(&session, store, &wanted, true)
 }
 

@@ -84,7 +84,7 @@ fn probability(text: &str) -> Result<u32, String> {
 
 pub(super) fn run(args: &SimulateArgs) -> Result<()> {
     let policies = if args.compare.is_empty() {
-        vec![args.policy]
+        vec![args.policy.clone()]
     } else {
         args.compare.clone()
     };
@@ -107,10 +107,10 @@ pub(super) fn run(args: &SimulateArgs) -> Result<()> {
         print_lines([report::header()])?;
     }
     for &jobs in &args.jobs {
-        for &policy in &policies {
+        for policy in &policies {
             let simulation = Simulation {
                 jobs,
-                policy,
+                policy: policy.clone(),
                 seed: args.source.seed,
                 keep_going: args.keep_going,
                 faults: faults.clone(),

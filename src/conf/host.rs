@@ -11,7 +11,7 @@ use nix::unistd::{AccessFlags, Uid, access};
 use windrow_components::settings::Host;
 
 /// This machine, with the directory of nix.conf.
-pub fn this_machine(conf_dir: &Path) -> Host {
+pub(crate) fn this_machine(conf_dir: &Path) -> Host {
     let cpus = available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1));
     Host {
         cpus,

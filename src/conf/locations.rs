@@ -9,7 +9,7 @@ use windrow_components::lexical::canonicalise;
 
 /// Where everything is, canonical and absolute.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Locations {
+pub(crate) struct Locations {
     /// The store: `NIX_STORE_DIR`, else `NIX_STORE`, else /nix/store.
     pub store_dir: PathBuf,
     /// Database, temporary roots, locks: `NIX_STATE_DIR`, else /nix/var/nix.
@@ -24,7 +24,7 @@ pub struct Locations {
 
 /// The kind of store that `NIX_REMOTE` or the setting `store` names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Remote {
+pub(crate) enum Remote {
     /// The store of this machine, opened directly.
     Local,
     /// A store kept below a directory, as `--store DIR` means it.
@@ -35,7 +35,7 @@ pub enum Remote {
 
 impl Remote {
     /// Reads a store's name: empty, `auto` and `local` are this machine's, a path is a directory.
-    pub fn parse(name: OsString) -> Remote {
+    pub(crate) fn parse(name: OsString) -> Remote {
         if name.is_empty() || name == "auto" || name == "local" {
             return Remote::Local;
         }
@@ -48,7 +48,9 @@ impl Remote {
 
 impl Locations {
     /// Reads the variables through `env`; an empty one counts as unset, as for Nix.
-    pub fn from_env(env: &impl Fn(&str) -> Option<OsString>) -> Result<Locations, LocationError> {
+    pub(crate) fn from_env(
+        env: &impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Locations, LocationError> {
         let store_dir = match dir(env, "NIX_STORE_DIR")? {
             Some(found) => Some(("NIX_STORE_DIR", found)),
             None => dir(env, "NIX_STORE")?.map(|found| ("NIX_STORE", found)),

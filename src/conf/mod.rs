@@ -1,7 +1,7 @@
 //! Where settings and locations come from: nix.conf, the environment, this machine. Decides nothing
 //! about builds.
 
-pub mod error;
-pub mod host;
-pub mod locations;
-pub mod nix_conf;
+pub(crate) mod error;
+pub(crate) mod host;
+pub(crate) mod locations;
+pub(crate) mod nix_conf;

@@ -9,14 +9,14 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use crate::conf::error::ConfError;
-pub use crate::conf::error::ConfLine;
+pub(crate) use crate::conf::error::ConfLine;
 use crate::conf::host::this_machine;
 use text::Reader;
 use windrow_components::settings::{Host, Settings, nearest};
 
 /// Something a user should hear of, although the configuration can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Warning {
+pub(crate) enum Warning {
     /// A name that neither Nix nor the engine has.
     UnknownSetting {
         /// The name as it stands there.
@@ -96,7 +96,7 @@ impl fmt::Display for Warning {
 /// user's files from last to first, `NIX_CONFIG`, and `_NIX_OPTIONS`, with which Nix 1.8 passed
 /// its settings to the programs it started. `NIX_BUILD_CORES` is not among them: Nix sets it for
 /// builders and never reads it.
-pub fn load(
+pub(crate) fn load(
     env: &impl Fn(&str) -> Option<OsString>,
     conf_dir: &Path,
     own_store: bool,
@@ -109,7 +109,7 @@ pub fn load(
 }
 
 /// Reads the settings as [`load`] does, for the machine that `host` describes.
-pub fn load_for(
+pub(crate) fn load_for(
     host: &Host,
     env: &impl Fn(&str) -> Option<OsString>,
 ) -> Result<(Settings, Vec<Warning>), ConfError> {

@@ -28,7 +28,7 @@ use crate::terminal::{Out, complain};
 use args::{Command, HELP, Level, Operation};
 
 /// The name under which the whole program is nix-store.
-pub const NAME: &str = "nix-store";
+pub(crate) const NAME: &str = "nix-store";
 
 /// One call: what was asked for, and what it works on.
 struct Call {
@@ -40,7 +40,7 @@ struct Call {
 }
 
 /// Runs nix-store with these arguments, the program's name not among them.
-pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     // What goes into a store must not depend on the user's umask.
     nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
     let command = match Command::parse(args) {

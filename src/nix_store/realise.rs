@@ -100,7 +100,7 @@ fn target(call: &Call, arg: &std::ffi::OsStr) -> Result<Wanted> {
 
 fn path_of(wanted: &Wanted) -> &String {
     match wanted {
-        Wanted::Derivation { path, .. } | Wanted::Path(path) => path,
+        Wanted::Derivation { path, .. } | Wanted::Path(path) | Wanted::Repair(path) => path,
     }
 }
 

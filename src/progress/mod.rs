@@ -5,14 +5,12 @@ mod bar;
 mod json;
 mod lines;
 mod output;
-mod recording;
 mod trace;
 mod tracing;
 
 use clap::ValueEnum;
 use windrow_systems::report::{Event, Level, Reporter};
 
-pub use recording::Recording;
 pub use tracing::Tracing;
 
 /// How to report what goes on.
@@ -50,8 +48,8 @@ impl Style {
 }
 
 /// The reporter for a style.
-pub fn reporter(style: Style) -> Box<dyn Reporter> {
-    let main: Box<dyn Reporter> = match style.format {
+pub fn reporter(style: Style) -> Box<dyn Reporter + Send> {
+    let main: Box<dyn Reporter + Send> = match style.format {
         LogFormat::Raw => Box::new(lines::Lines::new(style)),
         LogFormat::Bar | LogFormat::BarWithLogs => Box::new(bar::Bar::new(style)),
         LogFormat::InternalJson => Box::new(json::Json::new(style)),
@@ -68,7 +66,7 @@ pub fn json_error(text: &str) {
     json::message(Level::Error, text);
 }
 
-struct Both(trace::Trace, Box<dyn Reporter>);
+struct Both(trace::Trace, Box<dyn Reporter + Send>);
 
 impl Reporter for Both {
     fn is_behind(&self) -> bool {

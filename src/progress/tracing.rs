@@ -11,7 +11,7 @@ use crate::trace::{Span, TraceFile};
 
 /// A reporter that writes a trace.
 pub struct Tracing {
-    shown: Box<dyn Reporter>,
+    shown: Box<dyn Reporter + Send>,
     /// Gone once it could not be written.
     trace: Option<TraceFile>,
     running: HashMap<u64, Builder>,
@@ -34,7 +34,7 @@ fn micros(time: Duration) -> u64 {
 
 impl Tracing {
     /// Writes into `trace` what `shown` shows.
-    pub fn new(shown: Box<dyn Reporter>, trace: TraceFile) -> Self {
+    pub fn new(shown: Box<dyn Reporter + Send>, trace: TraceFile) -> Self {
         Self {
             shown,
             trace: Some(trace),

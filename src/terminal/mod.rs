@@ -23,7 +23,7 @@ pub use visible::{is_visible, visible};
 /// # Errors
 /// When there are no threads left.
 pub fn take_over_signals() -> crate::error::Result<()> {
-    windrow_systems::process::reactor::block_signals();
+    windrow_sys::interrupt::take_over();
     stderr::start().map_err(crate::error::Error::io("write to", "standard error"))
 }
 

@@ -187,6 +187,7 @@ pub fn register(mut params: Finishing<'_, '_>) {
                     target,
                 };
                 params.scheduler.count_success(drv.is_some());
+                params.scheduler.record_made(goal.entity);
                 if reported {
                     params.report_success(goal);
                 }
@@ -231,6 +232,7 @@ pub fn fail(mut params: Finishing<'_, '_>) {
             params.report_failure(goal, &failure);
         }
         params.settle(goal, Outcome::Failed);
+        params.scheduler.record_failure(entity, failure);
         let Finishing {
             scheduler,
             services,

@@ -8,7 +8,9 @@ mod order;
 mod rank;
 mod systems;
 
+use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use bevy_ecs::prelude::{Resource, World};
 use windrow_components::graph::BuildGraph;
@@ -65,27 +67,20 @@ impl Extent {
     }
 }
 
-/// A policy from outside the engine: a name, and what adds its system to a run.
-#[derive(Debug, Clone, Copy)]
-pub struct PolicyPlugin {
-    /// What reports call it.
-    pub name: &'static str,
+/// A policy from outside the engine. What it is a plugin for stays the same while it is plugged in,
+/// so its fields are its parameters.
+pub trait PolicyPlugin: fmt::Debug + Send + Sync {
+    /// What reports call it, its parameters included.
+    fn name(&self) -> &str;
+
     /// Adds a system that ranks all goals that have become ready ([`PolicySystems::add_to_rank`],
     /// [`Scheduler::rank`](crate::world::Scheduler::rank)), and to the world the resources it
     /// needs. [`Estimates`] and [`Seed`] are there already.
-    pub plug_in: fn(&mut World, &mut PolicySystems),
+    fn plug_in(&self, world: &mut World, systems: &mut PolicySystems);
 }
-
-impl PartialEq for PolicyPlugin {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
-    }
-}
-
-impl Eq for PolicyPlugin {}
 
 /// Which ready goal comes first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub enum Policy {
     /// First come, first served: the order of Nix 1.8.
     #[default]
@@ -104,8 +99,18 @@ pub enum Policy {
     /// needs little memory.
     DepthFirstByMemory,
     /// One that does not come with the engine.
-    Other(PolicyPlugin),
+    Other(Arc<dyn PolicyPlugin>),
 }
+
+/// Two that come with the engine are told apart by their kind, others by their names.
+impl PartialEq for Policy {
+    fn eq(&self, other: &Self) -> bool {
+        let kind = std::mem::discriminant;
+        kind(self) == kind(other) && self.name() == other.name()
+    }
+}
+
+impl Eq for Policy {}
 
 impl Policy {
     /// Those that come with the engine.
@@ -120,7 +125,7 @@ impl Policy {
     ];
 
     /// What it is called on the command line.
-    pub const fn name(self) -> &'static str {
+    pub fn name(&self) -> &str {
         match self {
             Self::Fifo => "fifo",
             Self::Random => "random",
@@ -129,12 +134,12 @@ impl Policy {
             Self::CriticalPath => "critical-path",
             Self::MostDependents => "most-dependents",
             Self::DepthFirstByMemory => "depth-first-by-memory",
-            Self::Other(plugin) => plugin.name,
+            Self::Other(plugin) => plugin.name(),
         }
     }
 
     /// Whether it looks at how long derivations are thought to take, as one from outside may.
-    pub const fn uses_estimates(self) -> bool {
+    pub const fn uses_estimates(&self) -> bool {
         matches!(
             self,
             Self::ShortestFirst | Self::LongestFirst | Self::CriticalPath | Self::Other(_)
@@ -142,7 +147,7 @@ impl Policy {
     }
 
     /// The policy's systems. What they keep is added to the world.
-    pub fn plug_in(self, world: &mut World) -> PolicySystems {
+    pub fn plug_in(&self, world: &mut World) -> PolicySystems {
         world.init_resource::<Estimates>();
         world.init_resource::<Seed>();
         let mut systems = PolicySystems::default();
@@ -157,7 +162,7 @@ impl Policy {
                 systems.add_to_rank(most_dependents);
             }
             Self::DepthFirstByMemory => memory::plug_in(world, &mut systems),
-            Self::Other(plugin) => (plugin.plug_in)(world, &mut systems),
+            Self::Other(plugin) => plugin.plug_in(world, &mut systems),
         }
         systems
     }

@@ -47,14 +47,14 @@ pub struct Launching<'w, 's> {
 /// Nix 1.8: `Worker::childStarted`.
 pub fn take_launched(mut params: Launching<'_, '_>) {
     let host = &mut *params.host;
-    let mut launched = std::mem::take(&mut host.launched);
+    let launched = &mut host.launched;
     launched.extend(std::iter::from_fn(|| host.launcher.take()));
     launched.extend(std::iter::from_fn(|| host.template.pool.take()));
-    for launched in launched.drain(..) {
+    // One by one: the others are the host's, should one lead to a panic.
+    while let Some(launched) = params.host.launched.pop_front() {
         params.scheduler.launched();
         params.take(launched);
     }
-    params.host.launched = launched;
 }
 
 /// What a goal's child works on.

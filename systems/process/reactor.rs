@@ -9,9 +9,8 @@ use std::time::Duration;
 use bevy_ecs::prelude::Entity;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use windrow_sys::interrupt::{note_taken, stop_signals};
+use windrow_sys::interrupt::{are_taken_over, note_taken, stop_signals};
 
 use crate::process::side_channel::SideChannel;
 
@@ -22,15 +21,6 @@ const HOOK: usize = 2;
 const FIRST_CHILD: usize = 4;
 /// How many descriptors of one child are told apart.
 const PER_CHILD: usize = 4;
-
-/// Blocks the signals that ask the engine to stop, in this thread and those it starts from now on;
-/// they wait until a [`Reactor`] reads them. Returns the set of them.
-pub fn block_signals() -> SigSet {
-    let mask = stop_signals();
-    // This fails only for a set that is no set.
-    let _ = mask.thread_block();
-    mask
-}
 
 /// What is to be looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,25 +42,29 @@ pub struct Reactor {
     poll: Poll,
     events: Events,
     waker: Arc<Waker>,
-    signals: SignalFd,
+    /// If the program takes signals at all.
+    signals: Option<SignalFd>,
     /// A buffer for reading from pipes, reused.
     pub buffer: Box<[u8]>,
 }
 
 impl Reactor {
-    /// Makes the poll and takes over SIGINT, SIGTERM and SIGHUP: from now on they are read here. To
-    /// be called before any thread is started, so that all have them blocked.
+    /// Makes the poll. SIGINT, SIGTERM and SIGHUP are read here if the program has taken them over.
     ///
     /// # Errors
     /// When the system has no descriptors left.
     pub fn new() -> io::Result<Self> {
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
-        let signals = SignalFd::with_flags(&block_signals(), flags)?;
+        let signals = are_taken_over()
+            .then(|| SignalFd::with_flags(&stop_signals(), flags))
+            .transpose()?;
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-        let fd = signals.as_raw_fd();
-        poll.registry()
-            .register(&mut SourceFd(&fd), SIGNALS, Interest::READABLE)?;
+        if let Some(signals) = &signals {
+            let fd = signals.as_raw_fd();
+            poll.registry()
+                .register(&mut SourceFd(&fd), SIGNALS, Interest::READABLE)?;
+        }
         let events = Events::with_capacity(256);
         Ok(Self {
             poll,
@@ -152,7 +146,8 @@ impl Reactor {
             match event.token() {
                 WAKER => {}
                 SIGNALS => {
-                    if let Ok(Some(info)) = self.signals.read_signal() {
+                    let signal_of = |signals: &SignalFd| signals.read_signal().ok()?;
+                    if let Some(info) = self.signals.as_ref().and_then(signal_of) {
                         note_taken();
                         signal = i32::try_from(info.ssi_signo).ok();
                     }

@@ -108,7 +108,7 @@ pub fn simulate(tasks: &TaskGraph, simulation: &Simulation) -> Result<Outcome> {
         Box::new(store),
         Box::new(Silent),
         options,
-        simulation.policy,
+        simulation.policy.clone(),
     );
     let world = &mut engine.world;
     // At each instant everything is handled before anything starts, whatever that costs in real

@@ -33,7 +33,7 @@ pub use reporters::Reporters;
 pub use scheduler::Mistake;
 pub use scheduler::{
     Asked, Awake, Backoff, CompleteGoal, Completed, End, Ended, Goal, GoalIndex, GoalSlot,
-    HookDesk, HookQuestion, ReadyFetch, ReadyGoal, Reply, Scheduler, Waiting,
+    HookDesk, HookQuestion, ReadyFetch, ReadyGoal, Records, Reply, Scheduler, Waiting,
 };
 pub use store::{BuiltOutput, NewOutput, OutputLocks, Store};
 pub use tick_set::{Parts, TickSet};

@@ -1,6 +1,7 @@
 //! What the real world has beside goals: the event loop, the threads that work for the scheduler,
 //! and what has come back from them.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -114,7 +115,7 @@ pub struct Host {
     pub dirs: SpareDirs,
     /// Processes that were made without waiting for them, and those that could not be, until they
     /// are taken up.
-    pub launched: Vec<Launched>,
+    pub launched: VecDeque<Launched>,
     /// What was scanned.
     pub scanned: Vec<Scanned>,
     /// Builds that ended well while something else could start: their slots are given away before
@@ -162,7 +163,7 @@ impl Host {
             }
         };
         let launcher = match maker {
-            Maker::Here => return self.launched.push(run(launch)),
+            Maker::Here => return self.launched.push_back(run(launch)),
             Maker::Thread => &self.launcher,
             Maker::InTemplate => &self.template.pool,
         };

@@ -5,7 +5,7 @@ use bevy_ecs::prelude::{Entity, NonSendMut, Query, Res, ResMut, World};
 use bevy_ecs::system::{SystemParam, SystemState};
 use windrow_components::goal::{DerivationGoal, Stage};
 use windrow_components::graph::BuildGraph;
-use windrow_components::request::{Request, RequestEnd, RequestState};
+use windrow_components::request::{Request, RequestBegan, RequestEnd, RequestState};
 
 use crate::report::Reporter;
 use crate::world::{Asked, Scheduler, Services, goals};
@@ -38,6 +38,8 @@ pub fn begin_waiting(world: &mut World) {
 fn begin(world: &mut World, request: Entity) {
     let asked = world.get::<Request>(request).cloned();
     let asked = asked.expect("a request that was submitted");
+    let began = RequestBegan(world.resource::<Scheduler>().moment());
+    world.entity_mut(request).insert(began);
     let mut params = SystemState::<Following>::new(world);
     {
         let mut params = params.get_mut(world).expect("everything of a run is there");

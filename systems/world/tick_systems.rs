@@ -8,6 +8,7 @@
 
 use std::any::type_name_of_val;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use bevy_ecs::prelude::{IntoSystem, World};
 use bevy_ecs::system::{BoxedSystem, RunSystemError};
@@ -86,11 +87,22 @@ impl TickSystems {
         Self { steps }
     }
 
-    /// Runs one tick: every system that is due, and after each its commands.
+    /// Runs one tick: every system that is due, and after each its commands. Those that a system
+    /// had given before it panicked are carried out too: they may be all that knows of a child.
     ///
     /// # Panics
     /// If a system panics, or something that it needs is not in the world.
     pub fn run(&mut self, world: &mut World) {
+        let ran = catch_unwind(AssertUnwindSafe(|| self.run_due(world)));
+        if let Err(panic) = ran {
+            for step in self.steps.iter_mut().filter(|step| step.is_deferring) {
+                step.system.apply_deferred(world);
+            }
+            resume_unwind(panic);
+        }
+    }
+
+    fn run_due(&mut self, world: &mut World) {
         // Change detection compares ticks of 32 bits: old ones must be moved up before they
         // overflow. This is rarely due, and the world says when.
         if let Some(check) = world.check_change_ticks() {
@@ -164,6 +176,18 @@ mod tests {
         ];
         TickSystems::new(&mut world, steps).run(&mut world);
         assert_eq!(world.resource::<Trace>().0, ["made"]);
+    }
+
+    #[test]
+    fn commands_of_a_system_that_panics_are_applied() {
+        let mut world = world();
+        let panics = |mut commands: Commands| {
+            commands.insert_resource(Made);
+            panic!("a system that panics");
+        };
+        let mut tick = TickSystems::new(&mut world, [Step::new(panics)]);
+        let ran = catch_unwind(AssertUnwindSafe(|| tick.run(&mut world)));
+        assert!(ran.is_err() && world.contains_resource::<Made>());
     }
 
     #[test]

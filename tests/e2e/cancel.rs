@@ -94,7 +94,7 @@ impl Embedded {
             Box::new(RealStore::from(store)),
             Box::new(Recorder(Arc::clone(&events))),
             session.engine_options(),
-            session.policy,
+            session.policy.clone(),
         );
         real::plug_in(&mut engine.world, config, false).unwrap();
         let mut known = helper_config(&session.settings, &session.layout);

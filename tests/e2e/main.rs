@@ -32,6 +32,7 @@ mod hook;
 mod hostile_text;
 mod imports;
 mod interrupt;
+mod library;
 mod logs;
 mod nix_1_8_table;
 mod nix_store;

@@ -58,7 +58,7 @@ fn worlds() -> [(&'static str, Parts); 7] {
 }
 
 /// A world with these parts, and a policy's systems for it.
-fn plugged_in(parts: Parts, policy: Policy) -> (World, PolicySystems) {
+fn plugged_in(parts: Parts, policy: &Policy) -> (World, PolicySystems) {
     let mut world = World::new();
     world.insert_resource(parts);
     world.insert_resource(Scheduler::new(default_options()));
@@ -70,7 +70,7 @@ fn plugged_in(parts: Parts, policy: Policy) -> (World, PolicySystems) {
 fn each_world_has_its_systems_in_their_order() {
     let text: String = worlds()
         .map(|(name, parts)| {
-            let (_, systems) = plugged_in(parts, Policy::Fifo);
+            let (_, systems) = plugged_in(parts, &Policy::Fifo);
             format!("== {name}\n{}\n", describe(parts, systems))
         })
         .concat();
@@ -82,7 +82,7 @@ fn each_policy_has_its_systems_at_their_places() {
     let parts = worlds()[0].1;
     let text: String = Policy::ALL
         .map(|policy| {
-            let (_, systems) = plugged_in(parts, policy);
+            let (_, systems) = plugged_in(parts, &policy);
             let text = describe(parts, systems);
             let lines = text.lines().zip(text.lines().skip(1));
             let own: String = lines
@@ -100,8 +100,8 @@ fn each_policy_has_its_systems_at_their_places() {
 fn every_world_can_have_every_policy() {
     for (_, parts) in worlds() {
         for policy in Policy::ALL {
-            let (mut world, _) = plugged_in(parts, Policy::Fifo);
-            systems(&mut world, policy);
+            let (mut world, _) = plugged_in(parts, &Policy::Fifo);
+            systems(&mut world, &policy);
         }
     }
 }

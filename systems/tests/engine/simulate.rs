@@ -10,10 +10,10 @@ use windrow_formats::task_graph::load;
 use windrow_systems::policy::Policy;
 use windrow_systems::simulate::{Faults, Outcome, Simulation, peak_outputs, simulate};
 
-fn simulation(jobs: u32, policy: Policy) -> Simulation {
+fn simulation(jobs: u32, policy: &Policy) -> Simulation {
     Simulation {
         jobs,
-        policy,
+        policy: policy.clone(),
         seed: 0,
         keep_going: true,
         faults: Faults::default(),
@@ -49,7 +49,7 @@ fn every_row_of_the_reference_is_reproduced() {
             "{line}"
         );
         for (policy, expected) in [(Policy::Fifo, fifo), (Policy::CriticalPath, critical_path)] {
-            let outcome = run(&graph, &simulation(jobs, policy));
+            let outcome = run(&graph, &simulation(jobs, &policy));
             assert_eq!(
                 outcome.makespan,
                 figure(expected),
@@ -105,7 +105,7 @@ fn survivors(graph: &TaskGraph, faults: &Faults) -> BTreeSet<u32> {
 proptest! {
     #[test]
     fn no_policy_breaks_a_rule(graph in graphs(), jobs in 1..5_u32, which in 0..Policy::ALL.len()) {
-        let outcome = run(&graph, &simulation(jobs, Policy::ALL[which]));
+        let outcome = run(&graph, &simulation(jobs, &Policy::ALL[which]));
         prop_assert_eq!(outcome.succeeded, graph.len() as u64);
         prop_assert_eq!(outcome.runs.len(), graph.len());
         let mut ended = vec![None; graph.len()];
@@ -151,14 +151,14 @@ proptest! {
             need[task] = most.unwrap_or(0).max(needs.len() + 1);
         }
         let graph = builder.finish().unwrap();
-        let outcome = run(&graph, &simulation(1, Policy::DepthFirstByMemory));
+        let outcome = run(&graph, &simulation(1, &Policy::DepthFirstByMemory));
         prop_assert_eq!(peak_outputs(&graph, &outcome.runs), need[0] as u64);
     }
 
     #[test]
     fn what_is_measured_is_what_ran(graph in graphs(), jobs in 1..5_u32) {
         for policy in Policy::ALL {
-            let outcome = run(&graph, &simulation(jobs, policy));
+            let outcome = run(&graph, &simulation(jobs, &policy));
             prop_assert_eq!(outcome.utilisation.busy.iter().sum::<u64>(), outcome.busy);
             prop_assert_eq!(outcome.waits.started, graph.len() as u64);
             let end = |task: TaskId| {
@@ -181,7 +181,7 @@ proptest! {
         graph in graphs(), jobs in 1..5_u32, failing in proptest::collection::hash_set(0..40_u32, 0..5),
     ) {
         let faults = Faults { tasks: failing.into_iter().collect(), per_million: 0 };
-        let mut simulation = simulation(jobs, Policy::Fifo);
+        let mut simulation = simulation(jobs, &Policy::Fifo);
         simulation.faults = faults.clone();
         let outcome = run(&graph, &simulation);
         let good: BTreeSet<u32> =
@@ -197,7 +197,7 @@ proptest! {
 
     #[test]
     fn the_same_seed_gives_the_same_runs(graph in graphs(), seed in any::<u64>()) {
-        let mut simulation = simulation(2, Policy::Random);
+        let mut simulation = simulation(2, &Policy::Random);
         simulation.seed = seed;
         simulation.faults.per_million = 100_000;
         prop_assert_eq!(run(&graph, &simulation).runs, run(&graph, &simulation).runs);

@@ -21,6 +21,7 @@ mod desk;
 mod due;
 mod index;
 mod queues;
+mod records;
 mod run;
 mod wanted;
 
@@ -45,6 +46,7 @@ pub use index::{GoalIndex, GoalSlot};
 pub use queues::{
     Awake, CompleteGoal, Completed, End, Ended, Goal, Parked, ReadyFetch, ReadyGoal, Waiting,
 };
+pub use records::Records;
 pub use run::RunState;
 pub use wanted::Asked;
 use wanted::Wanted;
@@ -96,6 +98,7 @@ pub struct Scheduler {
     background: Background,
     cancelled: cancel::Cancelled,
     wanted: Wanted,
+    records: Option<Records>,
 }
 
 /// How long a goal waits before it tries again.
@@ -151,6 +154,7 @@ impl Scheduler {
             background: Background::default(),
             cancelled: cancel::Cancelled::default(),
             wanted: Wanted::default(),
+            records: None,
         }
     }
 

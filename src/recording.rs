@@ -6,14 +6,14 @@ use windrow_store::own::history::{Build, Record, Recorder};
 use windrow_systems::report::{Event, Level, Reporter};
 
 /// A reporter that records.
-pub struct Recording {
+pub(crate) struct Recording {
     shown: Box<dyn Reporter>,
     recorder: Recorder,
 }
 
 impl Recording {
     /// Records with `recorder` what `shown` shows.
-    pub fn new(shown: Box<dyn Reporter>, recorder: Recorder) -> Self {
+    pub(crate) fn new(shown: Box<dyn Reporter>, recorder: Recorder) -> Self {
         Self { shown, recorder }
     }
 }

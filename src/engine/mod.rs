@@ -1,0 +1,213 @@
+//! The engine for programs that embed it: runs on a thread of its own, takes requests from any
+//! thread at any time, and cleans up when it is dropped.
+
+mod builder;
+mod request;
+mod runner;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use windrow_components::goal::BuildMode;
+use windrow_components::request::{ChildLimits, RequestEnd};
+use windrow_store::local::LocalStore;
+use windrow_systems::failure::Failure;
+use windrow_systems::results::{GoalResult, Verdict};
+
+use crate::error::{Error, Result};
+use crate::realise::{to_repair, understand};
+use crate::session::Session;
+use runner::{Command, Submission};
+
+pub use builder::{EngineBuilder, Store};
+pub use request::Request;
+
+/// A build engine over one store.
+///
+/// It takes requests from any thread while others are under way; equal derivations are built once,
+/// for all that need them. When it is dropped, all that runs is killed, and build directories and
+/// locks are given up; so it is if a reporter panics. It blocks no signals, reads no standard
+/// input and prints nothing. A signal that ends the program ends its builders too.
+///
+/// What the program's umask keeps from others is kept from them in a store that it creates as well;
+/// the program `windrow` sets 022.
+pub struct Engine {
+    session: Session,
+    store: Mutex<LocalStore>,
+    commands: Sender<Command>,
+    wake: Arc<dyn Fn() + Send + Sync>,
+    thread: Option<JoinHandle<()>>,
+    last_id: AtomicU64,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let store = &self.session.layout.real_store_dir;
+        f.debug_struct("Engine").field("store", store).finish()
+    }
+}
+
+impl Engine {
+    /// Begins to describe an engine over a store.
+    pub fn builder(store: Store) -> EngineBuilder {
+        EngineBuilder::new(store)
+    }
+
+    fn start(session: Session, builder: EngineBuilder) -> Result<Self> {
+        let store = session.open()?;
+        let (commands, received) = channel();
+        let (tell, started) = channel();
+        let own = session.clone();
+        let notices = commands.clone();
+        let run = move || runner::run(&own, builder.reporter, (received, notices), &tell);
+        let thread = std::thread::Builder::new().name("windrow".to_owned());
+        let thread = thread.spawn(run);
+        let thread = thread.map_err(Error::io("start a thread for", "the engine"))?;
+        let wake = started.recv().map_err(|_| Error::EngineEnded)??;
+        Ok(Self {
+            session,
+            store: Mutex::new(store),
+            commands,
+            wake,
+            thread: Some(thread),
+            last_id: AtomicU64::new(0),
+        })
+    }
+
+    /// What was found strange in the settings, for people.
+    pub fn warnings(&self) -> &[String] {
+        &self.session.warnings
+    }
+
+    /// Takes a request. What it names is looked up, and graphs are added to the store, before this
+    /// returns; the builds begin then.
+    ///
+    /// # Errors
+    /// When something that it names can't be built, or a graph has a mistake, or the engine has
+    /// ended.
+    pub fn submit(&self, request: Request) -> Result<Submitted> {
+        let mut wanted = {
+            let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut wanted = understand(&request.what, &self.session, &mut store)?;
+            for text in &request.graphs {
+                wanted.extend(crate::realise::add_graph(&self.session, &mut store, text)?);
+            }
+            wanted
+        };
+        if request.mode == BuildMode::Repair {
+            let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+            wanted = to_repair(&store, &wanted)?;
+        }
+        let settings = &self.session.settings;
+        let (answer, answered) = channel();
+        let id = self.last_id.fetch_add(1, Ordering::Relaxed);
+        let submission = Submission {
+            id,
+            wanted,
+            mode: request.mode,
+            keep_going: request.keep_going.unwrap_or(settings.keep_going),
+            limits: request.limits.map(|own| ChildLimits {
+                max_log_size: settings.max_build_log_size,
+                ..own
+            }),
+            reporter: request.reporter,
+            answer,
+        };
+        self.send(Command::Submit(submission))?;
+        Ok(Submitted {
+            id,
+            answered,
+            commands: self.commands.clone(),
+            wake: Arc::clone(&self.wake),
+        })
+    }
+
+    fn send(&self, command: Command) -> Result<()> {
+        let sent = self.commands.send(command);
+        sent.map_err(|_| Error::EngineEnded)?;
+        (self.wake)();
+        Ok(())
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let _ = self.send(Command::Stop);
+        if let Some(thread) = self.thread.take() {
+            // A panic has been told by the hook, and to those who waited.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A request that an engine has taken. When this is dropped, the request goes on.
+pub struct Submitted {
+    id: u64,
+    answered: Receiver<Result<Outcome>>,
+    commands: Sender<Command>,
+    wake: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl std::fmt::Debug for Submitted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Submitted").field("id", &self.id).finish()
+    }
+}
+
+impl Submitted {
+    /// Waits until it has ended.
+    ///
+    /// # Errors
+    /// When the engine as a whole has failed or ended. That something could not be built is told by
+    /// the outcome.
+    pub fn wait(self) -> Result<Outcome> {
+        self.answered.recv().map_err(|_| Error::EngineEnded)?
+    }
+
+    /// Has it end as cancelled. What no other request needs is killed.
+    pub fn cancel(&self) {
+        // If the engine has ended, so has the request.
+        if self.commands.send(Command::Cancel(self.id)).is_ok() {
+            (self.wake)();
+        }
+    }
+}
+
+/// How a request ended.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// Whether all of it was done, or it gave up at a failure, or was cancelled.
+    pub end: RequestEnd,
+    /// Every derivation and path that it needed, those it asked for first.
+    pub results: Vec<GoalResult>,
+}
+
+impl Outcome {
+    /// Whether everything that was asked for is valid.
+    pub fn is_success(&self) -> bool {
+        self.asked_for().all(|result| result.verdict.is_valid())
+    }
+
+    /// What was asked for.
+    pub fn asked_for(&self) -> impl Iterator<Item = &GoalResult> {
+        self.results.iter().filter(|result| result.was_asked_for)
+    }
+
+    /// The store paths that were asked for, of what is valid.
+    pub fn outputs(&self) -> impl Iterator<Item = &str> {
+        let valid = self.asked_for().filter(|result| result.verdict.is_valid());
+        valid.flat_map(|result| result.outputs.iter().map(|(_, path)| path.as_str()))
+    }
+
+    /// What failed itself, and why.
+    pub fn failures(&self) -> impl Iterator<Item = (&GoalResult, &Failure)> {
+        self.results
+            .iter()
+            .filter_map(|result| match &result.verdict {
+                Verdict::Failed(failure) => Some((result, failure)),
+                _ => None,
+            })
+    }
+}
