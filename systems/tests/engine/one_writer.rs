@@ -41,6 +41,11 @@ fn nobody_but_the_scheduler_assigns_a_stage_or_counts_slots() {
             );
             continue;
         }
+        if name.starts_with("world/scheduler/") {
+            for of_one_file in [".stages", "used =", "fn set("] {
+                assert!(!text.contains(of_one_file), "'{name}' has '{of_one_file}'");
+            }
+        }
         for forbidden in [
             "&mut Stage",
             "Column<Stage>",

@@ -1,0 +1,132 @@
+//! How goals come to hold paths and their locks, wait for those that others hold, and give them up.
+
+use std::time::Duration;
+
+use bevy_ecs::prelude::Entity;
+use windrow_components::goal::{Stage, Target};
+use windrow_components::graph::BuildGraph;
+use windrow_components::ids::PathId;
+
+use super::{Goal, Parked, ReadyGoal, Scheduler, Waiting};
+
+/// How long a goal waits before it tries again.
+#[derive(Debug, Clone, Copy)]
+pub enum Backoff {
+    /// As long as this, whenever it waits.
+    Constant(Duration),
+    /// As long as this, then every time twice as long, up to the poll interval.
+    Doubling(Duration),
+}
+
+impl Scheduler {
+    /// Holds paths for a goal, all or none; tells whether none was held before.
+    #[inline]
+    pub fn hold(&mut self, paths: &[PathId]) -> bool {
+        let held = &mut self.held;
+        let Some(busy) = paths.iter().position(|&path| !held.insert(path)) else {
+            return true;
+        };
+        self.release(&paths[..busy]);
+        false
+    }
+
+    /// Gives up paths for which no lock could be had.
+    pub fn release(&mut self, paths: &[PathId]) {
+        for &path in paths {
+            self.held.remove(path);
+        }
+    }
+
+    /// A goal has the locks of its paths, which it holds.
+    ///
+    /// # Panics
+    /// If it was not ready.
+    #[inline]
+    pub fn lock(&mut self, goal: Entity) {
+        let from = self.set(goal, Stage::Held);
+        assert!(from == Stage::Ready);
+        if !self.waits.is_empty() {
+            self.waits.remove(&goal);
+        }
+    }
+
+    /// Lets a goal wait until any goal of this run ends, for one of them works on the same path
+    /// (Nix 1.8: `Worker::waitForAnyGoal`).
+    ///
+    /// # Panics
+    /// If it was not ready.
+    pub fn wait_for_any_goal(&mut self, waiting: Waiting) {
+        let from = self.set(waiting.goal(), Stage::Parked);
+        assert!(from == Stage::Ready);
+        self.any_goal.push(waiting);
+    }
+
+    /// Lets a goal try again after a while (Nix 1.8: `Worker::waitForAWhile`). What it held is
+    /// given up. Tells whether it waits for the first time.
+    ///
+    /// # Panics
+    /// If it was neither ready nor about to start.
+    pub fn wait_a_while(&mut self, graph: &BuildGraph, waiting: Waiting, wait: Backoff) -> bool {
+        let goal = waiting.goal();
+        let from = self.set(goal, Stage::Parked);
+        assert!(matches!(from, Stage::Ready | Stage::Starting));
+        if from.holds_paths() {
+            self.release_of(graph, waiting.into());
+        }
+        let limit = self.options.lock_poll_interval;
+        let wait = match (wait, self.waits.get(&goal)) {
+            (Backoff::Doubling(_), Some(&last)) => (last * 2).min(limit),
+            (Backoff::Doubling(first) | Backoff::Constant(first), _) => first,
+        };
+        let retry_at = self.now + wait;
+        self.parked.push(Parked { waiting, retry_at });
+        self.waits.insert(goal, wait).is_none()
+    }
+
+    /// Makes goals ready again whose locks are due for another try.
+    pub fn retry_parked(&mut self) {
+        let now = self.now;
+        let due = self.parked.extract_if(.., |it| it.retry_at <= now);
+        for due in due.collect::<Vec<_>>() {
+            self.make_ready_again(due.waiting);
+        }
+    }
+
+    /// Makes goals ready again that wait for any goal to end.
+    pub fn retry_any_goal(&mut self) {
+        for due in std::mem::take(&mut self.any_goal) {
+            self.make_ready_again(due);
+        }
+    }
+
+    fn make_ready_again(&mut self, waiting: Waiting) {
+        match waiting {
+            Waiting::Build(ready) => self.make_ready(ready.goal, ready.drv),
+            Waiting::Fetch(fetch) => self.make_fetch_ready(fetch),
+        }
+    }
+
+    /// A build that no hook took holds nothing while it waits.
+    ///
+    /// # Panics
+    /// If it did not hold its locks.
+    pub fn give_back(&mut self, graph: &BuildGraph, ready: ReadyGoal) {
+        let from = self.set(ready.goal, Stage::Ready);
+        assert!(from == Stage::Held);
+        self.release_of(graph, ready.into());
+    }
+
+    #[inline]
+    pub(super) fn release_of(&mut self, graph: &BuildGraph, goal: Goal) {
+        match goal.target {
+            Target::Derivation(drv) => {
+                for row in graph.outputs(drv) {
+                    self.held.remove(row.path);
+                }
+            }
+            Target::Path(path) | Target::Repair(path) => {
+                self.held.remove(path);
+            }
+        }
+    }
+}

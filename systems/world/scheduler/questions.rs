@@ -1,0 +1,126 @@
+//! What the scheduler's state is asked beside where a goal stands: reads it and changes nothing.
+
+use std::time::Duration;
+
+use bevy_ecs::prelude::Entity;
+use windrow_components::goal::{BuildMode, Moment};
+use windrow_components::ids::{DrvId, PathId};
+
+use super::{Background, Completed, Ended, Scheduler};
+use crate::failure::Failure;
+use crate::report::Counts;
+
+impl Scheduler {
+    /// What is asked of a goal (Nix 1.8: `DerivationGoal::buildMode`).
+    #[inline]
+    pub fn mode_of(&self, goal: Entity) -> BuildMode {
+        self.run.mode_of(goal)
+    }
+
+    /// Whether a goal is awake.
+    pub fn is_awake(&self) -> bool {
+        !self.awake.is_empty()
+    }
+
+    /// Goals that have become ready since the policy last ranked goals.
+    pub fn newly_ready(&self) -> &[DrvId] {
+        &self.newly_ready
+    }
+
+    /// How many slots are free for builds (Nix 1.8: `Worker::getNrLocalBuilds` against
+    /// `maxBuildJobs`).
+    #[inline]
+    pub fn free_slots(&self) -> u32 {
+        self.options.max_jobs.saturating_sub(self.used)
+    }
+
+    /// How many slots are free for fetches: at least one may run however few builds may, for no
+    /// other machine can do it.
+    pub fn free_fetch_slots(&self) -> u32 {
+        self.options.max_jobs.max(1).saturating_sub(self.used)
+    }
+
+    /// Whether a path only lacks a slot to be fetched.
+    pub fn has_ready_fetches(&self) -> bool {
+        !self.fetches.is_empty()
+    }
+
+    /// Whether a goal of this run holds a path (Nix 1.8: `pathIsLockedByMe`).
+    pub fn holds(&self, path: PathId) -> bool {
+        self.held.contains(path)
+    }
+
+    /// Goals whose outputs are complete.
+    pub fn completed(&self) -> &Completed {
+        &self.completed
+    }
+
+    /// Goals that have failed in this tick.
+    pub fn failures(&self) -> &[(Entity, Failure)] {
+        &self.failures
+    }
+
+    /// Goals that have ended since waiters were last told.
+    pub fn ended(&self) -> &Ended {
+        &self.ended
+    }
+
+    /// How many goals are where.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Whether goals wait for locks that others hold.
+    pub fn has_parked(&self) -> bool {
+        !self.parked.is_empty()
+    }
+
+    /// When a lock is to be tried again.
+    pub fn next_retry(&self) -> Option<Duration> {
+        self.parked.iter().map(|parked| parked.retry_at).min()
+    }
+
+    /// Whether a system has something to do in the next tick, so that there is no sleeping now.
+    pub fn has_work(&self) -> bool {
+        // Whoever could be offered to the hook has been.
+        let startable = !self.desk.is_on() && self.has_startable();
+        startable
+            || !self.awake.is_empty()
+            || !self.newly_ready.is_empty()
+            || self.desk.is_pending()
+            || !self.starting.is_empty()
+            || !self.starting_fetches.is_empty()
+            || (self.free_fetch_slots() > 0 && !self.fetches.is_empty())
+            || (!self.completed.is_empty() && self.completed.held_until.is_none())
+            || !self.failures.is_empty()
+            || !self.ended.is_empty()
+    }
+
+    /// Whether children run, or other threads work for goals.
+    pub fn is_busy(&self) -> bool {
+        let Background {
+            launching,
+            scanning,
+            verifying,
+        } = self.background;
+        self.counts.running + launching + scanning + verifying > 0
+    }
+
+    /// Whether requests have ended whose goals have not been given up.
+    pub fn has_ended_requests(&self) -> bool {
+        self.run.has_ended()
+    }
+
+    /// Whether something could take a slot that becomes free.
+    pub fn has_successors(&self) -> bool {
+        self.pace.slots_before_paperwork
+            && !self.desk.is_asking()
+            && !(self.queue.is_empty() && self.newly_ready.is_empty())
+    }
+
+    /// The moment before the next end.
+    #[inline]
+    pub fn moment(&self) -> Moment {
+        self.ended.now()
+    }
+}

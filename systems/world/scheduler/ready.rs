@@ -1,0 +1,140 @@
+//! How goals come to be and become ready: they are added, are looked at while they are awake, wait
+//! for what they need, and stand in the queue for a slot until they are taken from it.
+
+use bevy_ecs::entity::Entities;
+use bevy_ecs::prelude::Entity;
+use windrow_components::goal::{Stage, Target};
+use windrow_components::ids::DrvId;
+
+use super::{Awake, ReadyFetch, ReadyGoal, Scheduler};
+use crate::world::ReadyQueue;
+
+impl Scheduler {
+    /// Adds a goal that has just been made, awake.
+    ///
+    /// # Panics
+    /// As [`GoalIndex::insert`](super::GoalIndex::insert).
+    pub fn add(&mut self, entities: &Entities, target: Target, goal: Entity) {
+        self.make_room(goal);
+        self.index.insert(entities, target, goal);
+        self.awake.goals.push(goal);
+    }
+
+    /// Adds goals of derivations that have been made in one go, awake.
+    ///
+    /// # Panics
+    /// As [`GoalIndex::insert`](super::GoalIndex::insert).
+    pub fn add_all(
+        &mut self,
+        entities: &Entities,
+        goals: impl Iterator<Item = (DrvId, Entity)> + Clone,
+    ) {
+        if let Some((_, last)) = goals.clone().max_by_key(|(_, goal)| goal.index_u32()) {
+            self.make_room(last);
+        }
+        self.awake
+            .derivations
+            .extend(goals.clone().map(|(drv, _)| drv));
+        self.index.insert_made(entities, goals);
+    }
+
+    /// Lets a goal be looked at in the next `substitute` (Nix 1.8: `Worker::wakeUp`).
+    pub fn awaken(&mut self, goal: Entity) {
+        self.awake.goals.push(goal);
+    }
+
+    /// The same for the goal of a derivation.
+    #[inline]
+    pub fn awaken_derivation(&mut self, drv: DrvId) {
+        self.awake.derivations.push(drv);
+    }
+
+    /// Moves at most `most` awake goals to `other`, which has none.
+    pub fn take_awake(&mut self, most: usize, other: &mut Awake) {
+        self.awake.take(most, other);
+    }
+
+    /// Lets a goal wait for what that stage says, before it is ready.
+    ///
+    /// # Panics
+    /// If it is ready already, or the stage is another.
+    #[inline]
+    pub fn wait(&mut self, goal: Entity, to: Stage) {
+        let from = self.set(goal, to);
+        assert!(from.is_before_ready() && to.is_before_ready());
+    }
+
+    /// A goal has all its inputs (Nix 1.8: the end of `DerivationGoal::inputsRealised`), or its
+    /// lock is due for another try.
+    ///
+    /// # Panics
+    /// If it waited for neither.
+    #[inline]
+    pub fn make_ready(&mut self, goal: Entity, drv: DrvId) {
+        let from = self.set(goal, Stage::Ready);
+        assert!(matches!(from, Stage::Inputs | Stage::Parked));
+        self.newly_ready.push(drv);
+    }
+
+    /// A path's references are valid (Nix 1.8: `SubstitutionGoal::referencesValid`), or its lock is
+    /// due for another try: it only lacks a slot.
+    ///
+    /// # Panics
+    /// If it was further already.
+    pub fn make_fetch_ready(&mut self, fetch: ReadyFetch) {
+        let from = self.set(fetch.goal, Stage::Ready);
+        assert!(from.is_before_ready() || from == Stage::Parked);
+        self.fetches.push_back(fetch);
+    }
+
+    /// The goals that only lack a slot, for a policy to change their order.
+    pub fn queue(&mut self) -> &mut ReadyQueue {
+        &mut self.queue
+    }
+
+    /// Ranks the goals that have become ready: the smallest rank comes first.
+    pub fn rank(&mut self, mut rank: impl FnMut(DrvId) -> u64) {
+        for drv in self.newly_ready.drain(..) {
+            self.queue.push(drv, rank(drv));
+        }
+    }
+
+    /// The best goal that only lacks a slot.
+    #[inline]
+    pub fn pop_ready(&mut self) -> Option<ReadyGoal> {
+        loop {
+            let drv = self.queue.pop()?;
+            let goal = self.index.goal(drv).expect("what is ready has a goal");
+            let ready = ReadyGoal { goal, drv };
+            if !self.drop_unwanted(ready) {
+                return Some(ready);
+            }
+        }
+    }
+
+    /// The next build to look at where there is a hook, and its rank.
+    pub fn pop_for_hook(&mut self) -> Option<(ReadyGoal, u64)> {
+        let free_slot = self.free_slots() > 0;
+        loop {
+            let (drv, rank) = self.desk.next(&mut self.queue, free_slot, self.now)?;
+            let goal = self.index.goal(drv).expect("what is ready has a goal");
+            let ready = ReadyGoal { goal, drv };
+            if !self.drop_unwanted(ready) {
+                return Some((ready, rank));
+            }
+        }
+    }
+
+    /// Takes the paths that are next to be fetched, as many as there are slots.
+    pub fn take_ready_fetches(&mut self) -> Vec<ReadyFetch> {
+        let mut taken = Vec::new();
+        while taken.len() < self.free_fetch_slots() as usize
+            && let Some(fetch) = self.fetches.pop_front()
+        {
+            if !self.drop_unwanted_fetch(fetch) {
+                taken.push(fetch);
+            }
+        }
+        taken
+    }
+}
