@@ -1,7 +1,8 @@
 //! Turns statements in path ids into a graph of tasks: looks up who makes each input, and sees
 //! through phony rules.
 
-use super::{Manifest, NO_PRODUCER, PHONY, Result, Statements};
+use super::Result;
+use super::manifest::{Manifest, NO_PRODUCER, PHONY, Statements};
 use crate::task_graph::{Builder, Limits, TaskGraph, TaskGraphError, TaskId, TimeUnit};
 
 impl Manifest {

@@ -1,0 +1,221 @@
+//! Reads build statements and puts them into the manifest: those whose paths stand as they are in
+//! batches, the others one by one.
+
+use super::batch::Statement;
+use super::manifest::{NO_PRODUCER, PHONY};
+use super::paths::PathHash;
+use super::scanner::{Raw, Scanner};
+use super::scope::ScopeId;
+use super::{Loader, Result, TaskGraphError};
+
+/// Between two checks of the limits.
+const STATEMENTS_BETWEEN_CHECKS: u32 = 1 << 16;
+
+impl Loader<'_> {
+    pub(super) fn build(&mut self, scanner: &mut Scanner<'_>, scope: ScopeId) -> Result<()> {
+        let start = scanner.pos();
+        let first = self.batch.raws.len();
+        scanner.paths(&mut self.batch.raws)?;
+        if scanner.eat(b"|") {
+            scanner.skip_spaces();
+            scanner.paths(&mut self.batch.raws)?;
+        }
+        let outputs_end = self.batch.raws.len();
+        if outputs_end == first {
+            return scanner.expected("the path of an output");
+        }
+        if !scanner.eat(b":") {
+            return scanner.expected("`:`");
+        }
+        scanner.skip_spaces();
+        let rule_at = scanner.pos();
+        let rule = scanner.identifier("the name of a rule")?;
+        if self.known_rule.0 != scope || self.known_rule.1 != rule {
+            if !self.scopes.has_rule(scope, rule) {
+                let rule = String::from_utf8_lossy(rule);
+                return scanner.wrong(rule_at, format!("there is no rule `{rule}` above"));
+            }
+            self.known_rule = (scope, rule.to_vec());
+        }
+        let phony = rule == b"phony";
+        scanner.paths(&mut self.batch.raws)?;
+        // Inputs of any kind are edges, except validations, which nothing waits for.
+        let mut inputs_end = self.batch.raws.len();
+        for separator in [b"|".as_slice(), b"||", b"|@"] {
+            let single = separator == b"|" && (scanner.sees(b"||") || scanner.sees(b"|@"));
+            if !single && scanner.eat(separator) {
+                scanner.skip_spaces();
+                scanner.paths(&mut self.batch.raws)?;
+                if separator != b"|@" {
+                    inputs_end = self.batch.raws.len();
+                }
+            }
+        }
+        scanner.end_of_line()?;
+        let plain = self.batch.raws[first..].iter().all(|raw| !raw.dollars);
+        let own = self.own_variables(scanner, scope, plain)?;
+        let statement = Statement {
+            start,
+            phony,
+            outputs_end,
+            inputs_end,
+        };
+        if plain {
+            self.batch.raws.truncate(inputs_end);
+            self.batch.statements.push(statement);
+            if self.batch.is_full() {
+                self.settle(scanner)?;
+            }
+            return Ok(());
+        }
+        let raws = self.batch.raws.split_off(first);
+        self.settle(scanner)?;
+        let (outputs, inputs) = (outputs_end - first, inputs_end - first);
+        self.state(
+            scanner,
+            &statement,
+            &raws[..inputs],
+            outputs,
+            |loader, raw| loader.path_id(scanner, raw, &own, scope),
+        )
+    }
+
+    /// The indented lines below a build statement; their values only if one of its paths may need
+    /// them.
+    fn own_variables<'t>(
+        &mut self,
+        scanner: &mut Scanner<'t>,
+        scope: ScopeId,
+        plain: bool,
+    ) -> Result<Vec<(&'t [u8], Vec<u8>)>> {
+        let mut own = Vec::new();
+        while scanner.next_line(true)? == Some(true) {
+            let (name, value) = scanner.binding()?;
+            if !plain {
+                self.expand(scanner, &value, &[], scope)?;
+                own.push((name, self.scratch.clone()));
+            }
+        }
+        Ok(own)
+    }
+
+    /// Puts the statements of the batch into the manifest.
+    pub(super) fn settle(&mut self, scanner: &Scanner<'_>) -> Result<()> {
+        if self.batch.statements.is_empty() {
+            self.batch.raws.clear();
+            return Ok(());
+        }
+        let mut batch = std::mem::take(&mut self.batch);
+        let needed = self.manifest.memory_ahead();
+        self.limits.admit_file(scanner.file(), needed)?;
+        batch.look_ahead(scanner, &self.manifest.paths);
+        let (mut first, mut at) = (0, 0);
+        for statement in &batch.statements {
+            let raws = &batch.raws[first..statement.inputs_end];
+            let outputs = statement.outputs_end - first;
+            first = statement.inputs_end;
+            self.state(scanner, statement, raws, outputs, |loader, raw| {
+                let hash = batch.hashes[at];
+                at += 1;
+                loader.plain_path_id(scanner.bytes(&raw.range), hash)
+            })?;
+        }
+        batch.clear();
+        self.batch = batch;
+        Ok(())
+    }
+
+    /// Puts a statement into the manifest; its first paths, as many as given, are outputs, the
+    /// others inputs.
+    #[inline]
+    fn state(
+        &mut self,
+        scanner: &Scanner<'_>,
+        statement: &Statement,
+        raws: &[Raw],
+        outputs: usize,
+        mut path_id: impl FnMut(&mut Self, &Raw) -> Result<u32>,
+    ) -> Result<()> {
+        let phony = statement.phony;
+        let number = self.number_for_next(phony)?;
+        let producer = if phony { number | PHONY } else { number };
+        for (place, raw) in raws[..outputs].iter().enumerate() {
+            let path = path_id(self, raw)?;
+            let made_by = &mut self.manifest.producers[path as usize];
+            if *made_by != NO_PRODUCER {
+                return Err(TaskGraphError::DuplicateOutput {
+                    place: scanner.place(statement.start),
+                    output: self.manifest.path_text(path),
+                });
+            }
+            *made_by = producer;
+            if place == 0 {
+                self.manifest.statements(phony).outputs.push(path);
+            }
+        }
+        for raw in &raws[outputs..] {
+            let path = path_id(self, raw)?;
+            // Old CMake wrote phony statements that name themselves; ninja ignores that with a
+            // warning.
+            if !phony || self.manifest.producers[path as usize] != producer {
+                self.manifest.statements(phony).inputs.push(path);
+            }
+        }
+        let statements = self.manifest.statements(phony);
+        let Ok(end) = u32::try_from(statements.inputs.len()) else {
+            let limit = u64::from(u32::MAX);
+            return Err(TaskGraphError::TooLarge {
+                what: "inputs of build statements",
+                limit,
+            });
+        };
+        statements.ends.push(end);
+        Ok(())
+    }
+
+    fn number_for_next(&mut self, phony: bool) -> Result<u32> {
+        let number = self.manifest.statements(phony).outputs.len() as u32;
+        if number.is_multiple_of(STATEMENTS_BETWEEN_CHECKS) {
+            let edges = self.manifest.tasks.inputs.len() + self.manifest.phonies.inputs.len();
+            self.limits.admit(u64::from(number), edges as u64)?;
+        }
+        if number == PHONY - 1 {
+            let limit = u64::from(number);
+            return Err(TaskGraphError::TooLarge {
+                what: "build statements",
+                limit,
+            });
+        }
+        Ok(number)
+    }
+
+    /// The id of a path in a statement that has escapes or variables.
+    fn path_id(
+        &mut self,
+        scanner: &Scanner<'_>,
+        raw: &Raw,
+        own: &[(&[u8], Vec<u8>)],
+        scope: ScopeId,
+    ) -> Result<u32> {
+        let id = if raw.dollars {
+            self.expand(scanner, raw, own, scope)?;
+            if self.scratch.is_empty() {
+                return scanner.wrong(raw.range.start, "this path is empty");
+            }
+            self.manifest.paths.intern(&self.scratch)
+        } else {
+            self.manifest.paths.intern(scanner.bytes(&raw.range))
+        };
+        self.manifest.known(id)
+    }
+
+    /// The id of a path that stands as it is, with what is known of its hash.
+    #[inline]
+    fn plain_path_id(&mut self, path: &[u8], hash: Option<PathHash>) -> Result<u32> {
+        let id = match hash {
+            Some(hash) => self.manifest.paths.intern_hashed(path, hash),
+            None => self.manifest.paths.intern(path),
+        };
+        self.manifest.known(id)
+    }
+}
