@@ -2,12 +2,13 @@
 //! outlives its build. The users stand in files that only the tested windrow sees in the place of
 //! /etc/passwd and /etc/group.
 
+mod outputs;
+
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::json;
-
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::harness::{Cmd, SEALED, World, busybox, graph_of, need, sh, sh_with, text, wait_until};
 
@@ -62,6 +63,7 @@ macro_rules! need_users {
         need!("unshare", "mount");
     };
 }
+use need_users;
 
 #[test]
 fn a_builder_is_a_build_user_and_its_output_becomes_roots() {
@@ -233,37 +235,6 @@ fn what_a_builder_leaves_behind_dies_before_its_output_is_looked_at() {
 }
 
 #[test]
-fn outputs_of_somebody_else_or_open_to_others_are_refused() {
-    need_users!();
-    let (world, _) = world(TWO);
-    let strange = world.write("strange", "not the builder's");
-    fs::hard_link(&strange, world.at("tmp/strange")).unwrap();
-    use std::os::unix::fs::PermissionsExt as _;
-    fs::set_permissions(&strange, fs::Permissions::from_mode(0o666)).unwrap();
-    let refused = |name: &str, script: &str, says: &str| {
-        let file = world.graph("g.json", &graph_of([(name, sh(script))]));
-        let ran = with_users(&world, world.windrow("build").arg(file)).run();
-        assert_ne!(ran.status.code(), Some(0), "{ran}");
-        ran.says(says);
-    };
-    refused(
-        "open",
-        "echo > $out; chmod 666 $out",
-        "suspicious ownership or permission",
-    );
-    let link = format!(
-        "mkdir $out; ln {} $out/link",
-        world.at("tmp/strange").display()
-    );
-    // The kernel protects hard links too, but not to files that everybody may write to.
-    refused("link", &link, "invalid ownership on file");
-    let rename = format!("mv {} $out", world.at("tmp/strange").display());
-    refused("moved", &rename, "cannot move");
-    assert_eq!(strange.metadata().unwrap().uid(), 0);
-    assert_eq!(text(&strange), "not the builder's");
-}
-
-#[test]
 fn build_users_in_a_sandbox_are_the_same_user_inside() {
     need_users!();
     need!("busybox");
@@ -283,83 +254,6 @@ fn build_users_in_a_sandbox_are_the_same_user_inside() {
     assert_eq!(out.join("id").metadata().unwrap().uid(), 0);
     world.is_clean();
     // Nix does not know these users.
-    world.conf("");
-    world.stays_valid();
-}
-
-#[test]
-fn an_open_file_handed_out_does_not_change_a_fixed_output() {
-    need_users!();
-    let (world, _) = world(TWO);
-    let hash = "sha256-LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=";
-    let inode = world.at("tmp/inode");
-    let script = format!("printf hello > $out; stat -c %i $out > {}", inode.display());
-    let drv = sh_with(
-        &script,
-        json!({ "outputHash": hash, "outputHashMode": "flat" }),
-    );
-    let file = world.graph("g.json", &graph_of([("x", drv)]));
-    let out = with_users(&world, world.windrow("build").arg(file))
-        .ok()
-        .path();
-    let made: u64 = text(&inode).trim().parse().unwrap();
-    assert_ne!(out.metadata().unwrap().ino(), made);
-    world.is_clean_but_for(&[inode]);
-    let strange = world.store_entries();
-    assert!(
-        strange
-            .iter()
-            .all(|path| !path.to_string_lossy().contains("/.")),
-        "{strange:?}"
-    );
-}
-
-#[test]
-fn a_fixed_output_that_is_copied_is_left_alone_by_collectors() {
-    need_users!();
-    need!("nix-store", "nix-hash");
-    let (world, _) = world(TWO);
-    let fill = |dir: &str| {
-        format!("mkdir {dir}; i=0; while [ $i -lt 3000 ]; do echo $i > {dir}/$i; i=$((i+1)); done")
-    };
-    let like = world.file("like").display().to_string();
-    world.program("sh").args(["-c", &fill(&like)]).ok();
-    let hash = world.program("nix-hash").args(["--type", "sha256", &like]);
-    let hash = hash.ok().line();
-    let is_copying = || {
-        let entries = world.store_entries();
-        let mut copies = entries.iter().filter(|path| path.join("copy").exists());
-        copies.next().is_some()
-    };
-    let mut stopped = 0;
-    for attempt in 0..20 {
-        let fixed = json!({ "outputHash": hash, "outputHashAlgo": "sha256", "outputHashMode": "recursive" });
-        let name = format!("x{attempt}");
-        let graph = graph_of([(name.as_str(), sh_with(&fill("$out"), fixed))]);
-        let file = world.graph("g.json", &graph);
-        let mut build = with_users(&world, world.windrow("build").arg(file)).start();
-        while build.is_running() && !is_copying() {}
-        if build.is_running() {
-            build.signal("STOP");
-            if is_copying() {
-                stopped += 1;
-                for collector in [world.windrow("nix-store"), world.program("nix-store")] {
-                    // Nix does not know the users' group.
-                    let none = ["--gc", "--option", "build-users-group", ""];
-                    collector.args(none).ok();
-                    assert!(is_copying(), "the copy was collected");
-                }
-            }
-            build.signal("CONT");
-        }
-        let out = build.wait().exits(0).path();
-        assert_eq!(fs::read_dir(out).unwrap().count(), 3000);
-        world.is_clean();
-        if stopped == 2 {
-            break;
-        }
-    }
-    assert!(stopped > 0, "it was never met while it copied");
     world.conf("");
     world.stays_valid();
 }
@@ -510,52 +404,5 @@ fn no_process_is_made_with_a_copy_of_the_engines_memory() {
     assert!(processes.count() >= 6, "{trace}");
     for call in made {
         assert!(call.contains("CLONE_VM"), "{call}");
-    }
-}
-
-#[test]
-fn what_a_build_user_leaves_is_made_harmless_before_others_are_let_in() {
-    need_users!();
-    use std::os::unix::fs::PermissionsExt as _;
-    let (world, first) = world(TWO);
-    // Set-id bits of a build user would let others act as one that a later build has. Without the
-    // filter, for there are other ways to make them.
-    let script = "mkdir sub; echo > sub/suid; chmod 6755 sub/suid; echo > open; chmod 666 open; chmod 777 . sub
-        [ -u sub/suid ] && echo it is there; mkdir $out; echo > $out/suid; chmod 4755 $out/suid; exit 1";
-    let file = world.graph("g.json", &graph_of([("x", sh(script))]));
-    for sandbox in ["false", "true"] {
-        let cmd = world
-            .windrow("build")
-            .arg(&file)
-            .args(["--keep-failed", "-L"]);
-        let paths = "/usr /bin? /lib? /lib64? /lib32?";
-        let cmd = cmd.args([
-            "--option",
-            "sandbox",
-            sandbox,
-            "--option",
-            "sandbox-paths",
-            paths,
-        ]);
-        let cmd = cmd.args(["--option", "filter-syscalls", "false"]);
-        let ran = with_users(&world, cmd).run().exits(100);
-        assert!(
-            ran.stderr.contains("it is there"),
-            "the attempt is no real one: {ran}"
-        );
-        let top = world.at("tmp/nix-build-x.drv-0");
-        let kept = top.join("build");
-        let mode =
-            |path: std::path::PathBuf| path.metadata().unwrap().permissions().mode() & 0o7777;
-        let seen = ["", "sub", "sub/suid", "open"].map(|name| mode(kept.join(name)));
-        assert_eq!(seen, [0o755, 0o755, 0o755, 0o644], "sandbox {sandbox}");
-        assert_eq!(mode(top.clone()), 0o755);
-        assert_eq!(kept.join("sub/suid").metadata().unwrap().uid(), first + 1);
-        let output = world.store_entries().into_iter();
-        let output = output.filter(|path| path.to_string_lossy().ends_with("-x"));
-        for path in output {
-            assert_eq!(mode(path.join("suid")) & 0o7022, 0, "sandbox {sandbox}");
-        }
-        fs::remove_dir_all(top).unwrap();
     }
 }

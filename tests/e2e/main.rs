@@ -50,6 +50,7 @@ mod registration;
 mod repair;
 mod same_results;
 mod sandbox;
+mod simulate;
 mod substitute;
 mod task_graph;
 mod terminal;

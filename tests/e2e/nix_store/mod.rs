@@ -2,6 +2,7 @@
 //! and end alike. A file for each family of operations.
 
 mod building;
+mod exports;
 mod keeping;
 mod looking;
 mod moving;
