@@ -10,8 +10,8 @@ use crate::store_path::StoreDir;
 /// Writes derivations, each given with its full path, as one JSON object.
 ///
 /// # Errors
-/// [`DerivationError::Json`](super::DerivationError::Json) when one has an argument or variable that
-/// is not UTF-8, which JSON can't hold.
+/// [`DerivationError::Json`](super::DerivationError::Json) when one has an argument or variable
+/// that is not UTF-8, which JSON can't hold.
 pub fn to_json(
     drvs: &[(String, Derivation<'_>)],
     store: &StoreDir,
