@@ -6,20 +6,16 @@
 //!     cargo run --release --example zstd -- --store DIR      in another store than your own
 //!     cargo run --release --example zstd -- --write FILE     only write the graph
 
-use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::rc::Rc;
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 use std::{env, fs};
 
 use serde_json::{Map, Value, json};
-use windrow::progress::{LogFormat, Style, reporter};
-use windrow::realise::{realise, understand};
-use windrow::session::Session;
-use windrow::systems::report::{Event, Reporter};
+use windrow::{Engine, Event, Reporter, Request, Store};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -333,58 +329,37 @@ fn bundled_library() -> Result<PathBuf> {
 /// Builds the graph's targets in `store` and gives their output paths, in the targets' order, with
 /// what ran when.
 fn run_build(graph: &Path, store: &str) -> Result<(Vec<PathBuf>, Vec<Run>)> {
+    let store = match store {
+        "own" => Store::Own,
+        dir => Store::At(dir.into()),
+    };
     // The compiler is this machine's, which a sandbox would not show.
-    let options = [("max-jobs", "auto"), ("sandbox", "false")]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let session = Session::new(&options, Some(store))?;
-    let mut store = session.open()?;
-    let wanted = understand(&[graph.as_os_str().to_owned()], &session, &mut store)?;
-    let timeline = Timeline::default();
-    let runs = Rc::clone(&timeline.runs);
-    let (summary, outputs) = realise(&session, store, &wanted, Box::new(timeline))?;
-    if !summary.failed.is_empty() {
-        return Err(format!("could not build {}", summary.failed.join(", ")).into());
+    let engine = Engine::builder(store)
+        .option("sandbox", "false")
+        .option("max-jobs", "auto")
+        .build()?;
+    let (tell, told) = channel();
+    let timeline = Timeline {
+        started: HashMap::new(),
+        ended: tell,
+    };
+    let request = Request::new().graph_file(graph).reporter(timeline);
+    let outcome = engine.submit(request)?.wait()?;
+    if let Some((result, failure)) = outcome.failures().next() {
+        let log = failure.log_tail.join("\n");
+        return Err(format!("{}: {}\n{log}", result.path, failure.message).into());
     }
-    if let Some(signal) = summary.interrupted {
-        return Err(format!("interrupted by signal {signal}").into());
-    }
-    let paths = outputs
-        .into_iter()
-        .flatten()
-        .map(|(_, path)| path.into())
-        .collect();
-    Ok((paths, runs.take()))
+    let paths = outcome.outputs().map(PathBuf::from).collect();
+    Ok((paths, told.iter().collect()))
 }
 
 /// One builder's run: its name, and when it began and ended.
 type Run = (String, Duration, Duration);
 
-/// Notes what ran when; everything else is reported as windrow itself does.
+/// Says what has been built, and tells when it ran.
 struct Timeline {
     started: HashMap<u64, Duration>,
-    runs: Rc<RefCell<Vec<Run>>>,
-    shown: Box<dyn Reporter>,
-}
-
-impl Default for Timeline {
-    fn default() -> Self {
-        let format = if windrow::terminal::stderr_is_terminal() {
-            LogFormat::Bar
-        } else {
-            LogFormat::Raw
-        };
-        let style = Style {
-            format,
-            verbosity: 0,
-            build_logs: false,
-            trace: false,
-        };
-        Self {
-            started: HashMap::new(),
-            runs: Rc::default(),
-            shown: reporter(style),
-        }
-    }
+    ended: Sender<Run>,
 }
 
 impl Reporter for Timeline {
@@ -395,13 +370,11 @@ impl Reporter for Timeline {
             }
             Event::Succeeded { build, at } => {
                 let began = self.started.remove(&build.id).unwrap_or(*at);
-                self.runs
-                    .borrow_mut()
-                    .push((build.name.to_owned(), began, *at));
+                eprintln!("built {}", build.name);
+                self.ended.send((build.name.to_owned(), began, *at)).ok();
             }
             _ => {}
         }
-        self.shown.report(event);
     }
 }
 
