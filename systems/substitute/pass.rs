@@ -121,6 +121,7 @@ pub(super) fn run(
     batch: &mut Batch,
 ) -> Result<()> {
     batch.clear();
+    strip_reopened(world);
     {
         let params = params.get_mut(world);
         let (
@@ -173,7 +174,6 @@ pub(super) fn run(
         world.entity_mut(goal).insert(substitution);
     }
     batch.unmade.make(world);
-    strip_reopened(world);
     if !batch.requests.is_empty() {
         let waitees = waitees.get_mut(world);
         let mut waitees = waitees.expect("everything of a run is there");

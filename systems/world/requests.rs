@@ -151,9 +151,10 @@ pub fn close_ended(world: &mut World) {
         world.entity_mut(request).insert(RequestState::Ended(end));
         let needed = world.non_send_mut::<Services>().reporter.end(request);
         world.resource_scope::<Scheduler, _>(|world, mut scheduler| {
-            // All that a sole request needed has ended if its targets have, for it waits for all of
-            // it.
-            if end == RequestEnd::Done && !scheduler.is_shared() {
+            // If nothing has ended badly, each goal of a sole request has waited for all that it
+            // asked for.
+            let is_clean = !scheduler.is_shared() && !scheduler.has_ended_badly();
+            if end == RequestEnd::Done && is_clean {
                 return;
             }
             let reporters = &world.non_send::<Services>().reporter;

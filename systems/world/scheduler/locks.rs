@@ -72,6 +72,11 @@ impl Scheduler {
         assert!(matches!(from, Stage::Ready | Stage::Starting));
         if from.holds_paths() {
             self.release_of(graph, waiting.into());
+            self.cancelled.forget(goal);
+        }
+        if self.is_unwanted(goal) {
+            self.drop_ready(waiting.into());
+            return false;
         }
         let limit = self.options.lock_poll_interval;
         let wait = match (wait, self.waits.get(&goal)) {
@@ -113,6 +118,7 @@ impl Scheduler {
     pub fn give_back(&mut self, graph: &BuildGraph, ready: ReadyGoal) {
         let from = self.set(ready.goal, Stage::Ready);
         assert!(from == Stage::Held);
+        self.cancelled.forget(ready.goal);
         self.release_of(graph, ready.into());
     }
 

@@ -99,6 +99,11 @@ impl Scheduler {
         self.wanted.unwanted.remove(goal);
     }
 
+    /// Whether a goal has ended other than well since a request last began.
+    pub fn has_ended_badly(&self) -> bool {
+        !self.wanted.ended_badly.is_empty()
+    }
+
     /// A goal has ended so.
     #[inline]
     pub(super) fn note_end(&mut self, goal: Entity, how: Outcome) {
@@ -209,13 +214,15 @@ impl Scheduler {
         unwanted
     }
 
-    fn drop_ready(&mut self, goal: Goal) {
+    /// Ends a goal that holds nothing, as cancelled.
+    pub(super) fn drop_ready(&mut self, goal: Goal) {
         let from = self.set(goal.entity, Stage::Done(Outcome::Cancelled));
         assert!(matches!(from, Stage::Ready | Stage::Parked));
         if goal.drv().is_some() {
             self.expect_one_less();
         }
         self.ended.push(goal.entity, goal.drv(), Outcome::Cancelled);
+        self.cancelled.forget(goal.entity);
         self.note_end(goal.entity, Outcome::Cancelled);
     }
 
