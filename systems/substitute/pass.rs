@@ -121,6 +121,7 @@ pub(super) fn run(
     batch: &mut Batch,
 ) -> Result<()> {
     batch.clear();
+    // Not afterwards, when they may carry what this pass has given them.
     strip_reopened(world);
     {
         let params = params.get_mut(world);

@@ -12,7 +12,7 @@ use windrow_components::ids::{DrvId, PathId};
 use windrow_components::store_path::StoreDir;
 use windrow_systems::engine::default_options;
 use windrow_systems::simulate::mishaps::Mishaps;
-use windrow_systems::simulate::scenario::{Scenario, run};
+use windrow_systems::simulate::scenario::{Later, Offer, Scenario, run};
 
 const NAMES: [&str; 3] = ["dev", "man", "out"];
 
@@ -142,5 +142,49 @@ proptest! {
             let before = outputs[index].iter().all(|path| valid.contains(path));
             prop_assert!(!(before && report.built.contains(id)), "{} was built for nothing", index);
         }
+    }
+}
+
+/// What a substitute refers to is there once the inputs are, so it is asked for once more then,
+/// also by a goal that is taken up again.
+#[test]
+fn a_goal_taken_up_again_tries_substitutes_again_with_its_inputs() {
+    for (seed, tick) in (0..20).flat_map(|seed| (2..20).map(move |tick| (seed, tick))) {
+        let drv = |inputs| Drv {
+            outputs: 1,
+            valid: 0,
+            inputs,
+        };
+        let mut graph = BuildGraph::new(StoreDir::new("/s"));
+        let (ids, valid) = load(&mut graph, &[drv(Vec::new()), drv(vec![(0, 1)])]);
+        let [input, top] = [0, 1].map(|index| graph.outputs(ids[index])[0].path);
+        let offer = Offer {
+            references: vec![input],
+            fails: false,
+        };
+        let again = |tick, cancel| Later {
+            tick,
+            wanted: vec![Target::Derivation(ids[1])],
+            keep_going: false,
+            cancel,
+        };
+        let scenario = Scenario {
+            graph,
+            valid,
+            substituters: vec![BTreeMap::from([(top, offer)])],
+            builds: BTreeMap::new(),
+            hook: false,
+            options: default_options(),
+            keep_going: false,
+            later: vec![again(1, Some(tick)), again(tick + 1, None)],
+            mishaps: Mishaps::default(),
+            seed,
+        };
+        let report = run(scenario, &[]);
+        assert!(report.valid.contains(&top));
+        assert!(
+            !report.built.contains(&ids[1]),
+            "seed {seed}, tick {tick}: what there is a substitute of was built"
+        );
     }
 }
