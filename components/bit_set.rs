@@ -51,6 +51,11 @@ impl BitSet {
 pub struct PathSet(BitSet);
 
 impl PathSet {
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().next().is_none()
+    }
+
     /// Whether `path` is in it.
     #[inline]
     pub fn contains(&self, path: PathId) -> bool {

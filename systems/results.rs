@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 
 use bevy_ecs::prelude::{Entity, World};
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
+use smallvec::SmallVec;
 use windrow_components::goal::{Moment, Outcome, Target};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
-use windrow_components::request::{Request, RequestBegan};
+use windrow_components::outputs::OutputSet;
+use windrow_components::request::{Request, RequestBegan, RequestEnd, RequestState};
 
 use crate::failure::{Failure, FailureKind};
 use crate::process::log_writer::log_path;
@@ -50,8 +52,8 @@ pub struct GoalResult {
     pub path: String,
     /// Whether the request asked for it itself.
     pub was_asked_for: bool,
-    /// Its outputs, by name and store path; of a path it is itself the one named `out`. Empty if
-    /// the derivation could not be read.
+    /// Its outputs, by name and store path, of a derivation that was asked for those that were; of a
+    /// path it is itself the one named `out`. Empty if the derivation could not be read.
     pub outputs: Vec<(String, String)>,
     /// What became of it.
     pub verdict: Verdict,
@@ -67,12 +69,20 @@ struct Lookup<'w> {
     host: Option<&'w Host>,
     /// When the request began.
     since: Moment,
+    /// Whether all that it asked for has ended.
+    is_done: bool,
+    /// What it asked for.
+    asked: HashMap<Target, SmallVec<[OutputSet; 1]>>,
 }
 
 /// What became of all that a request needed, what it asked for first.
 pub(crate) fn of(world: &World, request: Entity) -> Vec<GoalResult> {
     let asked = world.get::<Request>(request);
     let asked = asked.expect("a request that was submitted");
+    let mut wanted: HashMap<Target, SmallVec<[OutputSet; 1]>> = HashMap::new();
+    for &(target, outputs) in &asked.targets {
+        wanted.entry(target).or_default().push(outputs);
+    }
     let lookup = Lookup {
         graph: world.resource::<BuildGraph>(),
         scheduler: world.resource::<Scheduler>(),
@@ -80,6 +90,8 @@ pub(crate) fn of(world: &World, request: Entity) -> Vec<GoalResult> {
         since: world
             .get::<RequestBegan>(request)
             .map_or(Moment::NEVER, |began| began.0),
+        is_done: world.get(request) == Some(&RequestState::Ended(RequestEnd::Done)),
+        asked: wanted,
     };
     let mut seen = HashSet::new();
     let mut results = Vec::new();
@@ -137,7 +149,11 @@ impl Lookup<'_> {
         if !graph.is_loaded(drv) {
             return Vec::new();
         }
-        let rows = graph.outputs(drv).iter();
+        let asked = self.asked.get(&Target::Derivation(drv));
+        let wants = |name| {
+            asked.is_none_or(|sets| sets.iter().any(|&set| graph.output_sets.wants(set, name)))
+        };
+        let rows = graph.outputs(drv).iter().filter(|row| wants(row.name));
         let named = rows.map(|row| {
             let name = graph.name_text(row.name).to_owned();
             (name, graph.full_path(row.path))
@@ -148,6 +164,12 @@ impl Lookup<'_> {
     fn verdict(&self, target: Target) -> Verdict {
         let goal = self.scheduler.index.get(target);
         let outcome = goal.and_then(|goal| self.scheduler.stage(goal).outcome());
+        // A derivation that had ended well may have been taken up again since, for more outputs
+        // that another request needs.
+        let was_done = self.is_done
+            && matches!(target, Target::Derivation(_))
+            && self.asked.contains_key(&target);
+        let outcome = outcome.or(was_done.then_some(Outcome::Success));
         let (Some(goal), Some(outcome)) = (goal, outcome) else {
             return Verdict::Cancelled;
         };
@@ -203,7 +225,10 @@ impl Lookup<'_> {
         let mut stack = vec![drv];
         while let Some(drv) = stack.pop() {
             let goal = self.scheduler.index.goal(drv);
-            let failure = goal.and_then(|goal| self.failure(goal));
+            // What failed once may have gone better since.
+            let failed =
+                goal.filter(|&goal| self.scheduler.stage(goal).outcome() == Some(Outcome::Failed));
+            let failure = failed.and_then(|goal| self.failure(goal));
             if failure.is_some_and(|failure| failure.kind != FailureKind::Dependency) {
                 return Some(drv);
             }

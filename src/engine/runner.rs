@@ -9,6 +9,7 @@ use windrow_components::graph::BuildGraph;
 use windrow_components::request::{ChildLimits, Request, RequestState};
 use windrow_systems::ecs::prelude::Entity;
 use windrow_systems::engine::Engine;
+use windrow_systems::real;
 use windrow_systems::report::{Event, Level, Reporter};
 use windrow_systems::world::{Scheduler, Services};
 
@@ -191,7 +192,11 @@ impl Runner {
                 let mut scheduler = self.engine.world.resource_mut::<Scheduler>();
                 scheduler.run.is_stuck = false;
             }
-            false => self.stopped = Some(reason),
+            false => {
+                self.stopped = Some(reason);
+                // Nobody looks after its children any more.
+                real::clean_up(&mut self.engine.world);
+            }
         }
     }
 

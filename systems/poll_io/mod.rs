@@ -131,6 +131,7 @@ impl Watching<'_, '_> {
             || !host.unread.is_empty()
             || !host.events.unread.is_empty()
             || scheduler.run.has_stopped()
+            || scheduler.can_begin()
             || (scheduler.run.is_over() && !scheduler.is_busy() && !scheduler.desk.is_asking());
         if busy {
             return Some(Duration::ZERO);

@@ -29,7 +29,7 @@ pub fn cancel(world: &mut World, request: Entity) {
 
 /// Begins all requests that can begin now.
 pub fn begin_waiting(world: &mut World) {
-    while let Some(request) = world.resource_mut::<Scheduler>().run.next_waiting() {
+    while let Some(request) = world.resource_mut::<Scheduler>().next_request() {
         begin(world, request);
         close_ended(world);
     }
@@ -103,7 +103,7 @@ impl Following<'_, '_> {
             let limits = reporters.who_needs(goal).map(|it| scheduler.run.limits(it));
             let limits = limits.map(|limits| limits.unwrap_or(scheduler.options.limits));
             if let Some(limits) = limits.reduce(|one, other| one.most(other))
-                && limits != scheduler.limits_of(goal)
+                && limits != scheduler.own_limits(goal)
             {
                 scheduler.set_limits(goal, limits);
             }

@@ -1,6 +1,8 @@
 //! The library as a program uses it: requests that share, give up, are cancelled and tried again,
 //! and an engine that ends in the middle of its work.
 
+mod later;
+
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};

@@ -79,12 +79,19 @@ impl RunState {
         self.waiting.push_back((request, mode));
     }
 
-    /// Takes the next request that can begin now.
+    /// Whether the next request can begin now, given whether everything that earlier ones had
+    /// under way `is_over`: what they gave up would be taken for what one of another mode asks for.
+    pub fn can_begin(&self, is_over: impl FnOnce() -> bool) -> bool {
+        let next = self.waiting.front();
+        next.is_some_and(|&(_, mode)| {
+            let same = mode == BuildMode::Normal && self.mode == BuildMode::Normal;
+            self.admits(mode) && (same || is_over())
+        })
+    }
+
+    /// Takes the next request.
     pub fn next_waiting(&mut self) -> Option<Entity> {
-        let &(request, mode) = self.waiting.front()?;
-        let admitted = self.admits(mode);
-        admitted.then(|| self.waiting.pop_front());
-        admitted.then_some(request)
+        self.waiting.pop_front().map(|(request, _)| request)
     }
 
     /// Begins a request, whose goals are still to be named.

@@ -226,6 +226,22 @@ impl Scheduler {
         self.note_end(goal.entity, Outcome::Cancelled);
     }
 
+    /// Whether a request that waits can begin now.
+    pub fn can_begin(&self) -> bool {
+        self.run.can_begin(|| {
+            let is_waking = self.is_awake() || !self.ended.is_empty() || !self.failures.is_empty();
+            self.held.is_empty() && self.background.verifying == 0 && !is_waking
+        })
+    }
+
+    /// Takes the next request, if it can begin now.
+    pub fn next_request(&mut self) -> Option<Entity> {
+        match self.can_begin() {
+            true => self.run.next_waiting(),
+            false => None,
+        }
+    }
+
     /// More than one request has needed goals: from now on it is followed which needs which.
     pub fn share(&mut self) {
         self.wanted.is_shared = true;
@@ -258,6 +274,13 @@ impl Scheduler {
     /// Sets when a goal's child is killed.
     pub fn set_limits(&mut self, goal: Entity, limits: ChildLimits) {
         self.wanted.limits.insert(goal, limits);
+    }
+
+    /// What was set for a goal; else what counts for all. It holds however many requests are under
+    /// way, so what the only one of them says has to be set before another begins.
+    pub fn own_limits(&self, goal: Entity) -> ChildLimits {
+        let own = self.wanted.limits.get(&goal).copied();
+        own.unwrap_or(self.options.limits)
     }
 
     /// When a goal's child is killed.
