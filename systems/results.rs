@@ -52,8 +52,8 @@ pub struct GoalResult {
     pub path: String,
     /// Whether the request asked for it itself.
     pub was_asked_for: bool,
-    /// Its outputs, by name and store path, of a derivation that was asked for those that were; of a
-    /// path it is itself the one named `out`. Empty if the derivation could not be read.
+    /// Its outputs, by name and store path; if it was asked for, those that were. A path is itself
+    /// its only one, named `out`. Empty if the derivation could not be read.
     pub outputs: Vec<(String, String)>,
     /// What became of it.
     pub verdict: Verdict,

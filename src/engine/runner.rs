@@ -178,6 +178,10 @@ impl Runner {
             (Ok(()), Some(signal)) => Error::Interrupted { signal }.to_string(),
             (Ok(()), None) => return,
         };
+        if !was_stuck {
+            // Nobody looks after its children any more.
+            real::clean_up(&mut self.engine.world);
+        }
         for UnderWay {
             request, answer, ..
         } in self.under_way.drain(..)
@@ -192,11 +196,7 @@ impl Runner {
                 let mut scheduler = self.engine.world.resource_mut::<Scheduler>();
                 scheduler.run.is_stuck = false;
             }
-            false => {
-                self.stopped = Some(reason);
-                // Nobody looks after its children any more.
-                real::clean_up(&mut self.engine.world);
-            }
+            false => self.stopped = Some(reason),
         }
     }
 

@@ -99,3 +99,28 @@ fn a_request_has_the_outputs_that_it_asked_for() {
     };
     assert!(dev.ends_with("-two-dev"), "{dev}");
 }
+
+#[test]
+fn an_engine_that_can_do_nothing_more_leaves_nothing() {
+    use std::os::unix::fs::FileExt as _;
+    let place = Place::new();
+    let engine = place.engine();
+    let stays = engine.submit(graph([("stays", place.stays("stays.pid"))]));
+    let waits = place.sh("echo > waits; while [ ! -e go ]; do sleep 0.01; done; echo > $out");
+    let waits = engine.submit(graph([("waits", waits)])).unwrap();
+    for name in ["stays.pid", "waits"] {
+        place.wait_for(name);
+    }
+    for name in ["db.sqlite", "db.sqlite-wal"] {
+        let file = place.at("nix/state/db").join(name);
+        let file = std::fs::File::options().write(true).open(file).unwrap();
+        file.write_all_at(&[0xff; 1 << 15], 0).unwrap();
+    }
+    std::fs::write(place.at("go"), "").unwrap();
+    let error = waits.wait().unwrap_err();
+    assert!(error.to_string().contains("is damaged"), "{error}");
+    assert!(!place.lives("stays.pid"));
+    assert!(stays.unwrap().wait().is_err());
+    let one = engine.submit(graph([("one", place.sh("echo > $out"))]));
+    assert!(one.is_err() || one.unwrap().wait().is_err());
+}
