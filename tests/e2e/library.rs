@@ -115,21 +115,28 @@ fn what_two_requests_need_is_built_once_and_each_hears_of_its_own() {
     };
     let first = engine.submit(with("one").reporter(one)).unwrap();
     place.wait_for("base.runs");
-    let second = engine.submit(with("two").reporter(other)).unwrap();
+    let second = graph([
+        ("base", base.clone()),
+        ("two", place.sh("cat @{base} > $out")),
+        ("begun", place.sh("echo > begun; echo > $out")),
+    ]);
+    let second = engine.submit(second.reporter(other)).unwrap();
+    // That it was submitted does not say that the engine has taken it up.
+    place.wait_for("begun");
     std::fs::write(place.at("go"), "").unwrap();
     let (first, second) = (first.wait().unwrap(), second.wait().unwrap());
     assert!(first.is_success() && second.is_success());
     assert_eq!(text(place.at("base.runs")), "x\n");
     assert_eq!(ones.iter().collect::<Vec<_>>(), ["base", "one"]);
     // When the base was started, there was no second request yet.
-    assert_eq!(others.iter().collect::<Vec<_>>(), ["two"]);
+    assert_eq!(others.iter().collect::<Vec<_>>(), ["begun", "two"]);
     let built = |outcome: &windrow::Outcome| {
         let results = outcome.results.iter();
         results
             .filter(|result| matches!(result.verdict, Verdict::Built))
             .count()
     };
-    assert_eq!((built(&first), built(&second)), (2, 2));
+    assert_eq!((built(&first), built(&second)), (2, 3));
     // Those that come later find everything there, and look no further.
     for engine in [&engine, &place.engine()] {
         let third = engine.submit(with("one")).unwrap().wait().unwrap();
