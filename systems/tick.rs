@@ -64,7 +64,7 @@ fn sets(has: Parts, policy: PolicySystems) -> [Set; 7] {
         // What should have happened by now?
         Set::new(TickSet::Timeout)
             .only(has.faults, faulty::shuffle)
-            .only(has.processes, timeout::condemn)
+            .only(has.processes, timeout::condemn).due(Scheduler::has_alarms)
             .only(has.processes, timeout::cancel).due(Scheduler::has_cancelled)
             .only(has.faults, faulty::kill).due(Scheduler::has_cancelled)
             .only(has.others, timeout::retry_locks).due(Scheduler::has_parked)
@@ -82,7 +82,7 @@ fn sets(has: Parts, policy: PolicySystems) -> [Set; 7] {
             .of_policy(policy.at_ends)
             .always(finish::tell_waiters).due(Scheduler::has_ended)
             .always(finish::requests::close).due(Scheduler::has_ended_requests)
-            .only(has.processes, finish::report_progress),
+            .only(has.processes, finish::report_progress).due(Scheduler::has_progress),
     ]
 }
 

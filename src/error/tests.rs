@@ -93,6 +93,8 @@ fn things() -> Vec<Error> {
             message: text("build of '/nix/store/…-x.drv' failed"),
             status: 100,
         },
+        Error::EngineStopped(text("cannot poll for events: no memory")),
+        Error::EngineEnded,
         Error::Interrupted { signal: 2 },
         Error::EmptyHistory {
             state: text("/nix/var/nix"),

@@ -18,13 +18,13 @@ pub mod scanned;
 use std::time::Duration;
 
 use bevy_ecs::entity::Entities;
-use bevy_ecs::prelude::{Commands, Entity, Local, NonSendMut, Query, Res, ResMut};
+use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, Res, ResMut};
 use bevy_ecs::system::SystemParam;
 use windrow_components::goal::{DerivationGoal, Outcome, SubstitutionGoal, Target, Waitees};
 use windrow_components::graph::BuildGraph;
 
 use crate::failure::{Failure, FailureKind};
-use crate::report::{BuildRef, Counts, Event};
+use crate::report::{BuildRef, Event};
 use crate::world::{
     Cells, Column, CompleteGoal, End, Goal, OutputLocks, Scheduler, Services, place,
 };
@@ -342,16 +342,9 @@ fn notify_dependents(
 }
 
 /// Says where the goals are, when that has changed.
-pub fn report_progress(
-    scheduler: Res<Scheduler>,
-    mut services: NonSendMut<Services>,
-    mut reported: Local<Option<Counts>>,
-) {
-    let counts = scheduler.counts();
-    if *reported != Some(counts) {
-        *reported = Some(counts);
-        services.reporter.report(&Event::Progress(counts));
-    }
+pub fn report_progress(mut scheduler: ResMut<Scheduler>, mut services: NonSendMut<Services>) {
+    let counts = scheduler.take_progress();
+    services.reporter.report(&Event::Progress(counts));
 }
 
 #[cfg(test)]

@@ -108,6 +108,10 @@ pub fn poll_children(mut params: Watching<'_, '_>) {
     } = &mut *params.host;
     scanned.extend(std::iter::from_fn(|| pool.0.take()));
     let problems: Vec<String> = logs.problems().collect();
+    let (now, next) = (params.scheduler.now, params.host.alarms.next());
+    params
+        .scheduler
+        .note_alarms(next.is_some_and(|at| at <= now));
     for text in &problems {
         let level = Level::Warn;
         params

@@ -30,6 +30,21 @@ impl Scheduler {
         !self.starting_fetches.is_empty()
     }
 
+    /// Whether children are to be looked at although nothing happens to them.
+    pub fn has_alarms(&self) -> bool {
+        self.alarms_due
+    }
+
+    /// Whether the time has come for the next alarm, as the host's list of them says.
+    pub fn note_alarms(&mut self, due: bool) {
+        self.alarms_due = due;
+    }
+
+    /// Whether the counts are others than those that were told last.
+    pub fn has_progress(&self) -> bool {
+        self.told != Some(self.counts)
+    }
+
     /// Whether processes are being made.
     pub fn is_launching(&self) -> bool {
         self.background.launching > 0

@@ -11,6 +11,7 @@ use windrow_components::ids::{DrvId, PathId};
 use super::{Completed, End, Goal, Scheduler};
 use crate::error::Error;
 use crate::failure::{Failure, FailureKind};
+use crate::report::Counts;
 use crate::world::NewOutput;
 
 impl Scheduler {
@@ -139,6 +140,12 @@ impl Scheduler {
     pub fn count_success(&mut self, built: bool) {
         self.counts.built += u32::from(built);
         self.counts.fetched += u32::from(!built);
+    }
+
+    /// The counts, which are told now.
+    pub fn take_progress(&mut self) -> Counts {
+        self.told = Some(self.counts);
+        self.counts
     }
 
     /// Counts a derivation that failed.

@@ -98,6 +98,10 @@ pub struct Scheduler {
     /// How many slots are taken.
     used: u32,
     counts: Counts,
+    /// Whether a child is to be looked at although nothing happens to it.
+    alarms_due: bool,
+    /// The counts that were told last.
+    told: Option<Counts>,
     background: Background,
     cancelled: cancel::Cancelled,
     wanted: Wanted,
@@ -143,6 +147,8 @@ impl Scheduler {
             held: PathSet::default(),
             used: 0,
             counts: Counts::default(),
+            alarms_due: false,
+            told: None,
             background: Background::default(),
             cancelled: cancel::Cancelled::default(),
             wanted: Wanted::default(),
