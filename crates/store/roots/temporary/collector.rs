@@ -105,7 +105,7 @@ mod tests {
     use std::time::Duration;
 
     use nix::sys::pthread::{pthread_kill, pthread_self};
-    use nix::sys::signal::{SigSet, Signal};
+    use nix::sys::signal::Signal;
 
     use super::*;
 
@@ -136,7 +136,7 @@ mod tests {
         let _listener = UnixListener::bind(&socket).unwrap();
         // A thread of its own has signals of its own, too.
         let waiting = std::thread::spawn(move || {
-            SigSet::from(Signal::SIGINT).thread_block().unwrap();
+            windrow_sys::interrupt::take_over();
             pthread_kill(pthread_self(), Signal::SIGINT).unwrap();
             tell(&socket, &["a"]).unwrap_err().to_string()
         });
