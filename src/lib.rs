@@ -76,7 +76,7 @@
 //!     "base": {{ "builder": "/bin/sh", "args": ["-c", "echo base > $out"] }},
 //!     "{name}": {{ "builder": "/bin/sh", "args": ["-c", "{script} @{{base}} > $out"] }} }} }}"#);
 //! let quick = engine.submit(Request::new().graph(graph("quick", "read line <")))?;
-//! let slow = engine.submit(Request::new().graph(graph("slow", "sleep 1000; : <")))?;
+//! let slow = engine.submit(Request::new().graph(graph("slow", "kill -STOP $$; : <")))?;
 //! assert!(quick.wait()?.is_success());
 //! slow.cancel();
 //! assert_eq!(slow.wait()?.end, RequestEnd::Cancelled);
