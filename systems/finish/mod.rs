@@ -294,10 +294,8 @@ pub fn tell_waiters(mut params: Telling<'_, '_>) {
         if outcome == Outcome::Cancelled && scheduler.run.is_top(goal) {
             // A request has come to need it while its child was being killed. Another goal may have
             // asked for it again by now.
-            match end.drv() {
-                _ if !scheduler.is_stale(goal) => {}
-                Some(drv) => scheduler.reopen_stale(goal, drv),
-                None => scheduler.reopen_stale_path(goal),
+            if scheduler.is_stale(goal) {
+                scheduler.reopen_stale(goal, end.drv());
             }
         } else {
             scheduler.run.goal_ended(goal, outcome);

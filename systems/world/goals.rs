@@ -189,9 +189,9 @@ impl AddWaitees<'_, '_> {
                 match derivations.at(at) {
                     Some(known) if scheduler.is_stale(goal) => {
                         known.wanted = self.graph.output_sets.union(known.wanted, request.wanted);
-                        scheduler.reopen_stale(goal, known.drv);
+                        scheduler.reopen_stale(goal, Some(known.drv));
                     }
-                    None if scheduler.is_stale(goal) => scheduler.reopen_stale_path(goal),
+                    None if scheduler.is_stale(goal) => scheduler.reopen_stale(goal, None),
                     Some(known) => {
                         widen(
                             scheduler,
@@ -300,10 +300,10 @@ fn ask_top_goal(world: &mut World, goal: Entity, wanted: OutputSet) {
             match world.get_mut::<DerivationGoal>(goal) {
                 Some(mut known) if is_stale => {
                     known.wanted = sets.union(known.wanted, wanted);
-                    scheduler.reopen_stale(goal, known.drv);
+                    scheduler.reopen_stale(goal, Some(known.drv));
                 }
                 Some(mut known) => widen(&mut scheduler, sets, &mut known, goal, wanted),
-                None if is_stale => scheduler.reopen_stale_path(goal),
+                None if is_stale => scheduler.reopen_stale(goal, None),
                 None => {}
             }
         });

@@ -6,6 +6,7 @@ pub mod children;
 mod columns;
 mod config;
 mod first_set;
+mod goal_set;
 pub mod goals;
 mod pools;
 mod ready_queue;

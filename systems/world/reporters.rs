@@ -4,17 +4,17 @@
 use bevy_ecs::prelude::Entity;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
-use windrow_components::bit_set::BitSet;
 
 use crate::report::{Event, Level, Reporter};
+use crate::world::goal_set::GoalSet;
 
 /// The goals that a request needs.
 #[derive(Debug)]
 enum Needs {
     /// All there are, for there has been no other request.
     All,
-    /// These, by the numbers of their entities.
-    These(BitSet),
+    /// These.
+    These(GoalSet),
 }
 
 /// A request under way.
@@ -28,13 +28,9 @@ impl Hearer {
     fn needs(&self, goal: Entity) -> bool {
         match &self.needs {
             Needs::All => true,
-            Needs::These(goals) => goals.contains(goal.index_u32() as usize),
+            Needs::These(goals) => goals.contains(goal),
         }
     }
-}
-
-fn goal_of(number: usize) -> Entity {
-    Entity::from_raw_u32(number as u32).expect("the number of an entity")
 }
 
 /// All reporters, and which goals each request under way needs.
@@ -67,7 +63,7 @@ impl Reporters {
     pub fn begin(&mut self, request: Entity, first: bool) {
         let needs = match first {
             true => Needs::All,
-            false => Needs::These(BitSet::default()),
+            false => Needs::These(GoalSet::default()),
         };
         let mut own = self.expected.extract_if(.., |(other, _)| *other == request);
         let reporter = own.next().map(|(_, reporter)| reporter);
@@ -87,7 +83,7 @@ impl Reporters {
         match ended.next().map(|hearer| hearer.needs) {
             None => Some(Vec::new()),
             Some(Needs::All) => None,
-            Some(Needs::These(goals)) => Some(goals.iter().map(goal_of).collect()),
+            Some(Needs::These(goals)) => Some(goals.iter().collect()),
         }
     }
 
@@ -96,7 +92,7 @@ impl Reporters {
     pub fn tell_apart(&mut self) -> Option<Entity> {
         let mut all = self.requests.iter_mut();
         let all = all.find(|hearer| matches!(hearer.needs, Needs::All))?;
-        all.needs = Needs::These(BitSet::default());
+        all.needs = Needs::These(GoalSet::default());
         Some(all.request)
     }
 
@@ -105,7 +101,7 @@ impl Reporters {
         let mut requests = self.requests.iter_mut();
         let hearer = requests.find(|hearer| hearer.request == request);
         match hearer.map(|hearer| &mut hearer.needs) {
-            Some(Needs::These(goals)) => goals.insert(goal.index_u32() as usize),
+            Some(Needs::These(goals)) => goals.insert(goal),
             _ => false,
         }
     }

@@ -75,7 +75,7 @@ impl Pass<'_, '_> {
                         let known = self.derivations.row(row);
                         if self.scheduler.is_stale(goal) {
                             known.wanted = sets.union(known.wanted, wanted);
-                            self.scheduler.reopen_stale(goal, drv);
+                            self.scheduler.reopen_stale(goal, Some(drv));
                             continue;
                         }
                         goals::widen(self.scheduler, sets, known, goal, wanted);

@@ -131,7 +131,7 @@ impl Scheduler {
         while taken.len() < self.free_fetch_slots() as usize
             && let Some(fetch) = self.fetches.pop_front()
         {
-            if !self.drop_unwanted_fetch(fetch) {
+            if !self.drop_unwanted(fetch) {
                 taken.push(fetch);
             }
         }

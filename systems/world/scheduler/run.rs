@@ -3,44 +3,19 @@
 use std::collections::VecDeque;
 
 use bevy_ecs::prelude::Entity;
-use windrow_components::bit_set::BitSet;
 use windrow_components::goal::{BuildMode, Outcome};
 use windrow_components::request::{ChildLimits, Request, RequestEnd};
 
 use crate::error::Error;
 use crate::failure::FailureKinds;
-
-/// The goals that a request asks for itself, without those that have ended.
-#[derive(Debug, Default)]
-struct TopGoals {
-    /// By the numbers of their entities; goals are never despawned.
-    numbers: BitSet,
-    left: usize,
-}
-
-impl TopGoals {
-    fn insert(&mut self, goal: Entity) {
-        self.left += usize::from(self.numbers.insert(goal.index_u32() as usize));
-    }
-
-    fn contains(&self, goal: Entity) -> bool {
-        self.numbers.contains(goal.index_u32() as usize)
-    }
-
-    /// Takes out a goal that has ended; tells whether it was one of them.
-    #[inline]
-    fn remove(&mut self, goal: Entity) -> bool {
-        let there = self.numbers.remove(goal.index_u32() as usize);
-        self.left -= usize::from(there);
-        there
-    }
-}
+use crate::world::goal_set::GoalSet;
 
 /// A request under way.
 #[derive(Debug)]
 struct Active {
     request: Entity,
-    top: TopGoals,
+    /// The goals that it asks for itself, without those that have ended.
+    top: GoalSet,
     keep_going: bool,
     limits: Option<ChildLimits>,
 }
@@ -68,10 +43,10 @@ pub struct RunState {
 }
 
 impl RunState {
-    /// Whether a request can begin now. One of another mode than those under way would see their
-    /// goals half done; those that check or repair begin alone.
-    fn admits(&self, mode: BuildMode) -> bool {
-        self.active.is_empty() || (mode == BuildMode::Normal && self.mode == BuildMode::Normal)
+    /// Whether a request of that mode can be under way together with those that are, or were last.
+    /// One of another mode would see their goals half done; those that check or repair are alone.
+    fn goes_with(&self, mode: BuildMode) -> bool {
+        mode == BuildMode::Normal && self.mode == BuildMode::Normal
     }
 
     /// A request is to begin, after those that wait already.
@@ -83,10 +58,7 @@ impl RunState {
     /// under way `is_over`: what they gave up would be taken for what one of another mode asks for.
     pub fn can_begin(&self, is_over: impl FnOnce() -> bool) -> bool {
         let next = self.waiting.front();
-        next.is_some_and(|&(_, mode)| {
-            let same = mode == BuildMode::Normal && self.mode == BuildMode::Normal;
-            self.admits(mode) && (same || is_over())
-        })
+        next.is_some_and(|&(_, mode)| self.goes_with(mode) || (self.active.is_empty() && is_over()))
     }
 
     /// Takes the next request.
@@ -99,12 +71,12 @@ impl RunState {
     /// # Panics
     /// If it can't begin now.
     pub fn begin(&mut self, request: Entity, asked: &Request) {
-        assert!(self.admits(asked.mode));
+        assert!(self.active.is_empty() || self.goes_with(asked.mode));
         self.mode = asked.mode;
         self.keep_going |= asked.keep_going;
         self.active.push(Active {
             request,
-            top: TopGoals::default(),
+            top: GoalSet::default(),
             keep_going: asked.keep_going,
             limits: asked.limits,
         });
@@ -125,7 +97,7 @@ impl RunState {
         for active in &mut self.active {
             if active.top.remove(goal) {
                 let gives_up = outcome == Outcome::Failed && !active.keep_going;
-                over |= gives_up || active.top.left == 0;
+                over |= gives_up || active.top.is_empty();
                 if gives_up {
                     self.ended.push((active.request, RequestEnd::GivenUp));
                 }
@@ -162,10 +134,10 @@ impl RunState {
         let ended = &mut self.ended;
         self.active.retain(|active| {
             let has_ended = ended.iter().any(|(other, _)| *other == active.request);
-            if !has_ended && active.top.left == 0 {
+            if !has_ended && active.top.is_empty() {
                 ended.push((active.request, RequestEnd::Done));
             }
-            !has_ended && active.top.left > 0
+            !has_ended && !active.top.is_empty()
         });
         self.keep_going = self.active.iter().any(|active| active.keep_going);
     }

@@ -2,38 +2,12 @@
 
 use bevy_ecs::prelude::Entity;
 use hashbrown::HashMap;
-use windrow_components::bit_set::BitSet;
 use windrow_components::goal::{BuildMode, Outcome, Stage};
 use windrow_components::ids::DrvId;
 use windrow_components::request::ChildLimits;
 
-use super::{Goal, ReadyFetch, ReadyGoal, Scheduler};
-
-/// A set of goals that is empty in nearly every run, and asked often.
-#[derive(Debug, Default)]
-struct FewGoals {
-    numbers: BitSet,
-    count: usize,
-}
-
-impl FewGoals {
-    #[inline]
-    fn contains(&self, goal: Entity) -> bool {
-        self.count > 0 && self.numbers.contains(goal.index_u32() as usize)
-    }
-
-    fn insert(&mut self, goal: Entity) -> bool {
-        let new = self.numbers.insert(goal.index_u32() as usize);
-        self.count += usize::from(new);
-        new
-    }
-
-    fn remove(&mut self, goal: Entity) -> bool {
-        let there = self.count > 0 && self.numbers.remove(goal.index_u32() as usize);
-        self.count -= usize::from(there);
-        there
-    }
-}
+use super::{Goal, Scheduler};
+use crate::world::goal_set::GoalSet;
 
 /// Whom a goal waits for, as it said so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,9 +22,9 @@ pub enum Asked {
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
     /// Goals that no request needs: each ends as cancelled when it is next looked at.
-    unwanted: FewGoals,
+    unwanted: GoalSet,
     /// Goals that have ended, and are taken up again by whoever asks for them.
-    stale: FewGoals,
+    stale: GoalSet,
     /// Goals that have ended other than well since a request last began.
     ended_badly: Vec<Entity>,
     /// Goals that were taken up again after they had come far enough to carry what a build needs.
@@ -107,14 +81,11 @@ impl Scheduler {
     /// A goal has ended so.
     #[inline]
     pub(super) fn note_end(&mut self, goal: Entity, how: Outcome) {
-        if how == Outcome::Cancelled {
-            self.wanted.unwanted.remove(goal);
-            self.wanted.stale.insert(goal);
-        } else if how != Outcome::Success {
-            self.wanted.unwanted.remove(goal);
-            self.wanted.ended_badly.push(goal);
-        } else if self.wanted.unwanted.count > 0 {
-            self.wanted.unwanted.remove(goal);
+        self.wanted.unwanted.remove(goal);
+        match how {
+            Outcome::Success => {}
+            Outcome::Cancelled => drop(self.wanted.stale.insert(goal)),
+            _ => self.wanted.ended_badly.push(goal),
         }
     }
 
@@ -152,30 +123,23 @@ impl Scheduler {
         self.wanted.stale.contains(goal)
     }
 
-    /// Takes up a derivation's goal again whose end does not count any more.
+    /// Takes up a goal again whose end does not count any more: that of a derivation, or a path's.
     ///
     /// # Panics
     /// If it has not ended.
-    pub fn reopen_stale(&mut self, goal: Entity, drv: DrvId) {
+    pub fn reopen_stale(&mut self, goal: Entity, drv: Option<DrvId>) {
         let from = self.set(goal, Stage::New);
         assert!(from.outcome().is_some());
         self.wanted.stale.remove(goal);
         self.wanted.reopened.push(goal);
-        let now = self.ended.tick();
-        self.index.reopen(drv, now);
-        self.awaken_derivation(drv);
-    }
-
-    /// Takes up a path's goal again whose end does not count any more.
-    ///
-    /// # Panics
-    /// If it has not ended.
-    pub fn reopen_stale_path(&mut self, goal: Entity) {
-        let from = self.set(goal, Stage::New);
-        assert!(from.outcome().is_some());
-        self.wanted.stale.remove(goal);
-        self.wanted.reopened.push(goal);
-        self.awaken(goal);
+        match drv {
+            Some(drv) => {
+                let now = self.ended.tick();
+                self.index.reopen(drv, now);
+                self.awaken_derivation(drv);
+            }
+            None => self.awaken(goal),
+        }
     }
 
     /// Takes the goals that carry what is left of an earlier try.
@@ -195,21 +159,13 @@ impl Scheduler {
         }
     }
 
-    /// Ends a build that only lacks a slot if no request needs it; tells whether it did.
+    /// Ends a goal that only lacks a slot if no request needs it; tells whether it did.
     #[inline]
-    pub(super) fn drop_unwanted(&mut self, ready: ReadyGoal) -> bool {
-        let unwanted = self.is_unwanted(ready.goal);
+    pub(super) fn drop_unwanted(&mut self, ready: impl Into<Goal>) -> bool {
+        let goal = ready.into();
+        let unwanted = self.is_unwanted(goal.entity);
         if unwanted {
-            self.drop_ready(ready.into());
-        }
-        unwanted
-    }
-
-    /// The same of a path.
-    pub(super) fn drop_unwanted_fetch(&mut self, fetch: ReadyFetch) -> bool {
-        let unwanted = self.is_unwanted(fetch.goal);
-        if unwanted {
-            self.drop_ready(fetch.into());
+            self.drop_ready(goal);
         }
         unwanted
     }
