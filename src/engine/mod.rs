@@ -5,21 +5,22 @@ mod builder;
 mod request;
 mod runner;
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 
 use windrow_components::goal::BuildMode;
 use windrow_components::request::{ChildLimits, RequestEnd};
 use windrow_store::local::LocalStore;
+use windrow_sys::mutex::lock;
 use windrow_systems::failure::Failure;
 use windrow_systems::results::{GoalResult, Verdict};
 
 use crate::error::{Error, Result};
-use crate::realise::{to_repair, understand};
+use crate::realise::{add_graph, to_repair, understand};
 use crate::session::Session;
-use runner::{Command, Submission};
+use runner::{Command, Line, Submission};
 
 pub use builder::{EngineBuilder, Store};
 pub use request::Request;
@@ -36,8 +37,7 @@ pub use request::Request;
 pub struct Engine {
     session: Session,
     store: Mutex<LocalStore>,
-    commands: Sender<Command>,
-    wake: Arc<dyn Fn() + Send + Sync>,
+    line: Line,
     thread: Option<JoinHandle<()>>,
     last_id: AtomicU64,
 }
@@ -69,8 +69,7 @@ impl Engine {
         Ok(Self {
             session,
             store: Mutex::new(store),
-            commands,
-            wake,
+            line: Line { commands, wake },
             thread: Some(thread),
             last_id: AtomicU64::new(0),
         })
@@ -88,18 +87,15 @@ impl Engine {
     /// When something that it names can't be built, or a graph has a mistake, or the engine has
     /// ended.
     pub fn submit(&self, request: Request) -> Result<Submitted> {
-        let mut wanted = {
-            let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut wanted = understand(&request.what, &self.session, &mut store)?;
-            for text in &request.graphs {
-                wanted.extend(crate::realise::add_graph(&self.session, &mut store, text)?);
-            }
-            wanted
-        };
+        let mut store = lock(&self.store);
+        let mut wanted = understand(&request.what, &self.session, &mut store)?;
+        for text in &request.graphs {
+            wanted.extend(add_graph(&self.session, &mut store, text)?);
+        }
         if request.mode == BuildMode::Repair {
-            let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
             wanted = to_repair(&store, &wanted)?;
         }
+        drop(store);
         let settings = &self.session.settings;
         let (answer, answered) = channel();
         let id = self.last_id.fetch_add(1, Ordering::Relaxed);
@@ -115,26 +111,18 @@ impl Engine {
             reporter: request.reporter,
             answer,
         };
-        self.send(Command::Submit(submission))?;
+        self.line.send(Command::Submit(submission))?;
         Ok(Submitted {
             id,
             answered,
-            commands: self.commands.clone(),
-            wake: Arc::clone(&self.wake),
+            line: self.line.clone(),
         })
-    }
-
-    fn send(&self, command: Command) -> Result<()> {
-        let sent = self.commands.send(command);
-        sent.map_err(|_| Error::EngineEnded)?;
-        (self.wake)();
-        Ok(())
     }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        let _ = self.send(Command::Stop);
+        let _ = self.line.send(Command::Stop);
         if let Some(thread) = self.thread.take() {
             // A panic has been told by the hook, and to those who waited.
             let _ = thread.join();
@@ -146,8 +134,7 @@ impl Drop for Engine {
 pub struct Submitted {
     id: u64,
     answered: Receiver<Result<Outcome>>,
-    commands: Sender<Command>,
-    wake: Arc<dyn Fn() + Send + Sync>,
+    line: Line,
 }
 
 impl std::fmt::Debug for Submitted {
@@ -169,9 +156,7 @@ impl Submitted {
     /// Has it end as cancelled. What no other request needs is killed.
     pub fn cancel(&self) {
         // If the engine has ended, so has the request.
-        if self.commands.send(Command::Cancel(self.id)).is_ok() {
-            (self.wake)();
-        }
+        let _ = self.line.send(Command::Cancel(self.id));
     }
 }
 

@@ -47,7 +47,27 @@ struct UnderWay {
 }
 
 /// Something that ends the sleep of the thread.
-type Wake = Arc<dyn Fn() + Send + Sync>;
+pub(super) type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// How the thread is told what to do.
+#[derive(Clone)]
+pub(super) struct Line {
+    pub(super) commands: Sender<Command>,
+    pub(super) wake: Wake,
+}
+
+impl Line {
+    /// Has a command obeyed.
+    ///
+    /// # Errors
+    /// When the thread has ended.
+    pub(super) fn send(&self, command: Command) -> Result<()> {
+        let sent = self.commands.send(command);
+        sent.map_err(|_| Error::EngineEnded)?;
+        (self.wake)();
+        Ok(())
+    }
+}
 
 /// The state of the thread.
 struct Runner {

@@ -5,18 +5,19 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use super::{filled, next_second};
 use crate::harness::{World, need};
 
+/// What exports all that a derivation needs, and its outputs.
+fn export_of(world: &World, drv: &str) -> Vec<String> {
+    let paths = world.theirs(["-qR", "--include-outputs", drv]).ok().lines();
+    std::iter::once("--export".to_owned())
+        .chain(paths)
+        .collect()
+}
+
 #[test]
 fn one_exports_and_the_other_imports() {
     need!("nix-store", "nix-instantiate", "nix-hash", "sqlite3");
     let (world, drv) = filled();
-    let paths = world
-        .theirs(["-qR", "--include-outputs", &drv])
-        .ok()
-        .lines();
-    let args: Vec<&str> = ["--export"]
-        .into_iter()
-        .chain(paths.iter().map(String::as_str))
-        .collect();
+    let args = export_of(&world, &drv);
     let export = world.alike(&args).stdout;
     let rows = |world: &World| {
         let mut rows = world.sql("select path, hash, narSize, deriver, (select count(*) from Refs where referrer = id) from ValidPaths");
@@ -40,7 +41,7 @@ fn one_exports_and_the_other_imports() {
     assert_eq!(rows(&world), nix);
     world.verifies();
     world.is_clean();
-    assert!(world.ours(&args[..]).ok().stdout == export);
+    assert!(world.ours(&args).ok().stdout == export);
 }
 
 #[test]
@@ -54,7 +55,7 @@ fn bad_exports_leave_the_store_as_it_was() {
         .into_iter()
         .chain(closure.iter().map(String::as_str))
         .collect();
-    let whole = world.ours(&args[..]).ok().stdout;
+    let whole = world.ours(&args).ok().stdout;
     world.set_aside("built");
     world.theirs(["--init"]).ok();
     // Its references are not here.
@@ -168,15 +169,8 @@ fn keys_are_made_that_nix_signs_with() {
 fn an_import_that_was_killed_leaves_litter_at_most() {
     need!("nix-store", "nix-instantiate", "nix-hash", "mkfifo");
     let (world, drv) = filled();
-    let paths = world
-        .theirs(["-qR", "--include-outputs", &drv])
-        .ok()
-        .lines();
-    let args: Vec<&str> = ["--export"]
-        .into_iter()
-        .chain(paths.iter().map(String::as_str))
-        .collect();
-    let export = world.ours(&args[..]).ok().stdout;
+    let args = export_of(&world, &drv);
+    let export = world.ours(&args).ok().stdout;
     world.set_aside("built");
     let scratch = || {
         world
