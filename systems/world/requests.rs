@@ -3,7 +3,7 @@
 
 use bevy_ecs::prelude::{Entity, NonSendMut, Query, Res, ResMut, World};
 use bevy_ecs::system::{SystemParam, SystemState};
-use windrow_components::goal::{DerivationGoal, Stage};
+use windrow_components::goal::{DerivationGoal, Outcome, Stage};
 use windrow_components::graph::BuildGraph;
 use windrow_components::request::{Request, RequestBegan, RequestEnd, RequestState};
 
@@ -91,7 +91,8 @@ impl Following<'_, '_> {
         self.services.reporter.begin(request, first);
     }
 
-    /// A request needs these goals, and all that they wait for.
+    /// A request needs these goals, and all that they wait for. If one has failed for another
+    /// request that goes on nevertheless, this one ends if it is not to keep going.
     fn need(&mut self, request: Entity, mut goals: Vec<Entity>) {
         let reporters = &mut self.services.reporter;
         let scheduler = &mut *self.scheduler;
@@ -107,11 +108,16 @@ impl Following<'_, '_> {
             {
                 scheduler.set_limits(goal, limits);
             }
-            if scheduler.stage(goal).outcome().is_some() {
+            let (stage, derivation) = (scheduler.stage(goal), self.derivations.get(goal));
+            if let Some(outcome) = stage.outcome() {
+                let failed = outcome == Outcome::Failed && derivation.is_ok();
+                if failed && scheduler.run.keep_going() && !scheduler.is_stale(goal) {
+                    scheduler.run.give_up(|other| other == request);
+                }
                 continue;
             }
-            if scheduler.stage(goal) == Stage::Inputs
-                && let Ok(known) = self.derivations.get(goal)
+            if stage == Stage::Inputs
+                && let Ok(known) = derivation
             {
                 let inputs = self.graph.inputs(known.drv);
                 goals.extend(inputs.filter_map(|input| scheduler.index.goal(input.drv)));

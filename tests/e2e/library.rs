@@ -220,6 +220,44 @@ fn a_failure_ends_a_request_although_another_keeps_going() {
     );
 }
 
+/// Tells which builds have failed.
+struct Failures(Sender<String>);
+
+impl Reporter for Failures {
+    fn report(&mut self, event: &Event<'_>) {
+        if let Event::Failed { build, .. } = event {
+            self.0.send(build.name.to_owned()).ok();
+        }
+    }
+}
+
+#[test]
+fn a_failure_ends_a_request_that_begins_after_it_while_another_keeps_going() {
+    let place = Place::new();
+    let engine = place.engine();
+    let later = place.sh("while [ ! -e on ]; do sleep 0.01; done; echo > $out");
+    let both = || {
+        graph([
+            ("fails", place.sh("exit 1")),
+            ("later", later.clone()),
+            ("both", place.sh(": @{fails} @{later} > $out")),
+        ])
+    };
+    let (tell, told) = channel();
+    let patient = both().keep_going(true).reporter(Failures(tell));
+    let patient = engine.submit(patient).unwrap();
+    assert_eq!(told.recv_timeout(LIMIT).unwrap(), "fails");
+    let hasty = engine.submit(both().keep_going(false)).unwrap();
+    let (tell, told) = channel();
+    let waiting = std::thread::spawn(move || tell.send(hasty.wait()));
+    let hasty = told.recv_timeout(LIMIT).expect("it ends at once").unwrap();
+    waiting.join().unwrap().unwrap();
+    assert_eq!(hasty.end, RequestEnd::GivenUp);
+    assert_eq!(hasty.failures().count(), 1);
+    std::fs::write(place.at("on"), "").unwrap();
+    assert_eq!(patient.wait().unwrap().end, RequestEnd::Done);
+}
+
 #[test]
 fn what_has_failed_for_one_request_is_tried_again_for_the_next() {
     let place = Place::new();
