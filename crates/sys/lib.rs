@@ -12,6 +12,7 @@ pub mod flock;
 pub mod harmless;
 pub mod interrupt;
 pub mod mutex;
+pub mod names;
 pub mod raw;
 pub mod tree;
 pub mod xattr;

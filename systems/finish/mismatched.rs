@@ -3,6 +3,8 @@
 //! calls only: nothing is copied or hashed.
 
 use windrow_components::graph::BuildGraph;
+use windrow_store::files::replace::move_tree;
+use windrow_sys::tree::delete_path;
 
 use crate::error::Result;
 use crate::outputs::MismatchedOutput;
@@ -46,12 +48,10 @@ fn register(
         if store.valid(graph, &[path])?[0] {
             return Ok(());
         }
-        if std::fs::symlink_metadata(&place).is_ok() {
-            let moved = pool.discard_invalid(&place);
-            moved.map_err(crate::Error::io("move away the invalid path", &place))?;
+        if std::fs::symlink_metadata(&place).is_ok() && !pool.put_aside(&place) {
+            delete_path(&place)?;
         }
-        std::fs::rename(&mismatched.real_path, &place)
-            .map_err(crate::Error::io("move a fixed output to", &place))?;
+        move_tree(&mismatched.real_path, &place)?;
         let output = BuiltOutput {
             path,
             ..mismatched.output.clone()

@@ -83,7 +83,7 @@ pub(super) fn prepare(
     if let Some(reason) = builtin.and_then(|builtin| builtin.refusal(&drv)) {
         return Err(Failure::new(FailureKind::Permanent, because(reason)));
     }
-    clear_leftovers(inputs).map_err(&other)?;
+    let leftovers = clear_leftovers(inputs);
 
     let mut sandbox =
         sandbox_request(&attributes, inputs).map_err(|reason| other(because(&reason)))?;
@@ -114,7 +114,10 @@ pub(super) fn prepare(
         inputs,
     ) {
         Ok((launch, ends, log)) => Ok(Prepared {
-            launch,
+            launch: Launch {
+                leftovers,
+                ..launch
+            },
             ends,
             log,
             dir,
@@ -171,8 +174,8 @@ fn check_platform(
 }
 
 /// Moves what lies at the outputs' places, though it is not valid, out of the way; the pool deletes
-/// it.
-fn clear_leftovers(inputs: &BuilderInputs<'_>) -> Result<(), String> {
+/// it. What can't be moved is returned: it is to be deleted before the builder starts.
+fn clear_leftovers(inputs: &BuilderInputs<'_>) -> Vec<PathBuf> {
     let rewritten = inputs
         .rewrites
         .map_or(&[][..], |rewrites| &rewrites.scratch);
@@ -184,19 +187,12 @@ fn clear_leftovers(inputs: &BuilderInputs<'_>) -> Result<(), String> {
     };
     let outputs = inputs.missing.iter().filter(|&&path| !is_valid(path));
     let outputs = outputs.map(|&path| inputs.graph.full_path(path));
-    for path in outputs.chain(scratch) {
-        let real = inputs.config.layout.real_path(&path);
-        if std::fs::symlink_metadata(&real).is_err() {
-            continue;
-        }
-        inputs.pool.discard_invalid(&real).map_err(|error| {
-            format!(
-                "cannot move the invalid path '{}' away: {error}",
-                real.display()
-            )
-        })?;
-    }
-    Ok(())
+    let places = outputs.chain(scratch);
+    let mut places: Vec<PathBuf> = places
+        .map(|path| inputs.config.layout.real_path(&path))
+        .collect();
+    places.retain(|real| std::fs::symlink_metadata(real).is_ok() && !inputs.pool.put_aside(real));
+    places
 }
 
 /// The sandbox that a build is to have, if any.
@@ -297,6 +293,8 @@ fn launch(
         user: inputs.user.take(),
         drv_path: path.to_owned(),
         fixed: drv.is_fixed(),
+        leftovers: Vec::new(),
+        unfit: None,
     };
     Ok((launch, Ends { input, output }, log_pipe))
 }

@@ -9,6 +9,7 @@ use windrow_components::building::ChildKind;
 use windrow_components::goal::SubstitutionGoal;
 use windrow_components::graph::BuildGraph;
 use windrow_components::substitution::Substitution;
+use windrow_sys::tree::delete_path;
 
 use crate::failure::{Failure, FailureKind};
 use crate::helpers::{FetchEnv, Substituters, destination};
@@ -52,8 +53,8 @@ impl StartingFetches<'_, '_> {
         let real_path = destination(place, known.repair);
         let dest = real_path.to_string_lossy().into_owned();
         let args = ["--substitute", &store_path, &dest];
-        let prepared = clear(&real_path, &host.pool)
-            .and_then(|()| helper::prepare(Path::new(&program), &args, env, Pipes::Fetch));
+        let in_the_way = stays_in_the_way(&real_path, &host.pool).then(|| real_path.clone());
+        let prepared = helper::prepare(Path::new(&program), &args, env, Pipes::Fetch);
         let (launch, ends) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
@@ -73,20 +74,23 @@ impl StartingFetches<'_, '_> {
             dir: None,
         };
         let make = move |launch: helper::Launch| {
-            Made::new(launch.run().map_err(|error| {
-                let text = format!("substituter '{program}': {error}");
-                Failure::new(FailureKind::Other, text)
-            }))
+            let other = |text| Failure::new(FailureKind::Other, text);
+            if let Some(path) = in_the_way
+                && let Err(error) = delete_path(&path)
+            {
+                let text = format!("cannot fetch path '{store_path}': {error}");
+                return Made::new(Err(other(text)));
+            }
+            let ran = launch.run();
+            Made::new(ran.map_err(|error| other(format!("substituter '{program}': {error}"))))
         };
         let maker = (Maker::Thread, None);
         host.launch(&mut self.scheduler, setup, maker, launch, make);
     }
 }
 
-/// Takes what lies at a path's place without being valid out of the way.
-fn clear(real_path: &Path, pool: &PoolHandle) -> std::io::Result<()> {
-    if std::fs::symlink_metadata(real_path).is_err() {
-        return Ok(());
-    }
-    pool.discard_invalid(real_path)
+/// Takes what lies at a path's place without being valid out of the way. Whether it must be deleted
+/// for that.
+fn stays_in_the_way(real_path: &Path, pool: &PoolHandle) -> bool {
+    std::fs::symlink_metadata(real_path).is_ok() && !pool.put_aside(real_path)
 }

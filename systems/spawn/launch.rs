@@ -21,6 +21,7 @@ use windrow_sandbox::process::launch::{
 use windrow_sandbox::{BuildEnv, Isolation, MountTemplate, SandboxRequest, refusal};
 use windrow_store::db::reader::Reader;
 use windrow_sys::mutex;
+use windrow_sys::tree::delete_path;
 
 use crate::failure::{Failure, FailureKind};
 use crate::process::environment::Invocation;
@@ -76,6 +77,10 @@ pub(super) struct Launch {
     pub(super) user: Option<UserLock>,
     pub(super) drv_path: String,
     pub(super) fixed: bool,
+    /// What lies where outputs are to be, is not valid, and could not be moved away.
+    pub(super) leftovers: Vec<PathBuf>,
+    /// Why it can't be started, if that was found out by [`Launch::get_ready`].
+    pub(super) unfit: Option<Failure>,
 }
 
 impl Launch {
@@ -96,7 +101,7 @@ impl Launch {
 
     /// Whether its process can be made by [`Launch::spawn_async`].
     pub(super) fn may_spawn_async(&self) -> bool {
-        !self.wants_sandbox() && !self.wants_graphs() && self.user.is_none() && self.namespaces == 0
+        !self.wants_sandbox() && self.is_ready() && self.user.is_none() && self.namespaces == 0
     }
 
     /// Whether it must be run by the thread that has entered the mount template.
@@ -106,16 +111,27 @@ impl Launch {
             .is_some_and(|(isolation, request)| isolation.wants_template(request))
     }
 
-    /// Whether [`Launch::with_graphs`] must come first.
-    pub(super) fn wants_graphs(&self) -> bool {
-        !self.files.exports.is_empty()
+    /// Whether [`Launch::get_ready`] has nothing to do.
+    pub(super) fn is_ready(&self) -> bool {
+        self.files.exports.is_empty() && self.leftovers.is_empty()
     }
 
-    /// Looks up the reference graphs that the builder is to get. Not on a thread that makes
-    /// processes: it may take a while, and such a thread may live where neither database nor store
-    /// can be seen.
-    pub(super) fn with_graphs(mut self) -> Self {
+    /// Looks up the reference graphs that the builder is to get, and deletes what is in the way of
+    /// its outputs. Not on a thread that makes processes: it may take a while, and such a thread
+    /// may live where neither database nor store can be seen.
+    pub(super) fn get_ready(mut self) -> Self {
         self.files.look_up(&self.reader);
+        let leftovers = std::mem::take(&mut self.leftovers);
+        let deleted = leftovers.iter().try_for_each(|path| {
+            delete_path(path).map(drop).map_err(|error| {
+                let drv = &self.drv_path;
+                let text = format!(
+                    "cannot build derivation '{drv}': an invalid output is in the way: {error}"
+                );
+                Failure::new(FailureKind::Other, text)
+            })
+        });
+        self.unfit = deleted.err();
         self
     }
 
@@ -135,6 +151,9 @@ impl Launch {
         ends: &Ends,
         template: &Mutex<Option<MountTemplate>>,
     ) -> (Result<Spawned, Failure>, Option<BuildEnv>) {
+        if let Some(failure) = self.unfit.take() {
+            return (Err(failure), None);
+        }
         let user = self.user.take();
         if let Some(user) = &user {
             // What another engine left when it was killed must not meet this build.

@@ -178,7 +178,7 @@ impl Spawning<'_, '_> {
             true => Maker::InTemplate,
             false => Maker::Thread,
         };
-        let first = launch.wants_graphs().then_some(Launch::with_graphs as _);
+        let first = (!launch.is_ready()).then_some(Launch::get_ready as _);
         let template = Arc::clone(&host.template.entered);
         host.launch(scheduler, setup, (maker, first), launch, move |launch| {
             launch.run(&ends, &template)

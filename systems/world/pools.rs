@@ -74,15 +74,16 @@ impl PoolHandle {
     }
 
     /// Takes what lies in the store without being valid from its place, and deletes it when there
-    /// is time.
-    ///
-    /// # Errors
-    /// When it can't be renamed.
-    pub fn discard_invalid(&self, real_path: &Path) -> std::io::Result<()> {
+    /// is time. False if it can't be renamed, as a directory of an overlay's lower layer can't:
+    /// then it is to be deleted where it lies, by a thread that may take a while.
+    #[must_use]
+    pub fn put_aside(&self, real_path: &Path) -> bool {
         let trash = beside::trash(real_path);
-        std::fs::rename(real_path, &trash)?;
-        self.delete(trash);
-        Ok(())
+        let renamed = std::fs::rename(real_path, &trash).is_ok();
+        if renamed {
+            self.delete(trash);
+        }
+        renamed
     }
 }
 

@@ -1,42 +1,10 @@
 //! Stores that can't be written, and disks that fill up: one message, its exit status, and a store
-//! that stays valid. Mounts are made in a mount namespace that ends with the command, so none is
-//! ever left.
+//! that stays valid.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::harness::{Cmd, Ran, World, graph_of, need, sh};
-
-/// The command in a mount namespace of its own, after a shell line that mounts something.
-fn after_mounting(cmd: Cmd, line: &str) -> Cmd {
-    cmd.through(
-        "/usr/bin/unshare",
-        &[
-            "--mount",
-            "/bin/sh",
-            "-c",
-            &format!("{line} && exec \"$0\" \"$@\""),
-        ],
-    )
-}
-
-/// Whether this machine lets us mount at all, which root in a container may not.
-fn may_mount() -> bool {
-    std::process::Command::new("/usr/bin/unshare")
-        .args(["--mount", "/bin/sh", "-c", "mount -t tmpfs none /mnt"])
-        .output()
-        .is_ok_and(|output| output.status.success())
-}
-
-macro_rules! need_mounts {
-    () => {
-        need!(root);
-        need!("unshare", "mount");
-        if !may_mount() {
-            return crate::harness::skip("needs the right to mount");
-        }
-    };
-}
+use crate::harness::{Cmd, Ran, World, graph_of, need, need_mounts, sh};
 
 #[test]
 fn a_read_only_state() {
@@ -48,7 +16,10 @@ fn a_read_only_state() {
         "mount --bind {0} {0} && mount -o remount,bind,ro {0}",
         state.display()
     );
-    let ran = after_mounting(world.windrow("build").arg(&drv), &line)
+    let ran = world
+        .windrow("build")
+        .arg(&drv)
+        .after_mounting(&line)
         .run()
         .exits(1)
         .one_error()
@@ -71,7 +42,10 @@ fn a_read_only_log_directory() {
         "mount --bind {0} {0} && mount -o remount,bind,ro {0}",
         log.display()
     );
-    let ran = after_mounting(world.windrow("build").arg(&drv), &line)
+    let ran = world
+        .windrow("build")
+        .arg(&drv)
+        .after_mounting(&line)
         .run()
         .exits(1)
         .no_panic()
@@ -267,7 +241,10 @@ fn a_build_directory_that_a_builder_fills() {
         "mount -t tmpfs -o size=20m none {}",
         world.at("tmp").display()
     );
-    let ran = after_mounting(world.windrow("build").arg(&drv), &small)
+    let ran = world
+        .windrow("build")
+        .arg(&drv)
+        .after_mounting(&small)
         .run()
         .exits(1)
         .one_error();
@@ -276,7 +253,10 @@ fn a_build_directory_that_a_builder_fills() {
         "mount -t tmpfs -o size=200m none {}",
         world.at("tmp").display()
     );
-    let ran = after_mounting(world.windrow("build").arg(&drv), &large)
+    let ran = world
+        .windrow("build")
+        .arg(&drv)
+        .after_mounting(&large)
         .run()
         .exits(100);
     ran.says("exit code 5").never_says("nearly full");

@@ -18,6 +18,7 @@ use nix::unistd::geteuid;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use windrow_sys::flock::try_lock_exclusive;
+use windrow_sys::names::with_suffix;
 use windrow_sys::tree::delete_path;
 
 /// How the directories of runs begin; six characters follow.
@@ -197,7 +198,8 @@ impl RunDir {
         take: impl Fn(&Path) -> io::Result<()>,
     ) -> io::Result<PathBuf> {
         for number in 0..ATTEMPTS {
-            let name = format!("{BUILD_PREFIX}{drv_file_name}-{number}");
+            let name = format!("{BUILD_PREFIX}{drv_file_name}");
+            let name = with_suffix(name.as_ref(), &format!("-{number}"));
             let public = self.parent.join(name);
             match take(&public) {
                 Ok(()) => return Ok(public),

@@ -10,14 +10,19 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::error::{Error, Result};
 use crate::files::beside::unique_beside;
+use crate::files::canonical::{InodesSeen, canonicalise};
+use crate::files::copy::copy_tree;
+use crate::files::in_place::replace_in_place;
 use windrow_sys::tree::delete_path;
 
 /// Replaces `place`, which may be missing, by `new` on the same file system; `new` is gone
 /// afterwards. The old tree is deleted, or stays as `PLACE.old-PID-RAND` for a collector to delete
-/// if that fails.
+/// if that fails. Where the old one can't be renamed, as a directory of an overlay's lower layer
+/// can't, what is in it is replaced instead.
 ///
 /// # Errors
-/// When the new one can't take its place; the old one is there still, or again.
+/// When the new one can't take its place; the old one is there still, or again, or if it could not
+/// be renamed, some of its files are new.
 ///
 /// Nix 1.8: `replaceValidPath`.
 pub fn replace_valid_path(place: &Path, new: &Path) -> Result<()> {
@@ -30,16 +35,29 @@ pub fn replace_valid_path(place: &Path, new: &Path) -> Result<()> {
 }
 
 /// Renames a tree, even a directory that its owner may not write to, which moving it elsewhere
-/// takes.
+/// takes. One that can't be renamed there is copied, and deleted where it was: `to` must not be
+/// valid yet, unless it is a file or link.
 ///
 /// # Errors
-/// When it can't be renamed.
+/// When it can neither be renamed nor copied.
 pub fn move_tree(from: &Path, to: &Path) -> Result<()> {
     let opened = open_for_moving(from);
-    std::fs::rename(from, to).map_err(Error::io("move an output to", to))?;
+    match std::fs::rename(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => return move_copy(from, to),
+        renamed => renamed.map_err(Error::io("move an output to", to))?,
+    }
     if opened {
         close_again(to)?;
     }
+    Ok(())
+}
+
+fn move_copy(from: &Path, to: &Path) -> Result<()> {
+    delete_path(to)?;
+    copy_tree(from, to)?;
+    canonicalise(to, None, &mut InodesSeen::new())?;
+    // What stays bears a name that collectors delete.
+    let _ = delete_path(from);
     Ok(())
 }
 
@@ -74,7 +92,12 @@ fn replace_with(
         }
         // Not every file system can exchange. For a moment, then, nothing lies there.
         Err(_) => {
-            std::fs::rename(place, &old).map_err(moved(place))?;
+            match std::fs::rename(place, &old) {
+                Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                    return replace_in_place(place, new);
+                }
+                renamed => renamed.map_err(moved(place))?,
+            }
             if let Err(error) = std::fs::rename(new, place) {
                 std::fs::rename(&old, place).map_err(moved(place))?;
                 return Err(moved(place)(error));

@@ -13,6 +13,7 @@ use crate::Layout;
 use crate::error::{Error, Result};
 use crate::layout::lexical;
 use windrow_sys::flock;
+use windrow_sys::names::with_suffix;
 
 /// Roots by the store path they keep: links, or what stands for other kinds.
 pub type Roots = BTreeMap<String, BTreeSet<PathBuf>>;
@@ -131,8 +132,8 @@ impl Finder<'_> {
 /// newer than the one that was looked at. It is put aside, where it counts as before, and then
 /// looked at again: who makes a link registers it afterwards.
 fn take_away(registration: &Path, link: &Path) -> Option<PathBuf> {
-    let mut aside = registration.as_os_str().to_owned();
-    aside.push(format!(".gone-{}", std::process::id()));
+    let suffix = format!(".gone-{}", std::process::id());
+    let aside = registration.with_file_name(with_suffix(registration.file_name()?, &suffix));
     // Somebody else may have been faster.
     fs::rename(registration, &aside).ok()?;
     let target = fs::read_link(link).ok();

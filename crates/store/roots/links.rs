@@ -13,6 +13,7 @@ use windrow_components::nix32;
 
 use crate::Layout;
 use crate::error::{Error, Result};
+use windrow_sys::names::with_suffix;
 
 /// Links a store path from anywhere outside the store, such as `./result`, and registers the
 /// link in `gcroots/auto`, so that the path lives for as long as the link does. Returns the
@@ -59,12 +60,10 @@ fn make_root(layout: &Layout, link: &Path, store_path: &str) -> Result<()> {
 /// Puts a link in place at once, whatever was there.
 fn replace_symlink(link: &Path, target: &Path) -> Result<()> {
     loop {
-        let mut new = link.as_os_str().to_owned();
-        new.push(format!(
-            ".tmp-{}-{}",
-            std::process::id(),
-            RandomState::new().hash_one(())
-        ));
+        let random = RandomState::new().hash_one(());
+        let suffix = format!(".tmp-{}-{random}", std::process::id());
+        let name = link.file_name().unwrap_or_default();
+        let new = link.with_file_name(with_suffix(name, &suffix));
         match symlink(target, &new) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
             made => made.map_err(Error::io("create the symbolic link", &new))?,
@@ -125,6 +124,21 @@ mod tests {
             assert_eq!(registered(&layout), [link]);
         }
         assert_eq!(fs::read_dir(&user).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_link_with_the_longest_name_is_turned() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = store(&directory);
+        let link = directory
+            .path()
+            .canonicalize()
+            .unwrap()
+            .join("l".repeat(255));
+        for number in [1, 2] {
+            add_indirect_root(&layout, &link, &store_path(number)).unwrap();
+        }
+        assert_eq!(fs::read_link(&link).unwrap(), Path::new(&store_path(2)));
     }
 
     #[test]
