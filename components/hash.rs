@@ -1,4 +1,4 @@
-//! Hashes of the four algorithms Nix names, and the spellings it reads and writes. Knows no files:
+//! Hashes of the five algorithms Nix names, and the spellings it reads and writes. Knows no files:
 //! hashing is of bytes.
 
 use base64::Engine as _;
@@ -17,13 +17,24 @@ pub enum HashAlgo {
     Sha1,
     /// 256 bits; what the store itself uses.
     Sha256,
+    /// 256 bits, for fixed outputs; an experimental feature of Nix since 2.31.
+    Blake3,
     /// 512 bits.
     Sha512,
 }
 
 impl HashAlgo {
     /// Every algorithm, in the order of their lengths.
-    pub const ALL: [Self; 4] = [Self::Md5, Self::Sha1, Self::Sha256, Self::Sha512];
+    pub const ALL: [Self; 5] = [
+        Self::Md5,
+        Self::Sha1,
+        Self::Sha256,
+        Self::Blake3,
+        Self::Sha512,
+    ];
+
+    /// All names, as messages list them.
+    pub const NAMES: &str = "blake3, md5, sha1, sha256 or sha512";
 
     /// Its name as derivations spell it.
     pub const fn name(self) -> &'static str {
@@ -31,6 +42,7 @@ impl HashAlgo {
             Self::Md5 => "md5",
             Self::Sha1 => "sha1",
             Self::Sha256 => "sha256",
+            Self::Blake3 => "blake3",
             Self::Sha512 => "sha512",
         }
     }
@@ -40,7 +52,7 @@ impl HashAlgo {
         match self {
             Self::Md5 => 16,
             Self::Sha1 => 20,
-            Self::Sha256 => 32,
+            Self::Sha256 | Self::Blake3 => 32,
             Self::Sha512 => 64,
         }
     }
@@ -56,6 +68,7 @@ impl HashAlgo {
             Self::Md5 => Hasher::Md5(md5::Md5::new()),
             Self::Sha1 => Hasher::Sha1(sha1::Sha1::new()),
             Self::Sha256 => Hasher::Sha256(sha2::Sha256::new()),
+            Self::Blake3 => Hasher::Blake3(Box::default()),
             Self::Sha512 => Hasher::Sha512(sha2::Sha512::new()),
         }
     }
@@ -77,6 +90,8 @@ pub enum Hasher {
     Sha1(sha1::Sha1),
     /// SHA-256.
     Sha256(sha2::Sha256),
+    /// BLAKE3, whose state is large.
+    Blake3(Box<blake3::Hasher>),
     /// SHA-512.
     Sha512(sha2::Sha512),
 }
@@ -88,6 +103,7 @@ impl Hasher {
             Self::Md5(hasher) => hasher.update(bytes),
             Self::Sha1(hasher) => hasher.update(bytes),
             Self::Sha256(hasher) => hasher.update(bytes),
+            Self::Blake3(hasher) => drop(hasher.update(bytes)),
             Self::Sha512(hasher) => hasher.update(bytes),
         }
     }
@@ -98,6 +114,7 @@ impl Hasher {
             Self::Md5(hasher) => Hash::new(HashAlgo::Md5, &hasher.finalize()),
             Self::Sha1(hasher) => Hash::new(HashAlgo::Sha1, &hasher.finalize()),
             Self::Sha256(hasher) => Hash::new(HashAlgo::Sha256, &hasher.finalize()),
+            Self::Blake3(hasher) => Hash::new(HashAlgo::Blake3, hasher.finalize().as_bytes()),
             Self::Sha512(hasher) => Hash::new(HashAlgo::Sha512, &hasher.finalize()),
         }
     }
@@ -199,7 +216,8 @@ impl Hash {
             Some((name, rest)) => {
                 let named = HashAlgo::from_name(name).ok_or_else(|| {
                     bad(format!(
-                        "'{name}' is no hash algorithm; use md5, sha1, sha256 or sha512"
+                        "'{name}' is no hash algorithm; use {}",
+                        HashAlgo::NAMES
                     ))
                 })?;
                 (Some(named), rest, text.as_bytes()[name.len()] == b'-')
@@ -297,6 +315,10 @@ mod tests {
             "da39a3ee5e6b4b0d3255bfef95601890afd80709"
         );
         assert_eq!(HashAlgo::Sha512.hash(b"").base32().len(), 103);
+        assert_eq!(
+            HashAlgo::Blake3.hash(b"").base16(),
+            "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
+        );
     }
 
     #[test]
@@ -310,7 +332,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_spelling_is_read_back(bytes in any::<[u8; 64]>(), which in 0..4usize) {
+        fn every_spelling_is_read_back(bytes in any::<[u8; 64]>(), which in 0..HashAlgo::ALL.len()) {
             let algo = HashAlgo::ALL[which];
             let hash = Hash::new(algo, &bytes[..algo.size()]);
             for text in [hash.sri(), hash.prefixed_base16(), hash.prefixed_base32()] {
@@ -322,7 +344,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_panics(text in "\\PC*", which in 0..4usize) {
+        fn no_text_panics(text in "\\PC*", which in 0..HashAlgo::ALL.len()) {
             let _ = Hash::parse(&text, Some(HashAlgo::ALL[which]));
             let _ = Hash::parse(&format!("sha256-{text}"), None);
         }

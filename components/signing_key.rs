@@ -1,9 +1,23 @@
-//! Keys that store paths are signed with, in the text form of Nix's key files. Makes and prints
-//! them; the randomness is the caller's.
+//! Keys that store paths are signed with, in the text form of Nix's key files. Makes, reads and
+//! prints them, and signs with them; files and the randomness are the caller's.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{KEYPAIR_LENGTH, Signer as _, SigningKey};
+
+/// Why a text is no secret key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// It has another form.
+    #[error("it should be NAME:BASE64, as 'nix-store --generate-binary-cache-key' writes it")]
+    Form,
+    /// What follows the colon has another length.
+    #[error("it should have {KEYPAIR_LENGTH} bytes, and has {0}; is it a public key?")]
+    Length(usize),
+    /// Its second half is not the public key of its first.
+    #[error("its two halves do not belong together, so it is damaged")]
+    Halves,
+}
 
 /// A secret key with the name under which others know it.
 #[derive(Clone)]
@@ -19,6 +33,34 @@ impl SecretKey {
             name: name.to_owned(),
             key: SigningKey::from_bytes(seed),
         }
+    }
+
+    /// Reads what [`SecretKey::secret_text`] writes, with line ends anywhere after the colon (Nix's
+    /// `SecretKey`).
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn parse(text: &str) -> Result<Self, KeyError> {
+        let (name, encoded) = text.trim().split_once(':').ok_or(KeyError::Form)?;
+        // A signature has its key's name, and a list of signatures has blanks between them.
+        if name.is_empty() || name.contains(char::is_whitespace) {
+            return Err(KeyError::Form);
+        }
+        let encoded: String = encoded.split_ascii_whitespace().collect();
+        let bytes = BASE64.decode(encoded).map_err(|_| KeyError::Form)?;
+        let bytes: &[u8; KEYPAIR_LENGTH] = bytes
+            .as_slice()
+            .try_into()
+            .map_err(|_| KeyError::Length(bytes.len()))?;
+        let key = SigningKey::from_keypair_bytes(bytes).map_err(|_| KeyError::Halves)?;
+        let name = name.to_owned();
+        Ok(Self { name, key })
+    }
+
+    /// `NAME:BASE64` of the signature of `text`, as the database and narinfo files have it.
+    pub fn sign(&self, text: &str) -> String {
+        let signature = self.key.sign(text.as_bytes());
+        format!("{}:{}", self.name, BASE64.encode(signature.to_bytes()))
     }
 
     /// `NAME:BASE64` of seed and public key, as a file of `secret-key-files` holds it.
@@ -65,5 +107,38 @@ mod tests {
             .decode(key.secret_text().strip_prefix("k-1:").unwrap())
             .unwrap();
         assert_eq!(secret, [seed, public].concat());
+        let signature = key.sign("");
+        let signature = BASE64.decode(signature.strip_prefix("k-1:").unwrap());
+        assert_eq!(
+            crate::hash::base16(&signature.unwrap()),
+            "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555\
+             fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b"
+        );
+    }
+
+    #[test]
+    fn keys_are_read_back_and_nothing_else_is() {
+        let key = SecretKey::from_seed("k.example-1", &[7; 32]);
+        let text = key.secret_text();
+        let (name, encoded) = text.split_once(':').unwrap();
+        let broken = format!("{name}:{}\n{}\n", &encoded[..40], &encoded[40..]);
+        for text in [&text, &broken] {
+            assert_eq!(SecretKey::parse(text).unwrap().sign("x"), key.sign("x"));
+        }
+        let of = |text: &str| SecretKey::parse(text).err();
+        let other = SecretKey::from_seed("k", &[8; 32]).secret_text();
+        let halves = format!("{}{}", &text[..60], &other[other.len() - 40..]);
+        for (text, error) in [
+            ("", KeyError::Form),
+            ("name", KeyError::Form),
+            (&format!(":{encoded}"), KeyError::Form),
+            (&format!("a b:{encoded}"), KeyError::Form),
+            (&format!("k:{encoded}!"), KeyError::Form),
+            ("k:", KeyError::Length(0)),
+            (&key.public_text(), KeyError::Length(32)),
+        ] {
+            assert_eq!(of(text), Some(error), "{text}");
+        }
+        assert!(of(&halves).is_some());
     }
 }

@@ -309,6 +309,29 @@ mod tests {
     }
 
     #[test]
+    fn blake3_paths_are_those_of_nix() {
+        let hash = Hash::parse("blake3-6o8WPbOGgpJeRJHF5Y1Ls1Bu+MFOt4qG6QjFYkpnIA8=", None);
+        let hash = hash.unwrap();
+        let store = StoreDir::new("/nix/store");
+        for (mode, name, expected) in [
+            (HashMode::Flat, "x", "na24adn4lvj7mxwh85i7mkvlnrqpr8r1-x"),
+            (
+                HashMode::Recursive,
+                "x",
+                "vcma2prqmlz9rj844d5qzwf67ayh72jc-x",
+            ),
+            (
+                HashMode::Flat,
+                "hello",
+                "1bzz0vcn185267fscx3pzj2aa25cwflh-hello",
+            ),
+        ] {
+            let path = store.fixed_path(name, mode, &hash).unwrap();
+            assert_eq!(store.display(&path), format!("/nix/store/{expected}"));
+        }
+    }
+
+    #[test]
     fn the_placeholder_of_out_is_that_of_nix() {
         assert_eq!(
             placeholder("out"),

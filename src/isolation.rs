@@ -71,6 +71,7 @@ pub(crate) fn isolation(
             )));
         }
     };
+    check_groups(settings, &support)?;
     let (paths, always) = shown(settings, layout, store)?;
     let config = SandboxConfig {
         store_dir: PathBuf::from(&layout.store_dir),
@@ -102,6 +103,18 @@ pub(crate) fn isolation(
         notice: None,
         users: users.clone(),
     })
+}
+
+/// Whether builders lose this process's supplementary groups, if they must.
+fn check_groups(settings: &Settings, support: &Support) -> Result<()> {
+    if !settings.require_drop_supplementary_groups || support.may_leave_groups {
+        return Ok(());
+    }
+    Err(Error::Unsupported(
+        "the setting 'require-drop-supplementary-groups' is on, but the supplementary groups of this process can't be \
+         given up; set it to false to let sandboxed builders keep them, or run as root with CAP_SETGID"
+            .to_owned(),
+    ))
 }
 
 /// The build users, which only root's engine can have. The group that is the default need not

@@ -14,6 +14,7 @@ use windrow_store::files::optimise::Optimiser;
 use windrow_store::local::LocalStore;
 use windrow_store::own::OwnDatabase;
 use windrow_store::own::failed_paths::FailedPaths;
+use windrow_store::signer::Signer;
 use windrow_store::{DatabaseOptions, Layout};
 use windrow_systems::builtin::{Builtins, ThisProgram};
 use windrow_systems::policy::Policy;
@@ -153,6 +154,7 @@ impl Session {
             .create_directories(group, self.allow_symlinked_store)?;
         let options = self.database_options();
         let mut store = LocalStore::open(self.layout.clone(), &options)?;
+        store.signer = Signer::new(&self.settings.secret_key_files);
         if self.settings.build_cache_failure {
             store.remember_failures(FailedPaths::new(OwnDatabase::open(&self.layout, &options)?));
         }

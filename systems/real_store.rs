@@ -188,13 +188,35 @@ impl Store for RealStore {
         self.closures.closure(&self.local.database, graph, paths)
     }
 
+    fn may_build(&mut self) -> Result<()> {
+        self.local.signer.load()?;
+        Ok(())
+    }
+
+    fn trust(&mut self, graph: &BuildGraph, paths: &[PathId]) -> Result<()> {
+        let mut trusted = Vec::new();
+        for &path in paths {
+            let info = self.local.database.path_info(&graph.full_path(path))?;
+            let Some(mut info) = info.filter(|info| !info.ultimate) else {
+                continue;
+            };
+            info.ultimate = true;
+            self.local.signer.sign(&mut info)?;
+            trusted.push(Registration {
+                info,
+                outputs: Vec::new(),
+            });
+        }
+        Ok(self.local.database.register(&trusted)?)
+    }
+
     fn register(&mut self, graph: &BuildGraph, outputs: &[NewOutput]) -> Result<()> {
         let outputs = || outputs.iter().filter_map(|output| output.built.as_deref());
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default()
             .as_secs();
-        let batch: Vec<Registration> = outputs()
+        let mut batch: Vec<Registration> = outputs()
             .map(|output| Registration {
                 info: PathInfo {
                     path: graph.full_path(output.path),
@@ -214,6 +236,10 @@ impl Store for RealStore {
                 outputs: output.drv_outputs.clone(),
             })
             .collect();
+        let built = batch.iter_mut().map(|it| &mut it.info);
+        for info in built.filter(|info| info.ultimate) {
+            self.local.signer.sign(info)?;
+        }
         self.local.database.register(&batch)?;
         for output in outputs() {
             self.closures.remember(output.path, &output.references);

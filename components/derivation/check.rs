@@ -52,8 +52,12 @@ impl Output<'_> {
                 feature: "git and text hashing",
             });
         }
-        let algo = HashAlgo::from_name(name)
-            .ok_or_else(|| bad(format!("'{name}' is no hash algorithm")))?;
+        let algo = HashAlgo::from_name(name).ok_or_else(|| {
+            bad(format!(
+                "'{name}' is no hash algorithm; use {}",
+                HashAlgo::NAMES
+            ))
+        })?;
         let hash = Hash::parse(&self.hash, Some(algo)).map_err(|error| bad(error.to_string()))?;
         Ok(Some(FixedOutput { mode, hash }))
     }

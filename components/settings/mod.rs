@@ -35,6 +35,9 @@ pub struct Host {
     pub cpus: u32,
     /// Whether builds are started by root.
     pub root: bool,
+    /// Whether the kernel forbids to give up supplementary groups, as in a user namespace that an
+    /// ordinary user has made.
+    pub keeps_groups: bool,
     /// Whether the store is the user's own, rather than Nix's.
     pub own_store: bool,
     /// Whether /dev/kvm can be read and written.
@@ -53,6 +56,7 @@ impl Default for Host {
         Host {
             cpus: 1,
             root: false,
+            keeps_groups: false,
             own_store: false,
             kvm: false,
             system: "x86_64-linux".to_owned(),

@@ -95,7 +95,9 @@ fn default_text(setting: &Setting) -> String {
         "extra-platforms" => "what the kernel of this machine runs as well",
         "system-features" => "`benchmark big-parallel nixos-test`, and `kvm` where there is one",
         "build-users-group" => "`nixbld` for root on a store shared with Nix, else empty",
-        "require-drop-supplementary-groups" => "`true` for root, else `false`",
+        "require-drop-supplementary-groups" => {
+            "`true` for root, except in a user namespace that forbids it, else `false`"
+        }
         "sandbox" => "`true`, but `false` for a store of one's own",
         "netrc-file" => "`netrc` beside nix.conf",
         "builders" => "`@` and the file `machines` beside nix.conf",
@@ -110,6 +112,7 @@ fn another_host() -> Host {
     Host {
         cpus: 2,
         root: true,
+        keeps_groups: false,
         own_store: false,
         kvm: true,
         system: "aarch64-linux".to_owned(),

@@ -173,7 +173,10 @@ settings! { with host;
     /// Run each build in a cgroup of its own.
     use_cgroups: bool = false, "use-cgroups", none;
     /// Refuse to build when supplementary groups can't be dropped.
-    require_drop_supplementary_groups: bool = host.root, "require-drop-supplementary-groups", none;
+    ///
+    /// This is about builds in a sandbox; a build user without one never keeps them.
+    require_drop_supplementary_groups: bool = host.root && !host.keeps_groups,
+        "require-drop-supplementary-groups";
     /// Where build directories are made; empty for $TMPDIR or /tmp.
     build_dir: Option<PathBuf> = None, "build-dir";
     /// Variables that fixed-output builds get, before those of the caller.
@@ -232,7 +235,10 @@ settings! { with host;
     /// Refuse substitutes without the signature of a trusted key.
     require_sigs: bool = true, "require-sigs", helpers;
     /// Files with the keys that built paths are signed with.
-    secret_key_files: Vec<String> = Vec::new(), "secret-key-files", none;
+    ///
+    /// What was built counts, also by a hook, and what `--check` found to come out the same; not
+    /// what was added or fetched. The keys are read before the first build.
+    secret_key_files: Vec<String> = Vec::new(), "secret-key-files";
     /// Servers asked for fixed outputs by their hash.
     hashed_mirrors: Vec<String> = Vec::new(), "hashed-mirrors";
     /// Seconds to remember that a substituter has a path.

@@ -189,6 +189,16 @@ fn extra_appends_to_what_is_there() {
 }
 
 #[test]
+fn root_need_not_drop_groups_where_it_can_not() {
+    let settings = Settings::for_host(&Host {
+        root: true,
+        keeps_groups: true,
+        ..Host::default()
+    });
+    assert!(!settings.require_drop_supplementary_groups);
+}
+
+#[test]
 fn auto_is_the_number_of_cpus() {
     let mut settings = Settings::for_host(&Host {
         cpus: 12,

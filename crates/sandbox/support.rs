@@ -23,8 +23,8 @@ pub struct Support {
     pub root: bool,
     /// Whether we are root of a user namespace only.
     pub contained: bool,
-    /// Whether supplementary groups can be given up, which a user namespace of an ordinary user's
-    /// does not allow.
+    /// Whether supplementary groups can be given up: an ordinary user can't, nor can anybody in a
+    /// user namespace of an ordinary user's.
     pub may_leave_groups: bool,
     /// The directory /proc, open.
     pub proc: Arc<OwnedFd>,
@@ -67,8 +67,7 @@ impl Support {
             root,
             namespace_limits,
             contained: root && is_contained(),
-            may_leave_groups: std::fs::read_to_string("/proc/self/setgroups")
-                .is_ok_and(|text| text.trim() == "allow"),
+            may_leave_groups: may_leave_groups(),
             proc: Arc::new(proc),
             user_namespaces,
             socket_scope: raw::landlock_scope().ok().map(Arc::new),
@@ -160,6 +159,19 @@ fn try_namespaces(root: bool, own: Owner, limits: &[&CStr]) -> Result<(), String
     // It has exited or is about to.
     let _ = raw::wait(child.pid, 0);
     Ok(())
+}
+
+/// Whether this process may call setgroups(2): it has the capability, in a user namespace that
+/// allows it.
+fn may_leave_groups() -> bool {
+    /// CAP_SETGID, as a bit of the capabilities in /proc/self/status.
+    const SETGID: u64 = 1 << 6;
+    let allowed = std::fs::read_to_string("/proc/self/setgroups");
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
+    allowed.is_ok_and(|text| text.trim() == "allow")
+        && effective.is_some_and(|bits| bits & SETGID != 0)
 }
 
 /// Of this kernel, major and minor.

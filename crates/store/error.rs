@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use windrow_components::signing_key::KeyError;
+
 use crate::nar::NarFault;
 
 /// Everything that can go wrong with a store.
@@ -20,6 +22,15 @@ pub enum Error {
         offset: u64,
         /// What is wrong there.
         fault: NarFault,
+    },
+
+    /// A file of `secret-key-files` has no key.
+    #[error("the file '{}' of the setting 'secret-key-files' has no secret key: {reason}", path.display())]
+    SecretKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: KeyError,
     },
 
     /// The source of an archive could not be read.

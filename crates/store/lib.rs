@@ -9,6 +9,7 @@
 //! - [`locks`] on paths, [`roots`] that keep paths, and the collector [`gc`] that deletes the
 //!   others.
 //! - [`text`]: paths written down for others: registrations, exports, graphs.
+//! - [`signer`]: signatures of what was built here.
 //! - [`ops`]: what is done to a whole store: adding, registering, verifying.
 
 pub mod db;
@@ -22,6 +23,7 @@ pub mod nar;
 pub mod ops;
 pub mod own;
 pub mod roots;
+pub mod signer;
 pub mod text;
 
 pub use db::{Database, DatabaseOptions, Edges, PathInfo, Registration, WalkRoot};

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::own::failed_paths::FailedPaths;
 use crate::roots::temporary::TempRoots;
+use crate::signer::Signer;
 
 /// A store on this machine, open.
 pub struct LocalStore {
@@ -19,6 +20,8 @@ pub struct LocalStore {
     pub database: Database,
     temp_roots: Option<TempRoots>,
     failed_paths: Option<FailedPaths>,
+    /// What signs the paths that are built here.
+    pub signer: Signer,
     modulo: ModuloMemo,
 }
 
@@ -51,6 +54,7 @@ impl LocalStore {
             database,
             temp_roots,
             failed_paths: None,
+            signer: Signer::default(),
             modulo: ModuloMemo::default(),
         }
     }

@@ -16,6 +16,8 @@ pub(crate) fn this_machine(conf_dir: &Path) -> Host {
     Host {
         cpus,
         root: Uid::current().is_root(),
+        keeps_groups: std::fs::read_to_string("/proc/self/setgroups")
+            .is_ok_and(|text| text.trim() == "deny"),
         own_store: false,
         kvm: access("/dev/kvm", AccessFlags::R_OK | AccessFlags::W_OK).is_ok(),
         system: format!("{}-linux", cpu_type()),

@@ -70,8 +70,9 @@ fn mode(call: &Call) -> Result<HashMode> {
 fn algorithm(name: &OsStr) -> Result<HashAlgo> {
     name.to_str().and_then(HashAlgo::from_name).ok_or_else(|| {
         Error::Usage(format!(
-            "unknown hash algorithm '{}'",
-            name.to_string_lossy()
+            "unknown hash algorithm '{}'; use {}",
+            name.to_string_lossy(),
+            HashAlgo::NAMES
         ))
     })
 }

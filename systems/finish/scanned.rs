@@ -1,8 +1,11 @@
 //! Takes up what was scanned, of whatever kind: outputs to register, or why there are none.
 
 use bevy_ecs::prelude::Entity;
-use windrow_components::building::{BuildDir, BuildLog};
+use windrow_components::building::{BuildDir, BuildLog, MissingOutputs};
+use windrow_components::goal::BuildMode;
+use windrow_components::ids::DrvId;
 
+use crate::error::Result;
 use crate::failure::{Failure, FailureKind};
 use crate::finish::cause::is_disk_nearly_full;
 use crate::finish::mismatched;
@@ -50,6 +53,11 @@ impl Reaping<'_, '_> {
                     });
                 }
                 let drv = ended.and_then(|ended| Some(ended.derivation?.drv));
+                if let Some(drv) = drv
+                    && let Err(error) = self.trust_checked(goal, drv)
+                {
+                    return self.scheduler.abort(error);
+                }
                 self.scheduler.complete(goal, drv, outputs);
             }
             Err(Unfit::Build(failure, mismatched)) => self.fail_scanned(goal, failure, mismatched),
@@ -69,6 +77,17 @@ impl Reaping<'_, '_> {
         }
         let mut entity = self.commands.entity(goal);
         entity.remove::<(BuildDir, BuildLog, ChildEnv)>();
+    }
+
+    /// What was built again and came out the same is as good as built here.
+    fn trust_checked(&mut self, goal: Entity, drv: DrvId) -> Result<()> {
+        if self.scheduler.mode_of(goal) != BuildMode::Check {
+            return Ok(());
+        }
+        let missing = self.children.get(goal).ok();
+        let missing = missing.and_then(|ended| ended.missing);
+        let outputs = MissingOutputs::of(missing, &self.graph, drv);
+        self.services.store.trust(&self.graph, &outputs)
     }
 
     fn fail_scanned(

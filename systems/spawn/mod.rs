@@ -112,6 +112,7 @@ impl Spawning<'_, '_> {
     }
 
     fn spawn(&mut self, ReadyGoal { goal, drv }: ReadyGoal) -> Result<(), GiveUp> {
+        self.services.store.may_build().map_err(GiveUp::Run)?;
         let user = self.build_user()?;
         let closure = match &self.host.config.sandbox {
             Some(_) => {

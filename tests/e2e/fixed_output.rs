@@ -58,6 +58,45 @@ fn every_algorithm_flat_and_recursive() {
     world.is_clean();
 }
 
+/// BLAKE3 of "hello", by Nix 2.34.
+const BLAKE3: [&str; 3] = [
+    "ea8f163db38682925e4491c5e58d4bb3506ef8c14eb78a86e908c5624a67200f",
+    "03r0cx565i88x638mdsfq7w6wl5k9f6ybici8ig950l6ncyid3za",
+    "6o8WPbOGgpJeRJHF5Y1Ls1Bu+MFOt4qG6QjFYkpnIA8=",
+];
+
+#[test]
+fn blake3_in_every_spelling() {
+    let world = World::new();
+    let [base16, base32, base64] = BLAKE3;
+    let sri = format!("blake3-{base64}");
+    let outputs = [base16, base32, base64, &sri].map(|hash| {
+        let drv = world.add_one("x", fixed("blake3", "flat", hash, FILE));
+        world.windrow("build").arg(drv).ok().line()
+    });
+    assert!(outputs.iter().all(|out| *out == outputs[0]), "{outputs:?}");
+    let drv = world.add_one("x", fixed("", "flat", &sri, FILE));
+    assert_eq!(world.windrow("build").arg(drv).ok().line(), outputs[0]);
+    let print = world.ours(["--print-fixed-path", "blake3", base32, "x"]);
+    assert_eq!(print.ok().line(), outputs[0]);
+
+    // An archive has another hash than the file in it.
+    let recursive = fixed("blake3", "recursive", &"0".repeat(64), FILE);
+    let drv = world.add_one("x", recursive);
+    let ran = world.windrow("build").arg(drv).run().exits(102);
+    ran.says("got:    blake3-7jpuOXtMm4zbSFgvpSh/GKcOuXUgngDbBgXWpK/XWvE=");
+    let file = world.write("hello", "hello");
+    let add = world.ours(["--add-fixed", "blake3"]).arg(file).ok().line();
+    let print = world.ours(["--print-fixed-path", "blake3", base16, "hello"]);
+    assert_eq!(print.ok().line(), add);
+    let unknown = world.ours(["--print-fixed-path", "blake9", base16, "x"]);
+    unknown
+        .run()
+        .exits(1)
+        .says("blake3, md5, sha1, sha256 or sha512");
+    world.is_clean();
+}
+
 /// Builds a fixed output that has another hash, and gives the failed run and what it says it got.
 #[track_caller]
 fn mismatch(world: &World, algo: &str, mode: &str, script: &str, size: usize) -> (Ran, String) {

@@ -52,6 +52,7 @@ mod registration;
 mod repair;
 mod same_results;
 mod sandbox;
+mod signing;
 mod simulate;
 mod substitute;
 mod task_graph;

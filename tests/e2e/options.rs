@@ -57,7 +57,7 @@ fn an_unknown_setting_is_an_error_where_it_is_typed_and_a_warning_in_a_file() {
 fn a_setting_without_effect_is_warned_of_once() {
     let world = World::new();
     let file = world.graph("g.json", &graph_of([("x", sh("echo x > $out"))]));
-    world.conf("sync-before-registering = true\n");
+    world.conf("max-substitution-jobs = 2\n");
     let build = |args: &[&str]| {
         let run = world.windrow("build").arg(&file).args(args).ok();
         let lines = run.stderr.lines().map(str::to_owned);
@@ -67,7 +67,7 @@ fn a_setting_without_effect_is_warned_of_once() {
     };
     let [warning] = build(&[]).try_into().unwrap();
     assert!(
-        warning.ends_with("nix.conf:6: the setting 'sync-before-registering' has no effect here"),
+        warning.ends_with("nix.conf:6: the setting 'max-substitution-jobs' has no effect here"),
         "{warning}"
     );
     world.conf("");
@@ -80,10 +80,10 @@ fn a_setting_without_effect_is_warned_of_once() {
              substituter program or a build hook program"
         ]
     );
-    let twice = ["--option", "use-cgroups", "true"].repeat(2);
+    let twice = ["--option", "keep-env-derivations", "true"].repeat(2);
     assert_eq!(
         build(&twice),
-        ["warning: the option 'use-cgroups' of the command line has no effect"]
+        ["warning: the option 'keep-env-derivations' of the command line has no effect"]
     );
     let run = world.windrow("build").arg(&file).args(options);
     let helper = world.script("none.sh", "exit 0");

@@ -5,7 +5,9 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::harness::{Caller, World, busybox, busybox_with, for_each_caller, graph_of, sh, text};
+use crate::harness::{
+    Caller, World, busybox, busybox_with, for_each_caller, graph_of, is_root, sh, text,
+};
 
 /// Builds a graph, whose last target's output's text it gives, and expects nothing to be left.
 #[track_caller]
@@ -376,5 +378,31 @@ fn a_rebuild_of_one_output_of_two_needs_no_other_names() {
         assert_eq!(build(), paths);
         assert_eq!(text(&paths[1]), old);
         world.is_clean();
+    });
+}
+
+#[test]
+fn builders_must_lose_supplementary_groups_where_a_setting_says_so() {
+    for_each_caller(|world, caller| {
+        let file = world.graph("g.json", &graph_of([("x", busybox("id -G > $out"))]));
+        let build = |value: &[&str]| {
+            let build = world.windrow("build").arg(&file).args(value);
+            caller.runs(build)
+        };
+        let must = ["--option", "require-drop-supplementary-groups", "true"];
+        let need_not = ["--option", "require-drop-supplementary-groups", "false"];
+        if caller == Caller::Somebody {
+            let ran = build(&must).run().exits(1).one_error();
+            ran.says("'require-drop-supplementary-groups'")
+                .says("CAP_SETGID");
+            build(&[]).ok();
+        } else if is_root() {
+            // Root without that capability, and by default.
+            let less = ["--inh-caps=-setgid", "--bounding-set=-setgid"];
+            let ran = build(&[]).through("/usr/bin/setpriv", &less).run();
+            ran.exits(1).says("'require-drop-supplementary-groups'");
+            build(&must).ok();
+        }
+        build(&need_not).ok();
     });
 }

@@ -242,10 +242,12 @@ fn fixed_from_json(
     };
     let algo = match algo {
         "" => None,
-        name => Some(
-            HashAlgo::from_name(name)
-                .ok_or_else(|| bad(format!("'{name}' of {place} is no hash algorithm")))?,
-        ),
+        name => Some(HashAlgo::from_name(name).ok_or_else(|| {
+            bad(format!(
+                "'{name}' of {place} is no hash algorithm; use {}",
+                HashAlgo::NAMES
+            ))
+        })?),
     };
     let hash = Hash::parse(hash, algo).map_err(|error| bad(format!("{place}: {error}")))?;
     let prefix = if recursive { "r:" } else { "" };

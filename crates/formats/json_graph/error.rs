@@ -1,6 +1,8 @@
 //! What can be wrong with a graph file: each mistake with its place and what to do about it.
 //! Knows nothing of files; who prints an error puts file name and [`GraphError::place`] in front.
 
+use windrow_components::hash::HashAlgo;
+
 use super::Position;
 
 /// Why a graph file was refused. The message leaves out the place: see [`GraphError::place`].
@@ -308,7 +310,7 @@ pub enum GraphError {
     },
 
     /// `outputHashAlgo` names no algorithm.
-    #[error("{algo:?} is no hash algorithm; use md5, sha1, sha256 or sha512")]
+    #[error("{algo:?} is no hash algorithm; use {}", HashAlgo::NAMES)]
     UnknownHashAlgo {
         /// The algorithm.
         place: Position,

@@ -367,20 +367,20 @@ fn settings_without_effect_are_warned_of_in_one_line_a_file() {
     let conf = Conf::new(
         "experimental-features = nix-command flakes\n\
          trusted-public-keys = k:AA==\nrequire-sigs = false\ncores = 2\n\
-         use-cgroups = true\nextra-secret-key-files = /k\n!include more.conf\n\
-         keep-env-derivations = false\nsync-before-registering = true\n",
+         max-substitution-jobs = 1\nextra-ignored-acls = /k\n!include more.conf\n\
+         keep-env-derivations = true\n",
     )
     .file(
         "more.conf",
-        "env-keep-derivations = false\npost-build-hook = /h\n",
+        "env-keep-derivations = false\nignored-acls = /h\n",
     )
-    .env("NIX_CONFIG", "sync-before-registering = false".into());
+    .env("NIX_CONFIG", "keep-env-derivations = false".into());
     assert_eq!(
         conf.warnings(),
         [
-            "nix.conf: these settings have no effect here: 'use-cgroups' (line 5), \
-             'extra-secret-key-files' (line 6)",
-            "more.conf:2: the setting 'post-build-hook' has no effect here",
+            "nix.conf: these settings have no effect here: 'max-substitution-jobs' (line 5), \
+             'extra-ignored-acls' (line 6)",
+            "more.conf:2: the setting 'ignored-acls' has no effect here",
         ]
     );
     let packed = Conf::new("").env("_NIX_OPTIONS", "use-cgroups=true".into());
