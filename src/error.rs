@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use windrow_components::settings::SettingError;
 
-use crate::conf::error::{ConfError, LocationError};
+use crate::conf::error::{ConfError, LocationError, StoreNameError};
 
 /// Everything that ends a command.
 #[derive(Debug, thiserror::Error)]
@@ -36,13 +36,16 @@ pub enum Error {
         /// One that looks like it.
         nearest: Option<&'static str>,
     },
-    /// A store that is not a directory on this machine.
-    #[error(
-        "cannot open store '{store}': it is not on this machine; give a directory, 'own', or leave it out"
-    )]
-    ForeignStore {
-        /// The store as given.
+    /// A store can't be opened by its name.
+    #[error(transparent)]
+    StoreName(#[from] StoreNameError),
+    /// The store can be read, but not written.
+    #[error("the store '{store}' is read-only: {reason}")]
+    StoreReadOnly {
+        /// Where the store lies.
         store: String,
+        /// Why it can't be written.
+        reason: String,
     },
     /// The store's directories or files are not this user's to write.
     #[error(
@@ -230,6 +233,14 @@ impl Error {
             Self::Interrupted { signal } => u8::try_from(128 + signal).unwrap_or(1),
             _ => 1,
         }
+    }
+
+    /// Whether a store could not be opened because it is not to be, or can't be, written.
+    pub(crate) fn is_read_only(&self) -> bool {
+        matches!(
+            self,
+            Self::StoreReadOnly { .. } | Self::StoreForbidden { .. }
+        )
     }
 
     /// Says of something that it can't be used rather than that it can't be built.

@@ -145,6 +145,39 @@ pub fn hold(session: &Session, store: &LocalStore, wanted: &[Wanted]) -> Result<
 /// The output paths of each target, by output name.
 pub type Outputs = Vec<Vec<(String, String)>>;
 
+/// The output paths of each target if all of them are valid, so that a store that can't be written
+/// has them as well.
+///
+/// # Errors
+/// When the store or a derivation can't be read.
+pub fn already_valid(session: &Session, wanted: &[Wanted]) -> Result<Option<Outputs>> {
+    if session.mode != BuildMode::Normal {
+        return Ok(None);
+    }
+    let store = session.open_read_only()?;
+    let mut outputs = Vec::new();
+    for wanted in wanted {
+        let rows = match wanted {
+            Wanted::Repair(_) => return Ok(None),
+            Wanted::Path(path) => vec![("out".to_owned(), path.clone())],
+            Wanted::Derivation { path, .. } if !store.database.is_valid(path)? => return Ok(None),
+            Wanted::Derivation { path, outputs } => store.with_derivation(path, |drv| {
+                let rows = drv.outputs.iter();
+                let rows = rows.map(|output| (output.name.to_string(), output.path.to_string()));
+                let wanted = |name: &String| outputs.is_empty() || outputs.contains(name);
+                Ok(rows.filter(|(name, _)| wanted(name)).collect())
+            })?,
+        };
+        for (_, path) in &rows {
+            if !store.database.is_valid(path)? {
+                return Ok(None);
+            }
+        }
+        outputs.push(rows);
+    }
+    Ok(Some(outputs))
+}
+
 /// How much of the database a run keeps in memory, in KiB. A build touches a dozen pages; those
 /// that are not kept are a copy away, in the system's own cache.
 const CACHE_KIB: u32 = 2 << 10;

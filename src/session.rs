@@ -1,6 +1,6 @@
 //! What every command starts from: settings, and which of the three kinds of store to use.
 
-use std::ffi::{CStr, OsStr, OsString};
+use std::ffi::{CStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,13 +21,12 @@ use windrow_systems::policy::Policy;
 use windrow_systems::world::BuilderConfig;
 use windrow_systems::world::Options;
 
-use crate::conf::locations::{Locations, Remote};
+use crate::conf::error::StoreNameError;
+use crate::conf::locations::Locations;
 use crate::conf::nix_conf;
+use crate::conf::store_name::{Kind, StoreName};
 use crate::error::{Error, Result};
 use crate::isolation::{Isolated, builds_dir, isolation};
-
-/// The word for a store under the user's data directory.
-const OWN: &str = "own";
 
 /// The command that runs a builder which comes with the engine, in its process.
 pub const BUILTIN: &CStr = c"__builtin";
@@ -49,7 +48,18 @@ pub struct Session {
     pub has_builtins: bool,
     /// What to warn of before anything else.
     pub warnings: Vec<String>,
+    /// Whether the store was named as one that is not to be written.
+    pub read_only: bool,
     allow_symlinked_store: bool,
+}
+
+/// A store that was settled on.
+struct Chosen {
+    layout: Layout,
+    /// Whether it is the user's own, with other defaults of settings.
+    own: bool,
+    read_only: bool,
+    warnings: Vec<String>,
 }
 
 fn env(name: &str) -> Option<OsString> {
@@ -65,8 +75,19 @@ impl Session {
     /// When a configuration or a setting is malformed, or the store is not on this machine.
     pub fn new(options: &[(String, String)], store: Option<&str>) -> Result<Self> {
         Self::with(options, |locations, settings| {
-            let chosen = store.map_or_else(|| settings.store.clone().into(), OsString::from);
-            choose_layout(locations, &chosen)
+            let name = StoreName::parse(store.unwrap_or(&settings.store))?;
+            choose(locations, name)
+        })
+    }
+
+    /// The same with the store kept below that directory, as `--store DIR` means it.
+    ///
+    /// # Errors
+    /// As [`Session::new`].
+    pub fn below(options: &[(String, String)], root: &Path) -> Result<Self> {
+        let root = std::path::absolute(root).map_err(Error::io("find", root))?;
+        Self::with(options, |locations, _| {
+            choose(locations, StoreName::below(root))
         })
     }
 
@@ -77,12 +98,19 @@ impl Session {
     pub fn in_directory(options: &[(String, String)], dir: &Path) -> Result<Self> {
         std::fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
         let dir = std::fs::canonicalize(dir).map_err(Error::io("find", dir))?;
-        Self::with(options, |_, _| Ok(layout_in(&dir)))
+        Self::with(options, |_, _| {
+            Ok(Chosen {
+                layout: layout_in(&dir)?,
+                own: true,
+                read_only: false,
+                warnings: Vec::new(),
+            })
+        })
     }
 
     fn with(
         options: &[(String, String)],
-        layout: impl FnOnce(&Locations, &Settings) -> Result<Layout>,
+        choose: impl FnOnce(&Locations, &Settings) -> Result<Chosen>,
     ) -> Result<Self> {
         let locations = Locations::from_env(&env)?;
         let read = |own_store| {
@@ -101,20 +129,20 @@ impl Session {
             Ok((settings, warnings))
         };
         let (mut settings, warnings) = read(false)?;
-        let layout = layout(&locations, &settings)?;
-        if Path::new(&layout.store_dir) == layout.real_store_dir
-            && layout.real_store_dir != locations.store_dir
-        {
+        let chosen = choose(&locations, &settings)?;
+        if chosen.own {
             // Which store it is depends on settings, and what is the default of others on the
             // store.
             (settings, _) = read(true)?;
         }
         let mut warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+        warnings.extend(chosen.warnings);
         warnings.extend(options_without_effect(options, &settings));
         warnings.extend(crate::helpers::warnings(&settings));
         Ok(Self {
             settings,
-            layout,
+            layout: chosen.layout,
+            read_only: chosen.read_only,
             policy: Policy::default(),
             mode: BuildMode::Normal,
             build_hook: true,
@@ -132,20 +160,46 @@ impl Session {
     /// Opens the store for building; creates it if it does not exist.
     ///
     /// # Errors
-    /// When that fails.
+    /// When that fails; [`Error::StoreReadOnly`] and [`Error::StoreForbidden`] if it can't be
+    /// written, though perhaps be read.
     pub fn open(&self) -> Result<LocalStore> {
-        self.open_or_create().map_err(|error| match &error {
-            windrow_store::Error::File(windrow_sys::Error::Io { source, .. })
-                if source.kind() == std::io::ErrorKind::PermissionDenied =>
-            {
-                let store = self.layout.real_store_dir.display().to_string();
-                Error::StoreForbidden {
-                    store,
-                    source: Box::new(error),
-                }
-            }
+        self.may_write()?;
+        self.open_or_create()
+            .map_err(|error| self.why_unwritable(error))
+    }
+
+    /// Refuses to write a store that was named as read-only.
+    fn may_write(&self) -> Result<()> {
+        match self.read_only {
+            false => Ok(()),
+            true => Err(Error::StoreReadOnly {
+                store: self.layout.real_store_dir.display().to_string(),
+                reason: "its name says 'read-only=true', which must go before it can be written"
+                    .to_owned(),
+            }),
+        }
+    }
+
+    /// What keeps a store from being written that could not be opened for that.
+    fn why_unwritable(&self, error: windrow_store::Error) -> Error {
+        use windrow_store::Error as Cause;
+        let store = self.layout.real_store_dir.display().to_string();
+        let kind = match &error {
+            Cause::File(windrow_sys::Error::Io { source, .. }) => Some(source.kind()),
+            Cause::DatabaseReadOnly { .. } => Some(std::io::ErrorKind::ReadOnlyFilesystem),
+            _ => None,
+        };
+        match kind {
+            Some(std::io::ErrorKind::ReadOnlyFilesystem) => Error::StoreReadOnly {
+                store,
+                reason: error.to_string(),
+            },
+            Some(std::io::ErrorKind::PermissionDenied) => Error::StoreForbidden {
+                store,
+                source: Box::new(error),
+            },
             _ => error.into(),
-        })
+        }
     }
 
     fn open_or_create(&self) -> windrow_store::Result<LocalStore> {
@@ -169,7 +223,12 @@ impl Session {
     pub fn failed_paths(&self, to_change: bool) -> Result<Option<FailedPaths>> {
         let database = OwnDatabase::open_read_only(&self.layout)?;
         let database = match (database, to_change) {
-            (Some(_), true) => Some(OwnDatabase::open(&self.layout, &self.database_options())?),
+            (Some(_), true) => {
+                self.may_write()?;
+                let options = self.database_options();
+                let opened = OwnDatabase::open(&self.layout, &options);
+                Some(opened.map_err(|error| self.why_unwritable(error))?)
+            }
             (database, _) => database,
         };
         Ok(database.map(FailedPaths::new))
@@ -180,7 +239,11 @@ impl Session {
     /// # Errors
     /// When it does not exist, or can't be read.
     pub fn open_read_only(&self) -> Result<LocalStore> {
-        Ok(LocalStore::open_read_only(self.layout.clone())?)
+        let layout = self.layout.clone();
+        Ok(match self.read_only {
+            true => LocalStore::open_untouched(layout)?,
+            false => LocalStore::open_read_only(layout)?,
+        })
     }
 
     /// How databases of the store are opened.
@@ -331,44 +394,28 @@ fn options_without_effect(options: &[(String, String)], settings: &Settings) -> 
     warnings
 }
 
-fn choose_layout(locations: &Locations, store: &OsStr) -> Result<Layout> {
-    if store == OWN {
-        return own_layout();
-    }
-    match Remote::parse(store.to_owned()) {
-        Remote::Root(dir) => Ok(Layout {
-            store_dir: text(&locations.store_dir),
-            real_store_dir: below(&dir, &locations.store_dir),
-            state_dir: below(&dir, Path::new("/nix/var/nix")),
-            log_dir: below(&dir, Path::new("/nix/var/log/nix")),
-        }),
-        Remote::Local => {
-            let said = ["NIX_STORE_DIR", "NIX_STORE", "NIX_STATE_DIR"];
-            let said = said
-                .iter()
-                .any(|name| env(name).is_some_and(|value| !value.is_empty()));
-            if !said && !locations.store_dir.is_dir() {
-                return own_layout();
-            }
-            Ok(Layout {
-                store_dir: text(&locations.store_dir),
-                real_store_dir: locations.store_dir.clone(),
-                state_dir: locations.state_dir.clone(),
-                log_dir: locations.log_dir.clone(),
-            })
-        }
-        Remote::Other(store) => Err(Error::ForeignStore {
-            store: store.to_string_lossy().into_owned(),
-        }),
-    }
-}
-
-fn text(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
-}
-
-fn below(root: &Path, path: &Path) -> PathBuf {
-    root.join(path.strip_prefix("/").unwrap_or(path))
+/// Settles on the store of that name.
+fn choose(locations: &Locations, name: StoreName) -> Result<Chosen> {
+    let said = || {
+        let said = ["NIX_STORE_DIR", "NIX_STORE", "NIX_STATE_DIR"];
+        said.iter()
+            .any(|name| env(name).is_some_and(|value| !value.is_empty()))
+    };
+    let own = match name.kind {
+        Kind::Own => true,
+        Kind::Auto => !said() && !locations.store_dir.is_dir(),
+        Kind::Local => false,
+    };
+    let layout = match own {
+        true => own_layout()?,
+        false => name.layout(locations)?,
+    };
+    Ok(Chosen {
+        layout,
+        own,
+        read_only: name.read_only,
+        warnings: name.warnings,
+    })
 }
 
 /// A store under the user's data directory, whose paths are real paths.
@@ -381,16 +428,22 @@ fn own_layout() -> Result<Layout> {
         .ok_or(Error::NoHome)?;
     // A path into a store must be the same however it is reached.
     let data = std::fs::canonicalize(&data).unwrap_or(data);
-    Ok(layout_in(&data.join("windrow")))
+    layout_in(&data.join("windrow"))
 }
 
 /// A store in a directory, whose paths are real paths.
-fn layout_in(dir: &Path) -> Layout {
+///
+/// # Errors
+/// When the directory's name can't stand in store paths.
+fn layout_in(dir: &Path) -> Result<Layout> {
     let store = dir.join("store");
-    Layout {
-        store_dir: text(&store),
+    let Some(text) = store.to_str() else {
+        return Err(StoreNameError::NotUtf8 { store }.into());
+    };
+    Ok(Layout {
+        store_dir: text.to_owned(),
         real_store_dir: store,
         state_dir: dir.join("state"),
         log_dir: dir.join("log"),
-    }
+    })
 }

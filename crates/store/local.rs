@@ -46,6 +46,15 @@ impl LocalStore {
         Ok(Self::with(layout, database, None))
     }
 
+    /// The same, without even the files that SQLite makes beside a database that it reads.
+    ///
+    /// # Errors
+    /// As [`LocalStore::open_read_only`].
+    pub fn open_untouched(layout: Layout) -> Result<Self> {
+        let database = Database::open_untouched(&layout)?;
+        Ok(Self::with(layout, database, None))
+    }
+
     fn with(layout: Layout, database: Database, temp_roots: Option<TempRoots>) -> Self {
         let store_dir = StoreDir::new(&layout.store_dir);
         Self {

@@ -13,7 +13,7 @@ use super::{BuildOptions, CommonArgs, names_a_graph, print_lines};
 use crate::error::{Error, Result};
 use crate::outcome::{failure, root_name};
 use crate::progress::{self, LogFormat, Style, Tracing};
-use crate::realise::{hold, realise, understand};
+use crate::realise::{already_valid, hold, realise, understand};
 use crate::session::Session;
 use crate::terminal::take_over_signals;
 use crate::trace::TraceFile;
@@ -80,7 +80,10 @@ pub(super) fn run(args: &BuildArgs) -> Result<()> {
     if args.dry_run && !names_a_graph(&args.what) {
         return dry_run(args, &session);
     }
-    let mut store = session.open()?;
+    let mut store = match session.open() {
+        Err(error) if error.is_read_only() => return read_only(args, &session, error),
+        opened => opened?,
+    };
     let wanted = understand(&expand(&args.what)?, &session, &mut store)?;
     if args.dry_run {
         return super::plan::describe(&session, store, &wanted, false);
@@ -119,6 +122,18 @@ pub(super) fn run(args: &BuildArgs) -> Result<()> {
             print_lines(links.iter().map(|link| link.to_string_lossy().into_owned()))
         }
     }
+}
+
+/// Prints the output paths if all of them are valid in a store that can't be written, for that
+/// reason; nothing else can be done with one.
+fn read_only(args: &BuildArgs, session: &Session, reason: Error) -> Result<()> {
+    if names_a_graph(&args.what) || args.add_root.is_some() {
+        return Err(reason);
+    }
+    let mut store = session.open_read_only()?;
+    let wanted = understand(&expand(&args.what)?, session, &mut store)?;
+    let outputs = already_valid(session, &wanted)?.ok_or(reason)?;
+    print_lines(outputs.iter().flatten().map(|(_, path)| path))
 }
 
 fn dry_run(args: &BuildArgs, session: &Session) -> Result<()> {

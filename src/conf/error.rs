@@ -136,3 +136,109 @@ pub enum LocationError {
         value: OsString,
     },
 }
+
+/// A store's name that can't be used.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreNameError {
+    /// A store that a daemon has.
+    #[error(
+        "cannot open store '{store}': windrow works on a store's files, not through a daemon; give \
+         'local' for the machine's own if you may write it, or './DIR', or 'own'"
+    )]
+    Daemon {
+        /// The name as given.
+        store: String,
+    },
+    /// A store on another machine, or of another kind.
+    #[error(
+        "cannot open store '{store}': stores of the kind '{scheme}' are not supported; give './DIR', \
+         'local', 'local?root=DIR', 'auto' or 'own'"
+    )]
+    Scheme {
+        /// The name as given.
+        store: String,
+        /// The kind, which stands before `://`.
+        scheme: String,
+    },
+    /// A word that is no store.
+    #[error(
+        "cannot open store '{store}': that is no store's name; if it is a directory, write './{}', \
+         else 'local', 'auto' or 'own'", store.split('?').next().unwrap_or_default()
+    )]
+    Unknown {
+        /// The name as given.
+        store: String,
+    },
+    /// A relative directory, while the current one is not to be found.
+    #[error(
+        "cannot open store '{store}': the current directory can't be found ({reason}); give the \
+         store's absolute path"
+    )]
+    Relative {
+        /// The name as given.
+        store: String,
+        /// The system's answer.
+        reason: String,
+    },
+    /// A parameter that is not encoded as in a URL.
+    #[error(
+        "cannot open store '{store}': '{part}' is not encoded as in a URL; write '%25' for '%' and \
+         '%23' for '#'"
+    )]
+    Encoding {
+        /// The name as given.
+        store: String,
+        /// The parameter.
+        part: String,
+    },
+    /// A parameter that must be a path.
+    #[error("cannot open store '{store}': its {parameter} is empty, but must be an absolute path")]
+    EmptyPath {
+        /// The name as given.
+        store: String,
+        /// The parameter.
+        parameter: &'static str,
+    },
+    /// A relative path in a parameter.
+    #[error(
+        "cannot open store '{store}': its {parameter} is '{}', which is not an absolute path; write \
+         one that starts with '/'",
+        value.display()
+    )]
+    NotAbsolute {
+        /// The name as given.
+        store: String,
+        /// The parameter.
+        parameter: &'static str,
+        /// Its value.
+        value: OsString,
+    },
+    /// A parameter that must be true or false.
+    #[error(
+        "cannot open store '{store}': read-only must be 'true' or 'false', not '{}'",
+        value.display()
+    )]
+    NotABoolean {
+        /// The name as given.
+        store: String,
+        /// The parameter's value.
+        value: OsString,
+    },
+    /// The root directory as the store directory.
+    #[error(
+        "cannot open store '{store}': '/' can't be a store directory; name a directory of its own"
+    )]
+    StoreIsRoot {
+        /// The name as given.
+        store: String,
+    },
+    /// A store directory that can't stand in derivations.
+    #[error(
+        "cannot use the store directory '{}': it is not UTF-8 text, which all store paths are",
+        store.display()
+    )]
+    NotUtf8 {
+        /// The directory.
+        store: PathBuf,
+    },
+}

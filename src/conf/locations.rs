@@ -18,32 +18,6 @@ pub(crate) struct Locations {
     pub log_dir: PathBuf,
     /// nix.conf and the machines file: `NIX_CONF_DIR`, else /etc/nix.
     pub conf_dir: PathBuf,
-    /// What `NIX_REMOTE` asks for.
-    pub remote: Remote,
-}
-
-/// The kind of store that `NIX_REMOTE` or the setting `store` names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Remote {
-    /// The store of this machine, opened directly.
-    Local,
-    /// A store kept below a directory, as `--store DIR` means it.
-    Root(PathBuf),
-    /// A daemon or another store, which the caller should refuse by this name.
-    Other(OsString),
-}
-
-impl Remote {
-    /// Reads a store's name: empty, `auto` and `local` are this machine's, a path is a directory.
-    pub(crate) fn parse(name: OsString) -> Remote {
-        if name.is_empty() || name == "auto" || name == "local" {
-            return Remote::Local;
-        }
-        match canonicalise(Path::new(&name)) {
-            Some(root) => Remote::Root(root),
-            None => Remote::Other(name),
-        }
-    }
 }
 
 impl Locations {
@@ -67,7 +41,6 @@ impl Locations {
             state_dir: or(dir(env, "NIX_STATE_DIR")?, "/nix/var/nix"),
             log_dir: or(dir(env, "NIX_LOG_DIR")?, "/nix/var/log/nix"),
             conf_dir: or(dir(env, "NIX_CONF_DIR")?, "/etc/nix"),
-            remote: Remote::parse(env("NIX_REMOTE").unwrap_or_default()),
         })
     }
 }
@@ -112,7 +85,6 @@ mod tests {
             assert_eq!(found.state_dir, Path::new("/nix/var/nix"));
             assert_eq!(found.log_dir, Path::new("/nix/var/log/nix"));
             assert_eq!(found.conf_dir, Path::new("/etc/nix"));
-            assert_eq!(found.remote, Remote::Local);
         }
     }
 
@@ -165,28 +137,6 @@ mod tests {
             assert_eq!(
                 locations(&[(variable, value)]).unwrap_err().to_string(),
                 message
-            );
-        }
-    }
-
-    #[test]
-    fn nix_remote_is_recorded() {
-        for (name, remote) in [
-            ("", Remote::Local),
-            ("auto", Remote::Local),
-            ("local", Remote::Local),
-            ("/mnt//x/", Remote::Root("/mnt/x".into())),
-            ("daemon", Remote::Other("daemon".into())),
-            (
-                "unix:///run/socket",
-                Remote::Other("unix:///run/socket".into()),
-            ),
-            ("Local", Remote::Other("Local".into())),
-        ] {
-            assert_eq!(
-                locations(&[("NIX_REMOTE", name)]).unwrap().remote,
-                remote,
-                "{name}"
             );
         }
     }

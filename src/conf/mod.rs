@@ -5,3 +5,4 @@ pub(crate) mod error;
 pub(crate) mod host;
 pub(crate) mod locations;
 pub(crate) mod nix_conf;
+pub(crate) mod store_name;

@@ -87,7 +87,7 @@ impl EngineBuilder {
             Store::Default => Session::new(&self.options, None)?,
             Store::Own => Session::new(&self.options, Some("own"))?,
             Store::In(dir) => Session::in_directory(&self.options, dir)?,
-            Store::At(dir) => Session::new(&self.options, Some(&dir.to_string_lossy()))?,
+            Store::At(dir) => Session::below(&self.options, dir)?,
         };
         session.policy = self.policy.clone();
         session.has_builtins = self.has_builtins;

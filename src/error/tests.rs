@@ -32,8 +32,9 @@ fn arguments() -> Vec<Error> {
             name: text("frobnicate"),
             nearest: None,
         },
-        Error::ForeignStore {
-            store: text("ssh://host"),
+        Error::StoreReadOnly {
+            store: text("/nix/store"),
+            reason: text("it is on a read-only file system"),
         },
         Error::StoreForbidden {
             store: text("/nix/store"),

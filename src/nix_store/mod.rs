@@ -161,7 +161,20 @@ impl Call {
     /// The store opened read-only; it is created if it does not exist, as Nix does.
     fn look(&self) -> Result<LocalStore> {
         match self.session.open_read_only() {
-            Err(Error::Store(windrow_store::Error::DatabaseMissing { .. })) => self.session.open(),
+            Err(Error::Store(windrow_store::Error::DatabaseMissing { .. }))
+                if !self.session.read_only =>
+            {
+                self.session.open()
+            }
+            other => other,
+        }
+    }
+
+    /// The store opened for writing, or read-only if it can't be written and nothing is to be
+    /// repaired.
+    fn open_to_verify(&self, repair: bool) -> Result<LocalStore> {
+        match self.session.open() {
+            Err(error) if error.is_read_only() && !repair => self.session.open_read_only(),
             other => other,
         }
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use windrow_components::goal::BuildMode;
 use windrow_store::local::LocalStore;
 use windrow_store::roots::links::add_indirect_root;
+use windrow_store::roots::temporary::TempRoots;
 use windrow_store::{Edges, WalkRoot};
 
 use super::Call;
@@ -13,7 +14,7 @@ use super::args::Level;
 use crate::error::{Error, Result};
 use crate::outcome::{failure, root_name};
 use crate::progress::{self, LogFormat, Style};
-use crate::realise::{Outputs, Wanted, hold, make_plan};
+use crate::realise::{Outputs, Wanted, already_valid, hold, make_plan};
 use crate::terminal::{complain, take_over_signals};
 
 pub(super) fn realise(call: &mut Call) -> Result<()> {
@@ -38,8 +39,7 @@ pub(super) fn realise(call: &mut Call) -> Result<()> {
     if ignore_unknown {
         wanted.retain(|wanted| !unknown.contains(path_of(wanted)));
     }
-    let held = hold(&call.session, &call.session.open()?, &wanted)?;
-    let outputs = make_valid(call, &wanted)?;
+    let (held, outputs) = hold_and_make_valid(call, &wanted)?;
     if ignore_unknown {
         return Ok(());
     }
@@ -64,7 +64,9 @@ pub(super) fn realise(call: &mut Call) -> Result<()> {
                 }
             });
         }
-        held.remind(&rooted.iter().map(String::as_str).collect::<Vec<_>>())?;
+        if let Some(held) = &held {
+            held.remind(&rooted.iter().map(String::as_str).collect::<Vec<_>>())?;
+        }
         if !call.command.no_output {
             lines.sort_unstable();
             lines.dedup();
@@ -72,6 +74,21 @@ pub(super) fn realise(call: &mut Call) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Makes everything wanted valid, kept from collection until the roots are dropped. In a store that
+/// can't be written it may be valid all the same.
+fn hold_and_make_valid(call: &Call, wanted: &[Wanted]) -> Result<(Option<TempRoots>, Outputs)> {
+    let store = match call.session.open() {
+        Err(error) if error.is_read_only() => {
+            let outputs = already_valid(&call.session, wanted)?;
+            return outputs.map(|outputs| (None, outputs)).ok_or(error);
+        }
+        opened => opened?,
+    };
+    let held = hold(&call.session, &store, wanted)?;
+    drop(store);
+    Ok((Some(held), make_valid(call, wanted)?))
 }
 
 fn absolute(path: PathBuf) -> Result<PathBuf> {

@@ -11,7 +11,7 @@ use crate::terminal::{complain, stderr_is_terminal};
 pub(super) fn verify(call: &mut Call) -> Result<()> {
     call.no_args()?;
     let [check_contents, repair] = call.switches(["--check-contents", "--repair"])?;
-    let mut store = call.session.open()?;
+    let mut store = call.open_to_verify(repair)?;
     let bar = bar(call);
     let mut errors = false;
     let mut broken = Vec::new();

@@ -54,6 +54,7 @@ mod same_results;
 mod sandbox;
 mod signing;
 mod simulate;
+mod stores;
 mod substitute;
 mod task_graph;
 mod terminal;

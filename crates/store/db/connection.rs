@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
@@ -104,14 +104,29 @@ pub(crate) fn connect_read_only(path: &Path) -> Result<Connection> {
             Err(Error::DatabaseForbidden { .. } | Error::DatabaseReadOnly { .. })
                 if log_is_empty(path) =>
             {
-                let flags = flags | OpenFlags::SQLITE_OPEN_URI;
-                Connection::open_with_flags(immutable_uri(path), flags)
-                    .and_then(readable)
-                    .map_err(failed_to("open it", path))
+                connect_immutable(path)
             }
             answer => answer,
         }
     })
+}
+
+/// Opens a database for reading without a file being made beside it, which SQLite does where it
+/// finds no log. With a log there is something to read in that, or somebody who writes.
+pub(crate) fn connect_untouched(path: &Path) -> Result<Connection> {
+    match log_of(path).exists() {
+        true => connect_read_only(path),
+        false => connect_immutable(path),
+    }
+}
+
+fn connect_immutable(path: &Path) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_URI;
+    Connection::open_with_flags(immutable_uri(path), flags)
+        .and_then(readable)
+        .map_err(failed_to("open it", path))
 }
 
 /// SQLite opens files late; the first read tells whether it could.
@@ -121,10 +136,14 @@ fn readable(connection: Connection) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-fn log_is_empty(path: &Path) -> bool {
+fn log_of(path: &Path) -> PathBuf {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
-    match Path::new(&log).metadata() {
+    log.into()
+}
+
+fn log_is_empty(path: &Path) -> bool {
+    match log_of(path).metadata() {
         Ok(metadata) => metadata.size() == 0,
         Err(error) => error.kind() == io::ErrorKind::NotFound,
     }

@@ -23,6 +23,7 @@ use rusqlite::{CachedStatement, Connection, OpenFlags};
 
 use crate::Layout;
 use crate::error::{Error, Result};
+use connection::connect_untouched;
 pub(crate) use connection::{connect, connect_read_only};
 pub(crate) use failure::failed_to;
 pub(crate) use transaction::retry_while_busy;
@@ -142,13 +143,29 @@ impl Database {
     /// # Errors
     /// [`Error::DatabaseMissing`] if there is none, else as [`Database::open`].
     pub fn open_read_only(layout: &Layout) -> Result<Self> {
+        Self::open_to_read(layout, connect_read_only)
+    }
+
+    /// As [`Database::open_read_only`], for a database that nobody changes meanwhile: SQLite makes
+    /// no files beside it.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn open_untouched(layout: &Layout) -> Result<Self> {
+        Self::open_to_read(layout, connect_untouched)
+    }
+
+    fn open_to_read(
+        layout: &Layout,
+        connect: impl FnOnce(&Path) -> Result<Connection>,
+    ) -> Result<Self> {
         let db_dir = layout.db_dir();
         let path = db_dir.join("db.sqlite");
         let big_lock = schema::lock_shared_if_readable(&db_dir)?;
         if schema::checked_version(&db_dir)?.is_none() || !path.exists() {
             return Err(Error::DatabaseMissing { path });
         }
-        let connection = connect_read_only(&path)?;
+        let connection = connect(&path)?;
         Self::new(connection, path, layout, big_lock)
     }
 

@@ -66,7 +66,7 @@ pub enum Finding {
 }
 
 /// Compares the store's database with its files. Waits for a running collection, and holds up the
-/// next one.
+/// next one, unless the store was opened for looking only.
 ///
 /// # Errors
 /// When the database or the store directory can't be read. What is wrong with paths is told to
@@ -78,9 +78,10 @@ pub fn verify_store(
 ) -> Result<()> {
     store.database.check(false)?;
     tell(Finding::Step("reading the Nix store..."));
-    let lock_path = store.layout().gc_lock();
-    let gc_lock = flock::open_private(&lock_path)?;
-    flock::lock_shared(&gc_lock).map_err(Error::io("lock", &lock_path))?;
+    let _no_collection = match store.is_read_only() {
+        true => None,
+        false => Some(hold_up_collections(store)?),
+    };
     // The valid paths come first: nothing is deleted while it holds the lock, so what is valid now
     // must be in the directory after it.
     let valid = store.database.all_valid_paths()?;
@@ -119,6 +120,13 @@ pub fn verify_store(
         }
     }
     Ok(())
+}
+
+fn hold_up_collections(store: &LocalStore) -> Result<std::fs::File> {
+    let lock_path = store.layout().gc_lock();
+    let gc_lock = flock::open_private(&lock_path)?;
+    flock::lock_shared(&gc_lock).map_err(Error::io("lock", &lock_path))?;
+    Ok(gc_lock)
 }
 
 /// Deletes the rows of paths that are gone, if all that refers to them is gone as well.
