@@ -11,11 +11,12 @@ use windrow_components::settings::{Effect, Known, Settings, nearest};
 use windrow_components::store_path::StoreDir;
 use windrow_store::db::reader::Reader;
 use windrow_store::files::optimise::Optimiser;
+use windrow_store::gc;
 use windrow_store::local::LocalStore;
 use windrow_store::own::OwnDatabase;
 use windrow_store::own::failed_paths::FailedPaths;
 use windrow_store::signer::Signer;
-use windrow_store::{DatabaseOptions, Layout};
+use windrow_store::{Database, DatabaseOptions, Layout};
 use windrow_systems::builtin::{Builtins, ThisProgram};
 use windrow_systems::policy::Policy;
 use windrow_systems::world::BuilderConfig;
@@ -202,10 +203,26 @@ impl Session {
         }
     }
 
-    fn open_or_create(&self) -> windrow_store::Result<LocalStore> {
+    /// Opens the database for a collection that deletes, which must be possible on a full disk.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub fn open_to_collect(&self) -> Result<Database> {
+        self.may_write()?;
+        let options = self.database_options();
+        self.create_directories()
+            .and_then(|()| gc::open_database(&self.layout, &options))
+            .map_err(|error| self.why_unwritable(error))
+    }
+
+    fn create_directories(&self) -> windrow_store::Result<()> {
         let group = self.build_users_gid();
         self.layout
-            .create_directories(group, self.allow_symlinked_store)?;
+            .create_directories(group, self.allow_symlinked_store)
+    }
+
+    fn open_or_create(&self) -> windrow_store::Result<LocalStore> {
+        self.create_directories()?;
         let options = self.database_options();
         let mut store = LocalStore::open(self.layout.clone(), &options)?;
         store.signer = Signer::new(&self.settings.secret_key_files);

@@ -2,6 +2,7 @@
 
 use windrow_store::Error as StoreError;
 use windrow_sys::Error as FileError;
+use windrow_sys::space::Shortage;
 
 use crate::error::Error;
 
@@ -132,6 +133,13 @@ impl FailureKinds {
         let bits = different | build | mismatch | timed_out;
         if bits == 0 { 1 } else { 96 | bits }
     }
+}
+
+/// What is added to the message of a failure that a want of space may have caused: then it is not
+/// the builder's fault.
+pub fn why_perhaps(shortage: &Shortage) -> String {
+    let remedy = shortage.remedy();
+    format!("; {shortage}, which may be the reason: {remedy} and try again")
 }
 
 /// How a wait status reads in a message (Nix 1.8: `statusToString`).

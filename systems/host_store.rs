@@ -63,6 +63,7 @@ mod tests {
                 action: Action::DeleteDead,
                 ignore_liveness: false,
                 max_freed: u64::MAX,
+                min_inodes: 0,
                 keep_outputs: false,
                 keep_derivations: false,
                 stop: None,

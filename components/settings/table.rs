@@ -306,8 +306,14 @@ settings! { with host;
     /// Make profiles refer to derivations.
     keep_env_derivations: bool = false, "keep-env-derivations" ["env-keep-derivations"], none;
     /// Bytes set aside so that the collector can run on a full disk.
+    ///
+    /// `nix-store --gc` and `--delete` give them back before they open the database, and with them
+    /// an inode.
     gc_reserved_space: u64 = 8 << 20, "gc-reserved-space";
     /// Collect garbage when fewer bytes than this are free; 0 for never.
+    ///
+    /// If it is not 0, garbage is also collected when hardly any inodes are free where the store
+    /// lies (fewer than 1024 and than a sixteenth of all), until there are four times as many.
     min_free: u64 = 0, "min-free";
     /// Stop collecting when this many bytes are free.
     max_free: u64 = i64::MAX as u64, "max-free";

@@ -125,12 +125,27 @@ pub enum Error {
 
     /// No room is left where the database lies.
     #[error(
-        "the disk is full: nothing can be added to the store database '{}'; free some space on \
-         its file system, or collect garbage", path.display()
+        "the disk is full{note}: nothing can be added to the store database '{}'; free some space \
+         on its file system, or collect garbage", path.display()
     )]
     DatabaseFull {
         /// The database file.
         path: PathBuf,
+        /// What it is full of, if not of data.
+        note: &'static str,
+    },
+
+    /// A collector lacks what little space it needs itself, and there is no reserve left.
+    #[error(
+        "{source}\nno room is left for the collector itself, and nothing in reserve that it could \
+         give back; delete something by hand that is no store path on the file system of '{}', such \
+         as old logs, and start it again", state_dir.display()
+    )]
+    NoRoomToCollect {
+        /// Where the database and the reserve lie.
+        state_dir: PathBuf,
+        /// What could not be done.
+        source: Box<Error>,
     },
 
     /// The database can be read but not written.
@@ -349,6 +364,18 @@ impl Error {
     pub fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let wrap = windrow_sys::Error::io(action, path);
         move |source| wrap(source).into()
+    }
+
+    /// Whether there is no space left, no inode, or no quota.
+    pub fn is_want_of_space(&self) -> bool {
+        match self {
+            Self::DatabaseFull { .. } => true,
+            Self::File(windrow_sys::Error::Io { source, .. }) => matches!(
+                source.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            ),
+            _ => false,
+        }
     }
 
     /// Whether it concerns the store as a whole, so that nobody can go on with it.

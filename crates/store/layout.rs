@@ -30,6 +30,11 @@ impl Layout {
         self.state_dir.join("db")
     }
 
+    /// The file that a collector deletes to have room to work when the disk is full.
+    pub fn reserve(&self) -> PathBuf {
+        self.db_dir().join("reserved")
+    }
+
     /// The directory with one file of temporary roots for each process.
     pub fn temproots_dir(&self) -> PathBuf {
         self.state_dir.join("temproots")

@@ -14,6 +14,7 @@ pub mod interrupt;
 pub mod mutex;
 pub mod names;
 pub mod raw;
+pub mod space;
 pub mod tree;
 pub mod xattr;
 

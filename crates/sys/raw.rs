@@ -69,6 +69,38 @@ pub unsafe fn execve(
     }
 }
 
+/// Whose quota is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QuotaOf {
+    /// A user's.
+    User = libc::USRQUOTA as isize,
+    /// A group's.
+    Group = libc::GRPQUOTA as isize,
+}
+
+/// The quota of a user or group on the file system of an open file: quotactl_fd(2) with
+/// `Q_GETQUOTA`.
+///
+/// # Errors
+/// When there is none, or it is none of ours.
+pub fn quota(file: BorrowedFd<'_>, of: QuotaOf, id: u32) -> Result<libc::dqblk> {
+    const SUBCOMMAND_SHIFT: c_int = 8;
+    let command = (libc::Q_GETQUOTA << SUBCOMMAND_SHIFT) | of as c_int;
+    let mut found = std::mem::MaybeUninit::<libc::dqblk>::zeroed();
+    // SAFETY: an open descriptor, integers, and room for the structure that the kernel writes.
+    unsafe {
+        call!(
+            quotactl_fd,
+            file.as_raw_fd(),
+            command,
+            id,
+            found.as_mut_ptr()
+        )
+    }?;
+    // SAFETY: integers only, which were zero before the kernel wrote.
+    Ok(unsafe { found.assume_init() })
+}
+
 /// Closes a descriptor; whatever is wrong with that, it is closed.
 pub fn close(fd: OwnedFd) {
     // SAFETY: nobody else owns it.

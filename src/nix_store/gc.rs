@@ -82,18 +82,22 @@ fn run(
         action,
         ignore_liveness,
         max_freed,
+        min_inodes: 0,
         keep_outputs: settings.keep_outputs,
         keep_derivations: settings.keep_derivations,
         stop: None,
     };
-    let mut store = call.session.open()?;
-    let layout = store.layout().clone();
     let deletes = matches!(options.action, Action::DeleteDead | Action::Delete(_));
+    let mut database = match deletes {
+        true => call.session.open_to_collect()?,
+        false => call.session.open()?.database,
+    };
+    let layout = call.session.layout.clone();
     let bar = verify::bar(call);
     let mut collected = Collected::default();
     let result = gc::collect(
         &layout,
-        &mut store.database,
+        &mut database,
         &options,
         &mut collected,
         &mut |event| {

@@ -1,10 +1,11 @@
 //! Why a builder failed, or a hook: what failed there and what on the way.
 
-use windrow_components::building::{BuildDir, BuildLog};
+use windrow_components::building::BuildLog;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
+use windrow_sandbox::BuildEnv;
 
-use crate::failure::{Failure, FailureKind, describe_status};
+use crate::failure::{Failure, FailureKind, describe_status, why_perhaps};
 use crate::world::BuilderConfig;
 use crate::world::children::{Condemned, ReapedChild};
 
@@ -18,28 +19,25 @@ pub(super) fn why_build_failed(
     graph: &BuildGraph,
     config: &BuilderConfig,
     reaped: ReapedChild,
-    (drv, dir, log): (DrvId, &BuildDir, &BuildLog),
+    (drv, log): (DrvId, &BuildLog),
+    env: Option<&BuildEnv>,
 ) -> Failure {
     if let Some(exec_error) = reaped.exec_error {
         return exec_error;
     }
     let path = graph.full_path(graph.drv_path(drv));
-    let disk_full = is_disk_nearly_full(config, &dir.0);
+    let shortage = config.places_of(env).shortage();
     let (kind, what) = match reaped.condemned {
         Some(Condemned { reason, kind }) => (kind, reason),
         None => {
-            let kind = match disk_full {
-                true => FailureKind::Other,
-                false => kind_of_failed(graph, drv),
+            let kind = match shortage {
+                Some(_) => FailureKind::Other,
+                None => kind_of_failed(graph, drv),
             };
             (kind, describe_status(reaped.status))
         }
     };
-    let note = if disk_full {
-        "; the disk is nearly full, which may be the reason: free some space and try again"
-    } else {
-        ""
-    };
+    let note = shortage.map_or_else(String::new, |shortage| why_perhaps(&shortage));
     Failure {
         kind,
         message: format!("builder for '{path}' {what}{note}"),
@@ -86,15 +84,4 @@ fn kind_of_failed(graph: &BuildGraph, drv: DrvId) -> FailureKind {
         true => FailureKind::Other,
         false => FailureKind::Permanent,
     }
-}
-
-/// Whether a failed build may have failed for want of space (as Nix 1.8 guesses: less than 8 MiB).
-pub(super) fn is_disk_nearly_full(config: &BuilderConfig, build_dir: &std::path::Path) -> bool {
-    const REQUIRED_BYTES: u64 = 8 * 1024 * 1024;
-    [config.layout.real_store_dir.as_path(), build_dir]
-        .into_iter()
-        .any(|path| {
-            nix::sys::statvfs::statvfs(path)
-                .is_ok_and(|stat| stat.blocks_available() * stat.fragment_size() < REQUIRED_BYTES)
-        })
 }

@@ -103,7 +103,8 @@ impl Reaping<'_, '_> {
         let host = &*self.host;
         let drv = known.drv;
         let ran = reaped.exec_error.is_none();
-        let failure = why_build_failed(&self.graph, &host.config, reaped, (drv, dir, log));
+        let config = &host.config;
+        let failure = why_build_failed(&self.graph, config, reaped, (drv, log), env.as_ref());
         let rewrites = ended.rewrites.filter(|_| !is_sandbox(env.as_ref()));
         // What never ran has left nothing to look at.
         let wanted = !self.scheduler.is_cancelled(goal);

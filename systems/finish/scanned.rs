@@ -6,8 +6,7 @@ use windrow_components::goal::BuildMode;
 use windrow_components::ids::DrvId;
 
 use crate::error::Result;
-use crate::failure::{Failure, FailureKind};
-use crate::finish::cause::is_disk_nearly_full;
+use crate::failure::Failure;
 use crate::finish::mismatched;
 use crate::finish::reap::Reaping;
 use crate::outputs::MismatchedOutput;
@@ -96,14 +95,6 @@ impl Reaping<'_, '_> {
         mut failure: Failure,
         mismatched: Option<Box<MismatchedOutput>>,
     ) {
-        if failure.kind == FailureKind::Rejected
-            && let Ok(ended) = self.children.get(goal)
-            && let Some(dir) = ended.dir
-            && is_disk_nearly_full(&self.host.config, &dir.0)
-        {
-            // Many programs don't notice that they could not write.
-            failure.kind = FailureKind::Other;
-        }
         if let Some(mismatched) = mismatched {
             let store = &mut *self.services.store;
             let world = (&mut *self.graph, store);

@@ -23,6 +23,7 @@ use windrow_store::files::canonical::{InodesSeen, canonicalise};
 use windrow_store::files::replace::move_tree;
 use windrow_store::nar::rewrite::Rewrite;
 use windrow_sys::harmless::make_harmless;
+use windrow_sys::space::Places;
 use windrow_sys::tree::delete_path;
 
 use checks::Expectations;
@@ -61,6 +62,8 @@ pub struct ScanJob {
     /// Where copies of outputs are made that their builder can't reach, if it could reach the
     /// outputs.
     copies: Option<CopyPlace>,
+    /// Where the builder wrote.
+    written: Places,
     /// Whether every output is copied, and not only what was made with the machine's network: a
     /// build user without a sandbox may have handed an open file to another process.
     copies_all: bool,
@@ -160,6 +163,7 @@ impl ScanJob {
             scratch,
             reader: Arc::clone(&config.reader),
             check: None,
+            written: config.places_of(env),
             copies_all: env.is_some_and(|env| !env.is_sandbox()),
             builder_uid: env.map_or_else(|| geteuid().as_raw(), BuildEnv::builder_uid),
             copies: env.map(|env| env.private().map_or(CopyPlace::Beside, CopyPlace::BuildEnv)),

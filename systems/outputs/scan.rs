@@ -18,10 +18,11 @@ use windrow_store::files::replace::{move_tree, replace_valid_path};
 use windrow_store::nar::digest::{Digest, digest as hash_and_scan, feed_flat, feed_nar};
 use windrow_store::nar::rewrite::{Rewrite, rewrite_hashes};
 use windrow_store::nar::scan::Candidates;
+use windrow_sys::space::Places;
 use windrow_sys::tree::delete_path;
 
 use super::{CopyPlace, Expected, MismatchedOutput, SCRATCH, ScanJob};
-use crate::failure::{Failure, FailureKind};
+use crate::failure::{Failure, FailureKind, why_perhaps};
 use crate::world::BuiltOutput;
 /// Looks at all outputs of a build.
 ///
@@ -79,8 +80,21 @@ pub fn scan_outputs(
             mismatched.real_path.clone_from(place);
         }
     }
+    // Looked at while all that the builder wrote is there still.
+    let scanned = scanned.map_err(|failure| (excused(failure, &job.written), mismatched));
     job.discard_scratch();
-    scanned.map_err(|failure| (failure, mismatched))
+    scanned
+}
+
+/// Many programs don't notice that they could not write.
+fn excused(mut failure: Failure, places: &Places) -> Failure {
+    if failure.kind == FailureKind::Rejected
+        && let Some(shortage) = places.shortage()
+    {
+        failure.kind = FailureKind::Other;
+        failure.message.push_str(&why_perhaps(&shortage));
+    }
+    failure
 }
 
 /// Puts outputs that were built under scratch names where corrupt ones lie.

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use windrow_sandbox::ids::user_ns::IdMap;
 use windrow_sandbox::ids::users::UserPool;
 use windrow_sandbox::process::launch::action::Action;
-use windrow_sandbox::{Isolation, Limits};
+use windrow_sandbox::{BuildEnv, Isolation, Limits};
 use windrow_store::db::reader::Reader;
 use windrow_store::files::optimise::Optimiser;
 use windrow_store::layout::Layout;
+use windrow_sys::space::Places;
 
 use crate::builtin::Builtins;
 use crate::error::{Error, Result};
@@ -71,6 +72,20 @@ pub struct StoreMount {
 }
 
 impl BuilderConfig {
+    /// Where a builder writes, and whoever takes what it made, and who these are.
+    pub fn places_of(&self, env: Option<&BuildEnv>) -> Places {
+        let ours = (
+            nix::unistd::geteuid().as_raw(),
+            nix::unistd::getegid().as_raw(),
+        );
+        let builder = env.map(|env| (env.owner().uid, env.owner().gid));
+        let dirs = [&self.layout.real_store_dir, &self.builds_dir];
+        Places {
+            paths: dirs.into_iter().chain(&self.log_dir).cloned().collect(),
+            owners: builder.into_iter().chain([ours]).collect(),
+        }
+    }
+
     /// What to mount for builders if the store lies at `real` and they see it at `logical`.
     ///
     /// # Errors

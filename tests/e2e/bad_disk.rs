@@ -150,33 +150,10 @@ fn somebody_without_rights_builds_in_a_store_of_his_own() {
     world.stays_valid();
 }
 
-/// A world in a file system of `mebibytes`, as a shell line that mounts it and, after the command,
-/// tells what is left.
+/// A script in a world on a file system of `mebibytes`. What is `before` the commands is run first.
 fn small_disk(world: &World, mebibytes: u32, before: &str, cmds: &[&str]) -> Ran {
-    let root = world.at("");
-    let dirs = ["store", "state", "log", "tmp"];
-    let moved: String = dirs
-        .iter()
-        .map(|dir| {
-            format!(
-                "mkdir -p {0}/small/{dir} {0}/{dir}; mount --bind {0}/small/{dir} {0}/{dir}; ",
-                root.display()
-            )
-        })
-        .collect();
-    let windrow = env!("CARGO_BIN_EXE_windrow");
-    let mut line = format!(
-        "set -e; mkdir -p {0}/small; mount -t tmpfs -o size={mebibytes}m none {0}/small; {moved}",
-        root.display()
-    );
-    line.push_str(&format!("set +e; w={windrow}; {before}\n"));
-    for cmd in cmds {
-        line.push_str(&format!("{cmd}\n"));
-    }
-    world
-        .program("unshare")
-        .args(["--mount", "/bin/sh", "-c", &line])
-        .run()
+    let mount = format!("mount -t tmpfs -o size={mebibytes}m none");
+    world.on_disk(&mount, &format!("{before}\n{}", cmds.join("\n")))
 }
 
 #[test]

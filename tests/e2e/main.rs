@@ -23,6 +23,7 @@ mod failed_paths;
 mod failure;
 mod fidelity;
 mod fixed_output;
+mod full_disk;
 mod graph;
 mod graph_mistakes;
 mod graph_sources;

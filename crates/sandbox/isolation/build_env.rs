@@ -71,6 +71,11 @@ impl BuildEnv {
         self.owner.uid
     }
 
+    /// The user and group that the builder writes as.
+    pub fn owner(&self) -> Owner {
+        self.owner
+    }
+
     /// Makes sure that nothing of the builder runs any more. What is in a sandbox died with its
     /// first process.
     ///

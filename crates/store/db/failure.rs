@@ -6,6 +6,7 @@ use std::path::Path;
 use rusqlite::ErrorCode;
 
 use crate::error::Error;
+use windrow_sys::space::Room;
 
 /// Turns SQLite's answer to an action on a database into the error to report.
 pub(crate) fn failed_to(action: &'static str, path: &Path) -> impl Fn(rusqlite::Error) -> Error {
@@ -15,7 +16,15 @@ pub(crate) fn failed_to(action: &'static str, path: &Path) -> impl Fn(rusqlite::
             Some(ErrorCode::DatabaseBusy | ErrorCode::FileLockingProtocolFailed) => {
                 Error::DatabaseBusy { path, source }
             }
-            Some(ErrorCode::DiskFull) => Error::DatabaseFull { path },
+            Some(ErrorCode::DiskFull) => Error::DatabaseFull { path, note: "" },
+            // SQLite says so when its own files can't be made or grown.
+            Some(ErrorCode::CannotOpen | ErrorCode::SystemIoFailure) if is_full(&path) => {
+                Error::DatabaseFull { path, note: "" }
+            }
+            Some(ErrorCode::CannotOpen | ErrorCode::SystemIoFailure) if has_no_inodes(&path) => {
+                let note = " (there are no inodes left)";
+                Error::DatabaseFull { path, note }
+            }
             Some(ErrorCode::ReadOnly) => Error::DatabaseReadOnly { path },
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 Error::DatabaseCorrupt { path, source }
@@ -30,6 +39,18 @@ pub(crate) fn failed_to(action: &'static str, path: &Path) -> impl Fn(rusqlite::
             },
         }
     }
+}
+
+fn is_full(file: &Path) -> bool {
+    room_beside(file).is_some_and(|room| room.bytes == 0)
+}
+
+fn has_no_inodes(file: &Path) -> bool {
+    room_beside(file).is_some_and(|room| room.inodes == Some(0))
+}
+
+fn room_beside(file: &Path) -> Option<Room> {
+    Room::of(file.parent()?).ok()
 }
 
 impl Error {

@@ -125,7 +125,7 @@ impl Database {
     /// a damaged or unwritable database; [`Error::File`] for the files beside it.
     pub fn open(layout: &Layout, options: &DatabaseOptions) -> Result<Self> {
         let db_dir = layout.db_dir();
-        reserve_space(&db_dir.join("reserved"), options.gc_reserved_space);
+        reserve_space(&layout.reserve(), options.gc_reserved_space);
         let path = db_dir.join("db.sqlite");
         let big_lock = schema::lock_and_create(&db_dir, || {
             let connection = connect(&path, OpenFlags::SQLITE_OPEN_CREATE, options)?;
@@ -210,11 +210,9 @@ impl Database {
 
 /// Makes sure of some space that a collector can free. Best effort, as in Nix: the store is of
 /// use without it.
-fn reserve_space(path: &Path, bytes: u64) {
-    if path
-        .metadata()
-        .is_ok_and(|metadata| metadata.size() >= bytes)
-    {
+pub(crate) fn reserve_space(path: &Path, bytes: u64) {
+    let is_enough = |metadata: std::fs::Metadata| metadata.size() >= bytes;
+    if bytes == 0 || path.metadata().is_ok_and(is_enough) {
         return;
     }
     let file = OpenOptions::new()

@@ -11,12 +11,17 @@ use std::time::Duration;
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
 use super::{Action, Collected, GcOptions, collect};
-use crate::Database;
 use crate::DatabaseOptions;
 use crate::Layout;
+use crate::db::reserve_space;
 use crate::error::{Error, Result};
+use windrow_sys::space::Room;
 
-/// When to collect, and how much.
+/// Where inodes were few, a collection goes on until there are this many times as many.
+const INODES_WANTED: u64 = 4;
+
+/// When to collect, and how much. Where there are few inodes left it is time as well, however many
+/// bytes are free: without inodes nothing can be built.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Collect when fewer bytes than this are free.
@@ -53,8 +58,7 @@ impl AutoGc {
         let (wake, woken) = bounded::<()>(0);
         let stopping = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
-            // What a collection could not better is not tried again at once.
-            let mut after_last = u64::MAX;
+            let mut after_last = None;
             loop {
                 let watched = look(
                     &layout,
@@ -98,47 +102,77 @@ fn look(
     database: &DatabaseOptions,
     limits: &Limits,
     stop: &Arc<AtomicBool>,
-    after_last: &mut u64,
+    after_last: &mut Option<Free>,
     say: &impl Fn(&str),
 ) -> Result<()> {
-    let free = free_bytes(layout, limits)?;
-    let little_less = *after_last != u64::MAX && free > *after_last / 100 * 97;
-    if free >= limits.min_free || free >= limits.max_free || little_less {
+    let free = Free::now(layout, limits)?;
+    let few_bytes = free.bytes < limits.min_free && free.bytes < limits.max_free;
+    let few_inodes = free.inodes < free.inodes_low;
+    // What a collection could not better is not tried again at once.
+    let little_less = |now: u64, last: u64| now > last / 100 * 97;
+    let bytes = few_bytes && !after_last.is_some_and(|last| little_less(free.bytes, last.bytes));
+    let inodes =
+        few_inodes && !after_last.is_some_and(|last| little_less(free.inodes, last.inodes));
+    if !bytes && !inodes {
         return Ok(());
     }
-    let max_freed = limits.max_free - free;
-    say(&format!("running auto-GC to free {max_freed} bytes"));
+    let max_freed = if few_bytes {
+        limits.max_free - free.bytes
+    } else {
+        1
+    };
+    if bytes {
+        say(&format!("running auto-GC to free {max_freed} bytes"));
+    } else {
+        say("running auto-GC to free inodes");
+    }
     let options = GcOptions {
         action: Action::DeleteDead,
         ignore_liveness: false,
         max_freed,
+        min_inodes: if few_inodes {
+            free.inodes_low * INODES_WANTED
+        } else {
+            0
+        },
         keep_outputs: limits.keep_outputs,
         keep_derivations: limits.keep_derivations,
         stop: Some(Arc::clone(stop)),
     };
-    let mut database = Database::open(layout, database)?;
-    collect(
-        layout,
-        &mut database,
-        &options,
-        &mut Collected::default(),
-        &mut |_| (),
-    )?;
-    *after_last = free_bytes(layout, limits)?;
+    let collected = super::open_database(layout, database).and_then(|mut database| {
+        let mut collected = Collected::default();
+        collect(layout, &mut database, &options, &mut collected, &mut |_| ())
+    });
+    // For the next one, now that there may be room.
+    reserve_space(&layout.reserve(), database.gc_reserved_space);
+    collected?;
+    *after_last = Some(Free::now(layout, limits)?);
     Ok(())
 }
 
-fn free_bytes(layout: &Layout, limits: &Limits) -> Result<u64> {
-    if let Some(file) = &limits.free_space_file {
-        let text = std::fs::read_to_string(file).map_err(Error::io("read", file))?;
-        return Ok(text.trim().parse().unwrap_or(u64::MAX));
+/// What is free where the store lies.
+#[derive(Debug, Clone, Copy)]
+struct Free {
+    bytes: u64,
+    inodes: u64,
+    inodes_low: u64,
+}
+
+impl Free {
+    fn now(layout: &Layout, limits: &Limits) -> Result<Self> {
+        let dir = &layout.real_store_dir;
+        let room = Room::of(dir).map_err(Error::io("look at the file system of", dir))?;
+        let mut free = Self {
+            bytes: room.bytes,
+            inodes: room.inodes.unwrap_or(u64::MAX),
+            inodes_low: room.inodes_low(),
+        };
+        if let Some(file) = &limits.free_space_file {
+            let text = std::fs::read_to_string(file).map_err(Error::io("read", file))?;
+            free.bytes = text.trim().parse().unwrap_or(u64::MAX);
+        }
+        Ok(free)
     }
-    let dir = &layout.real_store_dir;
-    let found = nix::sys::statvfs::statvfs(dir)
-        .map_err(|errno| Error::io("look at the file system of", dir)(errno.into()))?;
-    Ok(found
-        .blocks_available()
-        .saturating_mul(found.fragment_size()))
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::Database;
+use crate::DatabaseOptions;
 use crate::Layout;
 use crate::error::{Error, Result};
 use liveness::Liveness;
@@ -49,6 +50,8 @@ pub struct GcOptions {
     pub ignore_liveness: bool,
     /// Stop after more than this many bytes.
     pub max_freed: u64,
+    /// Go on, however many bytes that frees, until this many inodes are free.
+    pub min_inodes: u64,
     /// Whether derivations keep their outputs alive.
     pub keep_outputs: bool,
     /// Whether paths keep the derivation alive that built them.
@@ -88,12 +91,54 @@ pub enum Event<'a> {
     LinksSave(i64),
 }
 
+/// Opens the database for a collection that deletes, on a disk that may be full: what was kept in
+/// reserve for it is given back first (Nix 1.8: `reserveSpace`). Whoever opens the store next keeps
+/// something anew.
+///
+/// # Errors
+/// Those of [`Database::open`]; [`Error::NoRoomToCollect`] if even that is no room.
+pub fn open_database(layout: &Layout, options: &DatabaseOptions) -> Result<Database> {
+    give_back_reserve(layout);
+    let options = DatabaseOptions {
+        gc_reserved_space: 0,
+        ..options.clone()
+    };
+    Database::open(layout, &options).map_err(|error| no_room(layout, error))
+}
+
+fn give_back_reserve(layout: &Layout) {
+    // Where there is none it was used before, or never asked for.
+    let _ = fs::remove_file(layout.reserve());
+}
+
+/// Says of a want of space that there is nothing to give back.
+fn no_room(layout: &Layout, error: Error) -> Error {
+    if !error.is_want_of_space() {
+        return error;
+    }
+    Error::NoRoomToCollect {
+        state_dir: layout.state_dir.clone(),
+        source: Box::new(error),
+    }
+}
+
 /// Collects garbage. Waits for other collections to end.
 ///
 /// # Errors
-/// [`Error::StillAlive`] for a path that can't be deleted; what can't be read, deleted or locked.
-/// `collected` tells how far it came.
+/// [`Error::StillAlive`] for a path that can't be deleted; what can't be read, deleted or locked;
+/// [`Error::NoRoomToCollect`]. `collected` tells how far it came.
 pub fn collect(
+    layout: &Layout,
+    database: &mut Database,
+    options: &GcOptions,
+    collected: &mut Collected,
+    tell: &mut dyn FnMut(Event<'_>),
+) -> Result<()> {
+    let done = collect_here(layout, database, options, collected, tell);
+    done.map_err(|error| no_room(layout, error))
+}
+
+fn collect_here(
     layout: &Layout,
     database: &mut Database,
     options: &GcOptions,
@@ -104,8 +149,7 @@ pub fn collect(
     if deletes {
         // What a damaged database does not show would be deleted.
         database.check(true)?;
-        // What it is kept for.
-        let _ = fs::remove_file(layout.db_dir().join("reserved"));
+        give_back_reserve(layout);
     }
     server::prepare(layout)?;
     let Some(_lock) = lock(layout, options.stop.as_deref(), tell)? else {
@@ -128,6 +172,7 @@ pub fn collect(
         database,
         shared: &shared,
         max_freed: options.max_freed,
+        min_inodes: options.min_inodes,
         stop: options.stop.as_deref(),
         collected,
         tell,

@@ -14,6 +14,7 @@ use crate::Database;
 use crate::Layout;
 use crate::error::{Error, Result};
 use windrow_sys::flock;
+use windrow_sys::space::Room;
 use windrow_sys::tree::delete_store_path;
 
 /// How many entries lose their rows together; a process that wants one of them waits for no more
@@ -73,6 +74,7 @@ pub(super) struct Sweep<'a, 't> {
     pub(super) database: &'a mut Database,
     pub(super) shared: &'a Shared,
     pub(super) max_freed: u64,
+    pub(super) min_inodes: u64,
     pub(super) stop: Option<&'a AtomicBool>,
     pub(super) collected: &'a mut Collected,
     pub(super) tell: &'a mut (dyn FnMut(Event<'_>) + 't),
@@ -132,13 +134,19 @@ impl Sweep<'_, '_> {
                 if let Some(error) = failed {
                     return Err(error.into());
                 }
-                if self.collected.bytes > self.max_freed {
+                if self.collected.bytes > self.max_freed && self.has_inodes() {
                     (self.tell)(Event::LimitReached(self.max_freed));
                     break;
                 }
             }
             Ok(())
         })
+    }
+
+    /// Whether as many inodes are free as are wanted.
+    fn has_inodes(&self) -> bool {
+        let few = |room: Room| room.inodes.is_some_and(|free| free < self.min_inodes);
+        self.min_inodes == 0 || !Room::of(&self.layout.real_store_dir).is_ok_and(few)
     }
 
     /// Takes away the rows of entries, and returns those whose files may be deleted.

@@ -16,6 +16,7 @@ fn options(action: Action) -> GcOptions {
         action,
         ignore_liveness: false,
         max_freed: u64::MAX,
+        min_inodes: 0,
         keep_outputs: false,
         keep_derivations: false,
         stop: None,

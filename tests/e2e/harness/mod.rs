@@ -16,7 +16,7 @@ pub(crate) use cache::{Cache, Known};
 pub(crate) use command::{Cmd, Ran, Running, TOO_DEEP};
 pub(crate) use graphs::{graph_of, sh, sh_with, step};
 pub(crate) use held::HeldDatabase;
-pub(crate) use mounts::{may_mount, may_overlay, need_mounts, need_overlays};
+pub(crate) use mounts::{may_loop, may_mount, may_overlay, need_ext4, need_mounts, need_overlays};
 pub(crate) use needs::{have, is_root, layered_nix, need, skip};
 pub(crate) use sealed::{Caller, SEALED, busybox, busybox_with, for_each_caller};
 pub(crate) use world::World;

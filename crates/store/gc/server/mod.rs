@@ -162,8 +162,10 @@ pub(super) fn prepare(layout: &Layout) -> Result<()> {
     if path.symlink_metadata().is_ok() {
         return Ok(());
     }
-    let made = bind(&path).map(drop);
-    made.map_err(Error::io("open the collector's socket", &path))
+    match bind(&path).map_err(Error::io("open the collector's socket", &path)) {
+        Err(error) if !error.is_want_of_space() => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// The socket with the thread that answers at it. Dropped, it is closed, and clients see that the
@@ -175,9 +177,21 @@ pub(super) struct Server {
 
 impl Server {
     /// Opens the socket. Only whoever holds the collector's lock may do so.
+    ///
+    /// Where there is no inode left for it, clients that would add roots wait until the lock is
+    /// given back, as they do before the socket is there.
     pub(super) fn start(layout: &Layout, shared: Arc<Shared>) -> Result<Self> {
         let path = layout.gc_socket();
-        let listener = bind(&path).map_err(Error::io("open the collector's socket", &path))?;
+        let bound = bind(&path).map_err(Error::io("open the collector's socket", &path));
+        let listener = match bound {
+            Err(error) if error.is_want_of_space() => {
+                return Ok(Self {
+                    shared,
+                    thread: None,
+                });
+            }
+            bound => bound?,
+        };
         let pair = UnixStream::pair().and_then(|(wake, woken)| {
             wake.set_nonblocking(true)?;
             woken.set_nonblocking(true)?;
