@@ -3,12 +3,14 @@
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use nix::unistd::{Gid, Uid, geteuid};
 
 use crate::error::{Error, Result};
+use windrow_sys::xattr;
 
 /// The directories of a store. The logical store directory is part of every store path; where the
 /// files really lie may differ, as with Nix's `--store DIR`.
@@ -103,7 +105,7 @@ impl Layout {
             self.refuse_symlinks()?;
         }
         create_directory(&self.real_store_dir)?;
-        create_directory(&self.real_store_dir.join(".links"))?;
+        create_links_dir(&self.real_store_dir.join(".links"))?;
 
         let profiles = self.state_dir.join("profiles");
         let gcroots = self.gcroots_dir();
@@ -165,6 +167,17 @@ fn create_directory(path: &Path) -> Result<()> {
         .mode(0o755)
         .create(path)
         .map_err(Error::io("create the directory", path))
+}
+
+/// The one directory of a store that is no path: without what the store's own hands down to it.
+fn create_links_dir(path: &Path) -> Result<()> {
+    match DirBuilder::new().mode(0o755).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        made => made.map_err(Error::io("create the directory", path))?,
+    }
+    let dir = fs::File::open(path).map_err(Error::io("open", path))?;
+    xattr::drop_inherited(dir.as_fd())
+        .map_err(|errno| Error::io("remove the access lists of", path)(errno.into()))
 }
 
 /// Sets the mode only where it differs: whoever may use a store need not own its directories.

@@ -52,6 +52,13 @@ pub fn list_privileges(subject: Subject<'_>) -> Result<Vec<u8>, Errno> {
     Ok(names.flat_map(CStr::to_bytes_with_nul).copied().collect())
 }
 
+/// Takes from a new file or directory the access lists that it has from the directory it lies in.
+pub fn drop_inherited(new: BorrowedFd<'_>) -> Result<(), Errno> {
+    let subject = Subject::Handle(new);
+    let privileges = list_privileges(subject)?;
+    remove_all(subject, &privileges)
+}
+
 /// Removes the attributes that [`list_removable`] or [`list_privileges`] returned.
 pub fn remove_all(subject: Subject<'_>, names: &[u8]) -> Result<(), Errno> {
     split(names).try_for_each(|name| {

@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod access_lists;
 mod attributes;
 mod bad_database;
 mod bad_derivation;

@@ -5,6 +5,7 @@
 use std::fmt::Debug;
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use windrow_components::nix32;
 
 use crate::dirs::run_dir::{IN_STORE_SUFFIX, RunDir};
 use windrow_sys::tree::delete_path;
+use windrow_sys::xattr;
 
 /// How many bytes the hash part of a store path stands for.
 const HASH_BYTES: usize = 20;
@@ -63,7 +65,10 @@ impl InStore {
         let root = format!("{}/{root}", store.store_dir);
         let root = store.keeper.keep(&root)?;
         DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Self { path, _root: root })
+        let made = Self { path, _root: root };
+        // Outputs must not get from it what the store directory hands down.
+        xattr::drop_inherited(File::open(&made.path)?.as_fd())?;
+        Ok(made)
     }
 
     /// Where it is.

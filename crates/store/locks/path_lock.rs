@@ -3,11 +3,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use windrow_sys::flock;
+use windrow_sys::{flock, xattr};
 
 /// A lock held on one store path. Dropped, it is given back and its file stays.
 #[derive(Debug)]
@@ -140,7 +141,11 @@ fn lock_path(real_path: &Path) -> PathBuf {
 }
 
 fn open(path: &Path) -> Result<File> {
-    flock::open_or_create(path, 0).map_err(Error::io("open", path))
+    let file = flock::open_or_create(path, 0).map_err(Error::io("open", path))?;
+    // Whoever could open it could keep its lock. Where that can't be seen to it is closed all the
+    // same, by its mode.
+    let _ = xattr::drop_inherited(file.as_fd());
+    Ok(file)
 }
 
 #[cfg(test)]

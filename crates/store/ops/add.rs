@@ -1,9 +1,6 @@
 //! Adds sources and derivations to the store: copied or written under a lock, canonical, registered
 //! in batches.
 
-use std::fs::File;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,8 +8,8 @@ use windrow_components::hash::{Hash, HashAlgo};
 use windrow_components::store_path::{HashMode, StorePath};
 
 use crate::db::{PathInfo, Registration};
-use crate::error::{Error, Result};
-use crate::files::canonical::{InodesSeen, canonicalise};
+use crate::error::Result;
+use crate::files::canonical::{InodesSeen, canonicalise, write_canonical};
 use crate::files::copy::copy_tree;
 use crate::local::LocalStore;
 use crate::locks::path_lock::{PathLock, try_lock_all};
@@ -51,7 +48,8 @@ impl LocalStore {
     /// there (Nix's `addToStoreSlow`). Returns its path.
     ///
     /// # Errors
-    /// As [`LocalStore::add_source`]; [`Error::File`] for a flat hash of something else.
+    /// As [`LocalStore::add_source`]; [`File`](crate::Error::File) for a flat hash of something
+    /// else.
     pub fn add_fixed(
         &mut self,
         source: &Path,
@@ -191,31 +189,6 @@ fn path_info(path: String, nar_hash: [u8; 32], nar_size: u64, references: Vec<St
         sigs: Vec::new(),
         ca: None,
     }
-}
-
-/// Writes a file as canonical metadata has it, replacing what is there.
-fn write_canonical(path: &Path, contents: &[u8]) -> Result<()> {
-    let create = || {
-        File::options()
-            .write(true)
-            .create_new(true)
-            .mode(0o444)
-            .open(path)
-    };
-    let mut file = match create() {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            delete_path(path)?;
-            create()
-        }
-        other => other,
-    }
-    .map_err(Error::io("create", path))?;
-    file.write_all(contents).map_err(Error::io("write", path))?;
-    // The umask may have taken permissions away.
-    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o444))
-        .map_err(Error::io("set the mode of", path))?;
-    file.set_modified(UNIX_EPOCH + Duration::from_secs(1))
-        .map_err(Error::io("set the modification time of", path))
 }
 
 /// Locks all the paths, waiting for whoever is adding one of them now.

@@ -1,10 +1,16 @@
 //! Canonical metadata: what modes, times and owners every file in the store has, so that a path's
-//! contents are all that tells it from another. Runs over each output and each added path.
+//! contents are all that tells it from another. Whatever enters a store passes here: trees through
+//! [`canonicalise`], single texts through [`write_canonical`].
+
+mod text;
+
+pub use text::write_canonical;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use hashbrown::HashSet;
+use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::sys::stat::{FileStat, Mode, UtimensatFlags, fchmod, futimens, utimensat};
 use nix::sys::time::TimeSpec;
@@ -138,37 +144,15 @@ impl Canonicaliser<'_> {
         Ok(true)
     }
 
-    /// The mode comes before the owner: a file must lose its set-user-id bit before it becomes
-    /// the property of another user.
     fn settle(
         &self,
         node: &Node<'_>,
         handle: BorrowedFd<'_>,
-        Metadata { stat, mode }: &Metadata,
+        metadata: &Metadata,
         wanted: libc::mode_t,
     ) -> Result<()> {
-        let mut mode = *mode;
-        let subject = Subject::Handle(handle);
-        let surplus = xattr::list_removable(subject).map_err(node.failed(LIST_XATTRS))?;
-        if !surplus.is_empty() {
-            // Only a writable file can lose attributes of the user's, even to its owner.
-            if mode & 0o200 == 0 {
-                mode |= 0o200;
-                set_mode(node, handle, mode)?;
-            }
-            xattr::remove_all(subject, &surplus).map_err(node.failed(REMOVE_XATTRS))?;
-        }
-        if mode != wanted {
-            set_mode(node, handle, wanted)?;
-        }
-        if self.must_chown(stat) {
-            fchown(handle, Some(self.uid), Some(self.gid)).map_err(node.failed(SET_OWNER))?;
-        }
-        if stat.st_mtime != MTIME {
-            futimens(handle, &TimeSpec::UTIME_OMIT, &TimeSpec::new(MTIME, 0))
-                .map_err(node.failed(SET_TIME))?;
-        }
-        Ok(())
+        settle(handle, metadata, wanted, (self.uid, self.gid))
+            .map_err(|failed| node.failed(failed.action)(failed.errno))
     }
 
     /// Links have no mode. All goes through the pinned inode, never again by name.
@@ -179,7 +163,7 @@ impl Canonicaliser<'_> {
         if !surplus.is_empty() {
             xattr::remove_all(subject, &surplus).map_err(node.failed(REMOVE_XATTRS))?;
         }
-        if self.must_chown(stat) {
+        if must_chown(stat, self.uid, self.gid) {
             fchownat(
                 pin,
                 c"",
@@ -201,19 +185,66 @@ impl Canonicaliser<'_> {
         }
         Ok(())
     }
+}
 
-    fn must_chown(&self, stat: &FileStat) -> bool {
-        stat.st_uid != self.uid.as_raw() || stat.st_gid != self.gid.as_raw()
+fn must_chown(stat: &FileStat, uid: Uid, gid: Gid) -> bool {
+    stat.st_uid != uid.as_raw() || stat.st_gid != gid.as_raw()
+}
+
+/// A call that failed on a file.
+struct Failed {
+    /// What it was to do, as an infinitive.
+    action: &'static str,
+    errno: Errno,
+}
+
+/// Gives an open file or directory its metadata, all but the mode alike for all of the store.
+///
+/// The mode comes before the owner: a file must lose its set-user-id bit before it becomes the
+/// property of another user.
+fn settle(
+    handle: BorrowedFd<'_>,
+    Metadata { stat, mode }: &Metadata,
+    wanted: libc::mode_t,
+    (uid, gid): (Uid, Gid),
+) -> Result<(), Failed> {
+    let failed = |action| move |errno| Failed { action, errno };
+    let set_mode = |mode| {
+        let mode = Mode::from_bits_truncate(mode);
+        fchmod(handle, mode).map_err(failed(SET_MODE))
+    };
+    let mut mode = *mode;
+    let subject = Subject::Handle(handle);
+    let surplus = xattr::list_removable(subject).map_err(failed(LIST_XATTRS))?;
+    if !surplus.is_empty() {
+        // Only a writable file can lose attributes of the user's, even to its owner.
+        if mode & 0o200 == 0 {
+            mode |= 0o200;
+            set_mode(mode)?;
+        }
+        xattr::remove_all(subject, &surplus).map_err(failed(REMOVE_XATTRS))?;
     }
+    if mode != wanted {
+        set_mode(wanted)?;
+    }
+    if must_chown(stat, uid, gid) {
+        fchown(handle, Some(uid), Some(gid)).map_err(failed(SET_OWNER))?;
+    }
+    if stat.st_mtime != MTIME {
+        futimens(handle, &TimeSpec::UTIME_OMIT, &TimeSpec::new(MTIME, 0))
+            .map_err(failed(SET_TIME))?;
+    }
+    Ok(())
 }
 
 const LIST_XATTRS: &str = "list the extended attributes of";
 const REMOVE_XATTRS: &str = "remove the extended attributes of";
+const SET_MODE: &str = "set the mode of";
 const SET_OWNER: &str = "set the owner of";
 const SET_TIME: &str = "set the modification time of";
 
 fn set_mode(node: &Node<'_>, handle: impl AsFd, mode: libc::mode_t) -> Result<()> {
-    fchmod(handle, Mode::from_bits_truncate(mode)).map_err(node.failed("set the mode of"))
+    fchmod(handle, Mode::from_bits_truncate(mode)).map_err(node.failed(SET_MODE))
 }
 
 #[cfg(test)]
