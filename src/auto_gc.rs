@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use windrow_store::gc::auto::{AutoGc, Limits};
+use windrow_sys::limits::no_thread;
 
 use crate::session::Session;
 
@@ -22,10 +23,16 @@ pub(crate) fn watch(session: &Session, say: impl Fn(&str) + Send + 'static) -> O
         keep_derivations: settings.keep_derivations,
         free_space_file: std::env::var_os("_NIX_TEST_FREE_SPACE_FILE").map(Into::into),
     };
-    Some(AutoGc::start(
-        session.layout.clone(),
-        session.database_options(),
-        limits,
-        say,
-    ))
+    let (layout, options) = (session.layout.clone(), session.database_options());
+    match AutoGc::start(layout, options, limits, say) {
+        Ok(watcher) => Some(watcher),
+        Err(error) => {
+            let what = "free disk space is not watched ('min-free')";
+            crate::terminal::complain(&format!(
+                "warning: {what}: {}",
+                no_thread("auto-gc", &error)
+            ));
+            None
+        }
+    }
 }

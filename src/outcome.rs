@@ -20,15 +20,26 @@ pub(crate) fn root_name(link: &Path, index: usize, output: &str) -> PathBuf {
     name.into()
 }
 
+/// How many paths stand in a message.
+const NAMED_MAX: usize = 10;
+
+/// Paths as a message lists them: of many, the first and how many more there are. Each has had a
+/// message of its own.
+fn quoted(paths: &[String]) -> String {
+    let named: Vec<String> = paths
+        .iter()
+        .take(NAMED_MAX)
+        .map(|path| format!("'{path}'"))
+        .collect();
+    let list = named.join(", ");
+    match paths.len().saturating_sub(NAMED_MAX) {
+        0 => list,
+        more => format!("{list} and {more} more"),
+    }
+}
+
 /// The error that a run ends with in which something was not built.
 pub(crate) fn failure(summary: &Summary, mode: BuildMode) -> Error {
-    let quoted = |paths: &[String]| {
-        paths
-            .iter()
-            .map(|path| format!("'{path}'"))
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
     let mut parts = Vec::new();
     if !summary.failed.is_empty() {
         parts.push(format!("build of {} failed", quoted(&summary.failed)));
@@ -67,5 +78,18 @@ pub(crate) fn failure(summary: &Summary, mode: BuildMode) -> Error {
     Error::BuildFailed {
         message: parts.join("; "),
         status: summary.failures.exit_status(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_failures_a_message_names_some() {
+        let paths = |count: usize| (0..count).map(|n| n.to_string()).collect::<Vec<_>>();
+        assert_eq!(quoted(&paths(2)), "'0', '1'");
+        assert!(quoted(&paths(NAMED_MAX)).ends_with("'8', '9'"));
+        assert!(quoted(&paths(373)).ends_with("'8', '9' and 363 more"));
     }
 }

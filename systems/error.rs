@@ -41,6 +41,13 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// There are no threads to work with.
+    #[error("{source}")]
+    Threads {
+        /// Which thread could not be started, and what helps.
+        source: io::Error,
+    },
+
     /// A graph file is not text.
     #[error("{}:{line}: not UTF-8 text; save the file as UTF-8", file.display())]
     GraphNotUtf8 {

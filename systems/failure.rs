@@ -1,7 +1,10 @@
 //! Why a goal failed, in words for people and in kinds for the exit status.
 
+use std::io;
+
 use windrow_store::Error as StoreError;
 use windrow_sys::Error as FileError;
+use windrow_sys::limits::{lacks_means, remedy};
 use windrow_sys::space::Shortage;
 
 use crate::error::Error;
@@ -30,6 +33,9 @@ pub enum FailureKind {
     NotDeterministic,
     /// It is for a platform whose programs do not run here.
     Platform,
+    /// It could not be started for want of descriptors, processes or memory, and nothing else was
+    /// under way that would give some back.
+    Means,
     /// Anything else, which may go better another time or elsewhere.
     Other,
     /// Something it needs failed.
@@ -76,6 +82,26 @@ impl Failure {
         }
     }
 
+    /// A failure for an error of the store or a file.
+    pub fn of_error(error: &Error) -> Self {
+        match error {
+            Error::Store(StoreError::File(FileError::Io { source, .. })) => {
+                Self::to_start(source, error.to_string())
+            }
+            _ => Self::new(FailureKind::Other, error.to_string()),
+        }
+    }
+
+    /// A failure to start something, with what helps: one that is put off where others may give
+    /// back what it lacks.
+    pub fn to_start(source: &io::Error, message: String) -> Self {
+        let kind = match lacks_means(source) {
+            true => FailureKind::Means,
+            false => FailureKind::Other,
+        };
+        Self::new(kind, message + &remedy(source))
+    }
+
     /// The end of a goal that nobody wants any more.
     pub fn cancelled() -> Self {
         Self::new(FailureKind::Cancelled, "nobody wants it any more")
@@ -110,6 +136,7 @@ impl FailureKinds {
             | FailureKind::LogLimit
             | FailureKind::Hook { .. }
             | FailureKind::Platform
+            | FailureKind::Means
             | FailureKind::Other
             | FailureKind::Dependency
             | FailureKind::Cancelled => {}

@@ -13,6 +13,7 @@ use windrow_sandbox::dirs::build_dir::SpareDirs;
 use windrow_sandbox::dirs::run_dir::delete_dead;
 use windrow_sandbox::process::launch::Spawned;
 use windrow_store::locks::dead_runs;
+use windrow_sys::limits;
 
 use crate::error::{Error, Result};
 use crate::process::kill::end_all;
@@ -23,7 +24,7 @@ use crate::report::{Event, Level};
 use crate::world::children::{ChildEnv, Launched};
 use crate::world::{
     Alarms, BuilderConfig, Deleter, HelperEvents, Host, MountTemplateHandle, Parts, PoolHandle,
-    Services, Verifier,
+    Scheduler, Services, Verifier,
 };
 
 /// Adds the systems and resources of the real world; those that repair only if a request
@@ -34,12 +35,12 @@ use crate::world::{
 pub fn plug_in(world: &mut World, config: BuilderConfig, may_repair: bool) -> Result<()> {
     let reactor = Reactor::new().map_err(|source| Error::Poll { source })?;
     let waker = reactor.waker();
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     // Should the kernel refuse to wake, the next event or heartbeat brings the result.
     let wake = move || drop(waker.wake());
-    let pool = Pool::new(threads.min(8), wake.clone());
-    let launcher = Pool::new(1, wake.clone());
-    let deleter = Deleter::new();
+    let threads = |source| Error::Threads { source };
+    let pool = Pool::new("pool", limits::processors(8), wake.clone()).map_err(threads)?;
+    let launcher = Pool::new("launcher", 1, wake.clone()).map_err(threads)?;
+    let deleter = Deleter::new().map_err(threads)?;
     let dirs = SpareDirs::new(&config.builds_dir);
     let (builds, store) = (
         config.builds_dir.clone(),
@@ -52,7 +53,7 @@ pub fn plug_in(world: &mut World, config: BuilderConfig, may_repair: bool) -> Re
         services.reporter.report(&Event::Message { level, text });
     }
     let template = MountTemplateHandle {
-        pool: Pool::new(1, wake.clone()),
+        pool: Pool::new("template", 1, wake.clone()).map_err(threads)?,
         entered: Arc::default(),
     };
     world.insert_non_send(Host {
@@ -62,7 +63,7 @@ pub fn plug_in(world: &mut World, config: BuilderConfig, may_repair: bool) -> Re
         pool: PoolHandle(pool, deleter),
         launcher,
         template,
-        logs: LogThread::default(),
+        logs: LogThread::new().map_err(threads)?,
         dirs,
         launched: Default::default(),
         scanned: Vec::new(),
@@ -77,9 +78,40 @@ pub fn plug_in(world: &mut World, config: BuilderConfig, may_repair: bool) -> Re
     (parts.others, parts.processes) = (true, true);
     if may_repair {
         world.resource_mut::<Parts>().repair = true;
-        world.insert_non_send(Verifier::new(wake));
+        world.insert_non_send(Verifier::new(wake).map_err(threads)?);
     }
+    bound_holding(world);
     Ok(())
+}
+
+/// How many descriptors are left to what is no child: databases and their journals, trees that are
+/// looked at or deleted.
+const RESERVED_DESCRIPTORS: usize = 32;
+
+/// How many descriptors a goal with a child takes: the pipe of its log, which has two ends while
+/// the child is made, its standard input, its pidfd, its log file, the locks of its output and of
+/// its build user, and one more for a hook or a substituter.
+const DESCRIPTORS_PER_CHILD: usize = 8;
+
+/// Has no more children at a time than there are descriptors for.
+fn bound_holding(world: &mut World) {
+    let spare = limits::spare_descriptors().saturating_sub(RESERVED_DESCRIPTORS);
+    let most = u32::try_from(spare / DESCRIPTORS_PER_CHILD).unwrap_or(u32::MAX);
+    let mut scheduler = world.resource_mut::<Scheduler>();
+    scheduler.bound_holding(most);
+    let (most, max_jobs) = (most.max(1), scheduler.options.max_jobs);
+    if max_jobs > most {
+        let text = format!(
+            "at most {most} builds run at a time, although 'max-jobs' is {max_jobs}: only {} files \
+             may be open ('ulimit -n')",
+            limits::descriptors()
+        );
+        let level = Level::Warn;
+        let mut services = world.non_send_mut::<Services>();
+        services
+            .reporter
+            .report(&Event::Message { level, text: &text });
+    }
 }
 
 /// Ends every child that still runs, deletes the build directories and gives up all locks: what a

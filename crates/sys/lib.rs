@@ -11,6 +11,7 @@ mod error;
 pub mod flock;
 pub mod harmless;
 pub mod interrupt;
+pub mod limits;
 pub mod mutex;
 pub mod names;
 pub mod raw;

@@ -167,6 +167,7 @@ fn print_lines<T: AsRef<str>>(lines: impl IntoIterator<Item = T>) -> Result<()> 
 
 /// Runs the program with these arguments; the exit status is documented in README.md.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    windrow_sys::limits::raise_descriptors();
     let status = run(args.into_iter().collect());
     crate::terminal::flush();
     // Without it nothing would be wrong, but somebody could still see it.

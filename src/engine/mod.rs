@@ -64,7 +64,9 @@ impl Engine {
         let run = move || runner::run(&own, builder.reporter, (received, notices), &tell);
         let thread = std::thread::Builder::new().name("windrow".to_owned());
         let thread = thread.spawn(run);
-        let thread = thread.map_err(Error::io("start a thread for", "the engine"))?;
+        let thread = thread.map_err(|error| windrow_systems::Error::Threads {
+            source: windrow_sys::limits::no_thread("windrow", &error),
+        })?;
         let wake = started.recv().map_err(|_| Error::EngineEnded)??;
         Ok(Self {
             session,

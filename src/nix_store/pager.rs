@@ -3,6 +3,7 @@
 use std::process::{Child, Command, Stdio};
 
 use nix::unistd::dup2_stdout;
+use windrow_sys::limits::restore_descriptors_in;
 
 /// A pager that shows what is written to standard output. Dropped, it is waited for.
 pub(super) struct Pager(Child);
@@ -31,7 +32,8 @@ impl Pager {
             if std::env::var_os("LESS").is_none() {
                 command.env("LESS", "FRSXMK");
             }
-            let Ok(mut child) = command.stdin(Stdio::piped()).spawn() else {
+            restore_descriptors_in(command.stdin(Stdio::piped()));
+            let Ok(mut child) = command.spawn() else {
                 continue;
             };
             let pipe = child.stdin.take()?;

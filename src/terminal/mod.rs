@@ -24,7 +24,8 @@ pub use visible::{is_visible, visible};
 /// When there are no threads left.
 pub fn take_over_signals() -> crate::error::Result<()> {
     windrow_sys::interrupt::take_over();
-    stderr::start().map_err(crate::error::Error::io("write to", "standard error"))
+    let threads = |source| crate::error::Error::from(windrow_systems::Error::Threads { source });
+    stderr::start().map_err(threads)
 }
 
 /// Whether standard error shows colours.

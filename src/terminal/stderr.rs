@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use windrow_sys::interrupt;
+use windrow_sys::limits::spawn_some;
 use windrow_sys::mutex;
 
 /// From this many unwritten bytes on, output of builders and helpers waits, and the live line is
@@ -64,16 +65,17 @@ pub(super) fn start() -> io::Result<()> {
     if PUMP.get().is_some() {
         return Ok(());
     }
-    let pump = Pump {
-        state: Mutex::default(),
-        more: Condvar::new(),
-        written: Condvar::new(),
+    let pump = || {
+        PUMP.get_or_init(|| Pump {
+            state: Mutex::default(),
+            more: Condvar::new(),
+            written: Condvar::new(),
+        })
     };
-    let pump = PUMP.get_or_init(|| pump);
-    std::thread::Builder::new()
-        .name("stderr".to_owned())
-        .spawn(|| pump.run())
-        .map(drop)
+    // Without a thread there must be no pump: who wrote to it would wait for ever.
+    spawn_some("stderr", 1, || move || pump().run())?;
+    pump();
+    Ok(())
 }
 
 /// Writes bytes that belong together. That nobody reads them is no reason to stop.

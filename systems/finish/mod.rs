@@ -20,13 +20,15 @@ use std::time::Duration;
 use bevy_ecs::entity::Entities;
 use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, Res, ResMut};
 use bevy_ecs::system::SystemParam;
+use windrow_components::building::{HashRewrites, MissingOutputs};
 use windrow_components::goal::{DerivationGoal, Outcome, SubstitutionGoal, Target, Waitees};
 use windrow_components::graph::BuildGraph;
 
 use crate::failure::{Failure, FailureKind};
-use crate::report::{BuildRef, Event};
+use crate::report::{BuildRef, Event, Level};
 use crate::world::{
-    Cells, Column, CompleteGoal, End, Goal, OutputLocks, Scheduler, Services, place,
+    Cells, Column, CompleteGoal, End, Goal, OutputLocks, ReadyFetch, ReadyGoal, Scheduler,
+    Services, Waiting, place,
 };
 
 /// What a goal is for, and the locks it holds.
@@ -153,6 +155,10 @@ fn is_due(scheduler: &mut Scheduler) -> bool {
     if !undisturbed || !scheduler.has_successors() {
         return true;
     }
+    // What is complete holds its locks: where no more may be held, others wait for just that.
+    if !scheduler.may_hold_more() {
+        return true;
+    }
     // Free slots come first: what is complete can be registered while the next builders run.
     if scheduler.free_slots() > 0 {
         return false;
@@ -213,10 +219,14 @@ pub fn register(mut params: Finishing<'_, '_>) {
 pub fn fail(mut params: Finishing<'_, '_>) {
     let reported = params.services.reporter.wants_builds();
     for (entity, failure) in params.scheduler.take_failures() {
-        params.scheduler.run.failures.add(failure.kind);
-        let Some(target) = params.target(entity) else {
+        let target = params.target(entity);
+        if failure.kind == FailureKind::Means
+            && target.is_some_and(|target| params.wait_for_means(Goal { entity, target }, &failure))
+        {
             continue;
-        };
+        }
+        params.scheduler.run.failures.add(failure.kind);
+        let Some(target) = target else { continue };
         let goal = Goal { entity, target };
         if failure.kind == FailureKind::Cancelled {
             if reported {
@@ -245,6 +255,42 @@ pub fn fail(mut params: Finishing<'_, '_>) {
                 .run
                 .give_up(|request| reporters.needs(request, entity));
         }
+    }
+}
+
+impl Finishing<'_, '_> {
+    /// Lets a goal that could not be started try again when something else has ended; tells whether
+    /// it does.
+    fn wait_for_means(&mut self, goal: Goal, failure: &Failure) -> bool {
+        let waiting = match goal.target {
+            Target::Derivation(drv) => Waiting::Build(ReadyGoal {
+                goal: goal.entity,
+                drv,
+            }),
+            Target::Path(path) | Target::Repair(path) => Waiting::Fetch(ReadyFetch {
+                goal: goal.entity,
+                path,
+            }),
+        };
+        if !self.scheduler.wait_for_means(&self.graph, waiting) {
+            return false;
+        }
+        if let Ok((.., Some(mut locks))) = self.goals.get_mut(goal.entity) {
+            let locks = std::mem::take(&mut *locks);
+            self.services.store.unlock(locks, false);
+        }
+        let mut entity = self.commands.entity(goal.entity);
+        entity.remove::<(OutputLocks, MissingOutputs, HashRewrites)>();
+        if self.scheduler.tells_of_means() {
+            let text = format!(
+                "fewer builds run at a time than there are slots: {}",
+                failure.message
+            );
+            let level = Level::Warn;
+            let message = Event::Message { level, text: &text };
+            self.services.reporter.report(&message);
+        }
+        true
     }
 }
 

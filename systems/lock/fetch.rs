@@ -9,7 +9,7 @@ use windrow_components::ids::PathId;
 
 use super::wait_for_others;
 use crate::error::Result;
-use crate::failure::{Failure, FailureKind};
+use crate::failure::Failure;
 use crate::world::{ReadyFetch, Scheduler, Services, Waiting};
 
 /// Takes locks for as many paths to be fetched as there are free slots.
@@ -72,7 +72,7 @@ fn lock_batch(
             Err(error) if error.is_fatal() => return Err(error),
             Err(error) => {
                 scheduler.release(&[next.path]);
-                let failure = Failure::new(FailureKind::Other, error.to_string());
+                let failure = Failure::of_error(&error);
                 scheduler.fail(next.goal, failure);
             }
         }

@@ -33,7 +33,7 @@ pub fn take_reply(
     if scheduler.is_cancelled(ready.goal) {
         return scheduler.fail(ready.goal, Failure::cancelled());
     }
-    if reply != Reply::Postpone && scheduler.free_slots() > 0 {
+    if reply != Reply::Postpone && scheduler.has_slot_for(ready.goal) {
         scheduler.take_slot(ready);
         return;
     }

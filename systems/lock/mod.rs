@@ -175,6 +175,9 @@ impl LockPass<'_, '_, '_> {
     /// Nix 1.8: `DerivationGoal::tryBuildHook`.
     fn fill_with_hook(&mut self, round: &mut LockBatch) -> Result<()> {
         loop {
+            if !self.scheduler.may_hold_more() {
+                return Ok(());
+            }
             let free_slot = self.scheduler.free_slots() > 0;
             let Some((ready, rank)) = self.scheduler.pop_for_hook() else {
                 return Ok(());
@@ -285,7 +288,7 @@ impl LockPass<'_, '_, '_> {
             ),
             Some(error) if error.is_fatal() => return Err(error),
             Some(error) => {
-                let failure = Failure::new(FailureKind::Other, error.to_string());
+                let failure = Failure::of_error(&error);
                 self.scheduler.fail(ready.goal, failure);
             }
         }
@@ -329,7 +332,7 @@ impl LockPass<'_, '_, '_> {
                 if error.is_fatal() {
                     return Err(error);
                 }
-                let failure = Failure::new(FailureKind::Other, error.to_string());
+                let failure = Failure::of_error(&error);
                 self.scheduler.fail(ready.goal, failure);
                 continue;
             }

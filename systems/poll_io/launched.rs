@@ -78,9 +78,9 @@ impl Launching<'_, '_> {
         };
         let watched = process.and_then(|process| match self.watch(&setup, &work, &process) {
             Ok(file) => Ok((process, file)),
-            Err(problem) => {
+            Err(failure) => {
                 kill::end_all(&[(setup.kind, process)]);
-                Err(Failure::new(FailureKind::Other, problem))
+                Err(failure)
             }
         });
         match watched {
@@ -110,13 +110,13 @@ impl Launching<'_, '_> {
     /// Watches a child; gives the log file of a build, if logs are kept.
     ///
     /// # Errors
-    /// One message, when the file can't be made or the system refuses to watch.
+    /// When the file can't be made or the system refuses to watch.
     fn watch(
         &mut self,
         setup: &ChildSetup,
         work: &Work,
         process: &Spawned,
-    ) -> Result<Option<LogFile>, String> {
+    ) -> Result<Option<LogFile>, Failure> {
         let host = &mut *self.host;
         let mut file = None;
         if let (Work::Build(drv, _), Some(log_dir)) = (work, &host.config.log_dir) {
@@ -125,8 +125,11 @@ impl Launching<'_, '_> {
                 .logs
                 .open(log_dir, base_name, host.config.compress_log)
                 .map_err(|error| match setup.kind {
-                    ChildKind::Hook => self.unwatchable(work, setup.kind, &error),
-                    ChildKind::Builder | ChildKind::Fetch => error.to_string(),
+                    ChildKind::Hook => {
+                        let text = self.unwatchable(work, setup.kind, &error);
+                        Failure::new(FailureKind::Other, text)
+                    }
+                    ChildKind::Builder | ChildKind::Fetch => Failure::of_error(&error),
                 });
             file = Some(opened?);
         }
@@ -141,7 +144,8 @@ impl Launching<'_, '_> {
                 if let Some(file) = &mut file {
                     host.logs.close(file);
                 }
-                Err(self.unwatchable(work, setup.kind, &error))
+                let text = self.unwatchable(work, setup.kind, &error);
+                Err(Failure::to_start(&error, text))
             }
         }
     }
@@ -215,7 +219,8 @@ impl Launching<'_, '_> {
     /// failed, for the next substituter may do.
     fn give_up(&mut self, setup: ChildSetup, work: &Work, failure: Failure) {
         let goal = setup.goal;
-        if let Work::Fetch(path, _) = work {
+        let puts_off = failure.kind == FailureKind::Means && self.scheduler.has_others(goal);
+        if let (Work::Fetch(path, _), false) = (work, puts_off) {
             let path = self.graph.full_path(*path);
             let message = format!("fetching path '{path}' failed: {}", failure.message);
             self.host.scanned.push(Scanned {

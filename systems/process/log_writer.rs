@@ -17,6 +17,7 @@ use bzip2::Compression;
 use bzip2::write::BzEncoder;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use hashbrown::HashMap;
+use windrow_sys::limits::no_thread;
 
 use crate::error::{Error, Result};
 
@@ -73,21 +74,25 @@ pub struct LogThread {
     opened: u64,
 }
 
-impl Default for LogThread {
-    fn default() -> Self {
+impl LogThread {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When there are no threads left.
+    pub fn new() -> std::io::Result<Self> {
         let (orders, queue) = unbounded();
         let (tell, problems) = unbounded();
-        let thread = std::thread::spawn(move || write_logs(&queue, &tell));
-        Self {
+        let name = "logs";
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        let thread = thread.spawn(move || write_logs(&queue, &tell));
+        Ok(Self {
             orders: Some(orders),
-            thread: Some(thread),
+            thread: Some(thread.map_err(|error| no_thread(name, &error))?),
             problems,
             opened: 0,
-        }
+        })
     }
-}
 
-impl LogThread {
     /// Creates, or empties, the log file of the derivation `drv_base_name` under `log_dir`.
     ///
     /// # Errors
@@ -287,7 +292,7 @@ mod tests {
 
     fn written(pieces: &[&[u8]], compress: bool) -> Vec<u8> {
         let directory = tempfile::tempdir().unwrap();
-        let mut thread = LogThread::default();
+        let mut thread = LogThread::new().unwrap();
         let mut log = thread.open(directory.path(), BASE, compress).unwrap();
         for piece in pieces {
             thread.append(&mut log, piece);
@@ -308,7 +313,7 @@ mod tests {
     #[test]
     fn a_log_that_cannot_be_kept_up_with_says_so_until_it_is() {
         let directory = tempfile::tempdir().unwrap();
-        let mut thread = LogThread::default();
+        let mut thread = LogThread::new().unwrap();
         // Without a disk behind it, nothing can be written, and that must not count for ever.
         for path in [directory.path().join("log"), "/dev/full".into()] {
             let mut log = thread.open(directory.path(), BASE, true).unwrap();

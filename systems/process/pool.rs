@@ -3,11 +3,13 @@
 
 use std::any::Any;
 use std::convert::Infallible;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use windrow_sys::limits::spawn_some;
 
 type Job<T> = Box<dyn FnOnce() -> Option<T> + Send>;
 
@@ -29,38 +31,44 @@ pub struct Finished {
 }
 
 impl<T: Send + 'static> Pool<T> {
-    /// Starts `threads` threads; `wake` is called after each result is there to be taken.
-    pub fn new(threads: usize, wake: impl Fn() + Send + Sync + 'static) -> Self {
+    /// Starts `threads` threads, or as many as there may be; `wake` is called after each result is
+    /// there to be taken.
+    ///
+    /// # Errors
+    /// When there may be none.
+    pub fn new(
+        name: &str,
+        threads: usize,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> io::Result<Self> {
         let (jobs, queue) = unbounded::<Job<T>>();
         let (done, results) = unbounded();
         let (stay, leave) = bounded(0);
         let wake = Arc::new(wake);
-        let threads = (0..threads.max(1))
-            .map(|_| {
-                let (queue, done, wake) = (queue.clone(), done.clone(), Arc::clone(&wake));
-                let leave: Receiver<Infallible> = leave.clone();
-                std::thread::spawn(move || {
-                    for job in queue {
-                        // A job that panics is a bug. Somebody waits for its result, so it is
-                        // theirs to panic.
-                        if let Some(result) = catch_unwind(AssertUnwindSafe(job)).transpose()
-                            && done.send(result).is_ok()
-                        {
-                            wake();
-                        }
+        let threads = spawn_some(name, threads.max(1), || {
+            let (queue, done, wake) = (queue.clone(), done.clone(), Arc::clone(&wake));
+            let leave: Receiver<Infallible> = leave.clone();
+            move || {
+                for job in queue {
+                    // A job that panics is a bug. Somebody waits for its result, so it is theirs to
+                    // panic.
+                    if let Some(result) = catch_unwind(AssertUnwindSafe(job)).transpose()
+                        && done.send(result).is_ok()
+                    {
+                        wake();
                     }
-                    drop(done);
-                    // It only ever hears that nobody is left to tell it anything.
-                    let _ = leave.recv();
-                })
-            })
-            .collect();
-        Self {
+                }
+                drop(done);
+                // It only ever hears that nobody is left to tell it anything.
+                let _ = leave.recv();
+            }
+        })?;
+        Ok(Self {
             jobs: Some(jobs),
             results,
             threads,
             stay: Some(stay),
-        }
+        })
     }
 
     /// Queues a job. What it returns, if anything, comes back through [`Pool::take`].
@@ -133,9 +141,10 @@ mod tests {
         let woken = Arc::new(AtomicU32::new(0));
         let pool = {
             let woken = Arc::clone(&woken);
-            Pool::new(2, move || {
+            let wake = move || {
                 woken.fetch_add(1, Ordering::SeqCst);
-            })
+            };
+            Pool::new("test", 2, wake).unwrap()
         };
         let ran = Arc::new(AtomicU32::new(0));
         for n in 0..100_u32 {
@@ -157,9 +166,10 @@ mod tests {
     #[should_panic(expected = "a bug")]
     fn a_panic_reaches_whoever_waits() {
         let (woken, wakes) = unbounded();
-        let pool = Pool::<()>::new(1, move || {
+        let wake = move || {
             let _ = woken.send(());
-        });
+        };
+        let pool = Pool::<()>::new("test", 1, wake).unwrap();
         pool.submit(|| panic!("a bug"));
         wakes
             .recv_timeout(std::time::Duration::from_secs(60))

@@ -70,8 +70,9 @@ pub(super) fn prepare(
     let other = |message: String| Failure::new(FailureKind::Other, message);
 
     let file = config.layout.real_path(&path);
-    let text = std::fs::read(&file)
-        .map_err(|error| other(format!("cannot read derivation '{path}': {error}")))?;
+    let text = std::fs::read(&file).map_err(|error| {
+        Failure::to_start(&error, format!("cannot read derivation '{path}': {error}"))
+    })?;
     let drv = Derivation::parse(&text)
         .map_err(|error| other(format!("cannot read derivation '{path}': {error}")))?;
     let wrong = |error: AttributeError| other(format!("cannot build derivation '{path}': {error}"));
@@ -260,9 +261,8 @@ fn launch(
         input,
     } = program.map_err(|error| other(format!("cannot build derivation '{path}': {error}")))?;
     let set_up = |error: io::Error| {
-        other(format!(
-            "failed to set up the build environment for '{path}': {error}"
-        ))
+        let text = format!("failed to set up the build environment for '{path}': {error}");
+        Failure::to_start(&error, text)
     };
     let (log_pipe, output) =
         nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|error| set_up(error.into()))?;

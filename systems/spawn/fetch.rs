@@ -59,8 +59,7 @@ impl StartingFetches<'_, '_> {
             Ok(prepared) => prepared,
             Err(error) => {
                 let text = format!("cannot fetch path '{store_path}': {error}");
-                let failure = Failure::new(FailureKind::Other, text);
-                return self.scheduler.fail(goal, failure);
+                return self.scheduler.fail(goal, Failure::to_start(&error, text));
             }
         };
         let setup = ChildSetup {
@@ -74,15 +73,16 @@ impl StartingFetches<'_, '_> {
             dir: None,
         };
         let make = move |launch: helper::Launch| {
-            let other = |text| Failure::new(FailureKind::Other, text);
             if let Some(path) = in_the_way
                 && let Err(error) = delete_path(&path)
             {
                 let text = format!("cannot fetch path '{store_path}': {error}");
-                return Made::new(Err(other(text)));
+                return Made::new(Err(Failure::new(FailureKind::Other, text)));
             }
-            let ran = launch.run();
-            Made::new(ran.map_err(|error| other(format!("substituter '{program}': {error}"))))
+            Made::new(launch.run().map_err(|error| {
+                let text = format!("substituter '{program}': {error}");
+                Failure::to_start(&error.source, text)
+            }))
         };
         let maker = (Maker::Thread, None);
         host.launch(&mut self.scheduler, setup, maker, launch, make);

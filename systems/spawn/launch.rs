@@ -2,6 +2,7 @@
 //! until it runs its program.
 
 use std::ffi::{CString, OsStr, c_int};
+use std::fmt::Display;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,6 +21,7 @@ use windrow_sandbox::process::launch::{
 };
 use windrow_sandbox::{BuildEnv, Isolation, MountTemplate, SandboxRequest, refusal};
 use windrow_store::db::reader::Reader;
+use windrow_sys::limits::lacks_means;
 use windrow_sys::mutex;
 use windrow_sys::tree::delete_path;
 
@@ -160,7 +162,7 @@ impl Launch {
             let uid = user.owner().uid;
             if let Err(error) = kill_user(uid) {
                 let text = format!("cannot kill the processes of the build user {uid}: {error}");
-                return (Err(Failure::new(FailureKind::Other, text)), None);
+                return (Err(Failure::to_start(&error, text)), None);
             }
         }
         let Some((isolation, request)) = &self.sandbox else {
@@ -173,23 +175,25 @@ impl Launch {
                 Err(error) => {
                     let path = &self.drv_path;
                     let text = format!("cannot make the build directory of '{path}': {error}");
-                    Err(Failure::new(FailureKind::Other, text))
+                    Err(Failure::to_start(&error, text))
                 }
             };
             return (started, env);
         };
         let owner = user.as_ref().map(UserLock::owner);
-        let set_up = |error: String| {
+        let cannot_set_up = |error: &dyn Display| {
             let path = &self.drv_path;
-            let text = format!("failed to set up the sandbox for '{path}': {error}");
-            Failure::new(FailureKind::Other, text)
+            format!("failed to set up the sandbox for '{path}': {error}")
         };
         let mut template = mutex::lock(template);
         let template = if isolation.wants_template(request) {
             if template.is_none() {
                 match MountTemplate::enter(isolation) {
                     Ok(entered) => *template = Some(entered),
-                    Err(error) => return (Err(set_up(format!("cannot {error}"))), None),
+                    Err(error) => {
+                        let text = cannot_set_up(&format_args!("cannot {error}"));
+                        return (Err(Failure::new(FailureKind::Other, text)), None);
+                    }
                 }
             }
             template.as_ref()
@@ -198,7 +202,10 @@ impl Launch {
         };
         let setup = match isolation.set_up(request, template, user) {
             Ok(setup) => setup,
-            Err(error) => return (Err(set_up(error.to_string())), None),
+            Err(error) => {
+                let text = cannot_set_up(&error);
+                return (Err(Failure::to_start(&error, text)), None);
+            }
         };
         (self.namespaces, self.actions) = (setup.namespaces, setup.actions);
         self.dir = setup.build_dir;
@@ -239,7 +246,7 @@ impl Launch {
                 let path = &self.drv_path;
                 let text =
                     format!("cannot give the build directory of '{path}' to its user: {error}");
-                Failure::new(FailureKind::Other, text)
+                Failure::to_start(&error, text)
             })?;
         }
         launch::spawn(&self.request(), &ends.streams()).map_err(|error| self.failure(error))
@@ -253,10 +260,13 @@ impl Launch {
                 .then(|| refusal::reason(&error, &self.actions))
                 .flatten();
             let reason = reason.map_or_else(String::new, |reason| format!("; {reason}"));
-            return Failure::new(
-                FailureKind::Other,
-                format!("failed to set up the build environment for '{path}': {error}{reason}"),
-            );
+            let text =
+                format!("failed to set up the build environment for '{path}': {error}{reason}");
+            return Failure::to_start(&error.source, text);
+        }
+        if lacks_means(&error.source) {
+            let text = format!("cannot start the builder of '{path}': {error}");
+            return Failure::to_start(&error.source, text);
         }
         let program = OsStr::from_bytes(self.invocation.program.as_bytes());
         let kind = if self.fixed {

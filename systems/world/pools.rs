@@ -31,8 +31,11 @@ pub struct Deleter(Arc<Pool<()>>);
 
 impl Deleter {
     /// Starts the thread.
-    pub fn new() -> Self {
-        Self(Arc::new(Pool::new(1, || {})))
+    ///
+    /// # Errors
+    /// When there are no threads left.
+    pub fn new() -> std::io::Result<Self> {
+        Ok(Self(Arc::new(Pool::new("deleter", 1, || {})?)))
     }
 
     /// Deletes a tree when there is time.
@@ -46,12 +49,6 @@ impl Deleter {
             job();
             None
         });
-    }
-}
-
-impl Default for Deleter {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

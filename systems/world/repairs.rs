@@ -74,11 +74,14 @@ pub(crate) struct Verifier {
 
 impl Verifier {
     /// A thread whose answers `wake` the scheduler.
-    pub(crate) fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// When there are no threads left.
+    pub(crate) fn new(wake: impl Fn() + Send + Sync + 'static) -> std::io::Result<Self> {
+        Ok(Self {
             // One question at a time: each is looked at by several threads.
-            pool: Pool::new(1, wake),
+            pool: Pool::new("verifier", 1, wake)?,
             contents: Arc::default(),
-        }
+        })
     }
 }

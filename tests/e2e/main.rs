@@ -35,6 +35,7 @@ mod hostile_text;
 mod imports;
 mod interrupt;
 mod library;
+mod limits;
 mod logs;
 mod long_names;
 mod nix_1_8_table;

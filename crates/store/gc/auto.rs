@@ -48,16 +48,20 @@ pub struct AutoGc {
 
 impl AutoGc {
     /// Begins to watch a store. `say` gets a line when a collection starts, or when one fails.
+    ///
+    /// # Errors
+    /// When there are no threads left.
     pub fn start(
         layout: Layout,
         database: DatabaseOptions,
         limits: Limits,
         say: impl Fn(&str) + Send + 'static,
-    ) -> Self {
+    ) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (wake, woken) = bounded::<()>(0);
         let stopping = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
+        let thread = std::thread::Builder::new().name("auto-gc".to_owned());
+        let thread = thread.spawn(move || {
             let mut after_last = None;
             loop {
                 let watched = look(
@@ -78,12 +82,12 @@ impl AutoGc {
                     _ => return,
                 }
             }
-        });
-        Self {
+        })?;
+        Ok(Self {
             stop,
             wake: Some(wake),
             thread: Some(thread),
-        }
+        })
     }
 }
 
@@ -206,7 +210,8 @@ mod tests {
         };
         let (said, hear) = crossbeam_channel::unbounded();
         let say = move |line: &str| drop(said.send(line.to_owned()));
-        let watcher = AutoGc::start(layout.clone(), DatabaseOptions::default(), limits, say);
+        let watcher =
+            AutoGc::start(layout.clone(), DatabaseOptions::default(), limits, say).unwrap();
         std::thread::sleep(Duration::from_millis(50));
         assert!(database.is_valid(&store_path(1)).unwrap());
         std::fs::write(&file, "400").unwrap();

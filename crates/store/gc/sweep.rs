@@ -14,6 +14,7 @@ use crate::Database;
 use crate::Layout;
 use crate::error::{Error, Result};
 use windrow_sys::flock;
+use windrow_sys::limits;
 use windrow_sys::space::Room;
 use windrow_sys::tree::delete_store_path;
 
@@ -86,25 +87,30 @@ impl Sweep<'_, '_> {
         let limited = self.max_freed != u64::MAX;
         // What exceeds the limit should be little.
         let batch = if limited { 1 } else { BATCH };
-        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let threads = if limited { 1 } else { threads.min(THREADS) };
+        let threads = if limited {
+            1
+        } else {
+            limits::processors(THREADS)
+        };
         let total = self.collected.deleted + entries.len() as u64;
         let (layout, shared) = (self.layout, self.shared);
         std::thread::scope(|scope| {
             let (jobs, waiting) = crossbeam_channel::unbounded::<Entry>();
             let (results, done) = crossbeam_channel::unbounded();
-            for _ in 0..threads {
-                let (waiting, results) = (waiting.clone(), results.clone());
-                scope.spawn(move || {
-                    for entry in waiting {
-                        let freed = delete_store_path(&layout.real_store_dir.join(&entry.name));
-                        shared.end(entry.part);
-                        if results.send(freed).is_err() {
-                            return;
-                        }
-                    }
-                });
-            }
+            let delete = move |entry: Entry| {
+                let freed = delete_store_path(&layout.real_store_dir.join(&entry.name));
+                shared.end(entry.part);
+                freed
+            };
+            let started = limits::share_work(scope, threads, || {
+                let (mut waiting, results) = (waiting.clone().into_iter(), results.clone());
+                move || {
+                    while waiting
+                        .next()
+                        .is_some_and(|it| results.send(delete(it)).is_ok())
+                    {}
+                }
+            });
             for some in entries.chunks(batch) {
                 if self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
                     break;
@@ -120,6 +126,10 @@ impl Sweep<'_, '_> {
                     under_way += 1;
                     // The threads live as long as this sender.
                     let _ = jobs.send(entry);
+                }
+                if started == 0 {
+                    let ours = waiting.try_iter().map(delete);
+                    ours.for_each(|freed| drop(results.send(freed)));
                 }
                 let mut failed = None;
                 for freed in done.iter().take(under_way as usize) {

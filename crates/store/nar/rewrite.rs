@@ -36,7 +36,8 @@ pub fn rewrite_hashes(path: &Path, rewrites: &[Rewrite]) -> Result<()> {
 fn copy_rewritten(from: &Path, to: &Path, rewrites: &[Rewrite]) -> Result<()> {
     let (reader, writer) = std::io::pipe().map_err(Error::io("make a pipe to rewrite", from))?;
     std::thread::scope(|scope| {
-        let dump = scope.spawn(move || {
+        let thread = std::thread::Builder::new();
+        let dump = thread.spawn_scoped(scope, move || {
             let mut sink = RewriteSink {
                 inner: writer,
                 rewrites,
@@ -45,6 +46,7 @@ fn copy_rewritten(from: &Path, to: &Path, rewrites: &[Rewrite]) -> Result<()> {
             nar::dump(from, &mut sink)?;
             sink.finish().map_err(Error::io("rewrite", from))
         });
+        let dump = dump.map_err(Error::io("start a thread to rewrite", from))?;
         let restored = nar::restore_rewritten(&mut BufReader::new(reader), to);
         let dumped = dump
             .join()

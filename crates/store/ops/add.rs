@@ -14,10 +14,13 @@ use crate::files::copy::copy_tree;
 use crate::local::LocalStore;
 use crate::locks::path_lock::{PathLock, try_lock_all};
 use crate::nar::digest::{feed_flat, feed_nar, hash_nar};
+use windrow_sys::limits::spare_descriptors;
 use windrow_sys::tree::delete_path;
 
-/// How many derivations are locked and registered together.
+/// How many derivations are locked and registered together, at most: each takes a descriptor.
 const BATCH: usize = 500;
+/// How many descriptors are left to databases and what else is opened while derivations are locked.
+const RESERVED_DESCRIPTORS: usize = 16;
 /// How long to wait before a path that someone else is adding is tried again.
 const LOCK_RETRY: Duration = Duration::from_millis(10);
 
@@ -103,7 +106,8 @@ impl LocalStore {
     /// # Errors
     /// When the store can't be written, or a reference is not valid.
     pub fn add_derivations(&mut self, drvs: &[NewDerivation]) -> Result<()> {
-        for batch in drvs.chunks(BATCH) {
+        let spare = spare_descriptors().saturating_sub(RESERVED_DESCRIPTORS);
+        for batch in drvs.chunks(BATCH.min(spare / 2).max(1)) {
             self.add_batch(batch)?;
         }
         Ok(())

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hashbrown::HashMap;
+use windrow_sys::limits;
 use windrow_sys::mutex;
 
 use crate::Layout;
@@ -29,7 +30,7 @@ impl Contents {
             new.copied().collect()
         };
         let next = AtomicUsize::new(0);
-        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let threads = limits::processors(8).min(unknown.len());
         let work = || {
             while let Some(info) = unknown.get(next.fetch_add(1, Ordering::Relaxed)) {
                 // What can't be read is as bad as what is not there.
@@ -39,9 +40,7 @@ impl Contents {
             }
         };
         std::thread::scope(|scope| {
-            for _ in 1..threads.min(8).min(unknown.len()) {
-                scope.spawn(work);
-            }
+            limits::share_work(scope, threads.saturating_sub(1), || work);
             work();
         });
         let known = self.known();

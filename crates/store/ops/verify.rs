@@ -12,6 +12,7 @@ use crate::local::LocalStore;
 use crate::nar::digest::hash_nar;
 use crate::text::transfer;
 use windrow_sys::flock;
+use windrow_sys::limits;
 
 /// How the store is verified.
 #[derive(Debug, Clone, Copy, Default)]
@@ -205,27 +206,28 @@ fn check_contents(
     tell: &mut dyn FnMut(Finding),
 ) -> Result<Vec<Registration>> {
     const AHEAD: usize = 64;
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let next = AtomicUsize::new(0);
     let layout = store.layout();
     std::thread::scope(|scope| {
         let (results, arriving) = crossbeam_channel::bounded(AHEAD);
-        for _ in 0..threads.min(8) {
+        let hash_next = move |next: &AtomicUsize| {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let path = paths.get(at)?;
+            Some((at, hash_nar(&layout.real_path(path))))
+        };
+        let started = limits::share_work(scope, limits::processors(8), || {
             let (results, next) = (results.clone(), &next);
-            scope.spawn(move || {
-                loop {
-                    let at = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(path) = paths.get(at) else { return };
-                    let hash = hash_nar(&layout.real_path(path));
-                    if results.send((at, hash)).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
+            move || {
+                while let Some(hash) = hash_next(next)
+                    && results.send(hash).is_ok()
+                {}
+            }
+        });
         drop(results);
+        // Without threads, this one does the work as the results are asked for.
+        let ours = std::iter::from_fn(|| if started == 0 { hash_next(&next) } else { None });
         let mut incomplete = Vec::new();
-        for (done, (at, hash)) in arriving.iter().enumerate() {
+        for (done, (at, hash)) in arriving.iter().chain(ours).enumerate() {
             let path = &paths[at];
             tell(Finding::Progress {
                 done: done + 1,

@@ -70,6 +70,8 @@ pub struct DirStack<'p, T> {
     closed: Vec<Inode>,
     /// The innermost directories; empty only if the whole stack is.
     open: VecDeque<OwnedFd>,
+    /// How many of these there may be.
+    open_max: usize,
 }
 
 impl<'p, T> DirStack<'p, T> {
@@ -84,6 +86,7 @@ impl<'p, T> DirStack<'p, T> {
             states: Vec::new(),
             closed: Vec::new(),
             open: VecDeque::new(),
+            open_max: open_max(crate::limits::descriptors()),
         }
     }
 
@@ -104,7 +107,7 @@ impl<'p, T> DirStack<'p, T> {
 
     /// Enters `handle`, which is `name` within the innermost directory.
     pub fn push(&mut self, name: CString, handle: OwnedFd, state: T) -> Result<()> {
-        if self.open.len() == OPEN_MAX
+        if self.open.len() >= self.open_max
             && let Some(outermost) = self.open.front()
         {
             let inode = identify(outermost.as_fd())
@@ -152,6 +155,12 @@ impl<'p, T> DirStack<'p, T> {
     }
 }
 
+/// How many directories of a walk are open at a time where so many descriptors are allowed: others
+/// walk at the same time, and need some as well.
+fn open_max(descriptors: usize) -> usize {
+    (descriptors / 16).clamp(2, OPEN_MAX)
+}
+
 fn identify(handle: BorrowedFd<'_>) -> Result<Inode, Errno> {
     fstat(handle).map(|stat| (stat.st_dev, stat.st_ino))
 }
@@ -184,13 +193,23 @@ mod tests {
     }
 
     #[test]
+    fn few_directories_are_open_where_few_descriptors_are_allowed() {
+        assert_eq!([16, 64, 1024, usize::MAX].map(open_max), [2, 4, 32, 32]);
+    }
+
+    #[test]
     fn closed_ancestors_come_back_as_themselves() {
+        [OPEN_MAX, 2].into_iter().for_each(leave_closed_ancestors);
+    }
+
+    fn leave_closed_ancestors(open_max: usize) {
         let directory = tempfile::tempdir().unwrap();
         chain(directory.path(), 100);
         let mut stack = DirStack::new(directory.path());
+        stack.open_max = open_max;
         for depth in 0..=100 {
             enter(&mut stack, directory.path(), depth);
-            assert!(stack.open.len() <= OPEN_MAX);
+            assert!(stack.open.len() <= open_max);
         }
         for depth in (0..=100).rev() {
             let path = stack.trail().path(c"x");

@@ -53,7 +53,7 @@ impl Scheduler {
     /// If slots, children or held paths are not those of the goals whose stages have them, or more
     /// slots are taken than there are.
     pub(crate) fn assert_sound(&self, graph: &BuildGraph) {
-        let (mut slots, mut children) = (0, 0);
+        let (mut slots, mut children, mut holding) = (0, 0, 0);
         let mut held: HashSet<PathId> = HashSet::new();
         for (target, goal) in self.index.all() {
             let stage = self.stage(goal);
@@ -62,6 +62,7 @@ impl Scheduler {
             if !stage.holds_paths() {
                 continue;
             }
+            holding += 1;
             for path in self.paths_of(graph, target) {
                 assert!(held.insert(path), "{path:?} is held by two goals");
                 assert!(self.holds(path), "{target:?} does not hold {path:?}");
@@ -75,6 +76,10 @@ impl Scheduler {
         assert_eq!(
             self.used, slots,
             "slots that are taken, and goals that have one"
+        );
+        assert_eq!(
+            self.bound.holding, holding,
+            "goals that are counted as holding paths, and those that do"
         );
         assert_eq!(
             self.counts.running, children,

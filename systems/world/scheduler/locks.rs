@@ -99,6 +99,7 @@ impl Scheduler {
 
     /// Makes goals ready again that wait for any goal to end.
     pub fn retry_any_goal(&mut self) {
+        self.bound.widen();
         for due in std::mem::take(&mut self.any_goal) {
             self.make_ready_again(due);
         }

@@ -15,6 +15,7 @@
 //! stored beside it: a goal has a slot in `Starting` and `Running`, and holds its paths and their
 //! locks from `Held` to `Scanning`.
 
+mod bound;
 mod cancel;
 mod check;
 mod desk;
@@ -97,6 +98,7 @@ pub struct Scheduler {
     held: PathSet,
     /// How many slots are taken.
     used: u32,
+    bound: bound::Bound,
     counts: Counts,
     /// Whether a child is to be looked at although nothing happens to it.
     alarms_due: bool,
@@ -146,6 +148,7 @@ impl Scheduler {
             waits: HashMap::new(),
             held: PathSet::default(),
             used: 0,
+            bound: bound::Bound::default(),
             counts: Counts::default(),
             alarms_due: false,
             told: None,
@@ -171,6 +174,8 @@ impl Scheduler {
         let stage = &mut self.stages[goal.index_u32() as usize];
         let from = std::mem::replace(stage, to);
         self.used = self.used + u32::from(to.has_slot()) - u32::from(from.has_slot());
+        let holding = &mut self.bound.holding;
+        *holding = *holding + u32::from(to.holds_paths()) - u32::from(from.holds_paths());
         let running = self.counts.running + u32::from(to.is_running());
         self.counts.running = running - u32::from(from.is_running());
         from

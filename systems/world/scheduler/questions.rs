@@ -31,13 +31,15 @@ impl Scheduler {
     /// `maxBuildJobs`).
     #[inline]
     pub fn free_slots(&self) -> u32 {
-        self.options.max_jobs.saturating_sub(self.used)
+        let slots = self.options.max_jobs.saturating_sub(self.used);
+        slots.min(self.bound.left())
     }
 
     /// How many slots are free for fetches: at least one may run however few builds may, for no
     /// other machine can do it.
     pub fn free_fetch_slots(&self) -> u32 {
-        self.options.max_jobs.max(1).saturating_sub(self.used)
+        let slots = self.options.max_jobs.max(1).saturating_sub(self.used);
+        slots.min(self.bound.left())
     }
 
     /// Whether a path only lacks a slot to be fetched.

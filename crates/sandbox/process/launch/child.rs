@@ -17,6 +17,7 @@ use rustix::process::{
     set_parent_process_death_signal, setrlimit, setsid, umask,
 };
 use windrow_sys::clone::{Child, Stack, clone_vm};
+use windrow_sys::limits::restore_descriptors;
 use windrow_sys::raw;
 
 use super::{Request, SpawnError, Spawned, Step, Streams};
@@ -200,6 +201,7 @@ fn set_up_and_execute(plan: &Plan) -> Result<Infallible, (Step, Errno)> {
     if plan.program.is_null() {
         raw::exit(0);
     }
+    restore_descriptors();
     let (args, env) = (plan.args.as_ptr(), plan.env.as_ptr());
     // SAFETY: strings of the request that the plan is of; the lists end with null.
     Err((Step::Execute, unsafe {

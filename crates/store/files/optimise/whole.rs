@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use windrow_sys::limits;
 use windrow_sys::mutex;
 
 use super::{Optimised, Optimiser};
@@ -48,7 +49,6 @@ pub fn optimise_store(
 fn optimise_all(optimiser: &Optimiser, paths: &[PathBuf]) -> Result<Optimised> {
     let next = AtomicUsize::new(0);
     let total = Mutex::new(Ok(Optimised::default()));
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let work = || {
         while let Some(path) = paths.get(next.fetch_add(1, Ordering::Relaxed)) {
             let one = optimiser.optimise(path);
@@ -64,9 +64,7 @@ fn optimise_all(optimiser: &Optimiser, paths: &[PathBuf]) -> Result<Optimised> {
         }
     };
     std::thread::scope(|scope| {
-        for _ in 1..threads.min(8) {
-            scope.spawn(work);
-        }
+        limits::share_work(scope, limits::processors(8) - 1, || work);
         work();
     });
     total

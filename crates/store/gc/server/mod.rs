@@ -201,7 +201,10 @@ impl Server {
         shared.lock().wake = Some(wake);
         let state = Arc::clone(&shared);
         let layout = layout.clone();
-        let thread = std::thread::spawn(move || clients::serve(&listener, &woken, &layout, &state));
+        let thread = std::thread::Builder::new().name("collector".to_owned());
+        let thread = thread
+            .spawn(move || clients::serve(&listener, &woken, &layout, &state))
+            .map_err(Error::io("start a thread for", &path))?;
         Ok(Self {
             shared,
             thread: Some(thread),

@@ -54,15 +54,21 @@ impl Recorder {
         if self.gathered.is_empty() {
             return;
         }
-        let (sender, _) = self.thread.get_or_insert_with(|| {
+        self.handed_on = Some(Instant::now());
+        if self.thread.is_none() {
             let (sender, batches) = unbounded();
             let (layout, options) = (self.layout.clone(), self.options.clone());
-            let thread = std::thread::spawn(move || write(&layout, &options, &batches));
-            (sender, thread)
-        });
-        // The thread is gone only if it could not write, which is said in the end.
-        let _ = sender.send(std::mem::take(&mut self.gathered));
-        self.handed_on = Some(Instant::now());
+            let thread = std::thread::Builder::new().name("recorder".to_owned());
+            let thread = thread.spawn(move || write(&layout, &options, &batches));
+            // What was gathered waits for the next time, and in the end is written without a
+            // thread.
+            let Ok(thread) = thread else { return };
+            self.thread = Some((sender, thread));
+        }
+        if let Some((sender, _)) = &self.thread {
+            // The thread is gone only if it could not write, which is said in the end.
+            let _ = sender.send(std::mem::take(&mut self.gathered));
+        }
     }
 
     /// Waits until all is written.
@@ -72,7 +78,11 @@ impl Recorder {
     pub fn finish(&mut self) -> Result<()> {
         self.hand_on();
         match self.thread.take() {
-            None => Ok(()),
+            None if self.gathered.is_empty() => Ok(()),
+            None => {
+                let database = Records::open(&self.layout, &self.options)?;
+                database.add(&std::mem::take(&mut self.gathered))
+            }
             Some((sender, thread)) => {
                 drop(sender);
                 thread.join().unwrap_or(Ok(()))

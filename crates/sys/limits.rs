@@ -1,0 +1,208 @@
+//! How many descriptors, threads and processes the kernel gives this process: the limit on
+//! descriptors, raised by the program and put back in its children, and threads of which fewer may
+//! do.
+
+use std::io;
+use std::num::NonZero;
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::{Builder, JoinHandle, Scope};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// That the limit was not changed. No process has so many descriptors.
+const UNCHANGED: u64 = u64::MAX;
+
+/// The soft limit on descriptors that this process was started with, if it was raised since.
+static GIVEN: AtomicU64 = AtomicU64::new(UNCHANGED);
+
+/// Raises the soft limit on descriptors to the hard one. For a program, at its start: a library
+/// leaves the limits of its process alone. What is executed from then on must get the old limit
+/// back ([`restore_descriptors`]), for programs that call select(2) can't use descriptors above
+/// 1023.
+pub fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    // No limit at all is none to raise.
+    let Some(given) = limit.current else { return };
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if limit.current != limit.maximum && setrlimit(Resource::Nofile, raised).is_ok() {
+        // A second call must not take the raised limit for the one that was given.
+        let _ = GIVEN.compare_exchange(UNCHANGED, given, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+/// Puts the soft limit on descriptors back to what this process was started with. For a child,
+/// right before it executes another program: it opens nothing any more. Allocates nothing, takes no
+/// lock and leaves `errno` alone.
+pub fn restore_descriptors() {
+    let given = GIVEN.load(Ordering::Relaxed);
+    if given != UNCHANGED {
+        let limit = Rlimit {
+            current: Some(given),
+            ..getrlimit(Resource::Nofile)
+        };
+        // Lowering a limit always succeeds.
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
+}
+
+/// Has a program that is started by the standard library get the limit that this one was started
+/// with.
+pub fn restore_descriptors_in(command: &mut Command) -> &mut Command {
+    use std::os::unix::process::CommandExt as _;
+    if GIVEN.load(Ordering::Relaxed) == UNCHANGED {
+        return command;
+    }
+    let restore = || {
+        restore_descriptors();
+        Ok(())
+    };
+    // SAFETY: it makes two system calls and nothing else.
+    unsafe { command.pre_exec(restore) }
+}
+
+/// How many descriptors this process may have open.
+pub fn descriptors() -> usize {
+    let limit = getrlimit(Resource::Nofile).current;
+    limit.map_or(usize::MAX, |limit| {
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    })
+}
+
+/// How many more descriptors this process may open now.
+pub fn spare_descriptors() -> usize {
+    let limit = descriptors();
+    let open = std::fs::read_dir("/proc/self/fd").map(Iterator::count);
+    // Where that can't be seen, half of them is a guess as good as another.
+    limit.saturating_sub(open.unwrap_or(limit / 2))
+}
+
+/// Whether that failed for want of descriptors, of this process or of the whole machine.
+pub fn lacks_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+/// Whether a process or thread could not be made for want of what others give back when they end:
+/// descriptors, processes (`ulimit -u`, `pids.max`), memory.
+pub fn lacks_means(error: &io::Error) -> bool {
+    let lacking = matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOMEM));
+    lacking || lacks_descriptors(error)
+}
+
+/// What to do about an error that [`lacks_means`], as the end of a message; nothing for others.
+pub fn remedy(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EMFILE) => {
+            let limit = descriptors();
+            format!("; {limit} files may be open at a time: raise the limit ('ulimit -n')")
+        }
+        Some(libc::ENFILE) => {
+            "; too many files are open on this machine: raise the sysctl 'fs.file-max'".to_owned()
+        }
+        Some(libc::EAGAIN) => "; no more processes are allowed: raise the limit of the user \
+             ('ulimit -u') or of the control group ('pids.max')"
+            .to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// How many threads are worth while for work that keeps a processor busy, `most` at most.
+pub fn processors(most: usize) -> usize {
+    std::thread::available_parallelism()
+        .map_or(1, NonZero::get)
+        .min(most)
+}
+
+/// Starts up to `count` threads, and fewer where the kernel gives no more.
+///
+/// # Errors
+/// When it gives none at all; not if none was wanted.
+pub fn spawn_some<F: FnOnce() + Send + 'static>(
+    name: &str,
+    count: usize,
+    mut work: impl FnMut() -> F,
+) -> io::Result<Vec<JoinHandle<()>>> {
+    let mut threads = Vec::new();
+    for _ in 0..count {
+        match Builder::new().name(name.to_owned()).spawn(work()) {
+            Ok(thread) => threads.push(thread),
+            Err(error) if threads.is_empty() => return Err(no_thread(name, &error)),
+            Err(_) => break,
+        }
+    }
+    Ok(threads)
+}
+
+/// Has `count` threads do `work` until the scope ends, or as many as the kernel gives; how many
+/// those are. Where it may give none, the caller does the work too.
+pub fn share_work<'scope, F: FnOnce() + Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    count: usize,
+    mut work: impl FnMut() -> F,
+) -> usize {
+    let started = (0..count).take_while(|_| Builder::new().spawn_scoped(scope, work()).is_ok());
+    started.count()
+}
+
+/// Why a thread could not be started, with what helps.
+pub fn no_thread(name: &str, error: &io::Error) -> io::Error {
+    let text = format!("cannot start the thread '{name}': {error}{}", remedy(error));
+    io::Error::new(error.kind(), text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In a process of its own, for the limits are those of the whole process.
+    fn in_shell(script: &str) -> Vec<String> {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
+        let output = restore_descriptors_in(&mut command).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn children_get_the_limit_that_was_given() {
+        let before = in_shell("ulimit -Sn; ulimit -Hn");
+        raise_descriptors();
+        raise_descriptors();
+        let hard = getrlimit(Resource::Nofile).maximum;
+        assert_eq!(getrlimit(Resource::Nofile).current, hard);
+        assert_eq!(in_shell("ulimit -Sn; ulimit -Hn"), before);
+    }
+
+    #[test]
+    fn what_is_open_is_not_spare() {
+        let before = spare_descriptors();
+        let files: Vec<_> = (0..500).map(|_| std::fs::File::open("/dev/null")).collect();
+        // Other tests of this process open and close files as well.
+        assert!(spare_descriptors() < before - 300);
+        drop(files);
+    }
+
+    #[test]
+    fn a_message_says_which_limit_was_met() {
+        let remedy = |errno| remedy(&io::Error::from_raw_os_error(errno));
+        assert!(remedy(libc::EMFILE).contains("ulimit -n"));
+        assert!(remedy(libc::ENFILE).contains("fs.file-max"));
+        assert!(remedy(libc::EAGAIN).contains("ulimit -u"));
+        assert_eq!(remedy(libc::EACCES), "");
+    }
+
+    #[test]
+    fn work_is_shared() {
+        let done = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            let count = || {
+                done.fetch_add(1, Ordering::Relaxed);
+            };
+            assert_eq!(share_work(scope, 3, || count), 3);
+        });
+        assert_eq!(done.into_inner(), 3);
+    }
+}

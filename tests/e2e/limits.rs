@@ -1,0 +1,146 @@
+//! What windrow does where few descriptors, processes or threads are allowed: fewer builds at a
+//! time, or one message. Each limit is set by `ulimit` in a shell that becomes windrow.
+
+use serde_json::Value;
+
+use crate::harness::{Cmd, World, graph_of, need, sh};
+
+/// A user that nothing else runs as.
+const NOBODY_ELSE: &str = "48123";
+
+/// That many derivations, which have nothing to do with each other.
+fn many(count: usize, script: &str) -> Value {
+    let names: Vec<String> = (0..count).map(|n| format!("d{n}")).collect();
+    graph_of(names.iter().map(|name| (name.as_str(), sh(script))))
+}
+
+/// windrow where `ulimit` was given these limits.
+fn limited(world: &World, subcommand: &str, limits: &str) -> Cmd {
+    let script = format!(
+        "for limit in {limits}; do ulimit ${{limit%=*}} ${{limit#*=}} || exit 9; done; exec \"$@\""
+    );
+    let cmd = world.windrow(subcommand);
+    cmd.through("/bin/bash", &["-c", &script, "sh"])
+}
+
+#[test]
+fn two_hundred_derivations_are_built_with_64_descriptors() {
+    need!("bash");
+    let world = World::new();
+    let graph = world.graph("graph.json", &many(200, "echo x > $out"));
+    let ran = limited(&world, "build", "-n=64")
+        .arg(&graph)
+        .args(["-j", "50"]);
+    let ran = ran.ok().says("'max-jobs' is 50").says("ulimit -n");
+    assert_eq!(ran.lines().len(), 200);
+    assert_eq!(ran.stderr.matches("ulimit").count(), 1, "{ran}");
+    world.is_clean();
+    world.stays_valid();
+}
+
+#[test]
+fn more_outputs_than_descriptors_are_one_message() {
+    need!("bash");
+    let world = World::new();
+    let outputs: Vec<String> = (0..80).map(|n| format!("o{n}")).collect();
+    let script = format!(
+        "for o in {}; do eval echo x \\> \\$$o; done",
+        outputs.join(" ")
+    );
+    let wide = |n: usize| {
+        let mut wide = sh(&script);
+        wide["outputs"] = outputs[..n].into();
+        wide
+    };
+    let graph = graph_of([("plain", sh("echo x > $out")), ("wide", wide(80))]);
+    let graph = world.graph("graph.json", &graph);
+    let ran = limited(&world, "build", "-n=64")
+        .arg(&graph)
+        .args(["-k"])
+        .run();
+    ran.exits(1).says("64 files may be open").no_panic();
+    world.is_clean();
+    world.stays_valid();
+}
+
+#[test]
+fn the_soft_limit_is_raised_and_builders_do_not_see_that() {
+    need!("bash");
+    let world = World::new();
+    let graph = graph_of([("x", sh("ulimit -Sn > $out; ulimit -Hn >> $out"))]);
+    let graph = world.graph("graph.json", &graph);
+    let ran = limited(&world, "build", "-Sn=64 -Hn=1024").arg(&graph);
+    let ran = ran.args(["-j", "50"]).ok().never_says("max-jobs");
+    assert_eq!(crate::harness::text(ran.path()), "64\n1024\n");
+    // The hook, and what it starts, are children as well.
+    let limit = world.file("limit");
+    let hook = format!(
+        "ulimit -Sn > {}\necho '# decline-permanently' >&2",
+        limit.display()
+    );
+    let hook = world.script("hook", &hook);
+    let graph = world.graph("graph.json", &many(1, "echo y > $out"));
+    let ran = limited(&world, "build", "-Sn=64 -Hn=1024").arg(&graph);
+    ran.env("NIX_BUILD_HOOK", &hook).ok();
+    assert_eq!(crate::harness::text(limit), "64\n");
+}
+
+#[test]
+fn a_deep_tree_takes_few_descriptors() {
+    need!("bash");
+    let world = World::new();
+    let script = "mkdir $out; cd $out; i=0; while [ $i -lt 300 ]; do mkdir d; cd d; i=$((i+1)); done; echo x > f";
+    let graph = world.graph("graph.json", &many(4, script));
+    limited(&world, "build", "-n=64").arg(&graph).ok();
+    world.stays_valid();
+}
+
+#[test]
+fn of_many_failures_the_last_message_names_some() {
+    let world = World::new();
+    let graph = world.graph("graph.json", &many(40, "exit 1"));
+    let ran = world.windrow("build").arg(&graph).args(["-k", "-j4"]).run();
+    ran.exits(100).says("and 30 more failed");
+}
+
+/// windrow as a user who has no other processes.
+fn alone(world: &World, limits: &str) -> Cmd {
+    let cmd = limited(world, "build", limits);
+    let ids = [
+        format!("--reuid={NOBODY_ELSE}"),
+        format!("--regid={NOBODY_ELSE}"),
+    ];
+    cmd.through("setpriv", &[&ids[0], &ids[1], "--clear-groups"])
+}
+
+#[test]
+fn few_processes_mean_fewer_builds_at_a_time_or_one_message() {
+    need!(root);
+    need!("bash", "setpriv");
+    let world = World::new();
+    world.open_to_all();
+    let graph = world.graph(
+        "graph.json",
+        &many(12, "read -t 0.2 x <> /dev/zero; echo x > $out"),
+    );
+    // Every number, from no thread at all to enough for everything: none may lead to a panic.
+    let mut built = false;
+    for limit in [1, 2, 4, 6, 8, 10, 14, 40] {
+        let ran = alone(&world, &format!("-u={limit}"))
+            .arg(&graph)
+            .args(["-j12"]);
+        let ran = ran.run().no_panic();
+        match ran.status.code() {
+            Some(0) => built = true,
+            Some(1 | 100) => assert!(!built || limit < 40, "{limit}: {ran}"),
+            _ => panic!("{limit}: {ran}"),
+        }
+        let says =
+            ran.stderr.contains("ulimit -u") || ran.stderr.contains("temporarily unavailable");
+        assert!(says || ran.status.success(), "{limit}: {ran}");
+        if built {
+            world.set_aside(&format!("{limit}"));
+        }
+    }
+    assert!(built);
+}
