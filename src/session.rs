@@ -54,6 +54,13 @@ pub struct Session {
     allow_symlinked_store: bool,
 }
 
+/// What becomes of options that are no settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unknown {
+    Refused,
+    WarnedOf,
+}
+
 /// A store that was settled on.
 struct Chosen {
     layout: Layout,
@@ -75,7 +82,18 @@ impl Session {
     /// # Errors
     /// When a configuration or a setting is malformed, or the store is not on this machine.
     pub fn new(options: &[(String, String)], store: Option<&str>) -> Result<Self> {
-        Self::with(options, |locations, settings| {
+        Self::with(options, Unknown::Refused, |locations, settings| {
+            let name = StoreName::parse(store.unwrap_or(&settings.store))?;
+            choose(locations, name)
+        })
+    }
+
+    /// The same, but options that are no settings are only warned of, as nix-store does.
+    ///
+    /// # Errors
+    /// As [`Session::new`].
+    pub fn forgiving(options: &[(String, String)], store: Option<&str>) -> Result<Self> {
+        Self::with(options, Unknown::WarnedOf, |locations, settings| {
             let name = StoreName::parse(store.unwrap_or(&settings.store))?;
             choose(locations, name)
         })
@@ -87,7 +105,7 @@ impl Session {
     /// As [`Session::new`].
     pub fn below(options: &[(String, String)], root: &Path) -> Result<Self> {
         let root = std::path::absolute(root).map_err(Error::io("find", root))?;
-        Self::with(options, |locations, _| {
+        Self::with(options, Unknown::Refused, |locations, _| {
             choose(locations, StoreName::below(root))
         })
     }
@@ -99,7 +117,7 @@ impl Session {
     pub fn in_directory(options: &[(String, String)], dir: &Path) -> Result<Self> {
         std::fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
         let dir = std::fs::canonicalize(dir).map_err(Error::io("find", dir))?;
-        Self::with(options, |_, _| {
+        Self::with(options, Unknown::Refused, |_, _| {
             Ok(Chosen {
                 layout: layout_in(&dir)?,
                 own: true,
@@ -111,6 +129,7 @@ impl Session {
 
     fn with(
         options: &[(String, String)],
+        unknown: Unknown,
         choose: impl FnOnce(&Locations, &Settings) -> Result<Chosen>,
     ) -> Result<Self> {
         let locations = Locations::from_env(&env)?;
@@ -119,6 +138,7 @@ impl Session {
             for (name, value) in options {
                 match settings.set(name, value)? {
                     Known::Yes | Known::Ignored => {}
+                    Known::No if unknown == Unknown::WarnedOf => {}
                     Known::No => {
                         return Err(Error::UnknownSetting {
                             name: name.clone(),
@@ -138,6 +158,7 @@ impl Session {
         }
         let mut warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
         warnings.extend(chosen.warnings);
+        warnings.extend(unknown_options(options));
         warnings.extend(options_without_effect(options, &settings));
         warnings.extend(crate::helpers::warnings(&settings));
         Ok(Self {
@@ -380,6 +401,16 @@ impl Session {
             layout: self.layout.clone(),
         })
     }
+}
+
+/// What to say of options of the command line that are no settings, if they are not refused.
+fn unknown_options(options: &[(String, String)]) -> impl Iterator<Item = String> {
+    let mut settings = Settings::default();
+    let unknown = move |(name, value): &(String, String)| {
+        let no = matches!(settings.set(name, value), Ok(Known::No));
+        no.then(|| format!("unknown setting '{name}'"))
+    };
+    options.iter().filter_map(unknown)
 }
 
 /// What to say of options of the command line that nothing acts on: unlike in a file that serves

@@ -44,6 +44,8 @@ pub struct Summary {
     pub incomplete: Vec<String>,
     /// How many derivations were built.
     pub built: u32,
+    /// How many paths were fetched from substituters.
+    pub fetched: u32,
     /// The kinds of failures seen.
     pub failures: FailureKinds,
     /// The signal that interrupted it.
@@ -200,6 +202,7 @@ impl Engine {
         let asked = asked.expect("a request that was submitted");
         let mut summary = Summary {
             built: scheduler.counts().built,
+            fetched: scheduler.counts().fetched,
             failures: scheduler.run.failures,
             interrupted: scheduler.run.interrupted,
             ..Summary::default()

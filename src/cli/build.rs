@@ -106,7 +106,10 @@ pub(super) fn run(args: &BuildArgs) -> Result<()> {
         return Err(failure(&summary, session.mode));
     }
     match &args.add_root {
-        None => print_lines(outputs.iter().flatten().map(|(_, path)| path)),
+        None => {
+            progress::say_if_idle(style, &summary);
+            print_lines(outputs.iter().flatten().map(|(_, path)| path))
+        }
         Some(link) => {
             let mut links = Vec::new();
             for (index, outputs) in outputs.iter().enumerate() {
@@ -119,6 +122,7 @@ pub(super) fn run(args: &BuildArgs) -> Result<()> {
                 let paths = outputs.iter().flatten().map(|(_, path)| path.as_str());
                 held.remind(&paths.collect::<Vec<_>>())?;
             }
+            progress::say_if_idle(style, &summary);
             print_lines(links.iter().map(|link| link.to_string_lossy().into_owned()))
         }
     }
@@ -152,6 +156,7 @@ fn style(args: &BuildArgs, session: &Session) -> Style {
         format,
         verbosity: i16::from(args.common.verbose) - i16::from(args.common.quiet),
         build_logs: args.print_build_logs || format == LogFormat::BarWithLogs,
+        names: true,
         trace: args.print_build_trace || session.settings.print_build_trace,
     }
 }

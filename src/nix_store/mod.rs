@@ -81,7 +81,7 @@ fn fail(error: &Error) -> ExitCode {
 }
 
 fn run(command: Command) -> Result<u8> {
-    let mut session = Session::new(&command.settings, command.store.as_deref())?;
+    let mut session = Session::forgiving(&command.settings, command.store.as_deref())?;
     session.build_hook = command.build_hook;
     // Who reads is known only before there is a pager. That is dropped last, when all is written.
     let out = Out::new();

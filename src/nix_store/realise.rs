@@ -8,6 +8,7 @@ use windrow_store::local::LocalStore;
 use windrow_store::roots::links::add_indirect_root;
 use windrow_store::roots::temporary::TempRoots;
 use windrow_store::{Edges, WalkRoot};
+use windrow_systems::engine::Summary;
 
 use super::Call;
 use super::args::Level;
@@ -39,9 +40,9 @@ pub(super) fn realise(call: &mut Call) -> Result<()> {
     if ignore_unknown {
         wanted.retain(|wanted| !unknown.contains(path_of(wanted)));
     }
-    let (held, outputs) = hold_and_make_valid(call, &wanted)?;
+    let (held, outputs, idle) = hold_and_make_valid(call, &wanted)?;
     if ignore_unknown {
-        return Ok(());
+        return say_if_idle(call, &idle);
     }
     let roots = call.command.add_root.clone();
     if roots.is_none() && call.command.gc_warning && !wanted.is_empty() {
@@ -73,22 +74,26 @@ pub(super) fn realise(call: &mut Call) -> Result<()> {
             lines.iter().try_for_each(|line| call.print(line))?;
         }
     }
-    Ok(())
+    say_if_idle(call, &idle)
 }
 
 /// Makes everything wanted valid, kept from collection until the roots are dropped. In a store that
 /// can't be written it may be valid all the same.
-fn hold_and_make_valid(call: &Call, wanted: &[Wanted]) -> Result<(Option<TempRoots>, Outputs)> {
+fn hold_and_make_valid(
+    call: &Call,
+    wanted: &[Wanted],
+) -> Result<(Option<TempRoots>, Outputs, Option<Summary>)> {
     let store = match call.session.open() {
         Err(error) if error.is_read_only() => {
             let outputs = already_valid(&call.session, wanted)?;
-            return outputs.map(|outputs| (None, outputs)).ok_or(error);
+            return outputs.map(|outputs| (None, outputs, None)).ok_or(error);
         }
         opened => opened?,
     };
     let held = hold(&call.session, &store, wanted)?;
     drop(store);
-    Ok((Some(held), make_valid(call, wanted)?))
+    let (summary, outputs) = make_valid(call, wanted)?;
+    Ok((Some(held), outputs, Some(summary)))
 }
 
 fn absolute(path: PathBuf) -> Result<PathBuf> {
@@ -181,8 +186,17 @@ fn announce(call: &Call, wanted: &[Wanted], ignore_unknown: bool) -> Result<Vec<
     Ok(unknown)
 }
 
-/// Makes everything wanted valid; returns the outputs of each.
-pub(super) fn make_valid(call: &Call, wanted: &[Wanted]) -> Result<Outputs> {
+/// Says that there was nothing to do, once nothing can fail any more.
+fn say_if_idle(call: &Call, summary: &Option<Summary>) -> Result<()> {
+    let style = style(call)?;
+    if let Some(summary) = summary {
+        progress::say_if_idle(style, summary);
+    }
+    Ok(())
+}
+
+/// Makes everything wanted valid; returns how it went, and the outputs of each.
+pub(super) fn make_valid(call: &Call, wanted: &[Wanted]) -> Result<(Summary, Outputs)> {
     let store = call.session.open()?;
     check_outputs(&store, wanted)?;
     let style = style(call)?;
@@ -195,7 +209,7 @@ pub(super) fn make_valid(call: &Call, wanted: &[Wanted]) -> Result<Outputs> {
     if lacking.iter().any(|paths| !paths.is_empty()) {
         return Err(failure(&summary, call.session.mode));
     }
-    Ok(outputs)
+    Ok((summary, outputs))
 }
 
 /// Refuses outputs that a derivation does not have, before anything is built.
@@ -232,6 +246,7 @@ fn style(call: &Call) -> Result<Style> {
         format,
         verbosity: call.command.level as i16 - Level::Info as i16,
         build_logs: logs,
+        names: format != LogFormat::Raw,
         trace: call.session.settings.print_build_trace,
     })
 }
@@ -241,7 +256,8 @@ pub(super) fn repair_path(call: &mut Call) -> Result<()> {
     take_over_signals()?;
     call.session.mode = BuildMode::Repair;
     let wanted: Vec<Wanted> = call.store_paths()?.into_iter().map(Wanted::Path).collect();
-    make_valid(call, &wanted).map(drop)
+    let (summary, _) = make_valid(call, &wanted)?;
+    say_if_idle(call, &Some(summary))
 }
 
 /// Repairs what `--verify` found; says whether all of it is as it should be now.

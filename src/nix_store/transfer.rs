@@ -2,6 +2,7 @@
 //! and output.
 
 use std::io::{BufReader, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use windrow_store::nar;
@@ -25,6 +26,14 @@ pub(super) fn dump(call: &mut Call) -> Result<()> {
 
 pub(super) fn restore(call: &mut Call) -> Result<()> {
     let path = one_path(call)?;
+    let name = path.as_os_str().as_bytes();
+    if name.ends_with(b"/") || name.ends_with(b"/.") {
+        return Err(Error::BadArgument {
+            what: path.display().to_string(),
+            reason: "what is restored is made under that very name; write it without '/' or '/.' at its end"
+                .to_owned(),
+        });
+    }
     let mut input = BufReader::with_capacity(256 << 10, std::io::stdin().lock());
     Ok(nar::restore(&mut input, &path)?)
 }

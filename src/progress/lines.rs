@@ -55,8 +55,6 @@ pub(super) struct Wording {
     checked: u32,
     repaired: u32,
     failed: u32,
-    /// How many builds there are to be, once it is known.
-    expected: Option<u32>,
     last: Duration,
     /// Builds that run for another reason than that their outputs are missing.
     modes: HashMap<u64, BuildMode>,
@@ -74,7 +72,6 @@ impl Wording {
             checked: 0,
             repaired: 0,
             failed: 0,
-            expected: None,
             last: Duration::ZERO,
             modes: HashMap::new(),
             outputs: Outputs::default(),
@@ -134,11 +131,7 @@ impl Wording {
                 self.modes.remove(&build.id);
                 self.rest(build)
             }
-            Event::Progress(counts) => {
-                self.expected = Some(counts.expected);
-                Vec::new()
-            }
-            Event::Message { .. } | Event::Exited { .. } => Vec::new(),
+            Event::Message { .. } | Event::Exited { .. } | Event::Progress(_) => Vec::new(),
         }
     }
 
@@ -187,9 +180,7 @@ impl Wording {
             (self.failed, "failed"),
         ];
         if done.iter().all(|(count, _)| *count == 0) {
-            // A run that ended before it began, or before anything came of it, has not found that.
-            let text = "nothing to build: everything asked for is valid";
-            return (self.expected == Some(0)).then(|| text.to_owned());
+            return None;
         }
         let mut parts = Vec::new();
         for (count, what) in done {
@@ -228,7 +219,7 @@ impl Wording {
     }
 
     /// The lines for a line of a builder's output. All bear its name, so that a builder can't
-    /// pass for the engine.
+    /// pass for the engine, unless lines are wanted as nix-store writes them.
     fn said(&mut self, build: BuildRef<'_>, said: Said) -> Vec<Line> {
         let (text, wanted) = match said {
             Said::Text(text) => (text, self.style.build_logs),
@@ -245,10 +236,10 @@ impl Wording {
             }
             Said::Message(_) => return Vec::new(),
         };
-        if wanted {
-            prefixed(&format!("{}> ", build.name), &text)
-        } else {
-            Vec::new()
+        match (wanted, self.style.names) {
+            (true, true) => prefixed(&format!("{}> ", build.name), &text),
+            (true, false) => prefixed("", &text),
+            (false, _) => Vec::new(),
         }
     }
 
@@ -339,13 +330,13 @@ pub(super) fn seconds(time: Duration) -> String {
 mod tests {
     use super::*;
     use crate::progress::LogFormat;
-    use windrow_systems::report::Counts;
 
     fn style(build_logs: bool) -> Style {
         Style {
             format: LogFormat::Raw,
             verbosity: 0,
             build_logs,
+            names: true,
             trace: false,
         }
     }
@@ -430,18 +421,24 @@ mod tests {
     }
 
     #[test]
-    fn that_there_is_nothing_to_build_is_said_only_once_it_is_known() {
-        let mut wording = Wording::new(style(true));
-        assert_eq!(wording.summary(), None);
-        let mut counted = |expected: u32| {
-            wording.lines(&Event::Progress(Counts {
-                expected,
-                ..Counts::default()
-            }));
-            wording.summary()
+    fn lines_bear_no_names_where_none_are_wanted() {
+        let mut wording = Wording::new(Style {
+            names: false,
+            ..style(true)
+        });
+        let mut said = |bytes: &[u8]| {
+            wording.lines(&Event::Output {
+                build: BUILD,
+                bytes,
+            })
         };
-        assert_eq!(counted(3), None);
-        assert!(counted(0).unwrap().starts_with("nothing to build"));
+        assert_eq!(texts(&said(b"a\n\n b\n")), ["a", "", " b"]);
+        let end = wording.lines(&Event::Cancelled {
+            build: BUILD,
+            at: Duration::ZERO,
+        });
+        assert!(end.is_empty());
+        assert_eq!(wording.summary(), None);
     }
 
     #[test]

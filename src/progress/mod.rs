@@ -9,7 +9,10 @@ mod trace;
 mod tracing;
 
 use clap::ValueEnum;
+use windrow_systems::engine::Summary;
 use windrow_systems::report::{Event, Level, Reporter};
+
+use crate::terminal::complain;
 
 pub use tracing::Tracing;
 
@@ -35,6 +38,8 @@ pub struct Style {
     pub verbosity: i16,
     /// Whether what builders write is shown.
     pub build_logs: bool,
+    /// Whether each of these lines bears the name of its build.
+    pub names: bool,
     /// Whether there are lines for programs about every start and end of a build.
     pub trace: bool,
 }
@@ -58,6 +63,14 @@ pub fn reporter(style: Style) -> Box<dyn Reporter + Send> {
         Box::new(Both(trace::Trace, main))
     } else {
         main
+    }
+}
+
+/// Says that a run has ended well without anything to do, if that is said in this style.
+pub fn say_if_idle(style: Style, summary: &Summary) {
+    let for_people = style.format != LogFormat::InternalJson;
+    if for_people && style.shows(Level::Info) && summary.built + summary.fetched == 0 {
+        complain("nothing to build: everything asked for is valid");
     }
 }
 

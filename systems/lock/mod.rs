@@ -381,11 +381,8 @@ impl LockPass<'_, '_, '_> {
             those.map(|(&path, _)| path).collect::<Vec<_>>()
         };
         let there = those(&|_, valid| valid);
-        if mode == BuildMode::Check && there.len() < paths.len() {
-            let message = "outputs that were to be compared are not valid any more";
-            let failure = Failure::new(FailureKind::Other, message);
-            self.scheduler.fail(goal, failure);
-            return Ok(false);
+        if mode == BuildMode::Check {
+            return self.note_what_to_compare(ReadyGoal { goal, drv }, paths, there);
         }
         if !there.is_empty() || paths.len() < self.graph.outputs(drv).len() {
             let bad = &self.scheduler.repairs.bad;
@@ -404,6 +401,28 @@ impl LockPass<'_, '_, '_> {
             self.scheduler.fail(goal, failure);
             return Ok(false);
         }
+        Ok(true)
+    }
+}
+
+impl LockPass<'_, '_, '_> {
+    /// The same for a goal whose outputs are only compared with those that are valid. All are made
+    /// under other names, since those that are not valid are not to become so.
+    fn note_what_to_compare(
+        &mut self,
+        ReadyGoal { goal, drv }: ReadyGoal,
+        paths: &[PathId],
+        there: Vec<PathId>,
+    ) -> Result<bool> {
+        if there.is_empty() {
+            let message = "outputs that were to be compared are not valid any more";
+            let failure = Failure::new(FailureKind::Other, message);
+            self.scheduler.fail(goal, failure);
+            return Ok(false);
+        }
+        let scratch = self.store.scratch_outputs(self.graph, drv, paths)?;
+        let mut entity = self.commands.entity(goal);
+        entity.insert((MissingOutputs(there), scratch));
         Ok(true)
     }
 }

@@ -53,6 +53,8 @@ pub(super) struct Prepared {
     pub(super) log: OwnedFd,
     /// Its build directory; `None` if it is made together with the sandbox.
     pub(super) dir: Option<PathBuf>,
+    /// What to warn of.
+    pub(super) warning: Option<String>,
 }
 
 /// Makes everything a builder needs but its process.
@@ -84,6 +86,9 @@ pub(super) fn prepare(
     if let Some(reason) = builtin.and_then(|builtin| builtin.refusal(&drv)) {
         return Err(Failure::new(FailureKind::Permanent, because(reason)));
     }
+    let warning = special
+        .ignored
+        .map(|what| format!("derivation '{path}': {what}"));
     let leftovers = clear_leftovers(inputs);
 
     let mut sandbox =
@@ -98,12 +103,6 @@ pub(super) fn prepare(
             let name = graph.paths.name(graph.drv_path(inputs.drv));
             let dir = dirs.create(name);
             Some(dir.map_err(|error| other(error.to_string()))?)
-        }
-    };
-    let remove_dir = || {
-        if let Some(dir) = &dir {
-            // Nothing is in it yet.
-            dirs.delete(dir);
         }
     };
     match launch(
@@ -122,9 +121,13 @@ pub(super) fn prepare(
             ends,
             log,
             dir,
+            warning,
         }),
         Err(failure) => {
-            remove_dir();
+            if let Some(dir) = &dir {
+                // Nothing is in it yet.
+                dirs.delete(dir);
+            }
             Err(failure)
         }
     }

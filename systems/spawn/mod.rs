@@ -145,7 +145,13 @@ impl Spawning<'_, '_> {
             ends,
             log,
             dir,
+            warning,
         } = prepared;
+        if let Some(text) = &warning {
+            let level = Level::Warn;
+            let reporter = &mut self.services.reporter;
+            reporter.report(&Event::Message { level, text });
+        }
         let setup = ChildSetup {
             goal,
             kind: ChildKind::Builder,

@@ -354,3 +354,22 @@ fn in_a_sandbox_the_files_are_where_their_variables_say() {
         world.stays_valid();
     });
 }
+
+#[test]
+fn a_structured_reference_graph_that_is_no_object_is_ignored_as_by_nix() {
+    need!(nix);
+    for value in [r#"[ "graph" low ]"#, r#""graph ${low}""#, "null", "1"] {
+        let world = World::new();
+        let attributes =
+            format!("{{ __structuredAttrs = true; exportReferencesGraph = {value}; }}");
+        let out = same_as_nix(&world, &keeper(&attributes));
+        assert!(!std::path::Path::new(&format!("{out}/files/graph")).exists());
+        world.set_aside("windrow");
+        let drv = world.instantiate(&keeper(&attributes)).remove(0);
+        let ran = world.windrow("build").arg(&drv).ok();
+        let warning =
+            "'exportReferencesGraph' in structured attributes is not a JSON object, ignoring it";
+        assert_eq!(ran.stderr.matches(warning).count(), 1, "{ran}");
+        ran.says(format!("warning: derivation '{drv}'"));
+    }
+}

@@ -288,3 +288,32 @@ fn a_path_that_is_fetched_again_stays_while_it_is_fetched() {
         world.stays_valid();
     }
 }
+
+#[test]
+fn what_is_kept_for_convenience_does_not_hold_back_what_is_to_be_deleted() {
+    let (out, drv) = (true, false);
+    for setting in ["keep-derivations", "keep-outputs", "gc-keep-outputs"] {
+        for rooted in [out, drv] {
+            let world = World::new();
+            let paths = {
+                let drv = world.add_one("x", sh("echo > $out"));
+                let out = world.windrow("build").arg(&drv).ok().line();
+                [out, drv]
+            };
+            let (kept, deleted) = match rooted {
+                true => (&paths[0], &paths[1]),
+                false => (&paths[1], &paths[0]),
+            };
+            let root = world.state().join("gcroots/kept");
+            std::os::unix::fs::symlink(kept, &root).unwrap();
+            let store = |args: &[&str]| world.windrow("nix-store").args(args).run();
+            let with = ["--option", setting, "true"];
+            store(&[&["--delete", deleted], &with[..]].concat()).exits(0);
+            assert!(!std::path::Path::new(deleted).exists(), "{setting}");
+            let refused = store(&[&["--delete", kept], &with[..]].concat());
+            refused.exits(1).says("since it is still alive");
+            assert!(std::path::Path::new(kept).exists());
+            world.stays_valid();
+        }
+    }
+}

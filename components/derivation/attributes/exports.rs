@@ -18,15 +18,24 @@ pub struct GraphExport {
 const ATTRIBUTE: &str = "exportReferencesGraph";
 
 impl Attributes<'_> {
+    /// What to say of an attribute that Nix ignores in its form, with the same warning.
+    pub(super) fn ignored(&self) -> Option<&'static str> {
+        match self.structured.as_ref()?.get(ATTRIBUTE)? {
+            Value::Object(_) => None,
+            _ => Some(
+                "'exportReferencesGraph' in structured attributes is not a JSON object, ignoring it",
+            ),
+        }
+    }
+
     /// The closures wanted: pairs of a file name and a path in a variable, or an object from key to
-    /// paths.
+    /// paths. A structured attribute of another form asks for nothing.
     ///
     /// # Errors
-    /// When it has neither form, or names what is no store path.
+    /// When it names what is no store path, or a variable does not hold pairs.
     pub fn graph_exports(&self, store: &StoreDir) -> Result<Vec<GraphExport>, AttributeError> {
         match &self.structured {
             Some(members) => match members.get(ATTRIBUTE) {
-                None => Ok(Vec::new()),
                 Some(Value::Object(wanted)) => wanted
                     .iter()
                     .map(|(name, value)| {
@@ -38,7 +47,7 @@ impl Attributes<'_> {
                         })
                     })
                     .collect(),
-                Some(other) => Err(wrong_type(ATTRIBUTE, "an object", other)),
+                _ => Ok(Vec::new()),
             },
             None => {
                 let words = self.list(ATTRIBUTE)?.unwrap_or_default();

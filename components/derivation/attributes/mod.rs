@@ -177,6 +177,7 @@ impl<'a> Attributes<'a> {
         Ok(Special {
             required_features: self.required_features()?,
             exports: self.graph_exports(store)?,
+            ignored: self.ignored(),
         })
     }
 
@@ -202,6 +203,8 @@ pub struct Special {
     pub required_features: Vec<String>,
     /// Reference graphs to be written for the builder.
     pub exports: Vec<GraphExport>,
+    /// What to warn of: an attribute that means nothing in its form.
+    pub ignored: Option<&'static str>,
 }
 
 impl Derivation<'_> {

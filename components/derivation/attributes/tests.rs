@@ -120,7 +120,6 @@ fn mistakes_in_structured_attributes_are_named() {
             r#"{"unsafeDiscardReferences": {"out": 1}}"#,
             "'unsafeDiscardReferences.out' must be true or false",
         ),
-        (r#"{"exportReferencesGraph": ["a"]}"#, "must be an object"),
         (
             r#"{"exportReferencesGraph": {"a": {}}}"#,
             "'exportReferencesGraph.a' must be a store path or",
@@ -133,6 +132,24 @@ fn mistakes_in_structured_attributes_are_named() {
         let message = wrong("__json", value);
         assert!(message.contains(says), "{value}: {message}");
     }
+}
+
+#[test]
+fn a_structured_graph_that_is_no_object_asks_for_nothing() {
+    for value in [r#"["graph", "/nix/store/x"]"#, r#""graph""#, "1", "null"] {
+        let json = format!(r#"{{"exportReferencesGraph": {value}}}"#);
+        let drv = drv(&[(STRUCTURED, &json)]);
+        let special = Attributes::of(&drv).unwrap().special(&store()).unwrap();
+        assert_eq!(special.exports, [], "{value}");
+        let ignored = special.ignored.unwrap();
+        assert!(
+            ignored.contains("is not a JSON object, ignoring"),
+            "{ignored}"
+        );
+    }
+    let drv = drv(&[(STRUCTURED, r#"{"exportReferencesGraph": {}}"#)]);
+    let special = Attributes::of(&drv).unwrap().special(&store()).unwrap();
+    assert_eq!(special, Special::default());
 }
 
 #[test]

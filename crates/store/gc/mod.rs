@@ -18,6 +18,7 @@ use std::time::Duration;
 use crate::Database;
 use crate::DatabaseOptions;
 use crate::Layout;
+use crate::db::StoreGraph;
 use crate::error::{Error, Result};
 use liveness::Liveness;
 use server::{HashPart, Server, Shared};
@@ -52,9 +53,9 @@ pub struct GcOptions {
     pub max_freed: u64,
     /// Go on, however many bytes that frees, until this many inodes are free.
     pub min_inodes: u64,
-    /// Whether derivations keep their outputs alive.
+    /// Whether derivations keep their outputs alive, except from [`Action::Delete`].
     pub keep_outputs: bool,
-    /// Whether paths keep the derivation alive that built them.
+    /// Whether paths keep the derivation alive that built them, except from [`Action::Delete`].
     pub keep_derivations: bool,
     /// Ends the deletion early, and in good order, when it becomes true.
     pub stop: Option<Arc<AtomicBool>>,
@@ -161,11 +162,7 @@ fn collect_here(
 
     tell(Event::Step("finding garbage collector roots..."));
     let roots = find_roots(layout, database, &shared, options.ignore_liveness)?;
-    let keep = matches!(options.action, Action::Delete(_)) && options.ignore_liveness;
-    let whole = database.whole(
-        options.keep_outputs && !keep,
-        options.keep_derivations && !keep,
-    )?;
+    let whole = whole(database, options)?;
     let live = Liveness::mark(layout, &whole, &roots, &shared.roots());
     let mut sweep = Sweep {
         layout,
@@ -207,6 +204,16 @@ fn collect_here(
         tell(Event::LinksSave(saved));
     }
     settle(layout, &shared)
+}
+
+/// The store's graph, with what keeps what. Who names paths wants them gone, so only what is
+/// needed holds them back, not what is kept for convenience (Nix 2.35).
+fn whole(database: &Database, options: &GcOptions) -> Result<StoreGraph> {
+    let collects = !matches!(options.action, Action::Delete(_));
+    database.whole(
+        options.keep_outputs && collects,
+        options.keep_derivations && collects,
+    )
 }
 
 /// The roots that are links or in use by processes, none with `ignore_liveness`. Temporary roots

@@ -171,7 +171,9 @@ impl Pass<'_, '_> {
             if item.mode != BuildMode::Check {
                 return true;
             }
+            let sets = &self.graph.output_sets;
             let rows = self.graph.outputs(item.drv).iter();
+            let rows = rows.filter(|row| sets.wants(item.wanted, row.name));
             let outputs: Vec<PathId> = rows.map(|row| row.path).collect();
             match self.store.valid(self.graph, &outputs) {
                 Ok(valid) if valid.contains(&false) => {

@@ -316,3 +316,168 @@ fn what_was_modified_is_repaired() {
     world.alike(&["--verify-path", &source]).exits(1);
     world.is_clean();
 }
+
+/// A derivation with outputs `a` and `b`, whose builder writes three lines, one of them cut.
+fn two_outputs(world: &World) -> String {
+    let expression = r#"derivation { name = "x"; system = builtins.currentSystem; builder = "/bin/sh"; outputs = [ "a" "b" ];
+        args = [ "-c" "echo one; echo 'error: two' >&2; echo A > $a; echo B > $b; printf three" ]; }"#;
+    let drv = world.instantiate(expression).remove(0);
+    // Nix 2.8 names the first output if that is not called `out`.
+    drv.trim_end_matches("!a").to_owned()
+}
+
+#[test]
+fn what_builders_write_has_nothing_before_it() {
+    need!(nix);
+    let logs: &[&[&str]] = &[
+        &[],
+        &["--log-format", "raw"],
+        &["--log-format", "raw-with-logs"],
+    ];
+    for &more in logs {
+        let world = World::new();
+        let drv = two_outputs(&world);
+        let args = [&["-r", &drv], more].concat();
+        let lines = |stderr: &str| {
+            let ours = ["one", "error: two", "three"];
+            let lines = stderr.lines().filter(|line| ours.contains(line));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let theirs = world.theirs(&args).ok();
+        world.set_aside("nix");
+        let drv = two_outputs(&world);
+        let ours = world.ours([&["-r", &drv], more].concat()).ok();
+        // With `raw` alone this program keeps what builders write to itself.
+        if more.last() != Some(&"raw") {
+            assert_eq!(
+                lines(&ours.stderr),
+                lines(&theirs.stderr),
+                "{theirs}\n{ours}"
+            );
+            assert_eq!(
+                lines(&ours.stderr),
+                ["one", "error: two", "three"],
+                "{ours}"
+            );
+        }
+    }
+    let world = World::new();
+    let drv = two_outputs(&world);
+    let bar = ["-r", &drv, "--log-format", "bar-with-logs"];
+    world.ours(bar).ok().says("x> one");
+    world
+        .ours(["-r", "--check", "-Q", &drv])
+        .ok()
+        .never_says("one");
+}
+
+#[test]
+fn a_check_needs_only_the_outputs_that_are_asked_for() {
+    need!(nix);
+    let world = World::new();
+    let drv = two_outputs(&world);
+    world.ours(["-r", &drv]).ok();
+    let (a, b) = (format!("{drv}!a"), format!("{drv}!b"));
+    let path_of = |output: &str| {
+        let all = world.ours(["-q", "--outputs", &drv]).ok().lines();
+        let found = all.into_iter().find(|path| path.ends_with(output));
+        found.expect("an output of that name")
+    };
+    world.ours(["--delete", &path_of("-b")]).ok();
+    let before = world.store_entries();
+    for target in [&a, &format!("{drv}^a")] {
+        world
+            .ours(["-r", "--check", target])
+            .ok()
+            .says("checking outputs of");
+        world.windrow("build").args(["--check", target]).ok();
+    }
+    for target in [&b, &drv] {
+        let refused = world.alike(&["-r", "--check", target]).one_error();
+        refused
+            .says("some outputs of")
+            .never_says("nothing to build");
+    }
+    assert_eq!(
+        world.store_entries(),
+        before,
+        "the other is not there after all"
+    );
+    world.is_clean();
+    world.verifies();
+    // Nix leaves the other output in its place, though it is not valid.
+    world.theirs(["-r", "--check", &a]).ok();
+}
+
+#[test]
+fn a_check_of_some_outputs_tells_what_differs() {
+    let world = World::new();
+    let script = format!(
+        "echo run >> {0}; cat {0} > $a; echo $b >> $a; cat {0} > $b",
+        world.file("runs").display()
+    );
+    let two = serde_json::json!({"outputs": ["a", "b"]});
+    let drv = world.add_one("x", crate::harness::sh_with(&script, two));
+    let outputs = world.ours(["-r", &drv]).ok().lines();
+    let ending = |end: &str| outputs.iter().find(|path| path.ends_with(end)).unwrap();
+    world.ours(["--delete", ending("-x-a")]).ok();
+    let ran = world
+        .ours(["-r", "--check", &format!("{drv}!b")])
+        .run()
+        .exits(104);
+    ran.says(format!("output '{}' differs", ending("-x-b")));
+    world.is_clean();
+}
+
+#[test]
+fn unknown_settings_are_warned_of() {
+    need!(nix);
+    let world = World::new();
+    let drv = two_outputs(&world);
+    let args = ["--option", "bogus", "1", "-q", "--outputs", &drv];
+    let theirs = world
+        .theirs(args)
+        .ok()
+        .says("warning: unknown setting 'bogus'");
+    let ours = world.alike(&args).says("warning: unknown setting 'bogus'");
+    assert_eq!(ours.stderr.lines().count(), theirs.stderr.lines().count());
+    let args = [
+        "-r", "--quiet", "--quiet", "--quiet", "--option", "bogus", "1", &drv,
+    ];
+    world.ours(args).ok().never_says("bogus");
+    world.alike(&["--bogus", "1", "-q", &drv]).exits(1);
+}
+
+#[test]
+fn that_there_is_nothing_to_build_stands_before_no_error() {
+    let world = World::new();
+    let nothing = "nothing to build";
+    let drv = world.add_one("x", crate::harness::sh("echo > $out"));
+    let out = world.ours(["-r", &drv]).ok().never_says(nothing).line();
+    for target in [&drv, &out] {
+        world.ours(["-r", target]).ok().says(nothing);
+        world.windrow("build").arg(target).ok().says(nothing);
+        world
+            .ours(["-r", "--quiet", target])
+            .ok()
+            .never_says(nothing);
+    }
+    let absent = out.replace("-x", "-absent");
+    let absent_drv = format!("{absent}.drv");
+    for args in [
+        &["-r", &absent][..],
+        &["-r", &absent_drv],
+        &["-r", &drv, &absent],
+        &["-r", &format!("{drv}!dev")],
+        &["-r", &drv, "--add-root", "/dev/null/link", "--indirect"],
+        &["--repair-path", &absent],
+        &["-r", "--check", &absent_drv],
+        &["-r", &drv, "--option", "cores", "x"],
+    ] {
+        let ran = world.ours(args).run().exits(1);
+        ran.says("error: ").never_says(nothing);
+    }
+    let link = ["--add-root", "/dev/null/link"];
+    let ran = world.windrow("build").arg(&drv).args(link).run().exits(1);
+    ran.one_error().never_says(nothing);
+}

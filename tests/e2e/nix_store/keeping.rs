@@ -171,7 +171,6 @@ fn the_same_is_collected() {
         &["--delete", "--ignore-liveness", some("-tree")],
         &["--delete", some("-top"), some("-tree")],
         &["--delete", &drv_of],
-        &["--delete", "--keep-outputs", &drv_of, some("-top.drv")],
         &["--delete", &absent],
         &["--delete", "/etc/passwd"],
         &["--delete"],

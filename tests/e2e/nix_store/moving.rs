@@ -319,3 +319,45 @@ fn equal_files_are_linked_alike() {
     let inode = |path: &String| std::fs::metadata(path).unwrap().ino();
     assert_eq!(inode(&paths[0]), inode(&paths[1]));
 }
+
+#[test]
+fn archives_are_restored_only_under_a_name() {
+    need!(nix);
+    let world = World::new();
+    let file = world.write("file", "text\n");
+    world.write("dir/sub/file", "deep\n");
+    let dump = |path: &std::path::Path| world.ours(["--dump"]).arg(path).ok().stdout;
+    for (archive, is_file) in [(dump(&file), true), (dump(&world.file("dir")), false)] {
+        for name in [
+            "out/",
+            "out/.",
+            "./out//",
+            "./out//./.",
+            "new/out",
+            "",
+            ".",
+            "/",
+            "dir/.",
+        ] {
+            let restore = |cmd: crate::harness::Cmd| {
+                let ran = cmd.stdin(archive.clone()).run();
+                let made = world.file("out").symlink_metadata().is_ok();
+                let _ = std::fs::remove_dir_all(world.file("out"));
+                (ran, made)
+            };
+            let args = ["--restore", name];
+            let (theirs, _) = restore(world.theirs(args));
+            let (ours, made) = restore(world.ours(args));
+            let ours = ours.exits(1).one_error();
+            assert!(!made, "{name}\n{ours}");
+            // Nix up to 2.34 takes a slash after the name of a directory.
+            if is_file || !name.ends_with("/") || name == "/" {
+                assert_eq!(theirs.status.code(), Some(1), "{theirs}");
+            }
+        }
+        world.ours(["--restore", "out"]).stdin(archive).ok();
+        let made = world.file("out");
+        assert_eq!(made.is_dir(), !is_file);
+        world.program("rm").arg("-r").arg(made).ok();
+    }
+}
