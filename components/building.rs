@@ -109,6 +109,8 @@ pub struct Deadlines {
     pub last_output: Duration,
     /// When it exited.
     pub exited: Option<Duration>,
+    /// How long the engine was stopped since it was started: that does not count as its time.
+    pub stopped: Duration,
 }
 
 impl Deadlines {
@@ -121,8 +123,20 @@ impl Deadlines {
             return None;
         }
         let silent = after(self.last_output, limits.max_silent_time_s);
-        let late = after(self.started, limits.timeout_s);
-        silent.into_iter().chain(late).min()
+        silent.into_iter().chain(self.timeout(limits)).min()
+    }
+
+    /// When the child will have run for too long, together with the time that it takes to look at
+    /// what it made.
+    pub fn timeout(&self, limits: ChildLimits) -> Option<Duration> {
+        let limit = Duration::from_secs(limits.timeout_s);
+        (self.limited && !limit.is_zero()).then(|| self.started + self.stopped + limit)
+    }
+
+    /// The engine was stopped until `now` for that long, and could not hear it.
+    pub fn engine_was_stopped(&mut self, now: Duration, stopped: Duration) {
+        self.stopped += stopped;
+        self.last_output = now.min(self.last_output + stopped);
     }
 
     /// Those of a child that was started then.
@@ -132,6 +146,7 @@ impl Deadlines {
             limited,
             last_output: now,
             exited: None,
+            stopped: Duration::ZERO,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use windrow_components::settings::SettingError;
+use windrow_sys::interrupt;
 
 use crate::conf::error::{ConfError, LocationError, StoreNameError};
 
@@ -241,6 +242,14 @@ impl Error {
             self,
             Self::StoreReadOnly { .. } | Self::StoreForbidden { .. }
         )
+    }
+
+    /// What a command ends with: a signal, if that is the cause.
+    pub(crate) fn or_interrupted(self) -> Self {
+        match interrupt::signal() {
+            Some(signal) if interrupt::is_cause_of(&self) => Self::Interrupted { signal },
+            _ => self,
+        }
     }
 
     /// Says of something that it can't be used rather than that it can't be built.

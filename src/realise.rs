@@ -11,6 +11,7 @@ use windrow_components::request::Request;
 use windrow_store::local::LocalStore;
 use windrow_store::own::history::{History, Recorder};
 use windrow_store::roots::temporary::TempRoots;
+use windrow_sys::interrupt::{Owing, Patient};
 use windrow_systems::engine::{Engine, Summary};
 use windrow_systems::instantiate::{InstantiatedGraph, instantiate_file, instantiate_text};
 use windrow_systems::plan::{Substitutes, plan};
@@ -248,6 +249,8 @@ pub fn realise(
     wanted: &[Wanted],
     reporter: Box<dyn Reporter>,
 ) -> Result<(Summary, Outputs)> {
+    let _owing = Owing::new();
+    let _patient = session.finish_running.then(Patient::new);
     let is_repair = session.mode == BuildMode::Repair;
     let to_do = match is_repair {
         true => to_repair(&store, wanted)?,

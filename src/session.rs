@@ -43,6 +43,8 @@ pub struct Session {
     pub policy: Policy,
     /// What to do about outputs that are there.
     pub mode: BuildMode,
+    /// Whether the first signal lets the builds end that run.
+    pub finish_running: bool,
     /// Whether builds are offered to the build hook, if there is one.
     pub build_hook: bool,
     /// Whether this program can be started once more as a builder that comes with the engine.
@@ -167,6 +169,7 @@ impl Session {
             read_only: chosen.read_only,
             policy: Policy::default(),
             mode: BuildMode::Normal,
+            finish_running: false,
             build_hook: true,
             has_builtins: true,
             warnings,
@@ -340,6 +343,7 @@ impl Session {
                 timeout_s: settings.timeout_s,
                 max_log_size: settings.max_build_log_size,
             },
+            finish_running: self.finish_running,
             lock_poll_interval: Duration::from_secs(settings.build_poll_interval_s.max(1)),
         }
     }

@@ -29,6 +29,7 @@ pub fn default_options() -> Options {
         always_allow_substitutes: false,
         platforms: Vec::new(),
         limits: ChildLimits::default(),
+        finish_running: false,
         lock_poll_interval: Duration::from_secs(5),
     }
 }

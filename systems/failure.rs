@@ -2,6 +2,7 @@
 
 use std::io;
 
+use windrow_sandbox::process::kill::UNKNOWN_STATUS;
 use windrow_store::Error as StoreError;
 use windrow_sys::Error as FileError;
 use windrow_sys::limits::{lacks_means, remedy};
@@ -182,6 +183,8 @@ pub fn describe_status(status: i32) -> String {
             Ok(name) => format!("failed due to signal {signal} ({name})"),
             Err(_) => format!("failed due to signal {signal}"),
         }
+    } else if status == UNKNOWN_STATUS {
+        "ended in a way that is not known, for this program ignores SIGCHLD".to_owned()
     } else {
         "died abnormally".to_owned()
     }

@@ -13,6 +13,7 @@ use windrow_sandbox::dirs::build_dir::SpareDirs;
 use windrow_sandbox::dirs::run_dir::delete_dead;
 use windrow_sandbox::process::launch::Spawned;
 use windrow_store::locks::dead_runs;
+use windrow_sys::interrupt::Grace;
 use windrow_sys::limits;
 
 use crate::error::{Error, Result};
@@ -59,6 +60,7 @@ pub fn plug_in(world: &mut World, config: BuilderConfig, may_repair: bool) -> Re
     world.insert_non_send(Host {
         config,
         began: Instant::now(),
+        was_stopped: false,
         reactor,
         pool: PoolHandle(pool, deleter),
         launcher,
@@ -66,6 +68,7 @@ pub fn plug_in(world: &mut World, config: BuilderConfig, may_repair: bool) -> Re
         logs: LogThread::new().map_err(threads)?,
         dirs,
         launched: Default::default(),
+        scans: Default::default(),
         scanned: Vec::new(),
         deferred: Vec::new(),
         alarms: Alarms::default(),
@@ -120,11 +123,16 @@ fn bound_holding(world: &mut World) {
 /// Nix 1.8: `DerivationGoal::DerivationGoal`, `DerivationGoal::~DerivationGoal`, `Worker::Worker`.
 /// Nix 1.8: `Worker::~Worker`.
 pub fn clean_up(world: &mut World) {
+    if let Some(host) = world.remove_non_send::<Host>() {
+        clean_up_host(world, host);
+    }
+}
+
+fn clean_up_host(world: &mut World, host: Host) {
     use crate::world::OutputLocks;
     use windrow_components::building::{BuildDir, Child};
-    let Some(host) = world.remove_non_send::<Host>() else {
-        return;
-    };
+    // What is not deleted in a moment is left to the next run.
+    let _grace = Grace::new();
     let mut envs: Vec<BuildEnv> = Vec::new();
     let mut untaken = host.launched;
     // Not to be dropped before the children are dead: a hook is asked to end first.
@@ -157,6 +165,7 @@ pub fn clean_up(world: &mut World) {
     }
     drop(host.logs);
     // Waits for what is being hashed, whose directories could not be deleted under it.
+    host.scans.stop_all();
     drop(host.pool);
     let mut children = world.query::<&mut ChildEnv>();
     envs.extend(children.iter_mut(world).filter_map(|mut env| env.0.take()));

@@ -109,6 +109,14 @@ impl Store for RealStore {
         Ok(path_lock::try_lock_all(&real)?.map(|locks| OutputLocks { locks, paths }))
     }
 
+    fn describe_lock(&self, graph: &BuildGraph, paths: &[PathId]) -> String {
+        let layout = self.local.layout();
+        let real = paths
+            .iter()
+            .map(|&path| layout.real_path(&graph.full_path(path)));
+        path_lock::held_by_others(&real.collect::<Vec<_>>())
+    }
+
     /// Outputs that are valid are built again under names of their own, made as in Nix 2.
     ///
     /// Nix 1.8: `DerivationGoal::addHashRewrite`.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use windrow_sys::interrupt;
 
 use windrow_components::signing_key::KeyError;
 
@@ -378,8 +379,14 @@ impl Error {
         }
     }
 
-    /// Whether it concerns the store as a whole, so that nobody can go on with it.
+    /// Whether it concerns the store as a whole, so that nobody can go on with it; or a signal has
+    /// ended the wait for the store.
     pub fn is_fatal(&self) -> bool {
+        let is_signalled = interrupt::is_signalled() && interrupt::is_cause_of(self);
+        is_signalled || self.is_of_store()
+    }
+
+    fn is_of_store(&self) -> bool {
         matches!(
             self,
             Self::DatabaseMissing { .. }

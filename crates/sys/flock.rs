@@ -10,6 +10,7 @@ use nix::unistd::geteuid;
 
 use crate::error::{Error, Result as StoreResult};
 use crate::interrupt;
+use crate::waiting::{Wait, lock_on};
 
 /// Opens a lock file, and makes it, closed to others, if there is none; with `flags` beside those
 /// that it takes. Others may create files where it lies, so that no link of theirs is followed.
@@ -47,28 +48,26 @@ pub fn open_private(path: &Path) -> StoreResult<File> {
     Ok(file)
 }
 
-/// Waits for a shared lock.
+/// Waits for a shared lock on an open file, which is told by its `path` to who waits long.
 ///
 /// # Errors
-/// When it can't be locked, or a signal that is blocked asks for an end.
-pub fn lock_shared(file: &File) -> io::Result<()> {
-    wait_for(|| try_lock_shared(file))
+/// When it can't be locked, or the wait is to end.
+pub fn lock_shared(file: &File, path: &Path) -> io::Result<()> {
+    wait_for(path, || try_lock_shared(file))
 }
 
-/// Waits for the exclusive lock.
+/// As [`lock_shared`], for the exclusive lock.
 ///
 /// # Errors
-/// When it can't be locked, or a signal that is blocked asks for an end.
-pub fn lock_exclusive(file: &File) -> io::Result<()> {
-    wait_for(|| try_lock_exclusive(file))
+/// When it can't be locked, or the wait is to end.
+pub fn lock_exclusive(file: &File, path: &Path) -> io::Result<()> {
+    wait_for(path, || try_lock_exclusive(file))
 }
 
-fn wait_for(lock: impl Fn() -> io::Result<bool>) -> io::Result<()> {
+fn wait_for(path: &Path, lock: impl Fn() -> io::Result<bool>) -> io::Result<()> {
+    let mut wait = Wait::new();
     while !lock()? {
-        if interrupt::has_come() {
-            return Err(interrupt::ended("somebody else holds the lock"));
-        }
-        std::thread::sleep(interrupt::SLICE);
+        wait.sleep(interrupt::SLICE, || lock_on(path))?;
     }
     Ok(())
 }

@@ -17,6 +17,7 @@ pub mod names;
 pub mod raw;
 pub mod space;
 pub mod tree;
+pub mod waiting;
 pub mod xattr;
 
 pub use error::{Error, Result};

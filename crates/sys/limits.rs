@@ -10,6 +10,8 @@ use std::thread::{Builder, JoinHandle, Scope};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::interrupt;
+
 /// That the limit was not changed. No process has so many descriptors.
 const UNCHANGED: u64 = u64::MAX;
 
@@ -137,13 +139,22 @@ pub fn spawn_some<F: FnOnce() + Send + 'static>(
 }
 
 /// Has `count` threads do `work` until the scope ends, or as many as the kernel gives; how many
-/// those are. Where it may give none, the caller does the work too.
+/// those are. What ends the caller's work ends theirs. Where it may give none, the caller does the
+/// work too.
 pub fn share_work<'scope, F: FnOnce() + Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     count: usize,
     mut work: impl FnMut() -> F,
 ) -> usize {
-    let started = (0..count).take_while(|_| Builder::new().spawn_scoped(scope, work()).is_ok());
+    let stop = interrupt::current();
+    let mut start = || {
+        let (work, stop) = (work(), stop.clone());
+        Builder::new().spawn_scoped(scope, move || {
+            let _entered = stop.as_ref().map(interrupt::Stop::enter);
+            work();
+        })
+    };
+    let started = (0..count).take_while(|_| start().is_ok());
     started.count()
 }
 

@@ -15,7 +15,6 @@ use crate::outcome::{failure, root_name};
 use crate::progress::{self, LogFormat, Style, Tracing};
 use crate::realise::{already_valid, hold, realise, understand};
 use crate::session::Session;
-use crate::terminal::take_over_signals;
 use crate::trace::TraceFile;
 
 #[derive(Debug, Args)]
@@ -61,17 +60,21 @@ pub(super) struct BuildArgs {
     #[arg(long)]
     print_build_trace: bool,
 
+    /// At the first interruption start no more builds, and let those end that run; the
+    /// second one kills them
+    #[arg(long)]
+    finish_running: bool,
+
     /// Print what builders write
     #[arg(short = 'L', long)]
     print_build_logs: bool,
 }
 
 pub(super) fn run(args: &BuildArgs) -> Result<()> {
-    // From here on an interruption is an orderly end.
-    take_over_signals()?;
     let mut session = args.common.session(Some(&args.options))?;
     session.settings.print_build_trace |= args.print_build_trace;
     session.policy = args.policy.clone();
+    session.finish_running = args.finish_running;
     if args.check {
         session.mode = BuildMode::Check;
     } else if args.repair {

@@ -1,10 +1,9 @@
 //! Lists of arguments on standard input.
 
 use std::ffi::OsString;
-use std::io::{self, ErrorKind, Read as _};
-use std::os::fd::AsFd as _;
+use std::io::Read as _;
 
-use windrow_sys::interrupt::Interrupts;
+use windrow_sys::interrupt;
 
 use crate::error::{Error, Result};
 
@@ -26,28 +25,10 @@ pub(super) fn expand(what: &[OsString]) -> Result<Vec<OsString>> {
     Ok(expanded)
 }
 
-/// All that standard input gives. Whoever writes to it may take any time for that, but a signal
-/// ends the wait.
+/// All that standard input gives. Whoever writes to it may take any time for that.
 fn read_list() -> Result<String> {
-    let failed = Error::io("read", "standard input");
-    let read = || {
-        let interrupts = Interrupts::watch()?;
-        let mut stdin = std::io::stdin().lock();
-        let (mut list, mut buffer) = (Vec::new(), vec![0; 64 << 10]);
-        loop {
-            if let Some(signal) = interrupts.or_readable(stdin.as_fd())? {
-                return Ok(Err(Error::Interrupted { signal }));
-            }
-            match stdin.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(count) => list.extend_from_slice(&buffer[..count]),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        String::from_utf8(list).map(Ok).map_err(|_| {
-            io::Error::new(ErrorKind::InvalidData, "stream did not contain valid UTF-8")
-        })
-    };
-    read().map_err(failed)?
+    let mut list = String::new();
+    let read = interrupt::stdin().and_then(|mut stdin| stdin.read_to_string(&mut list));
+    read.map_err(Error::io("read", "standard input"))?;
+    Ok(list)
 }

@@ -17,11 +17,14 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use nix::sys::stat::Mode;
+use windrow_sys::{interrupt, waiting};
 
 use crate::error::{Result, print_failed};
 use crate::progress::LogFormat;
 use crate::session::Session;
-use crate::terminal::{Out, complain, usage_error};
+use crate::terminal::{
+    Out, complain, take_over_signals, tell_error, tell_errors_as_json, usage_error,
+};
 
 /// Turns Nix derivations into valid store paths.
 #[derive(Debug, Parser)]
@@ -136,6 +139,7 @@ impl CommonArgs {
         }
         let session = Session::new(&options, self.store.as_deref())?;
         if self.quiet == 0 {
+            waiting::tell_by(complain);
             for warning in &session.warnings {
                 complain(&format!("warning: {warning}"));
             }
@@ -168,6 +172,7 @@ fn print_lines<T: AsRef<str>>(lines: impl IntoIterator<Item = T>) -> Result<()> 
 /// Runs the program with these arguments; the exit status is documented in README.md.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     windrow_sys::limits::raise_descriptors();
+    interrupt::expect_children();
     let status = run(args.into_iter().collect());
     crate::terminal::flush();
     // Without it nothing would be wrong, but somebody could still see it.
@@ -202,11 +207,31 @@ fn run(args: Vec<OsString>) -> ExitCode {
             return ExitCode::SUCCESS;
         }
     };
-    let as_json = match &cli.command {
-        Command::Build(args) => args.common.log_format == Some(LogFormat::InternalJson),
-        _ => false,
-    };
-    let result = match cli.command {
+    if let Command::Build(args) = &cli.command
+        && args.common.log_format == Some(LogFormat::InternalJson)
+    {
+        tell_errors_as_json();
+    }
+    let result = execute(cli.command);
+    // A status that is known by now is not changed by a signal.
+    interrupt::conclude();
+    match result {
+        Ok(status) => status,
+        Err(error) => {
+            let error = error.or_interrupted();
+            tell_error(&error);
+            ExitCode::from(error.exit_status())
+        }
+    }
+}
+
+fn execute(command: Command) -> Result<ExitCode> {
+    if let Command::NixStore { args } = command {
+        return Ok(crate::nix_store::main(args));
+    }
+    // From here on an interruption is an orderly end.
+    take_over_signals()?;
+    match command {
         Command::Build(args) => build::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Add(args) => add::run(&args),
@@ -216,20 +241,9 @@ fn run(args: Vec<OsString>) -> ExitCode {
         Command::FailedPaths(args) => failed_paths::run(&args),
         Command::Log(args) => log::run(&args),
         Command::History(args) => history::run(&args),
-        Command::NixStore { args } => return crate::nix_store::main(args),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let text = format!("error: {error}");
-            if as_json {
-                crate::progress::json_error(&text)
-            } else {
-                complain(&text);
-            }
-            ExitCode::from(error.exit_status())
-        }
-    }
+        Command::NixStore { .. } => Ok(()),
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]

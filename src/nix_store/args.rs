@@ -17,7 +17,7 @@ Usage: nix-store OPERATION [OPTIONS] [ARGUMENTS]
 
 Building
   --realise, -r PATH…          build derivations, make paths valid; prints output paths
-      --dry-run, --check, --repair, --ignore-unknown, --add-root LINK, --indirect, --no-output
+      --dry-run, --check, --repair, --finish-running, --ignore-unknown, --add-root LINK, --indirect, --no-output
   --query-failed-paths         print the outputs that failed to build before
   --clear-failed-paths [PATH…] forget them (all with '*')
 

@@ -21,10 +21,11 @@ use std::process::ExitCode;
 
 use nix::sys::stat::Mode;
 use windrow_store::local::LocalStore;
+use windrow_sys::{interrupt, waiting};
 
 use crate::error::{Error, Result, print_failed};
 use crate::session::Session;
-use crate::terminal::{Out, complain};
+use crate::terminal::{Out, complain, take_over_signals};
 use args::{Command, HELP, Level, Operation};
 
 /// The name under which the whole program is nix-store.
@@ -41,6 +42,7 @@ struct Call {
 
 /// Runs nix-store with these arguments, the program's name not among them.
 pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    interrupt::expect_children();
     // What goes into a store must not depend on the user's umask.
     nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
     let command = match Command::parse(args) {
@@ -57,9 +59,12 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(_) => {}
         None => return fail(&Error::Usage("no operation specified".to_owned())),
     }
-    match run(command) {
+    let result = run(command);
+    // A status that is known by now is not changed by a signal.
+    interrupt::conclude();
+    match result {
         Ok(status) => ExitCode::from(status),
-        Err(error) => fail(&error),
+        Err(error) => fail(&error.or_interrupted()),
     }
 }
 
@@ -81,6 +86,13 @@ fn fail(error: &Error) -> ExitCode {
 }
 
 fn run(command: Command) -> Result<u8> {
+    if !only_reads(command.operation) {
+        // From here on an interruption is an orderly end.
+        take_over_signals()?;
+    }
+    if command.level >= Level::Info {
+        waiting::tell_by(complain);
+    }
     let mut session = Session::forgiving(&command.settings, command.store.as_deref())?;
     session.build_hook = command.build_hook;
     // Who reads is known only before there is a pager. That is dropped last, when all is written.
@@ -112,6 +124,22 @@ fn run(command: Command) -> Result<u8> {
         Err(error) => Err(error),
         Ok(()) => Ok(call.status),
     }
+}
+
+/// Whether an operation holds nothing and is soon done, so that a signal may end it as it ends any
+/// program. Those with a pager must leave signals to it.
+fn only_reads(operation: Option<Operation>) -> bool {
+    matches!(
+        operation,
+        None | Some(
+            Operation::Query
+                | Operation::ReadLog
+                | Operation::PrintEnv
+                | Operation::PrintFixedPath
+                | Operation::CheckValidity
+                | Operation::GenerateBinaryCacheKey
+        )
+    )
 }
 
 fn dispatch(call: &mut Call) -> Result<()> {

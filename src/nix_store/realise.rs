@@ -16,13 +16,18 @@ use crate::error::{Error, Result};
 use crate::outcome::{failure, root_name};
 use crate::progress::{self, LogFormat, Style};
 use crate::realise::{Outputs, Wanted, already_valid, hold, make_plan};
-use crate::terminal::{complain, take_over_signals};
+use crate::terminal::complain;
 
 pub(super) fn realise(call: &mut Call) -> Result<()> {
-    // From here on an interruption is an orderly end.
-    take_over_signals()?;
-    let flags = ["--dry-run", "--ignore-unknown", "--check", "--repair"];
-    let [dry_run, ignore_unknown, check, repair] = call.switches(flags)?;
+    let flags = [
+        "--dry-run",
+        "--ignore-unknown",
+        "--check",
+        "--repair",
+        "--finish-running",
+    ];
+    let [dry_run, ignore_unknown, check, repair, finish_running] = call.switches(flags)?;
+    call.session.finish_running = finish_running;
     if check {
         call.session.mode = BuildMode::Check;
     }
@@ -253,7 +258,6 @@ fn style(call: &Call) -> Result<Style> {
 
 pub(super) fn repair_path(call: &mut Call) -> Result<()> {
     call.no_flags()?;
-    take_over_signals()?;
     call.session.mode = BuildMode::Repair;
     let wanted: Vec<Wanted> = call.store_paths()?.into_iter().map(Wanted::Path).collect();
     let (summary, _) = make_valid(call, &wanted)?;
@@ -262,7 +266,6 @@ pub(super) fn repair_path(call: &mut Call) -> Result<()> {
 
 /// Repairs what `--verify` found; says whether all of it is as it should be now.
 pub(super) fn repair(call: &mut Call, broken: Vec<String>) -> Result<bool> {
-    take_over_signals()?;
     call.session.mode = BuildMode::Repair;
     let mut all = true;
     for path in broken {
@@ -281,7 +284,6 @@ pub(super) fn repair(call: &mut Call, broken: Vec<String>) -> Result<bool> {
 
 /// What `--force-realise` does before a query.
 pub(super) fn force(call: &Call) -> Result<()> {
-    take_over_signals()?;
     let mut wanted = Vec::new();
     for path in call.store_paths()? {
         wanted.push(if path.ends_with(".drv") {

@@ -2,13 +2,15 @@
 //! text.
 
 use std::collections::BTreeMap;
+use std::io::BufReader;
 
 use windrow_store::PathInfo;
 use windrow_store::text::registrations::{self, Reader};
+use windrow_sys::interrupt;
 
 use super::paths::not_valid;
 use super::{Call, print_failed};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 pub(super) fn init(call: &mut Call) -> Result<()> {
     call.no_flags()?;
@@ -62,7 +64,9 @@ fn register(call: &Call, reregister: bool, hash_given: bool, canonicalise: bool)
     call.no_args()?;
     let mut store = call.session.open()?;
     let store_dir = call.session.store_dir();
-    let mut reader = Reader::new(std::io::stdin().lock(), &store_dir, hash_given);
+    let stdin = interrupt::stdin().map_err(Error::io("read", "standard input"))?;
+    let stdin = BufReader::with_capacity(256 << 10, stdin);
+    let mut reader = Reader::new(stdin, &store_dir, hash_given);
     let mut given: BTreeMap<String, PathInfo> = BTreeMap::new();
     while let Some(info) = reader.read()? {
         given.insert(info.path.clone(), info);

@@ -8,8 +8,14 @@ use std::path::PathBuf;
 use windrow_store::nar;
 use windrow_store::text::transfer;
 
+use windrow_sys::interrupt;
+
 use super::{Call, print_failed};
 use crate::error::{Error, Result};
+
+fn stdin() -> Result<interrupt::Input<std::fs::File>> {
+    interrupt::stdin().map_err(Error::io("read", "standard input"))
+}
 
 fn one_path(call: &Call) -> Result<PathBuf> {
     call.no_flags()?;
@@ -34,7 +40,7 @@ pub(super) fn restore(call: &mut Call) -> Result<()> {
                 .to_owned(),
         });
     }
-    let mut input = BufReader::with_capacity(256 << 10, std::io::stdin().lock());
+    let mut input = BufReader::with_capacity(256 << 10, stdin()?);
     Ok(nar::restore(&mut input, &path)?)
 }
 
@@ -51,7 +57,7 @@ pub(super) fn import(call: &mut Call) -> Result<()> {
     call.no_flags()?;
     call.no_args()?;
     let mut store = call.session.open()?;
-    let mut input = BufReader::with_capacity(256 << 10, std::io::stdin().lock());
+    let mut input = BufReader::with_capacity(256 << 10, stdin()?);
     let out = &mut call.out;
     let mut printed = Ok(());
     let mut imported = Vec::new();

@@ -1,6 +1,6 @@
 //! Writes a trace of a build while another reporter shows it: a slot is a line, a builder a span.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 use serde_json::{Value, json};
@@ -18,7 +18,8 @@ pub struct Tracing {
     /// Slots that nobody is in, the first of them last.
     free: Vec<u32>,
     slots: u32,
-    last: Duration,
+    /// When the run began, as far as what was told of it says: it is told afterwards.
+    began: Option<Instant>,
 }
 
 struct Builder {
@@ -41,7 +42,7 @@ impl Tracing {
             running: HashMap::new(),
             free: Vec::new(),
             slots: 0,
-            last: Duration::ZERO,
+            began: None,
         }
     }
 
@@ -54,12 +55,17 @@ impl Tracing {
         }
     }
 
+    fn note(&mut self, at: Duration) {
+        let began = Instant::now().checked_sub(at);
+        self.began = [self.began, began].into_iter().flatten().min();
+    }
+
     fn start(&mut self, build: BuildRef<'_>, at: Duration) {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots += 1;
             self.slots - 1
         });
-        self.last = self.last.max(at);
+        self.note(at);
         let builder = Builder {
             name: build.name.to_owned(),
             drv_path: build.drv_path.to_owned(),
@@ -71,7 +77,7 @@ impl Tracing {
 
     /// Ends a span, if it has not ended before.
     fn end(&mut self, id: u64, at: Duration, good: bool, args: impl FnOnce(&Builder) -> Value) {
-        self.last = self.last.max(at);
+        self.note(at);
         if let Some(builder) = self.running.remove(&id) {
             self.free.push(builder.slot);
             self.free.sort_unstable_by(|a, b| b.cmp(a));
@@ -139,12 +145,13 @@ impl Reporter for Tracing {
 
 impl Drop for Tracing {
     fn drop(&mut self) {
-        // Builders that were killed because the run ended early.
+        // Builders that were killed just now because the run ended early.
+        let now = self.began.map_or(Duration::ZERO, |began| began.elapsed());
         let mut killed: Vec<Builder> = self.running.drain().map(|(_, builder)| builder).collect();
         killed.sort_by_key(|builder| builder.slot);
         for builder in killed {
             let args = json!({"derivation": builder.drv_path, "succeeded": false});
-            self.add(&builder, self.last.max(builder.started), false, args);
+            self.add(&builder, now.max(builder.started), false, args);
         }
         if let Some(trace) = self.trace.take() {
             let finished = trace.finish();
@@ -190,6 +197,8 @@ mod tests {
             });
         }
         tracing.start(build(3), second(3));
+        // It was told of the last start just then.
+        tracing.began = tracing.began.map(|began| began - second(2));
         drop(tracing);
         let events: Vec<Value> = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
         let spans = events.iter().filter(|event| event["ph"] == "X");
@@ -207,7 +216,7 @@ mod tests {
                 ("seen", 0, 1, true),
                 ("elsewhere", 1, 3, true),
                 ("next", 0, 1, true),
-                ("killed", 0, 0, false),
+                ("killed", 0, 2, false),
             ]
         );
     }

@@ -10,6 +10,11 @@ mod visible;
 
 use std::io::{IsTerminal as _, Stderr, Stdout};
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use windrow_sys::interrupt;
+
+use crate::error::Error;
 
 pub use filter::log_text;
 pub use out::Out;
@@ -17,15 +22,37 @@ pub use screen::Screen;
 pub use stderr::{flush, is_behind};
 pub use visible::{is_visible, visible};
 
-/// Makes the signals that ask for an end the run's own matter from here on: they are heeded by the
-/// event loop, and by what waits for whoever reads standard error or standard output.
+/// Makes the signals that ask for an end the program's own matter from here on: a run ends in good
+/// order, and what owes nothing to anybody ends at once, with a message and a status of its own.
 ///
 /// # Errors
 /// When there are no threads left.
 pub fn take_over_signals() -> crate::error::Result<()> {
-    windrow_sys::interrupt::take_over();
-    let threads = |source| crate::error::Error::from(windrow_systems::Error::Threads { source });
+    let threads = |source| Error::from(windrow_systems::Error::Threads { source });
+    interrupt::take_over(say_last_words).map_err(threads)?;
     stderr::start().map_err(threads)
+}
+
+/// Whether errors are told as programs that read `internal-json` expect it.
+static AS_JSON: AtomicBool = AtomicBool::new(false);
+
+/// From now on errors are told as programs that read `internal-json` expect it.
+pub fn tell_errors_as_json() {
+    AS_JSON.store(true, Ordering::Relaxed);
+}
+
+/// Says why the program ends without success.
+pub fn tell_error(error: &Error) {
+    let text = format!("error: {error}");
+    match AS_JSON.load(Ordering::Relaxed) {
+        true => crate::progress::json_error(&text),
+        false => complain(&text),
+    }
+}
+
+fn say_last_words(signal: i32) {
+    tell_error(&Error::Interrupted { signal });
+    flush();
 }
 
 /// Whether standard error shows colours.

@@ -4,44 +4,32 @@
 use std::io::{self, BufWriter, StdoutLock, Write};
 
 use windrow_components::log_line::last_start;
-use windrow_sys::interrupt::Exposed;
 use windrow_systems::process::lines::LineBuffer;
 
 use super::{has_colours, log_text, stderr, visible};
 
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// Standard output itself. A run that heeds signals in a way of its own has come to its end when it
-/// writes there, and holds nothing that others wait for: a signal that comes while nobody reads
-/// ends it as it ends any program.
+/// Standard output itself, after all that was written to standard error: both may be the same pipe.
+/// What is written here may wait for its reader for ever; a signal ends the program then.
 #[derive(Debug)]
-pub struct Mortal(StdoutLock<'static>);
+pub struct Ordered(StdoutLock<'static>);
 
-impl Mortal {
-    fn exposed<T>(&mut self, write: impl FnOnce(&mut StdoutLock<'static>) -> T) -> T {
-        if !stderr::is_started() {
-            return write(&mut self.0);
-        }
-        // Both may be the same pipe, in which what was said before comes before.
-        stderr::flush();
-        let _exposed = Exposed::new();
-        write(&mut self.0)
-    }
-}
-
-impl Write for Mortal {
+impl Write for Ordered {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.exposed(|stdout| stdout.write(bytes))
+        stderr::flush();
+        self.0.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.exposed(|stdout| stdout.flush())
+        stderr::flush();
+        self.0.flush()
     }
 }
 
 /// Standard output, or what the tests have in its place. Names that are written to it are spelt out
 /// on a terminal as `ls` does; logs keep their colours.
-pub struct Out<W: Write = Mortal> {
+pub struct Out<W: Write = Ordered> {
     sink: BufWriter<W>,
     for_people: bool,
     colours: bool,
@@ -55,7 +43,7 @@ impl Out {
     /// would.
     pub fn new() -> Self {
         let for_people = super::stdout_is_terminal();
-        let sink = Mortal(super::stdout().lock());
+        let sink = Ordered(super::stdout().lock());
         Self::on(sink, for_people, has_colours(for_people))
     }
 }

@@ -106,11 +106,6 @@ pub fn flush() {
     }
 }
 
-/// Whether this process heeds signals in a way of its own.
-pub(super) fn is_started() -> bool {
-    PUMP.get().is_some()
-}
-
 impl Pump {
     fn lock(&self) -> MutexGuard<'_, State> {
         mutex::lock(&self.state)

@@ -112,6 +112,7 @@ impl Reaping<'_, '_> {
             status: measured.status,
             exec_error: (ended.pending.as_mut()).and_then(|pending| pending.exec_error()),
             condemned: ended.condemned.cloned(),
+            deadlines: child.deadlines,
         };
         if child.kind != ChildKind::Builder {
             return Some((reaped, false));

@@ -7,6 +7,7 @@ use windrow_components::goal::{BuildMode, Outcome};
 use windrow_components::ids::PathId;
 use windrow_sandbox::BuildEnv;
 use windrow_sys::harmless::open_to_all;
+use windrow_sys::interrupt::Stop;
 
 use crate::error::Result;
 use crate::failure::{Failure, FailureKind};
@@ -77,6 +78,7 @@ impl Reaping<'_, '_> {
             });
         }
         let keep_failed = host.config.keep_failed.then(|| dir.0.clone());
+        let limits = self.scheduler.limits_of(goal);
         let plain = host.config.optimiser.is_none() && env.is_none() && keep_failed.is_none();
         if here && plain && job.is_small() {
             host.scanned.push(Scanned {
@@ -87,7 +89,8 @@ impl Reaping<'_, '_> {
             });
             return Ok(());
         }
-        scan_in_pool(host, goal, job, env, keep_failed);
+        let stop = host.begin_scan(limits, &reaped);
+        scan_in_pool(host, (goal, stop), job, env, keep_failed);
         Ok(())
     }
 
@@ -177,7 +180,10 @@ impl Reaping<'_, '_> {
         let job = ScanJob::new(&self.graph, config, drv, &missing, &closure, None, None);
         self.scheduler.scan();
         let optimiser = config.optimiser.clone();
+        let limits = self.scheduler.limits_of(goal);
+        let stop = self.host.begin_scan(limits, &reaped);
         self.host.pool.0.submit(move || {
+            let _entered = stop.enter();
             let places = optimiser.as_ref().map(|_| job.places());
             let result = scan_outputs(&job).map_err(|(mut failure, mismatched)| {
                 // The hook said that all is well, so whatever is wrong is its fault.
@@ -204,7 +210,7 @@ impl Reaping<'_, '_> {
     ///
     /// Nix 1.8: `SubstitutionGoal::finished`.
     pub(super) fn scan_fetch(&mut self, reaped: ReapedChild) {
-        let ReapedChild { goal, status, .. } = reaped;
+        let (goal, status) = (reaped.goal, reaped.status);
         let Ok(ended) = self.children.get_mut(goal) else {
             return;
         };
@@ -239,7 +245,11 @@ impl Reaping<'_, '_> {
         };
         self.scheduler.scan();
         let optimiser = host.config.optimiser.clone();
-        host.pool.0.submit(move || {
+        let stop = self
+            .host
+            .begin_scan(self.scheduler.limits_of(goal), &reaped);
+        self.host.pool.0.submit(move || {
+            let _entered = stop.enter();
             let result = receive(&job);
             let warnings = match (optimiser, &result) {
                 (Some(optimiser), Ok(_)) => optimiser.optimise_new(&[place]),
@@ -259,7 +269,12 @@ impl Reaping<'_, '_> {
     /// substituters are left.
     ///
     /// Nix 1.8: `SubstitutionGoal::cancel`.
-    fn give_up_fetch(&mut self, goal: Entity, path: PathId, condemned: Option<Condemned>) {
+    pub(super) fn give_up_fetch(
+        &mut self,
+        goal: Entity,
+        path: PathId,
+        condemned: Option<Condemned>,
+    ) {
         let mut entity = self.commands.entity(goal);
         entity.remove::<BuildLog>();
         let Ok(ended) = self.children.get_mut(goal) else {
@@ -302,7 +317,7 @@ impl Reaping<'_, '_> {
 /// that build directory is kept if the outputs are not good.
 fn scan_in_pool(
     host: &Host,
-    goal: Entity,
+    (goal, stop): (Entity, Stop),
     job: ScanJob,
     env: Option<BuildEnv>,
     keep_failed: Option<std::path::PathBuf>,
@@ -314,6 +329,7 @@ fn scan_in_pool(
         let alone = undisturbed(env.as_ref());
         // Nobody may be let in to what somebody still works on.
         let keep_failed = keep_failed.filter(|_| alone.is_ok());
+        let entered = stop.enter();
         let result = alone.and_then(|()| scan_outputs(&job).map_err(unfit));
         let mut warnings = match (optimiser, places, &result) {
             (Some(optimiser), Some(places), Ok(built)) if !built.is_empty() => {
@@ -321,6 +337,7 @@ fn scan_in_pool(
             }
             _ => Vec::new(),
         };
+        drop(entered);
         let keep = keep_failed.filter(|_| result.is_err());
         let kept = leave(env, &job, keep, &deleter, &mut warnings);
         Some(Scanned {

@@ -6,12 +6,12 @@ use windrow_components::goal::BuildMode;
 use windrow_components::ids::DrvId;
 
 use crate::error::Result;
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureKind};
 use crate::finish::mismatched;
 use crate::finish::reap::Reaping;
 use crate::outputs::MismatchedOutput;
 use crate::report::{BuildRef, Event, Level};
-use crate::world::children::{ChildEnv, Scanned, Unfit};
+use crate::world::children::{ChildEnv, Condemned, Scanned, Unfit};
 use crate::world::{OutputLocks, ReadyFetch};
 
 /// Takes back what has been scanned: outputs to register, a reason why the build failed after all,
@@ -35,6 +35,7 @@ impl Reaping<'_, '_> {
             kept,
         } = scanned;
         self.scheduler.scanned();
+        let timed_out = self.host.scans.end(goal);
         for text in &warnings {
             let level = Level::Warn;
             self.services
@@ -59,6 +60,7 @@ impl Reaping<'_, '_> {
                 }
                 self.scheduler.complete(goal, drv, outputs);
             }
+            Err(unfit) if let Some(seconds) = timed_out => self.time_out(goal, unfit, seconds),
             Err(Unfit::Build(failure, mismatched)) => self.fail_scanned(goal, failure, mismatched),
             Err(Unfit::Fetch { status, message }) => self.try_next(goal, status, &message),
         }
@@ -87,6 +89,30 @@ impl Reaping<'_, '_> {
         let missing = missing.and_then(|ended| ended.missing);
         let outputs = MissingOutputs::of(missing, &self.graph, drv);
         self.services.store.trust(&self.graph, &outputs)
+    }
+
+    /// What was made could not be looked at in the time that its making had.
+    fn time_out(&mut self, goal: Entity, unfit: Unfit, seconds: u64) {
+        let (kind, limit) = (
+            FailureKind::TimedOut,
+            format!("timed out after {seconds} seconds"),
+        );
+        let reason = format!("{limit}, while what it made was being looked at");
+        let Ok(ended) = self.children.get(goal) else {
+            return;
+        };
+        match (unfit, ended.derivation, &ended.path) {
+            (Unfit::Fetch { .. }, _, Some((known, _))) => {
+                let path = known.path;
+                self.give_up_fetch(goal, path, Some(Condemned { reason, kind }));
+            }
+            (_, Some(known), _) => {
+                let drv_path = self.graph.full_path(self.graph.drv_path(known.drv));
+                let text = format!("builder for '{drv_path}' {reason}");
+                self.fail_scanned(goal, Failure::new(kind, text), None);
+            }
+            _ => {}
+        }
     }
 
     fn fail_scanned(

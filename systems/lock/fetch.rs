@@ -67,7 +67,8 @@ fn lock_batch(
             }
             Ok(None) => {
                 scheduler.release(&[next.path]);
-                wait_for_others(scheduler, graph, reporter, Waiting::Fetch(next));
+                let services = (&**store, &mut *reporter);
+                wait_for_others(scheduler, graph, services, Waiting::Fetch(next));
             }
             Err(error) if error.is_fatal() => return Err(error),
             Err(error) => {

@@ -24,7 +24,8 @@ use crate::failure::{Failure, FailureKind};
 use crate::finish::failure_cache::known_failure;
 use crate::report::{Event, Level};
 use crate::world::{
-    Backoff, Options, OutputLocks, ReadyGoal, Reporters, Scheduler, Services, Store, Waiting,
+    Backoff, Options, OutputLocks, ReadyGoal, Reporters, Scheduler, Services, Store, WaitNews,
+    Waiting,
 };
 
 /// How long to wait before a lock held by someone else is tried the second time.
@@ -44,14 +45,27 @@ pub fn stays_here(graph: &BuildGraph, options: &Options, drv: DrvId) -> bool {
 fn wait_for_others(
     scheduler: &mut Scheduler,
     graph: &BuildGraph,
-    reporter: &mut Reporters,
+    services: (&dyn Store, &mut Reporters),
     waiting: Waiting,
 ) {
-    if scheduler.wait_a_while(graph, waiting, Backoff::Doubling(FIRST_RETRY)) {
-        let text = "waiting for locks or build slots...";
-        let level = Level::Info;
-        reporter.report(&Event::Message { level, text });
-    }
+    let (store, reporter) = services;
+    let text = match scheduler.wait_a_while(graph, waiting, Backoff::Doubling(FIRST_RETRY)) {
+        WaitNews::First => "waiting for locks or build slots...".to_owned(),
+        WaitNews::Long => {
+            let paths = match waiting {
+                Waiting::Build(ready) => graph
+                    .outputs(ready.drv)
+                    .iter()
+                    .map(|row| row.path)
+                    .collect(),
+                Waiting::Fetch(fetch) => vec![fetch.path],
+            };
+            format!("waiting for {}...", store.describe_lock(graph, &paths))
+        }
+        WaitNews::None => return,
+    };
+    let level = Level::Info;
+    reporter.report(&Event::Message { level, text: &text });
 }
 
 /// Takes locks for as many ready goals as there are free slots.
@@ -283,7 +297,7 @@ impl LockPass<'_, '_, '_> {
             None => wait_for_others(
                 self.scheduler,
                 self.graph,
-                self.reporter,
+                (&*self.store, self.reporter),
                 Waiting::Build(ready),
             ),
             Some(error) if error.is_fatal() => return Err(error),

@@ -23,6 +23,7 @@ use windrow_store::files::canonical::{InodesSeen, canonicalise};
 use windrow_store::files::replace::move_tree;
 use windrow_store::nar::rewrite::Rewrite;
 use windrow_sys::harmless::make_harmless;
+use windrow_sys::interrupt::Grace;
 use windrow_sys::space::Places;
 use windrow_sys::tree::delete_path;
 
@@ -172,6 +173,7 @@ impl ScanJob {
 
     /// Deletes what was made under scratch names.
     pub fn discard_scratch(&self) {
+        let _grace = Grace::new();
         for (_, path) in &self.scratch {
             // What stays has no name that anyone would look for, and collectors delete it.
             let _ = delete_path(path);

@@ -11,6 +11,7 @@ use windrow_components::substitution::SubstituteInfo;
 use windrow_store::files::canonical::{InodesSeen, canonicalise};
 use windrow_store::files::replace::replace_valid_path;
 use windrow_store::nar::digest::{feed_nar, hash_nar};
+use windrow_sys::interrupt::Grace;
 use windrow_sys::tree::delete_path;
 
 use crate::failure::describe_status;
@@ -48,6 +49,7 @@ pub struct ReceiveJob {
 pub fn receive(job: &ReceiveJob) -> Result<BuiltOutput, String> {
     let received = check(job);
     if received.is_err() {
+        let _grace = Grace::new();
         // Should it stay, the next who wants to put something there moves it away.
         let _ = delete_path(&job.real_path);
     }

@@ -18,6 +18,7 @@ use windrow_store::files::replace::{move_tree, replace_valid_path};
 use windrow_store::nar::digest::{Digest, digest as hash_and_scan, feed_flat, feed_nar};
 use windrow_store::nar::rewrite::{Rewrite, rewrite_hashes};
 use windrow_store::nar::scan::Candidates;
+use windrow_sys::interrupt::Grace;
 use windrow_sys::space::Places;
 use windrow_sys::tree::delete_path;
 
@@ -215,6 +216,7 @@ fn replace_by_copy(
             let created = DirBuilder::new().mode(0o700).create(&dir);
             created.map_err(windrow_store::Error::io("create the directory", &dir))?;
             let copied = copy_into(&dir);
+            let _grace = Grace::new();
             let _ = delete_path(&dir);
             copied
         }

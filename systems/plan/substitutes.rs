@@ -1,7 +1,6 @@
 //! What of a plan would be fetched: asks the same substituters as a build would, one question for a
 //! whole wave, and waits for the answers, for a plan has nothing else to do (`queryMissing`).
 
-use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
 use hashbrown::{HashMap, HashSet};
@@ -9,7 +8,7 @@ use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
 use windrow_components::outputs::OutputSet;
 use windrow_components::substitution::SubstituteInfo;
-use windrow_sys::interrupt::Interrupts;
+use windrow_sys::interrupt;
 
 use crate::error::Result;
 use crate::helpers::HelperConfig;
@@ -32,7 +31,6 @@ pub struct Substitutes {
     fetched: HashSet<PathId>,
     /// What went wrong, and what substituters said, a line each, up to a bound.
     pub complaints: Vec<String>,
-    interrupts: Option<Interrupts>,
     /// The signal that ended the asking, if one has. The plan then lacks what was not answered.
     pub interrupted: Option<i32>,
 }
@@ -54,8 +52,6 @@ impl Substitutes {
             known: Substituters::new(names),
             fetched: HashSet::new(),
             complaints: Vec::new(),
-            // Without it a signal waits for the answer.
-            interrupts: Interrupts::watch().ok(),
             interrupted: None,
         }
     }
@@ -82,7 +78,7 @@ impl Substitutes {
                     Ok(Some(infos)) => self.known.answer(sub, &asked, infos),
                     Ok(None) => drop(self.known.disable(sub)),
                     Err(QueryError::Stopped) => {
-                        self.interrupted = self.interrupts.as_ref().and_then(Interrupts::take);
+                        self.interrupted = interrupt::signal();
                         (0..self.programs.len()).for_each(|sub| drop(self.known.disable(sub)));
                     }
                     Err(error) => {
@@ -112,7 +108,7 @@ impl Substitutes {
         let mut around = Around {
             env: &self.env,
             patience_s: self.patience_s,
-            stop: self.interrupts.as_ref().map(|it| it.as_fd()),
+            stop: interrupt::event(),
             say: &mut say,
         };
         let process = &mut self.processes[sub];

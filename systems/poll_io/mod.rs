@@ -12,12 +12,13 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
-use bevy_ecs::prelude::{Entity, NonSend, NonSendMut, Query, Res, ResMut};
+use bevy_ecs::prelude::{Entity, NonSendMut, Query, Res, ResMut};
 use bevy_ecs::query::QueryData;
 use bevy_ecs::system::SystemParam;
 use windrow_components::building::{BuildLog, Child};
 use windrow_components::goal::{DerivationGoal, SubstitutionGoal};
 use windrow_components::graph::BuildGraph;
+use windrow_sys::interrupt;
 
 use crate::error::Error;
 use crate::helpers::Substituters;
@@ -38,6 +39,9 @@ const CATCH_UP: Duration = Duration::from_millis(5);
 /// wait.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
+/// A sleep that takes so much longer than it should was no sleep: the engine was stopped.
+const STOPPED: Duration = Duration::from_millis(500);
+
 /// A child as it is watched.
 #[derive(QueryData)]
 #[query_data(mutable)]
@@ -55,7 +59,7 @@ pub struct Watching<'w, 's> {
     children: Query<'w, 's, WatchedChild>,
     graph: Res<'w, BuildGraph>,
     substituters: Res<'w, Substituters>,
-    hook: Option<NonSend<'w, HookHandle>>,
+    hook: Option<NonSendMut<'w, HookHandle>>,
     host: NonSendMut<'w, Host>,
     services: NonSendMut<'w, Services>,
     scheduler: ResMut<'w, Scheduler>,
@@ -71,17 +75,21 @@ pub(crate) fn goal_of(index: u32) -> Entity {
 ///
 /// Nix 1.8: `Worker::waitForInput`.
 pub fn poll_children(mut params: Watching<'_, '_>) {
+    if params.has_finished() {
+        params.scheduler.run.interrupted = params.scheduler.run.finishing;
+        return;
+    }
     let Some(timeout) = params.timeout() else {
         params.scheduler.run.is_stuck = true;
         return;
     };
     let mut readable = Vec::new();
     match params.host.reactor.wait(Some(timeout), &mut readable) {
-        Ok(Some(signal)) => params.scheduler.run.interrupted = Some(signal),
+        Ok(Some(signal)) => params.interrupt(signal),
         Ok(None) => {}
         Err(source) => return params.scheduler.abort(Error::Poll { source }),
     }
-    params.scheduler.now = params.host.elapsed();
+    params.tell_time(timeout);
     params.host.events.turn();
     for event in readable {
         match event {
@@ -122,6 +130,58 @@ pub fn poll_children(mut params: Watching<'_, '_>) {
 }
 
 impl Watching<'_, '_> {
+    /// Whether the run was to end with what runs, and nothing does any more.
+    fn has_finished(&self) -> bool {
+        let scheduler = &self.scheduler;
+        scheduler.run.finishing.is_some()
+            && !scheduler.is_busy()
+            && !scheduler.has_starting()
+            && !scheduler.has_starting_fetches()
+            && !scheduler.has_completed()
+    }
+
+    /// A signal has come that asks for an end.
+    fn interrupt(&mut self, signal: i32) {
+        let finish = self.scheduler.options.finish_running;
+        let run = &mut self.scheduler.run;
+        if interrupt::is_signalled() || !finish {
+            run.interrupted = Some(signal);
+            return;
+        }
+        run.finishing = Some(signal);
+        let what = match self.scheduler.counts().running {
+            1 => "the build that runs".to_owned(),
+            count => format!("the {count} builds that run"),
+        };
+        let text = format!("waiting for {what} to end; interrupt once more to kill what runs");
+        let level = Level::Warn;
+        let reporter = &mut self.services.reporter;
+        reporter.report(&Event::Message { level, text: &text });
+    }
+
+    /// Looks at the clock after a sleep that should have taken `timeout` at most. If it took much
+    /// longer, the engine was stopped, perhaps together with its children: by a signal, with its
+    /// cgroup, or because the machine was. That is nobody's silence.
+    fn tell_time(&mut self, timeout: Duration) {
+        let (before, now) = (self.scheduler.now, self.host.elapsed());
+        self.scheduler.now = now;
+        let late = now.saturating_sub(before + timeout);
+        let was_stopped = std::mem::replace(&mut self.host.was_stopped, late > STOPPED);
+        if late <= STOPPED {
+            return;
+        }
+        // When it was stopped in that time is not known. On a machine that is merely busy, where
+        // each sleep is too long, some time must pass nevertheless.
+        let stopped = if was_stopped { late } else { now - before };
+        for mut watched in &mut self.children {
+            watched.child.deadlines.engine_was_stopped(now, stopped);
+        }
+        self.host.scans.engine_was_stopped(now, stopped);
+        if let Some(hook) = &mut self.hook {
+            hook.since = now.min(hook.since + stopped);
+        }
+    }
+
     /// How long to sleep if nothing happens; `None` if nothing would ever happen.
     fn timeout(&self) -> Option<Duration> {
         let (host, scheduler) = (&self.host, &self.scheduler);

@@ -14,9 +14,16 @@ use nix::unistd::Pid;
 use windrow_components::building::{Child, ChildKind};
 use windrow_sandbox::process::kill::{kill_and_reap, kill_group};
 use windrow_sandbox::process::launch::Spawned;
+use windrow_sys::interrupt;
 
 /// How long a process may take to end of itself after it was asked to.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// The same when the user waits for the end of the run.
+const SHORT_GRACE: Duration = Duration::from_millis(100);
+
+/// How long whoever has other things to do waits.
+const GLANCE: Duration = Duration::from_millis(20);
 
 /// Kills a child and what it left running. It was not waited for.
 pub fn kill(child: &Child) {
@@ -40,7 +47,17 @@ pub fn cancel(child: &Child, now: Duration) -> Option<Duration> {
 /// Nix 1.8: `HookInstance::HookInstance`, `HookInstance::~HookInstance`.
 pub fn dismiss(child: &Spawned) -> i32 {
     ask_to_end(child.pid);
-    wait_and_kill(child, Instant::now() + GRACE)
+    wait_and_kill(child, Instant::now())
+}
+
+/// The same for who can't wait: a process that has not ended soon comes back, and is to be
+/// [dismissed](dismiss) by another thread.
+pub fn dismiss_soon(child: Spawned) -> Result<i32, Spawned> {
+    ask_to_end(child.pid);
+    match has_ended(&child, GLANCE) {
+        true => Ok(kill_and_reap(child.pid)),
+        false => Err(child),
+    }
 }
 
 /// Ends several children, and waits for them. Hooks have one moment, all the same.
@@ -51,10 +68,10 @@ pub fn end_all(children: &[(ChildKind, Spawned)]) {
             ChildKind::Builder | ChildKind::Fetch => kill_group(child.pid),
         }
     }
-    let until = Instant::now() + GRACE;
+    let began = Instant::now();
     for (kind, child) in children {
         match kind {
-            ChildKind::Hook => wait_and_kill(child, until),
+            ChildKind::Hook => wait_and_kill(child, began),
             ChildKind::Builder | ChildKind::Fetch => kill_and_reap(child.pid),
         };
     }
@@ -65,13 +82,18 @@ fn ask_to_end(pid: i32) {
     let _ = killpg(Pid::from_raw(pid), Signal::SIGTERM);
 }
 
-fn wait_and_kill(child: &Spawned, until: Instant) -> i32 {
-    let mut ended = [PollFd::new(child.pidfd.as_fd(), PollFlags::POLLIN)];
-    let left_ms = until.saturating_duration_since(Instant::now()).as_millis();
-    // Should it be interrupted, the process is killed a little early.
-    let _ = nix::poll::poll(
-        &mut ended,
-        PollTimeout::try_from(left_ms).unwrap_or(PollTimeout::MAX),
-    );
+fn wait_and_kill(child: &Spawned, asked: Instant) -> i32 {
+    let grace = || match interrupt::is_signalled() {
+        true => SHORT_GRACE,
+        false => GRACE,
+    };
+    while asked.elapsed() < grace() && !has_ended(child, GLANCE) {}
     kill_and_reap(child.pid)
+}
+
+/// Waits that long for the end of a child.
+fn has_ended(child: &Spawned, time: Duration) -> bool {
+    let mut ended = [PollFd::new(child.pidfd.as_fd(), PollFlags::POLLIN)];
+    let time = PollTimeout::try_from(time.as_millis()).unwrap_or(PollTimeout::MAX);
+    nix::poll::poll(&mut ended, time).is_ok_and(|ready| ready > 0)
 }

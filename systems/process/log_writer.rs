@@ -19,6 +19,8 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use hashbrown::HashMap;
 use windrow_sys::limits::no_thread;
 
+use windrow_sys::interrupt::{self, Grace};
+
 use crate::error::{Error, Result};
 
 /// How much of a log is gathered before it is handed on, in bytes.
@@ -233,6 +235,8 @@ enum Open {
 
 fn write_logs(orders: &Receiver<Order>, problems: &Sender<String>) {
     let mut open: HashMap<u64, (PathBuf, Open)> = HashMap::new();
+    // Who interrupts a run does not wait until all is compressed that a builder wrote.
+    let _grace = Grace::new();
     for order in orders {
         let (path, result) = match order {
             Order::Open {
@@ -247,6 +251,10 @@ fn write_logs(orders: &Receiver<Order>, problems: &Sender<String>) {
                     Open::Plain(file)
                 };
                 open.insert(id, (path, log));
+                continue;
+            }
+            Order::Write { backlog, bytes, .. } if interrupt::has_come() => {
+                backlog.fetch_sub(bytes.len(), Ordering::Relaxed);
                 continue;
             }
             Order::Write { id, bytes, backlog } => {

@@ -9,8 +9,7 @@ use std::time::Duration;
 use bevy_ecs::prelude::Entity;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
-use windrow_sys::interrupt::{are_taken_over, note_taken, stop_signals};
+use windrow_sys::interrupt;
 
 use crate::process::side_channel::SideChannel;
 
@@ -42,26 +41,20 @@ pub struct Reactor {
     poll: Poll,
     events: Events,
     waker: Arc<Waker>,
-    /// If the program takes signals at all.
-    signals: Option<SignalFd>,
     /// A buffer for reading from pipes, reused.
     pub buffer: Box<[u8]>,
 }
 
 impl Reactor {
-    /// Makes the poll. SIGINT, SIGTERM and SIGHUP are read here if the program has taken them over.
+    /// Makes the poll. Signals that ask for an end are heard of if the program has taken them over.
     ///
     /// # Errors
     /// When the system has no descriptors left.
     pub fn new() -> io::Result<Self> {
-        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
-        let signals = are_taken_over()
-            .then(|| SignalFd::with_flags(&stop_signals(), flags))
-            .transpose()?;
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-        if let Some(signals) = &signals {
-            let fd = signals.as_raw_fd();
+        if let Some(event) = interrupt::event() {
+            let fd = event.as_raw_fd();
             poll.registry()
                 .register(&mut SourceFd(&fd), SIGNALS, Interest::READABLE)?;
         }
@@ -70,7 +63,6 @@ impl Reactor {
             poll,
             events,
             waker,
-            signals,
             buffer: vec![0; 64 * 1024].into(),
         })
     }
@@ -127,8 +119,8 @@ impl Reactor {
             .deregister(&mut SourceFd(&fd.as_raw_fd()));
     }
 
-    /// Sleeps until something happens or `timeout` is over. Returns what is readable and the signal
-    /// that asks the engine to stop, if one has come.
+    /// Sleeps until something happens or `timeout` is over. Adds what is readable, and returns the
+    /// first signal that has asked the engine to stop if another one has come.
     ///
     /// # Errors
     /// When the poll itself fails.
@@ -137,21 +129,22 @@ impl Reactor {
         timeout: Option<Duration>,
         readable: &mut Vec<Readable>,
     ) -> io::Result<Option<i32>> {
-        match self.poll.poll(&mut self.events, timeout) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(None),
-            other => other?,
+        let mut timeout = timeout;
+        loop {
+            match self.poll.poll(&mut self.events, timeout) {
+                // A process that was stopped and goes on hears of it so. What has happened until
+                // then is still to be heard of.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    timeout = Some(Duration::ZERO);
+                }
+                other => break other?,
+            }
         }
         let mut signal = None;
         for event in &self.events {
             match event.token() {
                 WAKER => {}
-                SIGNALS => {
-                    let signal_of = |signals: &SignalFd| signals.read_signal().ok()?;
-                    if let Some(info) = self.signals.as_ref().and_then(signal_of) {
-                        note_taken();
-                        signal = i32::try_from(info.ssi_signo).ok();
-                    }
-                }
+                SIGNALS => signal = interrupt::signal(),
                 Token(token) if token < FIRST_CHILD => readable.push(Readable::Hook),
                 Token(token) => {
                     let child = token - FIRST_CHILD;

@@ -24,7 +24,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::report::{Event, Level};
 use crate::spawn::launch::{Ends, Launch};
 use crate::world::children::{ChildSetup, Maker};
-use crate::world::{Backoff, Host, OutputLocks, ReadyGoal, Scheduler, Services, Waiting};
+use crate::world::{Backoff, Host, OutputLocks, ReadyGoal, Scheduler, Services, WaitNews, Waiting};
 
 /// What a goal that has its locks and a slot carries.
 type LockedGoal = (
@@ -101,9 +101,20 @@ impl Spawning<'_, '_> {
             false => Backoff::Doubling(OWN_USER),
         };
         let waiting = Waiting::Build(ready);
-        if self.scheduler.wait_a_while(&self.graph, waiting, wait) && !ours {
+        let news = self.scheduler.wait_a_while(&self.graph, waiting, wait);
+        if news != WaitNews::None && !ours {
             let origin = pool.map_or("", UserPool::origin);
-            let text = format!("waiting for a free build user in {origin}...");
+            let holder = match news {
+                WaitNews::Long => pool.and_then(UserPool::holder),
+                _ => None,
+            };
+            let text = match holder {
+                Some(holder) => {
+                    format!("waiting for a build user in {origin}; one is used by {holder}...")
+                }
+                None if news == WaitNews::Long => return,
+                None => format!("waiting for a free build user in {origin}..."),
+            };
             self.services.reporter.report(&Event::Message {
                 level: Level::Info,
                 text: &text,

@@ -35,6 +35,10 @@ pub fn condemn(
     let now = scheduler.now;
     while let Some(goal) = host.alarms.pop_due(now) {
         let Ok((mut child, log, condemned)) = children.get_mut(goal) else {
+            let next = host.scans.judge(goal, scheduler.limits_of(goal), now);
+            if let Some(at) = next {
+                host.alarms.set(at, goal);
+            }
             continue;
         };
         if let Some(exited) = child.deadlines.exited {
@@ -82,11 +86,12 @@ fn why_condemned(
             && seconds > 0
             && now.saturating_sub(since) >= Duration::from_secs(seconds)
     };
+    let is_late = deadlines.timeout(limits).is_some_and(|at| at <= now);
     let (silent_s, timeout_s) = (limits.max_silent_time_s, limits.timeout_s);
     let (kind, reason) = if over(deadlines.last_output, silent_s) {
         let reason = format!("timed out after {silent_s} seconds of silence");
         (FailureKind::TimedOut, reason)
-    } else if over(deadlines.started, timeout_s) {
+    } else if is_late {
         let reason = format!("timed out after {timeout_s} seconds");
         (FailureKind::TimedOut, reason)
     } else if limits.max_log_size > 0 && log.size > limits.max_log_size {
@@ -123,6 +128,7 @@ mod tests {
             limited: true,
             last_output: seconds(5),
             exited: None,
+            stopped: Duration::ZERO,
         };
         assert_eq!(child.next(limits(0, 0)), None);
         assert_eq!(child.next(limits(3, 10)), Some(seconds(8)));
@@ -135,5 +141,13 @@ mod tests {
         child.limited = true;
         child.exited = Some(seconds(6));
         assert_eq!(child.next(limits(3, 10)), None);
+        assert_eq!(child.timeout(limits(3, 10)), Some(seconds(11)));
+        // While the engine is stopped, nobody's time passes.
+        child.exited = None;
+        child.engine_was_stopped(seconds(100), seconds(90));
+        assert_eq!(child.next(limits(7, 0)), Some(seconds(102)));
+        assert_eq!(child.next(limits(0, 10)), Some(seconds(101)));
+        child.engine_was_stopped(seconds(100), seconds(90));
+        assert_eq!(child.last_output, seconds(100));
     }
 }

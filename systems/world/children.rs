@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bevy_ecs::prelude::{Component, Entity};
 use std::os::fd::OwnedFd;
-use windrow_components::building::ChildKind;
+use windrow_components::building::{ChildKind, Deadlines};
 use windrow_components::goal::BuildMode;
 use windrow_sandbox::BuildEnv;
 use windrow_sandbox::process::launch::Spawned;
@@ -134,6 +134,8 @@ pub struct ReapedChild {
     /// Why it could not run its builder, if that is so.
     pub(crate) exec_error: Option<Failure>,
     pub(crate) condemned: Option<Condemned>,
+    /// When it did what.
+    pub(crate) deadlines: Deadlines,
 }
 
 impl ReapedChild {

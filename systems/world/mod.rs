@@ -13,6 +13,7 @@ mod ready_queue;
 mod repairs;
 mod reporters;
 pub mod requests;
+pub mod scans;
 pub mod scheduler;
 mod store;
 mod tick_set;
@@ -34,7 +35,7 @@ pub use reporters::Reporters;
 pub use scheduler::Mistake;
 pub use scheduler::{
     Asked, Awake, Backoff, CompleteGoal, Completed, End, Ended, Goal, GoalIndex, GoalSlot,
-    HookDesk, HookQuestion, ReadyFetch, ReadyGoal, Records, Reply, Scheduler, Waiting,
+    HookDesk, HookQuestion, ReadyFetch, ReadyGoal, Records, Reply, Scheduler, WaitNews, Waiting,
 };
 pub use store::{BuiltOutput, NewOutput, OutputLocks, Store};
 pub use tick_set::{Parts, TickSet};
@@ -61,6 +62,8 @@ pub struct Options {
     pub platforms: Vec<String>,
     /// When children are killed, unless a request says otherwise; what the hook is told.
     pub limits: ChildLimits,
+    /// Whether the first signal lets the children end that run, and starts no more.
+    pub finish_running: bool,
     /// How long to wait at most before a lock held by someone else is tried again.
     pub lock_poll_interval: Duration,
 }

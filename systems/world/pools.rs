@@ -12,6 +12,7 @@ use windrow_components::request::ChildLimits;
 use windrow_sandbox::dirs::build_dir::SpareDirs;
 use windrow_sandbox::{BuildEnv, MountTemplate};
 use windrow_store::files::beside;
+use windrow_sys::interrupt::{Grace, Stop};
 use windrow_sys::tree::delete_path;
 
 use crate::process::kill;
@@ -19,6 +20,7 @@ use crate::process::log_writer::LogThread;
 use crate::process::pool::Pool;
 use crate::process::reactor::{Reactor, Readable};
 use crate::world::children::{ChildSetup, Launched, Made, Maker, ReapedChild, Scanned};
+use crate::world::scans::Scans;
 use crate::world::{Alarms, BuilderConfig, Scheduler};
 
 /// The threads that hash, and the one that deletes, so that nothing waits for a large tree to go.
@@ -46,6 +48,8 @@ impl Deleter {
     /// Deletes what the job deletes when there is time.
     pub fn run(&self, job: impl FnOnce() + Send + 'static) {
         self.0.submit(move || {
+            // One moment for all that this thread still has to do when the run is to end early.
+            Grace::for_thread();
             job();
             None
         });
@@ -99,6 +103,8 @@ pub struct Host {
     pub config: BuilderConfig,
     /// When the run began.
     pub began: Instant,
+    /// Whether the engine was stopped while it last slept.
+    pub was_stopped: bool,
     /// The event loop.
     pub reactor: Reactor,
     /// The threads that scan outputs, and the one that deletes.
@@ -114,6 +120,8 @@ pub struct Host {
     /// Processes that were made without waiting for them, and those that could not be, until they
     /// are taken up.
     pub launched: VecDeque<Launched>,
+    /// What other threads look at.
+    pub scans: Scans,
     /// What was scanned.
     pub scanned: Vec<Scanned>,
     /// Builds that ended well while something else could start: their slots are given away before
@@ -190,6 +198,15 @@ impl Host {
         if let Some(at) = kill::cancel(child, now) {
             self.alarms.set(at, goal);
         }
+    }
+
+    /// Begins to scan what a goal's child made. What is done for that is to be done under what is
+    /// returned; the limit on the child's time holds for it too.
+    pub fn begin_scan(&mut self, limits: ChildLimits, reaped: &ReapedChild) -> Stop {
+        if let Some(at) = reaped.deadlines.timeout(limits) {
+            self.alarms.set(at, reaped.goal);
+        }
+        self.scans.begin(reaped.goal, reaped.deadlines)
     }
 
     /// Has a child looked at when it may have taken too long.

@@ -79,6 +79,12 @@ pub trait Store {
         Ok(Some(OutputLocks::default()))
     }
 
+    /// What to say of a wait for the locks of these paths: which of them somebody else holds, and
+    /// who.
+    fn describe_lock(&self, _graph: &BuildGraph, _paths: &[PathId]) -> String {
+        "locks that others hold".to_owned()
+    }
+
     /// Scratch paths for outputs that are valid although others of the same derivation are to be
     /// built (`addHashRewrite`), kept from collection.
     ///

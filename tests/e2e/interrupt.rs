@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::harness::{Ran, World, graph_of, sh, sorted_lines, step, text, wait_until};
+use crate::harness::{Ran, Running, World, graph_of, sh, sorted_lines, step, text, wait_until};
 
 /// Starts two builders that sleep, and a third after them; sends the signal once both run.
 fn interrupted(world: &World, signal: &str, trap: &str) -> Ran {
@@ -156,4 +156,99 @@ fn while_it_waits_for_the_lock_of_another() {
     first.wait().exits(0);
     assert_eq!(sorted_lines(world.file("runs")), ["x"]);
     world.is_clean();
+}
+
+/// Two builders, one after the other in one slot; the first says that it runs and ends when it may.
+fn one_after_the_other(world: &World) -> Running {
+    let script = format!(
+        "PATH=/bin:/usr/bin; echo x >> {}; until [ -e {} ]; do sleep 0.05; done; echo > $out",
+        world.file("runs").display(),
+        world.file("go").display()
+    );
+    let graph = graph_of([("one", sh(&script)), ("two", sh(&format!(": ; {script}")))]);
+    let file = world.graph("g.json", &graph);
+    let cmd = world.windrow("build").arg(file);
+    let running = cmd.args(["-j1", "--finish-running"]).start();
+    world.wait_for("runs");
+    running.signal("INT");
+    // It has come when the second one does.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    running
+}
+
+#[test]
+fn what_runs_may_end_if_that_is_asked_for() {
+    let world = World::new();
+    let mut running = one_after_the_other(&world);
+    assert!(running.is_running());
+    world.write("go", "");
+    let ran = running.wait().exits(130).prints_nothing();
+    ran.says("waiting for the build that runs to end")
+        .says("interrupted by the user");
+    assert_eq!(sorted_lines(world.file("runs")), ["x"]);
+    let valid = world
+        .store_entries()
+        .into_iter()
+        .filter(|path| world.is_valid(path));
+    let is_output = |path: &std::path::PathBuf| path.extension().is_none_or(|end| end != "drv");
+    assert_eq!(valid.filter(is_output).count(), 1);
+    world.is_clean();
+    world.stays_valid();
+}
+
+#[test]
+fn the_last_build_that_ends_so_is_a_success() {
+    let world = World::new();
+    let script = format!(
+        "PATH=/bin:/usr/bin; : > {}; until [ -e {} ]; do sleep 0.05; done; echo > $out",
+        world.file("runs").display(),
+        world.file("go").display()
+    );
+    let drv = world.add_one("x", sh(&script));
+    let cmd = world
+        .windrow("nix-store")
+        .args(["-r", &drv, "--finish-running"]);
+    let running = cmd.start();
+    world.wait_for("runs");
+    running.signal("TERM");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    world.write("go", "");
+    running.wait().exits(0);
+    world.is_clean();
+}
+
+#[test]
+fn a_second_signal_kills_what_was_to_end() {
+    let world = World::new();
+    let running = one_after_the_other(&world);
+    running.signal("INT");
+    running.wait().exits(130).prints_nothing();
+    world.is_clean();
+    world.stays_valid();
+}
+
+#[test]
+fn a_trace_says_for_how_long_a_killed_builder_ran() {
+    let world = World::new();
+    let script = format!(
+        "PATH=/bin:/usr/bin; : > {}; sleep 300",
+        world.file("runs").display()
+    );
+    let drv = world.add_one("x", sh(&script));
+    let trace = world.file("trace.json");
+    let cmd = world.windrow("build").arg(&drv).arg("--trace").arg(&trace);
+    let running = cmd.start();
+    world.wait_for("runs");
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    running.signal("INT");
+    running.wait().exits(130);
+    let events: serde_json::Value = serde_json::from_str(&text(&trace)).unwrap();
+    let spans = events
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|event| event["ph"] == "X");
+    let spans: Vec<_> = spans.collect();
+    assert_eq!(spans.len(), 1, "{events}");
+    assert!(spans[0]["dur"].as_u64().unwrap() >= 1_000_000, "{events}");
 }

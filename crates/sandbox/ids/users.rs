@@ -181,6 +181,13 @@ impl UserPool {
         !held.is_empty()
     }
 
+    /// Which process uses one of them, for people who wait for one.
+    pub fn holder(&self) -> Option<String> {
+        let names = self.0.users.iter().map(|(name, _)| name);
+        let mut files = names.map(|name| self.0.directory.join(name));
+        files.find_map(|file| windrow_sys::waiting::holder_elsewhere(&file))
+    }
+
     /// Where the users come from, for messages.
     pub fn origin(&self) -> &str {
         &self.0.group

@@ -23,6 +23,9 @@ pub fn kill_group(pid: i32) {
     let _ = killpg(pid, Signal::SIGKILL);
 }
 
+/// The status of a child of which it is not known how it ended: neither an exit nor a signal.
+pub const UNKNOWN_STATUS: i32 = -1;
+
 /// A child that was waited for.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Reaped {
@@ -47,9 +50,13 @@ pub fn kill_and_reap(pid: i32) -> i32 {
 pub fn kill_and_measure(pid: i32) -> Reaped {
     kill_group(pid);
     guard::strike(pid);
-    // It is a child of ours that was not waited for, so that this can't fail.
+    // It is a child of ours that was not waited for, so that this can't fail unless the program
+    // ignores SIGCHLD: the kernel does not tell how it ended then.
     let Ok(Waited { status, usage }) = raw::wait(pid, 0) else {
-        return Reaped::default();
+        return Reaped {
+            status: UNKNOWN_STATUS,
+            ..Reaped::default()
+        };
     };
     let time = |time: libc::timeval| {
         let seconds = u64::try_from(time.tv_sec).unwrap_or(0);

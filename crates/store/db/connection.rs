@@ -6,17 +6,14 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
-use super::DatabaseOptions;
 use super::failure::failed_to;
 use super::transaction::retry_while_busy;
+use super::{DatabaseOptions, busy};
 use crate::error::{Error, Result};
 
-/// How long SQLite itself waits for another process's transaction.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(3600);
 /// How much of the database may be kept in memory; taken only as it is needed.
 const CACHE_KIB: i64 = 64 << 10;
 
@@ -33,9 +30,10 @@ pub(crate) fn connect(
     } else {
         c"unix-dotfile"
     };
+    busy::note(path);
     let opened = retry_while_busy(|| {
         Connection::open_with_flags_and_vfs(path, flags, vfs)
-            .and_then(|connection| configure(&connection, options).map(|()| connection))
+            .and_then(|mut connection| configure(&mut connection, options).map(|()| connection))
             .map_err(failed_to("open it", path))
     });
     match opened {
@@ -56,7 +54,7 @@ fn is_in_wal_mode(path: &Path) -> bool {
         && version == [2]
 }
 
-fn configure(connection: &Connection, options: &DatabaseOptions) -> rusqlite::Result<()> {
+fn configure(connection: &mut Connection, options: &DatabaseOptions) -> rusqlite::Result<()> {
     tune(connection)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     let synchronous = if options.fsync_metadata {
@@ -85,8 +83,8 @@ fn configure(connection: &Connection, options: &DatabaseOptions) -> rusqlite::Re
 }
 
 /// What concerns this process alone, not the file.
-fn tune(connection: &Connection) -> rusqlite::Result<()> {
-    connection.busy_timeout(BUSY_TIMEOUT)?;
+fn tune(connection: &mut Connection) -> rusqlite::Result<()> {
+    connection.busy_handler(Some(busy::wait))?;
     // SQLite would compile cached statements again for each value bound to them.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // Kibibytes are negative here. The default of 2 MiB is less than the indices of a large
@@ -96,6 +94,7 @@ fn tune(connection: &Connection) -> rusqlite::Result<()> {
 
 pub(crate) fn connect_read_only(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    busy::note(path);
     retry_while_busy(|| {
         let shared = Connection::open_with_flags(path, flags)
             .and_then(readable)
@@ -130,8 +129,8 @@ fn connect_immutable(path: &Path) -> Result<Connection> {
 }
 
 /// SQLite opens files late; the first read tells whether it could.
-fn readable(connection: Connection) -> rusqlite::Result<Connection> {
-    tune(&connection)?;
+fn readable(mut connection: Connection) -> rusqlite::Result<Connection> {
+    tune(&mut connection)?;
     connection.query_row("select count(*) from sqlite_master", [], |_| Ok(()))?;
     Ok(connection)
 }

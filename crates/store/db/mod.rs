@@ -1,6 +1,7 @@
 //! Nix's SQLite database of valid paths, schema 10, shared with any Nix 2 at the same time.
 //! Knows rows and locks; files in the store directory are none of its business.
 
+mod busy;
 mod closure;
 mod connection;
 mod cycles;

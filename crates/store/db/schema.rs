@@ -5,12 +5,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Database, transaction::random_wait};
 use crate::error::{Error, Result};
 use windrow_sys::flock;
+use windrow_sys::waiting::{Wait, lock_on};
 
 const VERSION: u32 = 10;
 /// How long another process may hold the big lock without making the database.
@@ -111,8 +111,9 @@ pub(super) fn lock_and_create(db_dir: &Path, create: impl Fn() -> Result<()>) ->
         .map_err(Error::io("open", &path))?;
     let failed = || Error::io("lock", &path);
     let start = Instant::now();
+    let mut wait = Wait::new();
     loop {
-        flock::lock_shared(&lock).map_err(failed())?;
+        flock::lock_shared(&lock, &path).map_err(failed())?;
         if checked_version(db_dir)?.is_some() {
             return Ok(lock);
         }
@@ -131,7 +132,8 @@ pub(super) fn lock_and_create(db_dir: &Path, create: impl Fn() -> Result<()>) ->
                 seconds: CREATION_WAIT.as_secs(),
             });
         } else {
-            thread::sleep(random_wait() / 4);
+            let what = || lock_on(&path);
+            wait.sleep(random_wait() / 4, what).map_err(failed())?;
         }
     }
 }
@@ -142,7 +144,7 @@ pub(super) fn lock_shared_if_readable(db_dir: &Path) -> Result<Option<File>> {
     let Ok(lock) = File::open(&path) else {
         return Ok(None);
     };
-    flock::lock_shared(&lock).map_err(Error::io("lock", &path))?;
+    flock::lock_shared(&lock, &path).map_err(Error::io("lock", &path))?;
     Ok(Some(lock))
 }
 
@@ -187,11 +189,11 @@ mod tests {
         let db_dir = layout.db_dir();
         // What Nix 2.8 does: shared lock, tables, version file, and the lock stays.
         let nix = File::create(db_dir.join("big-lock")).unwrap();
-        flock::lock_shared(&nix).unwrap();
+        flock::lock_shared(&nix, &db_dir).unwrap();
         std::thread::scope(|scope| {
             let opening =
                 scope.spawn(|| Database::open(&layout, &DatabaseOptions::default()).unwrap());
-            thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(100));
             assert!(!opening.is_finished());
             let connection = rusqlite::Connection::open(db_dir.join("db.sqlite")).unwrap();
             connection.execute_batch(TABLES).unwrap();

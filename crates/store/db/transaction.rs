@@ -2,10 +2,11 @@
 //! Mirrors Nix's `retrySQLite`; knows nothing of what a transaction does.
 
 use std::hash::{BuildHasher, RandomState};
-use std::thread;
 use std::time::Duration;
 
-use super::Database;
+use windrow_sys::waiting::Wait;
+
+use super::{Database, busy};
 use crate::error::{Error, Result};
 
 impl Database {
@@ -42,11 +43,14 @@ impl Database {
     }
 }
 
-/// Tries again for as long as the answer is that the database is busy.
+/// Tries again for as long as the answer is that the database is busy, and work is not to end.
 pub(crate) fn retry_while_busy<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    let mut wait = Wait::new();
     loop {
         match attempt() {
-            Err(Error::DatabaseBusy { .. }) => thread::sleep(random_wait()),
+            Err(Error::DatabaseBusy { path, .. }) => wait
+                .sleep(random_wait(), || busy::database(&path))
+                .map_err(Error::io("wait for the database", &path))?,
             answer => return answer,
         }
     }

@@ -2,12 +2,17 @@
 //! Used to bring sources in; what they become afterwards is decided elsewhere.
 
 use std::ffi::CString;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use windrow_sys::interrupt;
 use windrow_sys::tree::{Kind, NewTree, Node, Order, Visitor, unsupported, walk};
 use windrow_sys::{Error, Result};
+
+/// How much of a file is copied between two looks whether to go on, in bytes.
+const PIECE_BYTES: u64 = 8 << 20;
 
 /// Copies the file, link or directory at `source` to `dest`, following no link.
 ///
@@ -44,7 +49,7 @@ impl Visitor for Copier<'_> {
             Kind::Regular => {
                 let (mut from, stat) = node.open_file()?;
                 let mut to = self.tree.file(name, stat.st_mode & 0o100 != 0)?;
-                io::copy(&mut from, &mut to)
+                copy_contents(&mut from, &mut to)
                     .map_err(|error| Error::io("copy", node.path())(error))?;
             }
             Kind::Symlink => {
@@ -59,6 +64,17 @@ impl Visitor for Copier<'_> {
 
     fn leave(&mut self, _node: &Node<'_>, _handle: OwnedFd, _dir: ()) -> Result<()> {
         self.tree.leave()
+    }
+}
+
+/// In pieces, for the kernel would not end a long copy for anything.
+fn copy_contents(from: &mut File, to: &mut File) -> io::Result<()> {
+    loop {
+        interrupt::check()?;
+        let copied = io::copy(&mut from.by_ref().take(PIECE_BYTES), to)?;
+        if copied < PIECE_BYTES {
+            return Ok(());
+        }
     }
 }
 

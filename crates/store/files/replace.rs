@@ -4,7 +4,7 @@
 use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
@@ -13,6 +13,7 @@ use crate::files::beside::unique_beside;
 use crate::files::canonical::{InodesSeen, canonicalise};
 use crate::files::copy::copy_tree;
 use crate::files::in_place::replace_in_place;
+use windrow_sys::interrupt::Shield;
 use windrow_sys::tree::delete_path;
 
 /// Replaces `place`, which may be missing, by `new` on the same file system; `new` is gone
@@ -26,11 +27,14 @@ use windrow_sys::tree::delete_path;
 ///
 /// Nix 1.8: `replaceValidPath`.
 pub fn replace_valid_path(place: &Path, new: &Path) -> Result<()> {
+    let shield = Shield::new();
     let opened = open_for_moving(new);
-    replace_with(place, new, exchange)?;
+    let old = replace_with(place, new, exchange)?;
     if opened {
         close_again(place)?;
     }
+    drop(shield);
+    delete_old(old.as_deref());
     Ok(())
 }
 
@@ -76,11 +80,12 @@ fn close_again(path: &Path) -> Result<()> {
         .map_err(Error::io("set the mode of", path))
 }
 
+/// Where the old one lies now, to be deleted, if it was there and could be renamed.
 fn replace_with(
     place: &Path,
     new: &Path,
     exchange: impl FnOnce(&Path, &Path) -> io::Result<()>,
-) -> Result<()> {
+) -> Result<Option<PathBuf>> {
     // Protected by the same root while it is there.
     let old = unique_beside(place, "old");
     match exchange(new, place) {
@@ -88,13 +93,14 @@ fn replace_with(
         // under.
         Ok(()) => std::fs::rename(new, &old).map_err(moved(place))?,
         Err(error) if error.kind() == io::ErrorKind::NotFound && is_missing(place) => {
-            return std::fs::rename(new, place).map_err(moved(place));
+            std::fs::rename(new, place).map_err(moved(place))?;
+            return Ok(None);
         }
         // Not every file system can exchange. For a moment, then, nothing lies there.
         Err(_) => {
             match std::fs::rename(place, &old) {
                 Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-                    return replace_in_place(place, new);
+                    return replace_in_place(place, new).map(|()| None);
                 }
                 renamed => renamed.map_err(moved(place))?,
             }
@@ -104,9 +110,12 @@ fn replace_with(
             }
         }
     }
+    Ok(Some(old))
+}
+
+fn delete_old(old: Option<&Path>) {
     // What stays bears a name that collectors delete.
-    let _ = delete_path(&old);
-    Ok(())
+    let _ = old.map(delete_path);
 }
 
 fn is_missing(path: &Path) -> bool {
@@ -151,7 +160,7 @@ mod tests {
             if exchanges {
                 replace_valid_path(&place, &new).unwrap();
             } else {
-                replace_with(&place, &new, cannot).unwrap();
+                delete_old(replace_with(&place, &new, cannot).unwrap().as_deref());
             }
             assert_eq!(fs::read_to_string(&place).unwrap(), "new");
             assert_eq!(names(directory.path()), ["place"]);
@@ -176,7 +185,7 @@ mod tests {
             let result = if exchanges {
                 replace_valid_path(&place, &new)
             } else {
-                replace_with(&place, &new, cannot)
+                replace_with(&place, &new, cannot).map(|old| delete_old(old.as_deref()))
             };
             assert!(result.unwrap_err().to_string().contains("place'"));
             assert_eq!(fs::read_to_string(&place).unwrap(), "old");

@@ -3,8 +3,6 @@
 //! other collection.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -15,6 +13,7 @@ use crate::DatabaseOptions;
 use crate::Layout;
 use crate::db::reserve_space;
 use crate::error::{Error, Result};
+use windrow_sys::interrupt::{self, Stop};
 use windrow_sys::space::Room;
 
 /// Where inodes were few, a collection goes on until there are this many times as many.
@@ -41,7 +40,7 @@ pub struct Limits {
 /// The thread that watches. Dropped, it ends, and a collection under way with it.
 #[derive(Debug)]
 pub struct AutoGc {
-    stop: Arc<AtomicBool>,
+    stop: Stop,
     wake: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -57,11 +56,12 @@ impl AutoGc {
         limits: Limits,
         say: impl Fn(&str) + Send + 'static,
     ) -> std::io::Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
+        let stop = Stop::default();
         let (wake, woken) = bounded::<()>(0);
-        let stopping = Arc::clone(&stop);
+        let stopping = stop.clone();
         let thread = std::thread::Builder::new().name("auto-gc".to_owned());
         let thread = thread.spawn(move || {
+            let _entered = stopping.enter();
             let mut after_last = None;
             loop {
                 let watched = look(
@@ -72,7 +72,9 @@ impl AutoGc {
                     &mut after_last,
                     &say,
                 );
-                if let Err(error) = watched {
+                if let Err(error) = watched
+                    && !interrupt::is_cause_of(&error)
+                {
                     say(&format!(
                         "warning: cannot collect garbage to free disk space: {error}"
                     ));
@@ -93,7 +95,7 @@ impl AutoGc {
 
 impl Drop for AutoGc {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop.set();
         self.wake.take();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -105,7 +107,7 @@ fn look(
     layout: &Layout,
     database: &DatabaseOptions,
     limits: &Limits,
-    stop: &Arc<AtomicBool>,
+    stop: &Stop,
     after_last: &mut Option<Free>,
     say: &impl Fn(&str),
 ) -> Result<()> {
@@ -141,7 +143,7 @@ fn look(
         },
         keep_outputs: limits.keep_outputs,
         keep_derivations: limits.keep_derivations,
-        stop: Some(Arc::clone(stop)),
+        stop: Some(stop.clone()),
     };
     let collected = super::open_database(layout, database).and_then(|mut database| {
         let mut collected = Collected::default();

@@ -12,7 +12,6 @@ mod sweep;
 use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::Database;
@@ -24,6 +23,7 @@ use liveness::Liveness;
 use server::{HashPart, Server, Shared};
 use sweep::{Entry, Sweep};
 use windrow_sys::flock;
+use windrow_sys::interrupt::{self, Stop};
 
 /// How long to wait before a lock is tried again by a collection that may be stopped.
 const LOCK_POLL: Duration = Duration::from_millis(50);
@@ -57,8 +57,8 @@ pub struct GcOptions {
     pub keep_outputs: bool,
     /// Whether paths keep the derivation alive that built them, except from [`Action::Delete`].
     pub keep_derivations: bool,
-    /// Ends the deletion early, and in good order, when it becomes true.
-    pub stop: Option<Arc<AtomicBool>>,
+    /// Ends the deletion early, and in good order, when it is set.
+    pub stop: Option<Stop>,
 }
 
 /// What came of it, as far as it went.
@@ -153,7 +153,7 @@ fn collect_here(
         give_back_reserve(layout);
     }
     server::prepare(layout)?;
-    let Some(_lock) = lock(layout, options.stop.as_deref(), tell)? else {
+    let Some(_lock) = lock(layout, options.stop.as_ref(), tell)? else {
         return Ok(());
     };
     let shared = Arc::new(Shared::default());
@@ -170,7 +170,7 @@ fn collect_here(
         shared: &shared,
         max_freed: options.max_freed,
         min_inodes: options.min_inodes,
-        stop: options.stop.as_deref(),
+        stop: options.stop.as_ref(),
         collected,
         tell,
     };
@@ -280,6 +280,7 @@ fn settle(layout: &Layout, shared: &Shared) -> Result<()> {
         if recent.iter().all(|part| written.contains(part)) {
             return Ok(());
         }
+        interrupt::check().map_err(Error::io("wait for users of", layout.temproots_dir()))?;
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -293,7 +294,7 @@ fn still_alive(path: &str) -> Error {
 /// Takes the collector's lock for oneself; none if the collection is to stop before it begins.
 fn lock(
     layout: &Layout,
-    stop: Option<&AtomicBool>,
+    stop: Option<&Stop>,
     tell: &mut dyn FnMut(Event<'_>),
 ) -> Result<Option<File>> {
     let path = layout.gc_lock();
@@ -303,11 +304,11 @@ fn lock(
     }
     tell(Event::Step("waiting for the big garbage collector lock..."));
     let Some(stop) = stop else {
-        flock::lock_exclusive(&lock).map_err(Error::io("lock", &path))?;
+        flock::lock_exclusive(&lock, &path).map_err(Error::io("lock", &path))?;
         return Ok(Some(lock));
     };
     // Whoever waits for this thread to end must not have to wait for another's collection.
-    while !stop.load(Ordering::Relaxed) {
+    while !stop.is_set() {
         if flock::try_lock_exclusive(&lock).map_err(Error::io("lock", &path))? {
             return Ok(Some(lock));
         }

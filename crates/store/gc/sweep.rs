@@ -6,7 +6,6 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::server::{HashPart, Shared};
 use super::{Collected, Event};
@@ -14,6 +13,7 @@ use crate::Database;
 use crate::Layout;
 use crate::error::{Error, Result};
 use windrow_sys::flock;
+use windrow_sys::interrupt::{self, Stop};
 use windrow_sys::limits;
 use windrow_sys::space::Room;
 use windrow_sys::tree::delete_store_path;
@@ -76,7 +76,7 @@ pub(super) struct Sweep<'a, 't> {
     pub(super) shared: &'a Shared,
     pub(super) max_freed: u64,
     pub(super) min_inodes: u64,
-    pub(super) stop: Option<&'a AtomicBool>,
+    pub(super) stop: Option<&'a Stop>,
     pub(super) collected: &'a mut Collected,
     pub(super) tell: &'a mut (dyn FnMut(Event<'_>) + 't),
 }
@@ -112,7 +112,8 @@ impl Sweep<'_, '_> {
                 }
             });
             for some in entries.chunks(batch) {
-                if self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+                may_go_on(layout)?;
+                if self.stop.is_some_and(Stop::is_set) {
                     break;
                 }
                 let mut under_way = 0;
@@ -194,6 +195,10 @@ impl Sweep<'_, '_> {
     }
 }
 
+fn may_go_on(layout: &Layout) -> Result<()> {
+    interrupt::check().map_err(Error::io("go on deleting from", &layout.real_store_dir))
+}
+
 /// Deletes the entries of `.links` that no path shares any more; returns how many bytes the others
 /// save.
 pub(super) fn delete_unused_links(layout: &Layout) -> Result<i64> {
@@ -204,6 +209,7 @@ pub(super) fn delete_unused_links(layout: &Layout) -> Result<i64> {
     };
     let mut saved = 0;
     for entry in entries {
+        may_go_on(layout)?;
         let path = entry.map_err(Error::io("list", &dir))?.path();
         let metadata = match path.symlink_metadata() {
             Err(error) if error.kind() == ErrorKind::NotFound => continue,

@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use windrow_sys::waiting::{holder, lock_on};
 use windrow_sys::{flock, xattr};
 
 /// A lock held on one store path. Dropped, it is given back and its file stays.
@@ -50,6 +51,18 @@ pub fn try_lock_all<P: AsRef<Path>>(real_paths: &[P]) -> Result<Option<Vec<PathL
     // Asked for twice, a path would find itself locked.
     sorted.dedup();
     sorted.into_iter().map(try_lock).collect()
+}
+
+/// Which of the paths, given where they really lie, others hold the lock of, and who: for people
+/// who wait for it.
+pub fn held_by_others<P: AsRef<Path>>(real_paths: &[P]) -> String {
+    let locks = real_paths.iter().map(|path| lock_path(path.as_ref()));
+    let mut locks = locks.collect::<Vec<_>>();
+    let held = locks.iter().position(|lock| holder(lock).is_some());
+    match locks.is_empty() {
+        true => "a lock".to_owned(),
+        false => lock_on(&locks.swap_remove(held.unwrap_or(0))),
+    }
 }
 
 /// Deletes the lock file of a path, given where it really lies, unless somebody holds it: they see

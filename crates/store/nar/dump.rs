@@ -10,6 +10,7 @@ use std::path::Path;
 
 use super::{MAGIC, padding};
 use crate::nar::buffer::{CHUNK, grow, with_buffer};
+use windrow_sys::interrupt;
 use windrow_sys::tree::{Kind, Node, Order, Visitor, unsupported, walk, walk_in};
 use windrow_sys::{Error, Result};
 
@@ -190,6 +191,7 @@ impl<W: Write> Output<'_, W> {
                 .unwrap_or(usize::MAX)
                 .saturating_add(1);
             self.make_room(wanted)?;
+            interrupt::check().map_err(|ended| Error::io("read", node.path())(ended))?;
             let end = self.buffer.len().min(self.filled.saturating_add(wanted));
             let asked = end - self.filled;
             let count = match file.read(&mut self.buffer[self.filled..end]) {

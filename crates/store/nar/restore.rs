@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::parse::{Contents, Entries, Handler, parse, parse_entries};
 use crate::error::{Error, Result};
+use windrow_sys::interrupt;
 use windrow_sys::tree::NewTree;
 
 /// Reads one archive from `source`, and not a byte beyond it, and creates its tree at `dest`.
@@ -51,6 +52,7 @@ impl Handler for Restorer<'_> {
         let name = name.unwrap_or(&self.root);
         let mut file = self.tree.file(name, executable)?;
         while let Some(chunk) = contents.next_chunk()? {
+            interrupt::check().map_err(|ended| Error::io("write", self.tree.path(name))(ended))?;
             file.write_all(chunk)
                 .map_err(|error| Error::io("write", self.tree.path(name))(error))?;
         }

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::files::beside::unique_beside;
 use crate::nar;
 use crate::nar::scan::HASH_PART;
+use windrow_sys::interrupt::{self, Grace};
 use windrow_sys::tree::delete_path;
 
 /// A hash part and what to put in its place.
@@ -26,6 +27,7 @@ pub fn rewrite_hashes(path: &Path, rewrites: &[Rewrite]) -> Result<()> {
     let new = unique_beside(path, "rewrite");
     if let Err(error) = copy_rewritten(path, &new, rewrites) {
         // The first error is the one to tell.
+        let _grace = Grace::new();
         let _ = delete_path(&new);
         return Err(error);
     }
@@ -36,8 +38,10 @@ pub fn rewrite_hashes(path: &Path, rewrites: &[Rewrite]) -> Result<()> {
 fn copy_rewritten(from: &Path, to: &Path, rewrites: &[Rewrite]) -> Result<()> {
     let (reader, writer) = std::io::pipe().map_err(Error::io("make a pipe to rewrite", from))?;
     std::thread::scope(|scope| {
+        let stop = interrupt::current();
         let thread = std::thread::Builder::new();
         let dump = thread.spawn_scoped(scope, move || {
+            let _entered = stop.as_ref().map(interrupt::Stop::enter);
             let mut sink = RewriteSink {
                 inner: writer,
                 rewrites,

@@ -8,14 +8,16 @@ use windrow_components::hash::{Hash, HashAlgo};
 use windrow_components::store_path::{HashMode, StorePath};
 
 use crate::db::{PathInfo, Registration};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::canonical::{InodesSeen, canonicalise, write_canonical};
 use crate::files::copy::copy_tree;
 use crate::local::LocalStore;
-use crate::locks::path_lock::{PathLock, try_lock_all};
+use crate::locks::path_lock::{self, PathLock, try_lock_all};
 use crate::nar::digest::{feed_flat, feed_nar, hash_nar};
+use windrow_sys::interrupt::{Grace, Owing};
 use windrow_sys::limits::spare_descriptors;
 use windrow_sys::tree::delete_path;
+use windrow_sys::waiting::Wait;
 
 /// How many derivations are locked and registered together, at most: each takes a descriptor.
 const BATCH: usize = 500;
@@ -73,17 +75,15 @@ impl LocalStore {
             release(locks);
             return Ok(path);
         }
+        let _owing = Owing::new();
         delete_path(&real)?;
-        copy_tree(source, &real)?;
-        canonicalise(&real, None, &mut InodesSeen::default())?;
-        if content_hash(&real, mode, algo)? != hash {
-            delete_path(&real)?;
-            return Err(windrow_sys::Error::TreeChanged {
-                path: source.to_owned(),
-            }
-            .into());
+        let copied = copy_as(source, &real, (mode, algo), &hash);
+        if copied.is_err() {
+            // What can't be deleted, or not in time, goes with the next collection.
+            let _grace = Grace::new();
+            let _ = delete_path(&real);
         }
-        let (nar_hash, nar_size) = hash_nar(&real)?;
+        let (nar_hash, nar_size) = copied?;
         let recursive = match mode {
             HashMode::Recursive => "r:",
             HashMode::Flat => "",
@@ -167,6 +167,27 @@ impl LocalStore {
     }
 }
 
+/// Copies a tree to its place in the store; the hash and size of its archive.
+///
+/// # Errors
+/// When it can't be copied, or is not what was hashed before. What was copied is still there then.
+fn copy_as(
+    source: &Path,
+    real: &Path,
+    (mode, algo): (HashMode, HashAlgo),
+    hash: &Hash,
+) -> Result<([u8; 32], u64)> {
+    copy_tree(source, real)?;
+    canonicalise(real, None, &mut InodesSeen::default())?;
+    if content_hash(real, mode, algo)? != *hash {
+        return Err(windrow_sys::Error::TreeChanged {
+            path: source.to_owned(),
+        }
+        .into());
+    }
+    hash_nar(real)
+}
+
 /// The hash that says where in the store the contents of `path` belong.
 fn content_hash(path: &Path, mode: HashMode, algo: HashAlgo) -> Result<Hash> {
     let mut hasher = algo.hasher();
@@ -197,11 +218,14 @@ fn path_info(path: String, nar_hash: [u8; 32], nar_size: u64, references: Vec<St
 
 /// Locks all the paths, waiting for whoever is adding one of them now.
 pub(crate) fn lock<P: AsRef<Path>>(real: &[P]) -> Result<Vec<PathLock>> {
+    let mut wait = Wait::new();
     loop {
         if let Some(locks) = try_lock_all(real)? {
             return Ok(locks);
         }
-        std::thread::sleep(LOCK_RETRY);
+        let first = real.first().map_or(Path::new(""), AsRef::as_ref);
+        wait.sleep(LOCK_RETRY, || path_lock::held_by_others(real))
+            .map_err(Error::io("lock", first))?;
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hashbrown::HashMap;
+use windrow_sys::interrupt;
 use windrow_sys::limits;
 use windrow_sys::mutex;
 
@@ -35,6 +36,10 @@ impl Contents {
             while let Some(info) = unknown.get(next.fetch_add(1, Ordering::Relaxed)) {
                 // What can't be read is as bad as what is not there.
                 let hash = hash_nar(&layout.real_path(&info.path));
+                if interrupt::has_come() {
+                    // It may be good all the same; nobody wants to know any more.
+                    return;
+                }
                 let good = hash.is_ok_and(|(hash, _)| hash == info.nar_hash);
                 self.known().insert(info.path.clone(), good);
             }

@@ -126,7 +126,7 @@ pub fn verify_store(
 fn hold_up_collections(store: &LocalStore) -> Result<std::fs::File> {
     let lock_path = store.layout().gc_lock();
     let gc_lock = flock::open_private(&lock_path)?;
-    flock::lock_shared(&gc_lock).map_err(Error::io("lock", &lock_path))?;
+    flock::lock_shared(&gc_lock, &lock_path).map_err(Error::io("lock", &lock_path))?;
     Ok(gc_lock)
 }
 

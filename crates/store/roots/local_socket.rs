@@ -14,7 +14,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket
 use windrow_sys::interrupt;
 
 /// How often somebody who waits looks whether the user wants an end, in milliseconds.
-const SLICE_MS: u16 = 100;
+const SLICE_MS: u16 = 20;
 
 /// Connects to a socket; what is sent and received then never waits either. The path of a socket
 /// holds 107 bytes.
@@ -73,14 +73,10 @@ pub(crate) fn wait(stream: &UnixStream, what: PollFlags, until: Instant) -> io::
 /// Whether waiting may go on.
 ///
 /// # Errors
-/// [`ErrorKind::TimedOut`] after `until`; [`ErrorKind::Interrupted`] if the user has asked for an
-/// end with a signal that is blocked here, and so would not end the wait by itself.
+/// [`ErrorKind::TimedOut`] after `until`; what [`interrupt::ended`] makes if the wait is to end.
 pub(crate) fn check(until: Instant) -> io::Result<()> {
-    if interrupt::is_pending() {
-        return Err(io::Error::new(
-            ErrorKind::Interrupted,
-            "interrupted by a signal",
-        ));
+    if interrupt::has_come() {
+        return Err(interrupt::ended("the collector was waited for"));
     }
     if Instant::now() >= until {
         return Err(io::Error::new(

@@ -15,6 +15,7 @@ use crate::files::canonical::{InodesSeen, canonicalise};
 use crate::local::LocalStore;
 use crate::nar;
 use crate::ops::add::{lock, release};
+use windrow_sys::interrupt::{Grace, Owing};
 use windrow_sys::tree::delete_path;
 
 /// What follows the NAR of each path ("NIXE").
@@ -103,6 +104,7 @@ pub fn import(
         // collector knows of them.
         let scratch = scratch_path(store)?;
         let real = store.layout().real_path(&scratch);
+        let _owing = Owing::new();
         let _cleanup = Cleanup(&real);
         let mut tee = Tee {
             inner: &mut *fields.source,
@@ -184,6 +186,7 @@ struct Cleanup<'a>(&'a Path);
 
 impl Drop for Cleanup<'_> {
     fn drop(&mut self) {
+        let _grace = Grace::new();
         let _ = delete_path(self.0);
     }
 }

@@ -13,6 +13,7 @@ use super::list::{Entry, Lister};
 use super::node::{Kind, Node};
 use super::stack::DirStack;
 use crate::error::{Error, Result};
+use crate::interrupt;
 
 /// In which order the entries of a directory are visited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +40,8 @@ pub trait Visitor {
 /// Visits `root`, which may be a file or a link itself, and all below it.
 ///
 /// The last name of `root` is never followed, not even with a slash at its end. At most some 34
-/// descriptors are open at a time, whatever the depth.
+/// descriptors are open at a time, whatever the depth. Fails with [`Error::Io`] when work is to
+/// end ([`interrupt::has_come`]).
 pub fn walk<V: Visitor>(root: &Path, order: Order, visitor: &mut V) -> Result<()> {
     // Rebuilding the path from its components drops the trailing slashes that would make the
     // kernel follow a link.
@@ -61,6 +63,7 @@ pub fn walk_in<V: Visitor>(
     loop {
         if let Some(Entry { name, hint }) = next {
             let node = node(&stack, parent, &name, hint);
+            interrupt::check().map_err(|ended| Error::io("work on", node.path())(ended))?;
             if let Some((handle, dir)) = visitor.visit(&node)? {
                 let mut entries = lister
                     .list(handle.as_fd())

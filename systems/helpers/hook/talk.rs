@@ -14,7 +14,7 @@ use crate::helpers::Inbox;
 use crate::helpers::hook::instance::{HookError, Instance, Said};
 use crate::process::helper;
 use crate::process::helper::{HelperEnv, Pipes};
-use crate::process::kill::dismiss;
+use crate::process::kill::{dismiss, dismiss_soon};
 use crate::report::{Event, Level};
 use crate::world::{HookQuestion, Host, Options, Reply, Reporters, Scheduler, Services};
 
@@ -201,7 +201,15 @@ impl Talking<'_> {
         self.host
             .reactor
             .forget(std::os::fd::AsFd::as_fd(&child.pidfd));
-        Some(dismiss(&child))
+        Some(match dismiss_soon(child) {
+            Ok(status) => status,
+            Err(child) => {
+                self.host.pool.1.run(move || {
+                    dismiss(&child);
+                });
+                libc::SIGTERM
+            }
+        })
     }
 
     /// The hook is of no use: its build is done here, or by the next hook.

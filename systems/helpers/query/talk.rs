@@ -17,6 +17,12 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// What a line costs beside its text.
 const LINE_COST: usize = 48;
 
+/// How long is slept at a time, so that it is noticed when that took much longer.
+const SLICE: Duration = Duration::from_secs(1);
+
+/// A sleep that takes so much longer than it should was no sleep: this process was stopped.
+const STOPPED: Duration = Duration::from_millis(500);
+
 /// How long a process that has said its last may take to end before it is killed.
 const EXIT_GRACE: Duration = Duration::from_secs(5);
 
@@ -41,20 +47,23 @@ impl QueryProcess {
                 }
                 return Ok(line);
             }
-            let mut timeout = PollTimeout::NONE;
-            if around.patience_s > 0 {
-                let patience = Duration::from_secs(around.patience_s);
-                let left = patience.saturating_sub(heard.elapsed());
-                if left.is_zero() {
-                    let seconds = around.patience_s;
-                    return Err(QueryError::Silent { seconds });
-                }
-                let left_ms = left.as_millis() + 1;
-                timeout = PollTimeout::try_from(left_ms).unwrap_or(PollTimeout::MAX);
-            }
+            let patience = Duration::from_secs(around.patience_s);
+            let left = patience.saturating_sub(heard.elapsed());
+            let timeout = match around.patience_s {
+                0 => PollTimeout::NONE,
+                _ => poll_timeout(left.min(SLICE)),
+            };
+            let began = Instant::now();
             let ready = self.wait(!unsent.is_empty(), around.stop, timeout)?;
             if ready.stop {
                 return Err(QueryError::Stopped);
+            }
+            if began.elapsed() > SLICE + STOPPED {
+                // We were stopped, perhaps together with it: that is not its silence.
+                heard = Instant::now();
+            } else if around.patience_s > 0 && left.is_zero() && !ready.has_said() {
+                let seconds = around.patience_s;
+                return Err(QueryError::Silent { seconds });
             }
             if ready.log {
                 heard = Instant::now();
@@ -144,7 +153,7 @@ impl QueryProcess {
         };
         let mut ended = vec![PollFd::new(child.pidfd.as_fd(), PollFlags::POLLIN)];
         ended.extend(around.stop.map(|stop| PollFd::new(stop, PollFlags::POLLIN)));
-        let grace = PollTimeout::try_from(EXIT_GRACE.as_millis()).unwrap_or(PollTimeout::MAX);
+        let grace = poll_timeout(EXIT_GRACE);
         // Should it be interrupted, the process is killed a little early.
         let _ = nix::poll::poll(&mut ended, grace);
         let status = kill_and_reap(child.pid);
@@ -156,6 +165,10 @@ impl QueryProcess {
         }
         QueryError::Died { status }
     }
+}
+
+fn poll_timeout(time: Duration) -> PollTimeout {
+    PollTimeout::try_from(time.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
 }
 
 impl Drop for QueryProcess {
@@ -173,4 +186,11 @@ struct Ready {
     stdin: bool,
     stop: bool,
     exit: bool,
+}
+
+impl Ready {
+    /// Whether it has said something, or ended.
+    fn has_said(&self) -> bool {
+        self.stdout || self.log || self.exit
+    }
 }

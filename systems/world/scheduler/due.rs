@@ -12,12 +12,12 @@ impl Scheduler {
     /// Whether a build could take a slot, or be offered to the hook, which may be asked at any
     /// time.
     pub fn has_lockable(&self) -> bool {
-        !self.run.has_stopped() && (self.desk.is_on() || self.has_startable())
+        !self.run.is_closing() && (self.desk.is_on() || self.has_startable())
     }
 
     /// Whether a build that only lacks a slot could have one.
     pub(super) fn has_startable(&self) -> bool {
-        self.free_slots() > 0 && !self.queue.is_empty()
+        self.free_slots() > 0 && !self.queue.is_empty() && !self.run.is_closing()
     }
 
     /// Whether builds have a slot and are to be started in it.

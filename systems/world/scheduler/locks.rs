@@ -7,6 +7,8 @@ use windrow_components::goal::{Stage, Target};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::PathId;
 
+use windrow_sys::waiting::LONG;
+
 use super::{Goal, Parked, ReadyGoal, Scheduler, Waiting};
 
 /// How long a goal waits before it tries again.
@@ -16,6 +18,27 @@ pub enum Backoff {
     Constant(Duration),
     /// As long as this, then every time twice as long, up to the poll interval.
     Doubling(Duration),
+}
+
+/// What there is to say of a goal that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitNews {
+    /// It waits for the first time.
+    First,
+    /// It has waited for so long by now that its user wants to know for whom.
+    Long,
+    /// Nothing new.
+    None,
+}
+
+/// How a goal waits for others' locks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct GoalWait {
+    since: Duration,
+    /// How long it waited last; every time twice as long, up to the poll interval.
+    last: Duration,
+    /// Whether it was told that this is long.
+    is_long: bool,
 }
 
 impl Scheduler {
@@ -62,11 +85,16 @@ impl Scheduler {
     }
 
     /// Lets a goal try again after a while (Nix 1.8: `Worker::waitForAWhile`). What it held is
-    /// given up. Tells whether it waits for the first time.
+    /// given up. Tells how its wait is to be told.
     ///
     /// # Panics
     /// If it was neither ready nor about to start.
-    pub fn wait_a_while(&mut self, graph: &BuildGraph, waiting: Waiting, wait: Backoff) -> bool {
+    pub fn wait_a_while(
+        &mut self,
+        graph: &BuildGraph,
+        waiting: Waiting,
+        wait: Backoff,
+    ) -> WaitNews {
         let goal = waiting.goal();
         let from = self.set(goal, Stage::Parked);
         assert!(matches!(from, Stage::Ready | Stage::Starting));
@@ -76,16 +104,35 @@ impl Scheduler {
         }
         if self.is_unwanted(goal) {
             self.drop_ready(waiting.into());
-            return false;
+            return WaitNews::None;
         }
         let limit = self.options.lock_poll_interval;
-        let wait = match (wait, self.waits.get(&goal)) {
-            (Backoff::Doubling(_), Some(&last)) => (last * 2).min(limit),
+        let before = self.waits.get(&goal);
+        let wait = match (wait, before) {
+            (Backoff::Doubling(_), Some(before)) => (before.last * 2).min(limit),
             (Backoff::Doubling(first) | Backoff::Constant(first), _) => first,
         };
-        let retry_at = self.now + wait;
+        let now = self.now;
+        let retry_at = now + wait;
         self.parked.push(Parked { waiting, retry_at });
-        self.waits.insert(goal, wait).is_none()
+        let (since, was_long) =
+            before.map_or((now, false), |before| (before.since, before.is_long));
+        let is_long = was_long || now.saturating_sub(since) >= LONG;
+        let news = match before {
+            None => WaitNews::First,
+            Some(_) if is_long && !was_long => WaitNews::Long,
+            Some(_) => WaitNews::None,
+        };
+        let last = wait;
+        self.waits.insert(
+            goal,
+            GoalWait {
+                since,
+                last,
+                is_long,
+            },
+        );
+        news
     }
 
     /// Makes goals ready again whose locks are due for another try.

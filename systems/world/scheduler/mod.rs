@@ -46,7 +46,7 @@ use crate::report::Counts;
 pub use check::Mistake;
 pub use desk::{HookDesk, HookQuestion, Reply};
 pub use index::{GoalIndex, GoalSlot};
-pub use locks::Backoff;
+pub use locks::{Backoff, WaitNews};
 pub use queues::{
     Awake, CompleteGoal, Completed, End, Ended, Goal, Parked, ReadyFetch, ReadyGoal, Waiting,
 };
@@ -91,9 +91,8 @@ pub struct Scheduler {
     ended: Ended,
     parked: Vec<Parked>,
     any_goal: Vec<Waiting>,
-    /// How long each goal that waits for others' locks waited last; every time twice as long, up to
-    /// the poll interval.
-    waits: HashMap<Entity, Duration>,
+    /// How long goals have waited for others' locks.
+    waits: HashMap<Entity, locks::GoalWait>,
     /// Paths that goals of this run hold locks on.
     held: PathSet,
     /// How many slots are taken.

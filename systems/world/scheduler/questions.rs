@@ -44,7 +44,7 @@ impl Scheduler {
 
     /// Whether a path only lacks a slot to be fetched.
     pub fn has_ready_fetches(&self) -> bool {
-        !self.fetches.is_empty()
+        !self.fetches.is_empty() && !self.run.is_closing()
     }
 
     /// Whether a goal of this run holds a path (Nix 1.8: `pathIsLockedByMe`).
@@ -92,7 +92,7 @@ impl Scheduler {
             || self.desk.is_pending()
             || !self.starting.is_empty()
             || !self.starting_fetches.is_empty()
-            || (self.free_fetch_slots() > 0 && !self.fetches.is_empty())
+            || (self.free_fetch_slots() > 0 && self.has_ready_fetches())
             || (!self.completed.is_empty() && self.completed.held_until.is_none())
             || !self.failures.is_empty()
             || !self.ended.is_empty()

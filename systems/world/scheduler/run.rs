@@ -38,6 +38,8 @@ pub struct RunState {
     pub fatal: Option<Error>,
     /// The signal that interrupted the run.
     pub interrupted: Option<i32>,
+    /// The signal after which nothing more is started, and the run ends with what runs.
+    pub finishing: Option<i32>,
     /// Kinds of failures seen, for the exit status.
     pub failures: FailureKinds,
 }
@@ -202,6 +204,12 @@ impl RunState {
             BuildMode::Check if !self.is_top(goal) => BuildMode::Normal,
             mode => mode,
         }
+    }
+
+    /// Whether nothing more is started.
+    #[inline]
+    pub fn is_closing(&self) -> bool {
+        self.finishing.is_some() || self.has_stopped()
     }
 
     /// Whether the run ends, whatever was asked for.

@@ -104,9 +104,6 @@ mod tests {
 
     use std::time::Duration;
 
-    use nix::sys::pthread::{pthread_kill, pthread_self};
-    use nix::sys::signal::Signal;
-
     use super::*;
 
     fn tell(socket: &Path, store_paths: &[&str]) -> Result<bool> {
@@ -134,14 +131,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("socket");
         let _listener = UnixListener::bind(&socket).unwrap();
-        // A thread of its own has signals of its own, too.
-        let waiting = std::thread::spawn(move || {
-            windrow_sys::interrupt::take_over();
-            pthread_kill(pthread_self(), Signal::SIGINT).unwrap();
-            tell(&socket, &["a"]).unwrap_err().to_string()
-        });
-        let error = waiting.join().unwrap();
-        assert!(error.contains("interrupted"), "{error}");
+        let stop = windrow_sys::interrupt::Stop::default();
+        let _entered = stop.enter();
+        stop.set();
+        let error = tell(&socket, &["a"]).unwrap_err();
+        assert!(windrow_sys::interrupt::is_cause_of(&error), "{error}");
     }
 
     #[test]

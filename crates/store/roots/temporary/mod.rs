@@ -6,7 +6,6 @@ mod collector;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashSet;
@@ -16,6 +15,7 @@ use crate::Layout;
 use crate::error::{Error, Result};
 use crate::roots::local_socket::{LIMIT, check};
 use windrow_sys::flock;
+use windrow_sys::waiting::{Wait, lock_on};
 
 /// How long to wait before asking again whether a collector is reachable or gone.
 const COLLECTOR_WAIT: Duration = Duration::from_millis(20);
@@ -160,6 +160,7 @@ impl TempRoots {
         let lock_path = self.layout.gc_lock();
         let socket_path = self.layout.gc_socket();
         let until = Instant::now() + LIMIT;
+        let mut wait = Wait::new();
         loop {
             // Got, it says that no collector runs; the next one will read the file.
             if flock::try_lock_shared(&self.gc_lock).map_err(Error::io("lock", &lock_path))? {
@@ -171,8 +172,9 @@ impl TempRoots {
             if collector::tell(&socket_path, paths, until)? {
                 return Ok(());
             }
-            check(until).map_err(Error::io("reach the collector at", &socket_path))?;
-            thread::sleep(COLLECTOR_WAIT);
+            check(until)
+                .and_then(|()| wait.sleep(COLLECTOR_WAIT, || lock_on(&lock_path)))
+                .map_err(Error::io("reach the collector at", &socket_path))?;
         }
     }
 }
@@ -190,6 +192,7 @@ impl Drop for TempRoots {
 mod tests {
     use std::io::{BufRead, BufReader, Write};
     use std::os::unix::net::UnixListener;
+    use std::thread;
 
     use super::*;
     use crate::layout::tests::{scratch, store_path};
