@@ -10,6 +10,7 @@ use windrow_components::request::ChildLimits;
 use windrow_components::settings::{Effect, Known, Settings, nearest};
 use windrow_components::store_path::StoreDir;
 use windrow_store::db::reader::Reader;
+use windrow_store::files::durable::Durability;
 use windrow_store::files::optimise::Optimiser;
 use windrow_store::gc;
 use windrow_store::local::LocalStore;
@@ -249,6 +250,7 @@ impl Session {
         self.create_directories()?;
         let options = self.database_options();
         let mut store = LocalStore::open(self.layout.clone(), &options)?;
+        store.durability = self.durability();
         store.signer = Signer::new(&self.settings.secret_key_files);
         if self.settings.build_cache_failure {
             store.remember_failures(FailedPaths::new(OwnDatabase::open(&self.layout, &options)?));
@@ -285,6 +287,14 @@ impl Session {
             true => LocalStore::open_untouched(layout)?,
             false => LocalStore::open_read_only(layout)?,
         })
+    }
+
+    /// What is written to disk before paths are registered.
+    fn durability(&self) -> Durability {
+        Durability {
+            store_paths: self.settings.fsync_store_paths,
+            file_system: self.settings.sync_before_registering,
+        }
     }
 
     /// How databases of the store are opened.
@@ -392,6 +402,7 @@ impl Session {
             log_dir: settings.keep_build_log.then(|| self.layout.log_dir.clone()),
             compress_log: settings.compress_build_log,
             keep_failed: settings.keep_failed,
+            durability: self.durability(),
             optimiser: match settings.auto_optimise_store {
                 false => None,
                 // Where something is corrupt, what is linked to it is corrupt as well.

@@ -248,6 +248,7 @@ impl Store for RealStore {
         for info in built.filter(|info| info.ultimate) {
             self.local.signer.sign(info)?;
         }
+        // Where they are to be on disk by then, whoever scanned them has seen to it.
         self.local.database.register(&batch)?;
         for output in outputs() {
             self.closures.remember(output.path, &output.references);

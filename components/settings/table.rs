@@ -322,9 +322,13 @@ settings! { with host;
     /// Write the database to disk before a path counts as valid.
     fsync_metadata: bool = true, "fsync-metadata";
     /// Write everything to disk before paths are registered.
-    sync_before_registering: bool = false, "sync-before-registering", none;
+    ///
+    /// All that is in memory for the file system of the store, by syncfs(2).
+    sync_before_registering: bool = false, "sync-before-registering";
     /// Write the files of a path to disk before it is registered.
-    fsync_store_paths: bool = false, "fsync-store-paths", none;
+    ///
+    /// Without it a machine that stops may leave valid paths with empty files.
+    fsync_store_paths: bool = false, "fsync-store-paths";
     /// Use SQLite's write-ahead log.
     use_sqlite_wal: bool = true, "use-sqlite-wal";
     /// Hard-link equal files in the store.

@@ -5,8 +5,9 @@ use windrow_components::derivation::{Derivation, Modulo, ModuloMemo, name_from_b
 use windrow_components::hash::sha256;
 use windrow_components::store_path::StoreDir;
 
-use crate::db::{Database, DatabaseOptions};
+use crate::db::{Database, DatabaseOptions, Registration};
 use crate::error::{Error, Result};
+use crate::files::durable::Durability;
 use crate::layout::Layout;
 use crate::own::failed_paths::FailedPaths;
 use crate::roots::temporary::TempRoots;
@@ -22,6 +23,8 @@ pub struct LocalStore {
     failed_paths: Option<FailedPaths>,
     /// What signs the paths that are built here.
     pub signer: Signer,
+    /// What is written to disk before paths are registered.
+    pub durability: Durability,
     modulo: ModuloMemo,
 }
 
@@ -64,6 +67,7 @@ impl LocalStore {
             temp_roots,
             failed_paths: None,
             signer: Signer::default(),
+            durability: Durability::default(),
             modulo: ModuloMemo::default(),
         }
     }
@@ -71,6 +75,20 @@ impl LocalStore {
     /// From now on failures are remembered there, and what is known to fail is not tried again.
     pub fn remember_failures(&mut self, failed_paths: FailedPaths) {
         self.failed_paths = Some(failed_paths);
+    }
+
+    /// Registers paths whose files are in place, after these were written to disk, if that is
+    /// wanted.
+    ///
+    /// # Errors
+    /// When they can't be written, or those of [`Database::register`].
+    pub fn register(&mut self, batch: &[Registration]) -> Result<()> {
+        if self.durability.is_wanted() {
+            let real = |new: &Registration| self.layout.real_path(&new.info.path);
+            let places: Vec<_> = batch.iter().map(real).collect();
+            self.durability.write_out(&places)?;
+        }
+        self.database.register(batch)
     }
 
     /// Where the store lies.

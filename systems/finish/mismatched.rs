@@ -52,6 +52,8 @@ fn register(
             delete_path(&place)?;
         }
         move_tree(&mismatched.real_path, &place)?;
+        // The contents are on disk, so this is quick: it writes the new name.
+        config.durability.write_out(&[&place])?;
         let output = BuiltOutput {
             path,
             ..mismatched.output.clone()

@@ -238,6 +238,7 @@ impl Reaping<'_, '_> {
             store_path,
             real_path,
             replaces: known.repair.then(|| place.clone()),
+            durability: host.config.durability,
             store_dir: self.graph.store_dir.clone(),
             status,
             said: std::mem::take(&mut pipe.said),

@@ -20,6 +20,7 @@ use windrow_components::store_path::StoreDir;
 use windrow_sandbox::BuildEnv;
 use windrow_store::db::reader::Reader;
 use windrow_store::files::canonical::{InodesSeen, canonicalise};
+use windrow_store::files::durable::Durability;
 use windrow_store::files::replace::move_tree;
 use windrow_store::nar::rewrite::Rewrite;
 use windrow_sys::harmless::make_harmless;
@@ -63,6 +64,8 @@ pub struct ScanJob {
     /// Where copies of outputs are made that their builder can't reach, if it could reach the
     /// outputs.
     copies: Option<CopyPlace>,
+    /// What is written to disk when all is well.
+    durability: Durability,
     /// Where the builder wrote.
     written: Places,
     /// Whether every output is copied, and not only what was made with the machine's network: a
@@ -164,6 +167,7 @@ impl ScanJob {
             scratch,
             reader: Arc::clone(&config.reader),
             check: None,
+            durability: config.durability,
             written: config.places_of(env),
             copies_all: env.is_some_and(|env| !env.is_sandbox()),
             builder_uid: env.map_or_else(|| geteuid().as_raw(), BuildEnv::builder_uid),
@@ -277,6 +281,7 @@ impl ScanJob {
             Err(_) => true,
         };
         self.drv_file.is_none()
+            && !self.durability.is_wanted()
             && self.check.is_none()
             && self.copies.is_none()
             && self.scratch.is_empty()

@@ -9,7 +9,7 @@ use windrow_components::ids::PathId;
 use windrow_components::store_path::StoreDir;
 use windrow_components::substitution::SubstituteInfo;
 use windrow_store::files::canonical::{InodesSeen, canonicalise};
-use windrow_store::files::replace::replace_valid_path;
+use windrow_store::files::durable::Durability;
 use windrow_store::nar::digest::{feed_nar, hash_nar};
 use windrow_sys::interrupt::Grace;
 use windrow_sys::tree::delete_path;
@@ -28,6 +28,8 @@ pub struct ReceiveJob {
     pub real_path: PathBuf,
     /// What it is to take the place of, if that is not where it lies.
     pub replaces: Option<PathBuf>,
+    /// What is written to disk when all is well.
+    pub durability: Durability,
     /// The store it belongs to.
     pub store_dir: StoreDir,
     /// The substituter's raw wait status.
@@ -94,8 +96,12 @@ fn check(job: &ReceiveJob) -> Result<BuiltOutput, String> {
     canonicalise(&job.real_path, None, &mut InodesSeen::default())
         .map_err(|error| about(error.into()))?;
     if let Some(place) = &job.replaces {
-        replace_valid_path(place, &job.real_path).map_err(about)?;
+        let replaced = job.durability.replace(place, &job.real_path);
+        replaced.map_err(about)?;
     }
+    let place = job.replaces.as_ref().unwrap_or(&job.real_path);
+    let written = job.durability.write_out(&[place]);
+    written.map_err(|error| about(error.into()))?;
     Ok(BuiltOutput {
         path: job.path,
         deriver: job.info.deriver,

@@ -14,7 +14,7 @@ use windrow_components::store_path::{HashMode, StoreDir};
 use windrow_store::files::beside::unique_beside;
 use windrow_store::files::canonical::{InodesSeen, canonicalise};
 use windrow_store::files::copy::copy_tree;
-use windrow_store::files::replace::{move_tree, replace_valid_path};
+use windrow_store::files::replace::move_tree;
 use windrow_store::nar::digest::{Digest, digest as hash_and_scan, feed_flat, feed_nar};
 use windrow_store::nar::rewrite::{Rewrite, rewrite_hashes};
 use windrow_store::nar::scan::Candidates;
@@ -68,7 +68,7 @@ pub fn scan_outputs(
         if let Some(check) = &job.check {
             return check.compare(&job.drv_path, &job.outputs, &outputs);
         }
-        put_in_place(&job.outputs)?;
+        put_in_place(job)?;
         Ok(outputs)
     });
     if let Some(mismatched) = &mut mismatched {
@@ -81,6 +81,8 @@ pub fn scan_outputs(
             mismatched.real_path.clone_from(place);
         }
     }
+    // What can't be written can't be kept.
+    mismatched = mismatched.filter(|it| job.durability.write_out(&[&it.real_path]).is_ok());
     // Looked at while all that the builder wrote is there still.
     let scanned = scanned.map_err(|failure| (excused(failure, &job.written), mismatched));
     job.discard_scratch();
@@ -98,18 +100,23 @@ fn excused(mut failure: Failure, places: &Places) -> Failure {
     failure
 }
 
-/// Puts outputs that were built under scratch names where corrupt ones lie.
-fn put_in_place(outputs: &[Expected]) -> Result<(), Failure> {
-    for output in outputs {
+/// Puts outputs that were built elsewhere where they belong, perhaps in place of corrupt ones, and
+/// sees to it that all are on disk if they are to be.
+fn put_in_place(job: &ScanJob) -> Result<(), Failure> {
+    for output in &job.outputs {
         if let Some(place) = &output.place {
-            replace_valid_path(place, &output.real_path).map_err(|error| {
+            let replaced = job.durability.replace(place, &output.real_path);
+            replaced.map_err(|error| {
                 let path = &output.store_path;
                 let text = format!("cannot replace output '{path}': {error}");
                 Failure::new(FailureKind::Other, text)
             })?;
         }
     }
-    Ok(())
+    job.durability.write_out(&job.places()).map_err(|error| {
+        let text = format!("cannot register the outputs of '{}': {error}", job.drv_path);
+        Failure::new(FailureKind::Other, text)
+    })
 }
 
 fn scan_output(

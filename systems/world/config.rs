@@ -10,6 +10,7 @@ use windrow_sandbox::ids::users::UserPool;
 use windrow_sandbox::process::launch::action::Action;
 use windrow_sandbox::{BuildEnv, Isolation, Limits};
 use windrow_store::db::reader::Reader;
+use windrow_store::files::durable::Durability;
 use windrow_store::files::optimise::Optimiser;
 use windrow_store::layout::Layout;
 use windrow_sys::space::Places;
@@ -46,6 +47,8 @@ pub struct BuilderConfig {
     pub keep_failed: bool,
     /// Links equal files of new outputs, if that is wanted.
     pub optimiser: Option<Arc<Optimiser>>,
+    /// What is written to disk before outputs are registered.
+    pub durability: Durability,
     /// How many lines of a failed build's log to show.
     pub log_lines: usize,
     /// Whether the reporter wants the builders' output.

@@ -19,6 +19,7 @@ mod check;
 mod collection;
 mod concurrent;
 mod documents;
+mod durable;
 mod escape;
 mod failed_paths;
 mod failure;

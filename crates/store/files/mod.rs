@@ -3,6 +3,7 @@
 pub mod beside;
 pub mod canonical;
 pub mod copy;
+pub mod durable;
 mod in_place;
 pub mod optimise;
 pub mod replace;

@@ -92,7 +92,7 @@ impl LocalStore {
             ca: Some(format!("fixed:{recursive}{}", hash.prefixed_base32())),
             ..path_info(full, nar_hash, nar_size, Vec::new())
         };
-        self.database.register(&[Registration {
+        self.register(&[Registration {
             info,
             outputs: Vec::new(),
         }])?;
@@ -154,7 +154,7 @@ impl LocalStore {
                 outputs: drv.outputs.clone(),
             });
         }
-        self.database.register(&registrations)?;
+        self.register(&registrations)?;
         release(locks);
         Ok(())
     }

@@ -33,7 +33,7 @@ impl LocalStore {
             };
             batch.push(Registration { info, outputs });
         }
-        self.database.register(&batch)
+        self.register(&batch)
     }
 
     fn stated_outputs(&mut self, path: &str) -> Result<Vec<(String, String)>> {
