@@ -17,10 +17,12 @@ use windrow_sys::interrupt::Grace;
 use windrow_sys::limits;
 
 use crate::error::{Error, Result};
+use crate::process::ahead::NextBuilds;
 use crate::process::kill::end_all;
 use crate::process::log_writer::{LogFile, LogThread};
 use crate::process::pool::Pool;
 use crate::process::reactor::Reactor;
+use crate::process::spare::Spare;
 use crate::report::{Event, Level};
 use crate::world::children::{ChildEnv, Launched};
 use crate::world::{
@@ -64,6 +66,8 @@ pub fn plug_in(world: &mut World, config: BuilderConfig, may_repair: bool) -> Re
         reactor,
         pool: PoolHandle(pool, deleter),
         launcher,
+        spare: Spare::default(),
+        ahead: NextBuilds::default(),
         template,
         logs: LogThread::new().map_err(threads)?,
         dirs,
@@ -133,6 +137,7 @@ fn clean_up_host(world: &mut World, host: Host) {
     use windrow_components::building::{BuildDir, Child};
     // What is not deleted in a moment is left to the next run.
     let _grace = Grace::new();
+    drop(host.spare);
     let mut envs: Vec<BuildEnv> = Vec::new();
     let mut untaken = host.launched;
     // Not to be dropped before the children are dead: a hook is asked to end first.

@@ -1,5 +1,6 @@
 //! The real store as the systems see it: a [`LocalStore`], addressed by the ids of the run's graph.
 
+use std::fs::File;
 use std::num::NonZero;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -30,7 +31,20 @@ pub struct RealStore {
     /// such as ext4 look for a new inode past every one that was freed in the last seconds, so a
     /// file deleted now makes all that are created next dearer.
     retired_locks: Vec<PathId>,
+    prepared: Prepared,
 }
+
+/// What was done for builds that are next, before their inputs were valid.
+#[derive(Default)]
+struct Prepared {
+    /// Derivations that name the right outputs.
+    checked: Vec<DrvId>,
+    /// Lock files of outputs.
+    locks: Vec<(PathId, File)>,
+}
+
+/// How much is prepared at most. What is not used any more goes when the run ends.
+const PREPARED_MAX: usize = 16;
 
 impl From<LocalStore> for RealStore {
     fn from(local: LocalStore) -> Self {
@@ -39,7 +53,15 @@ impl From<LocalStore> for RealStore {
             closures: ClosureCache::default(),
             rooted: PathSet::default(),
             retired_locks: Vec::new(),
+            prepared: Prepared::default(),
         }
+    }
+}
+
+impl Prepared {
+    fn take_lock(&mut self, path: PathId) -> Option<File> {
+        let place = self.locks.iter().position(|(known, _)| *known == path)?;
+        Some(self.locks.swap_remove(place).1)
     }
 }
 
@@ -73,6 +95,11 @@ impl Store for RealStore {
     }
 
     fn check_output_paths(&mut self, graph: &BuildGraph, drv: DrvId) -> Result<()> {
+        let checked = &mut self.prepared.checked;
+        if let Some(place) = checked.iter().position(|&known| known == drv) {
+            checked.swap_remove(place);
+            return Ok(());
+        }
         let path = graph.full_path(graph.drv_path(drv));
         // Whoever registered the derivation checked it and wrote down its outputs. Where that
         // record is missing or differs, its contents decide.
@@ -101,12 +128,34 @@ impl Store for RealStore {
     }
 
     fn try_lock(&mut self, graph: &BuildGraph, paths: &[PathId]) -> Result<Option<OutputLocks>> {
-        let real: Vec<_> = paths
-            .iter()
-            .map(|&path| self.local.layout().real_path(&graph.full_path(path)))
-            .collect();
+        let each = paths.iter().map(|&path| {
+            let real = self.local.layout().real_path(&graph.full_path(path));
+            (real, self.prepared.take_lock(path))
+        });
+        let locks = path_lock::try_lock_all_opened(each.collect())?;
         let paths = paths.to_vec();
-        Ok(path_lock::try_lock_all(&real)?.map(|locks| OutputLocks { locks, paths }))
+        Ok(locks.map(|locks| OutputLocks { locks, paths }))
+    }
+
+    fn prepare(&mut self, graph: &BuildGraph, drv: DrvId) {
+        let outputs = graph.outputs(drv).iter().map(|row| row.path);
+        let outputs: Vec<PathId> = outputs.collect();
+        let Prepared { checked, locks } = &self.prepared;
+        let has_room = checked.len() < PREPARED_MAX && locks.len() + outputs.len() < PREPARED_MAX;
+        let is_known = checked.contains(&drv);
+        // A collector deletes the lock files of what is no root.
+        if !has_room || is_known || self.add_temp_roots(graph, &outputs).is_err() {
+            return;
+        }
+        if self.check_output_paths(graph, drv).is_ok() {
+            self.prepared.checked.push(drv);
+        }
+        for path in outputs {
+            let real = self.local.layout().real_path(&graph.full_path(path));
+            if let Ok(file) = path_lock::open_ahead(&real) {
+                self.prepared.locks.push((path, file));
+            }
+        }
     }
 
     fn describe_lock(&self, graph: &BuildGraph, paths: &[PathId]) -> String {
@@ -159,7 +208,9 @@ impl Store for RealStore {
     }
 
     fn close(&mut self, graph: &BuildGraph) {
-        let retired = std::mem::take(&mut self.retired_locks);
+        let mut retired = std::mem::take(&mut self.retired_locks);
+        let unused = std::mem::take(&mut self.prepared);
+        retired.extend(unused.locks.into_iter().map(|(path, _)| path));
         let layout = self.local.layout();
         let delete = |paths: &[PathId]| {
             for &path in paths {

@@ -53,6 +53,7 @@ fn sets(has: Parts, policy: PolicySystems) -> [Set; 7] {
         // Sleep until something happens, and take in what has happened.
         Set::new(TickSet::PollIo)
             .only(has.processes, poll_io::launched::take_launched).due(Scheduler::is_launching)
+            .only(has.processes, poll_io::ahead::prepare_next).due(Scheduler::has_started)
             .only(has.processes, poll_io::poll_children)
             .only(has.repair, poll_io::repair::answer).due(Scheduler::is_verifying)
             .only(has.substituters, poll_io::answers::take_answers)

@@ -3,9 +3,10 @@
 //!
 //!     cargo bench --bench side_by_side [-- WHICH]
 //!
-//! WHICH is `layered [N…]`, `sandboxed [N…]`, `plan`, `fidelity`, `idle [N…]`, `hooks [N…]`,
-//! `simulate [N…]`, `ticks [N…]` or `store [N]`.
+//! WHICH is `layered [N…]`, `chain [N…]`, `sandboxed [N…]`, `plan`, `fidelity`, `idle [N…]`,
+//! `hooks [N…]`, `simulate [N…]`, `ticks [N…]` or `store [N]`.
 
+mod chain;
 mod common;
 mod fidelity;
 mod hooks;
@@ -29,6 +30,7 @@ static ALLOCATOR: HugePages = HugePages;
 fn main() {
     let all = ![
         "layered",
+        "chain",
         "sandboxed",
         "plan",
         "fidelity",
@@ -42,6 +44,9 @@ fn main() {
     .any(named);
     if all || named("layered") {
         layered::run_all();
+    }
+    if all || named("chain") {
+        chain::run_all();
     }
     if all || named("sandboxed") {
         sandboxed::run_all();

@@ -135,6 +135,18 @@ pub fn close_on_exec_from(first: u32) -> Result<()> {
     unsafe { call!(close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) }.map(drop)
 }
 
+/// Closes all descriptors from `first` on.
+///
+/// # Errors
+/// When the kernel has no close_range(2).
+///
+/// # Safety
+/// Nobody in this process, or who shares its table of open files, may count on any of them.
+pub unsafe fn close_from(first: u32) -> Result<()> {
+    // SAFETY: integers; that these are closed is all right with the caller.
+    unsafe { call!(close_range, first, u32::MAX, 0) }.map(drop)
+}
+
 /// Gives a signal its default handling.
 ///
 /// # Errors

@@ -191,6 +191,7 @@ impl Launching<'_, '_> {
         };
         let scheduler = &mut *self.scheduler;
         scheduler.start(goal);
+        scheduler.note_started(goal);
         self.host
             .watch_time(scheduler.limits_of(goal), goal, &child.deadlines);
         if scheduler.is_cancelled(goal) {

@@ -1,6 +1,7 @@
 //! The fourth system, and the only one that sleeps: until a child says something or exits, a signal
 //! comes, the pool is done with something, or a deadline is reached.
 
+pub mod ahead;
 pub mod answers;
 pub mod circle;
 pub mod hook;

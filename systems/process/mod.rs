@@ -1,6 +1,7 @@
 //! Real children as the engine sees them: their environment, what they say, their logs, and what
 //! waits for all that.
 
+pub mod ahead;
 pub mod environment;
 pub mod helper;
 pub mod kill;
@@ -9,3 +10,4 @@ pub mod log_writer;
 pub mod pool;
 pub mod reactor;
 pub mod side_channel;
+pub mod spare;

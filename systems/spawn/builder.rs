@@ -1,12 +1,12 @@
 //! One builder: checks that it can run here, and makes its directory, environment, log and pipe.
 //! It lacks only its process then.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::fcntl::OFlag;
 use windrow_components::building::HashRewrites;
 use windrow_components::derivation::Derivation;
 use windrow_components::derivation::attributes::{AttributeError, Attributes, Special};
@@ -20,7 +20,9 @@ use windrow_sandbox::process::launch::action::{Action, c_path};
 use windrow_sandbox::{Isolation, SandboxRequest, become_user};
 
 use crate::failure::{Failure, FailureKind};
-use crate::spawn::launch::{Ends, Launch};
+use crate::process::ahead::NextBuild;
+use crate::process::spare::{SetupKind, Spare, SpareProcess, log_pipe};
+use crate::spawn::launch::{Ends, Launch, Origin};
 use crate::spawn::program::{Builtin, PreparedBuiltin, Program, wants_builtin};
 use crate::world::{BuilderConfig, PoolHandle};
 
@@ -43,12 +45,18 @@ pub(super) struct BuilderInputs<'a> {
     pub(super) user: Option<UserLock>,
     /// What a sandbox would show of the store.
     pub(super) closure: &'a [PathId],
+    /// A process made in advance, if there is one.
+    pub(super) spare: &'a mut Spare,
+    /// What lies at the places of its outputs and could not be moved away.
+    pub(super) leftovers: Vec<PathBuf>,
+    /// What was prepared of it.
+    pub(super) next: Option<NextBuild>,
 }
 
 /// A builder that lacks only its process.
 pub(super) struct Prepared {
     pub(super) launch: Launch,
-    pub(super) ends: Ends,
+    pub(super) origin: Origin,
     /// The read end of its log.
     pub(super) log: OwnedFd,
     /// Its build directory; `None` if it is made together with the sandbox.
@@ -71,10 +79,7 @@ pub(super) fn prepare(
     let path = graph.full_path(graph.drv_path(inputs.drv));
     let other = |message: String| Failure::new(FailureKind::Other, message);
 
-    let file = config.layout.real_path(&path);
-    let text = std::fs::read(&file).map_err(|error| {
-        Failure::to_start(&error, format!("cannot read derivation '{path}': {error}"))
-    })?;
+    let (text, mut made) = read(inputs, &path, dirs)?;
     let drv = Derivation::parse(&text)
         .map_err(|error| other(format!("cannot read derivation '{path}': {error}")))?;
     let wrong = |error: AttributeError| other(format!("cannot build derivation '{path}': {error}"));
@@ -89,7 +94,7 @@ pub(super) fn prepare(
     let warning = special
         .ignored
         .map(|what| format!("derivation '{path}': {what}"));
-    let leftovers = clear_leftovers(inputs);
+    inputs.leftovers = clear_leftovers(inputs);
 
     let mut sandbox =
         sandbox_request(&attributes, inputs).map_err(|reason| other(because(&reason)))?;
@@ -101,7 +106,7 @@ pub(super) fn prepare(
         Some(_) => None,
         None => {
             let name = graph.paths.name(graph.drv_path(inputs.drv));
-            let dir = dirs.create(name);
+            let dir = made.dir.take().map_or_else(|| dirs.create(name), Ok);
             Some(dir.map_err(|error| other(error.to_string()))?)
         }
     };
@@ -113,12 +118,9 @@ pub(super) fn prepare(
         (sandbox, builtin),
         inputs,
     ) {
-        Ok((launch, ends, log)) => Ok(Prepared {
-            launch: Launch {
-                leftovers,
-                ..launch
-            },
-            ends,
+        Ok((launch, origin, log)) => Ok(Prepared {
+            launch,
+            origin,
             log,
             dir,
             warning,
@@ -129,6 +131,35 @@ pub(super) fn prepare(
                 dirs.delete(dir);
             }
             Err(failure)
+        }
+    }
+}
+
+/// What the derivation's file says, and its build directory if that was made ahead.
+fn read<'d>(
+    inputs: &mut BuilderInputs<'_>,
+    path: &str,
+    dirs: &'d SpareDirs,
+) -> Result<(Vec<u8>, MadeAhead<'d>), Failure> {
+    if let Some(NextBuild { text, dir, .. }) = inputs.next.take() {
+        return Ok((text, MadeAhead { dirs, dir }));
+    }
+    let text = std::fs::read(inputs.config.layout.real_path(path)).map_err(|error| {
+        Failure::to_start(&error, format!("cannot read derivation '{path}': {error}"))
+    })?;
+    Ok((text, MadeAhead { dirs, dir: None }))
+}
+
+/// The build directory that was made ahead, which goes if the builder has no use for it.
+struct MadeAhead<'a> {
+    dirs: &'a SpareDirs,
+    dir: Option<PathBuf>,
+}
+
+impl Drop for MadeAhead<'_> {
+    fn drop(&mut self) {
+        if let Some(dir) = &self.dir {
+            self.dirs.delete(dir);
         }
     }
 }
@@ -242,7 +273,7 @@ fn launch(
         Option<PreparedBuiltin<'_>>,
     ),
     inputs: &mut BuilderInputs<'_>,
-) -> Result<(Launch, Ends, OwnedFd), Failure> {
+) -> Result<(Launch, Origin, OwnedFd), Failure> {
     let other = |message: String| Failure::new(FailureKind::Other, message);
     let config = inputs.config;
     // In a sandbox nothing is in the way of outputs that are valid already.
@@ -267,16 +298,11 @@ fn launch(
         let text = format!("failed to set up the build environment for '{path}': {error}");
         Failure::to_start(&error, text)
     };
-    let (log_pipe, output) =
-        nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|error| set_up(error.into()))?;
-    // Only our end must not block; the builder's is an ordinary pipe.
-    nix::fcntl::fcntl(&log_pipe, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
-        .map_err(|error| set_up(error.into()))?;
     let cwd = c_path(seen_at);
     let mount = config.store_mount.as_ref().filter(|_| sandbox.is_none());
     let mut actions: Vec<Action> = mount.map_or_else(Vec::new, |mount| mount.actions.clone());
+    let socketcall = makes_sockets_by_socketcall(&drv.system);
     if sandbox.is_none() {
-        let socketcall = makes_sockets_by_socketcall(&drv.system);
         actions.extend(config.limits.actions(socketcall));
         if let Some(user) = &inputs.user {
             actions.extend(become_user(user.owner()));
@@ -296,10 +322,33 @@ fn launch(
         user: inputs.user.take(),
         drv_path: path.to_owned(),
         fixed: drv.is_fixed(),
-        leftovers: Vec::new(),
+        leftovers: std::mem::take(&mut inputs.leftovers),
         unfit: None,
     };
-    Ok((launch, Ends { input, output }, log_pipe))
+    let kind = SetupKind {
+        personality: launch.personality,
+        socketcall,
+    };
+    let (origin, log) = origin(&launch, kind, inputs.spare, input).map_err(set_up)?;
+    Ok((launch, origin, log))
+}
+
+/// What a builder's process comes from, and the read end of its log. A builder that reads no
+/// `input` has an empty one.
+fn origin(
+    launch: &Launch,
+    kind: SetupKind,
+    spare: &mut Spare,
+    input: Option<File>,
+) -> io::Result<(Origin, OwnedFd)> {
+    let may_wait = launch.may_spawn_async() && input.is_none();
+    if let Some(SpareProcess { standby, log }) = may_wait.then(|| spare.take(kind)).flatten() {
+        return Ok((Origin::Spare(standby), log));
+    }
+    // Its own, for flags and locks are those of whoever has it open.
+    let input = input.map_or_else(|| File::open("/dev/null"), Ok)?;
+    let (log, output) = log_pipe()?;
+    Ok((Origin::New(Ends { input, output }), log))
 }
 
 /// The execution domain that builders of a platform expect.

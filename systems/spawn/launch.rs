@@ -5,7 +5,7 @@ use std::ffi::{CString, OsStr, c_int};
 use std::fmt::Display;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ use windrow_sandbox::ids::users::UserLock;
 use windrow_sandbox::process::kill_user::kill_user;
 use windrow_sandbox::process::launch::action::Action;
 use windrow_sandbox::process::launch::{
-    self, Request, SpawnError, SpawnRequest, Spawned, Step, Streams,
+    self, Request, SpawnError, SpawnRequest, Spawned, Standby, Step, Streams,
 };
 use windrow_sandbox::{BuildEnv, Isolation, MountTemplate, SandboxRequest, refusal};
 use windrow_store::db::reader::Reader;
@@ -30,26 +30,19 @@ use crate::process::environment::Invocation;
 use crate::spawn::attributes::Files;
 use crate::world::children::{Made, PendingStart};
 
-/// What a builder has as its standard input.
-pub(super) enum Input {
-    /// Nothing.
-    Empty(File),
-    /// What one of the engine's own is to do.
-    Request(File),
-}
-
-impl AsFd for Input {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        let (Self::Empty(file) | Self::Request(file)) = self;
-        file.as_fd()
-    }
-}
-
 /// What becomes a builder's standard streams. Its log ends only when nobody but its processes has
 /// these open.
 pub(super) struct Ends {
-    pub(super) input: Input,
+    pub(super) input: File,
     pub(super) output: OwnedFd,
+}
+
+/// What a builder's process comes from.
+pub(super) enum Origin {
+    /// It is to be made, with these streams.
+    New(Ends),
+    /// It was made in advance, and [may be spawned async](Launch::may_spawn_async).
+    Spare(Standby),
 }
 
 impl Ends {
@@ -212,13 +205,17 @@ impl Launch {
         (self.start(ends, owner), Some(setup.env))
     }
 
-    /// Writes the builder's files and makes its process, without waiting until that runs its
-    /// program. Only if it [`may_spawn_async`](Launch::may_spawn_async).
-    pub(super) fn spawn_async(mut self, ends: &Ends) -> Made {
+    /// Writes the builder's files and makes its process, or tells it what to run, without waiting
+    /// until that runs its program. Only if it [`may_spawn_async`](Launch::may_spawn_async).
+    pub(super) fn spawn_async(mut self, origin: Origin) -> Made {
         if let Err(failure) = self.write_files() {
             return Made::new(Err(failure));
         }
-        match launch::spawn_async(self, &ends.streams()) {
+        let made = match origin {
+            Origin::New(ends) => launch::spawn_async(self, &ends.streams()),
+            Origin::Spare(standby) => Ok(standby.start(self)),
+        };
+        match made {
             Ok((process, pending)) => Made {
                 pending: Some(PendingStart::new(move || {
                     let (launch, error) = pending.exec_result().ok()?;

@@ -22,7 +22,7 @@ use windrow_sandbox::ids::users::{UserLock, UserPool};
 use crate::error::Error;
 use crate::failure::{Failure, FailureKind};
 use crate::report::{Event, Level};
-use crate::spawn::launch::{Ends, Launch};
+use crate::spawn::launch::{Launch, Origin};
 use crate::world::children::{ChildSetup, Maker};
 use crate::world::{Backoff, Host, OutputLocks, ReadyGoal, Scheduler, Services, WaitNews, Waiting};
 
@@ -140,20 +140,31 @@ impl Spawning<'_, '_> {
             return Err(GiveUp::Goal(Failure::new(FailureKind::Other, text)));
         }
         let missing = MissingOutputs::of(missing, &self.graph, drv);
+        let Host {
+            config,
+            pool,
+            dirs,
+            spare,
+            ahead,
+            ..
+        } = &mut *self.host;
         let mut inputs = builder::BuilderInputs {
             graph: &self.graph,
-            config: &self.host.config,
-            pool: &self.host.pool,
+            config,
+            pool,
             drv,
             missing: &missing,
             rewrites,
             user,
             closure: &closure,
+            spare,
+            leftovers: Vec::new(),
+            next: ahead.take(drv),
         };
-        let prepared = builder::prepare(&mut inputs, &self.host.dirs).map_err(GiveUp::Goal)?;
+        let prepared = builder::prepare(&mut inputs, dirs).map_err(GiveUp::Goal)?;
         let builder::Prepared {
             launch,
-            ends,
+            origin,
             log,
             dir,
             warning,
@@ -170,12 +181,12 @@ impl Spawning<'_, '_> {
             channel: None,
             dir,
         };
-        self.launch(setup, launch, ends);
+        self.launch(setup, launch, origin);
         Ok(())
     }
 
     /// Has a process made, at once or by the thread that can wait for it.
-    fn launch(&mut self, setup: ChildSetup, launch: Launch, ends: Ends) {
+    fn launch(&mut self, setup: ChildSetup, launch: Launch, origin: Origin) {
         let reporter = &mut self.services.reporter;
         if launch.wants_sandbox() {
             reporter.say(Level::Chatty, || {
@@ -186,12 +197,15 @@ impl Spawning<'_, '_> {
             format!("executing builder '{}'", launch.program().display())
         });
         let (host, scheduler) = (&mut *self.host, &mut self.scheduler);
-        if launch.may_spawn_async() {
-            let maker = (Maker::Here, None);
-            return host.launch(scheduler, setup, maker, launch, move |launch| {
-                launch.spawn_async(&ends)
-            });
-        }
+        let ends = match origin {
+            Origin::New(ends) if !launch.may_spawn_async() => ends,
+            origin => {
+                let maker = (Maker::Here, None);
+                return host.launch(scheduler, setup, maker, launch, move |launch| {
+                    launch.spawn_async(origin)
+                });
+            }
+        };
         let maker = match launch.wants_template() {
             true => Maker::InTemplate,
             false => Maker::Thread,

@@ -2,7 +2,6 @@
 //! of the engine's own.
 
 use std::fs::File;
-use std::io;
 use std::path::Path;
 
 use windrow_components::building::ScratchOutput;
@@ -14,7 +13,6 @@ use crate::builtin::{self, Builtins, Needs, Start};
 use crate::process::environment::{self, BuildEnvParams, Invocation, Rewrites};
 use crate::spawn::attributes::Files;
 use crate::spawn::builder::BuilderInputs;
-use crate::spawn::launch::Input;
 use crate::world::BuilderConfig;
 
 /// How builders that come with the engine are called.
@@ -82,7 +80,7 @@ pub(super) struct PreparedBuiltin<'c> {
 pub(super) struct Program {
     pub(super) invocation: Invocation,
     pub(super) files: Files,
-    pub(super) input: Input,
+    pub(super) input: Option<File>,
 }
 
 impl Program {
@@ -124,11 +122,10 @@ impl Program {
             rewrites: std::mem::take(&mut invocation.rewrites),
             problem: None,
         };
-        let input = empty_input().map_err(|error| format!("cannot open /dev/null: {error}"))?;
         Ok(Self {
             invocation,
             files,
-            input: Input::Empty(input),
+            input: None,
         })
     }
 
@@ -157,12 +154,7 @@ impl Program {
         Ok(Self {
             invocation,
             files: Files::default(),
-            input: Input::Request(request),
+            input: Some(request),
         })
     }
-}
-
-/// Its own, for flags and locks are those of whoever has it open.
-fn empty_input() -> io::Result<File> {
-    File::open("/dev/null")
 }

@@ -15,10 +15,12 @@ use windrow_store::files::beside;
 use windrow_sys::interrupt::{Grace, Stop};
 use windrow_sys::tree::delete_path;
 
+use crate::process::ahead::NextBuilds;
 use crate::process::kill;
 use crate::process::log_writer::LogThread;
 use crate::process::pool::Pool;
 use crate::process::reactor::{Reactor, Readable};
+use crate::process::spare::Spare;
 use crate::world::children::{ChildSetup, Launched, Made, Maker, ReapedChild, Scanned};
 use crate::world::scans::Scans;
 use crate::world::{Alarms, BuilderConfig, Scheduler};
@@ -115,6 +117,10 @@ pub struct Host {
     pub template: MountTemplateHandle,
     /// The thread that writes logs.
     pub logs: LogThread,
+    /// A builder's process made in advance.
+    pub spare: Spare,
+    /// What there is of builds that are next.
+    pub ahead: NextBuilds,
     /// Build directories of builders without a sandbox.
     pub dirs: SpareDirs,
     /// Processes that were made without waiting for them, and those that could not be, until they

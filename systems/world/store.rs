@@ -85,6 +85,11 @@ pub trait Store {
         "locks that others hold".to_owned()
     }
 
+    /// Does what [`Store::try_lock`] and [`Store::check_output_paths`] will need for a derivation
+    /// whose inputs are not valid yet, as far as that can be done ahead. What goes wrong is told by
+    /// these.
+    fn prepare(&mut self, _graph: &BuildGraph, _drv: DrvId) {}
+
     /// Scratch paths for outputs that are valid although others of the same derivation are to be
     /// built (`addHashRewrite`), kept from collection.
     ///

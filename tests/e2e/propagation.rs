@@ -100,6 +100,32 @@ fn the_first_failure_ends_everything_unless_it_keeps_going() {
     world.stays_valid();
 }
 
+/// While "a" is built, "b" is prepared: its lock file, its build directory and its process are
+/// there already.
+#[test]
+fn what_was_prepared_for_an_input_that_fails_goes() {
+    for (how, status) in [("exit 1", 100), ("exit 0", 1), ("echo > $out", 0)] {
+        let world = World::new();
+        let graph = graph_of([
+            ("a", sh(&format!("sleep 0.2; {how}"))),
+            ("b", sh("cat @{a} > $out")),
+            ("c", sh("cat @{b} > $out")),
+        ]);
+        let file = world.graph("g.json", &graph);
+        let ran = world.windrow("build").arg(file).args(["-k", "-j2"]);
+        ran.run().exits(status);
+        world.is_clean();
+        world.stays_valid();
+        let mut left = world.store_entries();
+        // That of "a" itself stays, as with Nix, for it did not become valid.
+        left.retain(|path| {
+            let name = path.to_string_lossy();
+            name.ends_with(".lock") && !name.ends_with("-a.lock")
+        });
+        assert!(left.is_empty(), "lock files are left: {left:?}");
+    }
+}
+
 #[test]
 fn what_was_built_beside_a_failure_stays() {
     let world = World::new();

@@ -142,7 +142,7 @@ static MEANS: OnceLock<Means> = OnceLock::new();
 
 /// Makes sure that there is a guard. Where none can be made, children still die by their own
 /// request (`PR_SET_PDEATHSIG`), but not what they have started.
-fn watch() {
+pub(crate) fn watch() {
     if LIVES.load(Ordering::Acquire) != 0 {
         return;
     }

@@ -24,9 +24,26 @@ pub struct PathLock {
 /// # Errors
 /// [`Error::File`] if the lock file can't be opened or locked, or isn't a regular file.
 pub fn try_lock(real_path: &Path) -> Result<Option<PathLock>> {
+    try_lock_opened(real_path, None)
+}
+
+/// Opens the lock file of a store path, given where it really lies, for [`try_lock_opened`] later.
+/// It makes the file, which is the dearest part of a lock.
+///
+/// # Errors
+/// [`Error::File`] if it can't be opened.
+pub fn open_ahead(real_path: &Path) -> Result<File> {
+    open(&lock_path(real_path))
+}
+
+/// The same as [`try_lock`], with the lock file of that path if it was opened ahead.
+///
+/// # Errors
+/// As [`try_lock`].
+pub fn try_lock_opened(real_path: &Path, mut opened: Option<File>) -> Result<Option<PathLock>> {
     let path = lock_path(real_path);
     loop {
-        let file = open(&path)?;
+        let file = opened.take().map_or_else(|| open(&path), Ok)?;
         if !flock::try_lock_exclusive(&file).map_err(Error::io("lock", &path))? {
             return Ok(None);
         }
@@ -46,11 +63,22 @@ pub fn try_lock(real_path: &Path) -> Result<Option<PathLock>> {
 /// # Errors
 /// As [`try_lock`]; no lock is kept then.
 pub fn try_lock_all<P: AsRef<Path>>(real_paths: &[P]) -> Result<Option<Vec<PathLock>>> {
-    let mut sorted: Vec<&Path> = real_paths.iter().map(AsRef::as_ref).collect();
-    sorted.sort_unstable();
+    try_lock_all_opened(real_paths.iter().map(|path| (path, None)).collect())
+}
+
+/// The same, with the lock files that were opened ahead.
+///
+/// # Errors
+/// As [`try_lock`]; no lock is kept then.
+pub fn try_lock_all_opened<P: AsRef<Path>>(
+    mut paths: Vec<(P, Option<File>)>,
+) -> Result<Option<Vec<PathLock>>> {
+    paths.sort_unstable_by(|(a, _), (b, _)| a.as_ref().cmp(b.as_ref()));
     // Asked for twice, a path would find itself locked.
-    sorted.dedup();
-    sorted.into_iter().map(try_lock).collect()
+    paths.dedup_by(|(a, _), (b, _)| a.as_ref() == b.as_ref());
+    let each = paths.into_iter();
+    each.map(|(path, opened)| try_lock_opened(path.as_ref(), opened))
+        .collect()
 }
 
 /// Which of the paths, given where they really lie, others hold the lock of, and who: for people
@@ -205,6 +233,24 @@ mod tests {
             second.file.metadata().unwrap().ino(),
             waiting.metadata().unwrap().ino()
         );
+    }
+
+    #[test]
+    fn a_lock_file_opened_ahead_serves_unless_it_is_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("p");
+        let opened = open_ahead(&path).unwrap();
+        let inode = opened.metadata().unwrap().ino();
+        let lock = try_lock_opened(&path, Some(opened)).unwrap().unwrap();
+        assert_eq!(lock.file.metadata().unwrap().ino(), inode);
+        let opened = open_ahead(&path).unwrap();
+        assert!(try_lock_opened(&path, Some(opened)).unwrap().is_none());
+
+        let opened = open_ahead(&path).unwrap();
+        lock.delete().unwrap();
+        let lock = try_lock_opened(&path, Some(opened)).unwrap().unwrap();
+        let found = lock.path.metadata().unwrap().ino();
+        assert_eq!(lock.file.metadata().unwrap().ino(), found);
     }
 
     #[test]

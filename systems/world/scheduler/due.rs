@@ -45,6 +45,11 @@ impl Scheduler {
         self.told != Some(self.counts)
     }
 
+    /// Whether children have been started since it was last asked which.
+    pub fn has_started(&self) -> bool {
+        !self.started.is_empty()
+    }
+
     /// Whether processes are being made.
     pub fn is_launching(&self) -> bool {
         self.background.launching > 0

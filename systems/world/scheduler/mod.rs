@@ -86,6 +86,8 @@ pub struct Scheduler {
     fetches: std::collections::VecDeque<ReadyFetch>,
     starting: Vec<ReadyGoal>,
     starting_fetches: Vec<ReadyFetch>,
+    /// Goals whose children have been started since anybody asked.
+    started: Vec<Entity>,
     completed: Completed,
     failures: Vec<(Entity, Failure)>,
     ended: Ended,
@@ -139,6 +141,7 @@ impl Scheduler {
             fetches: Default::default(),
             starting: Vec::new(),
             starting_fetches: Vec::new(),
+            started: Vec::new(),
             completed: Completed::default(),
             failures: Vec::new(),
             ended: Ended::default(),

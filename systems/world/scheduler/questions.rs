@@ -120,6 +120,18 @@ impl Scheduler {
             && !(self.queue.is_empty() && self.newly_ready.is_empty())
     }
 
+    /// Whether builds are expected that have not been started.
+    pub fn expects_starts(&self) -> bool {
+        let Counts {
+            expected,
+            running,
+            built,
+            failed,
+            ..
+        } = self.counts;
+        expected > running + built + failed
+    }
+
     /// The moment before the next end.
     #[inline]
     pub fn moment(&self) -> Moment {

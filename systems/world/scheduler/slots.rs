@@ -99,6 +99,16 @@ impl Scheduler {
         assert!(matches!(from, Stage::Held | Stage::Starting));
     }
 
+    /// A goal's child, which runs, is among those of [`take_started`](Self::take_started).
+    pub fn note_started(&mut self, goal: Entity) {
+        self.started.push(goal);
+    }
+
+    /// Goals whose children have been started since this was last asked.
+    pub fn take_started(&mut self) -> Vec<Entity> {
+        std::mem::take(&mut self.started)
+    }
+
     /// A goal's child has exited (Nix 1.8: `Worker::childTerminated`), which gives its slot back.
     /// What it made is to be scanned.
     ///

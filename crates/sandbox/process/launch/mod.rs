@@ -8,6 +8,7 @@
 pub mod action;
 mod child;
 mod pending;
+mod standby;
 
 use std::ffi::{CStr, CString, c_int};
 use std::io;
@@ -16,9 +17,10 @@ use std::sync::atomic::AtomicU32;
 
 use crate::process::kill::kill_and_reap;
 use crate::process::launch::action::Action;
-use child::{Plan, give_back_stack, take_stack};
+use child::{Order, Process, give_back_stack, take_stack};
 
 pub use pending::{PendingExec, SpawnRequest, spawn_async};
+pub use standby::Standby;
 
 /// A program to start.
 #[derive(Debug)]
@@ -129,15 +131,16 @@ impl SpawnError {
 /// [`SpawnError`] when the process can't be made, set up, or its program can't be executed; nothing
 /// is then left behind.
 pub fn spawn(request: &Request<'_>, streams: &Streams<'_>) -> Result<Spawned, SpawnError> {
-    let plan = Plan::new(request, streams);
+    let order = Order::new(request);
+    let process = Process::new(request, streams).with_order(&order);
     let stack = take_stack();
     let in_use = AtomicU32::new(1);
     let flags = libc::CLONE_VFORK | request.namespaces;
     // SAFETY: CLONE_VFORK suspends this thread until the child executes its program or exits.
-    let made = unsafe { child::make(&plan, &stack, flags, &in_use) };
+    let made = unsafe { child::make(&process, &stack, flags, &in_use) };
     give_back_stack(stack);
     let spawned = made.map_err(|error| SpawnError::no_process(error, request))?;
-    match plan.failure(request) {
+    match process.failure(request) {
         None => Ok(spawned),
         Some(failure) => {
             kill_and_reap(spawned.pid);

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use windrow_sys::clone::Stack;
 
-use super::child::{Plan, give_back_stack, make, take_stack};
+use super::child::{Order, Process, give_back_stack, make, take_stack};
 use super::{Request, SpawnError, Spawned, Streams};
+use crate::process::launch::action::Action;
 
 /// Owns what a program is started from.
 pub trait SpawnRequest: Send + Sync {
@@ -22,18 +23,41 @@ pub struct PendingExec<R: SpawnRequest>(Arc<Shared<R>>);
 
 /// What the child reads.
 struct Shared<R> {
-    /// In an allocation of its own, for the plan points to what it holds.
+    /// In an allocation of its own, for the order points to what it holds.
     owner: Arc<R>,
-    plan: Plan,
-    stack: Stack,
-    /// Not zero while the child uses any of this: the kernel clears it as the child executes its
-    /// program or exits.
-    in_use: AtomicU32,
+    order: Order,
+    process: Arc<OnItsWay>,
 }
 
-impl<R> Shared<R> {
-    fn is_in_use(&self) -> bool {
+/// A process, and what it needs until it has executed its program or exited.
+pub(super) struct OnItsWay {
+    pub(super) process: Process,
+    /// What the process does to itself, if nobody else keeps that.
+    pub(super) actions: Option<Arc<[Action]>>,
+    pub(super) stack: Stack,
+    /// Not zero while the child uses any of this: the kernel clears it as the child executes its
+    /// program or exits.
+    pub(super) in_use: AtomicU32,
+}
+
+impl OnItsWay {
+    pub(super) fn new(process: Process) -> Self {
+        Self {
+            process,
+            actions: None,
+            stack: take_stack(),
+            in_use: AtomicU32::new(1),
+        }
+    }
+
+    pub(super) fn is_in_use(&self) -> bool {
         self.in_use.load(Ordering::Acquire) != 0
+    }
+
+    /// Gives its stack to the next, once no child uses it.
+    pub(super) fn end(self: Arc<Self>) {
+        let ended = Arc::into_inner(self).expect("a process has one owner");
+        give_back_stack(ended.stack);
     }
 }
 
@@ -49,16 +73,25 @@ pub fn spawn_async<R: SpawnRequest>(
 ) -> Result<(Spawned, PendingExec<R>), (R, SpawnError)> {
     let owner = Arc::new(owner);
     let request = owner.request();
+    let order = Order::new(&request);
+    let process = Arc::new(OnItsWay::new(Process::new(&request, streams)));
     let shared = Arc::new(Shared {
-        plan: Plan::new(&request, streams),
-        stack: take_stack(),
-        in_use: AtomicU32::new(1),
+        order,
+        process,
         owner: Arc::clone(&owner),
     });
-    let namespaces = request.namespaces;
+    let child = &shared.process;
+    child.process.tell(&shared.order);
     // SAFETY: all of it lies in allocations that are not given back, nor lent exclusively, while
     // `in_use` is set.
-    match unsafe { make(&shared.plan, &shared.stack, namespaces, &shared.in_use) } {
+    match unsafe {
+        make(
+            &child.process,
+            &child.stack,
+            request.namespaces,
+            &child.in_use,
+        )
+    } {
         Ok(spawned) => {
             drop(owner);
             Ok((spawned, PendingExec(shared)))
@@ -74,30 +107,44 @@ pub fn spawn_async<R: SpawnRequest>(
 /// The owner of what no child uses any more.
 fn take_back<R>(shared: Arc<Shared<R>>) -> R {
     let shared = Arc::into_inner(shared).expect("a pending child is not cloned");
-    give_back_stack(shared.stack);
+    shared.process.end();
     Arc::into_inner(shared.owner).expect("its owner is not either")
 }
 
 impl<R: SpawnRequest> PendingExec<R> {
+    /// Has a process that waits for an order run the program that `owner` asks for.
+    pub(super) fn order(process: Arc<OnItsWay>, owner: R) -> Self {
+        let owner = Arc::new(owner);
+        let order = Order::new(&owner.request());
+        let shared = Arc::new(Shared {
+            owner,
+            order,
+            process,
+        });
+        shared.process.process.tell(&shared.order);
+        shared.process.process.wake();
+        Self(shared)
+    }
+
     /// Takes the owner back, and with it why the child could not execute its program, if that is
     /// so. Of a child that has exited that is known.
     ///
     /// # Errors
     /// This, if the child has not executed its program yet.
     pub fn exec_result(self) -> Result<(R, Option<SpawnError>), Self> {
-        if self.0.is_in_use() {
+        if self.0.process.is_in_use() {
             return Err(self);
         }
         let shared = Arc::clone(&self.0);
         drop(self);
-        let failure = shared.plan.failure(&shared.owner.request());
+        let failure = shared.process.process.failure(&shared.owner.request());
         Ok((take_back(shared), failure))
     }
 }
 
 impl<R: SpawnRequest> Drop for PendingExec<R> {
     fn drop(&mut self) {
-        if self.0.is_in_use() {
+        if self.0.process.is_in_use() {
             std::mem::forget(Arc::clone(&self.0));
         }
     }
@@ -105,7 +152,7 @@ impl<R: SpawnRequest> Drop for PendingExec<R> {
 
 impl<R: SpawnRequest> fmt::Debug for PendingExec<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = if self.0.is_in_use() {
+        let state = if self.0.process.is_in_use() {
             "pending"
         } else {
             "executed"

@@ -1,0 +1,82 @@
+//! The process of a builder, made while nothing else is to do, with the pipe of its log: what makes
+//! it and sets it up is not paid between the end of one builder and the start of the next.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use windrow_sandbox::isolation::Limits;
+use windrow_sandbox::process::launch::action::Action;
+use windrow_sandbox::process::launch::{Standby, Streams};
+
+/// How a builder's process is set up before it is told its program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SetupKind {
+    /// Its execution domain.
+    pub personality: u64,
+    /// Whether it makes sockets by socketcall(2).
+    pub socketcall: bool,
+}
+
+/// A process made in advance, and the read end of its log.
+#[derive(Debug)]
+pub struct SpareProcess {
+    /// The process.
+    pub standby: Standby,
+    /// Does not block.
+    pub log: OwnedFd,
+}
+
+/// At most one process made in advance, of the kind that was needed last.
+#[derive(Debug, Default)]
+pub struct Spare {
+    kind: Option<SetupKind>,
+    process: Option<SpareProcess>,
+}
+
+impl Spare {
+    /// The process made in advance, if there is one of this kind. The next one will be of this
+    /// kind.
+    pub fn take(&mut self, kind: SetupKind) -> Option<SpareProcess> {
+        let fits = self.kind.replace(kind) == Some(kind);
+        self.process.take().filter(|_| fits)
+    }
+
+    /// Makes one, of the kind that was needed last, unless there is one. That none can be made is
+    /// told when a builder needs one.
+    pub fn refill(&mut self, limits: &Limits) {
+        if let (Some(kind), None) = (self.kind, &self.process) {
+            self.process = SpareProcess::new(kind, limits).ok();
+        }
+    }
+}
+
+impl SpareProcess {
+    fn new(kind: SetupKind, limits: &Limits) -> io::Result<Self> {
+        let input = File::open("/dev/null")?;
+        let (log, output) = log_pipe()?;
+        let streams = Streams {
+            stdin: input.as_fd(),
+            output: output.as_fd(),
+            error: None,
+            builder_log: None,
+        };
+        let actions: Arc<[Action]> = limits.actions(kind.socketcall).collect();
+        let standby = Standby::new(actions, kind.personality, &streams);
+        let standby = standby.map_err(|error| error.source)?;
+        Ok(Self { standby, log })
+    }
+}
+
+/// A pipe for what a builder writes. Only our end, the first, must not block; the builder's is an
+/// ordinary pipe.
+///
+/// # Errors
+/// When there is no room for one.
+pub fn log_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (log, output) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    fcntl(&log, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok((log, output))
+}
