@@ -19,7 +19,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use hashbrown::HashMap;
 use windrow_sys::limits::no_thread;
 
-use windrow_sys::interrupt::{self, Grace};
+use windrow_sys::interrupt;
 
 use crate::error::{Error, Result};
 
@@ -233,10 +233,18 @@ enum Open {
     Compressed(Box<BzEncoder<File>>),
 }
 
+/// Whether no more is written of a log. Who interrupts a run does not wait until all is compressed
+/// that a builder wrote; short logs come in one piece and are whole.
+fn is_cut(log: Option<&(PathBuf, Open)>) -> bool {
+    let is_long = match log {
+        Some((_, Open::Compressed(encoder))) => encoder.total_in() > 0,
+        _ => false,
+    };
+    is_long && interrupt::is_signalled()
+}
+
 fn write_logs(orders: &Receiver<Order>, problems: &Sender<String>) {
     let mut open: HashMap<u64, (PathBuf, Open)> = HashMap::new();
-    // Who interrupts a run does not wait until all is compressed that a builder wrote.
-    let _grace = Grace::new();
     for order in orders {
         let (path, result) = match order {
             Order::Open {
@@ -253,7 +261,7 @@ fn write_logs(orders: &Receiver<Order>, problems: &Sender<String>) {
                 open.insert(id, (path, log));
                 continue;
             }
-            Order::Write { backlog, bytes, .. } if interrupt::has_come() => {
+            Order::Write { id, bytes, backlog } if is_cut(open.get(&id)) => {
                 backlog.fetch_sub(bytes.len(), Ordering::Relaxed);
                 continue;
             }

@@ -4,11 +4,11 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 /// How long cleaning up may go on after work was asked to end.
-const MOMENT: Duration = Duration::from_millis(100);
+const MOMENT: Duration = Duration::from_millis(60);
 /// How much processor time it has in any case: on a busy machine a moment passes without any.
 const WORK: Duration = Duration::from_millis(50);
-/// How long it may go on at most.
-const LIMIT: Duration = Duration::from_secs(1);
+/// How long it may go on at most, also if it only waits for a disk.
+const LIMIT: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Clone, Copy)]
 enum State {
