@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::durations::{self, MAX_DURATION};
-use super::{Rows, TaskGraph, TaskGraphError, TaskId, TimeUnit, order};
+use super::{Rows, TaskGraph, TaskGraphError, TaskId, TimeUnit, order, spelt};
 
 /// How much a graph may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +89,7 @@ pub struct Builder {
     unit: TimeUnit,
     origin: String,
     tasks: usize,
-    names: String,
+    names: Vec<u8>,
     name_ends: Vec<u32>,
     durations: Vec<u64>,
     /// Where the rows begin that have been opened; edges of the last of them go to the end of
@@ -111,7 +111,7 @@ impl Builder {
             unit,
             origin: origin.to_owned(),
             tasks: 0,
-            names: String::new(),
+            names: Vec::new(),
             name_ends: Vec::new(),
             durations: Vec::new(),
             row_starts: vec![0],
@@ -131,14 +131,26 @@ impl Builder {
         Ok(())
     }
 
+    /// Adds a task as [`Builder::add_task_bytes`] does, by a name that is text.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn add_task(
+        &mut self,
+        name: Option<&str>,
+        duration: Option<u64>,
+    ) -> Result<TaskId, TaskGraphError> {
+        self.add_task_bytes(name.map(str::as_bytes), duration)
+    }
+
     /// Adds a task. Without names for all, those that have none are called by their number; without
     /// durations for all, those that have none take 0.
     ///
     /// # Errors
     /// If the duration is above [`MAX_DURATION`], or there are too many tasks or too long names.
-    pub fn add_task(
+    pub fn add_task_bytes(
         &mut self,
-        name: Option<&str>,
+        name: Option<&[u8]>,
         duration: Option<u64>,
     ) -> Result<TaskId, TaskGraphError> {
         if self.tasks.is_multiple_of(EDGES_BETWEEN_CHECKS) {
@@ -155,14 +167,17 @@ impl Builder {
                 });
             }
             self.name_ends.resize(self.tasks, self.names.len() as u32);
-            self.names.push_str(name);
+            self.names.extend_from_slice(name);
             self.name_ends.push(self.names.len() as u32);
         }
         if let Some(duration) = duration {
             if duration > MAX_DURATION {
                 return Err(TaskGraphError::AbsurdDuration {
                     origin: self.origin.clone(),
-                    task: name.map_or_else(|| format!("n{}", self.tasks), str::to_owned),
+                    task: name.map_or_else(
+                        || format!("n{}", self.tasks),
+                        |name| spelt(name).into_owned(),
+                    ),
                     duration: duration.to_string(),
                 });
             }

@@ -7,12 +7,14 @@ use std::sync::Arc;
 mod builder;
 mod durations;
 mod error;
+mod names;
 mod order;
 mod stats;
 
 pub use builder::{Builder, Limits};
 pub use durations::MAX_DURATION;
 pub use error::{Place, TaskGraphError};
+pub use names::{spelt, unspelt};
 pub use stats::Stats;
 
 /// A task, by its place in the file it came from, from 0.
@@ -68,7 +70,7 @@ impl Rows {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskGraph {
     /// All names back to back; empty if the graph has none.
-    names: String,
+    names: Vec<u8>,
     name_ends: Vec<u32>,
     /// Empty if the graph has none.
     durations: Vec<u64>,
@@ -144,18 +146,27 @@ impl TaskGraph {
         !self.name_ends.is_empty()
     }
 
-    /// What to call a task: its name, or `n` and its number in the graph from 0.
+    /// What to call a task: its name as text ([`spelt`]), or `n` and its number in the graph from
+    /// 0.
     pub fn name(&self, task: TaskId) -> Cow<'_, str> {
         match self.own_name(task) {
-            "" => Cow::Owned(format!("n{}", task.0)),
+            b"" => Cow::Owned(format!("n{}", task.0)),
+            name => spelt(name),
+        }
+    }
+
+    /// The bytes of a task's name; without a name, those of what it is called.
+    pub fn name_bytes(&self, task: TaskId) -> Cow<'_, [u8]> {
+        match self.own_name(task) {
+            b"" => Cow::Owned(format!("n{}", task.0).into_bytes()),
             name => Cow::Borrowed(name),
         }
     }
 
-    fn own_name(&self, task: TaskId) -> &str {
+    fn own_name(&self, task: TaskId) -> &[u8] {
         let index = task.index();
         let Some(&end) = self.name_ends.get(index) else {
-            return "";
+            return b"";
         };
         let start = index
             .checked_sub(1)

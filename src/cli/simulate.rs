@@ -3,13 +3,15 @@
 
 mod report;
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
 use hashbrown::HashSet;
 use serde_json::json;
-use windrow_components::task_graph::{TaskGraph, TaskId};
+use windrow_components::task_graph::{TaskGraph, TaskId, spelt};
 use windrow_systems::policy::Policy;
 use windrow_systems::simulate::{Faults, Run, Simulation, peak_outputs, simulate};
 
@@ -55,7 +57,7 @@ pub(super) struct SimulateArgs {
 
     /// Fail these tasks: names, separated by commas
     #[arg(long, value_delimiter = ',', value_name = "TASKS")]
-    fail: Vec<String>,
+    fail: Vec<OsString>,
 
     /// Report the peak number of live outputs
     #[arg(long)]
@@ -147,15 +149,18 @@ pub(super) fn run(args: &SimulateArgs) -> Result<()> {
 }
 
 fn faults(args: &SimulateArgs, graph: &TaskGraph) -> Result<Faults> {
-    let wanted: HashSet<&str> = args.fail.iter().map(String::as_str).collect();
+    let wanted: HashSet<&[u8]> = args.fail.iter().map(|name| name.as_bytes()).collect();
     let mut left = wanted.clone();
     let mut tasks = HashSet::new();
     if !left.is_empty() {
         for task in graph.tasks() {
-            let name = graph.name(task);
-            if wanted.contains(&*name) {
-                left.remove(&*name);
-                tasks.insert(task.index() as u32);
+            // As it is, or as it is shown.
+            let (bytes, text) = (graph.name_bytes(task), graph.name(task));
+            for name in [&*bytes, text.as_bytes()] {
+                if wanted.contains(name) {
+                    left.remove(name);
+                    tasks.insert(task.index() as u32);
+                }
             }
         }
     }
@@ -165,7 +170,7 @@ fn faults(args: &SimulateArgs, graph: &TaskGraph) -> Result<Faults> {
             per_million: args.fail_probability,
         }),
         Some(unknown) => Err(Error::BadArgument {
-            what: unknown.to_owned(),
+            what: spelt(unknown).into_owned(),
             reason: "the graph has no task of that name".to_owned(),
         }),
     }

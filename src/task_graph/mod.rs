@@ -64,7 +64,8 @@ pub fn load(what: &str, session: impl FnOnce() -> Result<Session>) -> Result<Loa
     }
     let text = read("read the graph", path, limits)?;
     let directory = path.parent().unwrap_or(Path::new("."));
-    let mut include = |file: &str| read_at_most(&directory.join(file), self::limits().memory_bytes);
+    let mut include =
+        |file: &Path| read_at_most(&directory.join(file), self::limits().memory_bytes);
     // What is left now that the text is there.
     Ok(load_text(None, what, &text, self::limits(), &mut include)?.into())
 }

@@ -76,7 +76,8 @@ fn logs_that_are_shown_do_nothing_to_a_terminal() {
         let realise = world.windrow("nix-store").args(["-r", &other]);
         let ran = caller.runs(realise).ok();
         is_harmless(&ran);
-        has_lines(&ran, "other> ");
+        // As nix-store writes them.
+        has_lines(&ran, "");
     });
 }
 

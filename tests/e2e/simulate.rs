@@ -327,3 +327,28 @@ fn a_real_build_gives_the_same_results_whatever_the_policy() {
         "{results:?}"
     );
 }
+
+#[test]
+fn columns_of_long_times_stay_apart() {
+    let world = World::new();
+    let long = ["chain:n=40,degree=1,time=constant:1000000000s", "-j", "1"];
+    let policies = ["--compare", "fifo,depth-first-by-memory"];
+    let ran = world.windrow("simulate").args(long).args(policies).ok();
+    let lines = ran.lines();
+    assert_eq!(lines.len(), 3, "{ran}");
+    for line in &lines[1..] {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!(words[1], "1", "{ran}");
+        assert_eq!(
+            words[2..6],
+            ["40000000000.000000", "s", "40000000000.000000", "s"],
+            "{ran}"
+        );
+        assert_eq!(words[words.len() - 2..], ["40", "0"], "{ran}");
+        assert_eq!(
+            words.iter().filter(|word| **word == "s").count(),
+            4,
+            "{ran}"
+        );
+    }
+}

@@ -267,3 +267,85 @@ fn what_does_not_fit_into_memory_is_refused_beforehand() {
         .one_error()
         .says("too large");
 }
+
+#[test]
+fn task_names_are_bytes() {
+    let world = World::new();
+    let text = b"rule r\n  command = x\nbuild caf\xe9.o: r\nbuild caf\xe8.o: r caf\xe9.o\n";
+    let file = world.write("build.ninja", text);
+    assert_eq!(stats(&world, file.to_str().unwrap())["edges"], 1);
+    let to = |format: &str| {
+        let cmd = world.windrow("graph").arg(&file).args(["--to", format]);
+        cmd.ok().stdout
+    };
+    let contains = |text: &[u8], part: &[u8]| text.windows(part.len()).any(|it| it == part);
+    assert!(contains(&to("ninja"), b"build caf\xe8.o: task caf\xe9.o\n"));
+    assert!(contains(&to("wfformat"), br#""caf\\xe9.o""#));
+    assert!(contains(&to("dot"), br#""caf\\xe8.o"#));
+    let log = b"# ninja log v5\n0\t1000\t0\tcaf\xe9.o\tf\n0\t2000\t0\tcaf\xe8.o\tf\n";
+    let log = world.write(".ninja_log", log);
+    let ran = world
+        .windrow("graph")
+        .arg(&file)
+        .arg("--durations")
+        .arg(log)
+        .ok();
+    assert!(ran.out().contains("total work     3.000000 s"), "{ran}");
+    use std::os::unix::ffi::OsStrExt as _;
+    for name in [&b"caf\xe9.o"[..], br"caf\xe9.o"] {
+        let fail = ["--json", "-j", "1", "--fail"];
+        let cmd = world.windrow("simulate").arg(&file).args(fail);
+        let ran = cmd.arg(std::ffi::OsStr::from_bytes(name)).ok();
+        let result: Value = serde_json::from_str(&ran.line()).unwrap();
+        assert_eq!(result["failed"], 2, "{ran}");
+    }
+    let twice = [&text[..], b"build caf\xe8.o: r\n"].concat();
+    let twice = world.write("twice.ninja", twice);
+    let ran = world.windrow("graph").arg(twice).run().exits(1).one_error();
+    ran.says(r"`caf\xe8.o` is already the output of another build statement");
+}
+
+#[test]
+fn files_beside_a_ninja_file_are_read() {
+    let world = World::new();
+    let write = |name: &str, text: &str| world.write(name, text);
+    let file = write(
+        "build.ninja",
+        "rule r\n  command = x\nbuild a: r || dd\n  dyndep = dd\nbuild b: r\nbuild c: r x\ninclude i0\n",
+    );
+    for number in 0..3_000 {
+        write(&format!("i{number}"), &format!("include i{}\n", number + 1));
+    }
+    write("i3000", "build last: r c\n");
+    let graph = || world.windrow("graph").arg(&file);
+    let ran = graph().run().exits(1).one_error();
+    ran.says("cannot read the dyndep file `dd`");
+    write("dd", "ninja_dyndep_version = 1\nbuild a | x: dyndep | b\n");
+    let ran = graph().ok();
+    assert!(ran.out().contains("depth          4\n"), "{ran}");
+    for (name, text, wanted) in [
+        (
+            "m.ninja",
+            "\u{feff}rule r\n  command = x\n",
+            "m.ninja:1:1: the file begins with a byte order mark",
+        ),
+        (
+            "m.json",
+            "\u{feff}{}",
+            "m.json:1:1: the file begins with a byte order mark",
+        ),
+        (
+            "d.ninja",
+            "rule r\n  command = x\nbuild a a: r\n",
+            "d.ninja:3:7: `a` stands twice",
+        ),
+        (
+            "h.stg",
+            "1\n0 0 0\n1 5.5 1 0\n2 0 1 1\n",
+            "has the duration 5.5, but processing times are whole",
+        ),
+    ] {
+        let ran = world.windrow("graph").arg(write(name, text)).run().exits(1);
+        ran.one_error().says(wanted);
+    }
+}

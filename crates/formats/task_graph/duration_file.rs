@@ -1,10 +1,13 @@
 //! Durations from a file: a line a task, or the log that ninja keeps. Reads text that it is given;
 //! which tasks it is about is looked up by name.
 
+use std::borrow::Cow;
+
 use hashbrown::HashMap;
 
 use super::distribution::time;
-use super::{MAX_DURATION, Place, TaskGraph, TaskGraphError, TaskId, TimeUnit};
+use super::load::refuse_byte_order_mark;
+use super::{MAX_DURATION, Place, TaskGraph, TaskGraphError, TaskId, TimeUnit, spelt, unspelt};
 
 /// How the first line of a `.ninja_log` begins.
 const NINJA_LOG: &[u8] = b"# ninja log v";
@@ -33,6 +36,7 @@ pub fn read_durations(
     file: &str,
     text: &[u8],
 ) -> Result<usize, TaskGraphError> {
+    refuse_byte_order_mark(file, text)?;
     let is_log = text.starts_with(NINJA_LOG);
     let found = if is_log {
         ninja_log(graph, file, text)?
@@ -67,26 +71,43 @@ pub fn read_durations(
 }
 
 /// The tasks by name. Of two that share one, the first counts.
-fn by_name(graph: &TaskGraph) -> HashMap<String, usize> {
-    let mut names = HashMap::with_capacity(graph.len());
-    for task in graph.tasks() {
-        names
-            .entry(graph.name(task).into_owned())
-            .or_insert(task.index());
+struct Names<'g>(HashMap<Cow<'g, [u8]>, usize>);
+
+impl<'g> Names<'g> {
+    fn of(graph: &'g TaskGraph) -> Self {
+        let mut names = HashMap::with_capacity(graph.len());
+        for task in graph.tasks() {
+            names.entry(graph.name_bytes(task)).or_insert(task.index());
+        }
+        Self(names)
     }
-    names
+
+    /// The task of that name, as it is or as it is spelt.
+    fn find(&self, name: &[u8]) -> Option<usize> {
+        let spelt = || {
+            let name = unspelt(str::from_utf8(name).ok()?);
+            self.0.get(&*name)
+        };
+        self.0.get(name).or_else(spelt).copied()
+    }
 }
 
-/// A line, counted from 1, as text without blanks around it.
-fn numbered<'t>(
-    file: &'t str,
-    text: &'t [u8],
-) -> impl Iterator<Item = Result<(usize, &'t str), TaskGraphError>> {
+/// The lines, counted from 1, without what ends them.
+fn numbered(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     let lines = text.split(|&byte| byte == b'\n').enumerate();
-    lines.map(move |(index, line)| match std::str::from_utf8(line) {
-        Ok(line) => Ok((index + 1, line.trim_end_matches('\r'))),
-        Err(_) => Err(malformed(file, index + 1, "this is not UTF-8 text")),
-    })
+    lines.map(|(index, line)| (index + 1, without_returns(line)))
+}
+
+/// A field that is text.
+fn text_of<'t>(file: &str, number: usize, field: &'t [u8]) -> Result<&'t str, TaskGraphError> {
+    str::from_utf8(field).map_err(|_| malformed(file, number, "this is not UTF-8 text"))
+}
+
+fn without_returns(mut line: &[u8]) -> &[u8] {
+    while let [before @ .., b'\r'] = line {
+        line = before;
+    }
+    line
 }
 
 fn malformed(file: &str, line: usize, reason: impl Into<String>) -> TaskGraphError {
@@ -106,23 +127,24 @@ fn place(file: &str, line: usize) -> Place {
 }
 
 fn lines(graph: &TaskGraph, file: &str, text: &[u8]) -> Result<Vec<Option<u64>>, TaskGraphError> {
-    let names = by_name(graph);
+    let names = Names::of(graph);
     let mut found = vec![None; graph.len()];
     let mut rest = None;
-    for numbered in numbered(file, text) {
-        let (number, line) = numbered?;
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
+    for (number, line) in numbered(text) {
+        let line = line.trim_ascii();
+        if line.is_empty() || line.starts_with(b"#") {
             continue;
         }
-        let Some((duration, name)) = line.split_once(char::is_whitespace) else {
+        let Some(blank) = line.iter().position(u8::is_ascii_whitespace) else {
+            let line = spelt(line);
             let reason =
                 format!("a duration and the name of a task should stand here, not `{line}`");
             return Err(malformed(file, number, reason));
         };
-        let name = name.trim_start();
+        let duration = text_of(file, number, &line[..blank])?;
+        let name = line[blank..].trim_ascii_start();
         let place = place(file, number).to_string();
-        let (task, text) = (name.to_owned(), duration.to_owned());
+        let (task, text) = (spelt(name).into_owned(), duration.to_owned());
         let duration = if duration.starts_with('-') && time(&duration[1..], "s").is_ok() {
             return Err(TaskGraphError::NegativeDuration {
                 origin: place,
@@ -132,20 +154,18 @@ fn lines(graph: &TaskGraph, file: &str, text: &[u8]) -> Result<Vec<Option<u64>>,
         } else {
             time(duration, "s").map_err(|reason| malformed(file, number, reason))?
         };
-        let slot = if name == "*" {
+        let slot = if name == b"*" {
             &mut rest
         } else {
-            let index = names.get(name).ok_or_else(|| {
-                malformed(file, number, format!("the graph has no task `{name}`"))
+            let index = names.find(name).ok_or_else(|| {
+                let reason = format!("the graph has no task `{}`", spelt(name));
+                malformed(file, number, reason)
             })?;
-            &mut found[*index]
+            &mut found[index]
         };
         if slot.replace(duration).is_some() {
-            return Err(malformed(
-                file,
-                number,
-                format!("`{name}` has a duration already"),
-            ));
+            let reason = format!("`{}` has a duration already", spelt(name));
+            return Err(malformed(file, number, reason));
         }
     }
     if rest.is_some() {
@@ -161,12 +181,11 @@ fn ninja_log(
     file: &str,
     text: &[u8],
 ) -> Result<Vec<Option<u64>>, TaskGraphError> {
-    let names = by_name(graph);
+    let names = Names::of(graph);
     let mut found = vec![None; graph.len()];
-    for numbered in numbered(file, text) {
-        let (number, line) = numbered?;
+    for (number, line) in numbered(text) {
         if number == 1 {
-            let version = line[NINJA_LOG.len()..].trim();
+            let version = text_of(file, number, &line[NINJA_LOG.len()..])?.trim();
             if !version
                 .parse()
                 .is_ok_and(|version| NINJA_VERSIONS.contains(&version))
@@ -176,31 +195,30 @@ fn ninja_log(
             }
             continue;
         }
-        if line.is_empty() || line.starts_with('#') {
+        if line.is_empty() || line.starts_with(b"#") {
             continue;
         }
-        let fields: Vec<&str> = line.split('\t').collect();
+        let fields: Vec<&[u8]> = line.split(|&byte| byte == b'\t').collect();
         let [start, end, _, output, _] = fields[..] else {
             let reason =
                 "five fields should stand here: start, end, modification time, output, hash";
             return Err(malformed(file, number, reason));
         };
-        let milliseconds = |text: &str| {
-            text.parse::<u64>().map_err(|_| {
-                malformed(
-                    file,
-                    number,
-                    format!("a time in milliseconds should stand here, not `{text}`"),
-                )
+        let milliseconds = |text: &[u8]| {
+            let time = str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+            time.ok_or_else(|| {
+                let text = spelt(text);
+                let reason = format!("a time in milliseconds should stand here, not `{text}`");
+                malformed(file, number, reason)
             })
         };
-        let (start, end) = (milliseconds(start)?, milliseconds(end)?);
+        let (start, end): (u64, u64) = (milliseconds(start)?, milliseconds(end)?);
         // An entry that no task of the graph has is left from an older graph.
-        let Some(&index) = names.get(output) else {
+        let Some(index) = names.find(output) else {
             continue;
         };
         let duration = || format!("{start} to {end} ms");
-        let (origin, task) = (place(file, number).to_string(), output.to_owned());
+        let (origin, task) = (place(file, number).to_string(), spelt(output).into_owned());
         let Some(took) = end.checked_sub(start) else {
             return Err(TaskGraphError::NegativeDuration {
                 origin,
@@ -256,6 +274,45 @@ mod tests {
         let mut own = graph(Some([7, 8, 9]));
         assert_eq!(read_durations(&mut own, "d", b"1us b.o").unwrap(), 2);
         assert_eq!(durations(&own), [7, 1, 9]);
+    }
+
+    #[test]
+    fn names_are_bytes() {
+        let graph = || {
+            let mut builder = Builder::new("test", TimeUnit::Microseconds, Limits::default());
+            for name in [&b"caf\xe9.o"[..], b"caf\xe8.o"] {
+                builder.add_task_bytes(Some(name), None).unwrap();
+            }
+            builder.finish().unwrap()
+        };
+        for text in [
+            &b"1s caf\xe9.o\n2s caf\xe8.o\n"[..],
+            b"1s caf\\xe9.o\n2s caf\\xe8.o\r\n",
+            b"# ninja log v5\n0\t1000\t0\tcaf\xe9.o\tf\n0\t2000\t0\tcaf\xe8.o\tf\n\
+              0\t1\t0\tcaf\xea.o\tf\n",
+        ] {
+            let mut graph = graph();
+            assert_eq!(read_durations(&mut graph, "d", text).unwrap(), 0);
+            assert_eq!(durations(&graph), [1_000_000, 2_000_000]);
+        }
+        for (text, expected) in [
+            (
+                &b"1s caf\xea.o\n"[..],
+                r"d:1: the graph has no task `caf\xea.o`",
+            ),
+            (
+                b"1s caf\xe9.o\n1s caf\xe9.o\n",
+                r"d:2: `caf\xe9.o` has a duration",
+            ),
+            (b"1s caf\xe9.o\n", r"`caf\xe8.o` for one"),
+            (
+                b"\xef\xbb\xbf1s *\n",
+                "d:1:1: the file begins with a byte order mark",
+            ),
+        ] {
+            let error = read_durations(&mut graph(), "d", text).unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+        }
     }
 
     #[test]

@@ -2,8 +2,9 @@
 //! Reads no files itself: what a file includes comes through a function the caller gives.
 
 use std::io;
+use std::path::Path;
 
-use super::{Limits, TaskGraph, TaskGraphError, ninja, stg, wfformat};
+use super::{Limits, Place, TaskGraph, TaskGraphError, ninja, stg, wfformat};
 
 /// The formats that can be read from a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +51,22 @@ impl Format {
     }
 }
 
+/// Refuses a file that begins with a byte order mark, as editors of other systems write it: none of
+/// the formats has one, and what it is would not show in a message about its bytes.
+pub(super) fn refuse_byte_order_mark(file: &str, text: &[u8]) -> Result<(), TaskGraphError> {
+    let encoding = match text {
+        [0xef, 0xbb, 0xbf, ..] => "UTF-8",
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "UTF-16",
+        _ => return Ok(()),
+    };
+    Err(TaskGraphError::Malformed {
+        place: Place::of_offset(file, text, 0),
+        reason: format!(
+            "the file begins with a byte order mark of {encoding}; save it as UTF-8 without one"
+        ),
+    })
+}
+
 /// Reads a graph of any format. `file` is what messages call it; `read` gives the content of
 /// other files that it includes, by the paths written there.
 ///
@@ -60,8 +77,9 @@ pub fn load(
     file: &str,
     text: &[u8],
     limits: Limits,
-    read: &mut dyn FnMut(&str) -> io::Result<Vec<u8>>,
+    read: &mut dyn FnMut(&Path) -> io::Result<Vec<u8>>,
 ) -> Result<TaskGraph, TaskGraphError> {
+    refuse_byte_order_mark(file, text)?;
     match format.or_else(|| Format::detect(file, text)) {
         Some(Format::Ninja) => ninja::load(file, text, limits, read),
         Some(Format::WfFormat) => wfformat::load(file, text, limits),
@@ -76,6 +94,25 @@ pub fn load(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn byte_order_marks_are_named_in_every_format() {
+        for format in [Format::Ninja, Format::WfFormat, Format::Stg] {
+            for (mark, encoding) in [
+                (&b"\xef\xbb\xbf"[..], "UTF-8"),
+                (b"\xff\xfe", "UTF-16"),
+                (b"\xfe\xff", "UTF-16"),
+            ] {
+                let text = [mark, b"rule r\n"].concat();
+                let mut nothing = |_: &Path| Err(io::ErrorKind::NotFound.into());
+                let read = load(Some(format), "f", &text, Limits::default(), &mut nothing);
+                let message = read.unwrap_err().to_string();
+                let wanted =
+                    format!("f:1:1: the file begins with a byte order mark of {encoding};");
+                assert!(message.starts_with(&wanted), "{message}");
+            }
+        }
+    }
 
     #[test]
     fn formats_are_told_by_name_or_content() {

@@ -22,5 +22,6 @@ pub use load::{Format, load};
 pub use write::{write_dot, write_ninja, write_wfformat};
 
 use windrow_components::task_graph::{
-    Builder, Limits, MAX_DURATION, Place, TaskGraph, TaskGraphError, TaskId, TimeUnit,
+    Builder, Limits, MAX_DURATION, Place, TaskGraph, TaskGraphError, TaskId, TimeUnit, spelt,
+    unspelt,
 };

@@ -109,15 +109,20 @@ impl<'t> Words<'t> {
         let word = self.word("a processing time")?;
         let (origin, task) = (self.place().to_string(), number.to_string());
         let duration = word.escape_debug().to_string();
-        match word.parse::<u64>() {
-            Ok(units) if units <= MAX_DURATION => Ok(units),
-            _ if word.parse::<f64>().is_ok_and(|value| value < 0.0) => {
-                Err(TaskGraphError::NegativeDuration {
-                    origin,
-                    task,
-                    duration,
-                })
-            }
+        let value = word.parse::<f64>().ok();
+        let whole = value.filter(|value| (0.0..=MAX_DURATION as f64).contains(value));
+        match (word.parse::<u64>(), whole) {
+            (Ok(units), _) if units <= MAX_DURATION => Ok(units),
+            (Err(_), Some(value)) if value.fract() == 0.0 => Ok(value as u64),
+            (Err(_), Some(_)) => Err(self.wrong(format!(
+                "task `{task}` has the duration {duration}, but processing times are whole numbers \
+                 here; count them in a smaller unit"
+            ))),
+            _ if value.is_some_and(|value| value < 0.0) => Err(TaskGraphError::NegativeDuration {
+                origin,
+                task,
+                duration,
+            }),
             _ => Err(TaskGraphError::AbsurdDuration {
                 origin,
                 task,
@@ -165,6 +170,14 @@ mod tests {
     }
 
     #[test]
+    fn whole_numbers_may_be_written_as_others() {
+        for word in ["5.0", "5e0", "05", "50e-1"] {
+            let graph = read(&SMALL.replace("1 5 1 0", &format!("1 {word} 1 0"))).unwrap();
+            assert_eq!(graph.stats().work, 14, "{word}");
+        }
+    }
+
+    #[test]
     fn a_file_cut_anywhere_before_its_last_number_is_refused() {
         let last = SMALL.rfind("3\n#").unwrap();
         for cut in 0..last {
@@ -187,6 +200,13 @@ mod tests {
                 "a.stg:3:3: task `1` has the duration nan, which",
             ),
             ("1 5 1 0", "1 99999999999999999 1 0", "beyond reason"),
+            ("1 5 1 0", "1 1e300 1 0", "beyond reason"),
+            (
+                "1 5 1 0",
+                "1 5.5 1 0",
+                "a.stg:3:3: task `1` has the duration 5.5, but processing times are whole numbers",
+            ),
+            ("1 5 1 0", "1 -0.5 1 0", "negative duration -0.5"),
             ("3 2 2 1 2", "3 2 2 1 9", "a.stg:5:9: task `3` names `9`"),
             ("3 2 2 1 2", "3 2 2 1 4", "a.stg:5:9: task `3` names `4`"),
             (

@@ -25,7 +25,8 @@ fn corpus() -> Option<PathBuf> {
 fn read(file: &str, text: &[u8]) -> Result<TaskGraph, TaskGraphError> {
     load(None, file, text, Limits::default(), &mut |path| {
         Err(std::io::Error::other(format!(
-            "{path} should not be asked for"
+            "{} should not be asked for",
+            path.display()
         )))
     })
 }

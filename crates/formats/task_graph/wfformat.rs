@@ -1,5 +1,7 @@
-//! Reads WfCommons WfFormat, schemas 1.0 to 1.5: tasks, their run times, and the union of parents
-//! and children. Files, machines and whatever else a workflow records are skipped.
+//! Reads WfCommons WfFormat, schemas 1.0 to 1.5: tasks, their run times, and the union of parents,
+//! children, and what files show. Machines and whatever else a workflow records are skipped.
+
+mod files;
 
 use std::borrow::Cow;
 
@@ -8,7 +10,7 @@ use hashbrown::hash_map::Entry;
 use serde::Deserialize;
 
 use super::distribution::microseconds;
-use super::{Builder, Limits, Place, TaskGraph, TaskGraphError, TaskId, TimeUnit};
+use super::{Builder, Limits, Place, TaskGraph, TaskGraphError, TaskId, TimeUnit, unspelt};
 
 /// A text that borrows from the file where it has no escapes.
 #[derive(Deserialize)]
@@ -59,6 +61,23 @@ struct Task<'t> {
     parents: Option<Vec<Text<'t>>>,
     #[serde(default)]
     children: Option<Vec<Text<'t>>>,
+    /// Up to schema 1.4: what it reads and writes.
+    #[serde(default)]
+    files: Option<Vec<FileUse<'t>>>,
+    /// From schema 1.5 on: ids of files.
+    #[serde(rename = "inputFiles", default)]
+    input_files: Option<Vec<Text<'t>>>,
+    #[serde(rename = "outputFiles", default)]
+    output_files: Option<Vec<Text<'t>>>,
+}
+
+#[derive(Deserialize)]
+struct FileUse<'t> {
+    #[serde(borrow)]
+    id: Option<Text<'t>>,
+    name: Option<Text<'t>>,
+    /// `input` or `output`.
+    link: Option<Text<'t>>,
 }
 
 #[derive(Deserialize)]
@@ -125,7 +144,7 @@ pub(super) fn load(file: &str, text: &[u8], limits: Limits) -> Result<TaskGraph,
         let duration = runtime
             .map(|seconds| duration(file, name, seconds))
             .transpose()?;
-        builder.add_task(Some(name), duration)?;
+        builder.add_task_bytes(Some(&unspelt(name)), duration)?;
     }
     add_edges(
         &mut builder,
@@ -134,6 +153,7 @@ pub(super) fn load(file: &str, text: &[u8], limits: Limits) -> Result<TaskGraph,
         |key| keys.get(key).copied(),
         split,
     )?;
+    files::add_edges(&mut builder, &tasks)?;
     builder.finish()
 }
 
@@ -169,12 +189,18 @@ fn runtimes<'r>(
 ) -> Result<Vec<Option<f64>>, TaskGraphError> {
     let stated = |task: &Task<'_>| task.runtime_in_seconds.or(task.runtime);
     let mut runtimes: Vec<Option<f64>> = tasks.iter().map(stated).collect();
+    let mut ran = vec![false; tasks.len()];
     for run in runs {
         let Some(task) = keys.get(&*run.id.0) else {
             let id = &run.id.0;
             let reason = format!("`execution` has a task `{id}` that `specification` lacks");
             return Err(unsuitable(file, reason));
         };
+        if std::mem::replace(&mut ran[task.index()], true) {
+            let id = &run.id.0;
+            let reason = format!("`execution` has the task `{id}` twice; leave one of them out");
+            return Err(unsuitable(file, reason));
+        }
         let runtime = run.runtime_in_seconds.or(run.runtime);
         runtimes[task.index()] = runtime.or(runtimes[task.index()]);
     }
@@ -312,6 +338,19 @@ mod tests {
         assert_eq!((stats.tasks, stats.edges, stats.work), (3, 3, 3_500_001));
         let names: Vec<_> = graph.tasks().map(|task| graph.name(task)).collect();
         assert_eq!(names, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn a_task_is_executed_once() {
+        let twice = NEW.replace(
+            r#"{"id":"b1","runtimeInSeconds""#,
+            r#"{"id":"a1","runtimeInSeconds""#,
+        );
+        let refused = refusal(&twice);
+        assert!(
+            refused.contains("`execution` has the task `a1` twice"),
+            "{refused}"
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 
-use super::{TaskGraph, TaskGraphError, TaskId, TimeUnit, ninja};
+use super::{TaskGraph, TaskGraphError, TaskId, TimeUnit, ninja, spelt};
 
 /// A duration in seconds with all its digits; an abstract unit counts as a second.
 fn seconds(graph: &TaskGraph, task: TaskId) -> String {
@@ -33,11 +33,11 @@ pub fn write_ninja(graph: &TaskGraph, sink: &mut impl Write) -> Result<(), TaskG
     for task in graph.tasks() {
         line.clear();
         line.extend_from_slice(b"build ");
-        escape_path(&graph.name(task), &mut line)?;
+        escape_path(&graph.name_bytes(task), &mut line)?;
         line.extend_from_slice(b": task");
         for &predecessor in graph.predecessors(task) {
             line.push(b' ');
-            escape_path(&graph.name(predecessor), &mut line)?;
+            escape_path(&graph.name_bytes(predecessor), &mut line)?;
         }
         line.push(b'\n');
         sink.write_all(&line)?;
@@ -48,15 +48,15 @@ pub fn write_ninja(graph: &TaskGraph, sink: &mut impl Write) -> Result<(), TaskG
     Ok(())
 }
 
-fn escape_path(name: &str, line: &mut Vec<u8>) -> Result<(), TaskGraphError> {
-    let refused = |byte| matches!(byte, b'|' | b'\n' | b'\r' | 0);
-    if name.bytes().any(refused) || !ninja::is_canonical(name.as_bytes()) {
+fn escape_path(name: &[u8], line: &mut Vec<u8>) -> Result<(), TaskGraphError> {
+    let refused = |byte: &u8| matches!(byte, b'|' | b'\n' | b'\r' | 0);
+    if name.iter().any(refused) || !ninja::is_canonical(name) {
         return Err(TaskGraphError::Unwritable {
-            name: name.to_owned(),
+            name: spelt(name).into_owned(),
             format: "ninja",
         });
     }
-    for byte in name.bytes() {
+    for &byte in name {
         if matches!(byte, b'$' | b' ' | b':') {
             line.push(b'$');
         }
@@ -65,8 +65,9 @@ fn escape_path(name: &str, line: &mut Vec<u8>) -> Result<(), TaskGraphError> {
     Ok(())
 }
 
-/// Writes WfFormat 1.5. Ids are `t` and the task's number; names stay as they are. Without
-/// durations there is no `execution`; abstract units are written as seconds.
+/// Writes WfFormat 1.5. Ids are `t` and the task's number; names stay as they are, but bytes of
+/// them that are no text are spelt out ([`spelt`]). Without durations there is no `execution`;
+/// abstract units are written as seconds.
 ///
 /// # Errors
 /// If the sink fails.
@@ -155,7 +156,7 @@ mod tests {
 
     fn read(format: Format, text: &[u8]) -> TaskGraph {
         load(Some(format), "test", text, Limits::default(), &mut |path| {
-            panic!("nothing includes {path}")
+            panic!("nothing includes {}", path.display())
         })
         .unwrap()
     }
@@ -176,6 +177,30 @@ mod tests {
             let mut text = Vec::new();
             write_wfformat(&wanted, &mut text).unwrap();
             assert_eq!(read(Format::WfFormat, &text), wanted);
+        }
+    }
+
+    #[test]
+    fn names_that_are_no_text_stay_apart_and_come_back() {
+        let text = b"rule r\n  command = x\nbuild caf\xe9.o: r\nbuild caf\xe8.o: r caf\xe9.o\n\
+            build caf\\xe9.o: r caf\xe8.o\n";
+        let graph = read(Format::Ninja, text);
+        let names: Vec<_> = graph.tasks().map(|task| graph.name_bytes(task)).collect();
+        assert_eq!(names, [&b"caf\xe9.o"[..], b"caf\xe8.o", b"caf\\xe9.o"]);
+        assert_eq!(graph.edge_count(), 2);
+        let (mut ninja, mut wfformat, mut dot) = (Vec::new(), Vec::new(), Vec::new());
+        write_ninja(&graph, &mut ninja).unwrap();
+        assert_eq!(read(Format::Ninja, &ninja), graph);
+        assert!(memchr::memmem::find(&ninja, b"build caf\xe8.o: task caf\xe9.o").is_some());
+        write_wfformat(&graph, &mut wfformat).unwrap();
+        assert_eq!(read(Format::WfFormat, &wfformat), graph);
+        write_dot(&graph, &mut dot).unwrap();
+        let dot = String::from_utf8(dot).unwrap();
+        for label in [r"caf\\xe9.o", r"caf\\xe8.o", r"caf\\x5cxe9.o"] {
+            assert!(
+                dot.contains(&format!("label=\"{label}\"")),
+                "{label}: {dot}"
+            );
         }
     }
 

@@ -33,7 +33,7 @@ const MANY_MARKS: usize = 64;
 
 pub(super) fn header() -> String {
     format!(
-        "{:<20}{:>6}{:>19}{:>19}{:>8}{:>8}  {:<MARKS$}{:>19}{:>19}{:>10}{:>8}",
+        "{:<20} {:>5} {:>18} {:>18} {:>7} {:>7}  {:<MARKS$} {:>18} {:>18} {:>9} {:>7}",
         "policy",
         "jobs",
         "makespan",
@@ -96,7 +96,7 @@ impl SimulationResult<'_> {
     pub(super) fn row(&self) -> String {
         let (outcome, unit) = (self.outcome, self.stats.unit);
         format!(
-            "{:<20}{:>6}{:>19}{:>19}{:>8.3}{:>7.1}%  {:<MARKS$}{:>19}{:>19}{:>10}{:>8}",
+            "{:<20} {:>5} {:>18} {:>18} {:>7.3} {:>6.1}%  {:<MARKS$} {:>18} {:>18} {:>9} {:>7}",
             self.simulation.policy.name(),
             self.simulation.jobs,
             time(outcome.makespan, unit),

@@ -39,7 +39,7 @@ fn every_row_of_the_reference_is_reproduced() {
             panic!("{line}")
         };
         let text = std::fs::read(dir.join(file)).expect(file);
-        let mut none = |_: &str| Err(std::io::ErrorKind::NotFound.into());
+        let mut none = |_: &std::path::Path| Err(std::io::ErrorKind::NotFound.into());
         let graph = load(None, file, &text, Limits::default(), &mut none).expect(file);
         let jobs: u32 = jobs.parse().unwrap();
         let figure = |text: &str| text.parse::<u64>().unwrap();

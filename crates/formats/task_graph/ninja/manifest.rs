@@ -2,6 +2,7 @@
 
 use super::paths::Paths;
 use super::{Result, TaskGraphError};
+use crate::task_graph::spelt;
 
 /// Which statement makes a path: none.
 pub(super) const NO_PRODUCER: u32 = u32::MAX;
@@ -17,6 +18,27 @@ pub(super) struct Statements {
 }
 
 impl Statements {
+    /// Adds inputs to statements that have been read already: the number of a statement and a
+    /// path.
+    pub(super) fn add_inputs(&mut self, mut added: Vec<(u32, u32)>) {
+        if added.is_empty() {
+            return;
+        }
+        added.sort_unstable();
+        let mut inputs = Vec::with_capacity(self.inputs.len() + added.len());
+        let mut added = added.into_iter().peekable();
+        let mut start = 0;
+        for (number, end) in self.ends.iter_mut().enumerate() {
+            inputs.extend_from_slice(&self.inputs[start..*end as usize]);
+            start = *end as usize;
+            while let Some((_, path)) = added.next_if(|(of, _)| *of as usize == number) {
+                inputs.push(path);
+            }
+            *end = inputs.len() as u32;
+        }
+        self.inputs = inputs;
+    }
+
     fn memory(&self) -> usize {
         let places = [&self.outputs, &self.ends, &self.inputs].map(Vec::capacity);
         places.iter().sum::<usize>() * size_of::<u32>()
@@ -83,7 +105,14 @@ impl Manifest {
         Ok(path)
     }
 
+    /// The first output of the statement read last.
+    pub(super) fn last_output(&self, phony: bool) -> &[u8] {
+        let statements = if phony { &self.phonies } else { &self.tasks };
+        let output = statements.outputs.last();
+        output.map_or(b"", |&path| self.paths.get(path))
+    }
+
     pub(super) fn path_text(&self, path: u32) -> String {
-        String::from_utf8_lossy(self.paths.get(path)).into_owned()
+        spelt(self.paths.get(path)).into_owned()
     }
 }

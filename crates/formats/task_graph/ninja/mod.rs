@@ -3,6 +3,7 @@
 //! running would need.
 
 mod batch;
+mod dyndep;
 mod manifest;
 mod paths;
 mod resolve;
@@ -10,10 +11,15 @@ mod scanner;
 mod scope;
 mod statements;
 
+use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
-use super::{Limits, TaskGraph, TaskGraphError};
+use super::{Limits, TaskGraph, TaskGraphError, spelt};
 use batch::Batch;
+use dyndep::Dyndeps;
 use manifest::Manifest;
 use scanner::{Raw, Scanner};
 use scope::{ScopeId, Scopes};
@@ -31,7 +37,7 @@ pub(super) fn load(
     file: &str,
     text: &[u8],
     limits: Limits,
-    read: &mut dyn FnMut(&str) -> io::Result<Vec<u8>>,
+    read: &mut dyn FnMut(&Path) -> io::Result<Vec<u8>>,
 ) -> Result<TaskGraph> {
     let statements = memchr::memmem::find_iter(text, b"\nbuild ").count();
     limits.admit(statements as u64, 0)?;
@@ -41,39 +47,93 @@ pub(super) fn load(
         read,
         scopes: Scopes::new(),
         reading: Vec::new(),
+        included: None,
+        dyndeps: Dyndeps::default(),
         known_rule: (Scopes::TOP, Vec::new()),
         batch: Batch::default(),
         scratch: Vec::new(),
     };
-    loader.file(file, text, Scopes::TOP)?;
+    loader.files(file, text)?;
+    loader.read_dyndeps(file)?;
     loader.manifest.into_graph(file, limits)
 }
 
 struct Loader<'r> {
     manifest: Manifest,
     limits: Limits,
-    read: &'r mut dyn FnMut(&str) -> io::Result<Vec<u8>>,
+    read: &'r mut dyn FnMut(&Path) -> io::Result<Vec<u8>>,
     scopes: Scopes,
     /// The files under way, outermost first.
     reading: Vec<String>,
+    /// The file that the line just read includes.
+    included: Option<Included>,
+    /// Statements some of whose inputs and outputs stand in files of their own.
+    dyndeps: Dyndeps,
     /// The rule that was looked up last, since most statements use the one before's.
     known_rule: (ScopeId, Vec<u8>),
     batch: Batch,
     scratch: Vec<u8>,
 }
 
+/// A file that is read next, before the rest of the one that includes it.
+struct Included {
+    file: String,
+    text: Vec<u8>,
+    scope: ScopeId,
+}
+
+/// A file under way.
+struct Open<'t> {
+    file: String,
+    text: Cow<'t, [u8]>,
+    scope: ScopeId,
+    /// How far it has been read.
+    pos: usize,
+}
+
 impl Loader<'_> {
-    fn file(&mut self, file: &str, text: &[u8], scope: ScopeId) -> Result<()> {
+    /// Reads a file and all that it includes, each where it is included. They are on a stack of
+    /// their own, since ninja takes thousands in a row.
+    fn files(&mut self, file: &str, text: &[u8]) -> Result<()> {
+        let mut open = vec![Open {
+            file: file.to_owned(),
+            text: Cow::Borrowed(text),
+            scope: Scopes::TOP,
+            pos: 0,
+        }];
         self.reading.push(file.to_owned());
-        let mut scanner = Scanner::new(file, text);
-        let read = self.lines(&mut scanner, scope);
-        // Mistakes of statements that stand before the one that could not be read come first.
-        self.settle(&scanner)?;
-        read?;
-        self.reading.pop();
+        while let Some(top) = open.last_mut() {
+            let mut scanner = Scanner::resumed(&top.file, &top.text, top.pos);
+            if top.pos == 0 {
+                super::load::refuse_byte_order_mark(&top.file, &top.text)?;
+            }
+            let read = self.lines(&mut scanner, top.scope);
+            // Mistakes of statements that stand before the one that could not be read come first.
+            self.settle(&scanner)?;
+            read?;
+            top.pos = scanner.pos();
+            match self.included.take() {
+                Some(Included { file, text, scope }) => {
+                    self.reading.push(file.clone());
+                    open.push(Open {
+                        file,
+                        text: Cow::Owned(text),
+                        scope,
+                        pos: 0,
+                    });
+                    let held: usize = open.iter().map(|open| open.text.len()).sum();
+                    self.limits.admit_file(file_of(&open), held as u64)?;
+                }
+                None => {
+                    open.pop();
+                    self.reading.pop();
+                }
+            }
+        }
         Ok(())
     }
 
+    /// Reads on, to the end or to a line that includes a file.
     fn lines(&mut self, scanner: &mut Scanner<'_>, scope: ScopeId) -> Result<()> {
         while let Some(indented) = scanner.next_line(false)? {
             if indented {
@@ -84,6 +144,9 @@ impl Loader<'_> {
                 self.build(scanner, scope)?;
             } else {
                 self.other_line(scanner, scope)?;
+                if self.included.is_some() {
+                    break;
+                }
             }
         }
         Ok(())
@@ -100,17 +163,20 @@ impl Loader<'_> {
                     let name = String::from_utf8_lossy(name);
                     return scanner.wrong(start, format!("there is a rule `{name}` already"));
                 }
-                block_with(scanner, b"command", "the rule's `command =`")
+                let dyndep = block_with(scanner, b"command", "the rule's `command =`")?;
+                self.dyndeps.add_rule(scope, name, dyndep);
+                Ok(())
             }
             b"pool" => {
                 scanner.identifier("the name of a pool")?;
                 scanner.end_of_line()?;
-                block_with(scanner, b"depth", "the pool's `depth =`")
+                block_with(scanner, b"depth", "the pool's `depth =`").map(drop)
             }
             b"default" => self.default_targets(scanner, scope),
             b"include" => self.include(scanner, scope, start),
             b"subninja" => {
                 let inner = self.scopes.open(scope);
+                self.dyndeps.open_scope(inner, scope);
                 self.include(scanner, inner, start)
             }
             name => {
@@ -150,7 +216,7 @@ impl Loader<'_> {
         scanner.end_of_line()?;
         self.settle(scanner)?;
         self.expand(scanner, &raw, &[], scope)?;
-        let path = String::from_utf8_lossy(&self.scratch).into_owned();
+        let path = spelt(&self.scratch).into_owned();
         if let Some(from) = self.reading.iter().position(|file| *file == path) {
             return Err(TaskGraphError::IncludeCycle {
                 place: scanner.place(start),
@@ -164,12 +230,18 @@ impl Loader<'_> {
                 format!("more than {MAX_NESTING} files are nested here"),
             );
         }
-        let text = (self.read)(&path).map_err(|error| TaskGraphError::Include {
+        let read = (self.read)(Path::new(OsStr::from_bytes(&self.scratch)));
+        let text = read.map_err(|error| TaskGraphError::Include {
             place: scanner.place(start),
             path: path.clone(),
             reason: error.to_string(),
         })?;
-        self.file(&path, &text, scope)
+        self.included = Some(Included {
+            file: path,
+            text,
+            scope,
+        });
+        Ok(())
     }
 
     fn default_targets(&mut self, scanner: &mut Scanner<'_>, scope: ScopeId) -> Result<()> {
@@ -180,7 +252,7 @@ impl Loader<'_> {
             targets += 1;
             self.expand(scanner, &raw, &[], scope)?;
             if self.manifest.paths.find(&self.scratch).is_none() {
-                let target = String::from_utf8_lossy(&self.scratch);
+                let target = spelt(&self.scratch);
                 return scanner.wrong(raw.range.start, format!("`{target}` is no known target"));
             }
         }
@@ -191,21 +263,34 @@ impl Loader<'_> {
     }
 }
 
-/// Reads the indented lines below a rule or pool, of which one must set `required`.
-fn block_with(scanner: &mut Scanner<'_>, required: &[u8], what: &str) -> Result<()> {
-    let mut found = false;
+fn file_of<'o>(open: &'o [Open<'_>]) -> &'o str {
+    open.first().map_or("", |open| &open.file)
+}
+
+/// Reads the indented lines below a rule or pool, of which one must set `required`. Returns what
+/// stands for `dyndep`.
+fn block_with<'t>(
+    scanner: &mut Scanner<'t>,
+    required: &[u8],
+    what: &str,
+) -> Result<Option<&'t [u8]>> {
+    let (mut found, mut dyndep) = (false, None);
     while scanner.next_line(true)? == Some(true) {
-        found |= scanner.binding()?.0 == required;
+        let (name, value) = scanner.binding()?;
+        found |= name == required;
+        if name == dyndep::VARIABLE {
+            dyndep = Some(scanner.bytes(&value.range));
+        }
     }
     if found {
-        Ok(())
+        Ok(dyndep)
     } else {
         scanner.expected(what)
     }
 }
 
-/// Files that may include each other in a row.
-const MAX_NESTING: usize = 64;
+/// Files that may include each other in a row: more than ninja's own stack has room for.
+const MAX_NESTING: usize = 20_000;
 
 #[cfg(test)]
 mod tests;

@@ -16,14 +16,10 @@ impl Manifest {
         let mut builder = Builder::new(file, TimeUnit::Units, limits);
         builder.reserve(self.tasks.outputs.len(), 0)?;
         let (bytes, starts) = self.paths.into_bytes();
-        let text = str::from_utf8(&bytes).ok();
         for &output in &self.tasks.outputs {
             let index = output as usize;
             let range = starts[index] as usize..starts[index + 1] as usize;
-            match text.and_then(|text| text.get(range.clone())) {
-                Some(name) => builder.add_task(Some(name), None)?,
-                None => builder.add_task(Some(&String::from_utf8_lossy(&bytes[range])), None)?,
-            };
+            builder.add_task_bytes(Some(&bytes[range]), None)?;
         }
         drop((bytes, starts));
         if self.phonies.outputs.is_empty() {

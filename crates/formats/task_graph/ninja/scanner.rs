@@ -82,6 +82,11 @@ impl<'t> Scanner<'t> {
         Self { file, text, pos: 0 }
     }
 
+    /// One that goes on where another has stopped.
+    pub(super) fn resumed(file: &'t str, text: &'t [u8], pos: usize) -> Self {
+        Self { file, text, pos }
+    }
+
     pub(super) fn file(&self) -> &'t str {
         self.file
     }

@@ -6,7 +6,10 @@ use super::manifest::{NO_PRODUCER, PHONY};
 use super::paths::PathHash;
 use super::scanner::{Raw, Scanner};
 use super::scope::ScopeId;
-use super::{Loader, Result, TaskGraphError};
+use super::{Loader, Result, TaskGraphError, dyndep};
+
+/// The variables of a statement itself, by name.
+pub(super) type OwnVariables<'t> = Vec<(&'t [u8], Vec<u8>)>;
 
 /// Between two checks of the limits.
 const STATEMENTS_BETWEEN_CHECKS: u32 = 1 << 16;
@@ -28,32 +31,13 @@ impl Loader<'_> {
             return scanner.expected("`:`");
         }
         scanner.skip_spaces();
-        let rule_at = scanner.pos();
-        let rule = scanner.identifier("the name of a rule")?;
-        if self.known_rule.0 != scope || self.known_rule.1 != rule {
-            if !self.scopes.has_rule(scope, rule) {
-                let rule = String::from_utf8_lossy(rule);
-                return scanner.wrong(rule_at, format!("there is no rule `{rule}` above"));
-            }
-            self.known_rule = (scope, rule.to_vec());
-        }
+        let rule = self.rule(scanner, scope)?;
         let phony = rule == b"phony";
-        scanner.paths(&mut self.batch.raws)?;
-        // Inputs of any kind are edges, except validations, which nothing waits for.
-        let mut inputs_end = self.batch.raws.len();
-        for separator in [b"|".as_slice(), b"||", b"|@"] {
-            let single = separator == b"|" && (scanner.sees(b"||") || scanner.sees(b"|@"));
-            if !single && scanner.eat(separator) {
-                scanner.skip_spaces();
-                scanner.paths(&mut self.batch.raws)?;
-                if separator != b"|@" {
-                    inputs_end = self.batch.raws.len();
-                }
-            }
-        }
-        scanner.end_of_line()?;
-        let plain = self.batch.raws[first..].iter().all(|raw| !raw.dollars);
-        let own = self.own_variables(scanner, scope, plain)?;
+        let inputs_end = self.inputs(scanner)?;
+        let mut plain = self.batch.raws[first..].iter().all(|raw| !raw.dollars);
+        let (own, dyndep) = self.own_variables(scanner, scope, plain)?;
+        let of_rule = self.dyndeps.of_rule(scope, rule);
+        plain &= dyndep.is_none() && of_rule.is_none();
         let statement = Statement {
             start,
             phony,
@@ -77,26 +61,74 @@ impl Loader<'_> {
             &raws[..inputs],
             outputs,
             |loader, raw| loader.path_id(scanner, raw, &own, scope),
-        )
+        )?;
+        let file = match (dyndep, of_rule) {
+            (None, Some(value)) => Some(self.expand_for_rule(&value, own, phony, scope)?),
+            (file, _) => file,
+        };
+        match file {
+            Some(file) => self.note_dyndep(scanner, &statement, &file),
+            None => Ok(()),
+        }
+    }
+
+    /// The rule of a statement, which must stand above.
+    #[inline]
+    fn rule<'t>(&mut self, scanner: &mut Scanner<'t>, scope: ScopeId) -> Result<&'t [u8]> {
+        let start = scanner.pos();
+        let rule = scanner.identifier("the name of a rule")?;
+        if self.known_rule.0 != scope || self.known_rule.1 != rule {
+            if !self.scopes.has_rule(scope, rule) {
+                let rule = String::from_utf8_lossy(rule);
+                return scanner.wrong(start, format!("there is no rule `{rule}` above"));
+            }
+            self.known_rule = (scope, rule.to_vec());
+        }
+        Ok(rule)
+    }
+
+    /// Reads the inputs of a statement to the end of its line, and returns where they end. Inputs
+    /// of any kind are edges, except validations, which nothing waits for.
+    #[inline]
+    fn inputs(&mut self, scanner: &mut Scanner<'_>) -> Result<usize> {
+        scanner.paths(&mut self.batch.raws)?;
+        let mut inputs_end = self.batch.raws.len();
+        for separator in [b"|".as_slice(), b"||", b"|@"] {
+            let single = separator == b"|" && (scanner.sees(b"||") || scanner.sees(b"|@"));
+            if !single && scanner.eat(separator) {
+                scanner.skip_spaces();
+                scanner.paths(&mut self.batch.raws)?;
+                if separator != b"|@" {
+                    inputs_end = self.batch.raws.len();
+                }
+            }
+        }
+        scanner.end_of_line()?;
+        Ok(inputs_end)
     }
 
     /// The indented lines below a build statement; their values only if one of its paths may need
-    /// them.
+    /// them. Also the value of `dyndep`, if it has one.
     fn own_variables<'t>(
         &mut self,
         scanner: &mut Scanner<'t>,
         scope: ScopeId,
         plain: bool,
-    ) -> Result<Vec<(&'t [u8], Vec<u8>)>> {
-        let mut own = Vec::new();
+    ) -> Result<(OwnVariables<'t>, Option<Vec<u8>>)> {
+        let (mut own, mut dyndep) = (Vec::new(), None);
+        let may_need_them = !plain || self.dyndeps.has_rules();
         while scanner.next_line(true)? == Some(true) {
             let (name, value) = scanner.binding()?;
-            if !plain {
+            let is_dyndep = name == dyndep::VARIABLE;
+            if may_need_them || is_dyndep {
                 self.expand(scanner, &value, &[], scope)?;
                 own.push((name, self.scratch.clone()));
             }
+            if is_dyndep {
+                dyndep = Some(self.scratch.clone());
+            }
         }
-        Ok(own)
+        Ok((own, dyndep))
     }
 
     /// Puts the statements of the batch into the manifest.
@@ -142,6 +174,11 @@ impl Loader<'_> {
         for (place, raw) in raws[..outputs].iter().enumerate() {
             let path = path_id(self, raw)?;
             let made_by = &mut self.manifest.producers[path as usize];
+            if *made_by == producer {
+                let output = self.manifest.path_text(path);
+                let reason = format!("`{output}` stands twice among the outputs of this statement");
+                return scanner.wrong(statement.start, reason);
+            }
             if *made_by != NO_PRODUCER {
                 return Err(TaskGraphError::DuplicateOutput {
                     place: scanner.place(statement.start),

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use super::*;
 use proptest::prelude::*;
 
-fn read_with(files: &[(&str, &str)]) -> Result<TaskGraph> {
+pub(super) fn read_with(files: &[(&str, &str)]) -> Result<TaskGraph> {
     let files: BTreeMap<&str, &str> = files.iter().copied().collect();
     let text = files["build.ninja"].as_bytes();
     load("build.ninja", text, Limits::default(), &mut |path| {
+        let path = path.to_str().ok_or(io::ErrorKind::InvalidInput)?;
         let text = files.get(path).ok_or(io::ErrorKind::NotFound)?;
         Ok(text.as_bytes().to_vec())
     })
@@ -19,7 +20,7 @@ fn read(text: &str) -> Result<TaskGraph> {
 }
 
 /// A line a task: its name and what it depends on.
-fn shown(graph: &TaskGraph) -> String {
+pub(super) fn shown(graph: &TaskGraph) -> String {
     let mut text = String::new();
     for task in graph.tasks() {
         text.push_str(&format!("{}:", graph.name(task)));
@@ -153,7 +154,20 @@ fn every_mistake_has_its_place() {
             "build a: r\nbuild b a: r\n",
             "4:7: `a` is already the output",
         ),
-        ("build a a: r\n", "3:7: `a` is already the output"),
+        (
+            "build a a: r\n",
+            "3:7: `a` stands twice among the outputs of this statement",
+        ),
+        ("build a | ./a: r\n", "3:7: `a` stands twice"),
+        ("build ${x}a a: phony\n", "3:7: `a` stands twice"),
+        (
+            "build a: r\n  dyndep = dd\n",
+            "3:7: the dyndep file `dd` is no input",
+        ),
+        (
+            "build a: r |@ dd\n  dyndep = dd\n",
+            "the dyndep file `dd` is no input",
+        ),
         ("build a: r\n\tx = 1\n", "4:1: tabs are not allowed"),
         (
             "build a: r\n\n  x = 1\n",
@@ -206,7 +220,7 @@ fn paths_that_would_not_fit_are_refused() {
         text.push('\n');
     }
     let limited = |memory_bytes: u64| {
-        let mut nothing = |_: &str| Err(io::ErrorKind::NotFound.into());
+        let mut nothing = |_: &Path| Err(io::ErrorKind::NotFound.into());
         let limits = Limits { memory_bytes };
         load("build.ninja", text.as_bytes(), limits, &mut nothing)
     };
@@ -338,4 +352,68 @@ proptest! {
         }
         let _ = read_with(&[("build.ninja", &text)]);
     }
+}
+
+#[test]
+fn thousands_of_files_may_be_nested() {
+    for depth in [3_000, 10_000] {
+        let mut read = |path: &Path| {
+            let number: usize = path.to_str().unwrap()[1..].parse().unwrap();
+            let text = match number {
+                0 => "rule r\n  command = x\nbuild last: r\n".to_owned(),
+                _ => format!("include i{}\nbuild o{number}: r last\n", number - 1),
+            };
+            Ok(text.into_bytes())
+        };
+        let first = format!("include i{depth}\n");
+        let graph = load(
+            "build.ninja",
+            first.as_bytes(),
+            Limits::default(),
+            &mut read,
+        )
+        .unwrap();
+        assert_eq!((graph.len(), graph.edge_count()), (depth + 1, depth));
+    }
+    let mut endless = |path: &Path| Ok(format!("include {}x\n", path.display()).into_bytes());
+    let refused = load("f", b"include x\n", Limits::default(), &mut endless).unwrap_err();
+    assert!(
+        refused.to_string().contains("files are nested here"),
+        "{refused}"
+    );
+    let limits = Limits {
+        memory_bytes: 200_000,
+    };
+    let refused = load("f", b"include x\n", limits, &mut endless).unwrap_err();
+    assert!(refused.to_string().contains("is too large"), "{refused}");
+}
+
+#[test]
+fn what_an_include_leaves_is_read_on() {
+    let graph = read_with(&[
+        (
+            "build.ninja",
+            "rule r\n  command = x\nbuild a: r\ninclude i\nbuild c: r b d\nsubninja s\nbuild e: r f\n",
+        ),
+        ("i", "build b: r a\nsubninja s2\n"),
+        ("s2", "build d: r"),
+        ("s", "\nbuild f: r c\n\n"),
+    ]);
+    // A last line without an end is refused, wherever it stands.
+    assert!(
+        graph
+            .unwrap_err()
+            .to_string()
+            .starts_with("s2:1:11: the file ends")
+    );
+    let graph = read_with(&[
+        (
+            "build.ninja",
+            "rule r\n  command = x\nbuild a: r\ninclude i\nbuild c: r b d\nsubninja s\nbuild e: r f\n",
+        ),
+        ("i", "build b: r a\nsubninja s2\n"),
+        ("s2", "build d: r\n"),
+        ("s", "\nbuild f: r c\n\n"),
+    ]);
+    assert_eq!(shown(&graph.unwrap()), "a:\nb: a\nd:\nc: b d\nf: c\ne: f\n");
 }
