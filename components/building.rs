@@ -56,9 +56,23 @@ pub enum ChildKind {
     Fetch,
     /// A build hook that has accepted a derivation, and builds it elsewhere.
     Hook,
+    /// The program of `post-build-hook`, called when the outputs of a build are valid.
+    PostBuildHook,
+    /// The program of `diff-hook`, called when an output came out different.
+    DiffHook,
 }
 
 impl ChildKind {
+    /// The setting that names the program, if it is one that is called before or after a build.
+    /// What such a child writes is no part of the build's log.
+    pub const fn setting(self) -> Option<&'static str> {
+        match self {
+            Self::PostBuildHook => Some("post-build-hook"),
+            Self::DiffHook => Some("diff-hook"),
+            Self::Builder | Self::Fetch | Self::Hook => None,
+        }
+    }
+
     /// Whether the limits on silence and on time hold for it (Nix 1.8: `respectTimeouts`): a hook
     /// gets them as arguments.
     pub const fn has_time_limits(self) -> bool {

@@ -75,6 +75,8 @@ pub enum Stage {
     Away,
     /// For its outputs to be hashed and scanned.
     Scanning,
+    /// For the program of `post-build-hook` or `diff-hook` to end.
+    PostBuild,
     /// For nothing: it has ended so.
     Done(Outcome),
 }
@@ -108,6 +110,7 @@ impl Stage {
                 | Self::Running
                 | Self::Away
                 | Self::Scanning
+                | Self::PostBuild
         )
     }
 
@@ -128,14 +131,22 @@ impl Stage {
     pub const fn holds_paths(self) -> bool {
         matches!(
             self,
-            Self::Held | Self::Starting | Self::Running | Self::Away | Self::Scanning
+            Self::Held
+                | Self::Starting
+                | Self::Running
+                | Self::Away
+                | Self::Scanning
+                | Self::PostBuild
         )
     }
 
     /// Whether its builder was started.
     #[inline]
     pub const fn was_started(self) -> bool {
-        matches!(self, Self::Running | Self::Away | Self::Scanning)
+        matches!(
+            self,
+            Self::Running | Self::Away | Self::Scanning | Self::PostBuild
+        )
     }
 
     /// How the goal ended, once it has.

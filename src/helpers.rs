@@ -1,7 +1,7 @@
 //! Which programs help a build: substituters and the hook, by the settings and by the environment
 //! as in Nix 1.8.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -9,19 +9,76 @@ use windrow_components::settings::Settings;
 use windrow_store::Layout;
 use windrow_systems::helpers::HelperConfig;
 use windrow_systems::process::helper::helper_env;
+use windrow_systems::world::Hooks;
+
+use crate::conf::host::this_machine;
 
 /// The binary cache that every nix.conf may name without meaning anything by it.
 const USUAL_CACHE: &str = "https://cache.nixos.org";
 
-/// The helpers that settings and the environment name, for the store that lies there.
-pub fn helper_config(settings: &Settings, layout: &Layout) -> HelperConfig {
-    let flag = u8::from(settings.print_build_trace).to_string();
-    let named = Settings::names().flat_map(|name| {
+/// Settings that today's Nix does not have, and would warn of.
+const UNKNOWN_TO_NIX: [&str; 8] = [
+    "build-cache-failure",
+    "build-hook-program",
+    "build-poll-interval",
+    "print-build-trace",
+    "sandbox-allow-namespaces",
+    "sandbox-max-processes",
+    "substituter-programs",
+    "use-binary-caches",
+];
+
+/// The programs to call before and after builds, for the store that lies there.
+pub fn hooks(settings: &Settings, layout: &Layout) -> Hooks {
+    let config = nix_config(settings, layout, std::env::var_os("NIX_CONFIG"));
+    let outer = std::env::vars_os().filter(|(name, _)| name != "NIX_CONFIG");
+    let outer = outer.chain([("NIX_CONFIG".into(), config)]);
+    Hooks {
+        post_build: settings.post_build_hook.clone(),
+        diff: (settings.diff_hook.clone()).filter(|_| settings.run_diff_hook),
+        keep_differing: settings.run_diff_hook,
+        env: helper_env(outer, layout, all_settings(settings)),
+    }
+}
+
+/// All settings as a Nix that a hook calls finds them in NIX_CONFIG, if they are not what they are
+/// by default; after what stands there already, which may be about more than the engine.
+fn nix_config(settings: &Settings, layout: &Layout, outer: Option<OsString>) -> OsString {
+    let mut text = outer.unwrap_or_default();
+    if !text.is_empty() {
+        text.push("\n");
+    }
+    let defaults = Settings::for_host(&this_machine(Path::new("/etc/nix")));
+    for name in Settings::names() {
+        let value = settings.get(name).unwrap_or_default().replace('\n', " ");
+        let is_told = name != "store" && !UNKNOWN_TO_NIX.contains(&name);
+        if is_told && Some(&value) != defaults.get(name).as_ref() {
+            text.push(format!("{name} = {value}\n"));
+        }
+    }
+    if settings.store != defaults.store || Path::new(&layout.store_dir) != layout.real_store_dir {
+        let (store, real) = (&layout.store_dir, layout.real_store_dir.display());
+        let (state, log) = (layout.state_dir.display(), layout.log_dir.display());
+        text.push(format!(
+            "store = local?store={store}&real={real}&state={state}&log={log}\n"
+        ));
+    }
+    text
+}
+
+/// All settings by each of their names.
+fn all_settings(settings: &Settings) -> impl Iterator<Item = (&'static str, String)> {
+    Settings::names().flat_map(|name| {
         let value = settings.get(name).unwrap_or_default();
         std::iter::once(name)
             .chain(Settings::aliases(name).iter().copied())
             .map(move |name| (name, value.clone()))
-    });
+    })
+}
+
+/// The helpers that settings and the environment name, for the store that lies there.
+pub fn helper_config(settings: &Settings, layout: &Layout) -> HelperConfig {
+    let flag = u8::from(settings.print_build_trace).to_string();
     HelperConfig {
         substituters: substituters(settings, std::env::var_os("NIX_SUBSTITUTERS").as_deref()),
         hook: hook(settings, std::env::var_os("NIX_BUILD_HOOK").as_deref()),
@@ -31,7 +88,7 @@ pub fn helper_config(settings: &Settings, layout: &Layout) -> HelperConfig {
             flag,
             settings.timeout_s.to_string(),
         ],
-        env: helper_env(std::env::vars_os(), layout, named),
+        env: helper_env(std::env::vars_os(), layout, all_settings(settings)),
         patience_s: settings.stalled_download_timeout,
     }
 }

@@ -387,6 +387,7 @@ impl Session {
             sandbox,
             notice,
             users,
+            hooks: crate::helpers::hooks(settings, &self.layout),
             platforms: self.platforms(),
             system_features: settings.system_features.iter().cloned().collect(),
             builtins: self.has_builtins.then(|| Arc::new(self.builtins())),

@@ -55,6 +55,9 @@ pub fn plug_in(world: &mut World, config: BuilderConfig, may_repair: bool) -> Re
         let mut services = world.non_send_mut::<Services>();
         services.reporter.report(&Event::Message { level, text });
     }
+    if config.hooks.post_build.is_some() {
+        world.resource_mut::<Scheduler>().have_post_build_hook();
+    }
     let template = MountTemplateHandle {
         pool: Pool::new("template", 1, wake.clone()).map_err(threads)?,
         entered: Arc::default(),

@@ -276,11 +276,20 @@ settings! { with host;
     /// The program called before a sandbox is set up.
     pre_build_hook: Option<PathBuf> as Program = None, "pre-build-hook", none;
     /// The program called after each successful build.
-    post_build_hook: Option<PathBuf> as Program = None, "post-build-hook", none;
+    ///
+    /// It runs as whoever runs windrow, when the outputs are valid, for one build at a time, and
+    /// finds the variables DRV_PATH, OUT_PATHS (what was built now, with blanks between) and
+    /// NIX_CONFIG. The build ends with it, and fails if it fails or takes longer than a build may;
+    /// its outputs are valid all the same.
+    post_build_hook: Option<PathBuf> as Program = None, "post-build-hook";
     /// The program called when a repeated build differs.
-    diff_hook: Option<PathBuf> = None, "diff-hook", none;
-    /// Call the diff-hook.
-    run_diff_hook: bool = false, "run-diff-hook", none;
+    ///
+    /// With `run-diff-hook`, for each output that differs, as the user who built it: with the path
+    /// of the output, that of the other (PATH.check), the derivation and the build directory as
+    /// arguments. How it ends changes nothing.
+    diff_hook: Option<PathBuf> = None, "diff-hook";
+    /// Call the diff-hook, and keep what differs as PATH.check.
+    run_diff_hook: bool = false, "run-diff-hook";
     }
 
     "Logs" {

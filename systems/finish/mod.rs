@@ -5,6 +5,7 @@
 //! `buildDone`, `amDone`, `removeGoal`).
 
 pub mod failure_cache;
+pub mod hooks;
 pub mod repair;
 pub mod requests;
 pub mod retry;
@@ -43,6 +44,7 @@ type FinishedGoal = (
 pub struct Finishing<'w, 's> {
     commands: Commands<'w, 's>,
     goals: Query<'w, 's, FinishedGoal>,
+    missing: Query<'w, 's, &'static MissingOutputs>,
     graph: Res<'w, BuildGraph>,
     services: NonSendMut<'w, Services>,
     scheduler: ResMut<'w, Scheduler>,
@@ -192,12 +194,9 @@ pub fn register(mut params: Finishing<'_, '_>) {
                     entity: goal,
                     target,
                 };
-                params.scheduler.count_success(drv.is_some());
-                params.scheduler.record_made(goal.entity);
-                if reported {
-                    params.report_success(goal);
+                if !params.await_hook(goal) {
+                    params.succeed(goal, reported);
                 }
-                params.settle(goal, Outcome::Success);
             }
             Err(error) if error.is_fatal() => {
                 params.scheduler.abort(error);

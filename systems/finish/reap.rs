@@ -20,7 +20,9 @@ use crate::helpers::hook::talk::{HookHandle, say};
 use crate::process::log_writer::LogFile;
 use crate::process::side_channel::SideChannel;
 use crate::report::{BuildRef, Event, Usage};
-use crate::world::children::{ChildEnv, Condemned, PendingStart, ReapedChild};
+use crate::world::children::{
+    ChildEnv, Condemned, HookLines, PendingDiff, PendingStart, ReapedChild,
+};
 use crate::world::{Host, OutputLocks, Scheduler, Services};
 
 /// What a goal carries whose child is over.
@@ -41,6 +43,8 @@ pub struct EndedChild {
     pub(super) rewrites: Option<&'static HashRewrites>,
     pub(super) path: Option<(&'static SubstitutionGoal, &'static mut Substitution)>,
     pub(super) locks: Option<&'static mut OutputLocks>,
+    lines: Option<&'static mut HookLines>,
+    pub(super) diff: Option<&'static mut PendingDiff>,
 }
 
 /// What reaping children and scanning what they made touches.
@@ -102,7 +106,16 @@ impl Reaping<'_, '_> {
             None => {}
         }
         let measured = kill_and_measure(child.pid);
-        self.scheduler.exited(goal);
+        if let Some(name) = child.kind.setting() {
+            let rest = ended.lines.as_mut().and_then(|lines| lines.0.rest());
+            if let Some(line) = &rest {
+                let reporter = &mut self.services.reporter;
+                reporter.report(&Event::HelperOutput { name, line });
+            }
+            self.scheduler.hook_exited();
+        } else {
+            self.scheduler.exited(goal);
+        }
         // Its number may be another's from now on.
         self.commands.entity(goal).remove::<Child>();
         let reaped = ReapedChild {
@@ -173,6 +186,14 @@ impl Reaping<'_, '_> {
         let done: Result<()> = match reaped.kind {
             ChildKind::Builder => self.scan_build(reaped, here),
             ChildKind::Hook => self.scan_hook(reaped),
+            ChildKind::PostBuildHook => {
+                self.end_post_build(reaped);
+                Ok(())
+            }
+            ChildKind::DiffHook => {
+                self.end_diff(reaped);
+                Ok(())
+            }
             ChildKind::Fetch => {
                 self.scan_fetch(reaped);
                 Ok(())
@@ -183,6 +204,6 @@ impl Reaping<'_, '_> {
         }
         // What only a running child needs.
         let mut entity = self.commands.entity(goal);
-        entity.remove::<(PendingStart, SideChannel, LogFile, Condemned)>();
+        entity.remove::<(PendingStart, SideChannel, LogFile, Condemned, HookLines)>();
     }
 }

@@ -16,14 +16,14 @@ use crate::finish::reap::Reaping;
 use crate::helpers::destination;
 use crate::outputs::compare::Check;
 use crate::outputs::receive::{ReceiveJob, receive};
-use crate::outputs::{MismatchedOutput, ScanJob, scan_outputs};
+use crate::outputs::{Flawed, ScanJob, scan_outputs};
 use crate::process::side_channel::SideChannel;
 use crate::report::{BuildRef, Event, Level};
-use crate::world::children::{Condemned, ReapedChild, Scanned, Unfit};
+use crate::world::children::{Condemned, Diff, ReapedChild, Scanned, Unfit};
 use crate::world::{BuiltOutput, Deleter, Host, OutputLocks, ReadyFetch};
 
-fn unfit((failure, mismatched): (Failure, Option<Box<MismatchedOutput>>)) -> Unfit {
-    Unfit::Build(failure, mismatched)
+fn unfit(flawed: Flawed) -> Unfit {
+    Unfit::Build(flawed.failure, flawed.mismatched)
 }
 
 impl Reaping<'_, '_> {
@@ -67,7 +67,7 @@ impl Reaping<'_, '_> {
                 .map(|&path| store.nar_hash(&self.graph, path));
             job = job.comparing(Check {
                 registered: hashes.collect::<Result<Vec<_>>>()?,
-                keep: host.config.keep_failed,
+                keep: host.config.keep_failed || host.config.hooks.keep_differing,
             });
         }
         self.scheduler.scan();
@@ -83,7 +83,7 @@ impl Reaping<'_, '_> {
         if here && plain && job.is_small() {
             host.scanned.push(Scanned {
                 goal,
-                result: scan_outputs(&job).map_err(unfit),
+                result: scan_outputs(&job).map_err(|flawed| unfit(*flawed)),
                 warnings: Vec::new(),
                 kept: None,
             });
@@ -185,12 +185,12 @@ impl Reaping<'_, '_> {
         self.host.pool.0.submit(move || {
             let _entered = stop.enter();
             let places = optimiser.as_ref().map(|_| job.places());
-            let result = scan_outputs(&job).map_err(|(mut failure, mismatched)| {
+            let result = scan_outputs(&job).map_err(|mut flawed| {
                 // The hook said that all is well, so whatever is wrong is its fault.
-                if failure.kind != FailureKind::HashMismatch {
-                    failure.kind = FailureKind::Hook { status };
+                if flawed.failure.kind != FailureKind::HashMismatch {
+                    flawed.failure.kind = FailureKind::Hook { status };
                 }
-                Unfit::Build(failure, mismatched)
+                unfit(*flawed)
             });
             let warnings = match (optimiser, places, &result) {
                 (Some(optimiser), Some(places), Ok(_)) => optimiser.optimise_new(&places),
@@ -325,13 +325,32 @@ fn scan_in_pool(
 ) {
     let optimiser = host.config.optimiser.clone();
     let deleter = host.pool.1.clone();
+    let has_diff_hook = host.config.hooks.diff.is_some();
     host.pool.0.submit(move || {
         let places = optimiser.as_ref().map(|_| job.places());
         let alone = undisturbed(env.as_ref());
         // Nobody may be let in to what somebody still works on.
         let keep_failed = keep_failed.filter(|_| alone.is_ok());
         let entered = stop.enter();
-        let result = alone.and_then(|()| scan_outputs(&job).map_err(unfit));
+        let result = match alone.map(|()| scan_outputs(&job)) {
+            Ok(Err(flawed)) if has_diff_hook && !flawed.differing.is_empty() => {
+                let differs = Box::new(Diff {
+                    failure: flawed.failure,
+                    differing: flawed.differing.into(),
+                    job,
+                    env,
+                    keep: keep_failed,
+                });
+                return Some(Scanned {
+                    goal,
+                    result: Err(Unfit::Differs(differs)),
+                    warnings: Vec::new(),
+                    kept: None,
+                });
+            }
+            Ok(scanned) => scanned.map_err(|flawed| unfit(*flawed)),
+            Err(unfit) => Err(unfit),
+        };
         let mut warnings = match (optimiser, places, &result) {
             (Some(optimiser), Some(places), Ok(built)) if !built.is_empty() => {
                 optimiser.optimise_new(&places)
@@ -369,7 +388,7 @@ fn undisturbed(env: Option<&BuildEnv>) -> Result<(), Unfit> {
 /// Leaves the environment of a build, if it had one. With `keep`, the build directory of one that
 /// had none, that and what there is of the outputs stay for everybody to look at; returns the
 /// directory then.
-fn leave(
+pub(super) fn leave(
     env: Option<BuildEnv>,
     job: &ScanJob,
     keep: Option<std::path::PathBuf>,

@@ -62,6 +62,7 @@ impl Reaping<'_, '_> {
             }
             Err(unfit) if let Some(seconds) = timed_out => self.time_out(goal, unfit, seconds),
             Err(Unfit::Build(failure, mismatched)) => self.fail_scanned(goal, failure, mismatched),
+            Err(Unfit::Differs(diff)) => return self.begin_diff(goal, diff),
             Err(Unfit::Fetch { status, message }) => self.try_next(goal, status, &message),
         }
         if let Some(kept) = kept {

@@ -11,6 +11,9 @@ use crate::error::Error;
 use crate::failure::{Failure, FailureKind};
 use crate::world::BuiltOutput;
 
+/// The full path of an output that came out different, and where the other one lies.
+pub type Differing = (String, PathBuf);
+
 /// What the outputs of a build are compared with.
 #[derive(Debug)]
 pub struct Check {
@@ -22,7 +25,8 @@ pub struct Check {
 }
 
 impl Check {
-    /// Nothing to register if all outputs are the same.
+    /// Nothing to register if all outputs are the same. Those that differ and are kept are added to
+    /// `all_kept`.
     ///
     /// # Errors
     /// The failure that names those that differ.
@@ -31,6 +35,7 @@ impl Check {
         drv_path: &str,
         outputs: &[Expected],
         built: &[BuiltOutput],
+        all_kept: &mut Vec<Differing>,
     ) -> Result<Vec<BuiltOutput>, Failure> {
         let mut differing = Vec::new();
         for ((output, built), registered) in outputs.iter().zip(built).zip(&self.registered) {
@@ -40,7 +45,11 @@ impl Check {
             let path = &output.store_path;
             differing.push(match self.keep(output) {
                 Ok(None) => format!("output '{path}' differs"),
-                Ok(Some(kept)) => format!("output '{path}' differs from '{}'", kept.display()),
+                Ok(Some(kept)) => {
+                    let text = format!("output '{path}' differs from '{}'", kept.display());
+                    all_kept.push((path.clone(), kept));
+                    text
+                }
                 Err(error) => format!("output '{path}' differs ({error})"),
             });
         }

@@ -29,7 +29,7 @@ use windrow_sys::space::Places;
 use windrow_sys::tree::delete_path;
 
 use checks::Expectations;
-use compare::Check;
+use compare::{Check, Differing};
 pub use scan::scan_outputs;
 
 use crate::failure::{Failure, FailureKind};
@@ -92,6 +92,17 @@ pub struct MismatchedOutput {
     pub real_path: PathBuf,
     /// What to register, except the path: there it says where it should have been.
     pub output: BuiltOutput,
+}
+
+/// Outputs that can't be registered.
+#[derive(Debug)]
+pub struct Flawed {
+    /// Why.
+    pub failure: Failure,
+    /// One that can be kept although it is not the one that was to be made.
+    pub mismatched: Option<Box<MismatchedOutput>>,
+    /// Those that came out different from valid ones, and were kept.
+    pub differing: Vec<Differing>,
 }
 
 /// How large a file may be at most to be hashed beside the pool.

@@ -22,20 +22,17 @@ use windrow_sys::interrupt::Grace;
 use windrow_sys::space::Places;
 use windrow_sys::tree::delete_path;
 
-use super::{CopyPlace, Expected, MismatchedOutput, SCRATCH, ScanJob};
+use super::{CopyPlace, Expected, Flawed, MismatchedOutput, SCRATCH, ScanJob};
 use crate::failure::{Failure, FailureKind, why_perhaps};
 use crate::world::BuiltOutput;
 /// Looks at all outputs of a build.
 ///
 /// # Errors
 /// The failure of the build: an output is missing, of a wrong kind, ownership or hash, not as its
-/// derivation asks, or can't be read; and an output that can be kept although it is not the one
-/// that was to be made.
+/// derivation asks, or can't be read.
 ///
 /// Nix 1.8: `DerivationGoal::registerOutputs`.
-pub fn scan_outputs(
-    job: &ScanJob,
-) -> Result<Vec<BuiltOutput>, (Failure, Option<Box<MismatchedOutput>>)> {
+pub fn scan_outputs(job: &ScanJob) -> Result<Vec<BuiltOutput>, Box<Flawed>> {
     let store = StoreDir::new(&job.reader.layout().store_dir);
     let scratch = (SCRATCH..)
         .zip(&job.scratch)
@@ -48,6 +45,7 @@ pub fn scan_outputs(
         .collect();
     let mut seen = InodesSeen::default();
     let mut mismatched = None;
+    let mut differing = Vec::new();
     let scanned = job.expectations(&store).and_then(|expected| {
         let outputs = (job.outputs.iter())
             .map(|output| {
@@ -66,7 +64,7 @@ pub fn scan_outputs(
             job.check(&outputs, &expected)?;
         }
         if let Some(check) = &job.check {
-            return check.compare(&job.drv_path, &job.outputs, &outputs);
+            return check.compare(&job.drv_path, &job.outputs, &outputs, &mut differing);
         }
         put_in_place(job)?;
         Ok(outputs)
@@ -84,9 +82,15 @@ pub fn scan_outputs(
     // What can't be written can't be kept.
     mismatched = mismatched.filter(|it| job.durability.write_out(&[&it.real_path]).is_ok());
     // Looked at while all that the builder wrote is there still.
-    let scanned = scanned.map_err(|failure| (excused(failure, &job.written), mismatched));
+    let scanned = scanned.map_err(|failure| excused(failure, &job.written));
     job.discard_scratch();
-    scanned
+    scanned.map_err(|failure| {
+        Box::new(Flawed {
+            failure,
+            mismatched,
+            differing,
+        })
+    })
 }
 
 /// Many programs don't notice that they could not write.

@@ -20,7 +20,9 @@ use crate::helpers::Substituters;
 use crate::process::kill;
 use crate::process::log_writer::LogFile;
 use crate::report::{BuildRef, Event, Level};
-use crate::world::children::{ChildEnv, ChildSetup, Launched, Made, PendingStart, Scanned, Unfit};
+use crate::world::children::{
+    ChildEnv, ChildSetup, HookLines, Launched, Made, PendingStart, ReapedChild, Scanned, Unfit,
+};
 use crate::world::{Host, Scheduler, Services};
 
 /// What a goal whose child's process has been made, or could not be, is for.
@@ -88,8 +90,11 @@ impl Launching<'_, '_> {
                 let goal = setup.goal;
                 let log_file = file.as_ref().map(|log| log.path().display().to_string());
                 let at = began.saturating_duration_since(self.host.began);
+                let is_build = setup.kind.setting().is_none();
                 self.begin(setup, process, (pending, env, file), at);
-                self.report(goal, &work, &log_file.unwrap_or_default(), at);
+                if is_build {
+                    self.report(goal, &work, &log_file.unwrap_or_default(), at);
+                }
             }
             Err(failure) => {
                 self.host.pool.leave(env);
@@ -119,7 +124,9 @@ impl Launching<'_, '_> {
     ) -> Result<Option<LogFile>, Failure> {
         let host = &mut *self.host;
         let mut file = None;
-        if let (Work::Build(drv, _), Some(log_dir)) = (work, &host.config.log_dir) {
+        if let (Work::Build(drv, _), Some(log_dir), None) =
+            (work, &host.config.log_dir, setup.kind.setting())
+        {
             let base_name = self.graph.paths.base_name(self.graph.drv_path(*drv));
             let opened = host
                 .logs
@@ -129,7 +136,7 @@ impl Launching<'_, '_> {
                         let text = self.unwatchable(work, setup.kind, &error);
                         Failure::new(FailureKind::Other, text)
                     }
-                    ChildKind::Builder | ChildKind::Fetch => Failure::of_error(&error),
+                    _ => Failure::of_error(&error),
                 });
             file = Some(opened?);
         }
@@ -160,7 +167,10 @@ impl Launching<'_, '_> {
                 let drv_path = self.graph.full_path(self.graph.drv_path(*drv));
                 format!("cannot watch the build hook for '{drv_path}': {error}")
             }
-            (Work::Build(..), _) => format!("cannot watch the builder's output: {error}"),
+            (Work::Build(..), _) => {
+                let what = kind.setting().unwrap_or("builder");
+                format!("cannot watch the {what}'s output: {error}")
+            }
         }
     }
 
@@ -190,8 +200,13 @@ impl Launching<'_, '_> {
             over: false,
         };
         let scheduler = &mut *self.scheduler;
-        scheduler.start(goal);
-        scheduler.note_started(goal);
+        match kind.setting() {
+            Some(_) => scheduler.hook_started(),
+            None => {
+                scheduler.start(goal);
+                scheduler.note_started(goal);
+            }
+        }
         self.host
             .watch_time(scheduler.limits_of(goal), goal, &child.deadlines);
         if scheduler.is_cancelled(goal) {
@@ -199,6 +214,9 @@ impl Launching<'_, '_> {
         }
         let mut entity = self.commands.entity(goal);
         entity.insert((child, BuildLog::default()));
+        if kind.setting().is_some() {
+            entity.insert(HookLines::default());
+        }
         if let Some(channel) = channel {
             entity.insert(channel);
         }
@@ -220,6 +238,12 @@ impl Launching<'_, '_> {
     /// failed, for the next substituter may do.
     fn give_up(&mut self, setup: ChildSetup, work: &Work, failure: Failure) {
         let goal = setup.goal;
+        if setup.kind.setting().is_some() {
+            let mode = self.scheduler.mode_of(goal);
+            let reaped =
+                ReapedChild::without_process(goal, setup.kind, mode, (failure, self.scheduler.now));
+            return self.host.deferred.push(reaped);
+        }
         let puts_off = failure.kind == FailureKind::Means && self.scheduler.has_others(goal);
         if let (Work::Fetch(path, _), false) = (work, puts_off) {
             let path = self.graph.full_path(*path);

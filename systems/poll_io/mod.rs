@@ -27,7 +27,7 @@ use crate::helpers::hook::talk::HookHandle;
 use crate::process::log_writer::LogFile;
 use crate::process::reactor::Readable;
 use crate::report::{BuildRef, Event, Level};
-use crate::world::children::LINGER;
+use crate::world::children::{HookLines, LINGER};
 use crate::world::{Host, Scheduler, Services};
 
 /// How many reads of one pipe a tick makes before it looks after the other children.
@@ -52,6 +52,7 @@ pub struct WatchedChild {
     file: Option<&'static mut LogFile>,
     derivation: Option<&'static DerivationGoal>,
     path: Option<&'static SubstitutionGoal>,
+    lines: Option<&'static mut HookLines>,
 }
 
 /// What watching children touches.
@@ -266,11 +267,12 @@ impl Watching<'_, '_> {
                     if let Some(file) = &mut watched.file {
                         host.logs.append(file, bytes);
                     }
-                    if host.config.report_output {
+                    let reporter = &mut self.services.reporter;
+                    if let Some(lines) = &mut watched.lines {
+                        lines.feed(child.kind, bytes, reporter);
+                    } else if host.config.report_output {
                         let build = build.build_ref();
-                        self.services
-                            .reporter
-                            .report(&Event::Output { build, bytes });
+                        reporter.report(&Event::Output { build, bytes });
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,

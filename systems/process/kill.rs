@@ -65,14 +65,14 @@ pub fn end_all(children: &[(ChildKind, Spawned)]) {
     for (kind, child) in children {
         match kind {
             ChildKind::Hook => ask_to_end(child.pid),
-            ChildKind::Builder | ChildKind::Fetch => kill_group(child.pid),
+            _ => kill_group(child.pid),
         }
     }
     let began = Instant::now();
     for (kind, child) in children {
         match kind {
             ChildKind::Hook => wait_and_kill(child, began),
-            ChildKind::Builder | ChildKind::Fetch => kill_and_reap(child.pid),
+            _ => kill_and_reap(child.pid),
         };
     }
 }

@@ -8,6 +8,7 @@ mod builder;
 pub mod fetch;
 pub mod hook;
 mod launch;
+pub mod post_build;
 mod program;
 
 use std::sync::Arc;

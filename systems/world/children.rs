@@ -2,6 +2,7 @@
 //! of these four steps hand on to each other, the same for a builder, a substituter that fetches
 //! and a hook that builds.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -13,9 +14,12 @@ use windrow_sandbox::BuildEnv;
 use windrow_sandbox::process::launch::Spawned;
 
 use crate::failure::{Failure, FailureKind};
-use crate::outputs::MismatchedOutput;
+use crate::outputs::compare::Differing;
+use crate::outputs::{MismatchedOutput, ScanJob};
+use crate::process::lines::LineBuffer;
 use crate::process::side_channel::SideChannel;
-use crate::world::BuiltOutput;
+use crate::report::Event;
+use crate::world::{BuiltOutput, Reporters};
 
 /// What a child has before it has its process.
 #[derive(Debug)]
@@ -139,8 +143,63 @@ pub struct ReapedChild {
 }
 
 impl ReapedChild {
+    /// A child whose process could not be made.
+    pub(crate) fn without_process(
+        goal: Entity,
+        kind: ChildKind,
+        mode: BuildMode,
+        (failure, now): (Failure, Duration),
+    ) -> Self {
+        Self {
+            goal,
+            kind,
+            mode,
+            status: -1,
+            exec_error: Some(failure),
+            condemned: None,
+            deadlines: Deadlines::new(now, false),
+        }
+    }
+
     pub(crate) fn is_good(&self) -> bool {
         self.status == 0 && self.exec_error.is_none() && self.condemned.is_none()
+    }
+}
+
+/// Outputs that came out different, while the diff hook is told of them.
+#[derive(Debug)]
+pub struct Diff {
+    /// How their build fails.
+    pub failure: Failure,
+    /// Those that it has not been told of.
+    pub differing: VecDeque<Differing>,
+    /// What they were looked at with.
+    pub job: ScanJob,
+    /// The environment of the build, if it had one.
+    pub env: Option<BuildEnv>,
+    /// The build directory, if it is to be kept.
+    pub keep: Option<PathBuf>,
+}
+
+/// The same, of a goal whose diff hook runs.
+#[derive(Debug, Component)]
+#[component(storage = "SparseSet")]
+pub struct PendingDiff(pub Option<Box<Diff>>);
+
+/// What a hook that a setting names has written, up to the last line that is not whole.
+#[derive(Debug, Default, Component)]
+#[component(storage = "SparseSet")]
+pub struct HookLines(pub LineBuffer);
+
+impl HookLines {
+    /// Takes in what a hook has written, and reports each line of it.
+    pub fn feed(&mut self, kind: ChildKind, bytes: &[u8], reporter: &mut Reporters) {
+        self.0.feed(bytes);
+        let name = kind.setting().unwrap_or_default();
+        while let Some(line) = self.0.next_line() {
+            let line = &line;
+            reporter.report(&Event::HelperOutput { name, line });
+        }
     }
 }
 
@@ -149,6 +208,8 @@ impl ReapedChild {
 pub enum Unfit {
     /// The failure of a build, and what can be kept nevertheless.
     Build(Failure, Option<Box<MismatchedOutput>>),
+    /// Some came out different, of which the diff hook is to be told.
+    Differs(Box<Diff>),
     /// What is wrong with what was fetched. Another substituter may do better.
     Fetch {
         /// The substituter's raw wait status.

@@ -17,6 +17,7 @@ use windrow_sys::space::Places;
 
 use crate::builtin::Builtins;
 use crate::error::{Error, Result};
+use crate::process::helper::HelperEnv;
 
 /// What builders need to know of this machine and these settings.
 #[derive(Debug, Clone)]
@@ -63,6 +64,21 @@ pub struct BuilderConfig {
     pub users: Option<UserPool>,
     /// What to warn of as the run begins.
     pub notice: Option<String>,
+    /// Programs to call before and after builds.
+    pub hooks: Hooks,
+}
+
+/// The programs that settings name to be called before or after a build.
+#[derive(Debug, Clone, Default)]
+pub struct Hooks {
+    /// Called when the outputs of a build are valid.
+    pub post_build: Option<PathBuf>,
+    /// Called when an output came out different.
+    pub diff: Option<PathBuf>,
+    /// Whether an output that came out different is kept (`run-diff-hook`, even without a hook).
+    pub keep_differing: bool,
+    /// What they find in their environment.
+    pub env: HelperEnv,
 }
 
 /// How a builder without a sandbox comes to see a store at another place than it lies at.

@@ -25,7 +25,7 @@ use windrow_components::request::ChildLimits;
 
 pub use alarms::Alarms;
 pub use columns::{Cells, Column, Place, Row, place};
-pub use config::{BuilderConfig, StoreMount};
+pub use config::{BuilderConfig, Hooks, StoreMount};
 pub use goals::{AddWaitees, NewWaitee, Unmade};
 pub use pools::{Deleter, HelperEvents, Host, MountTemplateHandle, PoolHandle};
 pub use ready_queue::ReadyQueue;
@@ -34,8 +34,9 @@ pub use repairs::{Question, Repairs, Verdict};
 pub use reporters::Reporters;
 pub use scheduler::Mistake;
 pub use scheduler::{
-    Asked, Awake, Backoff, CompleteGoal, Completed, End, Ended, Goal, GoalIndex, GoalSlot,
-    HookDesk, HookQuestion, ReadyFetch, ReadyGoal, Records, Reply, Scheduler, WaitNews, Waiting,
+    Asked, AwaitsHook, Awake, Backoff, CompleteGoal, Completed, End, Ended, Goal, GoalIndex,
+    GoalSlot, HookDesk, HookQuestion, ReadyFetch, ReadyGoal, Records, Reply, Scheduler, WaitNews,
+    Waiting,
 };
 pub use store::{BuiltOutput, NewOutput, OutputLocks, Store};
 pub use tick_set::{Parts, TickSet};

@@ -88,6 +88,23 @@ impl BuildEnv {
         }
     }
 
+    /// The build user that it belongs to, unless that is whoever runs the engine.
+    pub fn build_user(&self) -> Option<Owner> {
+        self.user.as_ref().map(UserLock::owner)
+    }
+
+    /// Makes sure that nothing of the build user runs any more that was started outside of a
+    /// sandbox.
+    ///
+    /// # Errors
+    /// When processes don't die.
+    pub fn kill_build_user(&self) -> io::Result<()> {
+        match &self.user {
+            Some(user) => kill_user(user.owner().uid),
+            None => Ok(()),
+        }
+    }
+
     /// Ends it, when all its processes are dead and what is wanted of it has been taken.
     pub fn leave(mut self) -> Left {
         let mut left = Left::default();

@@ -9,11 +9,13 @@
 //!   ┌──────── give_back ───────── Held ─► Away (hook) ─────┐
 //!   ▼                               ▼                      ▼
 //! Ready                         Starting ─► Running ─► Scanning ─► Done
+//!                                                        ▲ │        ▲
+//!                                                        └─ PostBuild
 //! ```
 //!
 //! From anywhere a goal may fail, which ends it when the tick ends. What a stage implies is never
 //! stored beside it: a goal has a slot in `Starting` and `Running`, and holds its paths and their
-//! locks from `Held` to `Scanning`.
+//! locks from `Held` to `Scanning` and `PostBuild`.
 
 mod bound;
 mod cancel;
@@ -21,6 +23,7 @@ mod check;
 mod desk;
 mod due;
 mod ends;
+mod hooks;
 mod index;
 mod locks;
 mod questions;
@@ -45,6 +48,7 @@ use crate::report::Counts;
 
 pub use check::Mistake;
 pub use desk::{HookDesk, HookQuestion, Reply};
+pub use hooks::AwaitsHook;
 pub use index::{GoalIndex, GoalSlot};
 pub use locks::{Backoff, WaitNews};
 pub use queues::{
@@ -106,6 +110,7 @@ pub struct Scheduler {
     /// The counts that were told last.
     told: Option<Counts>,
     background: Background,
+    hooks: hooks::Hooks,
     cancelled: cancel::Cancelled,
     wanted: Wanted,
     records: Option<Records>,
@@ -120,6 +125,8 @@ struct Background {
     scanning: u32,
     /// Goals for which what is valid is looked at.
     verifying: u32,
+    /// Goals for which a hook that a setting names runs.
+    hooks: u32,
 }
 impl Scheduler {
     /// The state of a run without goals.
@@ -155,6 +162,7 @@ impl Scheduler {
             alarms_due: false,
             told: None,
             background: Background::default(),
+            hooks: hooks::Hooks::default(),
             cancelled: cancel::Cancelled::default(),
             wanted: Wanted::default(),
             records: None,

@@ -96,6 +96,8 @@ impl Scheduler {
             || (!self.completed.is_empty() && self.completed.held_until.is_none())
             || !self.failures.is_empty()
             || !self.ended.is_empty()
+            || self.has_post_build()
+            || self.has_passed()
     }
 
     /// Whether children run, or other threads work for goals.
@@ -104,8 +106,9 @@ impl Scheduler {
             launching,
             scanning,
             verifying,
+            hooks,
         } = self.background;
-        self.counts.running + launching + scanning + verifying > 0
+        self.counts.running + launching + scanning + verifying + hooks > 0
     }
 
     /// Whether requests have ended whose goals have not been given up.
