@@ -396,7 +396,7 @@ pub(super) fn leave(
     warnings: &mut Vec<String>,
 ) -> Option<std::path::PathBuf> {
     let Some(dir) = keep else {
-        if let Some(left) = env.map(BuildEnv::leave) {
+        if let Some(left) = env.map(|env| env.leave_without(&job.sandboxed_names())) {
             deleter.run(|| left.delete());
         }
         return None;

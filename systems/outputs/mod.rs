@@ -8,6 +8,7 @@ pub mod compare;
 pub mod receive;
 mod scan;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -220,6 +221,13 @@ impl ScanJob {
                 }
             }
         }
+    }
+
+    /// What the outputs are called in the sandbox they were made in.
+    pub fn sandboxed_names(&self) -> Vec<OsString> {
+        let own = self.outputs.iter().filter(|output| output.place.is_some());
+        let names = own.filter_map(|output| output.real_path.file_name());
+        names.map(OsString::from).collect()
     }
 
     fn expectations(&self, store: &StoreDir) -> Result<Expectations, Failure> {

@@ -306,6 +306,17 @@ impl SandboxDirs {
         self.private(view).join(BASE)
     }
 
+    /// Moves what the builder left at the places of its outputs out of the build's part of the
+    /// store, so that this can serve the next; returns where it is now, to be deleted.
+    pub fn put_outputs_aside(&self, view: &View, names: &[OsString]) -> Garbage {
+        let store = self.place(view).store;
+        let moved = names.iter().filter_map(|name| {
+            let aside = view.store.join(self.ground.run.unused_name());
+            fs::rename(store.join(name), &aside).ok().map(|()| aside)
+        });
+        moved.collect()
+    }
+
     /// The directory that holds the build directory.
     pub fn top(&self, view: &View) -> PathBuf {
         view.builds.join(&self.top.name)

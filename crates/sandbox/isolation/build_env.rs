@@ -1,5 +1,6 @@
 //! Where and as whom one build runs, and how that ends.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 
@@ -106,11 +107,18 @@ impl BuildEnv {
     }
 
     /// Ends it, when all its processes are dead and what is wanted of it has been taken.
-    pub fn leave(mut self) -> Left {
+    pub fn leave(self) -> Left {
+        self.leave_without(&[])
+    }
+
+    /// The same where outputs with these names may still lie in the sandbox, which nobody wants.
+    pub fn leave_without(mut self, outputs: &[OsString]) -> Left {
         let mut left = Left::default();
         if let Some((isolation, dirs)) = self.sandbox.take() {
             let view = dirs.host_view().clone();
-            (left.garbage, _) = isolation.shared.dirs_pool.give_back(&view, dirs, false);
+            left.garbage = dirs.put_outputs_aside(&view, outputs);
+            let (garbage, _) = isolation.shared.dirs_pool.give_back(&view, dirs, false);
+            left.garbage.extend(garbage);
         }
         left.build_dir = self.dir.take();
         left

@@ -201,6 +201,24 @@ fn a_part_of_the_store_serves_again_only_if_nothing_but_entries_came_and_went() 
 }
 
 #[test]
+fn a_part_of_the_store_serves_again_once_its_outputs_were_put_aside() {
+    let here = Place::new(&[]);
+    let (dirs, view, place) = here.create(&[]);
+    let before = place.store.metadata().unwrap().ino();
+    fs::create_dir(place.store.join("out")).unwrap();
+    fs::write(place.store.join("out/file"), "").unwrap();
+    let outputs = ["out", "never-made"].map(OsString::from);
+    let aside = dirs.put_outputs_aside(&view, &outputs);
+    assert!(aside.len() == 1 && aside[0].join("file").exists());
+    let (garbage, _) = here.dirs_pool.give_back(&view, dirs, false);
+    let kept = !garbage.iter().any(|path| path.starts_with(&view.store));
+    assert_eq!(kept, here.can_restore());
+    let (dirs, _, place) = here.create(&[]);
+    assert_eq!(place.store.metadata().unwrap().ino() == before, kept);
+    drop(dirs);
+}
+
+#[test]
 fn directories_that_could_have_been_handed_out_do_not_serve_again() {
     let here = Place::new(&[]);
     let view = here.dirs_pool.ground().unwrap().view.clone();
