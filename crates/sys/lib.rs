@@ -6,6 +6,7 @@
 //! where nix has none, or where the C library must be left alone ([`raw`] says when); and by
 //! number, in [`raw`] only, where no crate has them.
 
+pub mod bounded;
 pub mod clone;
 mod error;
 pub mod flock;

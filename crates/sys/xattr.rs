@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 
 use nix::errno::Errno;
 
@@ -72,6 +73,15 @@ pub fn remove_all(subject: Subject<'_>, names: &[u8]) -> Result<(), Errno> {
             result => result.map_err(errno),
         }
     })
+}
+
+/// Whether what is made in a directory gets access rights from an access list of the directory.
+pub fn has_default_acl(directory: &Path) -> bool {
+    let name = c"system.posix_acl_default";
+    let mut list = [0_u8; 1024];
+    let size = rustix::fs::getxattr(directory, name, &mut list);
+    // One that is longer is there as well.
+    size.map_or_else(|errno| errno == rustix::io::Errno::RANGE, |size| size > 0)
 }
 
 fn list(subject: Subject<'_>, names: &mut [u8]) -> Result<usize, Errno> {

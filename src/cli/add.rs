@@ -1,8 +1,10 @@
 //! `windrow add`: writes derivations described in JSON to the store and prints their paths.
 
+use std::io;
 use std::path::PathBuf;
 
 use clap::Args;
+use windrow_sys::interrupt;
 use windrow_systems::instantiate::{add_nix_json, instantiate_file};
 
 use super::{CommonArgs, print_lines};
@@ -46,7 +48,11 @@ pub(super) fn run(args: &AddArgs) -> Result<()> {
 /// The file's contents if they are Nix's JSON rather than a graph: what only Nix's form has is
 /// looked for first, so that large graphs are not read twice.
 fn nix_json(file: &std::path::Path) -> Result<Option<serde_json::Value>> {
-    let text = std::fs::read_to_string(file).map_err(Error::io("read", file))?;
+    let text = interrupt::read(file).map_err(Error::io("read", file))?;
+    let text = String::from_utf8(text).map_err(|_| {
+        let source = io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text");
+        Error::io("read", file)(source)
+    })?;
     let marks = ["\"inputDrvs\"", "\"inputSrcs\"", "\"version\"", "\"srcs\""];
     if !marks.iter().any(|mark| text.contains(mark)) {
         return Ok(None);

@@ -4,6 +4,7 @@ use windrow_components::building::BuildLog;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 use windrow_sandbox::BuildEnv;
+use windrow_sandbox::ids::barred::barred;
 
 use crate::failure::{Failure, FailureKind, describe_status, why_perhaps};
 use crate::world::BuilderConfig;
@@ -27,17 +28,24 @@ pub(super) fn why_build_failed(
     }
     let path = graph.full_path(graph.drv_path(drv));
     let shortage = config.places_of(env).shortage();
+    // A sandbox has directories of its own above its store.
+    let user = env.filter(|env| !env.is_sandbox());
+    let kept_out = user.and_then(|env| barred(&config.layout.real_store_dir, env.owner()));
     let (kind, what) = match reaped.condemned {
         Some(Condemned { reason, kind }) => (kind, reason),
         None => {
-            let kind = match shortage {
-                Some(_) => FailureKind::Other,
-                None => kind_of_failed(graph, drv),
+            let kind = match (&shortage, &kept_out) {
+                (None, None) => kind_of_failed(graph, drv),
+                _ => FailureKind::Other,
             };
             (kind, describe_status(reaped.status))
         }
     };
-    let note = shortage.map_or_else(String::new, |shortage| why_perhaps(&shortage));
+    let note = match (shortage, kept_out) {
+        (Some(shortage), _) => why_perhaps(&shortage),
+        (None, Some(barred)) => format!("; {barred}"),
+        (None, None) => String::new(),
+    };
     Failure {
         kind,
         message: format!("builder for '{path}' {what}{note}"),

@@ -7,6 +7,7 @@ pub mod checks;
 pub mod compare;
 pub mod receive;
 mod scan;
+mod suspicious;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -22,7 +22,7 @@ use windrow_sys::interrupt::Grace;
 use windrow_sys::space::Places;
 use windrow_sys::tree::delete_path;
 
-use super::{CopyPlace, Expected, Flawed, MismatchedOutput, SCRATCH, ScanJob};
+use super::{CopyPlace, Expected, Flawed, MismatchedOutput, SCRATCH, ScanJob, suspicious};
 use crate::failure::{Failure, FailureKind, why_perhaps};
 use crate::world::BuiltOutput;
 /// Looks at all outputs of a build.
@@ -145,8 +145,9 @@ fn scan_output(
     // Others may have had their hands in what others could write (Nix 1.8: check).
     let writable_by_others = metadata.permissions().mode() & 0o022 != 0;
     if (!metadata.is_symlink() && writable_by_others) || metadata.uid() != job.builder_uid {
+        let what = suspicious::describe(&output.real_path, &metadata, job.builder_uid);
         return Err(rejected(format!(
-            "suspicious ownership or permission on '{path}'; rejecting this build output"
+            "suspicious ownership or permission on '{path}': {what}; rejecting this build output"
         )));
     }
     if fixed.is_some_and(|fixed| fixed.mode == HashMode::Flat)

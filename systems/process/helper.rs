@@ -16,6 +16,8 @@ use nix::fcntl::{FcntlArg, OFlag};
 use windrow_sandbox::process::launch::{self, Request, SpawnError, Spawned, Step, Streams};
 use windrow_store::layout::Layout;
 
+use crate::process::too_long;
+
 /// What every helper finds in its environment, `NAME=VALUE` each.
 pub type HelperEnv = Arc<[CString]>;
 
@@ -177,7 +179,12 @@ impl Launch {
             error: self.stderr.as_ref().map(|fd| fd.as_fd()),
             builder_log: self.builder_log.as_ref().map(|fd| fd.as_fd()),
         };
-        launch::spawn(&request, &streams)
+        launch::spawn(&request, &streams).map_err(|mut error| {
+            if let Some(largest) = too_long::largest(&error.source, &self.args, &self.env) {
+                error.what = format!("execute the program, of whose strings {largest}");
+            }
+            error
+        })
     }
 }
 

@@ -12,3 +12,4 @@ pub mod pool;
 pub mod reactor;
 pub mod side_channel;
 pub mod spare;
+pub mod too_long;

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use windrow_sandbox::dirs::admit;
 use windrow_sandbox::dirs::build_dir::SpareDirs;
 use windrow_sandbox::ids::Owner;
+use windrow_sandbox::ids::barred::barred;
 use windrow_sandbox::ids::users::UserLock;
 use windrow_sandbox::process::kill_user::kill_user;
 use windrow_sandbox::process::launch::action::Action;
@@ -27,6 +28,7 @@ use windrow_sys::tree::delete_path;
 
 use crate::failure::{Failure, FailureKind};
 use crate::process::environment::Invocation;
+use crate::process::too_long;
 use crate::spawn::attributes::Files;
 use crate::world::children::{Made, PendingStart};
 
@@ -219,11 +221,11 @@ impl Launch {
             Ok((process, pending)) => Made {
                 pending: Some(PendingStart::new(move || {
                     let (launch, error) = pending.exec_result().ok()?;
-                    error.map(|error| launch.failure(error))
+                    error.map(|error| launch.failure(error, None))
                 })),
                 ..Made::new(Ok(process))
             },
-            Err((launch, error)) => Made::new(Err(launch.failure(error))),
+            Err((launch, error)) => Made::new(Err(launch.failure(error, None))),
         }
     }
 
@@ -246,16 +248,20 @@ impl Launch {
                 Failure::to_start(&error, text)
             })?;
         }
-        launch::spawn(&self.request(), &ends.streams()).map_err(|error| self.failure(error))
+        launch::spawn(&self.request(), &ends.streams()).map_err(|error| self.failure(error, owner))
     }
 
-    fn failure(&self, error: SpawnError) -> Failure {
+    fn failure(&self, error: SpawnError, owner: Option<Owner>) -> Failure {
         let path = &self.drv_path;
         if error.step != Step::Execute {
             // That there can be a sandbox is known. That there can be one more is not.
             let reason = (error.step == Step::Clone && self.namespaces != 0)
                 .then(|| refusal::reason(&error, &self.actions))
                 .flatten();
+            let reason = reason.or_else(|| match error.step {
+                Step::ChangeDirectory => self.keeps_out(&error.source, &self.dir, owner),
+                _ => None,
+            });
             let reason = reason.map_or_else(String::new, |reason| format!("; {reason}"));
             let text =
                 format!("failed to set up the build environment for '{path}': {error}{reason}");
@@ -276,14 +282,21 @@ impl Launch {
             format!(
                 "cannot build derivation '{path}': its builder '{}' can't be executed: {}",
                 program.display(),
-                self.execution_problem(&error.source, Path::new(program)),
+                self.execution_problem(&error.source, Path::new(program), owner),
             ),
         )
     }
 
     /// Says more than "No such file" where it can: a script's interpreter or a program's loader may
     /// be what is missing.
-    fn execution_problem(&self, error: &io::Error, program: &Path) -> String {
+    fn execution_problem(&self, error: &io::Error, program: &Path, owner: Option<Owner>) -> String {
+        let (args, env) = (&self.invocation.args, &self.invocation.env);
+        if let Some(largest) = too_long::largest(error, args, env) {
+            return format!("{error}: {largest}; {}", largest.remedy());
+        }
+        if let Some(reason) = self.keeps_out(error, program, owner) {
+            return format!("{error}: {reason}");
+        }
         if error.kind() != io::ErrorKind::NotFound {
             return error.to_string();
         }
@@ -297,6 +310,16 @@ impl Launch {
             return format!("{error}; the file exists, so its interpreter or loader is missing");
         }
         error.to_string()
+    }
+}
+
+impl Launch {
+    /// Which directory a build user without a sandbox may not enter on the way to a path, if that
+    /// may be why something failed.
+    fn keeps_out(&self, error: &io::Error, path: &Path, owner: Option<Owner>) -> Option<String> {
+        let denied = error.kind() == io::ErrorKind::PermissionDenied && self.sandbox.is_none();
+        let found = barred(path, owner.filter(|_| denied)?);
+        found.map(|barred| barred.to_string())
     }
 }
 

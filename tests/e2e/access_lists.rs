@@ -141,3 +141,14 @@ fn what_is_built_in_a_sandbox_knows_nothing_of_it() {
         is_clean(&world, args[0]);
     }
 }
+
+#[test]
+fn an_output_that_a_list_opens_to_others_is_refused_with_the_reason() {
+    let Some(world) = world() else { return };
+    let drv = world.add_one("x", sh("mkdir $out"));
+    let ran = world.windrow("build").arg(&drv).run().exits(1);
+    let says = ran
+        .says("suspicious ownership or permission")
+        .says("has mode 0775");
+    says.says(format!("'{}' has a default ACL", world.store().display()));
+}

@@ -125,7 +125,7 @@ fn an_output_that_everybody_may_write_to() {
         &World::new(),
         sh("echo > $out; chmod 666 $out"),
         1,
-        "suspicious ownership or permission",
+        "it has mode 0666 and belongs to user",
     );
 }
 
@@ -286,5 +286,21 @@ fn the_log_may_have_a_limit() {
 fn arguments_that_no_program_could_take() {
     let world = World::new();
     let long = json!({"builder": "/bin/sh", "args": ["-c", "true", "x".repeat(300_000)]});
-    fails(&world, long, 100, "Argument list too long");
+    fails(
+        &world,
+        long,
+        100,
+        "argument 3 has 300001 bytes, and one may have 131072",
+    );
+    let variable = json!({"builder": "/bin/sh", "args": ["-c", "true"], "env": {"many": "x".repeat(200_000), "A": "b"}});
+    let says = "Argument list too long (os error 7): the variable 'many' has 200006 bytes";
+    fails(&world, variable.clone(), 100, says);
+    fails(&world, variable, 100, "'passAsFile'");
+    let words: Vec<String> = (0..60).map(|_| "y".repeat(100_000)).collect();
+    let env: serde_json::Map<_, _> = (0..)
+        .map(|n| format!("v{n:02}"))
+        .zip(words.into_iter().map(Into::into))
+        .collect();
+    let all = json!({"builder": "/bin/sh", "args": ["-c", "true"], "env": env});
+    fails(&world, all, 100, "is the largest with 100005 bytes of 60");
 }

@@ -144,3 +144,31 @@ fn few_processes_mean_fewer_builds_at_a_time_or_one_message() {
     }
     assert!(built);
 }
+
+#[test]
+fn what_has_no_end_is_refused() {
+    need!("bash", "timeout");
+    let world = World::new();
+    let endless = |args: &str, stdin: &str| {
+        let script = format!("ulimit -v 4000000; exec \"$0\" {args} < <({stdin})");
+        let windrow = env!("CARGO_BIN_EXE_windrow");
+        let ran = world
+            .program("timeout")
+            .args(["60", "/bin/bash", "-c", &script, windrow]);
+        ran.run().exits(1).no_panic()
+    };
+    let zeros = "exec cat /dev/zero";
+    for operation in ["--load-db", "--register-validity"] {
+        let ran = endless(&format!("nix-store {operation}"), zeros);
+        ran.says("more than 65536 bytes").says("line 1");
+    }
+    endless("build -", zeros).says("more than 268435456 bytes");
+    endless("build -", "exec yes").says("more than 268435456 bytes");
+    std::os::unix::fs::symlink("/dev/zero", world.file("zero.json")).unwrap();
+    endless("build zero.json", "true")
+        .says("cannot read")
+        .says("1073741824 bytes");
+    endless("add zero.json", "true")
+        .says("cannot read")
+        .says("1073741824 bytes");
+}

@@ -1,6 +1,7 @@
 //! Who builders are: users of the machine that are lent to them, and user namespaces in which all
 //! are the same.
 
+pub mod barred;
 pub mod user_ns;
 pub mod users;
 

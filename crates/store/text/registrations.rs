@@ -1,7 +1,7 @@
 //! Registrations as lines of text, as `--dump-db`, `--load-db` and `--register-validity` of
 //! nix-store have them. Reads and writes the text; whether paths exist is the caller's matter.
 
-use std::io::{BufRead, Write};
+use std::io::{BufRead, Read as _, Write};
 use std::path::Path;
 
 use windrow_components::hash::{Hash, HashAlgo};
@@ -24,6 +24,9 @@ pub fn write(out: &mut impl Write, info: &PathInfo) -> std::io::Result<()> {
         .iter()
         .try_for_each(|path| writeln!(out, "{path}"))
 }
+
+/// How many bytes a line may have. It holds a path at most.
+const LINE_MAX: u64 = 64 << 10;
 
 /// Reads registrations one after the other.
 pub struct Reader<'a, R> {
@@ -84,9 +87,13 @@ impl<'a, R: BufRead> Reader<'a, R> {
     /// Takes in a line; says whether there was one.
     fn read_line(&mut self) -> Result<bool> {
         self.text.clear();
-        let read = self.source.read_until(b'\n', &mut self.text);
+        let mut source = self.source.by_ref().take(LINE_MAX + 1);
+        let read = source.read_until(b'\n', &mut self.text);
         let read = read.map_err(Error::io("read", Path::new("standard input")))?;
         self.line += 1;
+        if read as u64 > LINE_MAX {
+            return Err(self.wrong(&format!("it has more than {LINE_MAX} bytes")));
+        }
         if self.text.last() == Some(&b'\n') {
             self.text.pop();
             Ok(true)

@@ -11,6 +11,7 @@ mod input;
 mod stop;
 mod watch;
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
@@ -18,6 +19,8 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+
+use crate::bounded;
 
 pub use grace::{Grace, Shield};
 pub use input::{Input, stdin};
@@ -162,19 +165,23 @@ pub fn is_cause_of(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
-/// Reads a file, as [`std::fs::read`] does. If it is a pipe, somebody may take any time to write to
-/// it.
+fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
+    bounded::read_to_end(File::open(path)?, bounded::TEXT_MAX)
+}
+
+/// Reads a file of [`bounded::TEXT_MAX`] bytes at most. If it is a pipe, somebody may take any time
+/// to write to it.
 ///
 /// # Errors
 /// When it can't be read, or the wait is to end.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     if std::fs::metadata(path)?.is_file() {
-        return std::fs::read(path);
+        return read_whole(path);
     }
     let (tell, told) = std::sync::mpsc::channel();
     let owned = path.to_owned();
     // It is left alone when the wait ends: nothing wakes it but a writer.
-    std::thread::Builder::new().spawn(move || tell.send(std::fs::read(owned)))?;
+    std::thread::Builder::new().spawn(move || tell.send(read_whole(&owned)))?;
     loop {
         match told.recv_timeout(SLICE) {
             Ok(read) => return read,

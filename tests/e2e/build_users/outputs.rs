@@ -162,3 +162,21 @@ fn what_a_build_user_leaves_is_made_harmless_before_others_are_let_in() {
         fs::remove_dir_all(top).unwrap();
     }
 }
+
+#[test]
+fn a_directory_that_build_users_may_not_enter_is_named() {
+    need_users!();
+    use std::os::unix::fs::PermissionsExt as _;
+    let (world, _) = world(TWO);
+    let drv = world.add_one("x", sh("echo > $out"));
+    fs::set_permissions(world.at(""), fs::Permissions::from_mode(0o750)).unwrap();
+    // Where build directories are is another matter.
+    let tmp = tempfile::tempdir_in("/tmp").unwrap();
+    fs::set_permissions(tmp.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+    let build = world.windrow("build").env("TMPDIR", tmp.path()).arg(&drv);
+    let ran = with_users(&world, build).run().exits(1);
+    let root = world.at("").display().to_string();
+    ran.says("may not enter the directory")
+        .says(root.trim_end_matches('/'))
+        .says("mode 0750");
+}

@@ -52,6 +52,7 @@ pub(super) fn load(
         known_rule: (Scopes::TOP, Vec::new()),
         batch: Batch::default(),
         scratch: Vec::new(),
+        expanded: 0,
     };
     loader.files(file, text)?;
     loader.read_dyndeps(file)?;
@@ -73,6 +74,8 @@ struct Loader<'r> {
     known_rule: (ScopeId, Vec<u8>),
     batch: Batch,
     scratch: Vec<u8>,
+    /// How many bytes the values have that are kept, with their variables replaced.
+    expanded: usize,
 }
 
 /// A file that is read next, before the rest of the one that includes it.
@@ -182,7 +185,9 @@ impl Loader<'_> {
             name => {
                 let value = scanner.assigned()?;
                 self.expand(scanner, &value, &[], scope)?;
-                self.scopes.set_variable(scope, name, &self.scratch);
+                self.count(scanner, &value)?;
+                let old = self.scopes.set_variable(scope, name, &self.scratch);
+                self.expanded = self.expanded.saturating_sub(old);
                 Ok(())
             }
         }
@@ -207,6 +212,18 @@ impl Loader<'_> {
             )
         };
         scanner.expand(raw, variable, &mut self.scratch)
+    }
+
+    /// Counts what is in `scratch`, which is to be kept, unless it stands in the file as it is.
+    fn count(&mut self, scanner: &Scanner<'_>, raw: &Raw) -> Result<()> {
+        self.expanded += self.scratch.len().saturating_sub(raw.range.len());
+        if self.expanded <= ALL_EXPANDED_MAX {
+            return Ok(());
+        }
+        let text = format!(
+            "with their variables replaced, values and paths have more than {ALL_EXPANDED_MAX} bytes"
+        );
+        scanner.wrong(raw.range.start, text)
     }
 
     fn include(&mut self, scanner: &mut Scanner<'_>, scope: ScopeId, start: usize) -> Result<()> {
@@ -288,6 +305,10 @@ fn block_with<'t>(
         scanner.expected(what)
     }
 }
+
+/// How much longer all values and paths together may become when their variables are replaced, in
+/// bytes.
+const ALL_EXPANDED_MAX: usize = 512 << 20;
 
 /// Files that may include each other in a row: more than ninja's own stack has room for.
 const MAX_NESTING: usize = 20_000;

@@ -18,6 +18,10 @@ pub(super) struct Raw {
     pub(super) dots_or_slashes: bool,
 }
 
+/// How long a path or value may become when its variables are replaced, in bytes, if it is not so
+/// long as it stands.
+const EXPANDED_MAX: usize = 4 << 20;
+
 /// Eight times the same byte.
 const fn eight(byte: u8) -> u64 {
     u64::from_le_bytes([byte; 8])
@@ -342,7 +346,8 @@ impl<'t> Scanner<'t> {
     }
 
     /// Appends a path or value with escapes resolved and variables replaced by what `variable`
-    /// says.
+    /// says. That may make it longer than it stands in the file, but not without a limit: each of a
+    /// few lines may be twice as long as the one before.
     pub(super) fn expand<'v>(
         &self,
         raw: &Raw,
@@ -355,6 +360,7 @@ impl<'t> Scanner<'t> {
             pos: 0,
         };
         inner.pos = raw.range.start;
+        let most = raw.range.len().max(EXPANDED_MAX);
         while let Some(dollar) = memchr::memchr(b'$', &inner.text[inner.pos..]) {
             let start = inner.pos + dollar;
             out.extend_from_slice(&inner.text[inner.pos..start]);
@@ -365,6 +371,10 @@ impl<'t> Scanner<'t> {
                 [literal @ (b'$' | b' ' | b':')] => out.push(*literal),
                 [b'\n' | b'\r', ..] => {}
                 name => out.extend_from_slice(variable(name)),
+            }
+            if out.len() > most {
+                let text = format!("with its variables replaced, this has more than {most} bytes");
+                return self.wrong(raw.range.start, text);
             }
         }
         out.extend_from_slice(&inner.text[inner.pos..]);

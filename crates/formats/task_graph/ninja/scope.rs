@@ -47,10 +47,11 @@ impl Scopes {
             .map_or(b"", |value| value)
     }
 
-    pub(super) fn set_variable(&mut self, scope: ScopeId, name: &[u8], value: &[u8]) {
-        self.0[scope.0 as usize]
-            .variables
-            .insert(name.into(), value.into());
+    /// Sets a variable; the length of the value that it had in this very scope.
+    pub(super) fn set_variable(&mut self, scope: ScopeId, name: &[u8], value: &[u8]) -> usize {
+        let variables = &mut self.0[scope.0 as usize].variables;
+        let old = variables.insert(name.into(), value.into());
+        old.map_or(0, |old| old.len())
     }
 
     pub(super) fn has_rule(&self, scope: ScopeId, name: &[u8]) -> bool {

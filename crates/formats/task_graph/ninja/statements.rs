@@ -117,17 +117,21 @@ impl Loader<'_> {
     ) -> Result<(OwnVariables<'t>, Option<Vec<u8>>)> {
         let (mut own, mut dyndep) = (Vec::new(), None);
         let may_need_them = !plain || self.dyndeps.has_rules();
+        let before = self.expanded;
         while scanner.next_line(true)? == Some(true) {
             let (name, value) = scanner.binding()?;
             let is_dyndep = name == dyndep::VARIABLE;
             if may_need_them || is_dyndep {
                 self.expand(scanner, &value, &[], scope)?;
+                self.count(scanner, &value)?;
                 own.push((name, self.scratch.clone()));
             }
             if is_dyndep {
                 dyndep = Some(self.scratch.clone());
             }
         }
+        // They are kept as long as their statement.
+        self.expanded = before;
         Ok((own, dyndep))
     }
 
@@ -239,6 +243,7 @@ impl Loader<'_> {
             if self.scratch.is_empty() {
                 return scanner.wrong(raw.range.start, "this path is empty");
             }
+            self.count(scanner, raw)?;
             self.manifest.paths.intern(&self.scratch)
         } else {
             self.manifest.paths.intern(scanner.bytes(&raw.range))

@@ -37,6 +37,34 @@ fn refusal(text: &str) -> String {
 }
 
 #[test]
+fn values_and_paths_that_double_have_a_limit() {
+    let doubling = |last: usize| {
+        let lines = (1..=last).map(|n| format!("a{n} = $a{0}$a{0}\n", n - 1));
+        format!("a0 = xxxxxxxx\n{}", lines.collect::<String>())
+    };
+    assert!(read(&doubling(18)).is_ok());
+    let value = refusal(&doubling(40));
+    assert!(value.contains("more than 4194304 bytes"), "{value}");
+    assert!(value.contains("build.ninja:23"), "{value}");
+    let path = refusal(&format!("{}build $a18$a18$a18: r\n", doubling(18)));
+    assert!(path.contains("more than 4194304 bytes"), "{path}");
+    // Many that are just short enough are too many together.
+    let many: String = (0..400).map(|n| format!("b{n} = $a18\n")).collect();
+    let all = refusal(&(doubling(18) + &many));
+    assert!(all.contains("values and paths have more than"), "{all}");
+    let paths: String = (0..400).map(|n| format!("build $a18{n}: r\n")).collect();
+    let all = refusal(&(doubling(18) + &paths.replace("$a18", "${a18}")));
+    assert!(all.contains("values and paths have more than"), "{all}");
+    // A variable that is set again and again is kept once, as are those of statements.
+    let again = "b = $a18\n".repeat(400);
+    assert!(read(&(doubling(18) + &again)).is_ok());
+    let own: String = (0..400)
+        .map(|n| format!("build p{n}: r\n  v = $a18\n"))
+        .collect();
+    assert!(read(&(doubling(18) + &own)).is_ok());
+}
+
+#[test]
 fn inputs_of_any_kind_are_edges() {
     let graph = read(
         "build all: phony d\nbuild a: r src\nbuild b | b2: r a\nbuild c: r | a\n\
