@@ -1,30 +1,65 @@
 //! Logs of builds: where they lie, and how they are printed.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use bzip2::read::MultiBzDecoder;
-use windrow_systems::process::log_writer::log_path;
+use windrow_systems::process::log_writer::{is_marked_cut, log_path};
 
 use crate::error::{Error, Result, print_failed};
-use crate::terminal::Out;
+use crate::terminal::{Out, complain};
 
-/// Prints a log.
-pub(crate) fn copy(log: &mut dyn Read, of: &str, out: &mut Out) -> Result<()> {
+/// A log that was found.
+pub(crate) struct Log {
+    reader: Box<dyn Read>,
+    /// Whether its end is missing, as far as that is known before it is read.
+    is_cut: bool,
+}
+
+/// Prints a log, and says so if its end is missing.
+pub(crate) fn copy(log: &mut Log, of: &str, out: &mut Out) -> Result<()> {
     let mut chunk = vec![0; 64 << 10];
     loop {
-        let read = log.read(&mut chunk);
-        let read = read.map_err(Error::io("read the log of", of))?;
+        let read = match log.reader.read(&mut chunk) {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                log.is_cut = true;
+                break;
+            }
+            read => read.map_err(Error::io("read the log of", of))?,
+        };
         if read == 0 {
-            return out.end_log().map_err(print_failed);
+            break;
         }
         out.write_log(&chunk[..read]).map_err(print_failed)?;
     }
+    out.end_log().map_err(print_failed)?;
+    if log.is_cut {
+        out.flush().map_err(print_failed)?;
+        complain(&format!(
+            "warning: the log of '{of}' is cut: its build still runs or was killed, or the end could not be written"
+        ));
+    }
+    Ok(())
+}
+
+fn found(file: File, compressed: bool) -> io::Result<Log> {
+    let metadata = file.metadata()?;
+    // What is compressed has a beginning and an end, though nothing be in between.
+    let is_cut = match compressed {
+        true => metadata.len() == 0,
+        false => is_marked_cut(metadata.permissions().mode()),
+    };
+    let reader: Box<dyn Read> = match compressed && !is_cut {
+        true => Box::new(MultiBzDecoder::new(file)),
+        false => Box::new(file),
+    };
+    Ok(Log { reader, is_cut })
 }
 
 /// The log under any of the names that releases of Nix gave it.
-pub(crate) fn open(log_dir: &Path, base: &str) -> Result<Option<Box<dyn Read>>> {
+pub(crate) fn open(log_dir: &Path, base: &str) -> Result<Option<Log>> {
     let flat = log_dir.join("drvs").join(base);
     let candidates = [
         (log_path(log_dir, base, false), false),
@@ -34,8 +69,11 @@ pub(crate) fn open(log_dir: &Path, base: &str) -> Result<Option<Box<dyn Read>>> 
     ];
     for (path, compressed) in candidates {
         match File::open(&path) {
-            Ok(file) if compressed => return Ok(Some(Box::new(MultiBzDecoder::new(file)))),
-            Ok(file) => return Ok(Some(Box::new(file))),
+            Ok(file) => {
+                return found(file, compressed)
+                    .map(Some)
+                    .map_err(Error::io("read", path));
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(Error::io("open the log", path)(error)),
         }

@@ -94,6 +94,12 @@ pub fn plug_in(world: &mut World, config: BuilderConfig, may_repair: bool) -> Re
     Ok(())
 }
 
+fn warn(world: &mut World, text: &str) {
+    let level = Level::Warn;
+    let mut services = world.non_send_mut::<Services>();
+    services.reporter.report(&Event::Message { level, text });
+}
+
 /// How many descriptors are left to what is no child: databases and their journals, trees that are
 /// looked at or deleted.
 const RESERVED_DESCRIPTORS: usize = 32;
@@ -171,7 +177,8 @@ fn clean_up_host(world: &mut World, host: Host) {
     for mut log in logs.iter_mut(world) {
         host.logs.close(&mut log);
     }
-    drop(host.logs);
+    let problems = host.logs.finish();
+    problems.iter().for_each(|text| warn(world, text));
     // Waits for what is being hashed, whose directories could not be deleted under it.
     host.scans.stop_all();
     drop(host.pool);

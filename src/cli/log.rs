@@ -1,11 +1,11 @@
 //! `windrow log`: the log of a build, by derivation or by output.
 
-use std::io::{ErrorKind, Read, Write as _};
+use std::io::{ErrorKind, Write as _};
 
 use clap::Args;
 
 use super::CommonArgs;
-use crate::build_log::{copy, open};
+use crate::build_log::{Log, copy, open};
 use crate::error::{Error, Result, print_failed};
 use crate::installable::Installable;
 use crate::terminal::Out;
@@ -44,12 +44,12 @@ pub(super) fn run(args: &LogArgs) -> Result<()> {
     };
     let base = store_dir.strip(&drv).unwrap_or(&drv);
     match open(&session.layout.log_dir, base)? {
-        Some(mut log) => print(&mut *log, &drv),
+        Some(mut log) => print(&mut log, &drv),
         None => Err(no_log(&drv)),
     }
 }
 
-fn print(log: &mut dyn Read, drv: &str) -> Result<()> {
+fn print(log: &mut Log, drv: &str) -> Result<()> {
     let mut out = Out::new();
     match copy(log, drv, &mut out).and_then(|()| out.flush().map_err(print_failed)) {
         // A closed pipe is no error.

@@ -97,7 +97,7 @@ pub(super) fn read_log(call: &mut Call) -> Result<()> {
             None => None,
         };
         let mut found = found.ok_or_else(|| Error::NoLog { path: path.clone() })?;
-        build_log::copy(&mut *found, &path, &mut call.out)?;
+        build_log::copy(&mut found, &path, &mut call.out)?;
     }
     Ok(())
 }

@@ -128,17 +128,18 @@ impl Launching<'_, '_> {
             (work, &host.config.log_dir, setup.kind.setting())
         {
             let base_name = self.graph.paths.base_name(self.graph.drv_path(*drv));
-            let opened = host
-                .logs
-                .open(log_dir, base_name, host.config.compress_log)
-                .map_err(|error| match setup.kind {
-                    ChildKind::Hook => {
-                        let text = self.unwatchable(work, setup.kind, &error);
-                        Failure::new(FailureKind::Other, text)
+            let opened = host.logs.open(log_dir, base_name, host.config.compress_log);
+            match opened {
+                Ok(opened) => file = Some(opened),
+                Err(error) => {
+                    let failure = Failure::of_error(&error);
+                    // A log that can't be kept costs nobody their build.
+                    if failure.kind == FailureKind::Means && setup.kind == ChildKind::Builder {
+                        return Err(failure);
                     }
-                    _ => Failure::of_error(&error),
-                });
-            file = Some(opened?);
+                    host.logs.note_problem(&error);
+                }
+            }
         }
         let host = &mut *self.host;
         let (log, channel) = (&setup.log, setup.channel.as_ref());

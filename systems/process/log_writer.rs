@@ -4,12 +4,13 @@
 //! Short logs, the great majority, are kept in memory and go to the writing thread in one piece
 //! when the build ends; an empty one is a constant and is written on the spot.
 
-use std::fs::File;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fmt::Display;
+use std::fs::{File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use bevy_ecs::prelude::Component;
@@ -73,7 +74,28 @@ pub struct LogThread {
     orders: Option<Sender<Order>>,
     thread: Option<JoinHandle<()>>,
     problems: Receiver<String>,
+    tell: Arc<Tell>,
     opened: u64,
+}
+
+/// Tells of the first log that can't be written. Where one can't, others can't either.
+struct Tell {
+    sender: Sender<String>,
+    told: AtomicBool,
+}
+
+impl Tell {
+    fn tell(&self, problem: &dyn Display) {
+        if !self.told.swap(true, Ordering::Relaxed) {
+            let text = format!("{problem}; logs of this run may be cut or missing");
+            let _ = self.sender.send(text);
+        }
+    }
+
+    fn cannot_write(&self, path: &Path, error: &io::Error) {
+        let path = path.display();
+        self.tell(&format_args!("cannot write the log file '{path}': {error}"));
+    }
 }
 
 impl LogThread {
@@ -83,14 +105,20 @@ impl LogThread {
     /// When there are no threads left.
     pub fn new() -> std::io::Result<Self> {
         let (orders, queue) = unbounded();
-        let (tell, problems) = unbounded();
+        let (sender, problems) = unbounded();
+        let tell = Arc::new(Tell {
+            sender,
+            told: AtomicBool::new(false),
+        });
+        let teller = Arc::clone(&tell);
         let name = "logs";
         let thread = std::thread::Builder::new().name(name.to_owned());
-        let thread = thread.spawn(move || write_logs(&queue, &tell));
+        let thread = thread.spawn(move || write_logs(&queue, &teller));
         Ok(Self {
             orders: Some(orders),
             thread: Some(thread.map_err(|error| no_thread(name, &error))?),
             problems,
+            tell,
             opened: 0,
         })
     }
@@ -120,6 +148,13 @@ impl LogThread {
             other => other,
         };
         let file = file.map_err(Error::io("create the log file", &path))?;
+        if file
+            .metadata()
+            .is_ok_and(|it| is_marked_cut(it.permissions().mode()))
+        {
+            // That was the log before.
+            let _ = file.set_permissions(Permissions::from_mode(0o644));
+        }
         self.opened += 1;
         Ok(LogFile {
             id: self.opened,
@@ -145,11 +180,11 @@ impl LogThread {
             && let Some(mut file) = log.file.take()
         {
             // A log that can't be written costs nobody their build.
-            let _ = if log.compress {
-                file.write_all(&EMPTY_BZIP2)
-            } else {
-                Ok(())
-            };
+            if log.compress
+                && let Err(error) = file.write_all(&EMPTY_BZIP2)
+            {
+                self.tell.cannot_write(&log.path, &error);
+            }
             return;
         }
         self.hand_on(log);
@@ -164,6 +199,17 @@ impl LogThread {
         log.file = None;
         // What stays is an empty file.
         let _ = std::fs::remove_file(&log.path);
+    }
+
+    /// Takes note that there is a log that can't even be begun.
+    pub fn note_problem(&self, problem: &dyn Display) {
+        self.tell.tell(problem);
+    }
+
+    /// Waits until all is written; what went wrong with logs since it was last asked.
+    pub fn finish(mut self) -> Vec<String> {
+        self.join();
+        self.problems().collect()
     }
 
     /// What went wrong with logs since it was last asked.
@@ -197,12 +243,18 @@ impl LogThread {
     }
 }
 
-impl Drop for LogThread {
-    fn drop(&mut self) {
+impl LogThread {
+    fn join(&mut self) {
         self.orders = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+impl Drop for LogThread {
+    fn drop(&mut self) {
+        self.join();
     }
 }
 
@@ -228,9 +280,40 @@ pub fn log_path(log_dir: &Path, drv_base_name: &str, compressed: bool) -> PathBu
         .join(format!("{rest}{extension}"))
 }
 
+/// What a log that is not compressed has in its mode if its end could not be written: a bit that
+/// means nothing else for a file, and takes no room on a full disk.
+const CUT: u32 = 0o1000;
+
+/// Whether a log, of which that is the mode, has been cut. One that is compressed has no end then.
+pub fn is_marked_cut(mode: u32) -> bool {
+    mode & CUT != 0
+}
+
+/// A log's file, which takes nothing more after a failure: what lacks a part must not get an end.
+struct Sink {
+    file: File,
+    failed: bool,
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.failed {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let written = self.file.write(bytes);
+        let is_failure = |error: &io::Error| error.kind() != io::ErrorKind::Interrupted;
+        self.failed = written.as_ref().is_err_and(is_failure);
+        written
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
 enum Open {
-    Plain(File),
-    Compressed(Box<BzEncoder<File>>),
+    Plain(Sink),
+    Compressed(Box<BzEncoder<Sink>>),
 }
 
 /// Whether no more is written of a log. Who interrupts a run does not wait until all is compressed
@@ -243,7 +326,7 @@ fn is_cut(log: Option<&(PathBuf, Open)>) -> bool {
     is_long && interrupt::is_signalled()
 }
 
-fn write_logs(orders: &Receiver<Order>, problems: &Sender<String>) {
+fn write_logs(orders: &Receiver<Order>, tell: &Tell) {
     let mut open: HashMap<u64, (PathBuf, Open)> = HashMap::new();
     for order in orders {
         let (path, result) = match order {
@@ -253,6 +336,10 @@ fn write_logs(orders: &Receiver<Order>, problems: &Sender<String>) {
                 file,
                 compress,
             } => {
+                let file = Sink {
+                    file,
+                    failed: false,
+                };
                 let log = if compress {
                     Open::Compressed(Box::new(BzEncoder::new(file, Compression::best())))
                 } else {
@@ -289,11 +376,11 @@ fn write_logs(orders: &Receiver<Order>, problems: &Sender<String>) {
             }
         };
         if let Err((id, error)) = result {
-            open.remove(&id);
-            let _ = problems.send(format!(
-                "cannot write the log file '{}': {error}",
-                path.display()
-            ));
+            if let Some((_, Open::Plain(sink))) = open.remove(&id) {
+                let mode = Permissions::from_mode(0o644 | CUT);
+                let _ = sink.file.set_permissions(mode);
+            }
+            tell.cannot_write(&path, &error);
         }
     }
 }
