@@ -35,7 +35,7 @@ mod tests {
     use std::borrow::Cow;
 
     use super::*;
-    use crate::derivation::Derivation;
+    use crate::derivation::{Derivation, InputDrv};
     use crate::store_path::StoreDir;
 
     const DRV: &[u8] = br#"Derive([("dev","/nix/store/00000000000000000000000000000000-x-dev","",""),("out","/nix/store/00000000000000000000000000000000-x","","")],[("/nix/store/11111111111111111111111111111111-y.drv",["out"])],["/nix/store/22222222222222222222222222222222-s"],"x86_64-linux","/bin/sh",["-c","true"],[("a","b")])"#;
@@ -92,6 +92,18 @@ mod tests {
     }
 
     #[test]
+    fn an_input_that_is_named_twice_is_one() {
+        let store = StoreDir::new("/nix/store");
+        let text = r#"{"builder":"b","name":"n","system":"s","outputs":{"out":{}},"args":[],
+            "env":{},"inputs":{"drvs":{"x.drv":["out"],"/nix/store/x.drv":["dev","out"]}}}"#;
+        let value: Value = serde_json::from_str(text).unwrap();
+        let (_, drv) = from_json(&value, &store).unwrap().remove(0);
+        let outputs = vec!["dev".into(), "out".into()];
+        let path = "/nix/store/x.drv".into();
+        assert_eq!(drv.input_drvs, [InputDrv { path, outputs }]);
+    }
+
+    #[test]
     fn mistakes_are_named() {
         let store = StoreDir::new("/nix/store");
         let message = |text: &str| {
@@ -127,6 +139,10 @@ mod tests {
                 "'name' is missing",
             ),
             (one(r#""outputs":{},"args":[],"env":{}"#), "no outputs"),
+            (
+                one(r#""outputs":{"out":{}},"args":[],"env":{"__json":"{}"},"structuredAttrs":{}"#),
+                "structured attributes twice",
+            ),
             (
                 one(r#""outputs":{"out":{"hash":"x"}},"args":[],"env":{}"#),
                 "the output 'out': ",

@@ -122,7 +122,7 @@ fn one_from_json(
         system: json.system.into(),
         builder: bytes(json.builder),
         args: json.args.into_iter().map(bytes).collect(),
-        env: env_from_json(json.env, json.structured_attrs),
+        env: env_from_json(json.env, json.structured_attrs)?,
     };
     Ok((name, drv))
 }
@@ -156,9 +156,10 @@ fn inputs_from_json(
     drvs: BTreeMap<String, JsonInput>,
     store: &StoreDir,
 ) -> Result<Vec<InputDrv<'static>>> {
-    let mut input_drvs = Vec::new();
+    // With the store directory and without it, one path may stand there twice.
+    let mut by_path = BTreeMap::<_, Vec<_>>::new();
     for (path, input) in drvs {
-        let mut outputs = match input {
+        let outputs = match input {
             JsonInput::Outputs(outputs) => outputs,
             JsonInput::Dynamic {
                 outputs,
@@ -172,21 +173,26 @@ fn inputs_from_json(
                 outputs
             }
         };
-        outputs.sort();
-        outputs.dedup();
-        input_drvs.push(InputDrv {
-            path: full(&path, store),
-            outputs: outputs.into_iter().map(Cow::Owned).collect(),
-        });
+        let of_path = by_path.entry(full(&path, store)).or_default();
+        of_path.extend(outputs.into_iter().map(Cow::Owned));
     }
-    input_drvs.sort();
-    Ok(input_drvs)
+    let sorted = by_path.into_iter().map(|(path, mut outputs)| {
+        outputs.sort_unstable();
+        outputs.dedup();
+        InputDrv { path, outputs }
+    });
+    Ok(sorted.collect())
 }
 
 fn env_from_json(
     env: BTreeMap<String, String>,
     structured: Option<Members>,
-) -> Vec<(Bytes<'static>, Bytes<'static>)> {
+) -> Result<Vec<(Bytes<'static>, Bytes<'static>)>> {
+    if structured.is_some() && env.contains_key(STRUCTURED) {
+        return Err(bad(format!(
+            "it has structured attributes twice, in 'structuredAttrs' and as the variable '{STRUCTURED}'"
+        )));
+    }
     let variables = env
         .into_iter()
         .map(|(key, value)| (bytes(key), bytes(value)));
@@ -196,7 +202,7 @@ fn env_from_json(
         env.push((Cow::Borrowed(STRUCTURED.as_bytes()), text));
     }
     env.sort();
-    env
+    Ok(env)
 }
 
 fn output_from_json(name: String, output: JsonOutput, store: &StoreDir) -> Result<Output<'static>> {
