@@ -155,7 +155,9 @@ fn adopt(store: &mut LocalStore, restored: &Path, info: PathInfo) -> Result<()> 
         delete_path(&real)?;
         canonicalise(restored, None, &mut InodesSeen::default())?;
         std::fs::rename(restored, &real).map_err(Error::io("rename a restored tree to", &real))?;
+        let unregistered = Cleanup(&real);
         store.register_paths(vec![info])?;
+        std::mem::forget(unregistered);
     }
     release(locks);
     Ok(())
@@ -284,6 +286,8 @@ impl<R: Read> Fields<'_, R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::DatabaseOptions;
+    use crate::layout::tests::{scratch, store_path};
 
     #[test]
     fn strings_are_padded() {
@@ -311,5 +315,27 @@ mod tests {
             .string()
             .is_err()
         );
+    }
+
+    #[test]
+    fn what_can_t_be_registered_is_not_left_in_the_store() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = scratch(directory.path());
+        layout.create_directories(None, false).unwrap();
+        let mut store = LocalStore::open(layout, &DatabaseOptions::default()).unwrap();
+        let file = directory.path().join("file");
+        std::fs::write(&file, "contents").unwrap();
+        let mut text = 1_u64.to_le_bytes().to_vec();
+        nar::dump(&file, &mut text).unwrap();
+        text.extend(MAGIC.to_le_bytes());
+        push_string(&mut text, &store_path(1));
+        text.extend(1_u64.to_le_bytes());
+        push_string(&mut text, &store_path(2));
+        push_string(&mut text, "");
+        text.extend([0; 16]);
+        let error = import(&mut store, &mut &text[..], |_| Ok(())).unwrap_err();
+        assert!(error.to_string().contains("path2"), "{error}");
+        let real = store.layout().real_path(&store_path(1));
+        assert!(real.symlink_metadata().is_err(), "it is not valid");
     }
 }
