@@ -151,10 +151,18 @@ pub fn nearest(name: &str) -> Option<&'static str> {
     if name.len() > NAME_LEN_MAX {
         return None;
     }
-    let plain = name.strip_prefix("extra-").unwrap_or(name);
+    let without_prefix = name.strip_prefix("extra-");
+    // Most names are told apart by their lengths, which costs nothing: a file may hold thousands
+    // of lines that are no settings.
     let distance = |known: &str| {
-        let whole = strsim::osa_distance(name, known);
-        whole.min(strsim::osa_distance(plain, known))
+        let near = |name: &str| {
+            let apart = name.chars().count().abs_diff(known.len());
+            (apart <= known.len() / 4).then(|| strsim::osa_distance(name, known))
+        };
+        near(name)
+            .into_iter()
+            .chain(without_prefix.and_then(near))
+            .min()
     };
     let names = TABLE
         .iter()
@@ -162,7 +170,7 @@ pub fn nearest(name: &str) -> Option<&'static str> {
     names
         .chain(RETIRED)
         .chain(IGNORED)
-        .map(|&known| (distance(known), known))
+        .filter_map(|&known| Some((distance(known)?, known)))
         .filter(|&(distance, known)| distance <= known.len() / 4)
         .min_by_key(|&(distance, _)| distance)
         .map(|(_, known)| known)
