@@ -159,6 +159,8 @@ mod conf;
 mod engine;
 mod error;
 #[doc(hidden)]
+pub mod fuzzing;
+#[doc(hidden)]
 pub mod helpers;
 #[cfg(feature = "huge-pages")]
 #[doc(hidden)]

@@ -15,6 +15,8 @@
 pub mod db;
 mod error;
 pub mod files;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gc;
 pub mod layout;
 pub mod local;

@@ -207,7 +207,7 @@ fn save(mut response: Response<ureq::Body>, to: &Path) -> Result<(), Problem> {
 }
 
 /// The address without the user name and password in it, and these.
-fn without_userinfo(address: &str) -> (String, Option<(String, String)>) {
+pub(super) fn without_userinfo(address: &str) -> (String, Option<(String, String)>) {
     let plain = || (address.to_owned(), None);
     let Some((scheme, rest)) = address.split_once("://") else {
         return plain();
@@ -254,7 +254,7 @@ fn proxy(
 }
 
 /// Whether a list of hosts has that host, or a domain that it is in.
-fn is_listed(list: &str, host: &str) -> bool {
+pub(super) fn is_listed(list: &str, host: &str) -> bool {
     let mut words = list.split([',', ' ', '\t']).filter(|word| !word.is_empty());
     words.any(|word| {
         if word == "*" {

@@ -7,6 +7,8 @@ mod address;
 mod buildenv;
 mod decompress;
 mod fetchurl;
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 mod netrc;
 mod program;

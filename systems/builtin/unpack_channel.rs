@@ -32,7 +32,7 @@ pub(super) fn run(request: &Request) -> Result<(), String> {
 }
 
 /// Puts what an archive holds into the directory `out`.
-fn unpack(archive: impl Read, out: &Path) -> io::Result<()> {
+pub(super) fn unpack(archive: impl Read, out: &Path) -> io::Result<()> {
     let mut archive = Archive::new(archive);
     // Times are not kept, set-user-id bits neither: the last is the default.
     archive.set_preserve_mtime(false);

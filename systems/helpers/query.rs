@@ -6,10 +6,12 @@ mod talk;
 #[cfg(test)]
 mod tests;
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Seek as _, Write as _};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use windrow_sandbox::process::launch::{SpawnError, Spawned};
 
 use crate::failure::describe_status;
@@ -131,6 +133,26 @@ impl QueryProcess {
             Err(QueryError::Died { status: 0 }) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// One that has given these answers and ended, whatever it was asked. For fuzz targets.
+    ///
+    /// # Errors
+    /// When the system gives no memory or descriptors.
+    #[doc(hidden)]
+    pub fn recorded(answers: &[u8]) -> io::Result<Self> {
+        let mut stdout = File::from(memfd_create(c"answers", MFdFlags::MFD_CLOEXEC)?);
+        stdout.write_all(answers)?;
+        stdout.rewind()?;
+        Ok(Self {
+            child: None,
+            stdin: File::create("/dev/null")?.into(),
+            stdout: stdout.into(),
+            log: None,
+            answers: LineBuffer::default(),
+            complaints: LineBuffer::default(),
+            taken: 0,
+        })
     }
 
     /// Which of the paths it has.

@@ -330,5 +330,10 @@ fn entries(layout: &Layout) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
+/// What the collector answers to a client that sends these bytes and nothing more.
+pub(crate) fn answers_to_client(layout: &Layout, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    server::answers_to_client(layout, bytes)
+}
+
 #[cfg(test)]
 mod tests;

@@ -165,7 +165,12 @@ impl Instance {
     }
 }
 
-fn understand(line: String) -> Result<Said, HookError> {
+/// What a line means that a hook has written.
+///
+/// # Errors
+/// When it is a reply that the protocol does not have.
+#[doc(hidden)]
+pub fn understand(line: String) -> Result<Said, HookError> {
     let Some(reply) = line.strip_prefix("# ") else {
         return Ok(Said::Line(line));
     };

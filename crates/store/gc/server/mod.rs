@@ -4,6 +4,8 @@
 
 mod clients;
 
+pub(super) use clients::answers_to_client;
+
 use std::collections::VecDeque;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{ErrorKind, Write as _};

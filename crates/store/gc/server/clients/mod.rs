@@ -285,5 +285,35 @@ impl Client {
     }
 }
 
+/// What the collector answers to a client that sends these bytes and nothing more. For fuzz
+/// targets.
+pub(in crate::gc) fn answers_to_client(layout: &Layout, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    let (mut theirs, ours) = UnixStream::pair()?;
+    theirs.set_nonblocking(true)?;
+    ours.set_nonblocking(true)?;
+    theirs.write_all(bytes)?;
+    theirs.shutdown(Shutdown::Write)?;
+    let shared = Shared::default();
+    let mut client = Client {
+        uid: peer_uid(&ours)?,
+        stream: ours,
+        input: Vec::new(),
+        answers: 0,
+        waits: None,
+        heard: 0,
+    };
+    let mut answers = Vec::new();
+    let mut buffer = [0; LINE_MAX];
+    loop {
+        let goes_on = client.go_on(layout, &shared);
+        while let Ok(count @ 1..) = theirs.read(&mut buffer) {
+            answers.extend_from_slice(&buffer[..count]);
+        }
+        if !goes_on {
+            return Ok(answers);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;
