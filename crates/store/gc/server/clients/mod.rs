@@ -157,7 +157,8 @@ impl Desk<'_> {
         let Some((index, _)) = theirs.min_by_key(|(_, client)| client.heard) else {
             return false;
         };
-        let client = self.clients.swap_remove(index);
+        // Of those that were silent for equally long, the first is the oldest: the order is kept.
+        let client = self.clients.remove(index);
         client.part(self.layout, self.shared);
         true
     }

@@ -1,11 +1,11 @@
 //! Clients of the collector's socket that don't behave, beside one that does.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 
 use super::super::{HashPart, Server, Shared, Told};
-use super::{LINE_MAX, PER_USER};
+use super::{Desk, LINE_MAX, PER_USER};
 use crate::Layout;
 use crate::layout::tests::{scratch, store_path};
 
@@ -108,6 +108,28 @@ fn who_connects_again_and_again_loses_his_oldest_connections() {
     last.write_all((store_path(2) + "\n").as_bytes()).unwrap();
     last.read_exact(&mut [0]).unwrap();
     assert_eq!(scene.shared.begin(&[Some(scene.part(2))]), [false]);
+}
+
+#[test]
+fn of_connections_accepted_in_one_turn_the_oldest_make_room() {
+    let scene = Scene::new();
+    let path = scene.layout.gc_socket().with_file_name("another");
+    let listener = UnixListener::bind(&path).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let mut desk = Desk {
+        layout: &scene.layout,
+        shared: &scene.shared,
+        clients: Vec::new(),
+        turn: 0,
+    };
+    let silent: Vec<UnixStream> = (0..PER_USER + 20)
+        .map(|_| UnixStream::connect(&path).unwrap())
+        .collect();
+    desk.accept(&listener, usize::MAX);
+    for (number, stream) in silent.iter().enumerate() {
+        stream.set_nonblocking(true).unwrap();
+        assert_eq!(is_closed(stream), number < 20, "{number}");
+    }
 }
 
 #[test]
