@@ -37,11 +37,12 @@ pub struct Spare {
 }
 
 impl Spare {
-    /// The process made in advance, if there is one of this kind. The next one will be of this
-    /// kind.
+    /// The process made in advance, if there is one of this kind, and nobody has killed it. The
+    /// next one will be of this kind.
     pub fn take(&mut self, kind: SetupKind) -> Option<SpareProcess> {
         let fits = self.kind.replace(kind) == Some(kind);
-        self.process.take().filter(|_| fits)
+        let process = self.process.take();
+        process.filter(|process| fits && process.standby.is_waiting())
     }
 
     /// Makes one, of the kind that was needed last, unless there is one. That none can be made is

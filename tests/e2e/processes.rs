@@ -1,7 +1,7 @@
 //! When a build counts as ended, and that nothing it started outlives it.
 //! Interruption of windrow itself is in interrupt.rs.
 
-use crate::harness::{World, need, sh, text};
+use crate::harness::{World, graph_of, need, sh, text};
 
 /// Builds a derivation, whose output's text it gives, and expects nothing to be left.
 #[track_caller]
@@ -203,4 +203,22 @@ fn all_that_was_written_before_the_end_is_in_the_log() {
     world.windrow("build").arg(&drv).ok();
     assert_eq!(world.windrow("log").arg(&drv).ok().stdout.len(), 300_000);
     world.is_clean();
+}
+
+#[test]
+fn a_process_made_in_advance_that_is_killed_fails_no_build() {
+    let world = World::new();
+    // Kills what waits for its program beside this builder, as the kernel may for want of memory.
+    let kill = "killed=; while [ -z \"$killed\" ]; do for p in $(cat /proc/$PPID/task/*/children); do \
+                case $p:$(cat /proc/$p/comm) in $$:*|*:builder-guard|*:) ;; \
+                *) kill -9 $p && killed=$p ;; esac; done; done; echo x > $out";
+    let mut next = sh("echo y > $out");
+    next["inputs"] = serde_json::json!(["first"]);
+    let graph = graph_of([("first", sh(kill)), ("next", next)]);
+    let graph = world.graph("graph.json", &graph);
+    let ran = world.windrow("build").arg(&graph).args(["-j1"]);
+    let out = ran.args(["--timeout", "60"]).ok().path();
+    assert_eq!(text(out), "y\n");
+    world.is_clean();
+    world.stays_valid();
 }

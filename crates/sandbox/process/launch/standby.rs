@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use super::action::Action;
 use super::child::{Process, make};
 use super::pending::{OnItsWay, PendingExec};
@@ -65,6 +67,16 @@ impl Standby {
         Ok(Self {
             waiting: Some(Waiting { spawned, process }),
         })
+    }
+
+    /// Whether it still waits. Others may have killed it (the kernel too, for want of memory), or
+    /// it has ended because it could not set itself up.
+    pub fn is_waiting(&self) -> bool {
+        let Some(waiting) = &self.waiting else {
+            return false;
+        };
+        let mut ended = [PollFd::new(&waiting.spawned.pidfd, PollFlags::IN)];
+        poll(&mut ended, Some(&Timespec::default())) == Ok(0)
     }
 
     /// Runs the program that `owner` asks for. Its actions, personality and streams must be those
@@ -186,6 +198,21 @@ mod tests {
         drop(theirs);
         assert_eq!(ours.read(&mut [0]).unwrap(), 0);
         drop(standby);
+    }
+
+    #[test]
+    fn that_it_was_killed_is_seen() {
+        let (standby, mut log) = standby(Arc::new([]));
+        assert!(standby.is_waiting());
+        let pid = standby.waiting.as_ref().unwrap().spawned.pid;
+        crate::process::kill::kill_group(pid);
+        // Its streams close as it dies; a moment later it counts as dead.
+        assert_eq!(log.read(&mut [0]).unwrap(), 0);
+        while standby.is_waiting() {
+            std::thread::yield_now();
+        }
+        drop(standby);
+        assert!(raw::wait(pid, 0).is_err());
     }
 
     #[test]
