@@ -30,8 +30,13 @@ use crate::report::{BuildRef, Event, Level};
 use crate::world::children::{HookLines, LINGER};
 use crate::world::{Host, Scheduler, Services};
 
-/// How many reads of one pipe a tick makes before it looks after the other children.
-const READS_PER_TICK: usize = 16;
+/// How much of one pipe a tick reads before it looks after signals and the other children, in
+/// bytes. A read counts as one of a full buffer.
+const READ_PER_TICK: usize = 1 << 20;
+
+/// How many bytes a line that is shown counts as: what writes nothing but short lines must not keep
+/// a tick for longer.
+const LINE_COST: usize = 32;
 
 /// How long to wait for a log that can't be written as fast as its builder goes on.
 const CATCH_UP: Duration = Duration::from_millis(5);
@@ -249,7 +254,8 @@ impl Watching<'_, '_> {
         let Some(build) = Named::of(&self.graph, goal, watched.derivation, watched.path) else {
             return;
         };
-        for _ in 0..READS_PER_TICK {
+        let mut cost = 0;
+        while cost < READ_PER_TICK {
             match read(pipe, &mut host.reactor.buffer) {
                 Ok(0) => {
                     host.reactor.forget(pipe.as_fd());
@@ -259,6 +265,7 @@ impl Watching<'_, '_> {
                 Ok(count) => {
                     let bytes = &host.reactor.buffer[..count];
                     child.deadlines.last_output = now;
+                    cost += host.reactor.buffer.len();
                     watched.log.append(bytes);
                     let limit = self.scheduler.limits_of(goal).max_log_size;
                     if limit > 0 && watched.log.size > limit {
@@ -268,6 +275,9 @@ impl Watching<'_, '_> {
                         host.logs.append(file, bytes);
                     }
                     let reporter = &mut self.services.reporter;
+                    if watched.lines.is_some() || host.config.report_output {
+                        cost += LINE_COST * memchr::memchr_iter(b'\n', bytes).count();
+                    }
                     if let Some(lines) = &mut watched.lines {
                         lines.feed(child.kind, bytes, reporter);
                     } else if host.config.report_output {

@@ -14,6 +14,8 @@ const SAID_MAX: usize = 64 * 1024;
 /// How many reads of a pipe a tick makes, so that who writes without end takes neither the
 /// scheduler's time nor its memory.
 pub const READS_PER_TICK: usize = 16;
+/// With more lines than this in it, a read is the last one of a tick.
+const LINES_AT_ONCE: usize = 2048;
 
 /// The pipes of a child beside its log.
 #[derive(Debug, Component)]
@@ -142,7 +144,14 @@ impl Talk {
         for _ in 0..READS_PER_TICK {
             let Some(pipe) = &self.from_hook else { break };
             match nix::unistd::read(pipe, buffer) {
-                Ok(count) if count > 0 => self.lines.feed(&buffer[..count]),
+                Ok(count) if count > 0 => {
+                    let said = &buffer[..count];
+                    self.lines.feed(said);
+                    // Many short lines take longer to show than to read.
+                    if memchr::memchr_iter(b'\n', said).count() > LINES_AT_ONCE {
+                        break;
+                    }
+                }
                 Err(nix::Error::EINTR) => {}
                 Err(nix::Error::EAGAIN) => {
                     self.unread = false;

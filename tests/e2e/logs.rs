@@ -195,3 +195,17 @@ fn a_log_that_comes_faster_than_it_can_be_written_is_whole_and_its_builder_waits
     assert_eq!(world.windrow("log").arg(&drv).ok().stdout.len(), 40_000_000);
     world.is_clean();
 }
+
+#[test]
+fn short_lines_without_end_are_shown_a_few_at_a_time() {
+    let world = World::new();
+    let drv = world.add_one("x", sh("yes"));
+    // Whatever ends such a build is looked after between two reads, when 65,536 bytes hold so many
+    // lines; a limit on its log is what shows how many were read.
+    let ran = world.windrow("build").arg(&drv).arg("-L");
+    let ran = ran.args(["--option", "max-build-log-size", "1000"]).run();
+    ran.exits(1);
+    let log = world.windrow("log").arg(&drv).ok().stdout;
+    assert!(log.len() < 400_000, "{}", log.len());
+    world.is_clean();
+}
