@@ -1,6 +1,5 @@
-//! How many descriptors, threads and processes the kernel gives this process: the limit on
-//! descriptors, raised by the program and put back in its children, and threads of which fewer may
-//! do.
+//! What the kernel gives this process: descriptors, whose limit the program raises and its children
+//! get back; threads and processes, of which fewer may do; and how large its files may be.
 
 use std::io;
 use std::num::NonZero;
@@ -8,9 +7,10 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{Builder, JoinHandle, Scope};
 
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::interrupt;
+use crate::{interrupt, raw};
 
 /// That the limit was not changed. No process has so many descriptors.
 const UNCHANGED: u64 = u64::MAX;
@@ -51,18 +51,30 @@ pub fn restore_descriptors() {
     }
 }
 
+/// Has a write beyond the limit on the size of files (`ulimit -f`) fail, where the signal for it
+/// would end this process without a word. For a program, at its start. What is executed from then
+/// on must handle the signal by default again, for what is ignored stays ignored.
+pub fn fail_beyond_file_size() {
+    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    // SAFETY: no handler is installed, and none of this program's is taken away.
+    let _ = unsafe { sigaction(Signal::SIGXFSZ, &ignore) };
+}
+
+/// How many bytes a file of this process may have, if there is a limit.
+pub fn file_size() -> Option<u64> {
+    getrlimit(Resource::Fsize).current
+}
+
 /// Has a program that is started by the standard library get the limit that this one was started
-/// with.
-pub fn restore_descriptors_in(command: &mut Command) -> &mut Command {
+/// with, and the signal for files that are too large.
+pub fn restore_in(command: &mut Command) -> &mut Command {
     use std::os::unix::process::CommandExt as _;
-    if GIVEN.load(Ordering::Relaxed) == UNCHANGED {
-        return command;
-    }
     let restore = || {
+        let _ = raw::handle_by_default(libc::SIGXFSZ);
         restore_descriptors();
         Ok(())
     };
-    // SAFETY: it makes two system calls and nothing else.
+    // SAFETY: it makes a few system calls and nothing else.
     unsafe { command.pre_exec(restore) }
 }
 
@@ -94,7 +106,8 @@ pub fn lacks_means(error: &io::Error) -> bool {
     lacking || lacks_descriptors(error)
 }
 
-/// What to do about an error that [`lacks_means`], as the end of a message; nothing for others.
+/// What to do about an error that [`lacks_means`] or comes of a limit on the size of files, as the
+/// end of a message; nothing for others.
 pub fn remedy(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::EMFILE) => {
@@ -107,6 +120,12 @@ pub fn remedy(error: &io::Error) -> String {
         Some(libc::EAGAIN) => "; no more processes are allowed: raise the limit of the user \
              ('ulimit -u') or of the control group ('pids.max')"
             .to_owned(),
+        Some(libc::EFBIG) => match file_size() {
+            Some(limit) => {
+                format!("; files may have {limit} bytes: raise the limit ('ulimit -f')")
+            }
+            None => String::new(),
+        },
         _ => String::new(),
     }
 }
@@ -172,7 +191,7 @@ mod tests {
     fn in_shell(script: &str) -> Vec<String> {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", script]);
-        let output = restore_descriptors_in(&mut command).output().unwrap();
+        let output = restore_in(&mut command).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         text.lines().map(str::to_owned).collect()
     }

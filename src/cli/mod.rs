@@ -172,6 +172,7 @@ fn print_lines<T: AsRef<str>>(lines: impl IntoIterator<Item = T>) -> Result<()> 
 /// Runs the program with these arguments; the exit status is documented in README.md.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     windrow_sys::limits::raise_descriptors();
+    windrow_sys::limits::fail_beyond_file_size();
     interrupt::expect_children();
     let status = run(args.into_iter().collect());
     crate::terminal::flush();
@@ -203,8 +204,13 @@ fn run(args: Vec<OsString>) -> ExitCode {
                 usage_error(&error);
                 return ExitCode::FAILURE;
             }
-            let _ = error.print();
-            return ExitCode::SUCCESS;
+            return match error.print() {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    tell_error(&print_failed(error));
+                    ExitCode::FAILURE
+                }
+            };
         }
     };
     if let Command::Build(args) = &cli.command

@@ -3,7 +3,7 @@
 use std::process::{Child, Command, Stdio};
 
 use nix::unistd::dup2_stdout;
-use windrow_sys::limits::restore_descriptors_in;
+use windrow_sys::limits::restore_in;
 
 /// A pager that shows what is written to standard output. Dropped, it is waited for.
 pub(super) struct Pager(Child);
@@ -32,7 +32,7 @@ impl Pager {
             if std::env::var_os("LESS").is_none() {
                 command.env("LESS", "FRSXMK");
             }
-            restore_descriptors_in(command.stdin(Stdio::piped()));
+            restore_in(command.stdin(Stdio::piped()));
             let Ok(mut child) = command.spawn() else {
                 continue;
             };

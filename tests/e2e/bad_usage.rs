@@ -253,14 +253,15 @@ fn standard_output_that_goes_away_is_no_panic() {
     let world = World::new();
     let drv = world.add_one("x", sh("echo > $out"));
     let line = format!(
-        "{} build {drv} | true; {} build {drv} > /dev/full; echo status $?",
-        env!("CARGO_BIN_EXE_windrow"),
-        env!("CARGO_BIN_EXE_windrow")
+        "{windrow} build {drv} | true; {windrow} build {drv} > /dev/full; echo status $?; \
+         {windrow} --help > /dev/full; echo help $?",
+        windrow = env!("CARGO_BIN_EXE_windrow"),
     );
     let ran = world.program("sh").args(["-c", &line]).run().no_panic();
     assert!(
         ran.out().contains("status 1"),
         "paths that can't be printed are an error\n{ran}"
     );
+    assert!(ran.out().contains("help 1"), "{ran}");
     world.is_clean();
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use rusqlite::ErrorCode;
 
 use crate::error::Error;
+use windrow_sys::limits;
 use windrow_sys::space::Room;
 
 /// Turns SQLite's answer to an action on a database into the error to report.
@@ -23,6 +24,10 @@ pub(crate) fn failed_to(action: &'static str, path: &Path) -> impl Fn(rusqlite::
             }
             Some(ErrorCode::CannotOpen | ErrorCode::SystemIoFailure) if has_no_inodes(&path) => {
                 let note = " (there are no inodes left)";
+                Error::DatabaseFull { path, note }
+            }
+            Some(ErrorCode::SystemIoFailure) if is_too_large(&path) => {
+                let note = " (the limit on the size of files is reached: raise it, 'ulimit -f')";
                 Error::DatabaseFull { path, note }
             }
             Some(ErrorCode::ReadOnly) => Error::DatabaseReadOnly { path },
@@ -43,6 +48,19 @@ pub(crate) fn failed_to(action: &'static str, path: &Path) -> impl Fn(rusqlite::
 
 fn is_full(file: &Path) -> bool {
     room_beside(file).is_some_and(|room| room.bytes == 0)
+}
+
+/// Whether the database or its journal may not grow by a page.
+fn is_too_large(file: &Path) -> bool {
+    const PAGE: u64 = 64 << 10;
+    let Some(limit) = limits::file_size() else {
+        return false;
+    };
+    let mut journal = file.as_os_str().to_owned();
+    journal.push("-wal");
+    let sizes = [file.as_os_str(), &journal].map(|it| std::fs::metadata(it).map(|it| it.len()));
+    let mut sizes = sizes.into_iter().flatten();
+    sizes.any(|size| size.saturating_add(PAGE) > limit)
 }
 
 fn has_no_inodes(file: &Path) -> bool {

@@ -12,6 +12,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::{is_signalled, note, signal};
+use crate::limits::no_thread;
 use crate::raw;
 
 /// How long a process that owes nothing may take to end by itself, with a message of its own.
@@ -78,8 +79,10 @@ pub(super) fn start(signals: &SigSet, last_words: fn(i32)) -> io::Result<()> {
     let _ = EVENT.set(eventfd(0, flags)?);
     let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
     let signals = SignalFd::with_flags(signals, flags)?;
-    let thread = std::thread::Builder::new().name("signals".to_owned());
-    thread.spawn(move || watch(&signals, last_words)).map(drop)
+    let name = "signals";
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    let thread = thread.spawn(move || watch(&signals, last_words));
+    thread.map(drop).map_err(|error| no_thread(name, &error))
 }
 
 fn watch(signals: &SignalFd, last_words: fn(i32)) {

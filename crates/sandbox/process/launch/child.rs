@@ -300,6 +300,7 @@ fn set_up(setup: &Setup) -> Result<(), Errno> {
     setsid()?;
     // What the engine ignores would stay ignored in the builder (Nix 1.8: `restoreSIGPIPE`).
     raw::handle_by_default(libc::SIGPIPE)?;
+    raw::handle_by_default(libc::SIGXFSZ)?;
     for (from, to) in [(setup.stdin, 0), (setup.output, 1), (setup.error, 2)] {
         // SAFETY: a process of its own, whose standard streams nobody owns.
         unsafe { raw::duplicate_onto(from, to) }?;
