@@ -56,7 +56,7 @@ impl NextBuilds {
             return;
         };
         let plain = config.sandbox.is_none();
-        let dir = plain.then(|| dirs.create(graph.paths.name(path)).ok());
+        let dir = plain.then(|| dirs.create_ahead(graph.paths.name(path)));
         self.0.push(NextBuild {
             drv,
             text,

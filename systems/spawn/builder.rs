@@ -106,7 +106,7 @@ pub(super) fn prepare(
         Some(_) => None,
         None => {
             let name = graph.paths.name(graph.drv_path(inputs.drv));
-            let dir = made.dir.take().map_or_else(|| dirs.create(name), Ok);
+            let dir = made.take().map_or_else(|| dirs.create(name), Ok);
             Some(dir.map_err(|error| other(error.to_string()))?)
         }
     };
@@ -154,6 +154,18 @@ fn read<'d>(
 struct MadeAhead<'a> {
     dirs: &'a SpareDirs,
     dir: Option<PathBuf>,
+}
+
+impl MadeAhead<'_> {
+    /// The directory. One that somebody did something to, such as another build, goes at once.
+    fn take(&mut self) -> Option<PathBuf> {
+        let dir = self.dir.take()?;
+        if self.dirs.is_untouched(&dir) {
+            return Some(dir);
+        }
+        self.dirs.delete(&dir);
+        None
+    }
 }
 
 impl Drop for MadeAhead<'_> {

@@ -222,3 +222,25 @@ fn a_process_made_in_advance_that_is_killed_fails_no_build() {
     world.is_clean();
     world.stays_valid();
 }
+
+#[test]
+fn what_others_do_to_a_directory_made_in_advance_reaches_no_build() {
+    let world = World::new();
+    let next = world.file("tmp/nix-build-next.drv-0");
+    for change in ["echo evil > DIR/evil", "rmdir DIR"] {
+        let change = change.replace("DIR", next.to_str().unwrap());
+        // It is there before this builder ends, where the file system lets one be made in advance.
+        let first = format!(
+            "i=0; until [ -e {0} ] || [ $i = 40 ]; do sleep 0.05; i=$((i+1)); done; \
+                             {change}; echo '{change}' > $out",
+            next.display()
+        );
+        let mut after = sh("ls -A > $out; echo there >> $out");
+        after["inputs"] = serde_json::json!(["first"]);
+        let graph = graph_of([("first", sh(&first)), ("next", after)]);
+        let graph = world.graph("graph.json", &graph);
+        let out = world.windrow("build").arg(&graph).ok().path();
+        assert_eq!(text(out), "there\n", "{change}");
+        world.is_clean();
+    }
+}

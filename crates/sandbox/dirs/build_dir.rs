@@ -79,6 +79,23 @@ impl SpareDirs {
         Ok(path)
     }
 
+    /// Makes one for a build that has not begun, if it will be seen then whether somebody did
+    /// something to it ([`SpareDirs::is_untouched`]).
+    pub fn create_ahead(&self, drv_file_name: &str) -> Option<PathBuf> {
+        let run = self.state().run.clone();
+        let tells_apart = run.is_some_and(|run| run.tells_changes_apart());
+        let made = tells_apart.then(|| self.create(drv_file_name).ok());
+        made.flatten()
+    }
+
+    /// Whether a directory is provably as it was made. Else the caller must delete it.
+    pub fn is_untouched(&self, path: &Path) -> bool {
+        let state = self.state();
+        let tells_apart = (state.run.as_ref()).is_some_and(|run| run.tells_changes_apart());
+        let before = state.live.get(path).filter(|_| tells_apart);
+        before.is_some_and(|before| Stamp::of(path).is_ok_and(|now| now == *before))
+    }
+
     /// Takes a directory back if it is provably as it was when its build began. Tells whether it
     /// did; else the caller must delete it.
     pub fn take_back(&self, path: &Path) -> bool {
