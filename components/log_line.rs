@@ -85,6 +85,15 @@ impl LogMessage {
         memchr::memchr(MARK.as_bytes()[0], line).is_some()
     }
 
+    /// Whether a message may begin in what has come of a line so far.
+    pub fn may_begin_in(partial: &[u8]) -> bool {
+        let mark = MARK.as_bytes();
+        memchr::memchr_iter(mark[0], partial).any(|at| {
+            let rest = &partial[at..];
+            rest.starts_with(mark) || mark.starts_with(rest)
+        })
+    }
+
     /// Reads a line. None if it is text, which it is too if it begins as a message does and then is
     /// none.
     pub fn parse(line: &str) -> Option<Self> {

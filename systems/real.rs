@@ -4,7 +4,7 @@
 pub mod helpers;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bevy_ecs::prelude::{Entity, With, World};
 use windrow_components::graph::BuildGraph;
@@ -79,6 +79,7 @@ pub fn plug_in(world: &mut World, config: BuilderConfig, may_repair: bool) -> Re
         scanned: Vec::new(),
         deferred: Vec::new(),
         alarms: Alarms::default(),
+        next_second: Duration::from_secs(1),
         over: Vec::new(),
         unread: Vec::new(),
         held_back: Vec::new(),

@@ -94,6 +94,8 @@ pub enum Event<'a> {
         /// What it wrote.
         bytes: &'a [u8],
     },
+    /// About a second has passed since this was last told, or since the run began.
+    SecondPassed,
     /// A hook or a substituter wrote a line for people, beside the output of builds.
     HelperOutput {
         /// The program's short name.
@@ -184,7 +186,10 @@ impl<'a> Event<'a> {
     /// The build or fetch that it is about, if it is about one.
     pub const fn build(&self) -> Option<BuildRef<'a>> {
         match self {
-            Self::Message { .. } | Self::HelperOutput { .. } | Self::Progress(_) => None,
+            Self::Message { .. }
+            | Self::HelperOutput { .. }
+            | Self::Progress(_)
+            | Self::SecondPassed => None,
             Self::Started { build, .. }
             | Self::Output { build, .. }
             | Self::Exited { build, .. }

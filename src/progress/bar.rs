@@ -116,6 +116,7 @@ impl Reporter for Bar {
             Event::Message { .. }
             | Event::Output { .. }
             | Event::HelperOutput { .. }
+            | Event::SecondPassed
             | Event::Exited { .. } => {}
         }
         let lines = self.text.lines(event);

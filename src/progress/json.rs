@@ -4,7 +4,7 @@
 use hashbrown::HashMap;
 use serde_json::json;
 use windrow_components::log_line::LogMessage;
-use windrow_systems::report::{Event, Level, Reporter};
+use windrow_systems::report::{BuildRef, Event, Level, Reporter};
 
 use super::Style;
 use super::lines::{failure, started};
@@ -55,9 +55,9 @@ impl Json {
         }
     }
 
-    fn output(&mut self, id: u64, bytes: &[u8]) {
-        let said = self.outputs.feed(id, bytes, true);
-        said.into_iter().for_each(|said| self.said(id, said));
+    fn output(&mut self, build: BuildRef<'_>, bytes: &[u8]) {
+        let said = self.outputs.feed(build, bytes, true);
+        said.into_iter().for_each(|said| self.said(build.id, said));
     }
 
     fn said(&mut self, build: u64, said: Said) {
@@ -144,7 +144,12 @@ impl Reporter for Json {
                 "text": started(build, mode).trim_end_matches('.'),
                 "fields": [build.drv_path, "", 1, 1],
             })),
-            Event::Output { build, bytes } => self.output(build.id, bytes),
+            Event::Output { build, bytes } => self.output(build, bytes),
+            Event::SecondPassed => {
+                for (id, _, said) in self.outputs.overdue() {
+                    self.said(id, said);
+                }
+            }
             Event::HelperOutput { name, line } => self.helper_said(name, line),
             Event::FetchStarted { build, program, .. } => write(&json!({
                 "action": "start", "id": build.id, "level": 3, "type": SUBSTITUTE, "parent": ALL,

@@ -99,6 +99,7 @@ impl Wording {
                 self.only(Level::Info, || started(build, mode))
             }
             Event::Output { build, bytes } => self.output(build, bytes),
+            Event::SecondPassed => self.overdue(),
             Event::HelperOutput { name, line } => self.helper_said(name, line),
             Event::FetchStarted { .. }
             | Event::FetchSucceeded { .. }
@@ -210,17 +211,25 @@ impl Wording {
     }
 
     fn output(&mut self, build: BuildRef<'_>, bytes: &[u8]) -> Vec<Line> {
-        let said = self.outputs.feed(build.id, bytes, self.style.build_logs);
+        let said = self.outputs.feed(build, bytes, self.style.build_logs);
         let mut lines = Vec::new();
         for said in said {
-            lines.extend(self.said(build, said));
+            lines.extend(self.said(build.id, build.name, said));
+        }
+        lines
+    }
+
+    fn overdue(&mut self) -> Vec<Line> {
+        let mut lines = Vec::new();
+        for (id, name, said) in self.outputs.overdue() {
+            lines.extend(self.said(id, &name, said));
         }
         lines
     }
 
     /// The lines for a line of a builder's output. All bear its name, so that a builder can't
     /// pass for the engine, unless lines are wanted as nix-store writes them.
-    fn said(&mut self, build: BuildRef<'_>, said: Said) -> Vec<Line> {
+    fn said(&mut self, id: u64, name: &str, said: Said) -> Vec<Line> {
         let (text, wanted) = match said {
             Said::Text(text) => (text, self.style.build_logs),
             Said::Message(LogMessage::Msg { level: of, msg }) => (msg, self.style.shows(level(of))),
@@ -231,13 +240,13 @@ impl Wording {
                 ..
             }) if !text.is_empty() => (format!("{text}..."), self.style.shows(level(of))),
             Said::Message(LogMessage::SetPhase { phase }) => {
-                self.phase = Some((build.id, phase));
+                self.phase = Some((id, phase));
                 return Vec::new();
             }
             Said::Message(_) => return Vec::new(),
         };
         match (wanted, self.style.names) {
-            (true, true) => prefixed(&format!("{}> ", build.name), &text),
+            (true, true) => prefixed(&format!("{name}> "), &text),
             (true, false) => prefixed("", &text),
             (false, _) => Vec::new(),
         }
@@ -264,7 +273,7 @@ impl Wording {
     /// What is left of a build's output when it ends without a line's end.
     fn rest(&mut self, build: BuildRef<'_>) -> Vec<Line> {
         let rest = self.outputs.end(build.id);
-        rest.map_or_else(Vec::new, |rest| self.said(build, rest))
+        rest.map_or_else(Vec::new, |rest| self.said(build.id, build.name, rest))
     }
 }
 
@@ -384,6 +393,39 @@ mod tests {
         });
         assert_eq!(texts(&end), ["x> d"]);
         assert_eq!(wording.summary().unwrap(), "1 derivation built in 1.0 s");
+    }
+
+    #[test]
+    fn a_line_without_end_is_shown_when_a_second_has_passed() {
+        let mut wording = Wording::new(style(true));
+        let mut report = |event: &Event<'_>| {
+            let lines = wording.lines(event);
+            let texts = lines.iter().map(|line| line.as_str().to_owned());
+            texts.collect::<Vec<_>>()
+        };
+        let said = |bytes| Event::Output {
+            build: BUILD,
+            bytes,
+        };
+        let nothing = Vec::<String>::new();
+        assert_eq!(report(&said(b"10 %\r20 %\r")), nothing);
+        assert_eq!(report(&Event::SecondPassed), nothing, "not a second yet");
+        assert_eq!(report(&said(b"30 %\r")), nothing);
+        assert_eq!(report(&Event::SecondPassed), ["x> 30 %"]);
+        assert_eq!(report(&Event::SecondPassed), nothing);
+        assert_eq!(report(&said(b"40 %\r")), nothing);
+        assert_eq!(report(&Event::SecondPassed), ["x> 40 %"]);
+        assert_eq!(report(&said(b"done\nmore? ")), ["x> done"]);
+        assert_eq!(report(&Event::SecondPassed), nothing);
+        assert_eq!(report(&Event::SecondPassed), ["x> more? "]);
+        // What may become a message waits for its end.
+        assert_eq!(report(&said(b"\n@nix {\"action\":")), nothing);
+        assert_eq!(report(&Event::SecondPassed), nothing);
+        assert_eq!(report(&Event::SecondPassed), nothing);
+        assert_eq!(
+            report(&said(b"\"msg\",\"level\":0,\"msg\":\"m\"}\n")),
+            ["x> m"]
+        );
     }
 
     #[test]

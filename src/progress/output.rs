@@ -3,7 +3,7 @@
 use hashbrown::HashMap;
 use windrow_components::log_line::{LogMessage, last_start};
 use windrow_systems::process::lines::LineBuffer;
-use windrow_systems::report::Level;
+use windrow_systems::report::{BuildRef, Level};
 
 /// The one kind of activity that a builder may report (Nix: `actFileTransfer`).
 pub(super) const FILE_TRANSFER: u64 = 101;
@@ -29,16 +29,39 @@ impl Said {
 
 /// The output of all builds that run, by the build's id.
 #[derive(Default)]
-pub(super) struct Outputs(HashMap<u64, LineBuffer>);
+pub(super) struct Outputs(HashMap<u64, Output>);
+
+/// The output of one build.
+#[derive(Default)]
+struct Output {
+    name: String,
+    lines: LineBuffer,
+    /// Whether what there is of a line was there a second ago, or comes after such.
+    waits: bool,
+    /// Whether a part of the line was shown as a line. Its end alone is not another one.
+    is_shown: bool,
+}
 
 impl Outputs {
     /// The lines that are whole now that a build has written more; where text is not wanted, some
     /// of it is left out.
-    pub(super) fn feed(&mut self, id: u64, bytes: &[u8], text_wanted: bool) -> Vec<Said> {
-        let buffer = self.0.entry(id).or_default();
-        buffer.feed(bytes);
+    pub(super) fn feed(
+        &mut self,
+        build: BuildRef<'_>,
+        bytes: &[u8],
+        text_wanted: bool,
+    ) -> Vec<Said> {
+        let output = self.0.entry(build.id).or_insert_with(|| Output {
+            name: build.name.to_owned(),
+            ..Output::default()
+        });
+        output.lines.feed(bytes);
         let mut said = Vec::new();
-        while let Some(line) = buffer.next_raw() {
+        while let Some(line) = output.lines.next_raw() {
+            output.waits = false;
+            if std::mem::take(&mut output.is_shown) && matches!(line, b"" | b"\r") {
+                continue;
+            }
             if text_wanted || LogMessage::may_be_in(line) {
                 said.push(Said::new(&String::from_utf8_lossy(line)));
             }
@@ -46,9 +69,32 @@ impl Outputs {
         said
     }
 
+    /// What has waited for the end of its line for a second or longer, with the id and the name of
+    /// its build: questions, and progress that is written over itself. To be asked once a second.
+    pub(super) fn overdue(&mut self) -> Vec<(u64, String, Said)> {
+        let mut overdue = Vec::new();
+        for (&id, output) in &mut self.0 {
+            let partial = output.lines.partial();
+            // What may be a message is none in parts.
+            if partial.is_empty() || LogMessage::may_begin_in(partial) {
+                continue;
+            }
+            if !std::mem::replace(&mut output.waits, true) {
+                continue;
+            }
+            if let Some(text) = output.lines.take_partial() {
+                output.is_shown = true;
+                let text = last_start(&text).to_owned();
+                overdue.push((id, output.name.clone(), Said::Text(text)));
+            }
+        }
+        overdue.sort_unstable_by_key(|(id, ..)| *id);
+        overdue
+    }
+
     /// What is left of a build's output when it ends without a line's end.
     pub(super) fn end(&mut self, id: u64) -> Option<Said> {
-        let rest = self.0.remove(&id)?.rest()?;
+        let rest = self.0.remove(&id)?.lines.rest()?;
         Some(Said::new(&rest))
     }
 }

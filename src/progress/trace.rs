@@ -56,6 +56,7 @@ impl Reporter for Trace {
             Event::Message { .. }
             | Event::Output { .. }
             | Event::HelperOutput { .. }
+            | Event::SecondPassed
             | Event::Exited { .. }
             | Event::Cancelled { .. }
             | Event::Progress(_) => return,

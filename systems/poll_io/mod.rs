@@ -42,7 +42,7 @@ const LINE_COST: usize = 32;
 const CATCH_UP: Duration = Duration::from_millis(5);
 
 /// How long the user's terminal goes without news at most, in a run that has nothing to do but
-/// wait.
+/// wait; and how often what has come of a line is shown.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// A sleep that takes so much longer than it should was no sleep: the engine was stopped.
@@ -127,12 +127,14 @@ pub fn poll_children(mut params: Watching<'_, '_>) {
     params
         .scheduler
         .note_alarms(next.is_some_and(|at| at <= now));
+    let reporter = &mut params.services.reporter;
     for text in &problems {
         let level = Level::Warn;
-        params
-            .services
-            .reporter
-            .report(&Event::Message { level, text });
+        reporter.report(&Event::Message { level, text });
+    }
+    if now >= params.host.next_second {
+        params.host.next_second = now + HEARTBEAT;
+        reporter.report(&Event::SecondPassed);
     }
 }
 

@@ -50,6 +50,25 @@ impl LineBuffer {
         Some(&self.bytes[start..start + end])
     }
 
+    /// What has come of a line that has no end yet.
+    pub fn partial(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    /// Takes what has come of a line that has no end yet as a line, except for a character of which
+    /// only a part has come.
+    pub fn take_partial(&mut self) -> Option<String> {
+        let partial = self.partial();
+        let whole = match std::str::from_utf8(partial) {
+            Err(error) if error.error_len().is_none() => error.valid_up_to(),
+            _ => partial.len(),
+        };
+        let line = String::from_utf8_lossy(&partial[..whole]).into_owned();
+        self.start += whole;
+        self.searched = self.searched.max(self.start);
+        (!line.is_empty()).then_some(line)
+    }
+
     /// What is left at the end of the program's output, if it did not end with a line's end.
     pub fn rest(&mut self) -> Option<String> {
         let rest = &self.bytes[self.start..];
@@ -97,6 +116,19 @@ mod tests {
             assert_eq!(buffer.rest().as_deref(), Some("rest"));
             assert_eq!(buffer.rest(), None);
         }
+    }
+
+    #[test]
+    fn a_line_without_end_may_be_taken_in_parts() {
+        let mut buffer = LineBuffer::default();
+        buffer.feed("10 %\r20 %\rä".as_bytes().split_last().unwrap().1);
+        assert_eq!(buffer.take_partial().as_deref(), Some("10 %\r20 %\r"));
+        assert_eq!((buffer.take_partial(), buffer.next_line()), (None, None));
+        buffer.feed(&"ä".as_bytes()[1..]);
+        buffer.feed(b" b\nc");
+        assert_eq!(buffer.next_line().as_deref(), Some("ä b"));
+        assert_eq!(buffer.take_partial().as_deref(), Some("c"));
+        assert_eq!(buffer.rest(), None);
     }
 
     #[test]

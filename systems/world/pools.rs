@@ -135,6 +135,8 @@ pub struct Host {
     pub deferred: Vec<ReapedChild>,
     /// When children are to be looked at although nothing happens to them.
     pub alarms: Alarms,
+    /// When whoever is told of output hears next that a second has passed.
+    pub next_second: Duration,
     /// Goals whose children are over, and to be reaped.
     pub over: Vec<Entity>,
     /// Goals whose pipes were not read to their end.

@@ -1,7 +1,7 @@
 //! Build logs: where they lie, that they hold every byte, and that `windrow log` finds them.
 //! The end of a failed build's log is in failure.rs.
 
-use crate::harness::{World, graph_of, need, sh, text};
+use crate::harness::{World, graph_of, need, sh, text, wait_until};
 
 /// A log file's contents, unpacked.
 fn unpacked(world: &World, drv: &str) -> Vec<u8> {
@@ -208,4 +208,35 @@ fn short_lines_without_end_are_shown_a_few_at_a_time() {
     let log = world.windrow("log").arg(&drv).ok().stdout;
     assert!(log.len() < 400_000, "{}", log.len());
     world.is_clean();
+}
+
+/// A builder that asks something, and one that only ever goes back to the beginning of its line.
+#[test]
+fn lines_without_end_are_shown_while_the_builder_runs() {
+    let asks = "printf 'what is it? '";
+    let goes_back = r"printf '10 %%\r20 %%\r'";
+    for (format, says, shown) in [
+        ("raw", asks, "x> what is it?"),
+        ("internal-json", asks, "[\"what is it? \"]"),
+        ("raw", goes_back, "x> 20 %"),
+    ] {
+        let world = World::new();
+        let (go, err) = (world.file("go"), world.file("err"));
+        let builder = format!(
+            "{says}; while [ ! -e {} ]; do /bin/sleep 0.05; done; echo > $out",
+            go.display()
+        );
+        let drv = world.add_one("x", sh(&builder));
+        world.write("err", "");
+        let redirect = format!("exec \"$@\" 2> {}", err.display());
+        let engine = world
+            .windrow("build")
+            .arg(&drv)
+            .args(["-L", "--log-format", format])
+            .through("/bin/sh", &["-c", &redirect, "sh"])
+            .start();
+        wait_until("the line is shown", || text(&err).contains(shown));
+        world.write("go", "");
+        engine.wait().exits(0);
+    }
 }
