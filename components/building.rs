@@ -56,6 +56,8 @@ pub enum ChildKind {
     Fetch,
     /// A build hook that has accepted a derivation, and builds it elsewhere.
     Hook,
+    /// The program of `pre-build-hook`, called before the sandbox of a build is set up.
+    PreBuildHook,
     /// The program of `post-build-hook`, called when the outputs of a build are valid.
     PostBuildHook,
     /// The program of `diff-hook`, called when an output came out different.
@@ -67,6 +69,7 @@ impl ChildKind {
     /// What such a child writes is no part of the build's log.
     pub const fn setting(self) -> Option<&'static str> {
         match self {
+            Self::PreBuildHook => Some("pre-build-hook"),
             Self::PostBuildHook => Some("post-build-hook"),
             Self::DiffHook => Some("diff-hook"),
             Self::Builder | Self::Fetch | Self::Hook => None,

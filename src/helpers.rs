@@ -34,6 +34,7 @@ pub fn hooks(settings: &Settings, layout: &Layout) -> Hooks {
     let outer = std::env::vars_os().filter(|(name, _)| name != "NIX_CONFIG");
     let outer = outer.chain([("NIX_CONFIG".into(), config)]);
     Hooks {
+        pre_build: settings.pre_build_hook.clone(),
         post_build: settings.post_build_hook.clone(),
         diff: (settings.diff_hook.clone()).filter(|_| settings.run_diff_hook),
         keep_differing: settings.run_diff_hook,

@@ -55,6 +55,7 @@ pub fn plug_in(world: &mut World, config: BuilderConfig, may_repair: bool) -> Re
         let mut services = world.non_send_mut::<Services>();
         services.reporter.report(&Event::Message { level, text });
     }
+    world.resource_mut::<Parts>().pre_build = config.hooks.pre_build.is_some();
     if config.hooks.post_build.is_some() {
         world.resource_mut::<Scheduler>().have_post_build_hook();
     }

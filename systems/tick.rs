@@ -60,7 +60,7 @@ fn sets(has: Parts, policy: PolicySystems) -> [Set; 7] {
             .only(has.substituters, poll_io::answers::take_answers)
             .only(has.substituters, poll_io::circle::break_circle)
             .only(has.hook, poll_io::hook::hear_hook)
-            .only(has.substituters || has.hook, poll_io::talk::talk_on)
+            .only(has.substituters || has.hook || has.pre_build, poll_io::talk::talk_on)
             .only(has.simulated, simulated::advance).due(simulated::idle)
             .only(has.faults, faulty::advance).due(simulated::idle),
         // What should have happened by now?

@@ -274,7 +274,14 @@ settings! { with host;
     /// `build-hook` names programs that speak the protocol of Nix 2.
     build_hook_program: Option<PathBuf> = None, "build-hook-program";
     /// The program called before a sandbox is set up.
-    pre_build_hook: Option<PathBuf> as Program = None, "pre-build-hook", none;
+    ///
+    /// It runs as whoever runs windrow, with the derivation and PATH.drv.chroot as arguments (there
+    /// is no directory of that name: the root of a sandbox lies in memory). What it writes to its
+    /// standard output is read: a line `extra-sandbox-paths` (or `extra-chroot-dirs`), then a line
+    /// with PATH or TARGET=SOURCE for each path that this build's sandbox shows in addition, until
+    /// an empty line. The build fails if the hook fails, writes something else, or takes longer
+    /// than a build may. Builds without a sandbox don't call it.
+    pre_build_hook: Option<PathBuf> as Program = None, "pre-build-hook";
     /// The program called after each successful build.
     ///
     /// It runs as whoever runs windrow, when the outputs are valid, for one build at a time, and

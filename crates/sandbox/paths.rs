@@ -36,6 +36,16 @@ impl SandboxPath {
             Some(word) => (word, true),
             None => (word, false),
         };
+        let path = Self::plain(word, "the setting 'sandbox-paths'")?;
+        Ok(Self { optional, ..path })
+    }
+
+    /// Reads `PATH` or `TARGET=SOURCE`, which must not be missing. `whose` is what has the word, to
+    /// be named in messages.
+    ///
+    /// # Errors
+    /// As [`SandboxPath::parse`].
+    pub fn plain(word: &str, whose: &str) -> Result<Self, String> {
         let (target, source) = word.split_once('=').unwrap_or((word, word));
         let clean = |path: &str| {
             let path = Path::new(path);
@@ -46,23 +56,21 @@ impl SandboxPath {
                 Ok(path.components().as_path().to_owned())
             } else {
                 Err(format!(
-                    "the setting 'sandbox-paths' has '{word}', but '{}' is not an absolute path without '..'; write \
-                     PATH, or TARGET=SOURCE",
+                    "{whose} has '{word}', but '{}' is not an absolute path without '..'; write PATH, or TARGET=SOURCE",
                     path.display()
                 ))
             }
         };
         let (target, source) = (clean(target)?, clean(source)?);
         if target == Path::new("/") {
-            return Err(
-                "the setting 'sandbox-paths' has '/' as a target; name what builders need below it"
-                    .to_owned(),
-            );
+            return Err(format!(
+                "{whose} has '/' as a target; name what builders need below it"
+            ));
         }
         Ok(Self {
             target,
             source,
-            optional,
+            optional: false,
         })
     }
 
@@ -71,21 +79,7 @@ impl SandboxPath {
     /// # Errors
     /// When it is missing, or can't be looked at.
     pub fn look(&self, store_dir: &Path) -> Result<Option<Shown>, String> {
-        let found = std::fs::symlink_metadata(&self.source).and_then(|metadata| {
-            if metadata.is_symlink() {
-                let link = std::fs::read_link(&self.source)?;
-                if link.starts_with(store_dir) {
-                    return Ok(Shown::Link(link));
-                }
-            }
-            let metadata = std::fs::metadata(&self.source)?;
-            Ok(if metadata.is_dir() {
-                Shown::Directory
-            } else {
-                Shown::File
-            })
-        });
-        match found {
+        match self.kind(store_dir) {
             Ok(shown) => Ok(Some(shown)),
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.optional => Ok(None),
             Err(error) => Err(format!(
@@ -94,6 +88,23 @@ impl SandboxPath {
                 self.source.display()
             )),
         }
+    }
+
+    /// What it shows, whether it may be missing or not.
+    ///
+    /// # Errors
+    /// When the source can't be looked at.
+    pub fn kind(&self, store_dir: &Path) -> io::Result<Shown> {
+        if std::fs::symlink_metadata(&self.source)?.is_symlink() {
+            let link = std::fs::read_link(&self.source)?;
+            if link.starts_with(store_dir) {
+                return Ok(Shown::Link(link));
+            }
+        }
+        Ok(match std::fs::metadata(&self.source)?.is_dir() {
+            true => Shown::Directory,
+            false => Shown::File,
+        })
     }
 
     /// The path of the store that the source lies in, or that it links to, if any.

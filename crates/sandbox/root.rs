@@ -6,7 +6,8 @@
 //! store) and `/builds`, and the sandbox's root at `/root`. A mount inherits the restrictions of
 //! what it is taken from, so one call shows an input read-only.
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -163,10 +164,24 @@ impl Draft {
 }
 
 impl SandboxConfig {
+    /// The same with `more` beside what all sandboxes show, or instead of what these show at the
+    /// same place.
+    pub fn showing(&self, more: &[(SandboxPath, Shown)]) -> Cow<'_, Self> {
+        if more.is_empty() {
+            return Cow::Borrowed(self);
+        }
+        let all = self.paths.iter().chain(more).cloned();
+        let by_target: BTreeMap<_, _> = all.map(|it| (it.0.target.clone(), it)).collect();
+        Cow::Owned(Self {
+            paths: by_target.into_values().collect(),
+            ..self.clone()
+        })
+    }
+
     /// Makes the template at `base`, a directory, and everything that sandboxes share, and leaves
     /// the rest of the machine. `run` says where the directories of the run are. `waiting` is the
     /// /proc that waits there at `/proc`: where none can be seen, nobody can mount one in a user
-    /// namespace. `more` is shown beside the paths that all sandboxes show.
+    /// namespace.
     ///
     /// Nix 1.8: `DerivationGoal::startBuilder`.
     pub fn template(
@@ -176,7 +191,6 @@ impl SandboxConfig {
         ids: SandboxIds,
         network: bool,
         waiting: WaitingProc,
-        more: &[(SandboxPath, Shown)],
     ) -> Vec<Action> {
         let private = libc::MS_REC | libc::MS_PRIVATE;
         let mut actions = vec![
@@ -211,9 +225,6 @@ impl SandboxConfig {
         actions.push(tmpfs(&root, "mode=0755,size=4m"));
         let mut draft = Draft::new(root.clone(), actions);
         self.furnish(&mut draft, ids, network);
-        for (path, shown) in more {
-            draft.show(&path.target, &path.source, shown, false);
-        }
         let mut aside = Draft::new(base.join("aside"), draft.actions);
         if self.below_tmp().next().is_some() {
             aside.actions.push(Action::dir(base.join("aside")));

@@ -63,7 +63,7 @@ pub fn pass(mut params: Finishing<'_, '_>) {
 }
 
 /// Why a hook did not end well, if it did not.
-fn trouble(reaped: &ReapedChild) -> Option<String> {
+pub(super) fn trouble(reaped: &ReapedChild) -> Option<String> {
     if let Some(failure) = &reaped.exec_error {
         return Some(failure.message.clone());
     }

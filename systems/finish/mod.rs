@@ -12,6 +12,7 @@ pub mod retry;
 
 mod cause;
 mod mismatched;
+mod pre_build;
 pub mod reap;
 mod scan;
 pub mod scanned;

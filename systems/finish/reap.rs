@@ -186,6 +186,7 @@ impl Reaping<'_, '_> {
         let done: Result<()> = match reaped.kind {
             ChildKind::Builder => self.scan_build(reaped, here),
             ChildKind::Hook => self.scan_hook(reaped),
+            ChildKind::PreBuildHook => self.end_pre_build(reaped),
             ChildKind::PostBuildHook => {
                 self.end_post_build(reaped);
                 Ok(())

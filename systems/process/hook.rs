@@ -1,5 +1,5 @@
-//! The programs of `post-build-hook` and `diff-hook`: how they are started. When they are called,
-//! and what comes of it, is for the systems that do so.
+//! The programs of `pre-build-hook`, `post-build-hook` and `diff-hook`: how they are started. When
+//! they are called, and what comes of it, is for the systems that do so.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
@@ -42,6 +42,8 @@ pub struct Launch {
     user: Option<Owner>,
     stdin: OwnedFd,
     output: OwnedFd,
+    /// Where its errors go, if not where its output does.
+    error: Option<OwnedFd>,
 }
 
 impl Call<'_> {
@@ -50,8 +52,7 @@ impl Call<'_> {
     /// # Errors
     /// When there are no descriptors left, or an argument has a NUL byte.
     pub fn prepare(&self) -> io::Result<(Launch, OwnedFd)> {
-        let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
-        nix::fcntl::fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        let (read, write) = pipe()?;
         let program = CString::new(self.program.as_os_str().as_bytes())?;
         let mut args = vec![program.clone()];
         for arg in self.args {
@@ -76,9 +77,29 @@ impl Call<'_> {
             user: self.user,
             stdin: File::open("/dev/null")?.into(),
             output: write,
+            error: None,
         };
         Ok((launch, read))
     }
+
+    /// The same for a hook whose output is an answer: gives the end to read its errors from, and
+    /// that to read its answer from.
+    ///
+    /// # Errors
+    /// As [`Call::prepare`].
+    pub fn prepare_to_hear(&self) -> io::Result<(Launch, OwnedFd, OwnedFd)> {
+        let (mut launch, answer) = self.prepare()?;
+        let (errors, write) = pipe()?;
+        launch.error = Some(write);
+        Ok((launch, errors, answer))
+    }
+}
+
+/// A pipe of which the end to read from does not block.
+fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    nix::fcntl::fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok((read, write))
 }
 
 impl Launch {
@@ -100,7 +121,7 @@ impl Launch {
         let streams = Streams {
             stdin: self.stdin.as_fd(),
             output: self.output.as_fd(),
-            error: None,
+            error: self.error.as_ref().map(OwnedFd::as_fd),
             builder_log: None,
         };
         launch::spawn(&request, &streams)

@@ -5,6 +5,7 @@ pub mod ahead;
 pub mod environment;
 pub mod helper;
 pub mod hook;
+pub mod hook_answer;
 pub mod kill;
 pub mod lines;
 pub mod log_writer;

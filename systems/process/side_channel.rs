@@ -8,8 +8,9 @@ use bevy_ecs::prelude::Component;
 
 use crate::process::lines::LineBuffer;
 
-/// How much of a substituter's standard output is kept: two lines are expected.
-const SAID_MAX: usize = 64 * 1024;
+/// How much of a child's standard output is kept. Of a substituter two lines are expected, of a
+/// pre-build hook a line for each path.
+pub const SAID_MAX: usize = 64 * 1024;
 
 /// How many reads of a pipe a tick makes, so that who writes without end takes neither the
 /// scheduler's time nor its memory.
@@ -21,7 +22,7 @@ const LINES_AT_ONCE: usize = 2048;
 #[derive(Debug, Component)]
 #[component(storage = "SparseSet")]
 pub enum SideChannel {
-    /// A substituter's.
+    /// A substituter's, or that of a pre-build hook.
     Fetch(FetchPipe),
     /// A hook's.
     Hook(Talk),
@@ -45,13 +46,15 @@ impl SideChannel {
     }
 }
 
-/// What a substituter says on its standard output (Nix 1.8: `outPipe`).
+/// What a substituter (Nix 1.8: `outPipe`) or a pre-build hook says on its standard output.
 #[derive(Debug)]
 pub struct FetchPipe {
     /// The pipe; `None` after its end.
     pub out: Option<OwnedFd>,
     /// What has come through it.
     pub said: Vec<u8>,
+    /// Whether it is closed when more comes than is kept.
+    pub hangs_up: bool,
 }
 
 impl FetchPipe {
@@ -63,6 +66,9 @@ impl FetchPipe {
                 Ok(count) if count > 0 => {
                     let room = SAID_MAX.saturating_sub(self.said.len());
                     self.said.extend_from_slice(&buffer[..count.min(room)]);
+                    if self.hangs_up && self.said.len() == SAID_MAX {
+                        self.out = None;
+                    }
                 }
                 Err(nix::Error::EINTR) => {}
                 Err(nix::Error::EAGAIN) => return false,
@@ -181,6 +187,7 @@ mod tests {
         let mut pipe = FetchPipe {
             out: Some(ours),
             said: Vec::new(),
+            hangs_up: false,
         };
         let mut buffer = [0; 1000];
         let mut heard = 0;

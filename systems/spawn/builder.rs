@@ -16,6 +16,7 @@ use windrow_sandbox::dirs::admit;
 use windrow_sandbox::dirs::build_dir::SpareDirs;
 use windrow_sandbox::filter::makes_sockets_by_socketcall;
 use windrow_sandbox::ids::users::UserLock;
+use windrow_sandbox::paths::{SandboxPath, Shown};
 use windrow_sandbox::process::launch::action::{Action, c_path};
 use windrow_sandbox::{Isolation, SandboxRequest, become_user};
 
@@ -45,6 +46,8 @@ pub(super) struct BuilderInputs<'a> {
     pub(super) user: Option<UserLock>,
     /// What a sandbox would show of the store.
     pub(super) closure: &'a [PathId],
+    /// What a sandbox would show of the machine for this build only.
+    pub(super) shown: &'a [(SandboxPath, Shown)],
     /// A process made in advance, if there is one.
     pub(super) spare: &'a mut Spare,
     /// What lies at the places of its outputs and could not be moved away.
@@ -242,6 +245,32 @@ fn clear_leftovers(inputs: &BuilderInputs<'_>) -> Vec<PathBuf> {
     places
 }
 
+/// Whether a derivation is to be built in a sandbox. What keeps it from being built at all is for
+/// [`prepare`] to find.
+pub(super) fn has_sandbox(graph: &BuildGraph, config: &BuilderConfig, drv: DrvId) -> bool {
+    let Some(isolation) = &config.sandbox else {
+        return false;
+    };
+    let path = graph.full_path(graph.drv_path(drv));
+    let Ok(text) = std::fs::read(config.layout.real_path(&path)) else {
+        return false;
+    };
+    let Ok(drv) = Derivation::parse(&text) else {
+        return false;
+    };
+    let Ok(attributes) = Attributes::of(&drv) else {
+        return false;
+    };
+    let (Ok(special), Ok(no_chroot)) = (
+        attributes.special(&graph.store_dir),
+        attributes.flag("__noChroot"),
+    ) else {
+        return false;
+    };
+    check_platform(&drv, &special, &path, config).is_ok()
+        && isolation.applies(drv.is_fixed(), no_chroot == Some(true)) == Ok(true)
+}
+
 /// The sandbox that a build is to have, if any.
 fn sandbox_request(
     attributes: &Attributes<'_>,
@@ -269,7 +298,7 @@ fn sandbox_request(
             .collect(),
         network: drv.is_fixed(),
         has_input: wants_builtin(drv),
-        shown: Vec::new(),
+        shown: inputs.shown.to_vec(),
         socketcall: makes_sockets_by_socketcall(&drv.system),
     };
     Ok(Some((isolation.clone(), request)))

@@ -69,6 +69,7 @@ impl StartingFetches<'_, '_> {
             channel: Some(SideChannel::Fetch(FetchPipe {
                 out: Some(ends.stdout),
                 said: Vec::new(),
+                hangs_up: false,
             })),
             dir: None,
         };

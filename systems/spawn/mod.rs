@@ -9,6 +9,7 @@ pub mod fetch;
 pub mod hook;
 mod launch;
 pub mod post_build;
+mod pre_build;
 mod program;
 
 use std::sync::Arc;
@@ -18,13 +19,14 @@ use bevy_ecs::prelude::{Commands, NonSendMut, Query, ResMut};
 use bevy_ecs::system::SystemParam;
 use windrow_components::building::{ChildKind, HashRewrites, MissingOutputs};
 use windrow_components::graph::BuildGraph;
+use windrow_components::ids::{DrvId, PathId};
 use windrow_sandbox::ids::users::{UserLock, UserPool};
 
 use crate::error::Error;
 use crate::failure::{Failure, FailureKind};
 use crate::report::{Event, Level};
 use crate::spawn::launch::{Launch, Origin};
-use crate::world::children::{ChildSetup, Maker};
+use crate::world::children::{ChildSetup, Maker, PreBuilt};
 use crate::world::{Backoff, Host, OutputLocks, ReadyGoal, Scheduler, Services, WaitNews, Waiting};
 
 /// What a goal that has its locks and a slot carries.
@@ -32,6 +34,7 @@ type LockedGoal = (
     Option<&'static MissingOutputs>,
     Option<&'static HashRewrites>,
     Option<&'static mut OutputLocks>,
+    Option<&'static mut PreBuilt>,
 );
 
 /// What starting builders touches.
@@ -89,7 +92,7 @@ impl Spawning<'_, '_> {
     /// Nix 1.8: `UserLock::UserLock`, `UserLock::~UserLock`, `UserLock::acquire`.
     /// Nix 1.8: `UserLock::release`.
     fn wait_for_user(&mut self, ready: ReadyGoal) {
-        if let Ok((.., Some(mut held))) = self.goals.get_mut(ready.goal) {
+        if let Ok((_, _, Some(mut held), _)) = self.goals.get_mut(ready.goal) {
             let locks = std::mem::take(&mut *held);
             self.services.store.unlock(locks, false);
         }
@@ -123,17 +126,31 @@ impl Spawning<'_, '_> {
         }
     }
 
-    fn spawn(&mut self, ReadyGoal { goal, drv }: ReadyGoal) -> Result<(), GiveUp> {
-        self.services.store.may_build().map_err(GiveUp::Run)?;
-        let user = self.build_user()?;
-        let closure = match &self.host.config.sandbox {
-            Some(_) => {
-                let closure = self.services.store.input_closure(&mut self.graph, drv);
-                closure.map_err(GiveUp::Run)?
+    /// What a sandbox would show of the store, if there are sandboxes.
+    fn closure(&mut self, drv: DrvId, pre_built: &PreBuilt) -> Result<Vec<PathId>, GiveUp> {
+        if self.host.config.sandbox.is_none() {
+            return Ok(Vec::new());
+        }
+        let closure = self.services.store.input_closure(&mut self.graph, drv);
+        let mut closure = closure.map_err(GiveUp::Run)?;
+        for &path in &pre_built.inputs {
+            if !closure.contains(&path) {
+                closure.push(path);
             }
-            None => Vec::new(),
-        };
-        let Ok((missing, rewrites, _)) = self.goals.get(goal) else {
+        }
+        Ok(closure)
+    }
+
+    fn spawn(&mut self, ready: ReadyGoal) -> Result<(), GiveUp> {
+        let ReadyGoal { goal, drv } = ready;
+        self.services.store.may_build().map_err(GiveUp::Run)?;
+        if self.call_pre_build(ready)? {
+            return Ok(());
+        }
+        let user = self.build_user()?;
+        let pre_built = self.take_pre_built(goal);
+        let closure = self.closure(drv, &pre_built)?;
+        let Ok((missing, rewrites, ..)) = self.goals.get(goal) else {
             return Ok(());
         };
         if self.scheduler.run.has_stopped() {
@@ -158,6 +175,7 @@ impl Spawning<'_, '_> {
             rewrites,
             user,
             closure: &closure,
+            shown: &pre_built.shown,
             spare,
             leftovers: Vec::new(),
             next: ahead.take(drv),

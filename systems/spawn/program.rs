@@ -59,7 +59,7 @@ impl<'c> Builtin<'c> {
         let sandbox = request.is_some();
         let mut needs = self.builtins.needs(self.name, attributes, sandbox)?;
         if let Some(request) = request {
-            request.shown = std::mem::take(&mut needs.shown);
+            request.shown.append(&mut needs.shown);
         }
         Ok(PreparedBuiltin {
             builtin: self,

@@ -10,7 +10,9 @@ use bevy_ecs::prelude::{Component, Entity};
 use std::os::fd::OwnedFd;
 use windrow_components::building::{ChildKind, Deadlines};
 use windrow_components::goal::BuildMode;
+use windrow_components::ids::PathId;
 use windrow_sandbox::BuildEnv;
+use windrow_sandbox::paths::{SandboxPath, Shown};
 use windrow_sandbox::process::launch::Spawned;
 
 use crate::failure::{Failure, FailureKind};
@@ -185,6 +187,16 @@ pub struct Diff {
 #[derive(Debug, Component)]
 #[component(storage = "SparseSet")]
 pub struct PendingDiff(pub Option<Box<Diff>>);
+
+/// What the pre-build hook answered for a build that has not been started since.
+#[derive(Debug, Default, Component)]
+#[component(storage = "SparseSet")]
+pub struct PreBuilt {
+    /// What of the machine its sandbox shows in addition.
+    pub shown: Vec<(SandboxPath, Shown)>,
+    /// What that takes of the store.
+    pub inputs: Vec<PathId>,
+}
 
 /// What a hook that a setting names has written, up to the last line that is not whole.
 #[derive(Debug, Default, Component)]

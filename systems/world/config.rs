@@ -71,6 +71,8 @@ pub struct BuilderConfig {
 /// The programs that settings name to be called before or after a build.
 #[derive(Debug, Clone, Default)]
 pub struct Hooks {
+    /// Called before the sandbox of a build is set up.
+    pub pre_build: Option<PathBuf>,
     /// Called when the outputs of a build are valid.
     pub post_build: Option<PathBuf>,
     /// Called when an output came out different.

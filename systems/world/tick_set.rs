@@ -32,6 +32,8 @@ pub struct Parts {
     pub substituters: bool,
     /// A build hook's program.
     pub hook: bool,
+    /// A pre-build hook, which answers on its standard output.
+    pub pre_build: bool,
     /// Contents to be looked at, because goals repair.
     pub repair: bool,
     /// Estimates from the history of builds.

@@ -50,6 +50,7 @@ mod outputs;
 mod overlay;
 mod pipes;
 mod platforms;
+mod pre_build_hook;
 mod processes;
 mod propagation;
 mod real_nix;

@@ -341,6 +341,7 @@ impl Isolation {
     ) -> io::Result<(c_int, Vec<Action>)> {
         let (shared, owner) = (&*self.shared, env.owner);
         let support = &shared.support;
+        let config = shared.config.showing(&request.shown);
         let mut namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC;
         let mut actions = Vec::new();
         let proc = if support.root {
@@ -353,15 +354,16 @@ impl Isolation {
         match template {
             Some(template) => env.lease = Some(template.networks.enter()?),
             None => {
-                namespaces |=
-                    self.own_template(request, owner, &dirs.base(view), view, &mut actions)
+                let base = dirs.base(view);
+                let place = (&*base, view);
+                namespaces |= self.own_template(&config, request, owner, place, &mut actions);
             }
         }
         let shown = inputs
             .iter()
             .filter(|(_, kind)| !matches!(kind, InputKind::Link(_)));
         let names: Vec<CString> = shown.map(|(name, _)| name.clone()).collect();
-        actions.extend(shared.config.build(&dirs.place(inside), &names, proc));
+        actions.extend(config.build(&dirs.place(inside), &names, proc));
         // Of a mount that is read-only, unlike the machine's: root's builder could change the mode
         // of the latter.
         if !request.has_input {
@@ -384,13 +386,13 @@ impl Isolation {
     /// What a process does to make a template of its own, and the namespaces that takes.
     fn own_template(
         &self,
+        config: &SandboxConfig,
         request: &SandboxRequest,
         owner: Owner,
-        base: &Path,
-        view: &View,
+        (base, view): (&Path, &View),
         actions: &mut Vec<Action>,
     ) -> c_int {
-        let (config, support) = (&self.shared.config, &self.shared.support);
+        let support = &self.shared.support;
         let mut namespaces = libc::CLONE_NEWUTS;
         if !support.root {
             namespaces |= libc::CLONE_NEWUSER;
@@ -405,8 +407,8 @@ impl Isolation {
             true => support.waiting_proc(),
             false => WaitingProc::Own,
         };
-        let (ids, shown) = (self.ids(owner), &request.shown);
-        actions.extend(config.template(base, view, ids, request.network, proc, shown));
+        let ids = self.ids(owner);
+        actions.extend(config.template(base, view, ids, request.network, proc));
         if !support.root {
             let forbidden = self.forbidden_namespaces();
             actions.extend(crate::ids::user_ns::forbid(Path::new("/proc"), forbidden));

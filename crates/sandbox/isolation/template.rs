@@ -47,7 +47,6 @@ impl MountTemplate {
             isolation.ids(own),
             false,
             isolation.shared.support.waiting_proc(),
-            &[],
         ));
         // Whoever may make keys could use those of the session that windrow runs in; others, what
         // the kernel does for them.

@@ -85,9 +85,38 @@ fn the_template_of_root_shows_little_and_is_read_only() {
         ids,
         false,
         WaitingProc::Machine,
-        &[],
     );
     insta::assert_snapshot!(plan(&actions));
+}
+
+#[test]
+fn what_one_build_shows_goes_before_what_all_show() {
+    let path = |target: &str, source: &str| {
+        let path = SandboxPath {
+            target: target.into(),
+            source: source.into(),
+            optional: false,
+        };
+        (path, Shown::File)
+    };
+    let config = SandboxConfig {
+        paths: vec![path("/bin/sh", "/bin/sh"), path("/z", "/z")],
+        ..config()
+    };
+    assert_eq!(config.showing(&[]).paths, config.paths);
+    let more = [
+        path("/z", "/first"),
+        path("/tmp/x", "/x"),
+        path("/z", "/last"),
+    ];
+    assert_eq!(
+        config.showing(&more).paths,
+        [
+            path("/bin/sh", "/bin/sh"),
+            path("/tmp/x", "/x"),
+            path("/z", "/last")
+        ]
+    );
 }
 
 #[test]

@@ -6,7 +6,7 @@ use windrow_systems::policy::{Policy, PolicySystems};
 use windrow_systems::tick::{describe, systems};
 use windrow_systems::world::{Parts, Scheduler};
 
-fn worlds() -> [(&'static str, Parts); 7] {
+fn worlds() -> [(&'static str, Parts); 8] {
     let real = Parts {
         others: true,
         processes: true,
@@ -22,6 +22,13 @@ fn worlds() -> [(&'static str, Parts); 7] {
             },
         ),
         ("real, with a hook", Parts { hook: true, ..real }),
+        (
+            "real, with a pre-build hook",
+            Parts {
+                pre_build: true,
+                ..real
+            },
+        ),
         (
             "real, repairing",
             Parts {

@@ -1,5 +1,6 @@
-//! Goals that wait for the programs of `post-build-hook` and `diff-hook`, which run when their
-//! builds are over. A goal gives its slot back before that, and keeps its locks.
+//! Goals that wait for the programs of `pre-build-hook`, which runs while they have a slot already,
+//! and of `post-build-hook` and `diff-hook`, which run when their builds are over. A goal gives its
+//! slot back before that, and keeps its locks.
 
 use std::collections::VecDeque;
 
@@ -40,6 +41,15 @@ impl Scheduler {
     /// Whether there is a post-build hook.
     pub fn has_post_build_hook(&self) -> bool {
         self.hooks.is_on
+    }
+
+    /// The pre-build hook has ended well for a build, which has kept its slot: it is to be started.
+    ///
+    /// # Panics
+    /// If it has no slot.
+    pub fn end_pre_build(&mut self, ready: ReadyGoal) {
+        assert!(self.stage(ready.goal) == Stage::Starting);
+        self.starting.push(ready);
     }
 
     /// A build's outputs are valid: it ends when the post-build hook has ended well.
