@@ -74,7 +74,6 @@ pub(super) static IGNORED: &[&str] = &[
     "http3",
     "nar-buffer-size",
     "narinfo-cache-meta-ttl",
-    "preallocate-contents",
     "use-case-hack",
     "user-agent-suffix",
     // Gone since Nix 2.0.

@@ -147,6 +147,10 @@ settings! { with host;
     keep_going: bool = false, "keep-going";
     /// Build what a substituter offered but failed to deliver.
     fallback: bool = false, "fallback" ["build-fallback"];
+    /// Build as many times more, and fail what differs; Nix has dropped it for `--check`.
+    repeat: u32 = 0, "repeat" ["build-repeat"], none;
+    /// Fail what differs when it is built once more; without `repeat` there is nothing to differ.
+    enforce_determinism: bool = true, "enforce-determinism", none;
     /// Remember failed builds and don't try them again.
     build_cache_failure: bool = false, "build-cache-failure";
     }
@@ -266,6 +270,8 @@ settings! { with host;
     builders: String = format!("@{}", host.conf_dir.join("machines").display()), "builders", helpers;
     /// Let those machines fetch inputs from substituters.
     builders_use_substitutes: bool = false, "builders-use-substitutes", helpers;
+    /// Programs that build for other types of machine, as JSON.
+    external_builders: String = "[]".to_owned(), "external-builders", none;
     /// The program and arguments that offer builds to other machines.
     build_hook: Vec<String> = strings(&["nix", "__build-remote"]), "build-hook", helpers;
     /// The program that offers builds to other machines; NIX_BUILD_HOOK takes precedence.
@@ -335,6 +341,8 @@ settings! { with host;
     max_free: u64 = i64::MAX as u64, "max-free";
     /// Seconds between two looks at the free space.
     min_free_check_interval: u64 = 5, "min-free-check-interval";
+    /// Reserve the space of a file before it is written.
+    preallocate_contents: bool = false, "preallocate-contents", none;
     /// Write the database to disk before a path counts as valid.
     fsync_metadata: bool = true, "fsync-metadata";
     /// Write everything to disk before paths are registered.

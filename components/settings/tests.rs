@@ -285,13 +285,53 @@ fn unknown_names_are_told_and_their_nearest_found() {
         ("extra-sandbox-path", Some("sandbox-paths")),
         ("build-max-jbos", Some("build-max-jobs")),
         ("", None),
-        ("repeat", None),
+        ("repetitions", None),
         ("frobnicate", None),
     ] {
         assert_eq!(Settings::default().set(name, "1"), Ok(Known::No), "{name}");
         assert_eq!(nearest(name), near, "{name}");
     }
     assert_eq!(nearest(&"max-jobs".repeat(100_000)), None);
+}
+
+/// The settings of Nix 2.8, of 2.34, and of releases between these that have gone again, on Linux,
+/// as `nix show-config` and `nix config show` list them.
+const OF_NIX: &str = "\
+    abort-on-warn accept-flake-config access-tokens allow-dirty allow-dirty-locks \
+    allow-import-from-derivation allow-new-privileges allow-symlinked-store \
+    allow-unsafe-native-code-during-evaluation allowed-impure-host-deps allowed-uris \
+    allowed-users always-allow-substitutes auto-optimise-store bash-prompt bash-prompt-prefix \
+    bash-prompt-suffix build-dir build-hook build-poll-interval build-users-group builders \
+    builders-use-substitutes commit-lockfile-summary compress-build-log connect-timeout cores \
+    debugger-on-trace debugger-on-warn diff-hook download-attempts download-buffer-size \
+    download-speed enforce-determinism eval-attrset-update-layer-rhs-threshold eval-cache \
+    eval-cores eval-profile-file eval-profiler eval-profiler-frequency eval-system \
+    experimental-features external-builders extra-platforms fallback filter-syscalls \
+    flake-registry fsync-metadata fsync-store-paths gc-reserved-space hashed-mirrors \
+    http-connections http2 id-count ignore-try ignored-acls impersonate-linux-26 json-log-path \
+    keep-build-log keep-derivations keep-env-derivations keep-failed keep-going keep-outputs \
+    lint-absolute-path-literals lint-short-path-literals lint-url-literals log-lines \
+    max-build-log-size max-call-depth max-free max-jobs max-silent-time max-substitution-jobs \
+    min-free min-free-check-interval nar-buffer-size narinfo-cache-meta-ttl \
+    narinfo-cache-negative-ttl narinfo-cache-positive-ttl netrc-file nix-path \
+    nix-shell-always-looks-for-shell-nix nix-shell-shebang-arguments-relative-to-script \
+    plugin-files post-build-hook pre-build-hook preallocate-contents print-missing pure-eval \
+    repeat repl-overlays require-drop-supplementary-groups require-sigs restrict-eval \
+    run-diff-hook sandbox sandbox-build-dir sandbox-dev-shm-size sandbox-fallback \
+    sandbox-paths secret-key-files show-trace ssl-cert-file stalled-download-timeout start-id \
+    store substitute substituters sync-before-registering system system-features tarball-ttl \
+    timeout trace-function-calls trace-import-from-derivation trace-verbose \
+    trust-tarballs-from-git-forges trusted-public-keys trusted-substituters trusted-users \
+    upgrade-nix-store-path-url use-case-hack use-cgroups use-registries use-sqlite-wal \
+    use-xdg-base-directories user-agent-suffix warn-dirty warn-large-path-threshold \
+    warn-short-path-literals";
+
+#[test]
+fn every_setting_of_nix_is_known() {
+    for name in OF_NIX.split_whitespace() {
+        let known = find(name).is_some() || is_ignored(name);
+        assert!(known, "{name}");
+    }
 }
 
 #[test]

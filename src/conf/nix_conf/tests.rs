@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 
 use proptest::prelude::*;
 use tempfile::TempDir;
+use windrow_components::settings::{Effect, Known};
 
 use super::*;
 
@@ -385,6 +386,48 @@ fn settings_without_effect_are_warned_of_in_one_line_a_file() {
     );
     let packed = Conf::new("").env("_NIX_OPTIONS", "use-cgroups=true".into());
     assert!(packed.settings().use_cgroups);
+}
+
+/// Another value of that setting than its default.
+fn another(name: &str) -> String {
+    let values = ["true", "false", "7", "1", "/x", "x y", "x=y"];
+    let other = values.into_iter().find(|value| {
+        let mut settings = Settings::default();
+        settings.set(name, value) == Ok(Known::Yes)
+            && settings.get(name) != Settings::default().get(name)
+    });
+    other.unwrap_or_else(|| panic!("{name}")).to_owned()
+}
+
+#[test]
+fn each_setting_without_effect_is_told_once_when_it_is_not_the_default() {
+    let mut without = 0;
+    for name in Settings::names() {
+        let has_none = Settings::effect(name) == Some(Effect::None);
+        without += usize::from(has_none);
+        for name in std::iter::once(name).chain(Settings::aliases(name).iter().copied()) {
+            let warnings = |value: &str| {
+                let conf = Conf::new(format!("{name} = {value}\n"));
+                conf.load().unwrap().1
+            };
+            let default = Settings::default().get(name).unwrap();
+            if has_none {
+                assert_eq!(warnings(&default), [], "{name} = {default}");
+            }
+            let told = warnings(&another(name));
+            let expected = format!("the setting '{name}' has no effect here");
+            match told.as_slice() {
+                [] => assert!(!has_none, "{name}"),
+                [one] => assert!(has_none && one.to_string().contains(&expected), "{one}"),
+                more => panic!("{name}: {more:?}"),
+            }
+        }
+    }
+    assert!(without >= 8, "{without}");
+    let told = Conf::new("frobnicate = 1\nrepeat = 2\n").load().unwrap().1;
+    let told: Vec<String> = told.iter().map(ToString::to_string).collect();
+    assert!(told[0].ends_with("nix.conf:1: unknown setting 'frobnicate'"));
+    assert!(told[1].ends_with("nix.conf:2: the setting 'repeat' has no effect here"));
 }
 
 proptest! {
