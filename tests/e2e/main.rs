@@ -14,6 +14,7 @@ mod build;
 mod build_users;
 mod builder_env;
 mod builtin;
+mod builtin_network;
 mod called_hooks;
 mod cancel;
 mod check;
