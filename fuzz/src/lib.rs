@@ -33,6 +33,7 @@ targets! {
     temporary_roots terminal wfformat
 }
 
+mod bounded;
 mod shared;
 
 /// The program of a target: the fuzzer's with `--cfg fuzzing`, else one that checks the files that
