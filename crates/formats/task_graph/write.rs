@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 
-use super::{TaskGraph, TaskGraphError, TaskId, TimeUnit, ninja, spelt};
+use super::{MAX_DURATION, TaskGraph, TaskGraphError, TaskId, TimeUnit, ninja, spelt};
 
 /// A duration in seconds with all its digits; an abstract unit counts as a second.
 fn seconds(graph: &TaskGraph, task: TaskId) -> String {
@@ -70,8 +70,9 @@ fn escape_path(name: &[u8], line: &mut Vec<u8>) -> Result<(), TaskGraphError> {
 /// abstract units are written as seconds.
 ///
 /// # Errors
-/// If the sink fails.
+/// If units are more than durations in seconds may be, or the sink fails.
 pub fn write_wfformat(graph: &TaskGraph, sink: &mut impl Write) -> Result<(), TaskGraphError> {
+    check_units_as_seconds(graph)?;
     let successors = graph.successors();
     write!(
         sink,
@@ -103,6 +104,30 @@ pub fn write_wfformat(graph: &TaskGraph, sink: &mut impl Write) -> Result<(), Ta
         sink.write_all(b"\n]}")?;
     }
     sink.write_all(b"}}\n")?;
+    Ok(())
+}
+
+/// Refuses durations in units that nobody could read again as seconds.
+fn check_units_as_seconds(graph: &TaskGraph) -> Result<(), TaskGraphError> {
+    if graph.unit() != TimeUnit::Units || !graph.has_durations() {
+        return Ok(());
+    }
+    let mut total = 0_u64;
+    for task in graph.tasks() {
+        let duration = graph.duration(task);
+        let in_microseconds = duration.checked_mul(1_000_000);
+        let Some(read) = in_microseconds.filter(|&read| read <= MAX_DURATION) else {
+            return Err(TaskGraphError::AbsurdDuration {
+                origin: "written as WfFormat".to_owned(),
+                task: graph.name(task).into_owned(),
+                duration: format!("{duration} s"),
+            });
+        };
+        let tasks = graph.len();
+        total = total
+            .checked_add(read)
+            .ok_or(TaskGraphError::WorkOverflow { tasks })?;
+    }
     Ok(())
 }
 
@@ -178,6 +203,21 @@ mod tests {
             write_wfformat(&wanted, &mut text).unwrap();
             assert_eq!(read(Format::WfFormat, &text), wanted);
         }
+    }
+
+    #[test]
+    fn units_that_are_too_many_for_seconds_are_not_written_as_such() {
+        let mut graph = graph(["a", "b", "c"], false);
+        let mut write = |durations: [u64; 3]| {
+            let set = graph.set_durations(TimeUnit::Units, durations.to_vec());
+            set.unwrap();
+            let mut text = Vec::new();
+            write_wfformat(&graph, &mut text).map(|()| read(Format::WfFormat, &text))
+        };
+        assert!(write([0, 1, 1_000_000_000]).is_ok());
+        let error = write([0, 1, 50_000_000_000]).unwrap_err().to_string();
+        let wanted = "written as WfFormat: task `c` has the duration 50000000000 s, which is";
+        assert!(error.starts_with(wanted), "{error}");
     }
 
     #[test]
