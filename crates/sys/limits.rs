@@ -12,7 +12,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{interrupt, raw};
 
-/// That the limit was not changed. No process has so many descriptors.
+/// That the limit was not changed. No process may have that number of descriptors.
 const UNCHANGED: u64 = u64::MAX;
 
 /// The soft limit on descriptors that this process was started with, if it was raised since.

@@ -2,64 +2,13 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
 
 use crate::builtin::{HELLO, fetch};
-use crate::harness::{Cmd, World, need, text};
+use crate::harness::{Cmd, HttpsServer, World, need, text};
 
 fn build(world: &World, url: &str, options: &[&str]) -> Cmd {
     let drv = world.add_one("x", fetch(url, HELLO));
     world.windrow("build").arg(drv).args(options)
-}
-
-/// A server that speaks TLS, until it is dropped.
-struct TlsServer {
-    server: Child,
-    address: String,
-}
-
-impl Drop for TlsServer {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
-}
-
-impl TlsServer {
-    /// Serves the files of the world, with a certificate by an authority that only the file
-    /// `ca.pem` there knows.
-    fn new(world: &World) -> Self {
-        let config = "[req]\ndistinguished_name = dn\nprompt = no\n[dn]\nCN = test\n\
-            [ca]\nbasicConstraints = critical,CA:TRUE\nsubjectKeyIdentifier = hash\n\
-            [leaf]\nbasicConstraints = critical,CA:FALSE\nsubjectAltName = IP:127.0.0.1\n";
-        world.write("tls.conf", config);
-        for args in [
-            "req -x509 -config tls.conf -extensions ca -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2",
-            "req -config tls.conf -subj /CN=server -newkey rsa:2048 -nodes -keyout leaf.key -out leaf.csr",
-            "x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -CAcreateserial -extfile tls.conf -extensions leaf \
-             -days 2 -out leaf.pem",
-        ] {
-            world.program("openssl").args(args.split_whitespace()).ok();
-        }
-        let mut server = Command::new("openssl")
-            .args(["s_server", "-accept", "127.0.0.1:0", "-WWW"])
-            .args(["-cert", "leaf.pem", "-key", "leaf.key"])
-            .current_dir(world.at("files"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
-        let accepts = lines
-            .find_map(|line| line.unwrap().strip_prefix("ACCEPT ").map(str::to_owned))
-            .expect("a server that listens");
-        // It must not meet a closed pipe.
-        std::thread::spawn(move || lines.for_each(drop));
-        let port = accepts.rsplit(':').next().unwrap();
-        let address = format!("https://127.0.0.1:{port}");
-        Self { server, address }
-    }
 }
 
 #[test]
@@ -68,8 +17,8 @@ fn only_authorities_of_the_file_that_is_named_are_trusted() {
     let world = World::new();
     world.write("hello", "hello");
     {
-        let server = TlsServer::new(&world);
-        let url = format!("{}/hello", server.address);
+        let server = HttpsServer::start(&world);
+        let url = format!("https://127.0.0.1:{}/hello", server.port);
         let fetch = |options: &[&str]| build(&world, &url, options);
         let ran = fetch(&[]).run().exits(1).one_error();
         ran.says("certificate").says(&url);

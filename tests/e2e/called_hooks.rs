@@ -242,7 +242,12 @@ fn a_hook_ends_with_its_run() {
 #[test]
 fn a_hook_dies_with_an_engine_that_is_killed() {
     let (world, drv) = sleepy();
-    let running = build(&world, &drv).start();
+    dies_with_its_engine(&world, build(&world, &drv));
+}
+
+/// Kills the engine once it has called its hook.
+pub(crate) fn dies_with_its_engine(world: &World, build: Cmd) {
+    let running = build.start();
     world.wait_for("called");
     running.signal("KILL");
     running.wait();

@@ -3,7 +3,9 @@
 
 use std::fs;
 
-use crate::harness::{Ran, Running, World, graph_of, sh, sorted_lines, step, text, wait_until};
+use crate::harness::{
+    Ran, Running, World, graph_of, runs_until_go, sh, sorted_lines, step, text, wait_until,
+};
 
 /// Starts two builders that sleep, and a third after them; sends the signal once both run.
 fn interrupted(world: &World, signal: &str, trap: &str) -> Ran {
@@ -199,12 +201,7 @@ fn what_runs_may_end_if_that_is_asked_for() {
 #[test]
 fn the_last_build_that_ends_so_is_a_success() {
     let world = World::new();
-    let script = format!(
-        "PATH=/bin:/usr/bin; : > {}; until [ -e {} ]; do sleep 0.05; done; echo > $out",
-        world.file("runs").display(),
-        world.file("go").display()
-    );
-    let drv = world.add_one("x", sh(&script));
+    let drv = world.add_one("x", runs_until_go(&world));
     let cmd = world
         .windrow("nix-store")
         .args(["-r", &drv, "--finish-running"]);

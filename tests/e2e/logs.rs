@@ -200,7 +200,7 @@ fn a_log_that_comes_faster_than_it_can_be_written_is_whole_and_its_builder_waits
 fn short_lines_without_end_are_shown_a_few_at_a_time() {
     let world = World::new();
     let drv = world.add_one("x", sh("yes"));
-    // Whatever ends such a build is looked after between two reads, when 65,536 bytes hold so many
+    // Whatever ends such a build is looked after between two reads, when 65,536 bytes hold as many
     // lines; a limit on its log is what shows how many were read.
     let ran = world.windrow("build").arg(&drv).arg("-L");
     let ran = ran.args(["--option", "max-build-log-size", "1000"]).run();

@@ -3,10 +3,12 @@
 
 use serde_json::json;
 
+use crate::called_hooks::dies_with_its_engine;
 use crate::harness::{
     Cmd, SEALED, World, busybox, for_each_caller, graph_of, have, is_root, need, sh_with,
-    sorted_lines, text, wait_until,
+    sorted_lines, text,
 };
+use crate::sandbox::tool_with_a_reference;
 
 /// Has nix.conf name a hook.
 fn hook(world: &World, script: &str) {
@@ -68,12 +70,7 @@ fn a_sandbox_shows_what_the_hook_names_for_its_build_only() {
 #[test]
 fn a_path_of_the_store_that_the_hook_names_brings_what_it_refers_to() {
     for_each_caller(|world, caller| {
-        let graph = graph_of([
-            ("dep", busybox("echo dep > $out")),
-            ("tool", busybox("mkdir $out; echo @{dep} > $out/path")),
-        ]);
-        let file = world.graph("g.json", &graph);
-        let tool = caller.runs(world.windrow("build").arg(file)).ok().line();
+        let tool = tool_with_a_reference(world, caller);
         hook(
             world,
             &format!("echo extra-sandbox-paths; echo /tool={tool}; echo {tool}"),
@@ -180,13 +177,7 @@ fn it_ends_with_its_run_and_dies_with_the_engine() {
     }
     let world = World::new();
     hook(&world, SLEEPS);
-    let running = build(&world, "echo > $out").start();
-    world.wait_for("called");
-    running.signal("KILL");
-    running.wait();
-    wait_until("nothing is left of the hook", || {
-        world.processes().is_empty()
-    });
+    dies_with_its_engine(&world, build(&world, "echo > $out"));
 }
 
 #[test]

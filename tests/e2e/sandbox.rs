@@ -237,15 +237,20 @@ fn paths_of_the_machine_are_shown_as_the_setting_says() {
     });
 }
 
+/// A valid path whose file `path` names another one.
+pub(crate) fn tool_with_a_reference(world: &World, caller: Caller) -> String {
+    let graph = graph_of([
+        ("dep", busybox("echo dep > $out")),
+        ("tool", busybox("mkdir $out; echo @{dep} > $out/path")),
+    ]);
+    let file = world.graph("g.json", &graph);
+    caller.runs(world.windrow("build").arg(file)).ok().line()
+}
+
 #[test]
 fn a_path_of_the_store_brings_what_it_refers_to() {
     for_each_caller(|world, caller| {
-        let graph = graph_of([
-            ("dep", busybox("echo dep > $out")),
-            ("tool", busybox("mkdir $out; echo @{dep} > $out/path")),
-        ]);
-        let file = world.graph("g.json", &graph);
-        let tool = caller.runs(world.windrow("build").arg(file)).ok().line();
+        let tool = tool_with_a_reference(world, caller);
         let file = world.graph(
             "h.json",
             &graph_of([("x", busybox("cat $(cat /tool/path) > $out"))]),

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use crate::harness::{Cmd, Running, World, need, sh};
+use crate::harness::{Cmd, HeldDatabase, Running, World, need, runs_until_go, sh};
 use crate::pipes::wait_for_heed;
 
 /// As large as most file systems let a file be, and without a block of its own.
@@ -158,13 +158,7 @@ fn while_others_hold_a_lock_which_is_told() {
 #[test]
 fn a_build_says_whose_process_builds_the_same() {
     let world = World::new();
-    let (runs, go) = (world.file("runs"), world.file("go"));
-    let script = format!(
-        ": > {}; until [ -e {} ]; do sleep 0.05; done; echo > $out",
-        runs.display(),
-        go.display()
-    );
-    let drv = world.add_one("x", sh(&script));
+    let drv = world.add_one("x", runs_until_go(&world));
     let first = world.windrow("build").arg(&drv).start();
     world.wait_for("runs");
     let second = world.windrow("build").arg(&drv).start();
@@ -183,12 +177,7 @@ fn while_another_process_writes_to_the_database() {
     need!("sqlite3");
     let world = World::new();
     let drv = world.add_one("x", sh("echo > $out"));
-    let script = format!(
-        "mkfifo say && {{ echo 'begin immediate;'; echo '.shell : > held'; cat say; }} | exec sqlite3 {}",
-        world.database().display()
-    );
-    let writer = world.program("/bin/bash").args(["-c", &script]).start();
-    world.wait_for("held");
+    let held = HeldDatabase::new(&world);
     let running = world.windrow("build").arg(&drv).start();
     wait_for_heed(&running);
     std::thread::sleep(std::time::Duration::from_secs(2));
@@ -198,21 +187,14 @@ fn while_another_process_writes_to_the_database() {
         "waiting for the database '{}', in use by process ",
         world.database().display()
     ));
-    world.write("say", "");
-    writer.wait();
+    held.release();
     world.windrow("build").arg(&drv).ok();
 }
 
 #[test]
 fn nohup_protects_from_the_end_of_the_terminal() {
     let world = World::new();
-    let (runs, go) = (world.file("runs"), world.file("go"));
-    let script = format!(
-        ": > {}; until [ -e {} ]; do sleep 0.05; done; echo > $out",
-        runs.display(),
-        go.display()
-    );
-    let drv = world.add_one("x", sh(&script));
+    let drv = world.add_one("x", runs_until_go(&world));
     let cmd = world.windrow("build").arg(&drv);
     let running = cmd
         .through("/usr/bin/env", &["--ignore-signal=HUP"])

@@ -155,8 +155,8 @@ impl<'p, T> DirStack<'p, T> {
     }
 }
 
-/// How many directories of a walk are open at a time where so many descriptors are allowed: others
-/// walk at the same time, and need some as well.
+/// How many directories of a walk are open at a time where that number of descriptors is allowed:
+/// others walk at the same time, and need some as well.
 fn open_max(descriptors: usize) -> usize {
     (descriptors / 16).clamp(2, OPEN_MAX)
 }

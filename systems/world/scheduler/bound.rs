@@ -1,5 +1,5 @@
 //! How many goals may hold locks and children at a time, for each takes descriptors and processes
-//! of which there are only so many (`ulimit -n`, `ulimit -u`). It shrinks where the system gives no
+//! whose number is limited (`ulimit -n`, `ulimit -u`). It shrinks where the system gives no
 //! more, and grows again as goals end.
 
 use bevy_ecs::prelude::Entity;

@@ -6,7 +6,6 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::channel;
 
 use serde_json::{Value, json};
@@ -14,7 +13,9 @@ use serde_json::{Value, json};
 use super::OPEN;
 use crate::build_users;
 use crate::builtin::{HELLO, builtin, fetch, serve};
-use crate::harness::{Caller, Cmd, Ran, World, for_each_caller, graph_of, need, sh, text};
+use crate::harness::{
+    Caller, Cmd, HttpsServer, Ran, World, for_each_caller, graph_of, need, sh, text,
+};
 
 /// Who runs windrow, and as whom builders run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -340,63 +341,11 @@ fn a_mirror_on_this_machine_shows_one_file_of_it() {
     });
 }
 
-/// A server of files by HTTPS, and its certificate authority.
-struct Secure {
-    child: Child,
-    port: u16,
-}
-
-impl Secure {
-    fn start(world: &World) -> Self {
-        let script = "openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=ca
-            openssl req -newkey rsa:2048 -nodes -keyout key.pem -out request -subj /CN=localhost
-            echo subjectAltName=IP:127.0.0.1 > names
-            openssl x509 -req -in request -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out cert.pem";
-        world.program("/bin/sh").args(["-ec", script]).ok();
-        world.write("hello", "hello");
-        let mut child = Command::new("openssl")
-            .args([
-                "s_server",
-                "-accept",
-                "127.0.0.1:0",
-                "-WWW",
-                "-cert",
-                "cert.pem",
-            ])
-            .args(["-key", "key.pem"])
-            .current_dir(world.at("files"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let port = lines.find_map(|line| {
-            let line = line.unwrap();
-            let port = line.strip_prefix("ACCEPT ")?.rsplit(':').next()?;
-            port.parse().ok()
-        });
-        // It goes on to write.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self {
-            child,
-            port: port.expect("a port"),
-        }
-    }
-}
-
-impl Drop for Secure {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn certificates_are_those_of_the_setting_and_are_checked() {
     need!("openssl");
     everywhere(|world, who| {
-        let server = Secure::start(world);
+        let server = HttpsServer::start(world);
         let drv = fetch(&format!("https://127.0.0.1:{}/hello", server.port), HELLO);
         let ca = world.file("ca.pem");
         let with = |file: &str| {

@@ -3,6 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::World;
+
 /// A derivation that runs a script; its programs are found in the usual directories.
 pub(crate) fn sh(script: &str) -> Value {
     sh_with(script, json!({}))
@@ -29,6 +31,15 @@ pub(crate) fn step(name: &str, log: &std::path::Path, needs: &[&str]) -> Value {
     sh(&format!(
         "echo {name} >> {}\necho {name} > $out\n{cat}",
         log.display()
+    ))
+}
+
+/// A derivation that makes the file `runs` of the world, and ends well once there is `go`.
+pub(crate) fn runs_until_go(world: &World) -> Value {
+    sh(&format!(
+        ": > {}; until [ -e {} ]; do sleep 0.05; done; echo > $out",
+        world.file("runs").display(),
+        world.file("go").display()
     ))
 }
 

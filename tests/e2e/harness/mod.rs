@@ -6,6 +6,7 @@ mod command;
 pub(crate) mod forbidden;
 mod graphs;
 mod held;
+mod https;
 mod leftovers;
 mod mounts;
 mod needs;
@@ -14,8 +15,9 @@ mod world;
 
 pub(crate) use cache::{Cache, Known};
 pub(crate) use command::{Cmd, Ran, Running, TOO_DEEP};
-pub(crate) use graphs::{graph_of, sh, sh_with, step};
+pub(crate) use graphs::{graph_of, runs_until_go, sh, sh_with, step};
 pub(crate) use held::HeldDatabase;
+pub(crate) use https::HttpsServer;
 pub(crate) use mounts::{may_loop, may_mount, may_overlay, need_ext4, need_mounts, need_overlays};
 pub(crate) use needs::{have, is_root, layered_nix, need, skip};
 pub(crate) use sealed::{Caller, SEALED, busybox, busybox_with, for_each_caller};
