@@ -77,10 +77,21 @@ pub fn holder_elsewhere(path: &Path) -> Option<String> {
     find_holder(path, |pid| pid != std::process::id())
 }
 
+/// How often the kernel's table is read before a lock counts as one that it does not show: it gives
+/// the table in pieces, and while others give up their locks rows fall between two of them.
+const READS: usize = 5;
+
 fn find_holder(path: &Path, counts: impl Fn(u32) -> bool) -> Option<String> {
-    let table = std::fs::read_to_string("/proc/locks").ok()?;
     let metadata = path.metadata().ok()?;
-    let pid = find(&table, (metadata.dev(), metadata.ino()), counts)?;
+    let inode = (metadata.dev(), metadata.ino());
+    let look = || {
+        find(
+            &std::fs::read_to_string("/proc/locks").ok()?,
+            inode,
+            &counts,
+        )
+    };
+    let pid = (0..READS).find_map(|_| look())?;
     if pid == std::process::id() {
         return Some("this process itself".to_owned());
     }

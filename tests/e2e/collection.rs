@@ -231,19 +231,21 @@ fn a_build_with_the_longest_name_there_can_be_is_left_alone() {
             let mut stores = sandbox_stores(world).into_iter();
             stores
                 .find(begun)
-                .and_then(|store| store.metadata().ok())
-                .map(|store| store.ino())
+                .and_then(|store| fs::File::open(store).ok())
         };
+        let number = |room: &Option<fs::File>| Some(room.as_ref()?.metadata().ok()?.ino());
         // What an engine that was killed left behind is moved away under a name that fits.
         let dead = build();
         wait_until("it is under way", || room().is_some());
         dead.signal("KILL");
         dead.wait();
         let left = world.temporary();
+        // While it is open, nothing else can get its number.
         let old = room();
         let build = build();
         wait_until("another one is under way", || {
-            room().is_some_and(|new| Some(new) != old)
+            let new = number(&room());
+            new.is_some() && new != number(&old)
         });
         nothing_goes(world, caller);
         world.write("go", "");

@@ -11,6 +11,22 @@ fn history(world: &World, names: &[&str]) -> Vec<Value> {
     ran.lines().iter().map(parse).collect()
 }
 
+/// What ran in a process before does not hide what its builders take.
+#[test]
+fn a_peak_counts_although_the_process_was_larger_before_it_ran_windrow() {
+    let world = World::new();
+    let heavy = "x=$(head -c 60000000 /dev/zero | tr '\\0' x); echo ${#x} > $out";
+    let file = world.graph("g.json", &graph_of([("heavy", sh(heavy))]));
+    // 200 MB in a variable, and then windrow in the same process.
+    let script = "x=$(head -c 200000000 /dev/zero | tr '\\0' x); exec \"$@\"";
+    let wrapped = world.program("bash").args(["-c", script, "bash"]);
+    let wrapped = wrapped.arg(env!("CARGO_BIN_EXE_windrow"));
+    wrapped.arg("build").arg(&file).ok();
+    let all = history(&world, &["heavy"]);
+    let peak = all[0]["last"][0]["peakMemory"].as_u64().unwrap();
+    assert!((30_000_000..200_000_000).contains(&peak), "{peak}");
+}
+
 #[test]
 fn every_build_is_recorded() {
     let world = World::new();

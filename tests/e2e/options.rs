@@ -5,7 +5,9 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::harness::{World, graph_of, is_root, need, sh, sh_with, sorted_lines, step, text};
+use crate::harness::{
+    World, graph_of, is_root, need, need_usual_place, sh, sh_with, sorted_lines, step, text,
+};
 
 #[test]
 fn cores_from_every_place_and_the_nearest_wins() {
@@ -316,9 +318,7 @@ fn a_store_of_ones_own() {
 
 #[test]
 fn a_store_below_a_directory_is_seen_at_its_usual_place() {
-    if !std::path::Path::new("/nix/store").is_dir() {
-        return crate::harness::skip("needs a directory /nix/store to mount on");
-    }
+    need_usual_place!();
     if !is_root()
         && fs::read_to_string("/proc/sys/user/max_user_namespaces").is_ok_and(|n| n.trim() == "0")
     {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::harness::{Cmd, Ran, World, graph_of, is_root, need, sh, skip, text};
+use crate::harness::{Cmd, Ran, World, graph_of, is_root, need, need_usual_place, sh, skip, text};
 
 /// Without what a world says of where its store lies.
 fn unsaid(cmd: Cmd) -> Cmd {
@@ -250,6 +250,7 @@ impl Kept {
 
 #[test]
 fn a_store_named_as_read_only_is_read_and_left_as_it_is() {
+    need_usual_place!();
     let kept = Kept::new();
     let root = kept.world.at("root");
     let before = files_below(&root);
@@ -267,6 +268,7 @@ fn a_store_named_as_read_only_is_read_and_left_as_it_is() {
 #[test]
 fn a_store_on_a_read_only_file_system_is_read() {
     need!(root);
+    need_usual_place!();
     let kept = Kept::new();
     let root = kept.world.at("root");
     let line = format!(
@@ -289,6 +291,7 @@ fn a_store_of_somebody_else_is_read() {
     if !is_root() {
         return skip("needs root");
     }
+    need_usual_place!();
     let kept = Kept::new();
     let root = kept.world.at("root");
     let args = ["--reuid=65534", "--regid=65534", "--clear-groups"];

@@ -1,6 +1,7 @@
 //! Kills a child with its process group, and waits for it. The one place where the children of
 //! builds end.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use nix::sys::resource::{UsageWho, getrusage};
@@ -65,16 +66,36 @@ pub fn kill_and_measure(pid: i32) -> Reaped {
     Reaped {
         status,
         cpu: time(usage.ru_utime) + time(usage.ru_stime),
-        peak_memory: (usage.ru_maxrss > own_peak_kib())
-            .then(|| usage.ru_maxrss.unsigned_abs() * 1024),
+        peak_memory: is_its_own(usage.ru_maxrss).then(|| usage.ru_maxrss.unsigned_abs() * 1024),
     }
 }
 
-/// This process's own high-water mark. A child begins with its maker's memory, so the kernel counts
-/// that as the child's own, though it lasts only until the child runs its program.
+/// Whether a child had that many KiB resident by itself: it begins with its maker's memory, so the
+/// kernel counts that as the child's own, though it lasts only until the child runs its program.
+fn is_its_own(peak_kib: i64) -> bool {
+    // What this process had at its last look; it only ever grows.
+    static KNOWN: AtomicI64 = AtomicI64::new(0);
+    if peak_kib <= KNOWN.load(Ordering::Relaxed) {
+        return false;
+    }
+    let own = own_peak_kib();
+    KNOWN.store(own, Ordering::Relaxed);
+    peak_kib > own
+}
+
+/// The most memory that this process has had resident since it runs this program. What `getrusage`
+/// tells counts what ran before in the process, too.
 fn own_peak_kib() -> i64 {
+    let peak = std::fs::read_to_string("/proc/self/status").ok();
+    let peak = peak.as_deref().and_then(high_water_mark);
     // This fails only for another question.
-    getrusage(UsageWho::RUSAGE_SELF).map_or(i64::MAX, |usage| usage.max_rss())
+    let usage = || getrusage(UsageWho::RUSAGE_SELF).map_or(i64::MAX, |usage| usage.max_rss());
+    peak.unwrap_or_else(usage)
+}
+
+fn high_water_mark(status: &str) -> Option<i64> {
+    let row = status.lines().find_map(|row| row.strip_prefix("VmHWM:"))?;
+    row.split_ascii_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -82,6 +103,14 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+
+    #[test]
+    fn the_high_water_mark_is_found() {
+        let status = "Name:\tx\nVmPeak:\t  900 kB\nVmHWM:\t  123456 kB\nVmRSS:\t 7 kB\n";
+        assert_eq!(high_water_mark(status), Some(123_456));
+        assert_eq!(high_water_mark("Name:\tx\n"), None);
+        assert!(own_peak_kib() > 0);
+    }
 
     #[test]
     #[expect(clippy::zombie_processes, reason = "it is waited for by its number")]

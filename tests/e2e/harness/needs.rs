@@ -53,3 +53,12 @@ macro_rules! need {
     };
 }
 pub(crate) use need;
+
+macro_rules! need_usual_place {
+    () => {
+        if !std::path::Path::new("/nix/store").is_dir() {
+            return $crate::harness::skip("needs a directory /nix/store to mount on");
+        }
+    };
+}
+pub(crate) use need_usual_place;
