@@ -10,12 +10,8 @@ use hashbrown::{HashMap, HashSet};
 use super::batch::Statement;
 use super::manifest::{NO_PRODUCER, PHONY};
 use super::scanner::{Raw, Scanner};
-use super::scope::ScopeId;
-use super::statements::OwnVariables;
+use super::scope::{DYNDEP, OwnVariables, ScopeId};
 use super::{Loader, Result, TaskGraphError, spelt};
-
-/// The variable of a statement or rule that names its dyndep file.
-pub(super) const VARIABLE: &[u8] = b"dyndep";
 
 /// The line that a dyndep file begins with.
 const VERSION: &[u8] = b"ninja_dyndep_version";
@@ -25,47 +21,6 @@ const VERSION: &[u8] = b"ninja_dyndep_version";
 pub(super) struct Dyndeps {
     /// For each statement that has one, its number as a producer and the file's path.
     statements: Vec<(u32, u32)>,
-    /// Rules with `dyndep`, and those of the same names that hide them: the scope, the name, and
-    /// the value as it stands in the file.
-    rules: Vec<(ScopeId, Vec<u8>, Option<Vec<u8>>)>,
-    /// The scope that each but the first is seen from.
-    outer: Vec<(ScopeId, ScopeId)>,
-}
-
-impl Dyndeps {
-    pub(super) fn add_rule(&mut self, scope: ScopeId, name: &[u8], value: Option<&[u8]>) {
-        if value.is_some() || self.rules.iter().any(|(_, known, _)| known == name) {
-            let value = value.map(<[u8]>::to_vec);
-            self.rules.push((scope, name.to_vec(), value));
-        }
-    }
-
-    pub(super) fn open_scope(&mut self, inner: ScopeId, outer: ScopeId) {
-        self.outer.push((inner, outer));
-    }
-
-    pub(super) fn has_rules(&self) -> bool {
-        !self.rules.is_empty()
-    }
-
-    /// What a rule says, seen from a scope.
-    pub(super) fn of_rule(&self, scope: ScopeId, name: &[u8]) -> Option<Vec<u8>> {
-        if self.rules.is_empty() {
-            return None;
-        }
-        let mut scope = Some(scope);
-        while let Some(at) = scope {
-            let mut rules = self.rules.iter();
-            if let Some((.., value)) = rules.find(|(of, known, _)| *of == at && known == name) {
-                return value.clone();
-            }
-            let mut outer = self.outer.iter();
-            scope = outer
-                .find(|(inner, _)| *inner == at)
-                .map(|(_, outer)| *outer);
-        }
-        None
-    }
 }
 
 /// A statement of a dyndep file: what is added to the statement that makes its output.
@@ -270,7 +225,7 @@ impl Loader<'_> {
             if separator == b":" {
                 scanner.skip_spaces();
                 let at = scanner.pos();
-                if scanner.identifier("`dyndep`")? != VARIABLE {
+                if scanner.identifier("`dyndep`")? != DYNDEP {
                     return scanner.wrong(at, "the rule of a dyndep statement is `dyndep`");
                 }
             }

@@ -6,6 +6,7 @@ mod batch;
 mod dyndep;
 mod manifest;
 mod paths;
+mod pools;
 mod resolve;
 mod scanner;
 mod scope;
@@ -16,13 +17,15 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::rc::Rc;
 
 use super::{Limits, TaskGraph, TaskGraphError, spelt};
 use batch::Batch;
 use dyndep::Dyndeps;
 use manifest::Manifest;
+use pools::Pools;
 use scanner::{Raw, Scanner};
-use scope::{ScopeId, Scopes};
+use scope::{Rule, ScopeId, Scopes};
 
 pub(super) use paths::is_canonical;
 
@@ -49,7 +52,8 @@ pub(super) fn load(
         reading: Vec::new(),
         included: None,
         dyndeps: Dyndeps::default(),
-        known_rule: (Scopes::TOP, Vec::new()),
+        known_rule: None,
+        pools: Pools::new(),
         batch: Batch::default(),
         scratch: Vec::new(),
         expanded: 0,
@@ -71,7 +75,8 @@ struct Loader<'r> {
     /// Statements some of whose inputs and outputs stand in files of their own.
     dyndeps: Dyndeps,
     /// The rule that was looked up last, since most statements use the one before's.
-    known_rule: (ScopeId, Vec<u8>),
+    known_rule: Option<(ScopeId, Vec<u8>, Rc<Rule>)>,
+    pools: Pools,
     batch: Batch,
     scratch: Vec<u8>,
     /// How many bytes the values have that are kept, with their variables replaced.
@@ -159,27 +164,12 @@ impl Loader<'_> {
         let start = scanner.pos();
         match scanner.identifier("a statement")? {
             b"build" => self.build(scanner, scope),
-            b"rule" => {
-                let name = scanner.identifier("the name of a rule")?;
-                scanner.end_of_line()?;
-                if !self.scopes.add_rule(scope, name) {
-                    let name = String::from_utf8_lossy(name);
-                    return scanner.wrong(start, format!("there is a rule `{name}` already"));
-                }
-                let dyndep = block_with(scanner, b"command", "the rule's `command =`")?;
-                self.dyndeps.add_rule(scope, name, dyndep);
-                Ok(())
-            }
-            b"pool" => {
-                scanner.identifier("the name of a pool")?;
-                scanner.end_of_line()?;
-                block_with(scanner, b"depth", "the pool's `depth =`").map(drop)
-            }
+            b"rule" => self.add_rule(scanner, scope, start),
+            b"pool" => self.add_pool(scanner, scope, start),
             b"default" => self.default_targets(scanner, scope),
             b"include" => self.include(scanner, scope, start),
             b"subninja" => {
                 let inner = self.scopes.open(scope);
-                self.dyndeps.open_scope(inner, scope);
                 self.include(scanner, inner, start)
             }
             name => {
@@ -282,28 +272,6 @@ impl Loader<'_> {
 
 fn file_of<'o>(open: &'o [Open<'_>]) -> &'o str {
     open.first().map_or("", |open| &open.file)
-}
-
-/// Reads the indented lines below a rule or pool, of which one must set `required`. Returns what
-/// stands for `dyndep`.
-fn block_with<'t>(
-    scanner: &mut Scanner<'t>,
-    required: &[u8],
-    what: &str,
-) -> Result<Option<&'t [u8]>> {
-    let (mut found, mut dyndep) = (false, None);
-    while scanner.next_line(true)? == Some(true) {
-        let (name, value) = scanner.binding()?;
-        found |= name == required;
-        if name == dyndep::VARIABLE {
-            dyndep = Some(scanner.bytes(&value.range));
-        }
-    }
-    if found {
-        Ok(dyndep)
-    } else {
-        scanner.expected(what)
-    }
 }
 
 /// How much longer all values and paths together may become when their variables are replaced, in

@@ -1,15 +1,14 @@
 //! Reads build statements and puts them into the manifest: those whose paths stand as they are in
 //! batches, the others one by one.
 
+use std::rc::Rc;
+
 use super::batch::Statement;
 use super::manifest::{NO_PRODUCER, PHONY};
 use super::paths::PathHash;
 use super::scanner::{Raw, Scanner};
-use super::scope::ScopeId;
-use super::{Loader, Result, TaskGraphError, dyndep};
-
-/// The variables of a statement itself, by name.
-pub(super) type OwnVariables<'t> = Vec<(&'t [u8], Vec<u8>)>;
+use super::scope::{DYNDEP, OwnVariables, POOL, Rule, ScopeId};
+use super::{Loader, Result, TaskGraphError};
 
 /// Between two checks of the limits.
 const STATEMENTS_BETWEEN_CHECKS: u32 = 1 << 16;
@@ -31,13 +30,17 @@ impl Loader<'_> {
             return scanner.expected("`:`");
         }
         scanner.skip_spaces();
-        let rule = self.rule(scanner, scope)?;
-        let phony = rule == b"phony";
+        let (phony, rule) = self.rule(scanner, scope)?;
         let inputs_end = self.inputs(scanner)?;
         let mut plain = self.batch.raws[first..].iter().all(|raw| !raw.dollars);
-        let (own, dyndep) = self.own_variables(scanner, scope, plain)?;
-        let of_rule = self.dyndeps.of_rule(scope, rule);
-        plain &= dyndep.is_none() && of_rule.is_none();
+        let (own, dyndep) = self.own_variables(scanner, scope, (plain, &rule))?;
+        let of_rule = rule.dyndep.as_deref();
+        // To know its pool then takes its first output.
+        let late_pool = rule.pool.as_ref().is_some_and(|it| it.contains(&b'$'));
+        plain &= dyndep.is_none() && of_rule.is_none() && !late_pool;
+        if !late_pool {
+            self.check_pool(scanner, (start, phony), (&own, &rule), scope)?;
+        }
         let statement = Statement {
             start,
             phony,
@@ -62,8 +65,11 @@ impl Loader<'_> {
             outputs,
             |loader, raw| loader.path_id(scanner, raw, &own, scope),
         )?;
+        if late_pool {
+            self.check_pool(scanner, (start, phony), (&own, &rule), scope)?;
+        }
         let file = match (dyndep, of_rule) {
-            (None, Some(value)) => Some(self.expand_for_rule(&value, own, phony, scope)?),
+            (None, Some(value)) => Some(self.expand_for_rule(value, own, phony, scope)?),
             (file, _) => file,
         };
         match file {
@@ -72,19 +78,25 @@ impl Loader<'_> {
         }
     }
 
-    /// The rule of a statement, which must stand above.
+    /// The rule of a statement, which must stand above, and whether it is `phony`.
     #[inline]
-    fn rule<'t>(&mut self, scanner: &mut Scanner<'t>, scope: ScopeId) -> Result<&'t [u8]> {
+    fn rule(&mut self, scanner: &mut Scanner<'_>, scope: ScopeId) -> Result<(bool, Rc<Rule>)> {
         let start = scanner.pos();
-        let rule = scanner.identifier("the name of a rule")?;
-        if self.known_rule.0 != scope || self.known_rule.1 != rule {
-            if !self.scopes.has_rule(scope, rule) {
-                let rule = String::from_utf8_lossy(rule);
-                return scanner.wrong(start, format!("there is no rule `{rule}` above"));
-            }
-            self.known_rule = (scope, rule.to_vec());
+        let name = scanner.identifier("the name of a rule")?;
+        let phony = name == b"phony";
+        if let Some((of, known, rule)) = &self.known_rule
+            && *of == scope
+            && known == name
+        {
+            return Ok((phony, Rc::clone(rule)));
         }
-        Ok(rule)
+        let Some(rule) = self.scopes.rule(scope, name) else {
+            let name = String::from_utf8_lossy(name);
+            return scanner.wrong(start, format!("there is no rule `{name}` above"));
+        };
+        let rule = Rc::clone(rule);
+        self.known_rule = Some((scope, name.to_vec(), Rc::clone(&rule)));
+        Ok((phony, rule))
     }
 
     /// Reads the inputs of a statement to the end of its line, and returns where they end. Inputs
@@ -107,21 +119,21 @@ impl Loader<'_> {
         Ok(inputs_end)
     }
 
-    /// The indented lines below a build statement; their values only if one of its paths may need
-    /// them. Also the value of `dyndep`, if it has one.
+    /// The indented lines below a build statement; the values of most only if one of its paths, or
+    /// its rule, may need them. Also the value of `dyndep`, if it has one.
     fn own_variables<'t>(
         &mut self,
         scanner: &mut Scanner<'t>,
         scope: ScopeId,
-        plain: bool,
+        (plain, rule): (bool, &Rule),
     ) -> Result<(OwnVariables<'t>, Option<Vec<u8>>)> {
         let (mut own, mut dyndep) = (Vec::new(), None);
-        let may_need_them = !plain || self.dyndeps.has_rules();
+        let may_need_them = !plain || rule.dyndep.is_some() || rule.pool.is_some();
         let before = self.expanded;
         while scanner.next_line(true)? == Some(true) {
             let (name, value) = scanner.binding()?;
-            let is_dyndep = name == dyndep::VARIABLE;
-            if may_need_them || is_dyndep {
+            let is_dyndep = name == DYNDEP;
+            if may_need_them || is_dyndep || name == POOL {
                 self.expand(scanner, &value, &[], scope)?;
                 self.count(scanner, &value)?;
                 own.push((name, self.scratch.clone()));

@@ -207,7 +207,6 @@ fn every_mistake_has_its_place() {
             "3:8: `:` stands where the path of an output",
         ),
         ("pool q\n", "the pool's `depth =`"),
-        ("rule q\n  description = x\n", "the rule's `command =`"),
         (
             "rule r\n  command = x\n",
             "3:1: there is a rule `r` already",
@@ -234,6 +233,85 @@ fn every_mistake_has_its_place() {
             message.contains("build.ninja:") || message.contains("cycle"),
             "{message}"
         );
+    }
+}
+
+#[test]
+fn pools_are_known_from_where_ninja_knows_them() {
+    let graph = read_with(&[
+        (
+            "build.ninja",
+            "n = 0\npool p\n  depth = -$n\nrule r\n  command = x\n  pool = $mine\n\
+             rule own\n  command = x\n  pool = gone\nbuild a: own\n  pool = p\n\
+             build b: own\n  pool =\nbuild c: r\nbuild d: r\n  mine = console\nsubninja s\n\
+             build f: own\n  pool = q\n",
+        ),
+        // Pools are everybody's, rules are hidden by those of the same name.
+        (
+            "s",
+            "pool q\n  depth = many\nbuild g: r\nrule r\n  command = x\n  pool = q\n\
+             build e: r\n  pool_of_nobody = x\n",
+        ),
+    ]);
+    assert_eq!(shown(&graph.unwrap()), "a:\nb:\nc:\nd:\ng:\ne:\nf:\n");
+}
+
+#[test]
+fn rules_and_pools_hold_what_ninja_takes() {
+    for (text, wanted) in [
+        (
+            "pool q\n  depth = 1\npool q\n  depth = 1\n",
+            "5:1: there is a pool `q` already",
+        ),
+        (
+            "pool console\n  depth = 1\n",
+            "3:1: there is a pool `console` already",
+        ),
+        (
+            "n = -1\npool q\n  depth = $n\n",
+            "5:3: the depth of a pool must not be negative",
+        ),
+        (
+            "pool q\n  depth = 1\n  width = 2\n",
+            "5:3: `width` is no variable that a pool may set",
+        ),
+        (
+            "build a: r\n  pool = q\npool q\n  depth = 1\n",
+            "3:7: there is no pool `q` above",
+        ),
+        (
+            "n = q\nbuild a: r\nbuild b: r\n  pool = $n\n",
+            "5:7: there is no pool `q` above",
+        ),
+        (
+            "rule q\n  command = x\n  pool = q\nbuild a: q\n",
+            "6:7: there is no pool `q` above",
+        ),
+        (
+            "rule q\n  command = x\n  pool = q$n$out\nbuild a: q\n  n = 1\n",
+            "6:7: there is no pool `q1a` above",
+        ),
+        ("rule q\n  description = x\n", "the rule's `command =`"),
+        ("rule q\n  command =\n", "the rule's `command =`"),
+        (
+            "rule q\n  command = x\n  cmd = y\n",
+            "5:3: `cmd` is no variable that a rule may set",
+        ),
+        (
+            "rule q\n  command = x\n  rspfile = y\n",
+            "3:1: `rspfile` and `rspfile_content` must both be set",
+        ),
+        (
+            "rule q\n  command = x\n  rspfile_content = y\n",
+            "3:1: `rspfile` and `rspfile_content` must both be set",
+        ),
+        (
+            "rule phony\n  command = x\n",
+            "3:1: there is a rule `phony` already",
+        ),
+    ] {
+        let message = refusal(text);
+        assert!(message.contains(wanted), "{text:?}: {message}");
     }
 }
 
