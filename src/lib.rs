@@ -177,6 +177,7 @@ pub mod realise;
 mod recording;
 #[doc(hidden)]
 pub mod session;
+mod standard_input;
 #[doc(hidden)]
 pub mod task_graph;
 #[doc(hidden)]

@@ -436,6 +436,9 @@ fn options_without_effect(options: &[(String, String)], settings: &Settings) -> 
     let mut warnings = Vec::new();
     for (name, _) in options {
         let Some(setting) = Settings::todays_name(name) else {
+            if Settings::is_ignored_in_vain(name) {
+                warnings.push(no_effect(name, ""));
+            }
             continue;
         };
         let without = match Settings::effect(setting) {
@@ -450,12 +453,15 @@ fn options_without_effect(options: &[(String, String)], settings: &Settings) -> 
         let default = Settings::default().get(setting);
         if settings.get(setting) != default && !warned.contains(&setting) {
             warned.push(setting);
-            warnings.push(format!(
-                "the option '{name}' of the command line has no effect{without}"
-            ));
+            warnings.push(no_effect(name, without));
         }
     }
+    warnings.dedup();
     warnings
+}
+
+fn no_effect(name: &str, without: &str) -> String {
+    format!("the option '{name}' of the command line has no effect{without}")
 }
 
 /// Settles on the store of that name.

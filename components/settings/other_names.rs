@@ -31,7 +31,6 @@ pub(super) static IGNORED: &[&str] = &[
     "experimental-features",
     "flake-registry",
     "ignore-try",
-    "json-log-path",
     "lint-absolute-path-literals",
     "lint-short-path-literals",
     "lint-url-literals",
@@ -40,7 +39,6 @@ pub(super) static IGNORED: &[&str] = &[
     "nix-shell-always-looks-for-shell-nix",
     "nix-shell-shebang-arguments-relative-to-script",
     "plugin-files",
-    "print-missing",
     "pure-eval",
     "repl-overlays",
     "restrict-eval",
@@ -88,6 +86,41 @@ pub(super) static IGNORED: &[&str] = &[
     "verify-https-binary-caches",
 ];
 
+/// Those of them that are true or false.
+static SWITCHES: &[&str] = &[
+    "abort-on-warn",
+    "accept-flake-config",
+    "allow-dirty",
+    "allow-dirty-locks",
+    "allow-import-from-derivation",
+    "allow-unsafe-native-code-during-evaluation",
+    "debugger-on-trace",
+    "debugger-on-warn",
+    "eval-cache",
+    "ignore-try",
+    "nix-shell-always-looks-for-shell-nix",
+    "nix-shell-shebang-arguments-relative-to-script",
+    "pure-eval",
+    "restrict-eval",
+    "show-trace",
+    "trace-function-calls",
+    "trace-import-from-derivation",
+    "trace-verbose",
+    "trust-tarballs-from-git-forges",
+    "use-registries",
+    "use-xdg-base-directories",
+    "warn-dirty",
+    "warn-short-path-literals",
+    "darwin-log-sandbox-violations",
+    "http2",
+    "http3",
+    "use-case-hack",
+];
+
+/// Those of them that a command line may name without meaning the engine: scripts give them to
+/// every program of Nix.
+static GIVEN_TO_ALL: &[&str] = &["experimental-features", "show-trace"];
+
 /// Names of Nix 1.8 that do something of their own.
 pub(super) static RETIRED: &[&str] = &["build-extra-chroot-dirs", "signed-binary-caches"];
 
@@ -99,6 +132,21 @@ pub(super) fn is_ignored(name: &str) -> bool {
         || name
             .strip_prefix("extra-")
             .is_some_and(|plain| IGNORED.contains(&plain))
+}
+
+impl Settings {
+    /// Whether a name that is accepted and does nothing is that of a setting which is true or
+    /// false; `None` for other names.
+    pub fn is_ignored_switch(name: &str) -> Option<bool> {
+        is_ignored(name).then(|| SWITCHES.contains(&name))
+    }
+
+    /// Whether a name is accepted and does nothing, which whoever gives it to this very run should
+    /// hear.
+    pub fn is_ignored_in_vain(name: &str) -> bool {
+        let plain = name.strip_prefix("extra-").unwrap_or(name);
+        is_ignored(name) && !GIVEN_TO_ALL.contains(&plain)
+    }
 }
 
 /// Applies a setting of Nix 1.8 whose name isn't an alias; false if `name` isn't one.

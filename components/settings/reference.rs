@@ -37,7 +37,12 @@ pub fn reference() -> String {
         describe(&mut text, setting);
     }
     text.push_str("\n## Accepted and ignored\n\n");
-    text.push_str("These mean something to Nix and nothing to a build engine:\n\n");
+    let head = "These mean something to the language, flakes, the daemon or the inside of Nix, and \
+                change no build and nothing that a build engine shows. So a nix.conf that serves \
+                Nix may set them, and nothing is said; given on the command line they are warned \
+                of, except `experimental-features` and `show-trace`:";
+    wrap(&mut text, head);
+    text.push('\n');
     let names: Vec<String> = IGNORED.iter().map(|name| format!("`{name}`")).collect();
     wrap(&mut text, &format!("{}.", names.join(", ")));
     text.push_str("\nNames of Nix 1.8 that are more than another name of a setting:\n\n");

@@ -299,7 +299,8 @@ settings! { with host;
     ///
     /// With `run-diff-hook`, for each output that differs, as the user who built it: with the path
     /// of the output, that of the other (PATH.check), the derivation and the build directory as
-    /// arguments. How it ends changes nothing.
+    /// arguments. A build user can't look into the build directory of a sandbox. How it ends
+    /// changes nothing.
     diff_hook: Option<PathBuf> = None, "diff-hook";
     /// Call the diff-hook, and keep what differs as PATH.check.
     run_diff_hook: bool = false, "run-diff-hook";
@@ -312,6 +313,10 @@ settings! { with host;
     compress_build_log: bool = true, "compress-build-log" ["build-compress-log"];
     /// Lines of its log to show when a build fails.
     log_lines: u64 = 25, "log-lines";
+    /// Say what will be built before `nix-store --realise` builds it.
+    print_missing: bool = true, "print-missing";
+    /// The file, or socket, that gets everything that is reported, as JSON; empty for none.
+    json_log_path: String = String::new(), "json-log-path", none;
     /// Print the trace lines of old releases of Nix (@ build-started and so on).
     print_build_trace: bool = false, "print-build-trace";
     }

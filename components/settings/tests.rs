@@ -340,6 +340,13 @@ fn only_rows_of_the_table_have_an_effect() {
     assert_eq!(Settings::effect("require-sigs"), Some(Effect::Helpers));
     assert_eq!(Settings::effect("env-keep-derivations"), Some(Effect::None));
     assert_eq!(Settings::effect("experimental-features"), None);
+    assert_eq!(Settings::effect("json-log-path"), Some(Effect::None));
+    assert_eq!(Settings::is_ignored_switch("restrict-eval"), Some(true));
+    assert_eq!(Settings::is_ignored_switch("extra-nix-path"), Some(false));
+    assert_eq!(Settings::is_ignored_switch("cores"), None);
+    assert!(Settings::is_ignored_in_vain("restrict-eval"));
+    assert!(!Settings::is_ignored_in_vain("extra-experimental-features"));
+    assert!(!Settings::is_ignored_in_vain("cores"));
     let todays = Settings::todays_name("extra-binary-caches");
     assert_eq!(todays, Some("substituters"));
 }

@@ -1,15 +1,10 @@
-//! Lists of arguments on standard input.
+//! Arguments of which some are on standard input.
 
 use std::ffi::OsString;
 use std::io;
 
-use windrow_sys::bounded;
-use windrow_sys::interrupt;
-
 use crate::error::{Error, Result};
-
-/// How many bytes a list may have: there is room for some million paths.
-const LIST_MAX: u64 = 256 << 20;
+use crate::standard_input;
 
 /// The arguments, with those of a list on standard input where a `-` stands.
 ///
@@ -29,10 +24,8 @@ pub(super) fn expand(what: &[OsString]) -> Result<Vec<OsString>> {
     Ok(expanded)
 }
 
-/// All that standard input gives. Whoever writes to it may take any time for that.
 fn read_list() -> Result<String> {
-    let read = interrupt::stdin().and_then(|stdin| bounded::read_to_end(stdin, LIST_MAX));
-    let list = read.map_err(Error::io("read", "standard input"))?;
+    let list = standard_input::read_list()?;
     String::from_utf8(list).map_err(|_| {
         let source = io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text");
         Error::io("read", "standard input")(source)

@@ -4,12 +4,15 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
+use std::io::IsTerminal as _;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 
 use lexopt::{Arg, Parser};
 use windrow_components::settings::Settings;
 
 use crate::error::{Error, Result};
+use crate::standard_input;
 
 /// What `--help` prints.
 pub(super) const HELP: &str = "\
@@ -49,7 +52,7 @@ Housekeeping
   --generate-binary-cache-key NAME SECRET-FILE PUBLIC-FILE
 
 Options of all: -v, --quiet, --store DIR, --option NAME VALUE, --NAME VALUE for any setting, -j N, -k, -K, -Q,
---fallback, --cores N, --timeout S, --max-silent-time S, --print-build-trace, --log-format FORMAT.
+--fallback, --cores N, --timeout S, --max-silent-time S, --print-build-trace, --log-format FORMAT, --stdin.
 docs/NIX_STORE.md tells the rest.
 ";
 
@@ -156,8 +159,12 @@ pub(super) struct Command {
     /// Operation-specific flags, parsed by the operation.
     pub(super) flags: Vec<String>,
     pub(super) args: VecDeque<OsString>,
+    /// Where among the arguments those stand that standard input gives (`--stdin`).
+    stdin_at: Option<usize>,
     /// Settings by name, in order.
     pub(super) settings: Vec<(String, String)>,
+    /// What is wrong with values of `--option`, which are warned of only (Nix 2: `MixCommonArgs`).
+    pub(super) bad_options: Vec<String>,
     pub(super) store: Option<String>,
     pub(super) level: Level,
     pub(super) log_format: Option<String>,
@@ -181,7 +188,9 @@ impl Command {
             operation: None,
             flags: Vec::new(),
             args: VecDeque::new(),
+            stdin_at: None,
             settings: Vec::new(),
+            bad_options: Vec::new(),
             store: None,
             level: Level::Info,
             log_format: None,
@@ -213,9 +222,18 @@ impl Command {
             "--verbose" | "-v" => self.level = self.level.shifted(1),
             "--quiet" => self.level = self.level.shifted(-1),
             "--debug" => self.level = Level::Debug,
+            // A terminal has nothing to give, and the flag is unknown there, as in Nix.
+            "--stdin" if !std::io::stdin().is_terminal() => {
+                self.stdin_at.get_or_insert(self.args.len());
+            }
             "--option" => {
-                let name = text()?;
-                set(&name, text()?);
+                let (name, value) = (text()?, text()?);
+                match Settings::default().set(&name, &value) {
+                    Ok(_) => set(&name, value),
+                    Err(error) => {
+                        (self.bad_options).push(format!("{error}; the option is ignored"));
+                    }
+                }
             }
             "--log-format" | "--log-type" => self.log_format = Some(text()?),
             "--max-jobs" | "-j" => set("max-jobs", text()?),
@@ -247,6 +265,26 @@ impl Command {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Reads the arguments that are on standard input, if they are to be read: words with blanks
+    /// or lines' ends between them.
+    ///
+    /// # Errors
+    /// When it can't be read or has no end.
+    pub(super) fn read_stdin(&mut self) -> Result<()> {
+        // These read something else from there.
+        let taken = matches!(self.operation, Some(Operation::Import | Operation::Restore));
+        let Some(at) = self.stdin_at.take().filter(|_| !taken) else {
+            return Ok(());
+        };
+        let text = standard_input::read_list()?;
+        let after = self.args.split_off(at);
+        let words = text.split(u8::is_ascii_whitespace);
+        let words = words.filter(|word| !word.is_empty());
+        (self.args).extend(words.map(|word| OsString::from_vec(word.to_vec())));
+        self.args.extend(after);
         Ok(())
     }
 
@@ -283,6 +321,7 @@ fn as_setting(flag: &str) -> Option<(&str, Option<&'static str>)> {
         settings
             .get(name)
             .is_some_and(|value| value == "true" || value == "false")
+            || Settings::is_ignored_switch(name) == Some(true)
     };
     if is_switch(name) {
         return Some((name, Some("true")));
@@ -296,7 +335,8 @@ fn as_setting(flag: &str) -> Option<(&str, Option<&'static str>)> {
         return Some(("sandbox", Some("relaxed")));
     }
     let plain = name.strip_prefix("extra-").unwrap_or(name);
-    settings.get(plain).is_some().then_some((name, None))
+    let takes_value = settings.get(plain).is_some() || Settings::is_ignored_switch(name).is_some();
+    takes_value.then_some((name, None))
 }
 
 #[cfg(test)]
@@ -322,6 +362,17 @@ mod tests {
     }
 
     #[test]
+    fn a_bad_value_of_an_option_changes_nothing() {
+        let command = parse("-q --option cores 3 --option cores x --option bogus y").unwrap();
+        let set: Vec<&str> = command.settings.iter().map(|(_, v)| v.as_str()).collect();
+        assert_eq!(set, ["3", "y"]);
+        let [warning] = &*command.bad_options else {
+            panic!("{:?}", command.bad_options);
+        };
+        assert!(warning.starts_with("invalid value 'x' for setting 'cores'"));
+    }
+
+    #[test]
     fn settings_are_flags() {
         let command =
             parse("--keep-outputs --no-gc-keep-derivations --log-lines 5 --sandbox --init")
@@ -340,6 +391,9 @@ mod tests {
                 "sandbox=true"
             ]
         );
+        let command = parse("--no-pure-eval --extra-experimental-features x --init").unwrap();
+        let set: Vec<&str> = command.settings.iter().map(|(n, _)| n.as_str()).collect();
+        assert_eq!(set, ["pure-eval", "extra-experimental-features"]);
     }
 
     #[test]

@@ -28,6 +28,11 @@ pub(super) fn gc(call: &mut Call) -> Result<()> {
         }
     }
     call.no_args()?;
+    if max_freed != u64::MAX && (print_roots || action != Action::DeleteDead) {
+        let text =
+            "--max-freed cannot be combined with --print-roots, --print-live or --print-dead";
+        return Err(Error::Usage(text.to_owned()));
+    }
     if print_roots {
         let store = call.look()?;
         let rows: BTreeSet<(String, String)> = find_roots(&store)?.into_iter().collect();

@@ -85,7 +85,7 @@ fn fail(error: &Error) -> ExitCode {
     ExitCode::from(error.exit_status())
 }
 
-fn run(command: Command) -> Result<u8> {
+fn run(mut command: Command) -> Result<u8> {
     if !only_reads(command.operation) {
         // From here on an interruption is an orderly end.
         take_over_signals()?;
@@ -93,6 +93,7 @@ fn run(command: Command) -> Result<u8> {
     if command.level >= Level::Info {
         waiting::tell_by(complain);
     }
+    command.read_stdin()?;
     let mut session = Session::forgiving(&command.settings, command.store.as_deref())?;
     session.build_hook = command.build_hook;
     // Who reads is known only before there is a pager. That is dropped last, when all is written.
@@ -108,7 +109,11 @@ fn run(command: Command) -> Result<u8> {
         out,
         status: 0,
     };
-    for warning in std::mem::take(&mut call.session.warnings) {
+    let bad = std::mem::take(&mut call.command.bad_options);
+    for warning in bad
+        .into_iter()
+        .chain(std::mem::take(&mut call.session.warnings))
+    {
         call.say(Level::Warn, &format!("warning: {warning}"));
     }
     let result = dispatch(&mut call);

@@ -59,11 +59,7 @@ pub(super) fn query(call: &mut Call) -> Result<()> {
             let deriver = info(&store, path)?.deriver;
             call.print(deriver.as_deref().unwrap_or("unknown-deriver"))
         }),
-        Query::ValidDerivers => each(call, |call, path| {
-            info(&store, path)?;
-            let derivers = store.database.valid_derivers(path)?;
-            derivers.iter().try_for_each(|deriver| call.print(deriver))
-        }),
+        Query::ValidDerivers => valid_derivers(call, &store),
         Query::Binding => bindings(call, &store, &binding.to_string_lossy()),
         Query::Hash => meant_each(call, &store, options, |call, path| {
             call.print(Hash::sha256(&info(&store, path)?.nar_hash).prefixed_base32())
@@ -207,6 +203,20 @@ fn sets(call: &mut Call, store: &LocalStore, query: Query, options: Options) -> 
         })
         .collect();
     let graph = store.database.walk(&seeds, edges)?;
+    for at in graph.sorted()? {
+        call.print(graph.path(at))?;
+    }
+    Ok(())
+}
+
+/// Prints the derivations in the store of which an argument, valid or not, is an output.
+fn valid_derivers(call: &mut Call, store: &LocalStore) -> Result<()> {
+    let mut derivers = Vec::new();
+    for path in call.store_paths()? {
+        derivers.extend(store.database.valid_derivers(&path)?);
+    }
+    let seeds: Vec<WalkRoot<'_>> = derivers.iter().map(|path| WalkRoot::Path(path)).collect();
+    let graph = store.database.walk(&seeds, Edges::default())?;
     for at in graph.sorted()? {
         call.print(graph.path(at))?;
     }

@@ -134,6 +134,12 @@ fn path_of(wanted: &Wanted) -> &String {
 /// Says what will be built; returns what nobody knows how to make (Nix's `queryMissing` and
 /// `printMissing`).
 fn announce(call: &Call, wanted: &[Wanted], ignore_unknown: bool) -> Result<Vec<String>> {
+    let is_said = call.session.settings.print_missing;
+    let say = |text: &str| {
+        if is_said {
+            call.say(Level::Info, text);
+        }
+    };
     let store = call.look()?;
     let (graph, plan, complaints) = make_plan(&call.session, store, wanted)?;
     for complaint in &complaints {
@@ -146,17 +152,14 @@ fn announce(call: &Call, wanted: &[Wanted], ignore_unknown: bool) -> Result<Vec<
         .collect();
     if !builds.is_empty() {
         let count = builds.len();
-        call.say(
-            Level::Info,
-            &match count {
-                1 => "this derivation will be built:".to_owned(),
-                _ => format!("these {count} derivations will be built:"),
-            },
-        );
+        say(&match count {
+            1 => "this derivation will be built:".to_owned(),
+            _ => format!("these {count} derivations will be built:"),
+        });
         let seeds: Vec<WalkRoot<'_>> = builds.iter().map(|path| WalkRoot::Path(path)).collect();
         let order = call.look()?.database.walk(&seeds, Edges::default())?;
         for at in order.sorted()? {
-            call.say(Level::Info, &format!("  {}", order.path(at)));
+            say(&format!("  {}", order.path(at)));
         }
     }
     let mut fetches: Vec<String> = plan.fetches.iter().map(|&p| graph.full_path(p)).collect();
@@ -171,10 +174,8 @@ fn announce(call: &Call, wanted: &[Wanted], ignore_unknown: bool) -> Result<Vec<
         let text = format!(
             "{what} will be fetched ({download:.2} MiB download, {unpacked:.2} MiB unpacked):"
         );
-        call.say(Level::Info, &text);
-        fetches
-            .iter()
-            .for_each(|path| call.say(Level::Info, &format!("  {path}")));
+        say(&text);
+        fetches.iter().for_each(|path| say(&format!("  {path}")));
     }
     let mut unknown: Vec<String> = plan
         .unknown
@@ -183,10 +184,8 @@ fn announce(call: &Call, wanted: &[Wanted], ignore_unknown: bool) -> Result<Vec<
         .collect();
     unknown.sort_unstable();
     if !unknown.is_empty() && !ignore_unknown {
-        call.say(Level::Info, "don't know how to build these paths:");
-        unknown
-            .iter()
-            .for_each(|path| call.say(Level::Info, &format!("  {path}")));
+        say("don't know how to build these paths:");
+        unknown.iter().for_each(|path| say(&format!("  {path}")));
     }
     Ok(unknown)
 }

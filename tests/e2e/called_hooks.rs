@@ -382,7 +382,7 @@ fn the_diff_hook_runs_as_the_build_user_who_leaves_nothing_running() {
         let (world, first) = build_users::world(build_users::TWO);
         let hook = world.script(
             "diff.sh",
-            "id -u; id -g; id -G; setsid sleep 300 & cmp \"$1\" \"$2\"",
+            "id -u; id -g; id -G; setsid sleep 300 & cmp \"$1\" \"$2\"; ls -d \"$4\"; echo looked $?",
         );
         let users = "build-users-group = windrow-test-users\nrun-diff-hook = true\n";
         let shown = "sandbox-paths = /bin /usr /lib /lib64? /etc/alternatives?";
@@ -398,9 +398,13 @@ fn the_diff_hook_runs_as_the_build_user_who_leaves_nothing_running() {
         build().ok();
         let ran = build().arg("--check").run().exits(104);
         let (uid, gid) = (first + 1, first);
-        ran.says(format!(
+        let ran = ran.says(format!(
             "diff-hook: {uid}\ndiff-hook: {gid}\ndiff-hook: {gid}\n"
         ));
+        // Both outputs, but what a sandbox's builder left is nobody's to look at.
+        assert!(ran.stderr.contains(" differ: "), "{ran}");
+        let looked = ran.stderr.contains("diff-hook: looked 0\n");
+        assert_eq!(looked, sandbox == "false", "{ran}");
         world.is_clean();
     }
 }

@@ -55,6 +55,46 @@ fn an_unknown_setting_is_an_error_where_it_is_typed_and_a_warning_in_a_file() {
     world.conf("");
 }
 
+/// What Nix's language, flakes and daemon are told in a nix.conf is no matter of a build. Who says
+/// it to this run thinks it is.
+#[test]
+fn what_means_nothing_to_builds_is_warned_of_on_the_command_line_only() {
+    let world = World::new();
+    let file = world.graph("g.json", &graph_of([("x", sh("echo x > $out"))]));
+    let files = "restrict-eval = true\nextra-experimental-features = flakes\ntrusted-users = x\n\
+                 allowed-users = y\naccept-flake-config = true\nhttp2 = false\nwarn-dirty = false\n";
+    world.conf(files);
+    let build = |args: &[&str]| world.windrow("build").arg(&file).args(args).ok();
+    build(&[]).never_says("warning:");
+    let drv = world.windrow("add").arg(&file).ok().line();
+    let silent = ["-q", "--extra-experimental-features", "x", "--show-trace"];
+    let ours = |args: &[&str]| world.windrow("nix-store").args(args).arg(&drv).ok();
+    ours(&silent).never_says("warning:");
+    build(&["--option", "experimental-features", "x"]).never_says("warning:");
+    let warning = "warning: the option 'restrict-eval' of the command line has no effect\n";
+    let ran = build(&["--option", "restrict-eval", "true"]);
+    assert_eq!(ran.stderr.matches("warning:").count(), 1, "{ran}");
+    ran.says(warning);
+    ours(&["-q", "--restrict-eval"]).says(warning);
+    // A file that is not written is missed.
+    world.conf("json-log-path = /log.json\n");
+    build(&[]).says("nix.conf:6: the setting 'json-log-path' has no effect here");
+}
+
+#[test]
+fn what_will_be_built_is_said_unless_it_is_not_to_be() {
+    let world = World::new();
+    let drv = world.add_one("x", sh("echo x > $out"));
+    let realise = |args: &[&str]| {
+        let cmd = world.windrow("nix-store").args(["-r", "--dry-run", &drv]);
+        cmd.args(args).ok()
+    };
+    let said = "this derivation will be built";
+    realise(&[]).says(said);
+    realise(&["--no-print-missing"]).never_says(said);
+    realise(&["--option", "print-missing", "false"]).never_says(said);
+}
+
 #[test]
 fn a_setting_without_effect_is_warned_of_once() {
     let world = World::new();

@@ -430,25 +430,6 @@ fn a_check_of_some_outputs_tells_what_differs() {
 }
 
 #[test]
-fn unknown_settings_are_warned_of() {
-    need!(nix);
-    let world = World::new();
-    let drv = two_outputs(&world);
-    let args = ["--option", "bogus", "1", "-q", "--outputs", &drv];
-    let theirs = world
-        .theirs(args)
-        .ok()
-        .says("warning: unknown setting 'bogus'");
-    let ours = world.alike(&args).says("warning: unknown setting 'bogus'");
-    assert_eq!(ours.stderr.lines().count(), theirs.stderr.lines().count());
-    let args = [
-        "-r", "--quiet", "--quiet", "--quiet", "--option", "bogus", "1", &drv,
-    ];
-    world.ours(args).ok().never_says("bogus");
-    world.alike(&["--bogus", "1", "-q", &drv]).exits(1);
-}
-
-#[test]
 fn that_there_is_nothing_to_build_stands_before_no_error() {
     let world = World::new();
     let nothing = "nothing to build";
@@ -472,7 +453,7 @@ fn that_there_is_nothing_to_build_stands_before_no_error() {
         &["-r", &drv, "--add-root", "/dev/null/link", "--indirect"],
         &["--repair-path", &absent],
         &["-r", "--check", &absent_drv],
-        &["-r", &drv, "--option", "cores", "x"],
+        &["-r", &drv, "--cores", "x"],
     ] {
         let ran = world.ours(args).run().exits(1);
         ran.says("error: ").never_says(nothing);

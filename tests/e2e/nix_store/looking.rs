@@ -77,23 +77,67 @@ fn every_query_prints_what_nix_store_prints() {
 fn valid_derivers_are_told() {
     need!(nix);
     let (world, drv) = filled();
+    let derivers = |args: &[&str]| {
+        let args = [&["-q", "--valid-derivers"], args].concat();
+        world.ours(&args).ok().lines()
+    };
     let out = world.theirs(["-q", "--outputs", &drv]).ok().line();
-    assert_eq!(
-        world.ours(["-q", "--valid-derivers", &out]).ok().line(),
-        drv
-    );
+    assert_eq!(derivers(&[&out]), [drv.as_str()]);
+    // All that are asked for make one set, with what is referred to first, valid or not.
+    let drvs = world.theirs(["-qR", &drv]).ok().lines();
+    let drvs: Vec<String> = drvs.into_iter().filter(|it| it.ends_with(".drv")).collect();
+    let outs: Vec<String> = drvs
+        .iter()
+        .flat_map(|drv| world.theirs(["-q", "--outputs", drv]).ok().lines())
+        .collect();
+    assert!(drvs.len() > 1, "{drvs:?}");
+    let mut asked: Vec<&str> = outs.iter().rev().map(String::as_str).collect();
+    asked.push(&out);
+    assert_eq!(derivers(&asked), drvs);
     let source = world.write("plain", "text");
-    let added = world
-        .ours(["--add".as_ref(), source.as_os_str()])
-        .ok()
-        .line();
-    assert!(
-        world
-            .ours(["-q", "--valid-derivers", &added])
-            .ok()
-            .lines()
-            .is_empty()
+    let added = world.ours(["--add".as_ref(), source.as_os_str()]);
+    assert_eq!(derivers(&[&added.ok().line()]), [""; 0]);
+    let (dir, base) = out.rsplit_once('/').unwrap();
+    let absent = format!("{dir}/{}", base.replace('-', "-no-"));
+    assert_eq!(derivers(&[&absent]), [""; 0]);
+}
+
+#[test]
+fn arguments_may_stand_on_standard_input() {
+    need!(nix);
+    let (world, drv) = filled();
+    let out = world.theirs(["-q", "--outputs", &drv]).ok().line();
+    let list = format!("  {out}\n\n{out}\t");
+    let resolved = |args: &[&str]| {
+        let cmd = world.ours(args).stdin(&*list);
+        cmd.ok().lines()
+    };
+    assert_eq!(resolved(&["-q", "--resolve", "--stdin"]), [&*out, &out]);
+    let args = ["--stdin", "-q", "--resolve", &drv, "--stdin"];
+    assert_eq!(resolved(&args), [&*out, &out, &drv]);
+    assert_eq!(resolved(&["-q", "--resolve", &drv]), [&*drv]);
+    let refused = world
+        .ours(["--gc", "--print-dead", "--stdin"])
+        .stdin(&*list);
+    refused.run().exits(1).says("no arguments expected");
+    let restored = world.file("restored");
+    let archive = world.theirs(["--dump", &drv]).ok().stdout;
+    let args = ["--restore", "--stdin", restored.to_str().unwrap()];
+    world.ours(args).stdin(archive).ok();
+    assert_eq!(
+        std::fs::read(&restored).unwrap(),
+        std::fs::read(&drv).unwrap()
     );
+}
+
+#[test]
+fn a_limit_on_what_is_freed_is_for_nothing_that_is_only_printed() {
+    let world = World::new();
+    for what in ["--print-roots", "--print-live", "--print-dead"] {
+        let ran = world.ours(["--gc", what, "--max-freed", "1"]).run();
+        ran.exits(1).says("cannot be combined");
+    }
+    world.ours(["--gc", "--max-freed", "1"]).ok();
 }
 
 #[test]

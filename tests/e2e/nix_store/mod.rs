@@ -6,6 +6,7 @@ mod exports;
 mod keeping;
 mod looking;
 mod moving;
+mod options;
 mod print_env;
 mod repair;
 mod soak;
