@@ -17,6 +17,9 @@ pub fn log_text(line: &str, colours: bool) -> String {
     if line.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t')) {
         return line.to_owned();
     }
+    if !line.contains('\x1b') {
+        return line.chars().filter(|&c| is_text(c)).collect();
+    }
     let mut filter = Filter {
         text: String::with_capacity(line.len() + RESET.len()),
         colours,
@@ -32,6 +35,12 @@ pub fn log_text(line: &str, colours: bool) -> String {
     filter.text
 }
 
+/// Whether a character outside of a sequence is shown. The two separators are lines' ends to some
+/// programs.
+fn is_text(c: char) -> bool {
+    c == '\t' || !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}')
+}
+
 struct Filter {
     text: String,
     colours: bool,
@@ -41,8 +50,7 @@ struct Filter {
 
 impl Perform for Filter {
     fn print(&mut self, c: char) {
-        // The two separators are lines' ends to some programs.
-        if !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}') {
+        if is_text(c) {
             self.text.push(c);
         }
     }
