@@ -3,10 +3,12 @@
 //! A graph of millions of goals lies in a few arrays of tens of megabytes that grow by doubling.
 //! The first touch of each page of 4 KiB costs more than all that is then done with it, and the C
 //! library copies arrays below 32 MB when they grow. Here a large block is a mapping of its own
-//! that begins on a huge page, and grows by moving page tables.
+//! that begins on a huge page, and grows by moving page tables. Where there is not even memory for
+//! one of ordinary size, the program ends with a message.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Blocks from this size on are mappings of their own.
 const LARGE_BYTES: usize = 1 << 20;
@@ -112,25 +114,69 @@ unsafe fn remap(block: *mut u8, old: usize, new: usize) -> *mut u8 {
     moved.cast()
 }
 
+/// Blocks below this size are such that whoever asks for one can't do without. Larger ones are
+/// asked for by some who can.
+const NEEDED_BYTES: usize = 64 << 20;
+
+/// What is said where there is no memory for such a block.
+const OUT_OF_MEMORY: &[u8] =
+    b"error: out of memory; give windrow more of it, or raise the limit ('ulimit -v')\n";
+
+/// A block of that size, if there is one; else the end, unless its owner may do without: the
+/// standard library would end the process with a signal and an image of its memory.
+fn needed(block: *mut u8, size: usize) -> *mut u8 {
+    if block.is_null() && size < NEEDED_BYTES {
+        end();
+    }
+    block
+}
+
+/// Says that there is no memory, and ends the process as a kill would, which leaves every store
+/// whole.
+#[cold]
+fn end() -> ! {
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    if TOLD.swap(true, Ordering::Relaxed) {
+        loop {
+            // SAFETY: it waits for the end that another thread brings about.
+            unsafe { libc::pause() };
+        }
+    }
+    let mut stderr = libc::pollfd {
+        fd: 2,
+        events: libc::POLLOUT,
+        revents: 0,
+    };
+    // SAFETY: one pollfd, of ours; bytes of a constant, as many as it has, which fit into whatever
+    // is ready; and the end of the process runs nothing of it.
+    unsafe {
+        // Nobody who does not read standard error keeps us.
+        if libc::poll(&raw mut stderr, 1, 100) == 1 {
+            libc::write(2, OUT_OF_MEMORY.as_ptr().cast(), OUT_OF_MEMORY.len());
+        }
+        libc::_exit(1)
+    }
+}
+
 // SAFETY: a block comes from the system's allocator or is a mapping of its own, and which of the
 // two follows from its layout alone, so that it goes back to where it came from. Mappings begin on
 // a multiple of `HUGE_BYTES`, which is what `is_large` allows an alignment to ask for.
 unsafe impl GlobalAlloc for HugePages {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if is_large(layout) {
-            return map(layout.size());
+            return needed(map(layout.size()), layout.size());
         }
         // SAFETY: the caller's promises are passed on as they are.
-        unsafe { System.alloc(layout) }
+        needed(unsafe { System.alloc(layout) }, layout.size())
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         if is_large(layout) {
             // New mappings are zero.
-            return map(layout.size());
+            return needed(map(layout.size()), layout.size());
         }
         // SAFETY: as above.
-        unsafe { System.alloc_zeroed(layout) }
+        needed(unsafe { System.alloc_zeroed(layout) }, layout.size())
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
@@ -150,9 +196,9 @@ unsafe impl GlobalAlloc for HugePages {
         let wanted = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
         match (is_large(layout), is_large(wanted)) {
             // SAFETY: as above.
-            (false, false) => unsafe { System.realloc(block, layout, size) },
+            (false, false) => needed(unsafe { System.realloc(block, layout, size) }, size),
             // SAFETY: the block is a mapping, for its layout is large.
-            (true, true) => unsafe { remap(block, layout.size(), size) },
+            (true, true) => needed(unsafe { remap(block, layout.size(), size) }, size),
             // SAFETY: both blocks are as long as what is copied, and are not the same one.
             _ => unsafe {
                 let new = self.alloc(wanted);
@@ -208,6 +254,21 @@ mod tests {
             }
             HugePages.dealloc(block, layout(size));
         }
+    }
+
+    #[test]
+    fn want_of_memory_ends_a_process_with_a_message() {
+        const NO_MEMORY: &str = "WINDROW_TEST_NO_MEMORY";
+        assert!(needed(ptr::null_mut(), NEEDED_BYTES).is_null());
+        if std::env::var_os(NO_MEMORY).is_some() {
+            needed(ptr::null_mut(), NEEDED_BYTES - 1);
+        }
+        let this = "huge_pages::tests::want_of_memory_ends_a_process_with_a_message";
+        let mut process = std::process::Command::new(std::env::current_exe().unwrap());
+        let process = process.args(["--exact", this, "--nocapture"]);
+        let ended = process.env(NO_MEMORY, "1").output().unwrap();
+        assert_eq!(ended.status.code(), Some(1));
+        assert_eq!(ended.stderr, OUT_OF_MEMORY);
     }
 
     #[test]
