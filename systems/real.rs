@@ -81,6 +81,7 @@ pub fn plug_in(world: &mut World, config: BuilderConfig, may_repair: bool) -> Re
         deferred: Vec::new(),
         alarms: Alarms::default(),
         next_second: Duration::from_secs(1),
+        second_passed: false,
         over: Vec::new(),
         unread: Vec::new(),
         held_back: Vec::new(),

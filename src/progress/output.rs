@@ -2,7 +2,7 @@
 
 use hashbrown::HashMap;
 use windrow_components::log_line::{LogMessage, last_start};
-use windrow_systems::process::lines::LineBuffer;
+use windrow_systems::process::lines::ShownLines;
 use windrow_systems::report::{BuildRef, Level};
 
 /// The one kind of activity that a builder may report (Nix: `actFileTransfer`).
@@ -35,11 +35,7 @@ pub(super) struct Outputs(HashMap<u64, Output>);
 #[derive(Default)]
 struct Output {
     name: String,
-    lines: LineBuffer,
-    /// Whether what there is of a line was there a second ago, or comes after such.
-    waits: bool,
-    /// Whether a part of the line was shown as a line. Its end alone is not another one.
-    is_shown: bool,
+    lines: ShownLines,
 }
 
 impl Outputs {
@@ -58,10 +54,6 @@ impl Outputs {
         output.lines.feed(bytes);
         let mut said = Vec::new();
         while let Some(line) = output.lines.next_raw() {
-            output.waits = false;
-            if std::mem::take(&mut output.is_shown) && matches!(line, b"" | b"\r") {
-                continue;
-            }
             if text_wanted || LogMessage::may_be_in(line) {
                 said.push(Said::new(&String::from_utf8_lossy(line)));
             }
@@ -74,17 +66,7 @@ impl Outputs {
     pub(super) fn overdue(&mut self) -> Vec<(u64, String, Said)> {
         let mut overdue = Vec::new();
         for (&id, output) in &mut self.0 {
-            let partial = output.lines.partial();
-            // What may be a message is none in parts.
-            if partial.is_empty() || LogMessage::may_begin_in(partial) {
-                continue;
-            }
-            if !std::mem::replace(&mut output.waits, true) {
-                continue;
-            }
-            if let Some(text) = output.lines.take_partial() {
-                output.is_shown = true;
-                let text = last_start(&text).to_owned();
+            if let Some(text) = output.lines.overdue(|_| false) {
                 overdue.push((id, output.name.clone(), Said::Text(text)));
             }
         }

@@ -10,13 +10,14 @@ use std::fs::File;
 use std::io::{self, Seek as _, Write as _};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Instant;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use windrow_sandbox::process::launch::{SpawnError, Spawned};
 
 use crate::failure::describe_status;
 use crate::process::helper::{self, HelperEnv, Pipes};
-use crate::process::lines::{LineBuffer, quotable};
+use crate::process::lines::{LineBuffer, ShownLines, quotable};
 
 /// How many paths one question is about at most: enough that round trips don't count, few
 /// enough that answers come while others are worked on.
@@ -102,7 +103,9 @@ pub struct QueryProcess {
     stdout: OwnedFd,
     log: Option<OwnedFd>,
     answers: LineBuffer,
-    complaints: LineBuffer,
+    complaints: ShownLines,
+    /// When it was last asked for complaints that wait for the end of their line.
+    asked: Instant,
     /// How many bytes the answer that it is giving takes in memory so far.
     taken: usize,
 }
@@ -121,7 +124,8 @@ impl QueryProcess {
             stdout: ends.stdout,
             log: Some(ends.log),
             answers: LineBuffer::default(),
-            complaints: LineBuffer::default(),
+            complaints: ShownLines::default(),
+            asked: Instant::now(),
             taken: 0,
         };
         match process.line(b"", around) {
@@ -150,7 +154,8 @@ impl QueryProcess {
             stdout: stdout.into(),
             log: None,
             answers: LineBuffer::default(),
-            complaints: LineBuffer::default(),
+            complaints: ShownLines::default(),
+            asked: Instant::now(),
             taken: 0,
         })
     }

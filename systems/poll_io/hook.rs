@@ -14,6 +14,9 @@ pub fn hear_hook(mut params: Talking<'_>) {
             params.host.events.unread.push(Readable::Hook);
         }
     }
+    if params.host.second_passed {
+        params.say_overdue();
+    }
     while let Some(result) = params.hook.inbox.take() {
         params.scheduler.launched();
         params.hook.starting = false;

@@ -132,9 +132,17 @@ pub fn poll_children(mut params: Watching<'_, '_>) {
         let level = Level::Warn;
         reporter.report(&Event::Message { level, text });
     }
-    if now >= params.host.next_second {
+    let second_passed = now >= params.host.next_second;
+    params.host.second_passed = second_passed;
+    if second_passed {
         params.host.next_second = now + HEARTBEAT;
         reporter.report(&Event::SecondPassed);
+        for mut watched in &mut params.children {
+            let kind = watched.child.kind;
+            if let Some(lines) = &mut watched.lines {
+                lines.tell_overdue(kind, reporter);
+            }
+        }
     }
 }
 

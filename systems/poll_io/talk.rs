@@ -18,6 +18,17 @@ pub fn talk_on(
     mut host: NonSendMut<Host>,
     mut services: NonSendMut<Services>,
 ) {
+    if host.second_passed
+        && let Some(hook) = &hook
+    {
+        for mut channel in &mut channels {
+            if let SideChannel::Hook(talk) = &mut *channel
+                && let Some(line) = talk.overdue()
+            {
+                say(&mut services.reporter, hook.program(), &line);
+            }
+        }
+    }
     let Host {
         events, reactor, ..
     } = &mut *host;

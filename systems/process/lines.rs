@@ -1,6 +1,10 @@
 //! Lines out of what a program writes, piece by piece. A line that never ends is cut, so that
 //! nonsense can't fill the memory.
 
+use std::ops::Range;
+
+use windrow_components::log_line::{LogMessage, last_start};
+
 /// No line that means anything to the engine is longer: one holds a store path at most.
 const LINE_LEN_MAX: usize = 64 * 1024;
 
@@ -33,6 +37,12 @@ impl LineBuffer {
 
     /// The bytes of the next whole line without its end.
     pub fn next_raw(&mut self) -> Option<&[u8]> {
+        let line = self.next_place()?;
+        Some(&self.bytes[line])
+    }
+
+    /// Where the next whole line lies, which is taken.
+    fn next_place(&mut self) -> Option<Range<usize>> {
         let rest = &self.bytes[self.start..];
         // The same bytes make the same lines, whatever the pieces that they came in.
         let within = &rest[..rest.len().min(LINE_LEN_MAX + 1)];
@@ -47,7 +57,7 @@ impl LineBuffer {
         };
         let start = self.start;
         self.start += end + skip;
-        Some(&self.bytes[start..start + end])
+        Some(start..start + end)
     }
 
     /// What has come of a line that has no end yet.
@@ -77,6 +87,62 @@ impl LineBuffer {
         self.start = 0;
         self.searched = 0;
         line
+    }
+}
+
+/// Lines that people see while a program runs. What it has written of a line without ending it, a
+/// question or progress that is written over itself, is seen when it is a second old.
+#[derive(Debug, Default)]
+pub struct ShownLines {
+    lines: LineBuffer,
+    /// Whether what there is of a line was there a second ago, or comes after such.
+    waits: bool,
+    /// Whether a part of the line was shown as a line. Its end alone is not another one.
+    is_shown: bool,
+}
+
+impl ShownLines {
+    /// Takes in what was read.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.lines.feed(bytes);
+    }
+
+    /// The next whole line without its end; what is no UTF-8 in it is replaced.
+    pub fn next_line(&mut self) -> Option<String> {
+        let line = self.next_raw()?;
+        Some(String::from_utf8_lossy(line).into_owned())
+    }
+
+    /// The bytes of the next whole line without its end.
+    pub fn next_raw(&mut self) -> Option<&[u8]> {
+        loop {
+            let line = self.lines.next_place()?;
+            self.waits = false;
+            let is_end = matches!(&self.lines.bytes[line.clone()], b"" | b"\r");
+            if !(std::mem::take(&mut self.is_shown) && is_end) {
+                return Some(&self.lines.bytes[line]);
+            }
+        }
+    }
+
+    /// What has waited for the end of its line for a second or longer, unless it may become a
+    /// message to the engine, or something else that is for the engine. To be asked once a second.
+    pub fn overdue(&mut self, is_for_engine: impl Fn(&[u8]) -> bool) -> Option<String> {
+        let partial = self.lines.partial();
+        if partial.is_empty() || LogMessage::may_begin_in(partial) || is_for_engine(partial) {
+            return None;
+        }
+        if !std::mem::replace(&mut self.waits, true) {
+            return None;
+        }
+        let text = self.lines.take_partial()?;
+        self.is_shown = true;
+        Some(last_start(&text).to_owned())
+    }
+
+    /// What is left at the end of the program's output, if it did not end with a line's end.
+    pub fn rest(&mut self) -> Option<String> {
+        self.lines.rest()
     }
 }
 
@@ -129,6 +195,31 @@ mod tests {
         assert_eq!(buffer.next_line().as_deref(), Some("ä b"));
         assert_eq!(buffer.take_partial().as_deref(), Some("c"));
         assert_eq!(buffer.rest(), None);
+    }
+
+    #[test]
+    fn a_line_without_end_is_seen_after_a_second() {
+        let mut lines = ShownLines::default();
+        let overdue = |lines: &mut ShownLines| lines.overdue(|partial| partial.starts_with(b"#"));
+        lines.feed(b"one\n10 %\r20 %");
+        assert_eq!(lines.next_line().as_deref(), Some("one"));
+        assert_eq!(overdue(&mut lines), None, "not a second yet");
+        assert_eq!(overdue(&mut lines).as_deref(), Some("20 %"));
+        lines.feed(b"\n\ntwo\n");
+        assert_eq!(
+            lines.next_line().as_deref(),
+            Some(""),
+            "not the end of 20 %"
+        );
+        assert_eq!(lines.next_line().as_deref(), Some("two"));
+        for text in ["# acc", "@nix {"] {
+            lines.feed(text.as_bytes());
+            assert_eq!((overdue(&mut lines), overdue(&mut lines)), (None, None));
+            lines.feed(b"\n");
+            assert_eq!(lines.next_line().as_deref(), Some(text));
+        }
+        lines.feed(b"rest");
+        assert_eq!(lines.rest().as_deref(), Some("rest"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 
 use bevy_ecs::prelude::Component;
 
-use crate::process::lines::LineBuffer;
+use crate::process::lines::ShownLines;
 
 /// How much of a child's standard output is kept. Of a substituter two lines are expected, of a
 /// pre-build hook a line for each path.
@@ -84,7 +84,7 @@ impl FetchPipe {
 pub struct Talk {
     /// What it says to people; `None` after its end.
     pub from_hook: Option<OwnedFd>,
-    lines: LineBuffer,
+    lines: ShownLines,
     /// Where it reads; `None` once it has been told everything.
     pub to_hook: Option<OwnedFd>,
     unsent: Vec<u8>,
@@ -96,7 +96,7 @@ pub struct Talk {
 impl Talk {
     /// The talk with a hook that has accepted a build. It says more through `from_hook`, of which
     /// `lines` has come already.
-    pub fn new(from_hook: Option<OwnedFd>, lines: LineBuffer, to_hook: OwnedFd) -> Self {
+    pub fn new(from_hook: Option<OwnedFd>, lines: ShownLines, to_hook: OwnedFd) -> Self {
         Self {
             from_hook,
             lines,
@@ -140,6 +140,12 @@ impl Talk {
         self.to_hook = None;
         self.unsent = Vec::new();
         self.sent = 0;
+    }
+
+    /// What it has said of a line without ending it, when that is a second old. To be asked once a
+    /// second.
+    pub fn overdue(&mut self) -> Option<String> {
+        self.lines.overdue(|_| false)
     }
 
     /// The lines it has said since it was last listened to, up to a bound: [`Talk::unread`] tells

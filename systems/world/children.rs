@@ -18,7 +18,7 @@ use windrow_sandbox::process::launch::Spawned;
 use crate::failure::{Failure, FailureKind};
 use crate::outputs::compare::Differing;
 use crate::outputs::{MismatchedOutput, ScanJob};
-use crate::process::lines::LineBuffer;
+use crate::process::lines::ShownLines;
 use crate::process::side_channel::SideChannel;
 use crate::report::Event;
 use crate::world::{BuiltOutput, Reporters};
@@ -201,7 +201,7 @@ pub struct PreBuilt {
 /// What a hook that a setting names has written, up to the last line that is not whole.
 #[derive(Debug, Default, Component)]
 #[component(storage = "SparseSet")]
-pub struct HookLines(pub LineBuffer);
+pub struct HookLines(pub ShownLines);
 
 impl HookLines {
     /// Takes in what a hook has written, and reports each line of it.
@@ -210,6 +210,14 @@ impl HookLines {
         let name = kind.setting().unwrap_or_default();
         while let Some(line) = self.0.next_line() {
             let line = &line;
+            reporter.report(&Event::HelperOutput { name, line });
+        }
+    }
+
+    /// Reports what it has written of a line without ending it, when that is a second old.
+    pub fn tell_overdue(&mut self, kind: ChildKind, reporter: &mut Reporters) {
+        if let Some(line) = &self.0.overdue(|_| false) {
+            let name = kind.setting().unwrap_or_default();
             reporter.report(&Event::HelperOutput { name, line });
         }
     }

@@ -137,6 +137,8 @@ pub struct Host {
     pub alarms: Alarms,
     /// When whoever is told of output hears next that a second has passed.
     pub next_second: Duration,
+    /// Whether that is so in this tick.
+    pub second_passed: bool,
     /// Goals whose children are over, and to be reaped.
     pub over: Vec<Entity>,
     /// Goals whose pipes were not read to their end.

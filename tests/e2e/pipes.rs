@@ -393,3 +393,50 @@ fn what_a_substituter_that_died_left_running_is_not_waited_for() {
     ran.says("it died unexpectedly: it failed with exit code 3; it is not asked any more");
     is_well(&world);
 }
+
+/// What asks something on standard error, without ending the line, until it is answered.
+const ASKS: &str = "printf 'what is it? ' >&2; until [ -e go ]; do sleep 0.05; done; echo >&2";
+
+#[test]
+fn lines_without_end_of_helpers_are_shown_while_they_run() {
+    let no_answer = "while read -r kind rest; do case $kind in info|have) echo;; esac; done";
+    let offered = "while read -r line; do case $line in *)";
+    for (variable, script) in [
+        ("NIX_SUBSTITUTERS", format!("{ASKS}; echo; {no_answer}")),
+        (
+            "NIX_SUBSTITUTERS",
+            format!("echo; while read -r kind rest; do {ASKS}; echo; done"),
+        ),
+        (
+            "NIX_BUILD_HOOK",
+            format!("{offered} {ASKS}; echo '# decline' >&2;; esac; done"),
+        ),
+        (
+            "NIX_BUILD_HOOK",
+            format!("read -r line; echo '# accept' >&2; {ASKS}; exit 1"),
+        ),
+        ("post-build-hook", ASKS.to_owned()),
+    ] {
+        let world = World::new();
+        let drv = world.add_one("x", sh("echo > $out"));
+        let program = helper(&world, &script);
+        let err = world.write("err", "");
+        let redirect = format!("exec \"$@\" 2> {}", err.display());
+        let cmd = world.windrow("build").arg(&drv);
+        let cmd = cmd.args(["--option", "substitute", "true"]);
+        let cmd = match variable.starts_with("NIX") {
+            true => cmd.env(variable, &program),
+            false => cmd.args(["--option", variable]).arg(&program),
+        };
+        let running = cmd.through("/bin/sh", &["-c", &redirect, "sh"]).start();
+        wait_until(&format!("{variable}: the line is shown"), || {
+            text(&err).contains(": what is it?")
+        });
+        world.write("go", "");
+        running.wait();
+        // Nor is the rest of the line, which is empty, one more.
+        let shown = text(&err);
+        assert_eq!(shown.matches(": what is it?").count(), 1, "{shown}");
+        assert!(!shown.contains(": \n"), "{shown}");
+    }
+}

@@ -13,7 +13,7 @@ use windrow_sandbox::process::launch::Spawned;
 
 use crate::failure::describe_status;
 use crate::process::helper::Ends;
-use crate::process::lines::{LineBuffer, quotable};
+use crate::process::lines::{ShownLines, quotable};
 use crate::process::side_channel::{READS_PER_TICK, Talk};
 use crate::world::Reply;
 
@@ -74,7 +74,7 @@ pub struct Instance {
     pub from_hook: OwnedFd,
     /// Where it will write the builder's log (its descriptor 4).
     pub builder_out: OwnedFd,
-    lines: LineBuffer,
+    lines: ShownLines,
     /// Whether the end of its output has been reached.
     pub closed: bool,
     /// Whether it has ended and all that it wrote itself was read. What it left running may hold
@@ -92,7 +92,7 @@ impl Instance {
             to_hook: ends.stdin.expect("a hook has a standard input"),
             from_hook: ends.stdout,
             builder_out: ends.log,
-            lines: LineBuffer::default(),
+            lines: ShownLines::default(),
             closed: false,
             exited: false,
             unread: false,
@@ -155,6 +155,12 @@ impl Instance {
             said.push(understand(rest)?);
         }
         Ok(said)
+    }
+
+    /// What it has said to people of a line without ending it, when that is a second old. To be
+    /// asked once a second.
+    pub fn overdue(&mut self) -> Option<String> {
+        self.lines.overdue(|partial| partial.starts_with(b"#"))
     }
 
     /// Takes it apart when it has accepted a build: what it was told is then in its own hands.

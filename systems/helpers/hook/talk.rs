@@ -191,6 +191,14 @@ impl Talking<'_> {
         unread
     }
 
+    /// Passes on what the hook has said of a line without ending it, when that is a second old.
+    pub(crate) fn say_overdue(&mut self) {
+        let overdue = self.hook.instance.as_mut().and_then(Instance::overdue);
+        if let Some(line) = overdue {
+            say(&mut self.services.reporter, &self.hook.program, &line);
+        }
+    }
+
     /// Ends the process that waits for offers; gives its raw wait status.
     pub(crate) fn end_instance(&mut self) -> Option<i32> {
         let instance = self.hook.instance.take()?;

@@ -17,7 +17,8 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// What a line costs beside its text.
 const LINE_COST: usize = 48;
 
-/// How long is slept at a time, so that it is noticed when that took much longer.
+/// How long is slept at a time, so that it is noticed when that took much longer; and how often
+/// what has come of a line is passed on.
 const SLICE: Duration = Duration::from_secs(1);
 
 /// A sleep that takes so much longer than it should was no sleep: this process was stopped.
@@ -50,9 +51,15 @@ impl QueryProcess {
             let patience = Duration::from_secs(around.patience_s);
             let left = patience.saturating_sub(heard.elapsed());
             let timeout = match around.patience_s {
-                0 => PollTimeout::NONE,
+                0 => poll_timeout(SLICE),
                 _ => poll_timeout(left.min(SLICE)),
             };
+            if self.asked.elapsed() >= SLICE {
+                self.asked = Instant::now();
+                if let Some(text) = self.complaints.overdue(|_| false) {
+                    (around.say)(&text);
+                }
+            }
             let began = Instant::now();
             let ready = self.wait(!unsent.is_empty(), around.stop, timeout)?;
             if ready.stop {
