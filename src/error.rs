@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use windrow_components::settings::SettingError;
 use windrow_sys::interrupt;
+use windrow_sys::told::with_remedy;
 
 use crate::conf::error::{ConfError, LocationError, StoreNameError};
 
@@ -268,8 +269,8 @@ impl Error {
         let path = path.into();
         move |source| Self::Io {
             action,
+            source: with_remedy(source, &path),
             path,
-            source,
         }
     }
 }

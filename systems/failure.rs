@@ -85,27 +85,30 @@ impl Failure {
 
     /// A failure for an error of the store or a file.
     pub fn of_error(error: &Error) -> Self {
-        match error {
-            Error::Store(StoreError::File(FileError::Io { source, .. })) => {
-                Self::to_start(source, error.to_string())
-            }
-            _ => Self::new(FailureKind::Other, error.to_string()),
-        }
+        let kind = match error {
+            Error::Store(StoreError::File(FileError::Io { source, .. })) => kind_of(source),
+            _ => FailureKind::Other,
+        };
+        Self::new(kind, error.to_string())
     }
 
     /// A failure to start something, with what helps: one that is put off where others may give
     /// back what it lacks.
     pub fn to_start(source: &io::Error, message: String) -> Self {
-        let kind = match lacks_means(source) {
-            true => FailureKind::Means,
-            false => FailureKind::Other,
-        };
-        Self::new(kind, message + &remedy(source))
+        Self::new(kind_of(source), message + &remedy(source))
     }
 
     /// The end of a goal that nobody wants any more.
     pub fn cancelled() -> Self {
         Self::new(FailureKind::Cancelled, "nobody wants it any more")
+    }
+}
+
+/// The kind of failure to start something.
+fn kind_of(source: &io::Error) -> FailureKind {
+    match lacks_means(source) {
+        true => FailureKind::Means,
+        false => FailureKind::Other,
     }
 }
 

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::told::with_remedy;
+
 /// Everything that can go wrong with files and trees of them.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -96,8 +98,8 @@ impl Error {
         let path = path.into();
         move |source| Self::Io {
             action,
+            source: with_remedy(source, &path),
             path,
-            source,
         }
     }
 }

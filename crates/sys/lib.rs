@@ -17,6 +17,7 @@ pub mod mutex;
 pub mod names;
 pub mod raw;
 pub mod space;
+pub mod told;
 pub mod tree;
 pub mod waiting;
 pub mod xattr;

@@ -10,6 +10,7 @@ use std::thread::{Builder, JoinHandle, Scope};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::told::number;
 use crate::{interrupt, raw};
 
 /// That the limit was not changed. No process may have that number of descriptors.
@@ -96,26 +97,29 @@ pub fn spare_descriptors() -> usize {
 
 /// Whether that failed for want of descriptors, of this process or of the whole machine.
 pub fn lacks_descriptors(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+    matches!(number(error), Some(libc::EMFILE | libc::ENFILE))
 }
 
 /// Whether a process or thread could not be made for want of what others give back when they end:
 /// descriptors, processes (`ulimit -u`, `pids.max`), memory.
 pub fn lacks_means(error: &io::Error) -> bool {
-    let lacking = matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOMEM));
+    let lacking = matches!(number(error), Some(libc::EAGAIN | libc::ENOMEM));
     lacking || lacks_descriptors(error)
 }
 
 /// What to do about an error that [`lacks_means`] or comes of a limit on the size of files, as the
 /// end of a message; nothing for others.
 pub fn remedy(error: &io::Error) -> String {
-    match error.raw_os_error() {
+    match number(error) {
         Some(libc::EMFILE) => {
             let limit = descriptors();
             format!("; {limit} files may be open at a time: raise the limit ('ulimit -n')")
         }
         Some(libc::ENFILE) => {
             "; too many files are open on this machine: raise the sysctl 'fs.file-max'".to_owned()
+        }
+        Some(libc::EAGAIN | libc::ENOMEM) if has_memory_limit() => {
+            "; the limit on memory may be reached: raise it ('ulimit -v')".to_owned()
         }
         Some(libc::EAGAIN) => "; no more processes are allowed: raise the limit of the user \
              ('ulimit -u') or of the control group ('pids.max')"
@@ -128,6 +132,11 @@ pub fn remedy(error: &io::Error) -> String {
         },
         _ => String::new(),
     }
+}
+
+/// Whether this process may map no more than so much memory.
+fn has_memory_limit() -> bool {
+    getrlimit(Resource::As).current.is_some()
 }
 
 /// How many threads are worth while for work that keeps a processor busy, `most` at most.

@@ -11,6 +11,7 @@ pub mod requests;
 pub mod retry;
 
 mod cause;
+mod means;
 mod mismatched;
 mod pre_build;
 pub mod reap;
@@ -22,15 +23,14 @@ use std::time::Duration;
 use bevy_ecs::entity::Entities;
 use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, Res, ResMut};
 use bevy_ecs::system::SystemParam;
-use windrow_components::building::{HashRewrites, MissingOutputs};
+use windrow_components::building::MissingOutputs;
 use windrow_components::goal::{DerivationGoal, Outcome, SubstitutionGoal, Target, Waitees};
 use windrow_components::graph::BuildGraph;
 
 use crate::failure::{Failure, FailureKind};
-use crate::report::{BuildRef, Event, Level};
+use crate::report::{BuildRef, Event};
 use crate::world::{
-    Cells, Column, CompleteGoal, End, Goal, OutputLocks, ReadyFetch, ReadyGoal, Scheduler,
-    Services, Waiting, place,
+    Cells, Column, CompleteGoal, End, Goal, Host, OutputLocks, Scheduler, Services, place,
 };
 
 /// What a goal is for, and the locks it holds.
@@ -49,6 +49,8 @@ pub struct Finishing<'w, 's> {
     graph: Res<'w, BuildGraph>,
     services: NonSendMut<'w, Services>,
     scheduler: ResMut<'w, Scheduler>,
+    /// Where processes are made.
+    host: Option<NonSendMut<'w, Host>>,
 }
 
 impl Finishing<'_, '_> {
@@ -255,42 +257,6 @@ pub fn fail(mut params: Finishing<'_, '_>) {
                 .run
                 .give_up(|request| reporters.needs(request, entity));
         }
-    }
-}
-
-impl Finishing<'_, '_> {
-    /// Lets a goal that could not be started try again when something else has ended; tells whether
-    /// it does.
-    fn wait_for_means(&mut self, goal: Goal, failure: &Failure) -> bool {
-        let waiting = match goal.target {
-            Target::Derivation(drv) => Waiting::Build(ReadyGoal {
-                goal: goal.entity,
-                drv,
-            }),
-            Target::Path(path) | Target::Repair(path) => Waiting::Fetch(ReadyFetch {
-                goal: goal.entity,
-                path,
-            }),
-        };
-        if !self.scheduler.wait_for_means(&self.graph, waiting) {
-            return false;
-        }
-        if let Ok((.., Some(mut locks))) = self.goals.get_mut(goal.entity) {
-            let locks = std::mem::take(&mut *locks);
-            self.services.store.unlock(locks, false);
-        }
-        let mut entity = self.commands.entity(goal.entity);
-        entity.remove::<(OutputLocks, MissingOutputs, HashRewrites)>();
-        if self.scheduler.tells_of_means() {
-            let text = format!(
-                "fewer builds run at a time than there are slots: {}",
-                failure.message
-            );
-            let level = Level::Warn;
-            let message = Event::Message { level, text: &text };
-            self.services.reporter.report(&message);
-        }
-        true
     }
 }
 

@@ -28,7 +28,8 @@ pub struct Ahead<'w, 's> {
 /// that has just been started.
 pub fn prepare_next(mut params: Ahead<'_, '_>) {
     let started = params.scheduler.take_started();
-    if params.scheduler.expects_starts() {
+    // What it takes is what another build would take, if there is enough for one.
+    if params.scheduler.expects_starts() && params.scheduler.may_hold_more() {
         let Host { spare, config, .. } = &mut *params.host;
         spare.refill(&config.limits);
     }

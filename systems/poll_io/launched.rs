@@ -245,7 +245,7 @@ impl Launching<'_, '_> {
                 ReapedChild::without_process(goal, setup.kind, mode, (failure, self.scheduler.now));
             return self.host.deferred.push(reaped);
         }
-        let puts_off = failure.kind == FailureKind::Means && self.scheduler.has_others(goal);
+        let puts_off = failure.kind == FailureKind::Means && self.scheduler.may_try_again(goal);
         if let (Work::Fetch(path, _), false) = (work, puts_off) {
             let path = self.graph.full_path(*path);
             let message = format!("fetching path '{path}' failed: {}", failure.message);

@@ -54,7 +54,7 @@ enum Order {
     Open {
         id: u64,
         path: PathBuf,
-        file: File,
+        file: Sink,
         compress: bool,
     },
     Write {
@@ -76,6 +76,8 @@ pub struct LogThread {
     problems: Receiver<String>,
     tell: Arc<Tell>,
     opened: u64,
+    /// How many files the thread has taken over and not closed.
+    taken: Arc<AtomicUsize>,
 }
 
 /// Tells of the first log that can't be written. Where one can't, others can't either.
@@ -113,6 +115,7 @@ impl LogThread {
         let teller = Arc::clone(&tell);
         let name = "logs";
         let thread = std::thread::Builder::new().name(name.to_owned());
+        let taken = Arc::new(AtomicUsize::new(0));
         let thread = thread.spawn(move || write_logs(&queue, &teller));
         Ok(Self {
             orders: Some(orders),
@@ -120,6 +123,7 @@ impl LogThread {
             problems,
             tell,
             opened: 0,
+            taken,
         })
     }
 
@@ -217,9 +221,19 @@ impl LogThread {
         self.problems.try_iter()
     }
 
+    /// Whether no file is open that is the thread's to close.
+    pub fn is_idle(&self) -> bool {
+        self.taken.load(Ordering::Relaxed) == 0
+    }
+
     fn hand_on(&self, log: &mut LogFile) {
         if let Some(file) = log.file.take() {
             let (id, path, compress) = (log.id, log.path.clone(), log.compress);
+            let file = Sink {
+                file,
+                failed: false,
+                _taken: Taken::new(&self.taken),
+            };
             self.send(Order::Open {
                 id,
                 path,
@@ -293,6 +307,23 @@ pub fn is_marked_cut(mode: u32) -> bool {
 struct Sink {
     file: File,
     failed: bool,
+    _taken: Taken,
+}
+
+/// Counts a file that the writing thread has taken over, until it is closed.
+struct Taken(Arc<AtomicUsize>);
+
+impl Taken {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Write for Sink {
@@ -336,10 +367,6 @@ fn write_logs(orders: &Receiver<Order>, tell: &Tell) {
                 file,
                 compress,
             } => {
-                let file = Sink {
-                    file,
-                    failed: false,
-                };
                 let log = if compress {
                     Open::Compressed(Box::new(BzEncoder::new(file, Compression::best())))
                 } else {

@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -17,6 +18,8 @@ type Job<T> = Box<dyn FnOnce() -> Option<T> + Send>;
 /// queued.
 pub struct Pool<T> {
     jobs: Option<Sender<Job<T>>>,
+    /// How many jobs are queued or under way.
+    left: Arc<AtomicUsize>,
     results: Receiver<std::thread::Result<T>>,
     threads: Vec<JoinHandle<()>>,
     /// Dropped, it lets threads end that have nothing more to do.
@@ -45,14 +48,18 @@ impl<T: Send + 'static> Pool<T> {
         let (done, results) = unbounded();
         let (stay, leave) = bounded(0);
         let wake = Arc::new(wake);
+        let left = Arc::new(AtomicUsize::new(0));
         let threads = spawn_some(name, threads.max(1), || {
             let (queue, done, wake) = (queue.clone(), done.clone(), Arc::clone(&wake));
             let leave: Receiver<Infallible> = leave.clone();
+            let left = Arc::clone(&left);
             move || {
                 for job in queue {
                     // A job that panics is a bug. Somebody waits for its result, so it is theirs to
                     // panic.
-                    if let Some(result) = catch_unwind(AssertUnwindSafe(job)).transpose()
+                    let result = catch_unwind(AssertUnwindSafe(job)).transpose();
+                    left.fetch_sub(1, Ordering::Relaxed);
+                    if let Some(result) = result
                         && done.send(result).is_ok()
                     {
                         wake();
@@ -65,6 +72,7 @@ impl<T: Send + 'static> Pool<T> {
         })?;
         Ok(Self {
             jobs: Some(jobs),
+            left,
             results,
             threads,
             stay: Some(stay),
@@ -74,14 +82,21 @@ impl<T: Send + 'static> Pool<T> {
     /// Queues a job. What it returns, if anything, comes back through [`Pool::take`].
     pub fn submit(&self, job: impl FnOnce() -> Option<T> + Send + 'static) {
         if let Some(jobs) = &self.jobs {
+            self.left.fetch_add(1, Ordering::Relaxed);
             // The threads live as long as this sender, so somebody is there to receive.
             let _ = jobs.send(Box::new(job));
         }
     }
 
+    /// Whether no job is queued or under way.
+    pub fn is_idle(&self) -> bool {
+        self.left.load(Ordering::Relaxed) == 0
+    }
+
     /// A way to queue jobs from other threads. The pool does not end before it is dropped.
     pub fn remote(&self) -> Remote<T> {
-        Remote(self.jobs.clone())
+        let left = Arc::clone(&self.left);
+        Remote(self.jobs.clone(), left)
     }
 
     /// Waits for all jobs, and gives the results that were not taken. Those that panicked have
@@ -104,12 +119,13 @@ impl<T: Send + 'static> Pool<T> {
 }
 
 /// Queues jobs of a pool from another thread.
-pub struct Remote<T>(Option<Sender<Job<T>>>);
+pub struct Remote<T>(Option<Sender<Job<T>>>, Arc<AtomicUsize>);
 
 impl<T> Remote<T> {
     /// As [`Pool::submit`].
     pub fn submit(self, job: impl FnOnce() -> Option<T> + Send + 'static) {
         if let Some(jobs) = self.0 {
+            self.1.fetch_add(1, Ordering::Relaxed);
             // The pool's threads live as long as this sender.
             let _ = jobs.send(Box::new(job));
         }
@@ -134,7 +150,7 @@ impl<T> Drop for Pool<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
 
     #[test]
     fn results_come_back_and_dropping_waits() {
@@ -155,8 +171,9 @@ mod tests {
                 (n % 2 == 0).then_some(n)
             });
         }
-        let results = pool.results.clone();
+        let (results, left) = (pool.results.clone(), Arc::clone(&pool.left));
         drop(pool);
+        assert_eq!(left.load(Ordering::SeqCst), 0, "idle");
         assert_eq!(ran.load(Ordering::SeqCst), 100);
         assert_eq!(results.try_iter().flatten().count(), 49);
         assert_eq!(woken.load(Ordering::SeqCst), 50);

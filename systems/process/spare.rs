@@ -45,6 +45,11 @@ impl Spare {
         process.filter(|process| fits && process.standby.is_waiting())
     }
 
+    /// Ends the process made in advance, whose descriptors are needed for something else.
+    pub fn give_up(&mut self) {
+        self.process = None;
+    }
+
     /// Makes one, of the kind that was needed last, unless there is one. That none can be made is
     /// told when a builder needs one.
     pub fn refill(&mut self, limits: &Limits) {

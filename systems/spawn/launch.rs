@@ -186,8 +186,8 @@ impl Launch {
                 match MountTemplate::enter(isolation) {
                     Ok(entered) => *template = Some(entered),
                     Err(error) => {
-                        let text = cannot_set_up(&format_args!("cannot {error}"));
-                        return (Err(Failure::new(FailureKind::Other, text)), None);
+                        let text = cannot_set_up(&error);
+                        return (Err(Failure::to_start(&error, text)), None);
                     }
                 }
             }

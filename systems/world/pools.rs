@@ -227,6 +227,14 @@ impl Host {
         }
     }
 
+    /// Ends what was made in advance, for its descriptors and its process are needed. Tells whether
+    /// other threads are about to give some back as well.
+    pub fn save_means(&mut self) -> bool {
+        self.spare.give_up();
+        let PoolHandle(pool, deleter) = &self.pool;
+        !(pool.is_idle() && deleter.0.is_idle() && self.logs.is_idle())
+    }
+
     /// Ends a build directory: kept for the next build if nothing was done to it, else deleted.
     pub fn retire(&self, dir: &Path) {
         if !self.dirs.take_back(dir) {

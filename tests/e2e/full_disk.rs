@@ -88,6 +88,37 @@ fn busybox_many(script: &str) -> Value {
     busybox(&script.replace("500", "2000"))
 }
 
+#[test]
+fn whoever_adds_to_a_store_without_inodes_hears_of_them() {
+    need_mounts!();
+    let world = World::new();
+    let many: Vec<String> = (0..300).map(|n| format!("d{n}")).collect();
+    let many = graph_of(many.iter().map(|name| (name.as_str(), sh("true"))));
+    let graph = world.graph("many.json", &many).display().to_string();
+    world.write("source/a", "text");
+    let files = world.at("files").display().to_string();
+    let script = format!(
+        "cd {files}; mkdir source/d; i=0; while [ $i -lt 300 ]; do echo > source/d/$i; i=$((i+1)); done
+         tar cf source.tar source
+         $w nix-store --dump source > source.nar
+         tell() {{ \"$@\" > /dev/null; echo status $?; echo >&2 ----; }}
+         tell $w add {graph}; $w nix-store --gc > /dev/null 2>&1
+         tell $w build {graph}; $w nix-store --gc > /dev/null 2>&1
+         tell $w nix-store --add source; $w nix-store --gc > /dev/null 2>&1
+         tell $w nix-store --restore $NIX_STORE_DIR/restored < source.nar"
+    );
+    let ran = world.on_disk("mount -t tmpfs -o nr_inodes=150 none", &script);
+    assert_eq!(ran.out(), "status 1\n".repeat(4), "{ran}");
+    let told = ran.stderr.split("----\n").filter(|it| !it.is_empty());
+    let told: Vec<&str> = told.collect();
+    assert_eq!(told.len(), 4, "{ran}");
+    for told in told {
+        assert!(told.contains("inodes"), "{told}: {ran}");
+        assert_eq!(told.matches("error:").count(), 1, "{told}: {ran}");
+    }
+    ran.no_panic().says("delete some files");
+}
+
 /// A script that fills a disk, collects, and tells of it.
 fn collect(world: &World, ran_by: &str) -> String {
     let garbage = build(

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex};
 
 use nix::unistd::{Gid, Uid, chown, geteuid};
 use windrow_sys::mutex;
+use windrow_sys::told::told;
 
 use crate::dirs::chroot::{BASE, Chroot, Proofs, STORE, make_dir};
 use crate::dirs::in_store::HostStore;
@@ -93,7 +94,7 @@ impl RunDirs {
                 "cannot make a directory in the {what} '{}': {error}",
                 path.display()
             );
-            io::Error::new(error.kind(), text)
+            told(error, text)
         };
         let run = RunDir::create(builds_dir)
             .map_err(|error| about("directory of build directories", builds_dir, error))?;

@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex};
 use hashbrown::HashMap;
 use windrow_components::settings::Sandbox;
 use windrow_sys::mutex;
+use windrow_sys::told::told;
 
 use crate::dirs::sandbox_dirs::{DirsPool, SandboxDirs};
 use crate::dirs::view::{InputKind, View};
@@ -208,7 +209,7 @@ impl Isolation {
             let path = store.join(OsStr::from_bytes(name.as_bytes()));
             let about = |error: io::Error| {
                 let text = format!("cannot look at the input '{}': {error}", path.display());
-                io::Error::new(error.kind(), text)
+                told(error, text)
             };
             let metadata = path.symlink_metadata().map_err(about)?;
             let kind = if metadata.is_dir() {

@@ -6,6 +6,8 @@ use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
+use windrow_sys::told::told;
+
 use super::Isolation;
 use crate::ids::Owner;
 use crate::network::Networks;
@@ -21,10 +23,13 @@ impl MountTemplate {
     /// Moves the calling thread into a template, for good. Takes root.
     ///
     /// # Errors
-    /// Which step failed and why, as the end of a sentence that starts with "cannot".
-    pub fn enter(isolation: &Isolation) -> Result<Self, String> {
+    /// Which step failed and why.
+    pub fn enter(isolation: &Isolation) -> io::Result<Self> {
         let config = &isolation.shared.config;
-        let about = |what: &str, error: io::Error| format!("{what}: {error}");
+        let about = |what: &str, error: io::Error| {
+            let text = format!("cannot {what}: {error}");
+            told(error, text)
+        };
         let networks =
             Networks::new().map_err(|error| about("look at the network namespace", error))?;
         let ground = isolation.shared.dirs_pool.ground();

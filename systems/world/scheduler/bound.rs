@@ -2,11 +2,19 @@
 //! whose number is limited (`ulimit -n`, `ulimit -u`). It shrinks where the system gives no
 //! more, and grows again as goals end.
 
+use std::time::Duration;
+
 use bevy_ecs::prelude::Entity;
 use windrow_components::goal::Stage;
 use windrow_components::graph::BuildGraph;
 
-use super::{Scheduler, Waiting};
+use super::{Backoff, Scheduler, Waiting};
+
+/// How long a goal waits for what threads are about to give back.
+const MOMENT: Duration = Duration::from_millis(20);
+
+/// How many times in a row that may be in vain.
+const IN_VAIN_MAX: u32 = 3;
 
 /// The bound, and how many goals count against it.
 #[derive(Debug)]
@@ -18,6 +26,8 @@ pub(super) struct Bound {
     /// How many goals hold their paths.
     pub(super) holding: u32,
     told: bool,
+    /// How many times in a row goals could not be started though nothing else was under way.
+    in_vain: u32,
 }
 
 impl Default for Bound {
@@ -27,6 +37,7 @@ impl Default for Bound {
             now: u32::MAX,
             holding: 0,
             told: false,
+            in_vain: 0,
         }
     }
 }
@@ -36,6 +47,12 @@ impl Bound {
     #[inline]
     pub(super) fn left(&self) -> u32 {
         self.now.saturating_sub(self.holding)
+    }
+
+    /// A goal of this run could be started.
+    #[inline]
+    pub(super) fn note_start(&mut self) {
+        self.in_vain = 0;
     }
 
     /// A goal of this run has ended.
@@ -80,6 +97,25 @@ impl Scheduler {
         true
     }
 
+    /// The same where nothing else is under way: the goal tries again in a moment as long as
+    /// threads are `busy`, which will give back what they have open, and then a few times more.
+    pub fn try_once_more(&mut self, graph: &BuildGraph, waiting: Waiting, busy: bool) -> bool {
+        let goal = waiting.goal();
+        self.bound.in_vain += u32::from(!busy);
+        let is_startable = matches!(self.stage(goal), Stage::Ready | Stage::Starting);
+        if !is_startable || self.bound.in_vain > IN_VAIN_MAX {
+            return false;
+        }
+        self.bound.now = 1;
+        self.wait_a_while(graph, waiting, Backoff::Constant(MOMENT));
+        true
+    }
+
+    /// Whether a goal that can't be started for want of descriptors or processes may try again.
+    pub fn may_try_again(&self, goal: Entity) -> bool {
+        self.has_others(goal) || self.bound.in_vain < IN_VAIN_MAX
+    }
+
     /// Whether other goals than this one, which holds its own paths, hold any.
     pub fn has_others(&self, goal: Entity) -> bool {
         self.bound.holding > u32::from(self.stage(goal).holds_paths())
@@ -109,6 +145,7 @@ mod tests {
             now: 1,
             holding: 1,
             told: false,
+            in_vain: 0,
         };
         assert_eq!(bound.left(), 0);
         bound.widen();

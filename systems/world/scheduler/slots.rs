@@ -97,6 +97,7 @@ impl Scheduler {
         };
         let from = self.set(goal, to);
         assert!(matches!(from, Stage::Held | Stage::Starting));
+        self.bound.note_start();
     }
 
     /// A goal's child, which runs, is among those of [`take_started`](Self::take_started).
