@@ -4,6 +4,7 @@
 use windrow_components::derivation::{Derivation, Modulo, ModuloMemo, name_from_base};
 use windrow_components::hash::sha256;
 use windrow_components::store_path::StoreDir;
+use windrow_sys::bounded;
 
 use crate::db::{Database, DatabaseOptions, Registration};
 use crate::error::{Error, Result};
@@ -139,7 +140,8 @@ impl LocalStore {
     /// When the file can't be read.
     pub fn read_derivation(&self, path: &str) -> Result<Vec<u8>> {
         let file = self.layout.real_path(path);
-        std::fs::read(&file).map_err(Error::io("read derivation", file))
+        let read = bounded::read_file(&file, bounded::DERIVATION_MAX);
+        read.map_err(Error::io("read derivation", file))
     }
 
     /// Reads a derivation and makes sure that its contents are the ones its path was made of.

@@ -1,9 +1,31 @@
 //! Reading what may have no end: up to a bound, with memory taken as the bytes come.
 
+use std::fs::File;
 use std::io::{self, ErrorKind, Read};
+use std::path::Path;
 
 /// How many bytes a text may have that must be in memory as a whole: graphs, lists.
 pub const TEXT_MAX: u64 = 1 << 30;
+
+/// How many bytes a derivation may have: more than any that can be built, for its variables must
+/// fit into an environment or a few files.
+pub const DERIVATION_MAX: u64 = 256 << 20;
+
+/// How many bytes a file may have that a setting names, such as one of certificates.
+pub const NAMED_FILE_MAX: u64 = 64 << 20;
+
+/// Reads a file. One that is known to be too large is not read at all.
+///
+/// # Errors
+/// As [`read_to_end`].
+pub fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_file() && metadata.len() > most {
+        return Err(too_large(most));
+    }
+    read_to_end(file, most)
+}
 
 /// Reads all that `source` gives.
 ///
@@ -49,5 +71,16 @@ mod tests {
         }
         let error = read_to_end(io::repeat(0), 1 << 20).unwrap_err();
         assert!(error.to_string().contains("1048576 bytes"));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(1 << 40).unwrap();
+        let read = |most| read_file(file.path(), most);
+        assert!(
+            read(1 << 20)
+                .unwrap_err()
+                .to_string()
+                .contains("1048576 bytes")
+        );
+        file.as_file().set_len(1 << 20).unwrap();
+        assert_eq!(read(1 << 20).unwrap().len(), 1 << 20);
     }
 }

@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use windrow_components::derivation::{Derivation, name_from_base};
 use windrow_components::task_graph::{Builder, Limits, TaskGraphError, TaskId, TimeUnit};
 use windrow_store::Layout;
+use windrow_sys::bounded;
 
 use super::{Loaded, NamedDerivation};
 use crate::error::{Error, Result};
@@ -113,7 +114,8 @@ fn find(base: &str, directory: &Path, store: &Layout) -> Option<PathBuf> {
 }
 
 fn read(file: &Path, use_it: impl FnOnce(&Derivation<'_>) -> Result<()>) -> Result<()> {
-    let text = std::fs::read(file).map_err(Error::io("read derivation", file))?;
+    let text = bounded::read_file(file, bounded::DERIVATION_MAX);
+    let text = text.map_err(Error::io("read derivation", file))?;
     let drv = Derivation::parse(&text).map_err(|source| Error::Derivation {
         path: file.to_owned(),
         source,

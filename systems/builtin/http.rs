@@ -7,6 +7,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use windrow_sys::bounded;
 
 use base64::Engine as _;
 use ureq::config::{AutoHeaderValue, Config};
@@ -171,7 +172,7 @@ impl Client<'_> {
                     .to_owned(),
             );
         };
-        let text = std::fs::read(file)
+        let text = bounded::read_file(file, bounded::NAMED_FILE_MAX)
             .map_err(|error| format!("cannot read the certificate authorities: {error}"))?;
         // One that is malformed is one that is not trusted.
         let certificates: Vec<_> = ureq::tls::parse_pem(&text)

@@ -25,6 +25,7 @@ use serde_json::Value;
 use windrow_components::derivation::attributes::Attributes;
 use windrow_sandbox::paths::{SandboxPath, Shown};
 use windrow_sandbox::process::launch::action::c_path;
+use windrow_sys::bounded;
 
 use crate::process::environment::{Invocation, Rewrites};
 use program::Program;
@@ -166,10 +167,16 @@ impl Builtins {
             mirrors: fetchurl::on_mirrors(attributes.derivation(), &self.mirrors),
             certificates: certificates.and_then(|file| std::path::absolute(file).ok()),
             proxies: proxies.collect(),
-            netrc: std::fs::read_to_string(&self.netrc).unwrap_or_default(),
+            netrc: self.netrc(),
             connect_timeout_s: self.connect_timeout_s,
             stalled_timeout_s: self.stalled_timeout_s,
         }
+    }
+
+    /// What stands in the file of passwords. One that can't be used has none.
+    fn netrc(&self) -> String {
+        let text = bounded::read_file(&self.netrc, bounded::NAMED_FILE_MAX);
+        String::from_utf8(text.unwrap_or_default()).unwrap_or_default()
     }
 
     /// The process that runs the builder `name`, with what [`Builtins::needs`] found, in that

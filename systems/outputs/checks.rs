@@ -12,6 +12,7 @@ use windrow_components::store_path::StoreDir;
 use windrow_store::db::reader::Reader;
 
 use windrow_store::Result;
+use windrow_sys::bounded;
 
 /// What a derivation says of its outputs.
 #[derive(Debug, Default)]
@@ -27,7 +28,8 @@ impl Expectations {
     /// # Errors
     /// A message for people.
     pub fn read(drv_file: &Path, store: &StoreDir) -> Result<Self, String> {
-        let text = std::fs::read(drv_file).map_err(|error| error.to_string())?;
+        let text = bounded::read_file(drv_file, bounded::DERIVATION_MAX);
+        let text = text.map_err(|error| error.to_string())?;
         let drv = Derivation::parse(&text).map_err(|error| error.to_string())?;
         let checks = Attributes::of(&drv)
             .and_then(|attributes| attributes.output_checks(store))

@@ -11,6 +11,7 @@ use windrow_components::substitution::SubstituteInfo;
 use windrow_store::files::canonical::{InodesSeen, canonicalise};
 use windrow_store::files::durable::Durability;
 use windrow_store::nar::digest::{feed_nar, hash_nar};
+use windrow_sys::bounded;
 use windrow_sys::interrupt::Grace;
 use windrow_sys::tree::delete_path;
 
@@ -144,7 +145,8 @@ type Outputs = Vec<(String, String)>;
 fn derivation(job: &ReceiveJob) -> Result<(Option<String>, Outputs), String> {
     let path = &job.store_path;
     let wrong = |reason: String| format!("the derivation fetched as '{path}' can't be: {reason}");
-    let text = std::fs::read(&job.real_path).map_err(|error| wrong(error.to_string()))?;
+    let text = bounded::read_file(&job.real_path, bounded::DERIVATION_MAX);
+    let text = text.map_err(|error| wrong(error.to_string()))?;
     let drv = Derivation::parse(&text).map_err(|error| wrong(error.to_string()))?;
     let own = job
         .store_dir

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 use windrow_sandbox::dirs::build_dir::SpareDirs;
+use windrow_sys::bounded::{DERIVATION_MAX, read_file};
 
 use crate::world::BuilderConfig;
 
@@ -52,7 +53,7 @@ impl NextBuilds {
         }
         let path = graph.drv_path(drv);
         let file = config.layout.real_path(&graph.full_path(path));
-        let Ok(text) = std::fs::read(file) else {
+        let Ok(text) = read_file(&file, DERIVATION_MAX) else {
             return;
         };
         let plain = config.sandbox.is_none();

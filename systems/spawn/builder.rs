@@ -19,6 +19,7 @@ use windrow_sandbox::ids::users::UserLock;
 use windrow_sandbox::paths::{SandboxPath, Shown};
 use windrow_sandbox::process::launch::action::{Action, c_path};
 use windrow_sandbox::{Isolation, SandboxRequest, become_user};
+use windrow_sys::bounded::{DERIVATION_MAX, read_file};
 
 use crate::failure::{Failure, FailureKind};
 use crate::process::ahead::NextBuild;
@@ -110,7 +111,7 @@ pub(super) fn prepare(
         None => {
             let name = graph.paths.name(graph.drv_path(inputs.drv));
             let dir = made.take().map_or_else(|| dirs.create(name), Ok);
-            Some(dir.map_err(|error| other(error.to_string()))?)
+            Some(dir.map_err(|error| Failure::of_error(&error.into()))?)
         }
     };
     match launch(
@@ -147,7 +148,8 @@ fn read<'d>(
     if let Some(NextBuild { text, dir, .. }) = inputs.next.take() {
         return Ok((text, MadeAhead { dirs, dir }));
     }
-    let text = std::fs::read(inputs.config.layout.real_path(path)).map_err(|error| {
+    let file = inputs.config.layout.real_path(path);
+    let text = read_file(&file, DERIVATION_MAX).map_err(|error| {
         Failure::to_start(&error, format!("cannot read derivation '{path}': {error}"))
     })?;
     Ok((text, MadeAhead { dirs, dir: None }))
@@ -252,7 +254,7 @@ pub(super) fn has_sandbox(graph: &BuildGraph, config: &BuilderConfig, drv: DrvId
         return false;
     };
     let path = graph.full_path(graph.drv_path(drv));
-    let Ok(text) = std::fs::read(config.layout.real_path(&path)) else {
+    let Ok(text) = read_file(&config.layout.real_path(&path), DERIVATION_MAX) else {
         return false;
     };
     let Ok(drv) = Derivation::parse(&text) else {

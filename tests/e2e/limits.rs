@@ -1,6 +1,9 @@
 //! What windrow does where few descriptors, processes or threads are allowed: fewer builds at a
 //! time, or one message. Each limit is set by `ulimit` in a shell that becomes windrow.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
 use serde_json::Value;
 
 use crate::harness::{Cmd, World, graph_of, need, sh};
@@ -36,6 +39,39 @@ fn two_hundred_derivations_are_built_with_64_descriptors() {
     assert_eq!(ran.stderr.matches("ulimit").count(), 1, "{ran}");
     world.is_clean();
     world.stays_valid();
+}
+
+#[test]
+fn what_threads_have_open_is_waited_for() {
+    need!("bash");
+    let world = World::new();
+    // A log and a directory of its own, which threads write and delete when the builder has ended.
+    let script = "echo to the log; mkdir a b c; echo x > a/f; echo x > $out";
+    let graph = world.graph("graph.json", &many(200, script));
+    for limit in [19, 20, 21, 22, 24, 26, 30] {
+        let ran = limited(&world, "build", &format!("-n={limit}"))
+            .arg(&graph)
+            .args(["-j", "4"])
+            .run()
+            .no_panic();
+        if ran.status.success() {
+            assert_eq!(ran.lines().len(), 200, "{limit}: {ran}");
+            // With what one that failed could not even delete.
+            world.is_clean();
+        } else {
+            // So few may not do for one build, and nobody needs to be told that 200 times.
+            assert!(limit < 24, "{limit}: {ran}");
+            let ran = ran.exits(1);
+            let errors = ran
+                .stderr
+                .lines()
+                .filter(|line| line.starts_with("error: "));
+            // Why, and which build has failed.
+            assert_eq!(errors.count(), 2, "{limit}: {ran}");
+            ran.says(format!("; {limit} files may be open at a time"));
+        }
+        world.set_aside(&limit.to_string());
+    }
 }
 
 #[test]
@@ -186,4 +222,48 @@ fn a_limit_on_the_size_of_files_is_told_and_ends_nothing_but_builders() {
     // The signal, which is handled by default in builders.
     assert_eq!(crate::harness::text(ran.path()), "153\n");
     world.stays_valid();
+}
+
+/// A derivation in the store that only seems to be huge: it has a hole.
+#[test]
+fn a_huge_derivation_is_not_read() {
+    need!("bash", "timeout");
+    let world = World::new();
+    let drv = world.add_one("x", sh("echo x > $out"));
+    fs::set_permissions(&drv, fs::Permissions::from_mode(0o644)).unwrap();
+    let file = fs::File::options().write(true).open(&drv).unwrap();
+    file.set_len(3 << 30).unwrap();
+    let run = |args: &[&str]| {
+        let script = "ulimit -v 2000000; exec \"$@\"";
+        let cmd = world.windrow(args[0]).args(&args[1..]).arg(&drv);
+        let cmd = cmd.through("timeout", &["60", "/bin/bash", "-c", script, "sh"]);
+        cmd.run()
+            .exits(1)
+            .no_panic()
+            .says("more than 268435456 bytes")
+    };
+    run(&["build"]);
+    run(&["plan"]);
+    run(&["show"]);
+    run(&["graph"]);
+    run(&["nix-store", "-q", "--binding", "out"]);
+    run(&["nix-store", "-r"]);
+}
+
+#[test]
+fn want_of_memory_is_one_message() {
+    need!("bash");
+    let world = World::new();
+    let graph = world.graph("graph.json", &many(20, "echo x > $out"));
+    // From hardly enough for the program itself to enough for all.
+    for kibibytes in [100_000, 130_000, 200_000, 300_000, 400_000, 2_000_000] {
+        let ran = limited(&world, "build", &format!("-v={kibibytes}"));
+        let ran = ran.arg(&graph).run().no_panic();
+        world.set_aside(&kibibytes.to_string());
+        if !ran.status.success() {
+            assert!(kibibytes < 2_000_000, "{ran}");
+            assert_eq!(ran.status.code(), Some(1), "{kibibytes}: {ran}");
+            assert!(ran.stderr.contains("memory"), "{kibibytes}: {ran}");
+        }
+    }
 }

@@ -14,6 +14,7 @@ use crate::files::copy::copy_tree;
 use crate::local::LocalStore;
 use crate::locks::path_lock::{self, PathLock, try_lock_all};
 use crate::nar::digest::{feed_flat, feed_nar, hash_nar};
+use windrow_sys::bounded;
 use windrow_sys::interrupt::{Grace, Owing};
 use windrow_sys::limits::spare_descriptors;
 use windrow_sys::tree::delete_path;
@@ -135,6 +136,11 @@ impl LocalStore {
         for &index in &missing {
             let drv = &batch[index];
             let real = self.layout().real_path(&full[index]);
+            if drv.text.len() as u64 > bounded::DERIVATION_MAX {
+                // Nobody could read it again.
+                let source = bounded::too_large(bounded::DERIVATION_MAX);
+                return Err(Error::io("write derivation", real)(source));
+            }
             write_canonical(&real, &drv.text)?;
             let (nar_hash, nar_size) = hash_nar(&real)?;
             let info = PathInfo {

@@ -11,6 +11,7 @@ use windrow_components::hash::Hash;
 
 use windrow_store::PathInfo;
 use windrow_store::db::reader::Reader;
+use windrow_sys::bounded;
 
 /// Why a graph can't be exported.
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +92,7 @@ fn outputs_of(drv: &str, reader: &Reader) -> Result<Vec<String>, ExportError> {
         drv: drv.to_owned(),
         problem,
     };
-    let text = std::fs::read(reader.layout().real_path(drv))
+    let text = bounded::read_file(&reader.layout().real_path(drv), bounded::DERIVATION_MAX)
         .map_err(|error| broken(format!("file can't be read: {error}")))?;
     let parsed =
         Derivation::parse(&text).map_err(|error| broken(format!("file can't be read: {error}")))?;
