@@ -1,7 +1,7 @@
 //! Kills a child with its process group, and waits for it. The one place where the children of
 //! builds end.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::sys::resource::{UsageWho, getrusage};
@@ -73,24 +73,22 @@ pub fn kill_and_measure(pid: i32) -> Reaped {
 /// Whether a child had that many KiB resident by itself: it begins with its maker's memory, so the
 /// kernel counts that as the child's own, though it lasts only until the child runs its program.
 fn is_its_own(peak_kib: i64) -> bool {
-    // What this process had at its last look; it only ever grows.
-    static KNOWN: AtomicI64 = AtomicI64::new(0);
-    if peak_kib <= KNOWN.load(Ordering::Relaxed) {
-        return false;
+    // Whether `getrusage` tells what this process has had itself. It counts what ran in the process
+    // before its program, too, until the program has had more.
+    static EXACT: AtomicBool = AtomicBool::new(false);
+    // This fails only for another question.
+    let usage = getrusage(UsageWho::RUSAGE_SELF).map_or(i64::MAX, |usage| usage.max_rss());
+    if peak_kib > usage || EXACT.load(Ordering::Relaxed) {
+        return peak_kib > usage;
     }
-    let own = own_peak_kib();
-    KNOWN.store(own, Ordering::Relaxed);
+    let own = own_peak_kib().unwrap_or(usage);
+    EXACT.store(own >= usage, Ordering::Relaxed);
     peak_kib > own
 }
 
-/// The most memory that this process has had resident since it runs this program. What `getrusage`
-/// tells counts what ran before in the process, too.
-fn own_peak_kib() -> i64 {
-    let peak = std::fs::read_to_string("/proc/self/status").ok();
-    let peak = peak.as_deref().and_then(high_water_mark);
-    // This fails only for another question.
-    let usage = || getrusage(UsageWho::RUSAGE_SELF).map_or(i64::MAX, |usage| usage.max_rss());
-    peak.unwrap_or_else(usage)
+/// The most memory that this process has had resident since it runs this program.
+fn own_peak_kib() -> Option<i64> {
+    high_water_mark(&std::fs::read_to_string("/proc/self/status").ok()?)
 }
 
 fn high_water_mark(status: &str) -> Option<i64> {
@@ -109,7 +107,7 @@ mod tests {
         let status = "Name:\tx\nVmPeak:\t  900 kB\nVmHWM:\t  123456 kB\nVmRSS:\t 7 kB\n";
         assert_eq!(high_water_mark(status), Some(123_456));
         assert_eq!(high_water_mark("Name:\tx\n"), None);
-        assert!(own_peak_kib() > 0);
+        assert!(own_peak_kib().unwrap() > 0);
     }
 
     #[test]
