@@ -13,7 +13,7 @@ pub use reference::reference;
 pub use table::{Effect, Settings};
 pub use value::{Sandbox, words};
 
-use other_names::{IGNORED, RETIRED, is_ignored, set_retired};
+use other_names::{RETIRED, ignored, is_ignored, set_retired};
 use table::{Setting, TABLE};
 
 /// A setting that is known, with a value it can't have.
@@ -169,8 +169,9 @@ pub fn nearest(name: &str) -> Option<&'static str> {
         .flat_map(|setting| std::iter::once(&setting.name).chain(setting.aliases));
     names
         .chain(RETIRED)
-        .chain(IGNORED)
-        .filter_map(|&known| Some((distance(known)?, known)))
+        .copied()
+        .chain(ignored())
+        .filter_map(|known| Some((distance(known)?, known)))
         .filter(|&(distance, known)| distance <= known.len() / 4)
         .min_by_key(|&(distance, _)| distance)
         .map(|(_, known)| known)

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use super::other_names::{IGNORED, RETIRED};
+use super::other_names::{RETIRED, ignored};
 use super::table::{Effect, Setting, TABLE};
 use super::{Host, Settings};
 
@@ -43,7 +43,7 @@ pub fn reference() -> String {
                 of, except `experimental-features` and `show-trace`:";
     wrap(&mut text, head);
     text.push('\n');
-    let names: Vec<String> = IGNORED.iter().map(|name| format!("`{name}`")).collect();
+    let names: Vec<String> = ignored().map(|name| format!("`{name}`")).collect();
     wrap(&mut text, &format!("{}.", names.join(", ")));
     text.push_str("\nNames of Nix 1.8 that are more than another name of a setting:\n\n");
     for name in RETIRED {

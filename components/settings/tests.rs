@@ -24,8 +24,8 @@ fn no_name_stands_twice() {
     let of_settings = TABLE
         .iter()
         .flat_map(|s| std::iter::once(&s.name).chain(s.aliases));
-    for name in of_settings.chain(RETIRED).chain(IGNORED) {
-        assert!(seen.insert(*name), "{name}");
+    for name in of_settings.chain(RETIRED).copied().chain(ignored()) {
+        assert!(seen.insert(name), "{name}");
         assert!(
             name.bytes()
                 .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-')),
@@ -352,7 +352,7 @@ fn only_rows_of_the_table_have_an_effect() {
 }
 
 fn some_name() -> impl Strategy<Value = String> {
-    let names: Vec<&str> = Settings::names().chain(IGNORED.iter().copied()).collect();
+    let names: Vec<&str> = Settings::names().chain(ignored()).collect();
     prop_oneof![
         3 => proptest::sample::select(names.clone()).prop_map(str::to_owned),
         1 => proptest::sample::select(names).prop_map(|name| format!("extra-{name}")),
