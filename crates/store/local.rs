@@ -140,7 +140,7 @@ impl LocalStore {
     /// When the file can't be read.
     pub fn read_derivation(&self, path: &str) -> Result<Vec<u8>> {
         let file = self.layout.real_path(path);
-        let read = bounded::read_file(&file, bounded::DERIVATION_MAX);
+        let read = bounded::read_derivation(&file);
         read.map_err(Error::io("read derivation", file))
     }
 

@@ -27,6 +27,14 @@ pub fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     read_to_end(file, most)
 }
 
+/// Reads the file of a derivation.
+///
+/// # Errors
+/// As [`read_to_end`], when it has more than [`DERIVATION_MAX`] bytes.
+pub fn read_derivation(file: &Path) -> io::Result<Vec<u8>> {
+    read_file(file, DERIVATION_MAX)
+}
+
 /// Reads all that `source` gives.
 ///
 /// # Errors

@@ -114,7 +114,7 @@ fn find(base: &str, directory: &Path, store: &Layout) -> Option<PathBuf> {
 }
 
 fn read(file: &Path, use_it: impl FnOnce(&Derivation<'_>) -> Result<()>) -> Result<()> {
-    let text = bounded::read_file(file, bounded::DERIVATION_MAX);
+    let text = bounded::read_derivation(file);
     let text = text.map_err(Error::io("read derivation", file))?;
     let drv = Derivation::parse(&text).map_err(|source| Error::Derivation {
         path: file.to_owned(),

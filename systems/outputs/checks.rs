@@ -28,7 +28,7 @@ impl Expectations {
     /// # Errors
     /// A message for people.
     pub fn read(drv_file: &Path, store: &StoreDir) -> Result<Self, String> {
-        let text = bounded::read_file(drv_file, bounded::DERIVATION_MAX);
+        let text = bounded::read_derivation(drv_file);
         let text = text.map_err(|error| error.to_string())?;
         let drv = Derivation::parse(&text).map_err(|error| error.to_string())?;
         let checks = Attributes::of(&drv)

@@ -145,7 +145,7 @@ type Outputs = Vec<(String, String)>;
 fn derivation(job: &ReceiveJob) -> Result<(Option<String>, Outputs), String> {
     let path = &job.store_path;
     let wrong = |reason: String| format!("the derivation fetched as '{path}' can't be: {reason}");
-    let text = bounded::read_file(&job.real_path, bounded::DERIVATION_MAX);
+    let text = bounded::read_derivation(&job.real_path);
     let text = text.map_err(|error| wrong(error.to_string()))?;
     let drv = Derivation::parse(&text).map_err(|error| wrong(error.to_string()))?;
     let own = job

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 use windrow_sandbox::dirs::build_dir::SpareDirs;
-use windrow_sys::bounded::{DERIVATION_MAX, read_file};
+use windrow_sys::bounded::read_derivation;
 
 use crate::world::BuilderConfig;
 
@@ -53,7 +53,7 @@ impl NextBuilds {
         }
         let path = graph.drv_path(drv);
         let file = config.layout.real_path(&graph.full_path(path));
-        let Ok(text) = read_file(&file, DERIVATION_MAX) else {
+        let Ok(text) = read_derivation(&file) else {
             return;
         };
         let plain = config.sandbox.is_none();

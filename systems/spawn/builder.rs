@@ -19,7 +19,7 @@ use windrow_sandbox::ids::users::UserLock;
 use windrow_sandbox::paths::{SandboxPath, Shown};
 use windrow_sandbox::process::launch::action::{Action, c_path};
 use windrow_sandbox::{Isolation, SandboxRequest, become_user};
-use windrow_sys::bounded::{DERIVATION_MAX, read_file};
+use windrow_sys::bounded::read_derivation;
 
 use crate::failure::{Failure, FailureKind};
 use crate::process::ahead::NextBuild;
@@ -149,7 +149,7 @@ fn read<'d>(
         return Ok((text, MadeAhead { dirs, dir }));
     }
     let file = inputs.config.layout.real_path(path);
-    let text = read_file(&file, DERIVATION_MAX).map_err(|error| {
+    let text = read_derivation(&file).map_err(|error| {
         Failure::to_start(&error, format!("cannot read derivation '{path}': {error}"))
     })?;
     Ok((text, MadeAhead { dirs, dir: None }))
@@ -254,7 +254,7 @@ pub(super) fn has_sandbox(graph: &BuildGraph, config: &BuilderConfig, drv: DrvId
         return false;
     };
     let path = graph.full_path(graph.drv_path(drv));
-    let Ok(text) = read_file(&config.layout.real_path(&path), DERIVATION_MAX) else {
+    let Ok(text) = read_derivation(&config.layout.real_path(&path)) else {
         return false;
     };
     let Ok(drv) = Derivation::parse(&text) else {

@@ -92,7 +92,7 @@ fn outputs_of(drv: &str, reader: &Reader) -> Result<Vec<String>, ExportError> {
         drv: drv.to_owned(),
         problem,
     };
-    let text = bounded::read_file(&reader.layout().real_path(drv), bounded::DERIVATION_MAX)
+    let text = bounded::read_derivation(&reader.layout().real_path(drv))
         .map_err(|error| broken(format!("file can't be read: {error}")))?;
     let parsed =
         Derivation::parse(&text).map_err(|error| broken(format!("file can't be read: {error}")))?;
