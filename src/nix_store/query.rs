@@ -202,7 +202,17 @@ fn sets(call: &mut Call, store: &LocalStore, query: Query, options: Options) -> 
             _ => WalkRoot::Closure(path),
         })
         .collect();
-    let graph = store.database.walk(&seeds, edges)?;
+    print_walk(call, store, &seeds, edges)
+}
+
+/// Prints what a walk comes to, what is referred to first.
+fn print_walk(
+    call: &mut Call,
+    store: &LocalStore,
+    seeds: &[WalkRoot<'_>],
+    edges: Edges,
+) -> Result<()> {
+    let graph = store.database.walk(seeds, edges)?;
     for at in graph.sorted()? {
         call.print(graph.path(at))?;
     }
@@ -216,11 +226,7 @@ fn valid_derivers(call: &mut Call, store: &LocalStore) -> Result<()> {
         derivers.extend(store.database.valid_derivers(&path)?);
     }
     let seeds: Vec<WalkRoot<'_>> = derivers.iter().map(|path| WalkRoot::Path(path)).collect();
-    let graph = store.database.walk(&seeds, Edges::default())?;
-    for at in graph.sorted()? {
-        call.print(graph.path(at))?;
-    }
-    Ok(())
+    print_walk(call, store, &seeds, Edges::default())
 }
 
 fn roots(call: &mut Call, store: &LocalStore, options: Options) -> Result<()> {

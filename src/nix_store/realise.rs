@@ -150,7 +150,8 @@ fn announce(call: &Call, wanted: &[Wanted], ignore_unknown: bool) -> Result<Vec<
         .iter()
         .map(|&drv| graph.full_path(graph.drv_path(drv)))
         .collect();
-    if !builds.is_empty() {
+    // In their order, which takes another look at the database.
+    if is_said && !builds.is_empty() {
         let count = builds.len();
         say(&match count {
             1 => "this derivation will be built:".to_owned(),
