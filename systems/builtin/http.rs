@@ -7,13 +7,13 @@ use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use windrow_sys::bounded;
 
 use base64::Engine as _;
 use ureq::config::{AutoHeaderValue, Config};
 use ureq::http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER};
 use ureq::http::{Response, Uri};
 use ureq::tls::{PemItem, RootCerts, TlsConfig};
+use windrow_sys::bounded;
 
 use super::address::{percent_decode, redirected};
 use super::netrc;
