@@ -349,6 +349,25 @@ pub fn wait(pid: c_int, options: c_int) -> Result<Waited> {
     }
 }
 
+/// Lets the thread that made this process hold it up: it stops once it has executed a program.
+///
+/// # Errors
+/// When it is traced already, or the machine allows that to nobody.
+pub fn trace_me() -> Result<()> {
+    // SAFETY: integers; the kernel reads none but the first.
+    unsafe { call!(ptrace, libc::PTRACE_TRACEME, 0, 0, 0) }.map(drop)
+}
+
+/// Lets a process go on that this thread holds up.
+///
+/// # Errors
+/// When it does not, or the process is gone.
+pub fn let_go(pid: c_int) -> Result<()> {
+    const NO_SIGNAL: c_int = 0;
+    // SAFETY: integers.
+    unsafe { call!(ptrace, libc::PTRACE_DETACH, pid, 0, NO_SIGNAL) }.map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -62,6 +62,8 @@ pub(super) struct Order {
     /// The same.
     env: Vec<*const c_char>,
     cwd: *const c_char,
+    /// Whether it stops before the program's first instruction.
+    held: bool,
 }
 
 /// Where a process could not go on.
@@ -93,7 +95,13 @@ impl Order {
             args: null_terminated(request.args),
             env: null_terminated(request.env),
             cwd: request.cwd.as_ptr(),
+            held: false,
         }
+    }
+
+    /// The same, to stop before the program's first instruction.
+    pub(super) fn held(self) -> Self {
+        Self { held: true, ..self }
     }
 }
 
@@ -287,6 +295,9 @@ impl Process {
             raw::exit(0);
         }
         restore_descriptors();
+        if order.held {
+            raw::trace_me().map_err(|errno| (Step::Execute, errno))?;
+        }
         let (args, env) = (order.args.as_ptr(), order.env.as_ptr());
         // SAFETY: strings of the request that the order is of; the lists end with null.
         Err((Step::Execute, unsafe {

@@ -7,6 +7,7 @@
 
 pub mod action;
 mod child;
+mod held;
 mod pending;
 mod standby;
 
@@ -19,6 +20,7 @@ use crate::process::kill::kill_and_reap;
 use crate::process::launch::action::Action;
 use child::{Order, Process, give_back_stack, take_stack};
 
+pub use held::{HeldProcess, Lost};
 pub use pending::{PendingExec, SpawnRequest, spawn_async};
 pub use standby::Standby;
 

@@ -112,10 +112,14 @@ fn take_back<R>(shared: Arc<Shared<R>>) -> R {
 }
 
 impl<R: SpawnRequest> PendingExec<R> {
-    /// Has a process that waits for an order run the program that `owner` asks for.
-    pub(super) fn order(process: Arc<OnItsWay>, owner: R) -> Self {
+    /// Has a process that waits for an order run the program that `owner` asks for, or stop before
+    /// the program's first instruction.
+    pub(super) fn order(process: Arc<OnItsWay>, owner: R, held: bool) -> Self {
         let owner = Arc::new(owner);
-        let order = Order::new(&owner.request());
+        let mut order = Order::new(&owner.request());
+        if held {
+            order = order.held();
+        }
         let shared = Arc::new(Shared {
             owner,
             order,

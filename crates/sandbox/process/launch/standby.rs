@@ -7,6 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::action::Action;
 use super::child::{Process, make};
+use super::held::HeldProcess;
 use super::pending::{OnItsWay, PendingExec};
 use super::{Request, SpawnError, SpawnRequest, Spawned, Streams};
 use crate::process::guard;
@@ -85,8 +86,18 @@ impl Standby {
         // That there was one when the process was made is long ago.
         guard::watch();
         let waiting = self.waiting.take().expect("it is told once");
-        let pending = PendingExec::order(waiting.process, owner);
+        let pending = PendingExec::order(waiting.process, owner, false);
         (waiting.spawned, pending)
+    }
+
+    /// The same, but the program stands still before its first instruction until it is
+    /// [released](HeldProcess::release). It is held up by ptrace(2), so only by the thread that
+    /// made the process.
+    pub fn execute_and_hold<R: SpawnRequest>(mut self, owner: R) -> (HeldProcess, PendingExec<R>) {
+        guard::watch();
+        let waiting = self.waiting.take().expect("it is told once");
+        let pending = PendingExec::order(waiting.process, owner, true);
+        (HeldProcess::new(waiting.spawned), pending)
     }
 }
 
@@ -100,7 +111,7 @@ impl Drop for Standby {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::ffi::CString;
     use std::fs::File;
     use std::io::Read as _;
@@ -110,10 +121,13 @@ mod tests {
     use crate::process::launch::Step;
     use windrow_sys::raw;
 
-    struct Program(CString, Vec<CString>);
+    pub(in super::super) struct Program(
+        pub(in super::super) CString,
+        pub(in super::super) Vec<CString>,
+    );
 
     impl Program {
-        fn script(text: &str) -> Self {
+        pub(in super::super) fn script(text: &str) -> Self {
             let args = ["sh", "-c", text];
             let args = args.map(|arg| CString::new(arg).unwrap());
             Self(c"/bin/sh".to_owned(), args.into())
@@ -134,7 +148,7 @@ mod tests {
         }
     }
 
-    fn standby(actions: Arc<[Action]>) -> (Standby, std::io::PipeReader) {
+    pub(in super::super) fn standby(actions: Arc<[Action]>) -> (Standby, std::io::PipeReader) {
         let null = File::open("/dev/null").unwrap();
         let (ours, theirs) = std::io::pipe().unwrap();
         let theirs = OwnedFd::from(theirs);
@@ -147,7 +161,7 @@ mod tests {
         (Standby::new(actions, 0, &streams).unwrap(), ours)
     }
 
-    fn wait(child: &Spawned) -> i32 {
+    pub(in super::super) fn wait(child: &Spawned) -> i32 {
         raw::wait(child.pid, 0).unwrap().status
     }
 
