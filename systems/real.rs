@@ -149,7 +149,7 @@ fn clean_up_host(world: &mut World, host: Host) {
     use windrow_components::building::{BuildDir, Child};
     // What is not deleted in a moment is left to the next run.
     let _grace = Grace::new();
-    drop(host.spare);
+    drop((host.spare, host.ahead));
     let mut envs: Vec<BuildEnv> = Vec::new();
     let mut untaken = host.launched;
     // Not to be dropped before the children are dead: a hook is asked to end first.

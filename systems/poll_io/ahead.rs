@@ -1,6 +1,7 @@
 //! While builders run and nothing else can be started, makes ready what the next one will need: its
-//! process, and all that does not hang on the inputs that it waits for. A critical path is made of
-//! what is left between the end of one builder and the start of the next.
+//! process, and all that does not hang on the inputs that it waits for, up to its program's first
+//! instruction. A critical path is made of what is left between the end of one builder and the
+//! start of the next.
 
 use bevy_ecs::prelude::{Entity, NonSendMut, Query, Res, ResMut};
 use bevy_ecs::system::SystemParam;
@@ -8,6 +9,7 @@ use windrow_components::goal::{BuildMode, DerivationGoal, Waitees};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 
+use crate::spawn::ahead::{Place, execute_ahead};
 use crate::world::{Host, Scheduler, Services};
 
 /// How many of those that wait for a goal are looked at.
@@ -37,31 +39,44 @@ pub fn prepare_next(mut params: Ahead<'_, '_>) {
         return;
     }
     for goal in started {
-        if let Some(next) = params.sole_waiter(goal) {
+        if let Some((awaited, next)) = params.sole_waiter(goal) {
             params.services.store.prepare(&params.graph, next);
             let Host {
                 ahead,
                 config,
                 dirs,
+                spare,
                 ..
             } = &mut *params.host;
             ahead.prepare(&params.graph, config, dirs, next);
+            let place = Place {
+                graph: &params.graph,
+                config,
+                dirs,
+                spare,
+            };
+            let next = ahead.take_to_execute(next);
+            let next = next.and_then(|next| execute_ahead(place, awaited, next));
+            if let Some(next) = next {
+                ahead.put_back(next);
+            }
         }
     }
 }
 
 impl Ahead<'_, '_> {
-    /// A derivation that waits for this goal and nothing else.
-    fn sole_waiter(&self, goal: Entity) -> Option<DrvId> {
+    /// What this goal builds, and a derivation that waits for this goal and nothing else.
+    fn sole_waiter(&self, goal: Entity) -> Option<(DrvId, DrvId)> {
         if self.scheduler.mode_of(goal) != BuildMode::Normal {
             return None;
         }
         let drv = self.goals.get(goal).ok()?.drv;
         let mut dependents = self.graph.dependents(drv).take(LOOKED_AT);
-        dependents.find(|&drv| {
+        let next = dependents.find(|&drv| {
             let waiter = self.scheduler.index.goal_and_row(drv);
             let waitees = waiter.and_then(|(waiter, _)| self.waitees.get(waiter).ok());
             waitees.is_some_and(|waitees| waitees.left == 1 && waitees.failed == 0)
-        })
+        });
+        next.map(|next| (drv, next))
     }
 }

@@ -45,6 +45,16 @@ impl Spare {
         process.filter(|process| fits && process.standby.is_waiting())
     }
 
+    /// Whether there is one.
+    pub fn is_there(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Takes a process back that was not told its program.
+    pub fn put_back(&mut self, process: SpareProcess) {
+        self.process = Some(process);
+    }
+
     /// Ends the process made in advance, whose descriptors are needed for something else.
     pub fn give_up(&mut self) {
         self.process = None;

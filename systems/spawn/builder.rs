@@ -39,7 +39,8 @@ const UNAME26: u64 = 0x002_0000;
 pub(super) struct BuilderInputs<'a> {
     pub(super) graph: &'a BuildGraph,
     pub(super) config: &'a BuilderConfig,
-    pub(super) pool: &'a PoolHandle,
+    /// Where goes what lies at the places of its outputs; `None` as long as these are not locked.
+    pub(super) pool: Option<&'a PoolHandle>,
     pub(super) drv: DrvId,
     pub(super) missing: &'a [PathId],
     pub(super) rewrites: Option<&'a HashRewrites>,
@@ -227,7 +228,10 @@ fn check_platform(
 
 /// Moves what lies at the outputs' places, though it is not valid, out of the way; the pool deletes
 /// it. What can't be moved is returned: it is to be deleted before the builder starts.
-fn clear_leftovers(inputs: &BuilderInputs<'_>) -> Vec<PathBuf> {
+pub(super) fn clear_leftovers(inputs: &BuilderInputs<'_>) -> Vec<PathBuf> {
+    let Some(pool) = inputs.pool else {
+        return Vec::new();
+    };
     let rewritten = inputs
         .rewrites
         .map_or(&[][..], |rewrites| &rewrites.scratch);
@@ -243,7 +247,7 @@ fn clear_leftovers(inputs: &BuilderInputs<'_>) -> Vec<PathBuf> {
     let mut places: Vec<PathBuf> = places
         .map(|path| inputs.config.layout.real_path(&path))
         .collect();
-    places.retain(|real| std::fs::symlink_metadata(real).is_ok() && !inputs.pool.put_aside(real));
+    places.retain(|real| std::fs::symlink_metadata(real).is_ok() && !pool.put_aside(real));
     places
 }
 

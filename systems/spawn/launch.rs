@@ -18,7 +18,8 @@ use windrow_sandbox::ids::users::UserLock;
 use windrow_sandbox::process::kill_user::kill_user;
 use windrow_sandbox::process::launch::action::Action;
 use windrow_sandbox::process::launch::{
-    self, Request, SpawnError, SpawnRequest, Spawned, Standby, Step, Streams,
+    self, HeldProcess, PendingExec, Request, SpawnError, SpawnRequest, Spawned, Standby, Step,
+    Streams,
 };
 use windrow_sandbox::{BuildEnv, Isolation, MountTemplate, SandboxRequest, refusal};
 use windrow_store::db::reader::Reader;
@@ -99,6 +100,12 @@ impl Launch {
     /// Whether its process can be made by [`Launch::spawn_async`].
     pub(super) fn may_spawn_async(&self) -> bool {
         !self.wants_sandbox() && self.is_ready() && self.user.is_none() && self.namespaces == 0
+    }
+
+    /// Whether its program may be executed before its inputs are there: nothing of what it finds
+    /// hangs on them.
+    pub(super) fn may_be_held(&self) -> bool {
+        self.may_spawn_async() && self.files.are_none()
     }
 
     /// Whether it must be run by the thread that has entered the mount template.
@@ -219,14 +226,25 @@ impl Launch {
         };
         match made {
             Ok((process, pending)) => Made {
-                pending: Some(PendingStart::new(move || {
-                    let (launch, error) = pending.exec_result().ok()?;
-                    error.map(|error| launch.failure(error, None))
-                })),
+                pending: Some(Self::pending_start(pending)),
                 ..Made::new(Ok(process))
             },
             Err((launch, error)) => Made::new(Err(launch.failure(error, None))),
         }
+    }
+
+    /// Has the builder executed by a process made in advance, and held up before it does anything.
+    /// Only if it [`may_be_held`](Launch::may_be_held).
+    pub(super) fn execute_and_hold(self, standby: Standby) -> (HeldProcess, PendingStart) {
+        let (process, pending) = standby.execute_and_hold(self);
+        (process, Self::pending_start(pending))
+    }
+
+    fn pending_start(pending: PendingExec<Self>) -> PendingStart {
+        PendingStart::new(move || {
+            let (launch, error) = pending.exec_result().ok()?;
+            error.map(|error| launch.failure(error, None))
+        })
     }
 
     fn write_files(&mut self) -> Result<bool, Failure> {

@@ -3,6 +3,7 @@
 //! In the real world a child process (Nix 1.8: `startBuilder`); other worlds have their own system
 //! in the same set.
 
+pub mod ahead;
 mod attributes;
 mod builder;
 pub mod fetch;
@@ -12,10 +13,11 @@ pub mod post_build;
 mod pre_build;
 mod program;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bevy_ecs::prelude::{Commands, NonSendMut, Query, ResMut};
+use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, ResMut};
 use bevy_ecs::system::SystemParam;
 use windrow_components::building::{ChildKind, HashRewrites, MissingOutputs};
 use windrow_components::graph::BuildGraph;
@@ -24,9 +26,11 @@ use windrow_sandbox::ids::users::{UserLock, UserPool};
 
 use crate::error::Error;
 use crate::failure::{Failure, FailureKind};
+use crate::process::ahead::ReleasedBuilder;
 use crate::report::{Event, Level};
+use crate::spawn::ahead::release;
 use crate::spawn::launch::{Launch, Origin};
-use crate::world::children::{ChildSetup, Maker, PreBuilt};
+use crate::world::children::{ChildSetup, Made, Maker, PreBuilt};
 use crate::world::{Backoff, Host, OutputLocks, ReadyGoal, Scheduler, Services, WaitNews, Waiting};
 
 /// What a goal that has its locks and a slot carries.
@@ -169,7 +173,7 @@ impl Spawning<'_, '_> {
         let mut inputs = builder::BuilderInputs {
             graph: &self.graph,
             config,
-            pool,
+            pool: Some(pool),
             drv,
             missing: &missing,
             rewrites,
@@ -180,6 +184,10 @@ impl Spawning<'_, '_> {
             leftovers: Vec::new(),
             next: ahead.take(drv),
         };
+        if let Some((released, dir)) = release(&mut inputs, dirs, ahead) {
+            self.take_up(goal, released, dir);
+            return Ok(());
+        }
         let prepared = builder::prepare(&mut inputs, dirs).map_err(GiveUp::Goal)?;
         let builder::Prepared {
             launch,
@@ -202,6 +210,33 @@ impl Spawning<'_, '_> {
         };
         self.launch(setup, launch, origin);
         Ok(())
+    }
+
+    /// Lets a builder count as started that was executed before its turn and has been let go.
+    fn take_up(&mut self, goal: Entity, released: ReleasedBuilder, dir: PathBuf) {
+        let ReleasedBuilder {
+            process,
+            pending,
+            log,
+            program,
+        } = released;
+        self.services.reporter.say(Level::Chatty, || {
+            format!("executing builder '{}'", program.display())
+        });
+        let setup = ChildSetup {
+            goal,
+            kind: ChildKind::Builder,
+            log,
+            channel: None,
+            dir: Some(dir),
+        };
+        let made = Made {
+            pending: Some(pending),
+            ..Made::new(Ok(process))
+        };
+        let maker = (Maker::Here, None);
+        self.host
+            .launch(&mut self.scheduler, setup, maker, made, |made| made);
     }
 
     /// Has a process made, at once or by the thread that can wait for it.

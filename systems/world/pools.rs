@@ -231,6 +231,7 @@ impl Host {
     /// other threads are about to give some back as well.
     pub fn save_means(&mut self) -> bool {
         self.spare.give_up();
+        self.ahead.give_up_held();
         let PoolHandle(pool, deleter) = &self.pool;
         !(pool.is_idle() && deleter.0.is_idle() && self.logs.is_idle())
     }

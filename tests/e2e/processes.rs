@@ -245,3 +245,46 @@ fn what_others_do_to_a_directory_made_in_advance_reaches_no_build() {
         world.is_clean();
     }
 }
+
+/// Waits a while until another builder of the engine has been executed and stands still; `held`
+/// tells.
+const SEE_HELD: &str = "held=no; i=0; until [ $held = yes ] || [ $i = 200 ]; do sleep 0.05; i=$((i+1)); \
+     for p in $(cat /proc/$PPID/task/*/children); do read -r pid comm state rest < /proc/$p/stat || continue; \
+     case $comm$state in '(sh)t') held=yes ;; esac; done; done; ";
+
+#[test]
+fn what_was_executed_before_its_turn_does_nothing_if_its_input_fails() {
+    let world = World::new();
+    let (seen, ran) = (world.file("seen"), world.file("ran"));
+    let first = format!("{SEE_HELD} echo $held > {}; exit 1", seen.display());
+    let mut next = sh(&format!("echo > {}; echo > $out", ran.display()));
+    next["inputs"] = serde_json::json!(["first"]);
+    let graph = graph_of([("first", sh(&first)), ("next", next)]);
+    let graph = world.graph("graph.json", &graph);
+    world.windrow("build").arg(&graph).run().exits(100);
+    assert_eq!(text(seen), "yes\n");
+    assert!(!ran.exists());
+    world.is_clean();
+}
+
+#[test]
+fn a_builder_that_an_input_makes_is_executed_in_its_turn() {
+    let world = World::new();
+    let seen = world.file("seen");
+    let make = "/bin/mkdir -p $out/bin; echo '#!/bin/sh' > $out/bin/p; \
+                echo 'exec /bin/sh -c \"$script\"' >> $out/bin/p; chmod +x $out/bin/p";
+    let script = format!("{SEE_HELD} echo $held > {}; echo x > $out", seen.display());
+    let made = serde_json::json!({
+        "system": "x86_64-linux", "builder": "@{first}/bin/p", "args": [],
+        "env": {"script": script, "PATH": "/bin:/usr/bin"}, "inputs": ["first"],
+    });
+    let mut last = sh("echo y > $out");
+    last["inputs"] = serde_json::json!(["made"]);
+    let graph = graph_of([("first", sh(make)), ("made", made), ("last", last)]);
+    let graph = world.graph("graph.json", &graph);
+    let out = world.windrow("build").arg(&graph).ok().path();
+    assert_eq!(text(out), "y\n");
+    // That its own builder could not be executed before its turn keeps no other one from it.
+    assert_eq!(text(seen), "yes\n");
+    world.is_clean();
+}

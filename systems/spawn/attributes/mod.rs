@@ -39,6 +39,11 @@ impl Files {
         }
     }
 
+    /// Whether there is nothing to write.
+    pub(super) fn are_none(&self) -> bool {
+        self.ready.is_empty() && self.structured.is_none() && self.exports.is_empty()
+    }
+
     fn add_graphs(&mut self, reader: &Reader) -> Result<(), ExportError> {
         let graph = graph_export::InputGraph::of(&self.inputs, reader)?;
         for export in &self.exports {
