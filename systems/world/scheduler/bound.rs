@@ -13,8 +13,9 @@ use super::{Backoff, Scheduler, Waiting};
 /// How long a goal waits for what threads are about to give back.
 const MOMENT: Duration = Duration::from_millis(20);
 
-/// How many times in a row that may be in vain.
-const IN_VAIN_MAX: u32 = 3;
+/// How many times in a row that may be in vain: half a second, for not every thread is known to the
+/// engine. What records history syncs a file meanwhile, on a disk that others may keep busy.
+const IN_VAIN_MAX: u32 = 25;
 
 /// The bound, and how many goals count against it.
 #[derive(Debug)]
