@@ -14,6 +14,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A text is not a content address.
+    #[error("'{text}' is not a valid content address: {reason}")]
+    BadContentAddress {
+        /// The text as given.
+        text: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A text is not a store path.
     #[error("'{path}' is not a store path: {reason}")]
     BadStorePath {

@@ -1,9 +1,11 @@
 //! Keys that store paths are signed with, in the text form of Nix's key files. Makes, reads and
-//! prints them, and signs with them; files and the randomness are the caller's.
+//! prints them, signs with them and checks signatures; files and the randomness are the caller's.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use ed25519_dalek::{KEYPAIR_LENGTH, Signer as _, SigningKey};
+use ed25519_dalek::{
+    KEYPAIR_LENGTH, PUBLIC_KEY_LENGTH, Signature, Signer as _, SigningKey, VerifyingKey,
+};
 
 /// Why a text is no secret key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -41,19 +43,12 @@ impl SecretKey {
     /// # Errors
     /// When it is something else.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
-        let (name, encoded) = text.trim().split_once(':').ok_or(KeyError::Form)?;
-        // A signature has its key's name, and a list of signatures has blanks between them.
-        if name.is_empty() || name.contains(char::is_whitespace) {
-            return Err(KeyError::Form);
-        }
-        let encoded: String = encoded.split_ascii_whitespace().collect();
-        let bytes = BASE64.decode(encoded).map_err(|_| KeyError::Form)?;
+        let (name, bytes) = taken_apart(text)?;
         let bytes: &[u8; KEYPAIR_LENGTH] = bytes
             .as_slice()
             .try_into()
             .map_err(|_| KeyError::Length(bytes.len()))?;
         let key = SigningKey::from_keypair_bytes(bytes).map_err(|_| KeyError::Halves)?;
-        let name = name.to_owned();
         Ok(Self { name, key })
     }
 
@@ -74,11 +69,95 @@ impl SecretKey {
 
     /// `NAME:BASE64` of the public key, as `trusted-public-keys` lists it.
     pub fn public_text(&self) -> String {
-        format!(
-            "{}:{}",
-            self.name,
-            BASE64.encode(self.key.verifying_key().as_bytes())
-        )
+        self.public().to_string()
+    }
+
+    /// The key that its signatures are checked with.
+    pub fn public(&self) -> PublicKey {
+        PublicKey {
+            name: self.name.clone(),
+            key: self.key.verifying_key(),
+        }
+    }
+}
+
+/// The name and the bytes of a text like `NAME:BASE64`, with line ends anywhere after the colon.
+fn taken_apart(text: &str) -> Result<(String, Vec<u8>), KeyError> {
+    let (name, encoded) = text.trim().split_once(':').ok_or(KeyError::Form)?;
+    // A signature has its key's name, and a list of signatures has blanks between them.
+    if name.is_empty() || name.contains(char::is_whitespace) {
+        return Err(KeyError::Form);
+    }
+    let encoded: String = encoded.split_ascii_whitespace().collect();
+    let bytes = BASE64.decode(encoded).map_err(|_| KeyError::Form)?;
+    Ok((name.to_owned(), bytes))
+}
+
+/// Why a text is no public key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PublicKeyError {
+    /// It has another form.
+    #[error("it should be NAME:BASE64, as caches publish it")]
+    Form,
+    /// What follows the colon has another length.
+    #[error("it should have {PUBLIC_KEY_LENGTH} bytes, and has {0}{hint}", hint = secret_hint(*.0))]
+    Length(usize),
+    /// No point of the curve has these bytes.
+    #[error("its bytes are those of no key, so it is damaged")]
+    Bytes,
+}
+
+fn secret_hint(length: usize) -> &'static str {
+    match length {
+        KEYPAIR_LENGTH => "; it is a secret key, which nobody else should know",
+        _ => "",
+    }
+}
+
+/// A public key with the name by which signatures say that they are made with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicKey {
+    name: String,
+    key: VerifyingKey,
+}
+
+impl PublicKey {
+    /// Reads `NAME:BASE64`, an entry of `trusted-public-keys`.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn parse(text: &str) -> Result<Self, PublicKeyError> {
+        let (name, bytes) = taken_apart(text).map_err(|_| PublicKeyError::Form)?;
+        let bytes: &[u8; PUBLIC_KEY_LENGTH] = bytes
+            .as_slice()
+            .try_into()
+            .map_err(|_| PublicKeyError::Length(bytes.len()))?;
+        let key = VerifyingKey::from_bytes(bytes).map_err(|_| PublicKeyError::Bytes)?;
+        Ok(Self { name, key })
+    }
+
+    /// What stands before the colon.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether `signature`, `NAME:BASE64`, was made with this key for `text`. As strict as
+    /// libsodium, which Nix uses: there is one spelling of each signature, and weak keys sign
+    /// nothing.
+    pub fn verifies(&self, text: &str, signature: &str) -> bool {
+        let Some((name, encoded)) = signature.split_once(':') else {
+            return false;
+        };
+        let bytes = BASE64.decode(encoded).ok();
+        let signature = bytes.and_then(|bytes| Signature::from_slice(&bytes).ok());
+        name == self.name
+            && signature.is_some_and(|it| self.key.verify_strict(text.as_bytes(), &it).is_ok())
+    }
+}
+
+impl std::fmt::Display for PublicKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.name, BASE64.encode(self.key.as_bytes()))
     }
 }
 
@@ -140,5 +219,41 @@ mod tests {
             assert_eq!(of(text), Some(error), "{text}");
         }
         assert!(of(&halves).is_some());
+    }
+
+    #[test]
+    fn public_keys_are_read_and_check_signatures() {
+        let key = SecretKey::from_seed("k-1", &[7; 32]);
+        let public = PublicKey::parse(&key.public_text()).unwrap();
+        assert_eq!(public, key.public());
+        assert_eq!(
+            (public.name(), public.to_string()),
+            ("k-1", key.public_text())
+        );
+        let signature = key.sign("text");
+        assert!(public.verifies("text", &signature));
+        let renamed = signature.replace("k-1:", "k-2:");
+        for (text, signature) in [
+            ("texts", &*signature),
+            ("text", &renamed),
+            ("text", &signature[..40]),
+            ("text", "k-1:"),
+            ("text", "k-1"),
+            ("text", &SecretKey::from_seed("k-1", &[8; 32]).sign("text")),
+        ] {
+            assert!(!public.verifies(text, signature), "{text} {signature}");
+        }
+        // A key of small order, for which signatures of all texts could be made.
+        let weak = format!("k-1:{}", BASE64.encode([&[1][..], &[0; 31]].concat()));
+        let any = format!("k-1:{}", BASE64.encode([&[1][..], &[0; 63]].concat()));
+        assert!(!PublicKey::parse(&weak).is_ok_and(|key| key.verifies("text", &any)));
+        for (text, expected) in [
+            ("k", "NAME:BASE64"),
+            ("k:AAAA", "and has 3"),
+            (&*key.secret_text(), "it is a secret key"),
+        ] {
+            let error = PublicKey::parse(text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 }

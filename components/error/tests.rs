@@ -18,6 +18,10 @@ fn data() -> Vec<Error> {
             text: text("sha256:x"),
             reason: text("it is too short"),
         },
+        Error::BadContentAddress {
+            text: text("fixed:x"),
+            reason: text("it is too short"),
+        },
         Error::BadStorePath {
             path: text("/nix/store/x"),
             reason: text("it has no hash"),

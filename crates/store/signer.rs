@@ -50,12 +50,8 @@ impl Signer {
         if self.files.is_empty() {
             return Ok(());
         }
-        let text = fingerprint(info);
-        let signatures = self.load()?.iter().map(|key| key.sign(&text));
-        info.sigs.extend(signatures);
-        // The order of Nix, which keeps them in a set.
-        info.sigs.sort_unstable();
-        info.sigs.dedup();
+        let text = fingerprint(&info.path, &info.nar_hash, info.nar_size, &info.references);
+        add_signatures(&mut info.sigs, self.load()?, &text);
         Ok(())
     }
 }
@@ -74,18 +70,29 @@ fn read_key(path: &Path) -> Result<SecretKey> {
 }
 
 /// What a signature of a path signs (Nix's `ValidPathInfo::fingerprint`): all that makes up its
-/// meaning, and nothing that may differ between stores.
-fn fingerprint(info: &PathInfo) -> String {
-    let mut references: Vec<&str> = info.references.iter().map(String::as_str).collect();
+/// meaning, and nothing that may differ between stores. `path` and `references` are full paths.
+pub fn fingerprint(
+    path: &str,
+    nar_hash: &[u8; 32],
+    nar_size: u64,
+    references: &[impl AsRef<str>],
+) -> String {
+    let mut references: Vec<&str> = references.iter().map(AsRef::as_ref).collect();
     references.sort_unstable();
     references.dedup();
     format!(
-        "1;{};{};{};{}",
-        info.path,
-        Hash::sha256(&info.nar_hash).prefixed_base32(),
-        info.nar_size,
+        "1;{path};{};{nar_size};{}",
+        Hash::sha256(nar_hash).prefixed_base32(),
         references.join(",")
     )
+}
+
+/// Adds a signature of each key for `text` to those that there are.
+pub fn add_signatures(sigs: &mut Vec<String>, keys: &[SecretKey], text: &str) {
+    sigs.extend(keys.iter().map(|key| key.sign(text)));
+    // The order of Nix, which keeps them in a set.
+    sigs.sort_unstable();
+    sigs.dedup();
 }
 
 #[cfg(test)]
@@ -102,12 +109,15 @@ mod tests {
     #[test]
     fn references_are_signed_in_order_and_once() {
         let zeros = "0".repeat(52);
-        let expected = format!("1;/s/x;sha256:{zeros};120;/s/a,/s/b");
-        assert_eq!(fingerprint(&info()), expected);
-        let mut bare = info();
-        bare.references.clear();
-        let expected = format!("1;/s/x;sha256:{zeros};120;");
-        assert_eq!(fingerprint(&bare), expected);
+        for (references, expected) in [
+            (
+                info().references,
+                format!("1;/s/x;sha256:{zeros};120;/s/a,/s/b"),
+            ),
+            (Vec::new(), format!("1;/s/x;sha256:{zeros};120;")),
+        ] {
+            assert_eq!(fingerprint("/s/x", &[0; 32], 120, &references), expected);
+        }
     }
 
     #[test]
