@@ -3,105 +3,47 @@
 
 use std::io::{self, BufRead, Read};
 
-use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
-use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+use windrow_net::compression::{Compression, decoder_within};
+
+/// How far back a stream may refer, in bytes: enough for all levels of all programs.
+const WINDOW_MAX: u64 = 128 << 20;
 
 /// What a stream holds, whether it is compressed or not.
 ///
 /// # Errors
 /// When nothing can be read.
-pub(super) fn any<'a>(mut source: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
+pub(super) fn any<'a>(
+    mut source: impl BufRead + Send + 'a,
+) -> io::Result<Box<dyn Read + Send + 'a>> {
     let start = source.fill_buf()?;
-    Ok(if start.starts_with(&[0x1f, 0x8b]) {
-        Box::new(flate2::bufread::MultiGzDecoder::new(source))
+    let compression = if start.starts_with(&[0x1f, 0x8b]) {
+        Compression::Gzip
     } else if start.starts_with(b"BZh") {
-        Box::new(bzip2::bufread::MultiBzDecoder::new(source))
+        Compression::Bzip2
     } else if start.starts_with(b"\xfd7zXZ\0") {
-        Box::new(xz(source))
+        Compression::Xz
     } else if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        Box::new(Zstd {
-            source,
-            decoder: FrameDecoder::new(),
-            in_frame: false,
-        })
+        Compression::Zstd
     } else {
-        Box::new(source)
-    })
+        Compression::None
+    };
+    decoder_within(WINDOW_MAX, compression, source)
 }
 
 /// What an xz stream holds. Its checksums are checked.
-pub(super) fn xz(source: impl BufRead) -> impl Read {
-    lzma_rust2::XzReader::new(source, true)
-}
-
-/// Zstandard frames in a row.
-struct Zstd<R> {
-    source: R,
-    decoder: FrameDecoder,
-    in_frame: bool,
-}
-
-impl<R: BufRead> Zstd<R> {
-    /// Begins the next frame with something in it; whether there is one.
-    fn begin(&mut self) -> io::Result<bool> {
-        while !self.source.fill_buf()?.is_empty() {
-            match self.decoder.reset(&mut self.source) {
-                Ok(()) => return Ok(true),
-                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
-                    length,
-                    ..
-                })) => {
-                    let mut skipped = self.source.by_ref().take(length.into());
-                    io::copy(&mut skipped, &mut io::sink())?;
-                }
-                Err(error) => return Err(io::Error::other(error)),
-            }
-        }
-        Ok(false)
-    }
-
-    fn check(&self) -> io::Result<()> {
-        match self.decoder.get_checksum_from_data() {
-            Some(sum) if self.decoder.get_calculated_checksum() != Some(sum) => Err(
-                io::Error::new(io::ErrorKind::InvalidData, "wrong checksum of a zstd frame"),
-            ),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl<R: BufRead> Read for Zstd<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        if into.is_empty() {
-            return Ok(0);
-        }
-        loop {
-            if !self.in_frame {
-                self.in_frame = self.begin()?;
-                if !self.in_frame {
-                    return Ok(0);
-                }
-            }
-            while self.decoder.can_collect() == 0 && !self.decoder.is_finished() {
-                self.decoder
-                    .decode_blocks(&mut self.source, BlockDecodingStrategy::UptoBlocks(1))
-                    .map_err(io::Error::other)?;
-            }
-            match self.decoder.read(into)? {
-                0 => {
-                    self.check()?;
-                    self.in_frame = false;
-                }
-                count => return Ok(count),
-            }
-        }
-    }
+///
+/// # Errors
+/// When nothing can be read.
+pub(super) fn xz<'a>(source: impl BufRead + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
+    decoder_within(WINDOW_MAX, Compression::Xz, source)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::Write as _;
+
+    use windrow_net::compression::encoder;
 
     fn read(bytes: &[u8]) -> io::Result<Vec<u8>> {
         let mut text = Vec::new();
@@ -115,41 +57,35 @@ mod tests {
             .collect()
     }
 
-    fn gzip(bytes: &[u8]) -> Vec<u8> {
-        let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        writer.write_all(bytes).unwrap();
-        writer.finish().unwrap()
-    }
-
-    fn bzip2(bytes: &[u8]) -> Vec<u8> {
-        let mut writer = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
-        writer.write_all(bytes).unwrap();
-        writer.finish().unwrap()
-    }
-
-    fn zstd(bytes: &[u8]) -> Vec<u8> {
-        let level = ruzstd::encoding::CompressionLevel::Fastest;
-        ruzstd::encoding::compress_to_vec(bytes, level)
+    fn pack(compression: Compression, bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = encoder(compression, None, 1, Vec::new()).unwrap();
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
     }
 
     #[test]
     fn streams_in_a_row_are_one_and_broken_ones_are_told() {
         let text = text();
         let (head, tail) = text.split_at(100_000);
-        for (name, compress) in [
-            ("gzip", gzip as fn(&[u8]) -> Vec<u8>),
-            ("bzip2", bzip2),
-            ("zstd", zstd),
+        for name in [
+            Compression::Gzip,
+            Compression::Bzip2,
+            Compression::Zstd,
+            Compression::Xz,
         ] {
-            let both = [compress(head), compress(tail)].concat();
+            let both = [pack(name, head), pack(name, tail)].concat();
             assert!(read(&both).unwrap() == text, "{name}");
             assert!(read(&both[..both.len() - 9]).is_err(), "{name}, cut off");
             let mut wrong = both.clone();
             wrong[both.len() / 2] ^= 0x40;
             assert!(read(&wrong).map_or(true, |read| read != text), "{name}");
         }
-        let skipped = [&[0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 1, 2][..], &zstd(b"x")].concat();
-        let after = [zstd(b"y"), skipped].concat();
+        let skipped = [
+            &[0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 1, 2][..],
+            &pack(Compression::Zstd, b"x"),
+        ]
+        .concat();
+        let after = [pack(Compression::Zstd, b"y"), skipped].concat();
         assert_eq!(read(&after).unwrap(), b"yx");
         assert_eq!(read(b"plain").unwrap(), b"plain");
         assert_eq!(read(b"").unwrap(), b"");

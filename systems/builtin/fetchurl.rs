@@ -92,7 +92,8 @@ fn fetch(
     let packed = BufReader::new(open(&file)?);
     // The address says how it is packed even if a mirror has it under its hash.
     if url.ends_with(".xz") {
-        unpack(BufReader::new(decompress::xz(packed)), address, out)
+        let archive = decompress::xz(packed).map_err(|error| about(error.to_string()))?;
+        unpack(BufReader::new(archive), address, out)
     } else {
         unpack(packed, address, out)
     }

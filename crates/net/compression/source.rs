@@ -1,0 +1,25 @@
+//! What decoders have in common: the end of a source, and how they fail.
+
+use std::io::{self, BufRead, ErrorKind};
+
+/// Whether nothing is left of a source.
+pub(super) fn at_end(source: &mut impl BufRead) -> io::Result<bool> {
+    loop {
+        match source.fill_buf() {
+            Ok(bytes) => return Ok(bytes.is_empty()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+pub(super) fn truncated() -> io::Error {
+    io::Error::new(
+        ErrorKind::UnexpectedEof,
+        "the compressed data end too early",
+    )
+}
+
+pub(super) fn damaged(what: &str) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, what)
+}
