@@ -1,11 +1,12 @@
 //! Binary caches: what they hold, and the client that reads and writes them.
 //!
 //! - [`store_url`] and [`params`]: the names of stores that paths may come from.
-//! - [`cache_info`], [`narinfo`]: the files of a cache; [`compression`] around NARs.
+//! - [`cache_info`], [`narinfo`], [`listing`]: the files of a cache; [`compression`] around NARs.
 //! - [`trust`]: whether a cache is to be believed.
 
 pub mod cache_info;
 pub mod compression;
+pub mod listing;
 pub mod narinfo;
 pub mod params;
 pub mod store_url;

@@ -20,14 +20,42 @@ use windrow_sys::{Error, Result};
 /// [`Error::FileSizeChanged`] or [`Error::TreeChanged`] if the tree is changed at the same time,
 /// and with [`Error::Io`] if it cannot be read or the sink refuses the bytes.
 pub fn dump(path: &Path, sink: &mut impl Write) -> Result<()> {
+    dump_observed(path, sink, &mut ())
+}
+
+/// Hears what is written into an archive, as it is written. Names are `None` for the root, else
+/// those of entries in the directory begun last.
+pub trait Observer {
+    /// A directory begins.
+    fn directory(&mut self, name: Option<&[u8]>);
+
+    /// The directory begun last ends.
+    fn leave(&mut self);
+
+    /// A regular file of `size` bytes, which begin at `offset` in the archive.
+    fn file(&mut self, name: Option<&[u8]>, executable: bool, size: u64, offset: u64);
+
+    /// A symbolic link.
+    fn symlink(&mut self, name: Option<&[u8]>, target: &[u8]);
+}
+
+impl Observer for () {
+    fn directory(&mut self, _name: Option<&[u8]>) {}
+    fn leave(&mut self) {}
+    fn file(&mut self, _name: Option<&[u8]>, _executable: bool, _size: u64, _offset: u64) {}
+    fn symlink(&mut self, _name: Option<&[u8]>, _target: &[u8]) {}
+}
+
+/// As [`dump`], telling `observer` what the archive holds.
+pub fn dump_observed(
+    path: &Path,
+    sink: &mut impl Write,
+    observer: &mut impl Observer,
+) -> Result<()> {
     with_buffer(|buffer| {
         let mut dumper = Dumper {
-            out: Output {
-                sink,
-                buffer,
-                filled: 0,
-                path,
-            },
+            out: Output::new(sink, buffer, path),
+            observer,
         };
         dumper.out.token(MAGIC.as_bytes())?;
         walk(path, Order::Sorted, &mut dumper)?;
@@ -40,12 +68,8 @@ pub(crate) fn dump_entry(parent: BorrowedFd<'_>, name: &CStr, sink: &mut impl Wr
     let path = Path::new(OsStr::from_bytes(name.to_bytes()));
     with_buffer(|buffer| {
         let mut dumper = Dumper {
-            out: Output {
-                sink,
-                buffer,
-                filled: 0,
-                path,
-            },
+            out: Output::new(sink, buffer, path),
+            observer: &mut (),
         };
         dumper.out.token(MAGIC.as_bytes())?;
         walk_in(parent, name.to_owned(), path, Order::Sorted, &mut dumper)?;
@@ -58,50 +82,52 @@ pub(crate) fn dump_entry(parent: BorrowedFd<'_>, name: &CStr, sink: &mut impl Wr
 pub(crate) fn feed_file(path: &Path, sink: &mut impl Write) -> Result<()> {
     with_buffer(|buffer| {
         let mut feeder = FileFeeder {
-            out: Output {
-                sink,
-                buffer,
-                filled: 0,
-                path,
-            },
+            out: Output::new(sink, buffer, path),
         };
         walk(path, Order::Any, &mut feeder)?;
         feeder.out.flush()
     })
 }
 
-struct Dumper<'a, W> {
+struct Dumper<'a, W, O> {
     out: Output<'a, W>,
+    observer: &'a mut O,
 }
 
-impl<W: Write> Visitor for Dumper<'_, W> {
+impl<W: Write, O: Observer> Visitor for Dumper<'_, W, O> {
     type Dir = ();
 
     fn visit(&mut self, node: &Node<'_>) -> Result<Option<(OwnedFd, ())>> {
         let out = &mut self.out;
-        if !node.is_root() {
+        let name = (!node.is_root()).then(|| node.name().to_bytes());
+        if let Some(name) = name {
             out.tokens(&["entry", "(", "name"])?;
-            out.token(node.name().to_bytes())?;
+            out.token(name)?;
             out.tokens(&["node"])?;
         }
         match node.kind()? {
             Kind::Directory => {
                 out.tokens(&["(", "type", "directory"])?;
+                self.observer.directory(name);
                 return Ok(Some((node.open_directory()?, ())));
             }
             Kind::Symlink => {
                 out.tokens(&["(", "type", "symlink", "target"])?;
-                out.token(&node.read_link()?)?;
+                let target = node.read_link()?;
+                out.token(&target)?;
+                self.observer.symlink(name, &target);
             }
             Kind::Regular => {
                 let (mut file, stat) = node.open_file()?;
                 out.tokens(&["(", "type", "regular"])?;
-                if stat.st_mode & 0o100 != 0 {
+                let executable = stat.st_mode & 0o100 != 0;
+                if executable {
                     out.tokens(&["executable", ""])?;
                 }
                 let size = u64::try_from(stat.st_size).unwrap_or(0);
                 out.tokens(&["contents"])?;
                 out.bytes(&size.to_le_bytes())?;
+                self.observer.file(name, executable, size, out.offset());
                 out.contents(node, &mut file, size)?;
                 out.bytes(&[0; 8][..padding(size)])?;
             }
@@ -112,11 +138,12 @@ impl<W: Write> Visitor for Dumper<'_, W> {
     }
 
     fn leave(&mut self, node: &Node<'_>, _handle: OwnedFd, _dir: ()) -> Result<()> {
+        self.observer.leave();
         self.close(node)
     }
 }
 
-impl<W: Write> Dumper<'_, W> {
+impl<W: Write, O> Dumper<'_, W, O> {
     /// Closes a node, and the entry around it.
     fn close(&mut self, node: &Node<'_>) -> Result<()> {
         self.out
@@ -152,11 +179,28 @@ struct Output<'a, W> {
     /// All of it may be written to; only the first `filled` bytes are waiting.
     buffer: &'a mut Vec<u8>,
     filled: usize,
+    /// How many bytes the sink has.
+    flushed: u64,
     /// The root, for messages.
     path: &'a Path,
 }
 
-impl<W: Write> Output<'_, W> {
+impl<'a, W: Write> Output<'a, W> {
+    fn new(sink: &'a mut W, buffer: &'a mut Vec<u8>, path: &'a Path) -> Self {
+        Self {
+            sink,
+            buffer,
+            filled: 0,
+            flushed: 0,
+            path,
+        }
+    }
+
+    /// How many bytes there have been.
+    fn offset(&self) -> u64 {
+        self.flushed + self.filled as u64
+    }
+
     fn tokens(&mut self, tokens: &[&str]) -> Result<()> {
         tokens
             .iter()
@@ -229,6 +273,7 @@ impl<W: Write> Output<'_, W> {
         self.sink
             .write_all(&self.buffer[..self.filled])
             .map_err(Error::io("write the archive of", self.path))?;
+        self.flushed += self.filled as u64;
         self.filled = 0;
         Ok(())
     }

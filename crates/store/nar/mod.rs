@@ -10,7 +10,7 @@ mod restore;
 pub mod rewrite;
 pub mod scan;
 
-pub use dump::dump;
+pub use dump::{Observer, dump, dump_observed};
 pub(crate) use dump::{dump_entry, feed_file};
 pub use fault::NarFault;
 pub use parse::{Contents, Handler, parse, skip};

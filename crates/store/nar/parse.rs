@@ -150,6 +150,11 @@ impl Contents<'_> {
         self.size
     }
 
+    /// Where in the archive the next byte of them is, in bytes.
+    pub fn offset(&self) -> u64 {
+        self.reader.offset
+    }
+
     /// The next bytes, or `None` after the last.
     pub fn next_chunk(&mut self) -> Result<Option<&[u8]>> {
         if self.left == 0 {
