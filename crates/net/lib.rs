@@ -2,7 +2,7 @@
 //!
 //! - [`store_url`] and [`params`]: the names of stores that paths may come from.
 //! - [`cache_info`], [`narinfo`], [`listing`]: the files of a cache; [`compression`] around NARs.
-//! - [`trust`]: whether a cache is to be believed.
+//! - [`trust`]: whether a cache is to be believed; [`unpack`]: what it sent, made a tree.
 
 pub mod cache_info;
 pub mod compression;
@@ -11,3 +11,4 @@ pub mod narinfo;
 pub mod params;
 pub mod store_url;
 pub mod trust;
+pub mod unpack;

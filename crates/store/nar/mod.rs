@@ -5,6 +5,7 @@ mod buffer;
 pub mod digest;
 mod dump;
 mod fault;
+pub mod modulo;
 mod parse;
 mod restore;
 pub mod rewrite;
