@@ -3,10 +3,12 @@
 //! - [`store_url`] and [`params`]: the names of stores that paths may come from.
 //! - [`cache_info`], [`narinfo`], [`listing`]: the files of a cache; [`compression`] around NARs.
 //! - [`trust`]: whether a cache is to be believed; [`unpack`]: what it sent, made a tree.
+//! - [`lookup`]: answers of caches, kept for later runs in the file that Nix keeps them in.
 
 pub mod cache_info;
 pub mod compression;
 pub mod listing;
+pub mod lookup;
 pub mod narinfo;
 pub mod params;
 pub mod store_url;
