@@ -28,9 +28,9 @@ macro_rules! targets {
 }
 
 targets! {
-    address aterm attributes channel collector derivation_json durations export hash hook json_graph
-    lines log_message nar netrc ninja nix_conf registrations signing_key stg store_path substituter
-    temporary_roots terminal wfformat
+    address aterm attributes cache_info channel collector compression derivation_json durations export
+    hash hook json_graph lines listing log_message narinfo nar netrc ninja nix_conf registrations
+    signing_key stg store_path store_url substituter temporary_roots terminal wfformat
 }
 
 mod bounded;
