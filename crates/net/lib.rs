@@ -4,13 +4,18 @@
 //! - [`cache_info`], [`narinfo`], [`listing`]: the files of a cache; [`compression`] around NARs.
 //! - [`trust`]: whether a cache is to be believed; [`unpack`]: what it sent, made a tree.
 //! - [`lookup`]: answers of caches, kept for later runs in the file that Nix keeps them in.
+//! - [`address`], [`certificates`], [`netrc`], [`proxies`]: what any download has to know.
 
+pub mod address;
 pub mod cache_info;
+pub mod certificates;
 pub mod compression;
 pub mod listing;
 pub mod lookup;
 pub mod narinfo;
+pub mod netrc;
 pub mod params;
+pub mod proxies;
 pub mod store_url;
 pub mod trust;
 pub mod unpack;

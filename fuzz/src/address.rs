@@ -1,7 +1,8 @@
 //! Addresses of downloads, redirections that servers answer with, and names of stores.
 
 use windrow::fuzzing::store_name;
-use windrow_systems::builtin::fuzzing::{is_listed, local_file, redirected, without_userinfo};
+use windrow_net::address::{local_file, redirected, without_userinfo};
+use windrow_net::proxies::is_listed;
 
 use crate::shared::seeds as seeds_of;
 

@@ -1,6 +1,6 @@
 //! Files with user names and passwords for downloads.
 
-use windrow_systems::builtin::fuzzing::login;
+use windrow_net::netrc::login;
 
 use crate::shared::seeds as seeds_of;
 

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use windrow_components::derivation::Derivation;
 use windrow_components::store_path::HashMode;
+use windrow_net::address::local_file;
 
-use super::address::local_file;
 use super::request::{Mirror, Request};
 use super::{decompress, http};
 use windrow_store::nar::restore;

@@ -1,7 +1,6 @@
 //! Downloads by HTTP: proxies, certificates, passwords, redirections, and new attempts after what
 //! may pass.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
@@ -12,11 +11,10 @@ use base64::Engine as _;
 use ureq::config::{AutoHeaderValue, Config};
 use ureq::http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER};
 use ureq::http::{Response, Uri};
-use ureq::tls::{PemItem, RootCerts, TlsConfig};
-use windrow_sys::bounded;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use windrow_net::address::{redirected, without_userinfo};
+use windrow_net::{certificates, netrc, proxies};
 
-use super::address::{percent_decode, redirected};
-use super::netrc;
 use super::request::Network;
 
 /// How often a transfer is tried again after one that failed for a reason that may pass.
@@ -144,7 +142,7 @@ impl Client<'_> {
             .max_redirects_will_error(false)
             .user_agent(concat!("windrow/", env!("CARGO_PKG_VERSION")))
             .accept_encoding(AutoHeaderValue::None)
-            .proxy(proxy(&self.network.proxies, scheme, host).map_err(Problem::lasting)?)
+            .proxy(self.proxy(scheme, host).map_err(Problem::lasting)?)
             .timeout_connect(connect.or(Some(Duration::from_secs(CONNECT_TIMEOUT_S))))
             .timeout_per_read(seconds(self.network.stalled_timeout_s));
         if scheme == "https" {
@@ -161,31 +159,22 @@ impl Client<'_> {
         request.call().map_err(Problem::of)
     }
 
+    fn proxy(&self, scheme: &str, host: &str) -> Result<Option<ureq::Proxy>, String> {
+        let chosen = proxies::choose(&self.network.proxies, scheme, host);
+        // It may have a password in it.
+        let failed = |error| format!("the proxy for '{scheme}:' can't be used: {error}");
+        chosen.map(ureq::Proxy::new).transpose().map_err(failed)
+    }
+
     fn roots(&mut self) -> Result<RootCerts, String> {
         if let Some(roots) = &self.roots {
             return Ok(roots.clone());
         }
-        let Some(file) = &self.network.certificates else {
-            return Err(
-                "there is no file with certificate authorities on this machine; name one in the setting \
-                 'ssl-cert-file'"
-                    .to_owned(),
-            );
-        };
-        let text = bounded::read_file(file, bounded::NAMED_FILE_MAX)
-            .map_err(|error| format!("cannot read the certificate authorities: {error}"))?;
-        // One that is malformed is one that is not trusted.
-        let certificates: Vec<_> = ureq::tls::parse_pem(&text)
-            .filter_map(|item| match item {
-                Ok(PemItem::Certificate(certificate)) => Some(certificate),
-                _ => None,
-            })
+        let certificates = certificates::read(self.network.certificates.as_deref())?;
+        let certificates = certificates
+            .iter()
+            .map(|der| Certificate::from_der(der).to_owned())
             .collect();
-        if certificates.is_empty() {
-            return Err(
-                "the file of the setting 'ssl-cert-file' has no certificates in it".to_owned(),
-            );
-        }
         let roots = RootCerts::Specific(Arc::new(certificates));
         Ok(self.roots.insert(roots).clone())
     }
@@ -207,113 +196,22 @@ fn save(mut response: Response<ureq::Body>, to: &Path) -> Result<(), Problem> {
     }
 }
 
-/// The address without the user name and password in it, and these.
-pub(super) fn without_userinfo(address: &str) -> (String, Option<(String, String)>) {
-    let plain = || (address.to_owned(), None);
-    let Some((scheme, rest)) = address.split_once("://") else {
-        return plain();
-    };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let Some(at) = rest[..end].rfind('@') else {
-        return plain();
-    };
-    let decoded = |text: &str| {
-        let bytes = percent_decode(text).unwrap_or_else(|| text.into());
-        String::from_utf8_lossy(&bytes).into_owned()
-    };
-    let (user, password) = rest[..at].split_once(':').unwrap_or((&rest[..at], ""));
-    (
-        format!("{scheme}://{}", &rest[at + 1..]),
-        Some((decoded(user), decoded(password))),
-    )
-}
-
-/// The proxy for a host, as curl chooses among the variables that name them. `HTTP_PROXY` is none
-/// of them: it may be a header of a request to a server that runs windrow.
-fn proxy(
-    proxies: &BTreeMap<String, String>,
-    scheme: &str,
-    host: &str,
-) -> Result<Option<ureq::Proxy>, String> {
-    let of = |names: &[&str]| {
-        let mut values = names.iter().filter_map(|name| proxies.get(*name));
-        values.find(|value| !value.is_empty()).map(String::as_str)
-    };
-    let chosen = match scheme {
-        "https" => of(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]),
-        _ => of(&["http_proxy", "all_proxy", "ALL_PROXY"]),
-    };
-    let direct = of(&["no_proxy", "NO_PROXY"]);
-    let Some(chosen) = chosen.filter(|_| !direct.is_some_and(|list| is_listed(list, host))) else {
-        return Ok(None);
-    };
-    match ureq::Proxy::new(chosen) {
-        Ok(proxy) => Ok(Some(proxy)),
-        // It may have a password in it.
-        Err(error) => Err(format!("the proxy for '{scheme}:' can't be used: {error}")),
-    }
-}
-
-/// Whether a list of hosts has that host, or a domain that it is in.
-pub(super) fn is_listed(list: &str, host: &str) -> bool {
-    let mut words = list.split([',', ' ', '\t']).filter(|word| !word.is_empty());
-    words.any(|word| {
-        if word == "*" {
-            return true;
-        }
-        let domain = word.trim_start_matches("*.").trim_matches(['.', '[', ']']);
-        let Some(start) = host.len().checked_sub(domain.len()) else {
-            return false;
-        };
-        host.get(start..)
-            .is_some_and(|end| end.eq_ignore_ascii_case(domain))
-            && (start == 0 || host[..start].ends_with('.'))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn proxies_are_chosen_as_by_curl() {
-        let variables = [
-            ("http_proxy", "http://h:1"),
-            ("HTTP_PROXY", "http://evil:1"),
-            ("HTTPS_PROXY", "http://u:p@s:2"),
-            ("all_proxy", "socks5h://a:3"),
-            ("no_proxy", "x.org, .y.org,127.0.0.1"),
-        ];
-        let of = |leave_out: &str, scheme: &str, host: &str| {
-            let given = variables.iter().filter(|(name, _)| *name != leave_out);
-            let given = given.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-            let proxy = proxy(&given.collect(), scheme, host).unwrap()?;
-            Some(format!("{}:{}", proxy.host(), proxy.port()))
+    fn a_proxy_that_is_none_is_refused() {
+        let network = Network {
+            proxies: [("http_proxy".to_owned(), "what://x".to_owned())].into(),
+            ..Network::default()
         };
-        assert_eq!(of("", "http", "z.org").as_deref(), Some("h:1"));
-        assert_eq!(of("", "https", "z.org").as_deref(), Some("s:2"));
-        assert_eq!(of("http_proxy", "http", "z.org").as_deref(), Some("a:3"));
-        for host in ["x.org", "X.org", "a.x.org", "y.org", "a.y.org", "127.0.0.1"] {
-            assert_eq!(of("", "http", host), None, "{host}");
-        }
-        for host in ["ax.org", "org", "x.org.com", "::1"] {
-            assert!(of("", "http", host).is_some(), "{host}");
-        }
-        assert!(is_listed("*", "anything"));
-        let bad = [("http_proxy".to_owned(), "what://x".to_owned())];
-        assert!(proxy(&bad.into(), "http", "h").is_err());
-    }
-
-    #[test]
-    fn user_names_and_passwords_leave_the_address() {
-        let of = |address| without_userinfo(address);
-        let login = |user: &str, password: &str| Some((user.to_owned(), password.to_owned()));
-        assert_eq!(of("http://h/a@b"), ("http://h/a@b".to_owned(), None));
-        assert_eq!(
-            of("http://u:p%40@h:1/x"),
-            ("http://h:1/x".to_owned(), login("u", "p@"))
-        );
-        assert_eq!(of("https://u@h"), ("https://h".to_owned(), login("u", "")));
+        let client = Client {
+            network: &network,
+            roots: None,
+        };
+        assert!(client.proxy("http", "h").is_err());
+        assert_eq!(client.proxy("https", "h"), Ok(None));
     }
 
     /// Gives these answers, one for each connection, and then what was asked.

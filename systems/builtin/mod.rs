@@ -3,14 +3,12 @@
 //! what a program that embeds the engine calls in it. Of a derivation they take data, and never a
 //! variable of their environment.
 
-mod address;
 mod buildenv;
 mod decompress;
 mod fetchurl;
 #[doc(hidden)]
 pub mod fuzzing;
 mod http;
-mod netrc;
 mod program;
 mod request;
 mod unpack_channel;
@@ -23,6 +21,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 use windrow_components::derivation::attributes::Attributes;
+use windrow_net::{certificates, proxies};
 use windrow_sandbox::paths::{SandboxPath, Shown};
 use windrow_sandbox::process::launch::action::c_path;
 use windrow_sys::bounded;
@@ -35,26 +34,6 @@ use request::{Mirror, Network, Request};
 pub const NAMES: [&str; 3] = ["buildenv", FETCHURL, "unpack-channel"];
 
 const FETCHURL: &str = "fetchurl";
-
-/// Variables of the engine's that name proxies. `HTTP_PROXY` is none: a request to a server may set
-/// it.
-const PROXIES: [&str; 7] = [
-    "http_proxy",
-    "https_proxy",
-    "HTTPS_PROXY",
-    "all_proxy",
-    "ALL_PROXY",
-    "no_proxy",
-    "NO_PROXY",
-];
-
-/// Where systems keep the certificate authorities that they trust.
-const CERTIFICATES: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
 
 /// What starts them, and what they need to know of the engine.
 #[derive(Debug)]
@@ -152,21 +131,11 @@ impl Builtins {
     }
 
     fn network(&self, attributes: &Attributes<'_>) -> Network {
-        let of_system = || {
-            CERTIFICATES
-                .iter()
-                .map(PathBuf::from)
-                .find(|file| file.is_file())
-        };
-        let certificates = self.certificates.clone().or_else(of_system);
-        let proxies = PROXIES.iter().filter_map(|&name| {
-            let value = std::env::var(name).ok()?;
-            Some((name.to_owned(), value))
-        });
+        let certificates = certificates::file(self.certificates.as_deref());
         Network {
             mirrors: fetchurl::on_mirrors(attributes.derivation(), &self.mirrors),
             certificates: certificates.and_then(|file| std::path::absolute(file).ok()),
-            proxies: proxies.collect(),
+            proxies: proxies::of_environment(),
             netrc: self.netrc(),
             connect_timeout_s: self.connect_timeout_s,
             stalled_timeout_s: self.stalled_timeout_s,

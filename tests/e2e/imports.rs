@@ -11,9 +11,10 @@ use syn::visit::Visit;
 type Module = Vec<String>;
 
 /// Where crates begin.
-const CRATES: [&str; 7] = [
+const CRATES: [&str; 8] = [
     "components",
     "crates/formats",
+    "crates/net",
     "crates/sandbox",
     "crates/store",
     "crates/sys",

@@ -2,7 +2,7 @@
 //! read it.
 
 /// The user name and password for a host, by its own entry or the default one; either may be empty.
-pub(super) fn login(text: &str, host: &str) -> Option<(String, String)> {
+pub fn login(text: &str, host: &str) -> Option<(String, String)> {
     let mut entry: Option<(String, String)> = None;
     let mut lines = text.lines();
     let mut words = Vec::new();

@@ -1,5 +1,5 @@
-//! Addresses that can be fetched: their schemes, the files that `file:` names, and where a
-//! redirection leads.
+//! Addresses that can be fetched: their schemes, the files that `file:` names, where a redirection
+//! leads, and logins in them.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
@@ -9,7 +9,7 @@ use std::path::PathBuf;
 ///
 /// # Errors
 /// When it is no address, or none that can be fetched.
-pub(super) fn local_file(address: &str) -> Result<Option<PathBuf>, String> {
+pub fn local_file(address: &str) -> Result<Option<PathBuf>, String> {
     let Some((scheme, rest)) = address.split_once(':') else {
         return Err(format!(
             "'{address}' is no address: it does not begin with 'http:', 'file:' or the like"
@@ -37,7 +37,7 @@ pub(super) fn local_file(address: &str) -> Result<Option<PathBuf>, String> {
 }
 
 /// The bytes that a text with `%XX` stands for.
-pub(super) fn percent_decode(text: &str) -> Option<Vec<u8>> {
+pub fn percent_decode(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
@@ -61,7 +61,7 @@ pub(super) fn percent_decode(text: &str) -> Option<Vec<u8>> {
 ///
 /// # Errors
 /// When it leads elsewhere.
-pub(super) fn redirected(address: &str, location: &str) -> Result<String, String> {
+pub fn redirected(address: &str, location: &str) -> Result<String, String> {
     let location = location.split('#').next().unwrap_or_default();
     let scheme_end = location
         .find(|c: char| !(c.is_ascii_alphanumeric() || "+-.".contains(c)))
@@ -91,6 +91,27 @@ pub(super) fn redirected(address: &str, location: &str) -> Result<String, String
         ),
     };
     Ok(format!("{scheme}://{host}{path}"))
+}
+
+/// The address without the user name and password in it, and these.
+pub fn without_userinfo(address: &str) -> (String, Option<(String, String)>) {
+    let plain = || (address.to_owned(), None);
+    let Some((scheme, rest)) = address.split_once("://") else {
+        return plain();
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let Some(at) = rest[..end].rfind('@') else {
+        return plain();
+    };
+    let decoded = |text: &str| {
+        let bytes = percent_decode(text).unwrap_or_else(|| text.into());
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    let (user, password) = rest[..at].split_once(':').unwrap_or((&rest[..at], ""));
+    (
+        format!("{scheme}://{}", &rest[at + 1..]),
+        Some((decoded(user), decoded(password))),
+    )
 }
 
 #[cfg(test)]
@@ -144,5 +165,17 @@ mod tests {
             assert_eq!(led.unwrap_or_default(), expected, "{location}");
         }
         assert_eq!(redirected("https://h", "z").unwrap(), "https://h/z");
+    }
+
+    #[test]
+    fn user_names_and_passwords_leave_the_address() {
+        let of = |address| without_userinfo(address);
+        let login = |user: &str, password: &str| Some((user.to_owned(), password.to_owned()));
+        assert_eq!(of("http://h/a@b"), ("http://h/a@b".to_owned(), None));
+        assert_eq!(
+            of("http://u:p%40@h:1/x"),
+            ("http://h:1/x".to_owned(), login("u", "p@"))
+        );
+        assert_eq!(of("https://u@h"), ("https://h".to_owned(), login("u", "")));
     }
 }
