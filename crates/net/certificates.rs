@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use windrow_sys::bounded;
@@ -50,6 +51,21 @@ pub fn read(file: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, String>
     Ok(certificates)
 }
 
+/// What servers' certificates are checked against.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn roots(file: Option<&Path>) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(read(file)?);
+    if added == 0 {
+        return Err(
+            "no certificate in the file of the setting 'ssl-cert-file' can be used".to_owned(),
+        );
+    }
+    Ok(roots)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +84,16 @@ mod tests {
                 "{text}"
             );
         }
+        std::fs::write(
+            file.path(),
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        )
+        .unwrap();
+        assert!(
+            roots(Some(file.path()))
+                .unwrap_err()
+                .contains("can be used")
+        );
         assert_eq!(super::file(Some(Path::new("/x"))), Some("/x".into()));
     }
 }

@@ -4,18 +4,26 @@
 //! - [`cache_info`], [`narinfo`], [`listing`]: the files of a cache; [`compression`] around NARs.
 //! - [`trust`]: whether a cache is to be believed; [`unpack`]: what it sent, made a tree.
 //! - [`lookup`]: answers of caches, kept for later runs in the file that Nix keeps them in.
+//! - [`remote`]: one cache, wherever it is, reached through a [`client`]; [`error`] says why not.
 //! - [`address`], [`certificates`], [`netrc`], [`proxies`]: what any download has to know.
 
 pub mod address;
 pub mod cache_info;
 pub mod certificates;
+pub mod client;
 pub mod compression;
+pub mod error;
 pub mod listing;
 pub mod lookup;
 pub mod narinfo;
 pub mod netrc;
 pub mod params;
 pub mod proxies;
+pub mod remote;
 pub mod store_url;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod trust;
 pub mod unpack;
+
+pub use error::NetError;

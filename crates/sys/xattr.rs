@@ -19,6 +19,23 @@ pub enum Subject<'a> {
     Path(&'a CStr),
 }
 
+/// The value of an attribute of an open file, if it has it; at most 4096 bytes.
+pub fn get(file: BorrowedFd<'_>, name: &CStr) -> Option<Vec<u8>> {
+    let mut value = vec![0; 4096];
+    let length = rustix::fs::fgetxattr(file, name, &mut value).ok()?;
+    value.truncate(length);
+    Some(value)
+}
+
+/// Gives an open file an attribute.
+///
+/// # Errors
+/// When the file system has none, or no space for it.
+pub fn set(file: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> Result<(), Errno> {
+    let set = rustix::fs::fsetxattr(file, name, value, rustix::fs::XattrFlags::empty());
+    set.map_err(|errno| Errno::from_raw(errno.raw_os_error()))
+}
+
 /// The names of all attributes that do not belong in the store, each ending in NUL.
 pub fn list_removable(subject: Subject<'_>) -> Result<Vec<u8>, Errno> {
     let mut small = [0; 512];

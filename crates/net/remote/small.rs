@@ -1,0 +1,101 @@
+//! Small things of a cache that is reached by HTTP: what they hold, and whether they are there.
+
+use std::io::{Cursor, ErrorKind};
+
+use reqwest::Method;
+use reqwest::header::{CONTENT_ENCODING, HeaderMap};
+
+use windrow_sys::bounded;
+
+use super::Reach;
+use super::exchange::{Exchange, header, within};
+use crate::client::Attempts;
+use crate::compression::{Compression, decoder};
+use crate::error::{Doing, Fault, Kind, is_absent};
+
+/// What `name` holds, if it is there.
+pub(crate) async fn get(reach: &Reach, name: &str, limit: u64) -> Result<Option<Vec<u8>>, Fault> {
+    let shown = reach.place.shown(name);
+    let mut attempts = reach.attempts((Doing::Fetch, &shown));
+    loop {
+        match attempt(reach, Method::GET, name, limit).await {
+            Ok(found) => return Ok(found),
+            Err(fault) => attempts.again(fault).await?,
+        }
+    }
+}
+
+/// Whether `name` is there.
+pub(crate) async fn exists(reach: &Reach, name: &str) -> Result<bool, Fault> {
+    let shown = reach.place.shown(name);
+    let mut attempts = reach.attempts((Doing::LookFor, &shown));
+    loop {
+        match attempt(reach, Method::HEAD, name, 0).await {
+            Ok(found) => return Ok(found.is_some()),
+            Err(fault) => attempts.again(fault).await?,
+        }
+    }
+}
+
+async fn attempt(
+    reach: &Reach,
+    method: Method,
+    name: &str,
+    limit: u64,
+) -> Result<Option<Vec<u8>>, Fault> {
+    let url = reach.place.url(&method, name)?;
+    let most = reach.limits.answer_timeout;
+    let exchange = Exchange {
+        transport: &reach.transport,
+        headers: HeaderMap::new(),
+        connect_timeout: reach.limits.connect_timeout,
+        wait: most,
+        sent: None,
+        method,
+    };
+    let mut answer = exchange.send(url, || None).await?;
+    let status = answer.response.status();
+    if status.is_success() {
+        if exchange.method == Method::HEAD {
+            return Ok(Some(Vec::new()));
+        }
+        let coding = header(answer.response.headers(), &CONTENT_ENCODING).map(str::to_owned);
+        let body = within(most, answer.body(limit, most)).await?;
+        return match coding {
+            Some(coding) => decoded(&coding, body, limit).map(Some),
+            None => Ok(Some(body)),
+        };
+    }
+    let fault = within(most, async { Ok(reach.place.refusal(answer).await) }).await?;
+    let absent = matches!(fault.kind, Kind::Status(status) if is_absent(status));
+    if absent { Ok(None) } else { Err(fault) }
+}
+
+/// What a body is without its coding. Nobody asks for one, but caches hold small things that are
+/// compressed, and servers say so (`narinfo-compression` of Nix 2.32, `log-compression`).
+///
+/// # Errors
+/// When it is a coding that nobody knows, is not what it should be, or is more than `limit` bytes.
+fn decoded(coding: &str, body: Vec<u8>, limit: u64) -> Result<Vec<u8>, Fault> {
+    let bad = |text: String| Fault::new(Kind::BadEncoding, text);
+    let name = match coding.trim().to_ascii_lowercase() {
+        name if name == "identity" || name.is_empty() || body.is_empty() => return Ok(body),
+        name if name == "x-gzip" => "gzip".to_owned(),
+        name => name,
+    };
+    let compression = Compression::from_name(&name)
+        .map_err(|error| bad(format!("its Content-Encoding can't be undone: {error}")))?;
+    let unpacked = decoder(compression, Cursor::new(body))
+        .and_then(|reader| bounded::read_to_end(reader, limit));
+    unpacked.map_err(|error| match error.kind() {
+        ErrorKind::FileTooLarge => Fault::new(Kind::TooLarge, error),
+        _ => bad(format!("it is not what its Content-Encoding says: {error}")),
+    })
+}
+
+impl Reach {
+    /// Attempts at something with this cache.
+    pub(crate) fn attempts<'a>(&'a self, about: (Doing, &'a str)) -> Attempts<'a> {
+        Attempts::new(&self.limits, self.transport.config.notice.as_ref(), about)
+    }
+}
