@@ -13,6 +13,8 @@ pub mod certificates;
 pub mod client;
 pub mod compression;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod listing;
 pub mod lookup;
 pub mod narinfo;

@@ -7,6 +7,7 @@ mod credentials;
 mod download;
 mod exchange;
 mod file;
+pub(crate) mod fuzzing;
 mod multipart;
 mod open;
 mod partial;
