@@ -7,9 +7,11 @@
 //! - [`root`]: what a builder sees; [`paths`] of the machine among it; [`network`]: what it
 //!   reaches.
 //! - [`ids`]: who a builder is, outside and inside; [`dirs`]: the directories that it has.
+//! - [`cgroups`]: what ends and measures all of a build's processes together, and limits them.
 //! - [`filter`]: which system calls it may make.
 //! - [`support`]: what of all that this machine can do; [`refusal`]: how to say that it can't.
 
+pub mod cgroups;
 pub mod dirs;
 pub mod filter;
 pub mod ids;

@@ -150,6 +150,7 @@ fn try_namespaces(root: bool, own: Owner, limits: &[&CStr]) -> Result<(), String
         output: null.as_fd(),
         error: None,
         builder_log: None,
+        cgroup: None,
     };
     let child = spawn(&request, &streams).map_err(|error| {
         let reason = refusal::reason(&error, &actions);

@@ -178,6 +178,7 @@ impl Launch {
             output: self.stdout.as_fd(),
             error: self.stderr.as_ref().map(|fd| fd.as_fd()),
             builder_log: self.builder_log.as_ref().map(|fd| fd.as_fd()),
+            cgroup: None,
         };
         launch::spawn(&request, &streams).map_err(|mut error| {
             if let Some(largest) = too_long::largest(&error.source, &self.args, &self.env) {

@@ -123,6 +123,7 @@ impl Launch {
             output: self.output.as_fd(),
             error: self.error.as_ref().map(OwnedFd::as_fd),
             builder_log: None,
+            cgroup: None,
         };
         launch::spawn(&request, &streams)
     }

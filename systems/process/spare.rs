@@ -78,6 +78,7 @@ impl SpareProcess {
             output: output.as_fd(),
             error: None,
             builder_log: None,
+            cgroup: None,
         };
         let actions: Arc<[Action]> = limits.actions(kind.socketcall).collect();
         let standby = Standby::new(actions, kind.personality, &streams);

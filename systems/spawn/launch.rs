@@ -55,6 +55,7 @@ impl Ends {
             output: self.output.as_fd(),
             error: None,
             builder_log: None,
+            cgroup: None,
         }
     }
 }

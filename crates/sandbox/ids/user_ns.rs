@@ -267,6 +267,7 @@ mod tests {
                 output: null.as_fd(),
                 error: None,
                 builder_log: None,
+                cgroup: None,
             };
             spawn(&request, &streams)
         })

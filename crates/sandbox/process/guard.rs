@@ -1,12 +1,12 @@
 //! A process that ends what the engine leaves running when it is killed: its children with their
-//! process groups, and all that build users run. It knows process and user ids only.
+//! process groups and cgroups, and all that build users run. It knows numbers only.
 //!
 //! It shares the engine's memory, where the ids are listed, and its table of open files: the locks
 //! of a dead engine are not given back before nothing runs that they protected. While the engine
 //! lives it sleeps.
 
 use std::ffi::c_int;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 
@@ -36,6 +36,7 @@ struct List {
 
 static CHILDREN: List = List::new();
 static USERS: List = List::new();
+static CGROUPS: List = List::new();
 
 impl List {
     const fn new() -> Self {
@@ -123,6 +124,16 @@ pub(crate) fn add_user(uid: u32) {
 /// Takes a build user off the list.
 pub(crate) fn strike_user(uid: u32) {
     USERS.strike(uid.cast_signed());
+}
+
+/// Lists a `cgroup.kill` that is open to be written: what it kills dies with the engine.
+pub(crate) fn add_cgroup(kill: &OwnedFd) {
+    CGROUPS.take(kill.as_raw_fd());
+}
+
+/// Takes one off the list, before it is closed.
+pub(crate) fn strike_cgroup(kill: &OwnedFd) {
+    CGROUPS.strike(kill.as_raw_fd());
 }
 
 /// Not zero while the guard lives: the kernel clears it.
@@ -216,6 +227,14 @@ const PATIENCE_MS: u32 = 3000;
 /// Kills all that is listed, and waits until it is gone. The engine is dead, so that the lists do
 /// not change any more.
 fn end_all(means: &Means) {
+    for cgroup in CGROUPS.places() {
+        let fd = cgroup.load(Ordering::Acquire);
+        if fd > FREE {
+            // SAFETY: whoever listed it keeps it open, in the table that is this process's, too.
+            let kill = unsafe { BorrowedFd::borrow_raw(fd) };
+            let _ = rustix::io::write(kill, b"1");
+        }
+    }
     for user in USERS.places() {
         let uid = user.load(Ordering::Acquire).cast_unsigned();
         if uid != FREE.cast_unsigned() {

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::io;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
@@ -49,6 +49,8 @@ struct Setup {
     error: c_int,
     /// -1 for none.
     builder_log: c_int,
+    /// What it writes to, to enter its cgroup; -1 for none.
+    cgroup: c_int,
     /// Whether it may wait for its program, and must not hold open what others close.
     waits: bool,
 }
@@ -118,6 +120,7 @@ impl Process {
                 output: streams.output.as_raw_fd(),
                 error: streams.error.unwrap_or(streams.output).as_raw_fd(),
                 builder_log: streams.builder_log.map_or(-1, |fd| fd.as_raw_fd()),
+                cgroup: streams.cgroup.map_or(-1, |fd| fd.as_raw_fd()),
                 waits: true,
             },
             order: AtomicPtr::new(ptr::null_mut()),
@@ -165,9 +168,10 @@ impl Process {
     pub(super) fn failure(&self, request: &Request<'_>) -> Option<SpawnError> {
         let step = match self.failure.step.load(Ordering::Acquire) {
             0 => return None,
-            2 => Step::SetUp,
-            3 => Step::Isolate,
-            4 => Step::ChangeDirectory,
+            2 => Step::EnterCgroup,
+            3 => Step::SetUp,
+            4 => Step::Isolate,
+            5 => Step::ChangeDirectory,
             _ => Step::Execute,
         };
         let errno = self.failure.errno.load(Ordering::Acquire);
@@ -269,6 +273,9 @@ impl Process {
     /// Nix 1.8: `commonChildInit`, `restoreSIGPIPE`, `childEntry`, `DerivationGoal::initChild`.
     fn set_up_and_execute(&self) -> Result<Infallible, (Step, Errno)> {
         let setup = &self.setup;
+        if setup.cgroup != -1 {
+            enter_cgroup(setup.cgroup).map_err(|errno| (Step::EnterCgroup, errno))?;
+        }
         set_up(setup).map_err(|errno| (Step::SetUp, errno))?;
         // SAFETY: the actions live as long as the request that the process is of.
         if let Err((index, errno)) = action::run_all(unsafe { &*setup.actions }) {
@@ -304,6 +311,14 @@ impl Process {
             raw::execve(order.program, args, env)
         }))
     }
+}
+
+/// Whatever this process makes from now on is in the cgroup, too.
+fn enter_cgroup(entrance: c_int) -> Result<(), Errno> {
+    // SAFETY: open in this process, whose table of open files is a copy of its own.
+    let entrance = unsafe { BorrowedFd::borrow_raw(entrance) };
+    // It stands for whoever writes it, in every PID namespace.
+    rustix::io::write(entrance, b"0").map(drop)
 }
 
 /// Session, signals, descriptors and limits.

@@ -43,7 +43,7 @@ pub struct Request<'a> {
     pub actions: &'a [Action],
 }
 
-/// Where a program reads from and writes to.
+/// What a program gets open, and where it runs: what it reads from and writes to, its cgroup.
 #[derive(Debug, Clone, Copy)]
 pub struct Streams<'a> {
     /// What becomes its standard input.
@@ -54,6 +54,8 @@ pub struct Streams<'a> {
     pub error: Option<BorrowedFd<'a>>,
     /// What becomes its descriptor 4, where a build hook writes the builder's log.
     pub builder_log: Option<BorrowedFd<'a>>,
+    /// The `cgroup.procs` of the cgroup that it enters before all else.
+    pub cgroup: Option<BorrowedFd<'a>>,
 }
 
 /// A started child.
@@ -72,6 +74,8 @@ pub struct Spawned {
 pub enum Step {
     /// Making the process.
     Clone = 1,
+    /// Entering its cgroup.
+    EnterCgroup,
     /// Setting up its session, descriptors and limits.
     SetUp,
     /// Arranging what it sees, and giving up what it may do.
@@ -87,6 +91,7 @@ impl Step {
     pub const fn describe(self) -> &'static str {
         match self {
             Self::Clone => "start a process",
+            Self::EnterCgroup => "enter its cgroup",
             Self::SetUp => "set up the process",
             Self::Isolate => "isolate the process",
             Self::ChangeDirectory => "change into the build directory",

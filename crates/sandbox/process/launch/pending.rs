@@ -224,6 +224,7 @@ mod tests {
             output: null.as_fd(),
             error: None,
             builder_log: None,
+            cgroup: None,
         };
         spawn_async(script, &streams)
             .map_err(|(_, error)| error)
@@ -347,6 +348,7 @@ mod tests {
             output: theirs.as_fd(),
             error: None,
             builder_log: None,
+            cgroup: None,
         };
         let made = spawn_async(Script::of("echo out; echo err >&2"), &streams);
         let (child, pending) = made.map_err(|(_, error)| error).unwrap();

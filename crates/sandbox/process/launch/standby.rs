@@ -157,6 +157,7 @@ pub(super) mod tests {
             output: theirs.as_fd(),
             error: None,
             builder_log: None,
+            cgroup: None,
         };
         (Standby::new(actions, 0, &streams).unwrap(), ours)
     }
