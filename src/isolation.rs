@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use windrow_components::settings::{Sandbox, Settings};
+use windrow_sandbox::cgroups::Cgroups;
 use windrow_sandbox::dirs::sandbox_dirs::DirsPool;
 use windrow_sandbox::filter::Filter;
 use windrow_sandbox::ids::users::UserPool;
@@ -15,6 +16,7 @@ use windrow_store::Layout;
 use windrow_store::local::LocalStore;
 use windrow_systems::host_store::host_store;
 
+use crate::cgroups::cgroups;
 use crate::error::{Error, Result};
 
 /// The group that has the build users unless a setting says otherwise.
@@ -26,8 +28,10 @@ pub(crate) struct Isolated {
     pub limits: Limits,
     /// The sandbox, if there is one.
     pub sandbox: Option<Isolation>,
-    /// Why there is no sandbox although the settings ask for one.
-    pub notice: Option<String>,
+    /// The cgroups of builds, if they have any.
+    pub cgroups: Option<Cgroups>,
+    /// Why something is not there although the settings ask for it.
+    pub notices: Vec<String>,
     /// Who runs builders.
     pub users: Option<UserPool>,
 }
@@ -47,22 +51,25 @@ pub(crate) fn isolation(
         filter: settings.filter_syscalls.then(Filter::new).flatten(),
     };
     let users = build_users(settings, layout)?;
-    let without = |notice| Isolated {
+    let mut notices = Vec::new();
+    let mut isolated = Isolated {
         limits: limits.clone(),
         sandbox: None,
-        notice,
-        users: users.clone(),
+        cgroups: cgroups(settings, &mut notices),
+        notices,
+        users,
     };
     if settings.sandbox == Sandbox::Off {
-        return Ok(without(None));
+        return Ok(isolated);
     }
     let support = match Support::probe() {
         Ok(support) => support,
         Err(why) if settings.sandbox_fallback => {
-            return Ok(without(Some(format!(
+            isolated.notices.push(format!(
                 "there can be no sandbox here: cannot {why}; building without one, as the setting 'sandbox-fallback' \
                  allows"
-            ))));
+            ));
+            return Ok(isolated);
         }
         Err(why) => {
             return Err(Error::Unsupported(format!(
@@ -90,19 +97,15 @@ pub(crate) fn isolation(
     };
     let always = always.iter().map(c_path).collect();
     let dirs_pool = DirsPool::new(host_store(layout), builds_dir(settings), config.tmp_dirs());
-    Ok(Isolated {
-        sandbox: Some(Isolation::new(
-            settings.sandbox,
-            limits.clone(),
-            config,
-            support,
-            always,
-            dirs_pool,
-        )),
+    isolated.sandbox = Some(Isolation::new(
+        settings.sandbox,
         limits,
-        notice: None,
-        users: users.clone(),
-    })
+        config,
+        support,
+        always,
+        dirs_pool,
+    ));
+    Ok(isolated)
 }
 
 /// Whether builders lose this process's supplementary groups, if they must.

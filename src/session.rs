@@ -372,7 +372,8 @@ impl Session {
         let Isolated {
             limits,
             sandbox,
-            notice,
+            cgroups,
+            notices,
             users,
         } = isolation(settings, &self.layout, store)?;
         let store_mount = match BuilderConfig::store_mount_for(&self.layout) {
@@ -385,7 +386,8 @@ impl Session {
             store_mount,
             limits,
             sandbox,
-            notice,
+            cgroups,
+            notices,
             users,
             hooks: crate::helpers::hooks(settings, &self.layout),
             platforms: self.platforms(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bevy_ecs::prelude::{Entity, With, World};
+use windrow_components::building::{BuildDir, Child};
 use windrow_components::graph::BuildGraph;
 use windrow_sandbox::BuildEnv;
 use windrow_sandbox::dirs::build_dir::SpareDirs;
@@ -24,7 +25,7 @@ use crate::process::pool::Pool;
 use crate::process::reactor::Reactor;
 use crate::process::spare::Spare;
 use crate::report::{Event, Level};
-use crate::world::children::{ChildEnv, Launched};
+use crate::world::children::{ChildCgroup, ChildEnv, Launched};
 use crate::world::{
     Alarms, BuilderConfig, Deleter, HelperEvents, Host, MountTemplateHandle, Parts, PoolHandle,
     Scheduler, Services, Verifier,
@@ -50,7 +51,10 @@ pub fn plug_in(world: &mut World, config: BuilderConfig, may_repair: bool) -> Re
         config.layout.real_store_dir.clone(),
     );
     deleter.run(move || delete_dead(&builds, &store));
-    if let Some(text) = &config.notice {
+    if let Some(cgroups) = config.cgroups.clone() {
+        deleter.run(move || cgroups.remove_dead());
+    }
+    for text in &config.notices {
         let level = Level::Warn;
         let mut services = world.non_send_mut::<Services>();
         services.reporter.report(&Event::Message { level, text });
@@ -109,7 +113,7 @@ const RESERVED_DESCRIPTORS: usize = 32;
 
 /// How many descriptors a goal with a child takes: the pipe of its log, which has two ends while
 /// the child is made, its standard input, its pidfd, its log file, the locks of its output and of
-/// its build user, and one more for a hook or a substituter.
+/// its build user, and one more for a hook, a substituter, or the cgroup that the child enters.
 const DESCRIPTORS_PER_CHILD: usize = 8;
 
 /// Has no more children at a time than there are descriptors for.
@@ -144,13 +148,42 @@ pub fn clean_up(world: &mut World) {
     }
 }
 
+/// Ends the children that goals carry and those that have not been taken up. Returns these goals,
+/// and the environments of the others.
+fn end_children(
+    world: &mut World,
+    untaken: impl IntoIterator<Item = Launched>,
+) -> (Vec<Entity>, Vec<BuildEnv>) {
+    let mut children = helpers::clean_up(world);
+    let (mut envs, mut cgroups) = (Vec::new(), Vec::new());
+    for Launched { setup, made, .. } in untaken {
+        children.extend(made.process.ok().map(|process| (setup.kind, process)));
+        envs.extend(made.env);
+        cgroups.extend(made.cgroup);
+    }
+    let goals: Vec<Entity> = world
+        .query_filtered::<Entity, With<Child>>()
+        .iter(world)
+        .collect();
+    for &goal in &goals {
+        let mut entity = world.entity_mut(goal);
+        if let Some(child) = entity.take::<Child>() {
+            let (pid, pidfd) = (child.pid, child.pidfd);
+            children.push((child.kind, Spawned { pid, pidfd }));
+        }
+        cgroups.extend(entity.take::<ChildCgroup>().and_then(|cgroup| cgroup.0));
+    }
+    end_all(&children);
+    // With what is left in them.
+    drop(cgroups);
+    (goals, envs)
+}
+
 fn clean_up_host(world: &mut World, host: Host) {
     use crate::world::OutputLocks;
-    use windrow_components::building::{BuildDir, Child};
     // What is not deleted in a moment is left to the next run.
     let _grace = Grace::new();
     drop((host.spare, host.ahead));
-    let mut envs: Vec<BuildEnv> = Vec::new();
     let mut untaken = host.launched;
     // Not to be dropped before the children are dead: a hook is asked to end first.
     let mut threads = Vec::new();
@@ -159,22 +192,7 @@ fn clean_up_host(world: &mut World, host: Host) {
         untaken.extend(launched);
         threads.push(finished);
     }
-    let mut children = helpers::clean_up(world);
-    for Launched { setup, made, .. } in untaken {
-        children.extend(made.process.ok().map(|process| (setup.kind, process)));
-        envs.extend(made.env);
-    }
-    let goals: Vec<Entity> = world
-        .query_filtered::<Entity, With<Child>>()
-        .iter(world)
-        .collect();
-    for &goal in &goals {
-        if let Some(child) = world.entity_mut(goal).take::<Child>() {
-            let (pid, pidfd) = (child.pid, child.pidfd);
-            children.push((child.kind, Spawned { pid, pidfd }));
-        }
-    }
-    end_all(&children);
+    let (goals, mut envs) = end_children(world, untaken);
     drop(threads);
     let mut logs = world.query::<&mut LogFile>();
     for mut log in logs.iter_mut(world) {

@@ -175,7 +175,24 @@ settings! { with host;
     /// How many ids that range has.
     id_count: u32 = 8_388_608, "id-count";
     /// Run each build in a cgroup of its own.
-    use_cgroups: bool = false, "use-cgroups", none;
+    ///
+    /// All that it has started is killed when it ends, also what made a session of its own, and its
+    /// processor time and peak memory are those of all its processes. Takes a cgroup of version 2
+    /// that is delegated to windrow; where there is none, windrow warns and builds without. Hooks
+    /// and substituters have none: what they leave running may be meant to stay.
+    use_cgroups: bool = false, "use-cgroups";
+    /// Bytes of memory a build may take if it has a cgroup; 0 for no limit.
+    ///
+    /// Swap is not counted. The kernel kills a build that needs more. Not a setting of Nix.
+    cgroup_memory_max: u64 = 0, "cgroup-memory-max";
+    /// Processes and threads a build may have at once if it has a cgroup; 0 for no limit.
+    ///
+    /// Not a setting of Nix.
+    cgroup_pids_max: u64 = 0, "cgroup-pids-max";
+    /// Percent of one CPU's time a build may take if it has a cgroup; 0 for no limit.
+    ///
+    /// 150 is the time of one CPU and a half. Not a setting of Nix.
+    cgroup_cpu_max: u32 = 0, "cgroup-cpu-max";
     /// Refuse to build when supplementary groups can't be dropped.
     ///
     /// This is about builds in a sandbox; a build user without one never keeps them.

@@ -4,6 +4,7 @@ use windrow_components::building::BuildLog;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 use windrow_sandbox::BuildEnv;
+use windrow_sandbox::cgroups::Exceeded;
 use windrow_sandbox::ids::barred::barred;
 
 use crate::failure::{Failure, FailureKind, describe_status, why_perhaps};
@@ -34,22 +35,41 @@ pub(super) fn why_build_failed(
     let (kind, what) = match reaped.condemned {
         Some(Condemned { reason, kind }) => (kind, reason),
         None => {
-            let kind = match (&shortage, &kept_out) {
-                (None, None) => kind_of_failed(graph, drv),
+            let kind = match (&shortage, &kept_out, reaped.exceeded) {
+                (None, None, None) => kind_of_failed(graph, drv),
                 _ => FailureKind::Other,
             };
             (kind, describe_status(reaped.status))
         }
     };
-    let note = match (shortage, kept_out) {
-        (Some(shortage), _) => why_perhaps(&shortage),
-        (None, Some(barred)) => format!("; {barred}"),
-        (None, None) => String::new(),
+    let note = match (reaped.exceeded, shortage, kept_out) {
+        (Some(exceeded), ..) => format!("; {}", met(exceeded)),
+        (None, Some(shortage), _) => why_perhaps(&shortage),
+        (None, None, Some(barred)) => format!("; {barred}"),
+        (None, None, None) => String::new(),
     };
     Failure {
         kind,
         message: format!("builder for '{path}' {what}{note}"),
         log_tail: log.last_lines(config.log_lines),
+    }
+}
+
+/// Which limit of its cgroup a builder met, and what to do about it.
+fn met(exceeded: Exceeded) -> String {
+    match exceeded {
+        Exceeded::Memory(Some(most)) => format!(
+            "the kernel killed it, for it needed more memory than the {most} bytes that the setting 'cgroup-memory-max' \
+             allows a build"
+        ),
+        Exceeded::Memory(None) => {
+            "the kernel killed processes of it for want of memory; try again with fewer 'max-jobs'"
+                .to_owned()
+        }
+        Exceeded::Processes(most) => format!(
+            "it wanted more processes than the {most} that the setting 'cgroup-pids-max' allows a build, which may be \
+             the reason"
+        ),
     }
 }
 

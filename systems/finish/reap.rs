@@ -12,16 +12,18 @@ use windrow_components::building::{
 use windrow_components::goal::{BuildMode, DerivationGoal, SubstitutionGoal};
 use windrow_components::graph::BuildGraph;
 use windrow_components::substitution::Substitution;
+use windrow_sandbox::cgroups::{self, Cgroup};
 use windrow_sandbox::process::kill::{Reaped, kill_and_measure};
 
 use crate::error::Result;
+use crate::failure::FailureKind;
 use crate::helpers::Substituters;
 use crate::helpers::hook::talk::{HookHandle, say};
 use crate::process::log_writer::LogFile;
 use crate::process::side_channel::SideChannel;
 use crate::report::{BuildRef, Event, Usage};
 use crate::world::children::{
-    ChildEnv, Condemned, HookLines, PendingDiff, PendingStart, ReapedChild,
+    ChildCgroup, ChildEnv, Condemned, HookLines, PendingDiff, PendingStart, ReapedChild,
 };
 use crate::world::{Host, OutputLocks, Scheduler, Services};
 
@@ -36,6 +38,7 @@ pub struct EndedChild {
     file: Option<&'static mut LogFile>,
     pending: Option<&'static mut PendingStart>,
     condemned: Option<&'static Condemned>,
+    cgroup: Option<&'static mut ChildCgroup>,
     pub(super) dir: Option<&'static BuildDir>,
     pub(super) env: Option<&'static mut ChildEnv>,
     pub(super) derivation: Option<&'static DerivationGoal>,
@@ -106,6 +109,8 @@ impl Reaping<'_, '_> {
             None => {}
         }
         let measured = kill_and_measure(child.pid);
+        let cgroup = ended.cgroup.as_mut().and_then(|cgroup| cgroup.0.take());
+        let cgroup = cgroup.map(Cgroup::end);
         if let Some(name) = child.kind.setting() {
             let rest = ended.lines.as_mut().and_then(|lines| lines.0.rest());
             if let Some(line) = &rest {
@@ -124,7 +129,8 @@ impl Reaping<'_, '_> {
             mode: self.scheduler.mode_of(goal),
             status: measured.status,
             exec_error: (ended.pending.as_mut()).and_then(|pending| pending.exec_error()),
-            condemned: ended.condemned.cloned(),
+            condemned: (ended.condemned.cloned()).or_else(|| left_running(cgroup.as_ref())),
+            exceeded: cgroup.and_then(|cgroup| cgroup.exceeded),
             deadlines: child.deadlines,
         };
         if child.kind != ChildKind::Builder {
@@ -136,7 +142,7 @@ impl Reaping<'_, '_> {
         self.report_exit(
             goal,
             &reaped,
-            (measured, deadlines.started, deadlines.exited),
+            (with(measured, cgroup), deadlines.started, deadlines.exited),
         );
         Some((reaped, may_wait))
     }
@@ -205,6 +211,26 @@ impl Reaping<'_, '_> {
         }
         // What only a running child needs.
         let mut entity = self.commands.entity(goal);
-        entity.remove::<(PendingStart, SideChannel, LogFile, Condemned, HookLines)>();
+        entity.remove::<(PendingStart, SideChannel, LogFile)>();
+        entity.remove::<(Condemned, HookLines, ChildCgroup)>();
+    }
+}
+
+/// Why a build fails whose cgroup has not become empty.
+fn left_running(cgroup: Option<&cgroups::Ended>) -> Option<Condemned> {
+    let is_empty = cgroup.is_none_or(|cgroup| cgroup.is_empty);
+    (!is_empty).then(|| Condemned {
+        reason: "left processes running that can't be killed".to_owned(),
+        kind: FailureKind::Other,
+    })
+}
+
+/// What a child took, by its cgroup as far as that tells: all of its processes are counted there.
+fn with(measured: Reaped, cgroup: Option<cgroups::Ended>) -> Reaped {
+    let cgroup = cgroup.unwrap_or_default();
+    Reaped {
+        cpu: cgroup.cpu.unwrap_or(measured.cpu),
+        peak_memory: cgroup.peak_memory.or(measured.peak_memory),
+        ..measured
     }
 }

@@ -33,7 +33,7 @@ pub fn prepare_next(mut params: Ahead<'_, '_>) {
     // What it takes is what another build would take, if there is enough for one.
     if params.scheduler.expects_starts() && params.scheduler.may_hold_more() {
         let Host { spare, config, .. } = &mut *params.host;
-        spare.refill(&config.limits);
+        spare.refill(&config.limits, config.cgroups.as_ref());
     }
     if params.scheduler.has_successors() || params.scheduler.desk.is_on() {
         return;

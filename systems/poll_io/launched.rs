@@ -13,6 +13,7 @@ use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
 use windrow_components::substitution::Substitution;
 use windrow_sandbox::BuildEnv;
+use windrow_sandbox::cgroups::Cgroup;
 use windrow_sandbox::process::launch::Spawned;
 
 use crate::failure::{Failure, FailureKind};
@@ -21,7 +22,8 @@ use crate::process::kill;
 use crate::process::log_writer::LogFile;
 use crate::report::{BuildRef, Event, Level};
 use crate::world::children::{
-    ChildEnv, ChildSetup, HookLines, Launched, Made, PendingStart, ReapedChild, Scanned, Unfit,
+    ChildCgroup, ChildEnv, ChildSetup, HookLines, Launched, Made, PendingStart, ReapedChild,
+    Scanned, Unfit,
 };
 use crate::world::{Host, Scheduler, Services};
 
@@ -67,12 +69,21 @@ enum Work {
     Fetch(PathId, usize),
 }
 
+/// What a child may have beside its process.
+type Belongings = (
+    Option<PendingStart>,
+    Option<Cgroup>,
+    Option<BuildEnv>,
+    Option<LogFile>,
+);
+
 impl Launching<'_, '_> {
     fn take(&mut self, launched: Launched) {
         let Launched { setup, began, made } = launched;
         let Made {
             process,
             pending,
+            cgroup,
             env,
         } = made;
         let Some(work) = self.work_of(setup.goal) else {
@@ -91,7 +102,7 @@ impl Launching<'_, '_> {
                 let log_file = file.as_ref().map(|log| log.path().display().to_string());
                 let at = began.saturating_duration_since(self.host.began);
                 let is_build = setup.kind.setting().is_none();
-                self.begin(setup, process, (pending, env, file), at);
+                self.begin(setup, process, (pending, cgroup, env, file), at);
                 if is_build {
                     self.report(goal, &work, &log_file.unwrap_or_default(), at);
                 }
@@ -180,7 +191,7 @@ impl Launching<'_, '_> {
         &mut self,
         setup: ChildSetup,
         process: Spawned,
-        (pending, env, file): (Option<PendingStart>, Option<BuildEnv>, Option<LogFile>),
+        (pending, cgroup, env, file): Belongings,
         at: Duration,
     ) {
         let ChildSetup {
@@ -211,7 +222,8 @@ impl Launching<'_, '_> {
         self.host
             .watch_time(scheduler.limits_of(goal), goal, &child.deadlines);
         if scheduler.is_cancelled(goal) {
-            self.host.cancel(goal, &child, scheduler.now);
+            let killed = (&child, cgroup.as_ref());
+            self.host.cancel(goal, killed, scheduler.now);
         }
         let mut entity = self.commands.entity(goal);
         entity.insert((child, BuildLog::default()));
@@ -229,6 +241,9 @@ impl Launching<'_, '_> {
         }
         if let Some(file) = file {
             entity.insert(file);
+        }
+        if let Some(cgroup) = cgroup {
+            entity.insert(ChildCgroup(Some(cgroup)));
         }
         if let Some(env) = env {
             entity.insert((BuildDir(env.build_dir()), ChildEnv(Some(env))));

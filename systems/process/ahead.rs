@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
+use windrow_sandbox::cgroups::Cgroup;
 use windrow_sandbox::dirs::build_dir::SpareDirs;
 use windrow_sandbox::process::launch::{HeldProcess, Lost, Spawned};
 use windrow_sys::bounded::read_derivation;
@@ -31,6 +32,8 @@ pub struct NextBuild {
 pub struct HeldBuilder {
     /// Its process.
     pub process: HeldProcess,
+    /// The cgroup that it is in. After the process, for nothing is to be in it when it goes.
+    pub cgroup: Option<Cgroup>,
     /// Why it could not be executed, if so.
     pub pending: PendingStart,
     /// The read end of its log.
@@ -44,6 +47,8 @@ pub struct HeldBuilder {
 pub struct ReleasedBuilder {
     /// Its process.
     pub process: Spawned,
+    /// As of [`HeldBuilder`].
+    pub cgroup: Option<Cgroup>,
     /// As of [`HeldBuilder`].
     pub pending: PendingStart,
     /// As of [`HeldBuilder`].
@@ -60,12 +65,14 @@ impl HeldBuilder {
     pub fn release(self) -> Result<ReleasedBuilder, Lost> {
         let Self {
             process,
+            cgroup,
             pending,
             log,
             program,
         } = self;
         Ok(ReleasedBuilder {
             process: process.release()?,
+            cgroup,
             pending,
             log,
             program,

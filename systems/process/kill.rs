@@ -12,6 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use windrow_components::building::{Child, ChildKind};
+use windrow_sandbox::cgroups::Cgroup;
 use windrow_sandbox::process::kill::{kill_and_reap, kill_group};
 use windrow_sandbox::process::launch::Spawned;
 use windrow_sys::interrupt;
@@ -25,19 +26,23 @@ const SHORT_GRACE: Duration = Duration::from_millis(100);
 /// How long whoever has other things to do waits.
 const GLANCE: Duration = Duration::from_millis(20);
 
-/// Kills a child and what it left running. It was not waited for.
-pub fn kill(child: &Child) {
+/// Kills a child, what it left running, and all that is in its cgroup if it has one. It was not
+/// waited for.
+pub fn kill(child: &Child, cgroup: Option<&Cgroup>) {
     kill_group(child.pid);
+    if let Some(cgroup) = cgroup {
+        cgroup.kill();
+    }
 }
 
 /// Ends a child that nobody wants any more. One that is only asked to end is to be killed at the
 /// instant that is returned, if it is still there.
-pub fn cancel(child: &Child, now: Duration) -> Option<Duration> {
+pub fn cancel(child: &Child, cgroup: Option<&Cgroup>, now: Duration) -> Option<Duration> {
     if child.kind == ChildKind::Hook {
         ask_to_end(child.pid);
         return Some(now + GRACE);
     }
-    kill(child);
+    kill(child, cgroup);
     None
 }
 

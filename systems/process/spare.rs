@@ -3,10 +3,11 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use windrow_sandbox::cgroups::{Cgroup, Cgroups};
 use windrow_sandbox::isolation::Limits;
 use windrow_sandbox::process::launch::action::Action;
 use windrow_sandbox::process::launch::{Standby, Streams};
@@ -25,6 +26,8 @@ pub struct SetupKind {
 pub struct SpareProcess {
     /// The process.
     pub standby: Standby,
+    /// The cgroup that it is in. After the process, for nothing is to be in it when it goes.
+    pub cgroup: Option<Cgroup>,
     /// Does not block.
     pub log: OwnedFd,
 }
@@ -62,15 +65,16 @@ impl Spare {
 
     /// Makes one, of the kind that was needed last, unless there is one. That none can be made is
     /// told when a builder needs one.
-    pub fn refill(&mut self, limits: &Limits) {
+    pub fn refill(&mut self, limits: &Limits, cgroups: Option<&Cgroups>) {
         if let (Some(kind), None) = (self.kind, &self.process) {
-            self.process = SpareProcess::new(kind, limits).ok();
+            self.process = SpareProcess::new(kind, limits, cgroups).ok();
         }
     }
 }
 
 impl SpareProcess {
-    fn new(kind: SetupKind, limits: &Limits) -> io::Result<Self> {
+    fn new(kind: SetupKind, limits: &Limits, cgroups: Option<&Cgroups>) -> io::Result<Self> {
+        let (cgroup, entrance) = make_cgroup(cgroups)?;
         let input = File::open("/dev/null")?;
         let (log, output) = log_pipe()?;
         let streams = Streams {
@@ -78,13 +82,31 @@ impl SpareProcess {
             output: output.as_fd(),
             error: None,
             builder_log: None,
-            cgroup: None,
+            cgroup: entrance.as_ref().map(AsFd::as_fd),
         };
         let actions: Arc<[Action]> = limits.actions(kind.socketcall).collect();
         let standby = Standby::new(actions, kind.personality, &streams);
         let standby = standby.map_err(|error| error.source)?;
-        Ok(Self { standby, log })
+        Ok(Self {
+            standby,
+            cgroup,
+            log,
+        })
     }
+}
+
+/// The cgroup of a build that is to be started, if it is to have one, and what its process enters
+/// it by.
+///
+/// # Errors
+/// When it can't be made.
+pub fn make_cgroup(cgroups: Option<&Cgroups>) -> io::Result<(Option<Cgroup>, Option<OwnedFd>)> {
+    let Some(cgroups) = cgroups else {
+        return Ok((None, None));
+    };
+    let cgroup = cgroups.make()?;
+    let entrance = cgroup.entrance()?;
+    Ok((Some(cgroup), Some(entrance)))
 }
 
 /// A pipe for what a builder writes. Only our end, the first, must not block; the builder's is an

@@ -69,16 +69,21 @@ pub fn execute_ahead(place: Place<'_>, awaited: DrvId, next: NextBuild) -> Optio
     let exists = !made_now.any(|row| Path::new(&program).starts_with(graph.full_path(row.path)));
     let mut held = None;
     match origin {
-        Origin::Spare(standby) if exists && warning.is_none() && launch.may_be_held() => {
+        Origin::Spare(standby, cgroup) if exists && warning.is_none() && launch.may_be_held() => {
             let (process, pending) = launch.execute_and_hold(standby);
             held = Some(HeldBuilder {
                 process,
+                cgroup,
                 pending,
                 log,
                 program,
             });
         }
-        Origin::Spare(standby) => spare.put_back(SpareProcess { standby, log }),
+        Origin::Spare(standby, cgroup) => spare.put_back(SpareProcess {
+            standby,
+            cgroup,
+            log,
+        }),
         Origin::New(_) => {}
     }
     Some(NextBuild {

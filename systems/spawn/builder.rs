@@ -361,6 +361,7 @@ fn launch(
         dir: seen_at.to_owned(),
         dirs: dirs.clone(),
         reader: Arc::clone(&config.reader),
+        cgroups: config.cgroups.clone(),
         cwd,
         personality: personality(&drv.system, config),
         namespaces: mount.map_or(0, |mount| mount.namespaces),
@@ -389,8 +390,14 @@ fn origin(
     input: Option<File>,
 ) -> io::Result<(Origin, OwnedFd)> {
     let may_wait = launch.may_spawn_async() && input.is_none();
-    if let Some(SpareProcess { standby, log }) = may_wait.then(|| spare.take(kind)).flatten() {
-        return Ok((Origin::Spare(standby), log));
+    let spare = may_wait.then(|| spare.take(kind)).flatten();
+    if let Some(SpareProcess {
+        standby,
+        cgroup,
+        log,
+    }) = spare
+    {
+        return Ok((Origin::Spare(standby, cgroup), log));
     }
     // Its own, for flags and locks are those of whoever has it open.
     let input = input.map_or_else(|| File::open("/dev/null"), Ok)?;

@@ -5,11 +5,12 @@ use std::ffi::{CString, OsStr, c_int};
 use std::fmt::Display;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use windrow_sandbox::cgroups::{Cgroup, Cgroups};
 use windrow_sandbox::dirs::admit;
 use windrow_sandbox::dirs::build_dir::SpareDirs;
 use windrow_sandbox::ids::Owner;
@@ -29,6 +30,7 @@ use windrow_sys::tree::delete_path;
 
 use crate::failure::{Failure, FailureKind};
 use crate::process::environment::Invocation;
+use crate::process::spare::make_cgroup;
 use crate::process::too_long;
 use crate::spawn::attributes::Files;
 use crate::world::children::{Made, PendingStart};
@@ -44,18 +46,19 @@ pub(super) struct Ends {
 pub(super) enum Origin {
     /// It is to be made, with these streams.
     New(Ends),
-    /// It was made in advance, and [may be spawned async](Launch::may_spawn_async).
-    Spare(Standby),
+    /// It was made in advance, in a cgroup or not, and [may be spawned
+    /// async](Launch::may_spawn_async).
+    Spare(Standby, Option<Cgroup>),
 }
 
 impl Ends {
-    fn streams(&self) -> Streams<'_> {
+    fn streams<'a>(&'a self, entrance: Option<&'a OwnedFd>) -> Streams<'a> {
         Streams {
             stdin: self.input.as_fd(),
             output: self.output.as_fd(),
             error: None,
             builder_log: None,
-            cgroup: None,
+            cgroup: entrance.map(AsFd::as_fd),
         }
     }
 }
@@ -68,6 +71,7 @@ pub(super) struct Launch {
     pub(super) dir: PathBuf,
     pub(super) dirs: SpareDirs,
     pub(super) reader: Arc<Reader>,
+    pub(super) cgroups: Option<Cgroups>,
     pub(super) cwd: CString,
     pub(super) personality: u64,
     pub(super) namespaces: c_int,
@@ -144,16 +148,21 @@ impl Launch {
     /// process; waits until that runs its program. There is an environment even if the process
     /// could not be made.
     pub(super) fn run(self, ends: &Ends, template: &Mutex<Option<MountTemplate>>) -> Made {
-        let (process, env) = self.make(ends, template);
+        let (cgroup, entrance) = match self.make_cgroup() {
+            Ok(made) => made,
+            Err(failure) => return Made::new(Err(failure)),
+        };
+        let (process, env) = self.make(&ends.streams(entrance.as_ref()), template);
         Made {
             env,
+            cgroup,
             ..Made::new(process)
         }
     }
 
     fn make(
         mut self,
-        ends: &Ends,
+        streams: &Streams<'_>,
         template: &Mutex<Option<MountTemplate>>,
     ) -> (Result<Spawned, Failure>, Option<BuildEnv>) {
         if let Some(failure) = self.unfit.take() {
@@ -174,7 +183,7 @@ impl Launch {
             let made = owner.map_or(Ok(()), |owner| admit::make_build_dir(&above, owner));
             let env = user.map(|user| BuildEnv::without_sandbox(self.dirs.clone(), above, user));
             let started = match made {
-                Ok(()) => self.start(ends, owner),
+                Ok(()) => self.start(streams, owner),
                 Err(error) => {
                     let path = &self.drv_path;
                     let text = format!("cannot make the build directory of '{path}': {error}");
@@ -212,7 +221,7 @@ impl Launch {
         };
         (self.namespaces, self.actions) = (setup.namespaces, setup.actions);
         self.dir = setup.build_dir;
-        (self.start(ends, owner), Some(setup.env))
+        (self.start(streams, owner), Some(setup.env))
     }
 
     /// Writes the builder's files and makes its process, or tells it what to run, without waiting
@@ -221,17 +230,32 @@ impl Launch {
         if let Err(failure) = self.write_files() {
             return Made::new(Err(failure));
         }
-        let made = match origin {
-            Origin::New(ends) => launch::spawn_async(self, &ends.streams()),
-            Origin::Spare(standby) => Ok(standby.start(self)),
+        let (made, cgroup) = match origin {
+            Origin::New(ends) => {
+                let (cgroup, entrance) = match self.make_cgroup() {
+                    Ok(made) => made,
+                    Err(failure) => return Made::new(Err(failure)),
+                };
+                let streams = ends.streams(entrance.as_ref());
+                (launch::spawn_async(self, &streams), cgroup)
+            }
+            Origin::Spare(standby, cgroup) => (Ok(standby.start(self)), cgroup),
         };
         match made {
             Ok((process, pending)) => Made {
                 pending: Some(Self::pending_start(pending)),
+                cgroup,
                 ..Made::new(Ok(process))
             },
             Err((launch, error)) => Made::new(Err(launch.failure(error, None))),
         }
+    }
+
+    fn make_cgroup(&self) -> Result<(Option<Cgroup>, Option<OwnedFd>), Failure> {
+        make_cgroup(self.cgroups.as_ref()).map_err(|error| {
+            let text = format!("cannot make a cgroup for '{}': {error}", self.drv_path);
+            Failure::to_start(&error, text)
+        })
     }
 
     /// Has the builder executed by a process made in advance, and held up before it does anything.
@@ -256,7 +280,7 @@ impl Launch {
         })
     }
 
-    fn start(&mut self, ends: &Ends, owner: Option<Owner>) -> Result<Spawned, Failure> {
+    fn start(&mut self, streams: &Streams<'_>, owner: Option<Owner>) -> Result<Spawned, Failure> {
         let wrote = self.write_files()?;
         // The sandbox's is its user's already, and what nobody touched can be used again.
         if let Some(owner) = owner.filter(|_| wrote || self.sandbox.is_none()) {
@@ -267,7 +291,7 @@ impl Launch {
                 Failure::to_start(&error, text)
             })?;
         }
-        launch::spawn(&self.request(), &ends.streams()).map_err(|error| self.failure(error, owner))
+        launch::spawn(&self.request(), streams).map_err(|error| self.failure(error, owner))
     }
 
     fn failure(&self, error: SpawnError, owner: Option<Owner>) -> Failure {

@@ -216,6 +216,7 @@ impl Spawning<'_, '_> {
     fn take_up(&mut self, goal: Entity, released: ReleasedBuilder, dir: PathBuf) {
         let ReleasedBuilder {
             process,
+            cgroup,
             pending,
             log,
             program,
@@ -232,6 +233,7 @@ impl Spawning<'_, '_> {
         };
         let made = Made {
             pending: Some(pending),
+            cgroup,
             ..Made::new(Ok(process))
         };
         let maker = (Maker::Here, None);

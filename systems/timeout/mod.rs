@@ -11,7 +11,7 @@ use windrow_components::request::ChildLimits;
 
 use crate::failure::FailureKind;
 use crate::process::kill;
-use crate::world::children::{Condemned, LINGER};
+use crate::world::children::{ChildCgroup, Condemned, LINGER};
 use crate::world::{Host, Scheduler};
 
 /// A child that is watched.
@@ -19,6 +19,7 @@ type WatchedChild = (
     &'static mut Child,
     &'static BuildLog,
     Option<&'static Condemned>,
+    Option<&'static ChildCgroup>,
 );
 
 /// Kills children that took too long or wrote too much (Nix 1.8: `DerivationGoal::cancel`); their
@@ -34,25 +35,26 @@ pub fn condemn(
 ) {
     let now = scheduler.now;
     while let Some(goal) = host.alarms.pop_due(now) {
-        let Ok((mut child, log, condemned)) = children.get_mut(goal) else {
+        let Ok((mut child, log, condemned, cgroup)) = children.get_mut(goal) else {
             let next = host.scans.judge(goal, scheduler.limits_of(goal), now);
             if let Some(at) = next {
                 host.alarms.set(at, goal);
             }
             continue;
         };
+        let cgroup = cgroup.and_then(|cgroup| cgroup.0.as_ref());
         if let Some(exited) = child.deadlines.exited {
             // What it left behind may hold its log open, but it did not take too long itself.
             let waited = child.log.is_none() || exited + LINGER <= now;
             host.note_if_over(goal, &mut child, waited);
         } else if scheduler.is_cancelled(goal) {
             // It was asked to end.
-            kill::kill(&child);
+            kill::kill(&child, cgroup);
         } else if condemned.is_some() {
         } else if let Some(why) =
             why_condemned(scheduler.limits_of(goal), &child.deadlines, log, now)
         {
-            kill::kill(&child);
+            kill::kill(&child, cgroup);
             commands.entity(goal).insert(why);
         } else {
             host.watch_time(scheduler.limits_of(goal), goal, &child.deadlines);
@@ -63,14 +65,15 @@ pub fn condemn(
 /// Ends the children of goals that were cancelled; their exit is noticed as any other. Who has none
 /// yet has it ended when it is there.
 pub fn cancel(
-    children: Query<&Child>,
+    children: Query<(&Child, Option<&ChildCgroup>)>,
     mut host: NonSendMut<Host>,
     mut scheduler: ResMut<Scheduler>,
 ) {
     let now = scheduler.now;
     for goal in scheduler.take_cancelled() {
-        if let Ok(child) = children.get(goal) {
-            host.cancel(goal, child, now);
+        if let Ok((child, cgroup)) = children.get(goal) {
+            let cgroup = cgroup.and_then(|cgroup| cgroup.0.as_ref());
+            host.cancel(goal, (child, cgroup), now);
         }
     }
 }

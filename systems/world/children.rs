@@ -12,6 +12,7 @@ use windrow_components::building::{ChildKind, Deadlines};
 use windrow_components::goal::BuildMode;
 use windrow_components::ids::PathId;
 use windrow_sandbox::BuildEnv;
+use windrow_sandbox::cgroups::{Cgroup, Exceeded};
 use windrow_sandbox::paths::{SandboxPath, Shown};
 use windrow_sandbox::process::launch::Spawned;
 
@@ -56,6 +57,8 @@ pub struct Made {
     pub process: Result<Spawned, Failure>,
     /// What is still to be learnt of it.
     pub pending: Option<PendingStart>,
+    /// The cgroup that it is in, if it has one.
+    pub cgroup: Option<Cgroup>,
     /// Where it runs, if it has an environment of its own; even without a process.
     pub env: Option<BuildEnv>,
 }
@@ -66,6 +69,7 @@ impl Made {
         Self {
             process,
             pending: None,
+            cgroup: None,
             env: None,
         }
     }
@@ -113,6 +117,11 @@ impl PendingStart {
 #[component(storage = "SparseSet")]
 pub struct ChildEnv(pub Option<BuildEnv>);
 
+/// The cgroup of a running builder, until it is ended.
+#[derive(Debug, Component)]
+#[component(storage = "SparseSet")]
+pub struct ChildCgroup(pub Option<Cgroup>);
+
 /// A child that is to be killed, and why.
 ///
 /// Nix 1.8: `Goal::cancel`.
@@ -140,6 +149,8 @@ pub struct ReapedChild {
     /// Why it could not run its builder, if that is so.
     pub(crate) exec_error: Option<Failure>,
     pub(crate) condemned: Option<Condemned>,
+    /// A limit of its cgroup that it met.
+    pub(crate) exceeded: Option<Exceeded>,
     /// When it did what.
     pub(crate) deadlines: Deadlines,
 }
@@ -159,6 +170,7 @@ impl ReapedChild {
             status: -1,
             exec_error: Some(failure),
             condemned: None,
+            exceeded: None,
             deadlines: Deadlines::new(now, false),
         }
     }

@@ -5,6 +5,7 @@ use std::ffi::c_int;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use windrow_sandbox::cgroups::Cgroups;
 use windrow_sandbox::ids::user_ns::IdMap;
 use windrow_sandbox::ids::users::UserPool;
 use windrow_sandbox::process::launch::action::Action;
@@ -62,8 +63,10 @@ pub struct BuilderConfig {
     pub sandbox: Option<Isolation>,
     /// Who runs builders, if not whoever runs the engine.
     pub users: Option<UserPool>,
+    /// The cgroups of builds, if they have any.
+    pub cgroups: Option<Cgroups>,
     /// What to warn of as the run begins.
-    pub notice: Option<String>,
+    pub notices: Vec<String>,
     /// Programs to call before and after builds.
     pub hooks: Hooks,
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bevy_ecs::prelude::Entity;
 use windrow_components::building::{Child, Deadlines};
 use windrow_components::request::ChildLimits;
+use windrow_sandbox::cgroups::Cgroup;
 use windrow_sandbox::dirs::build_dir::SpareDirs;
 use windrow_sandbox::{BuildEnv, MountTemplate};
 use windrow_store::files::beside;
@@ -204,8 +205,13 @@ impl Host {
     }
 
     /// Ends a child that nobody wants any more. Its exit is noticed as any other.
-    pub fn cancel(&mut self, goal: Entity, child: &Child, now: Duration) {
-        if let Some(at) = kill::cancel(child, now) {
+    pub fn cancel(
+        &mut self,
+        goal: Entity,
+        (child, cgroup): (&Child, Option<&Cgroup>),
+        now: Duration,
+    ) {
+        if let Some(at) = kill::cancel(child, cgroup, now) {
             self.alarms.set(at, goal);
         }
     }

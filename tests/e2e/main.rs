@@ -17,6 +17,7 @@ mod builtin;
 mod builtin_network;
 mod called_hooks;
 mod cancel;
+mod cgroups;
 mod check;
 mod collection;
 mod concurrent;

@@ -2,6 +2,7 @@
 //! Knows the command line and Nix's directories, nothing of windrow's insides.
 
 mod cache;
+mod cgroup;
 mod command;
 pub(crate) mod forbidden;
 mod graphs;
@@ -14,6 +15,7 @@ mod sealed;
 mod world;
 
 pub(crate) use cache::{Cache, Known};
+pub(crate) use cgroup::{Cgroup, cgroup2};
 pub(crate) use command::{Cmd, Ran, Running, TOO_DEEP};
 pub(crate) use graphs::{graph_of, runs_until_go, sh, sh_with, step};
 pub(crate) use held::HeldDatabase;
