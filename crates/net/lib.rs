@@ -5,9 +5,11 @@
 //! - [`trust`]: whether a cache is to be believed; [`unpack`]: what it sent, made a tree.
 //! - [`lookup`]: answers of caches, kept for later runs in the file that Nix keeps them in.
 //! - [`remote`]: one cache, wherever it is, reached through a [`client`]; [`error`] says why not.
+//! - [`asker`]: many caches asked at once, by a thread that answers through a channel.
 //! - [`address`], [`certificates`], [`netrc`], [`proxies`]: what any download has to know.
 
 pub mod address;
+pub mod asker;
 pub mod cache_info;
 pub mod certificates;
 pub mod client;

@@ -11,6 +11,10 @@ use crate::compression::Compression;
 /// What may be in the field of a path's deriver and means none.
 const NO_DERIVER: &str = "unknown-deriver";
 
+/// How many signatures are read: each costs whoever checks it some time, and nobody signs that
+/// often.
+const SIGS_MAX: usize = 128;
+
 /// Why a file is not the narinfo that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NarInfoError {
@@ -115,6 +119,9 @@ impl Fields {
                 let sig = text("Sig", value)?;
                 // Lists of signatures have blanks between them, so this can be none.
                 if !sig.is_empty() && !sig.contains(char::is_whitespace) {
+                    if self.sigs.len() == SIGS_MAX {
+                        return Err(bad("Sig", "there are too many of them"));
+                    }
                     self.sigs.push(sig.to_owned());
                 }
             }

@@ -1,0 +1,161 @@
+//! A path's archive, compressed as the cache has it: in the cache itself if that is a directory, or
+//! downloaded.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, BufReader, Read};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use windrow_components::hash::Hash;
+use windrow_store::nar;
+use windrow_sys::interrupt;
+
+use crate::compression::{Compression, decoder};
+use crate::narinfo::NarInfo;
+use crate::remote::Partial;
+
+/// How long what was not finished is kept, after the last byte.
+const KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How much of a file is read at once, in bytes.
+const CHUNK: usize = 256 << 10;
+
+/// An archive that can be unpacked.
+#[derive(Debug)]
+pub enum Archive {
+    /// A file of the cache.
+    InPlace(PathBuf),
+    /// A path of another store, of which there is no archive yet.
+    Tree(PathBuf),
+    /// A download. Nobody else touches it as long as this lives.
+    Downloaded(Partial),
+}
+
+impl Archive {
+    /// What is in it.
+    ///
+    /// # Errors
+    /// When the file can't be opened.
+    pub fn reader(&self, compression: Compression) -> io::Result<Box<dyn Read + Send>> {
+        let path = match self {
+            Self::Tree(path) => return archived(path),
+            Self::InPlace(path) => path,
+            Self::Downloaded(partial) => partial.path(),
+        };
+        // What is no file could wait for somebody to write.
+        let flags = libc::O_NONBLOCK | libc::O_CLOEXEC;
+        let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
+        let file: File = opened?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("it is no regular file"));
+        }
+        decoder(compression, BufReader::with_capacity(CHUNK, file))
+    }
+
+    /// Where it lies, if that is for people to know.
+    pub fn place(&self) -> Option<&Path> {
+        match self {
+            Self::InPlace(path) | Self::Tree(path) => Some(path),
+            Self::Downloaded(_) => None,
+        }
+    }
+
+    /// It is not needed any more: it is unpacked, or it is not what it should be.
+    pub fn discard(self) {
+        if let Self::Downloaded(partial) = self {
+            // What stays is thrown away when it is old.
+            let _ = fs::remove_file(partial.path());
+        }
+    }
+}
+
+/// The archive of a tree, made by a thread as it is read.
+fn archived(path: &Path) -> io::Result<Box<dyn Read + Send>> {
+    let (reader, mut writer) = io::pipe()?;
+    let path = path.to_owned();
+    let stop = interrupt::current();
+    let thread = std::thread::Builder::new().name("archive".to_owned());
+    thread.spawn(move || {
+        let _entered = stop.map(|stop| stop.enter());
+        // What can't be read ends the archive too early, which whoever reads it finds out.
+        let _ = nar::dump(&path, &mut writer);
+    })?;
+    Ok(Box::new(reader))
+}
+
+/// The directory in which downloads are put.
+#[derive(Debug, Clone)]
+pub struct PartialDir(pub PathBuf);
+
+impl PartialDir {
+    /// The file for what `info` announces, with what an earlier run has of it. If somebody else
+    /// downloads it at present, an empty one of its own.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn open(&self, info: &NarInfo) -> io::Result<Partial> {
+        if !self.0.is_dir() {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&self.0)?;
+        }
+        let name = file_name(info);
+        if let Some(partial) = Partial::open(&self.0.join(&name))? {
+            return Ok(partial);
+        }
+        let mut number = 0;
+        loop {
+            let own = format!("{name}-{}-{number}", std::process::id());
+            if let Some(mut partial) = Partial::open(&self.0.join(own))? {
+                partial.clear()?;
+                return Ok(partial);
+            }
+            number += 1;
+        }
+    }
+
+    /// Deletes a file of which nothing has come.
+    pub(super) fn remove_empty(path: &Path) {
+        if let Ok(Some(partial)) = Partial::open(path)
+            && partial.length() == 0
+        {
+            remove(path);
+        }
+    }
+
+    /// Deletes what nobody has gone on with for days.
+    pub fn clean(&self) {
+        let Ok(entries) = fs::read_dir(&self.0) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let modified = entry.metadata().and_then(|known| known.modified());
+            let is_old = modified.is_ok_and(|at| {
+                let age = SystemTime::now().duration_since(at);
+                age.is_ok_and(|age| age > KEPT_FOR)
+            });
+            if is_old && let Ok(Some(partial)) = Partial::open(&entry.path()) {
+                remove(partial.path());
+            }
+        }
+    }
+}
+
+fn remove(path: &Path) {
+    // It is tried again in the next run.
+    let _ = fs::remove_file(path);
+}
+
+/// What a download is called: two caches that announce the same file share what there is of it.
+fn file_name(info: &NarInfo) -> String {
+    let plain = |hash: &Hash| hash.prefixed_base32().replace(':', "-");
+    match &info.file_hash {
+        Some(hash) => plain(hash),
+        None => {
+            let size = info.file_size.unwrap_or_default();
+            format!("{}.{}.{size}", plain(&info.nar_hash), info.compression)
+        }
+    }
+}
