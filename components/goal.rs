@@ -73,6 +73,11 @@ pub enum Stage {
     Running,
     /// For a hook that builds it elsewhere, which takes no slot.
     Away,
+    /// For the fetch of its path to begin. It has a slot for fetches.
+    StartingFetch,
+    /// For its path to be fetched: for the child of a substituter to exit, or for its archive to be
+    /// here. It has a slot for fetches.
+    Fetching,
     /// For its outputs to be hashed and scanned.
     Scanning,
     /// For the program of `post-build-hook` or `diff-hook` to end.
@@ -114,16 +119,22 @@ impl Stage {
         )
     }
 
-    /// Whether it has a slot.
+    /// Whether it has a slot for builds.
     #[inline]
     pub const fn has_slot(self) -> bool {
         matches!(self, Self::Starting | Self::Running)
     }
 
-    /// Whether it has a child.
+    /// Whether it has a slot for fetches.
+    #[inline]
+    pub const fn has_fetch_slot(self) -> bool {
+        matches!(self, Self::StartingFetch | Self::Fetching)
+    }
+
+    /// Whether it is built or fetched just now.
     #[inline]
     pub const fn is_running(self) -> bool {
-        matches!(self, Self::Running | Self::Away)
+        matches!(self, Self::Running | Self::Away | Self::Fetching)
     }
 
     /// Whether it holds its paths, and their locks.
@@ -135,17 +146,19 @@ impl Stage {
                 | Self::Starting
                 | Self::Running
                 | Self::Away
+                | Self::StartingFetch
+                | Self::Fetching
                 | Self::Scanning
                 | Self::PostBuild
         )
     }
 
-    /// Whether its builder was started.
+    /// Whether its builder, or its fetch, was started.
     #[inline]
     pub const fn was_started(self) -> bool {
         matches!(
             self,
-            Self::Running | Self::Away | Self::Scanning | Self::PostBuild
+            Self::Running | Self::Away | Self::Fetching | Self::Scanning | Self::PostBuild
         )
     }
 
@@ -171,6 +184,9 @@ pub enum Outcome {
     NoSubstituters,
     /// A substituter has the path but not all of its references.
     IncompleteClosure,
+    /// Binary caches have the path, and none of them could deliver it; the waiting goal should
+    /// build it.
+    NotDelivered,
     /// No request needed it any more. Whoever asks for it again has it taken up again.
     Cancelled,
 }
@@ -192,6 +208,7 @@ impl Shortfalls {
             Outcome::NoSubstituters => 2,
             Outcome::IncompleteClosure => 4,
             Outcome::Cancelled => 8,
+            Outcome::NotDelivered => 16,
         }
     }
 }

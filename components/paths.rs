@@ -91,6 +91,14 @@ impl PathTable {
         self.base_names.text(path.index())
     }
 
+    /// The path by itself.
+    ///
+    /// # Panics
+    /// Never: what was interned has been checked.
+    pub fn store_path(&self, path: PathId) -> StorePath {
+        StorePath::from_base_name(self.base_name(path)).expect("a path that was checked")
+    }
+
     /// What follows the dash.
     pub fn name(&self, path: PathId) -> &str {
         &self.base_name(path)[HASH_LEN + 1..]
@@ -128,6 +136,7 @@ mod tests {
             assert_eq!(table.intern(&base(n)).unwrap(), id);
             assert_eq!(table.base_name(id), base(n));
             assert_eq!(table.name(id), format!("n{n}"));
+            assert_eq!(table.store_path(id).base_name(), base(n));
         }
         assert_eq!(table.len(), 1000);
         assert!(table.intern("nonsense").is_err());

@@ -20,14 +20,12 @@ pub struct SubstituteInfo {
     pub nar_size: u64,
 }
 
-/// How far the goal for a path is in the list of substituters.
+/// Which substituter the goal for a path has to do with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Component)]
 #[component(storage = "SparseSet")]
 pub struct Substitution {
-    /// The substituter whose turn it is, by its place in the list (Nix 1.8: `sub`).
+    /// The substituter that gives it, by its place in the list (Nix 1.8: `sub`).
     pub sub: usize,
-    /// Whether one has said that it has the path (`hasSubstitute`).
-    pub has_substitute: bool,
     /// The moment after it was found to lack references: as long as no other goal has ended since,
     /// it still does.
     pub ended_at: Moment,

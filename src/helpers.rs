@@ -11,10 +11,8 @@ use windrow_systems::helpers::HelperConfig;
 use windrow_systems::process::helper::helper_env;
 use windrow_systems::world::Hooks;
 
+use crate::caches::cache_config;
 use crate::conf::host::this_machine;
-
-/// The binary cache that every nix.conf may name without meaning anything by it.
-const USUAL_CACHE: &str = "https://cache.nixos.org";
 
 /// Settings that today's Nix does not have, and would warn of.
 const UNKNOWN_TO_NIX: [&str; 8] = [
@@ -91,6 +89,7 @@ pub fn helper_config(settings: &Settings, layout: &Layout) -> HelperConfig {
         ],
         env: helper_env(std::env::vars_os(), layout, all_settings(settings)),
         patience_s: settings.stalled_download_timeout,
+        caches: cache_config(settings, layout),
     }
 }
 
@@ -139,20 +138,7 @@ fn absolute(program: &Path) -> PathBuf {
 
 /// What to warn of: helpers that are set and can't be called.
 pub fn warnings(settings: &Settings) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let foreign: Vec<&str> = settings
-        .substituters
-        .iter()
-        .map(String::as_str)
-        .filter(|url| url.trim_end_matches('/') != USUAL_CACHE)
-        .collect();
-    if settings.substitute && !foreign.is_empty() {
-        warnings.push(format!(
-            "the setting 'substituters' names {}, which windrow can't fetch from; it asks the programs in the \
-             setting 'substituter-programs' or in NIX_SUBSTITUTERS, and builds what they don't have",
-            foreign.join(", ")
-        ));
-    }
+    let mut warnings = crate::caches::warnings(settings);
     if !settings.build_hook.is_empty() && settings.build_hook != Settings::default().build_hook {
         warnings.push(format!(
             "the setting 'build-hook' names '{}', which speaks the protocol of Nix 2 and is not called; name \
@@ -208,13 +194,9 @@ mod tests {
     #[test]
     fn only_what_is_unusual_is_warned_of() {
         assert!(warnings(&settings(&[])).is_empty());
-        assert!(warnings(&settings(&[("substituters", "https://cache.nixos.org/")])).is_empty());
-        let unusual = settings(&[
-            ("substituters", "https://cache.nixos.org file:///c"),
-            ("build-hook", "/my/hook"),
-        ]);
+        let unusual = settings(&[("substituters", "ssh://h"), ("build-hook", "/my/hook")]);
         let warnings = warnings(&unusual);
-        assert!(warnings[0].contains("file:///c") && !warnings[0].contains("nixos"));
+        assert!(warnings[0].contains("ssh://h"));
         assert!(warnings[1].contains("/my/hook"));
     }
 }

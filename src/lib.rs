@@ -153,6 +153,7 @@
 
 mod auto_gc;
 mod build_log;
+mod caches;
 mod cgroups;
 #[doc(hidden)]
 pub mod cli;

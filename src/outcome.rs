@@ -75,6 +75,17 @@ pub(crate) fn failure(summary: &Summary, mode: BuildMode) -> Error {
             },
         ));
     }
+    if !summary.undelivered.is_empty() {
+        parts.push(format!(
+            "cannot fetch {}: no binary cache that has {} could deliver it",
+            quoted(&summary.undelivered),
+            if summary.undelivered.len() == 1 {
+                "it"
+            } else {
+                "one of them"
+            },
+        ));
+    }
     Error::BuildFailed {
         message: parts.join("; "),
         status: summary.failures.exit_status(),

@@ -214,7 +214,7 @@ pub fn assemble(
     real::plug_in(&mut engine.world, config, may_repair)?;
     let mut helpers = crate::helpers::helper_config(&session.settings, &session.layout);
     helpers.hook.take_if(|_| !session.build_hook);
-    real::helpers::plug_in(&mut engine.world, helpers);
+    real::helpers::plug_in(&mut engine.world, helpers)?;
     if let Some(history) = history {
         let system = &session.settings.system;
         forecast::plug_in(&mut engine.world, history, system);

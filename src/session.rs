@@ -345,6 +345,7 @@ impl Session {
         let settings = &self.settings;
         Options {
             max_jobs: settings.max_jobs,
+            max_substitution_jobs: settings.max_substitution_jobs,
             fallback: settings.fallback,
             always_allow_substitutes: settings.always_allow_substitutes,
             platforms: self.platforms(),
@@ -444,8 +445,8 @@ fn options_without_effect(options: &[(String, String)], settings: &Settings) -> 
             continue;
         };
         let without = match Settings::effect(setting) {
-            // These two have warnings of their own, by what they are set to.
-            _ if matches!(setting, "substituters" | "build-hook") => continue,
+            // It has a warning of its own, by what it is set to.
+            _ if setting == "build-hook" => continue,
             Some(Effect::None) => "",
             Some(Effect::Helpers) if !crate::helpers::are_set(settings) => {
                 " without a substituter program or a build hook program"

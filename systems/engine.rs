@@ -12,6 +12,7 @@ use windrow_components::request::{ChildLimits, Request, RequestState};
 use crate::error::{Error, Result};
 use crate::failure::FailureKinds;
 use crate::helpers::Substituters;
+use crate::helpers::downloads::Downloads;
 use crate::policy::Policy;
 use crate::real;
 use crate::report::Reporter;
@@ -25,6 +26,7 @@ use crate::world::{
 pub fn default_options() -> Options {
     Options {
         max_jobs: 1,
+        max_substitution_jobs: 16,
         fallback: false,
         always_allow_substitutes: false,
         platforms: Vec::new(),
@@ -43,6 +45,8 @@ pub struct Summary {
     pub missing: Vec<String>,
     /// Paths that a substituter has, but not all of what they refer to.
     pub incomplete: Vec<String>,
+    /// Paths that binary caches have, and that none of them could deliver.
+    pub undelivered: Vec<String>,
     /// How many derivations were built.
     pub built: u32,
     /// How many paths were fetched from substituters.
@@ -69,6 +73,19 @@ impl Drop for Engine {
     }
 }
 
+impl Summary {
+    /// Whether something that was asked for is not valid.
+    pub fn lacks_something(&self) -> bool {
+        let lacking = [
+            &self.failed,
+            &self.missing,
+            &self.incomplete,
+            &self.undelivered,
+        ];
+        lacking.iter().any(|paths| !paths.is_empty())
+    }
+}
+
 impl Engine {
     /// A run over `graph` and `store`, whose reporter hears of all that happens. A world's systems
     /// are still to be plugged in.
@@ -87,6 +104,7 @@ impl Engine {
         world.insert_non_send(Services { store, reporter });
         world.insert_resource(Scheduler::new(options));
         world.init_resource::<Substituters>();
+        world.init_resource::<Downloads>();
         world.init_resource::<Parts>();
         Self {
             world,
@@ -221,6 +239,7 @@ impl Engine {
                 Some(Outcome::Failed) => &mut summary.failed,
                 Some(Outcome::NoSubstituters) => &mut summary.missing,
                 Some(Outcome::IncompleteClosure) => &mut summary.incomplete,
+                Some(Outcome::NotDelivered) => &mut summary.undelivered,
                 _ => continue,
             };
             list.push(self.goal_path(goal));

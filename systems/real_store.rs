@@ -289,7 +289,7 @@ impl Store for RealStore {
                         .map(|&p| graph.full_path(p))
                         .collect(),
                     ultimate: output.ultimate,
-                    sigs: Vec::new(),
+                    sigs: output.sigs.clone(),
                     ca: output.content_address.clone(),
                 },
                 outputs: output.drv_outputs.clone(),

@@ -183,7 +183,9 @@ impl Lookup<'_> {
             }
             (Outcome::Success, _) => Verdict::Valid,
             (Outcome::Failed, _) => self.failed(goal, target),
-            (Outcome::NoSubstituters | Outcome::IncompleteClosure, _) => Verdict::Missing,
+            (Outcome::NoSubstituters | Outcome::IncompleteClosure | Outcome::NotDelivered, _) => {
+                Verdict::Missing
+            }
             (Outcome::Cancelled, _) => Verdict::Cancelled,
         }
     }

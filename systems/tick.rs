@@ -21,8 +21,7 @@ use crate::{finish, lock, policy, poll_io, spawn, substitute, timeout};
 fn sets(has: Parts, policy: PolicySystems) -> [Set; 7] {
     [
         // What is missing?
-        Set::new(TickSet::Substitute)
-            .only(has.faults, faulty::shuffle)
+        Set::new(TickSet::Substitute).only(has.faults, faulty::shuffle)
             .always(substitute::substitute).due(Scheduler::is_awake)
             .always(substitute::requests::follow).due(Scheduler::has_asked)
             .only(has.repair, substitute::repair::ask).due(Scheduler::has_repair_questions)
@@ -31,11 +30,9 @@ fn sets(has: Parts, policy: PolicySystems) -> [Set; 7] {
             .only(has.simulated, simulated::note_ready).due(Scheduler::has_newly_ready)
             .only(has.faults, faulty::answer_questions),
         // Which ready goal comes first? Due when goals have become ready.
-        Set::new(TickSet::Rank)
-            .of_policy(policy.rank),
+        Set::new(TickSet::Rank).of_policy(policy.rank),
         // Which ready goal gets the next slot? Its outputs are locked and looked up again.
-        Set::new(TickSet::Lock)
-            .only(has.faults, faulty::shuffle)
+        Set::new(TickSet::Lock).only(has.faults, faulty::shuffle)
             .only(has.others, lock::hook::take_reply).due(lock::hook::has_reply)
             .only(has.others, lock::fetch::lock_paths).due(Scheduler::has_ready_fetches)
             .always(lock::lock).due(Scheduler::has_lockable),
@@ -45,6 +42,7 @@ fn sets(has: Parts, policy: PolicySystems) -> [Set; 7] {
             .only(has.faults, faulty::shuffle)
             .only(has.processes, spawn::spawn_builders).due(Scheduler::has_starting)
             .only(has.substituters, spawn::fetch::start_fetches).due(Scheduler::has_starting_fetches)
+            .only(has.caches, spawn::downloads::begin_downloads)
             .only(has.processes, spawn::post_build::call).due(Scheduler::has_post_build)
             .only(has.hook, spawn::hook::hand_over).due(spawn::hook::is_due)
             .only(has.hook, spawn::hook::offer_builds).due(spawn::hook::is_due)
@@ -58,23 +56,24 @@ fn sets(has: Parts, policy: PolicySystems) -> [Set; 7] {
             .only(has.processes, poll_io::poll_children)
             .only(has.repair, poll_io::repair::answer).due(Scheduler::is_verifying)
             .only(has.substituters, poll_io::answers::take_answers)
+            .only(has.caches, poll_io::caches::take_answers)
             .only(has.substituters, poll_io::circle::break_circle)
             .only(has.hook, poll_io::hook::hear_hook)
             .only(has.substituters || has.hook || has.pre_build, poll_io::talk::talk_on)
             .only(has.simulated, simulated::advance).due(simulated::idle)
             .only(has.faults, faulty::advance).due(simulated::idle),
         // What should have happened by now?
-        Set::new(TickSet::Timeout)
-            .only(has.faults, faulty::shuffle)
+        Set::new(TickSet::Timeout).only(has.faults, faulty::shuffle)
             .only(has.processes, timeout::condemn).due(Scheduler::has_alarms)
             .only(has.processes, timeout::cancel).due(Scheduler::has_cancelled)
             .only(has.faults, faulty::kill).due(Scheduler::has_cancelled)
             .only(has.others, timeout::retry_locks).due(Scheduler::has_parked)
+            .only(has.substituters, timeout::grace::end_graces)
             .only(has.hook, timeout::hook::hurry_hook),
         // Reap, register, report, tell the waiters.
-        Set::new(TickSet::Finish)
-            .only(has.faults, faulty::shuffle)
+        Set::new(TickSet::Finish).only(has.faults, faulty::shuffle)
             .only(has.processes, finish::reap::reap)
+            .only(has.caches, finish::downloaded::take_downloaded)
             .only(has.processes, finish::scanned::take_scanned).due(Scheduler::is_scanning)
             .only(has.repair, finish::repair::remember).due(Scheduler::has_completed)
             .always(finish::register).due(Scheduler::has_completed)
@@ -85,6 +84,7 @@ fn sets(has: Parts, policy: PolicySystems) -> [Set; 7] {
             .of_policy(policy.at_ends)
             .always(finish::tell_waiters).due(Scheduler::has_ended)
             .always(finish::requests::close).due(Scheduler::has_ended_requests)
+            .only(has.caches, spawn::downloads::end_downloads).due(Scheduler::has_given_up_goals)
             .only(has.processes, finish::report_progress).due(Scheduler::has_progress),
     ]
 }

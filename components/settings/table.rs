@@ -126,8 +126,8 @@ settings! { with host;
     "How much at once, and for how long" {
     /// Builds that may run at once on this machine; `auto` for the number of CPUs, 0 for none.
     max_jobs: u32 as Jobs = 1, "max-jobs" ["build-max-jobs"];
-    /// Substitutions that may run at once.
-    max_substitution_jobs: u32 = 16, "max-substitution-jobs" ["substitution-max-jobs"], none;
+    /// Substitutions that may run at once, beside builds; at least one may.
+    max_substitution_jobs: u32 = 16, "max-substitution-jobs" ["substitution-max-jobs"];
     /// CPUs one build may use, told to builders as NIX_BUILD_CORES; 0 for all of them.
     cores: u32 = host.cpus, "cores" ["build-cores"];
     /// Seconds a build may stay silent before it is killed; 0 for no limit.
@@ -145,7 +145,9 @@ settings! { with host;
     keep_failed: bool = false, "keep-failed";
     /// Go on with the other goals when one has failed.
     keep_going: bool = false, "keep-going";
-    /// Build what a substituter offered but failed to deliver.
+    /// Build what a substituter program offered but failed to deliver.
+    ///
+    /// What binary caches fail to deliver is built in any case.
     fallback: bool = false, "fallback" ["build-fallback"];
     /// Build as many times more, and fail what differs; Nix has dropped it for `--check`.
     repeat: u32 = 0, "repeat" ["build-repeat"], none;
@@ -240,11 +242,12 @@ settings! { with host;
     /// Fetch even outputs of derivations that don't allow it.
     always_allow_substitutes: bool = false, "always-allow-substitutes";
     /// Use binary caches as substituters, a switch that only old releases of Nix had.
-    use_binary_caches: bool = true, "use-binary-caches", helpers;
-    /// Stores that paths are fetched from.
+    use_binary_caches: bool = true, "use-binary-caches";
+    /// Binary caches that paths are fetched from, by URL.
     ///
-    /// Empty by default, unlike in Nix, so that nothing is fetched unless it is asked for.
-    substituters: Vec<String> = Vec::new(), "substituters" ["binary-caches"], helpers;
+    /// Empty by default, unlike in Nix, so that nothing is fetched unless it is asked for. All are
+    /// asked at once: see CACHES.md.
+    substituters: Vec<String> = Vec::new(), "substituters" ["binary-caches"];
     /// Programs that paths are fetched with, tried in order; NIX_SUBSTITUTERS takes precedence.
     ///
     /// They speak the protocol of the substituters of Nix 1.8. Not a setting of Nix.
@@ -252,9 +255,9 @@ settings! { with host;
     /// Keys whose signatures make a substitute acceptable, as NAME:BASE64.
     trusted_public_keys: Vec<String> =
         strings(&["cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="]),
-        "trusted-public-keys" ["binary-cache-public-keys"], helpers;
+        "trusted-public-keys" ["binary-cache-public-keys"];
     /// Refuse substitutes without the signature of a trusted key.
-    require_sigs: bool = true, "require-sigs", helpers;
+    require_sigs: bool = true, "require-sigs";
     /// Files with the keys that built paths are signed with.
     ///
     /// What was built counts, also by a hook, and what `--check` found to come out the same; not
@@ -263,19 +266,19 @@ settings! { with host;
     /// Servers asked for fixed outputs by their hash.
     hashed_mirrors: Vec<String> = Vec::new(), "hashed-mirrors";
     /// Seconds to remember that a substituter has a path.
-    narinfo_cache_positive_ttl: u64 = 2_592_000, "narinfo-cache-positive-ttl", helpers;
+    narinfo_cache_positive_ttl: u64 = 2_592_000, "narinfo-cache-positive-ttl";
     /// Seconds to remember that a substituter lacks a path.
-    narinfo_cache_negative_ttl: u64 = 3600, "narinfo-cache-negative-ttl", helpers;
+    narinfo_cache_negative_ttl: u64 = 3600, "narinfo-cache-negative-ttl";
     /// Seconds a connection may take to open; 0 for no limit.
-    connect_timeout: u64 = 0, "connect-timeout";
+    connect_timeout: u64 = 15, "connect-timeout";
     /// Seconds a download may stand still before it is given up.
     stalled_download_timeout: u64 = 300, "stalled-download-timeout";
-    /// Connections to substituters that may be open at once; 0 for no limit.
-    http_connections: u32 = 25, "http-connections" ["binary-caches-parallel-connections"], helpers;
+    /// Connections to one binary cache that may be open at once; 0 for no limit.
+    http_connections: u32 = 25, "http-connections" ["binary-caches-parallel-connections"];
     /// How often a download is tried.
-    download_attempts: u32 = 5, "download-attempts" ["filetransfer-retry-attempts"], helpers;
+    download_attempts: u32 = 5, "download-attempts" ["filetransfer-retry-attempts"];
     /// The most KiB a second to download; 0 for no limit.
-    download_speed: u32 = 0, "download-speed", helpers;
+    download_speed: u32 = 0, "download-speed";
     /// The file with user names and passwords for downloads.
     netrc_file: PathBuf = host.conf_dir.join("netrc"), "netrc-file";
     /// The file with the certificate authorities to trust; empty for the system's.

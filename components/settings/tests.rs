@@ -337,7 +337,10 @@ fn every_setting_of_nix_is_known() {
 #[test]
 fn only_rows_of_the_table_have_an_effect() {
     assert_eq!(Settings::effect("cores"), Some(Effect::Engine));
-    assert_eq!(Settings::effect("require-sigs"), Some(Effect::Helpers));
+    assert_eq!(
+        Settings::effect("builders-use-substitutes"),
+        Some(Effect::Helpers)
+    );
     assert_eq!(Settings::effect("env-keep-derivations"), Some(Effect::None));
     assert_eq!(Settings::effect("experimental-features"), None);
     assert_eq!(Settings::effect("json-log-path"), Some(Effect::None));

@@ -105,7 +105,7 @@ pub(super) fn run(args: &BuildArgs) -> Result<()> {
     if let Some(signal) = summary.interrupted {
         return Err(Error::Interrupted { signal });
     }
-    if !summary.failed.is_empty() || !summary.missing.is_empty() || !summary.incomplete.is_empty() {
+    if summary.lacks_something() {
         return Err(failure(&summary, session.mode));
     }
     match &args.add_root {

@@ -210,8 +210,7 @@ pub(super) fn make_valid(call: &Call, wanted: &[Wanted]) -> Result<(Summary, Out
     if let Some(signal) = summary.interrupted {
         return Err(Error::Interrupted { signal });
     }
-    let lacking = [&summary.failed, &summary.missing, &summary.incomplete];
-    if lacking.iter().any(|paths| !paths.is_empty()) {
+    if summary.lacks_something() {
         return Err(failure(&summary, call.session.mode));
     }
     Ok((summary, outputs))

@@ -11,6 +11,7 @@ pub mod requests;
 pub mod retry;
 
 mod cause;
+pub mod downloaded;
 mod means;
 mod mismatched;
 mod pre_build;

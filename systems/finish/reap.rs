@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use bevy_ecs::prelude::{Commands, Entity, NonSend, NonSendMut, Query, Res, ResMut};
+use bevy_ecs::prelude::{Commands, Entity, NonSend, NonSendMut, Query, ResMut};
 use bevy_ecs::query::QueryData;
 use bevy_ecs::system::SystemParam;
 use windrow_components::building::{
@@ -18,6 +18,7 @@ use windrow_sandbox::process::kill::{Reaped, kill_and_measure};
 use crate::error::Result;
 use crate::failure::FailureKind;
 use crate::helpers::Substituters;
+use crate::helpers::caches::Caches;
 use crate::helpers::hook::talk::{HookHandle, say};
 use crate::process::log_writer::LogFile;
 use crate::process::side_channel::SideChannel;
@@ -44,7 +45,7 @@ pub struct EndedChild {
     pub(super) derivation: Option<&'static DerivationGoal>,
     pub(super) missing: Option<&'static MissingOutputs>,
     pub(super) rewrites: Option<&'static HashRewrites>,
-    pub(super) path: Option<(&'static SubstitutionGoal, &'static mut Substitution)>,
+    pub(super) path: Option<(&'static SubstitutionGoal, &'static Substitution)>,
     pub(super) locks: Option<&'static mut OutputLocks>,
     lines: Option<&'static mut HookLines>,
     pub(super) diff: Option<&'static mut PendingDiff>,
@@ -56,7 +57,8 @@ pub struct Reaping<'w, 's> {
     pub(super) commands: Commands<'w, 's>,
     pub(super) children: Query<'w, 's, EndedChild>,
     pub(super) graph: ResMut<'w, BuildGraph>,
-    pub(super) substituters: Res<'w, Substituters>,
+    pub(super) substituters: ResMut<'w, Substituters>,
+    pub(super) caches: Option<NonSend<'w, Caches>>,
     hook: Option<NonSend<'w, HookHandle>>,
     pub(super) host: NonSendMut<'w, Host>,
     pub(super) services: NonSendMut<'w, Services>,

@@ -3,12 +3,13 @@
 use bevy_ecs::prelude::Entity;
 use windrow_components::building::{BuildDir, BuildLog, MissingOutputs};
 use windrow_components::goal::BuildMode;
-use windrow_components::ids::DrvId;
+use windrow_components::ids::{DrvId, PathId};
 
 use crate::error::Result;
 use crate::failure::{Failure, FailureKind};
 use crate::finish::mismatched;
 use crate::finish::reap::Reaping;
+use crate::helpers::Kind;
 use crate::outputs::MismatchedOutput;
 use crate::report::{BuildRef, Event, Level};
 use crate::world::children::{ChildEnv, Condemned, Scanned, Unfit};
@@ -131,6 +132,22 @@ impl Reaping<'_, '_> {
         self.scheduler.fail(goal, failure);
     }
 
+    /// A substituter could not deliver a path. What a cache said in an earlier run may not be true
+    /// any more: it is asked once more.
+    fn give_up_substitute(&mut self, sub: usize, path: PathId) {
+        let offer = self.substituters.offer(sub, path);
+        let was_remembered = offer.is_some_and(|offer| offer.remembered);
+        if let (Kind::Cache(cache), Some(caches), true) =
+            (self.substituters.kind(sub), &self.caches, was_remembered)
+        {
+            let store_path = self.graph.paths.store_path(path);
+            caches.asker().forget(cache, store_path);
+            self.substituters.forget(sub, path);
+        } else {
+            self.substituters.could_not_deliver(sub, path);
+        }
+    }
+
     /// Reports that a substituter could not deliver a path, and lets its goal go to the next one.
     fn try_next(&mut self, goal: Entity, status: i32, message: &str) {
         if self.scheduler.is_cancelled(goal) {
@@ -139,7 +156,7 @@ impl Reaping<'_, '_> {
         let Ok(ended) = self.children.get_mut(goal) else {
             return;
         };
-        let Some((known, mut substitution)) = ended.path else {
+        let Some((known, substitution)) = ended.path else {
             return;
         };
         let log_lines = self.host.config.log_lines;
@@ -160,8 +177,9 @@ impl Reaping<'_, '_> {
             self.services.store.unlock(locks, false);
         }
         self.commands.entity(goal).remove::<OutputLocks>();
-        substitution.sub += 1;
         let path = known.path;
+        let sub = substitution.sub;
+        self.give_up_substitute(sub, path);
         self.scheduler.try_next(ReadyFetch { goal, path });
     }
 }

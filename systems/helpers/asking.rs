@@ -4,7 +4,6 @@
 use bevy_ecs::prelude::{NonSendMut, ResMut};
 use bevy_ecs::system::SystemParam;
 use hashbrown::HashMap;
-use windrow_components::goal::Target;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::PathId;
 use windrow_components::substitution::SubstituteInfo;
@@ -32,7 +31,7 @@ impl Asking<'_> {
         let mut known = Vec::with_capacity(infos.len());
         for info in infos {
             let Some(&id) = ids.get(info.path.as_str()) else {
-                let program = self.substituters.program(sub);
+                let program = self.substituters.name(sub);
                 let text = format!(
                     "error: substituter '{program}' answers for '{}', which it was not asked for",
                     quotable(info.path)
@@ -43,7 +42,7 @@ impl Asking<'_> {
             match understand(&mut self.graph, &info) {
                 Ok(info) => known.push((id, info)),
                 Err(error) => {
-                    let program = self.substituters.program(sub);
+                    let program = self.substituters.name(sub);
                     let text = format!(
                         "error: what substituter '{program}' says of '{}' can't be: {error}",
                         info.path
@@ -53,13 +52,14 @@ impl Asking<'_> {
             }
         }
         let asked: Vec<PathId> = asked.iter().map(|(id, _)| *id).collect();
-        self.substituters.answer(sub, &asked, known);
+        let now = self.scheduler.now;
+        self.substituters.answer(sub, &asked, known, now);
         self.wake(&asked);
     }
 
     pub(crate) fn disable(&mut self, sub: usize, reason: Option<&str>) {
         if let Some(reason) = reason {
-            let program = self.substituters.program(sub);
+            let program = self.substituters.name(sub);
             let text =
                 format!("error: substituter '{program}': {reason}; it is not asked any more");
             self.complain(&text);
@@ -69,14 +69,7 @@ impl Asking<'_> {
     }
 
     pub(crate) fn wake(&mut self, paths: &[PathId]) {
-        for &path in paths {
-            let goals = [Target::Path(path), Target::Repair(path)];
-            for target in goals {
-                if let Some(goal) = self.scheduler.index.get(target) {
-                    self.scheduler.awaken(goal);
-                }
-            }
-        }
+        self.scheduler.wake_askers(paths.iter().copied());
     }
 
     pub(crate) fn complain(&mut self, text: &str) {

@@ -3,8 +3,11 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use windrow_net::asker;
+use windrow_net::store_url::StoreUrl;
 use windrow_store::files::beside::beside;
 
 use crate::process::helper::HelperEnv;
@@ -23,6 +26,19 @@ pub struct HelperConfig {
     pub env: HelperEnv,
     /// How many seconds a substituter's answer may take; 0 for any time.
     pub patience_s: u64,
+    /// The binary caches that are asked.
+    pub caches: CacheConfig,
+}
+
+/// Which binary caches a run has, and how they are asked.
+#[derive(Debug, Clone)]
+pub struct CacheConfig {
+    /// Their URLs, in the order in which they were named.
+    pub urls: Vec<StoreUrl>,
+    /// How they are asked.
+    pub asker: asker::Config,
+    /// How long it is believed within a run that one lacks a path.
+    pub lacks_for: Duration,
 }
 
 /// Where a thread leaves what it has done, and wakes the scheduler.

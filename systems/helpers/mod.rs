@@ -1,8 +1,11 @@
-//! The programs that help the engine, substituters and the build hook: what they are asked, what
-//! they answer, and how one talks to them. The systems that do so are in the modules of their sets.
+//! What helps the engine: substituters, which are programs or binary caches, and the build hook:
+//! what they are asked, what they answer, and how one talks to them. The systems that do so are in
+//! the modules of their sets.
 
 mod asking;
+pub mod caches;
 mod config;
+pub mod downloads;
 pub mod hook;
 pub mod querier;
 pub mod query;
@@ -11,5 +14,5 @@ mod substituters;
 pub use asking::Asking;
 pub(crate) use asking::understand;
 pub(crate) use config::destination;
-pub use config::{FetchEnv, HelperConfig, Inbox};
-pub use substituters::{Find, Substituters};
+pub use config::{CacheConfig, FetchEnv, HelperConfig, Inbox};
+pub use substituters::{Find, Kind, Offer, Substituters};

@@ -8,6 +8,7 @@ pub mod compare;
 pub mod receive;
 mod scan;
 mod suspicious;
+pub mod unpack;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

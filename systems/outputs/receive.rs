@@ -1,7 +1,7 @@
 //! Looks at what a substituter has put into the store: checks its hash, makes it canonical (the
 //! second half of `SubstitutionGoal::finished` in Nix 1.8). Runs in the pool, on plain values.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use windrow_components::derivation::Derivation;
 use windrow_components::hash::{Hash, HashAlgo, sha256};
@@ -90,7 +90,7 @@ fn check(job: &ReceiveJob) -> Result<BuiltOutput, String> {
         }
     }
     let (content_address, drv_outputs) = if path.ends_with(".drv") {
-        derivation(job)?
+        check_derivation(path, &job.real_path, &job.store_dir, &job.references)?
     } else {
         (None, Vec::new())
     };
@@ -111,6 +111,7 @@ fn check(job: &ReceiveJob) -> Result<BuiltOutput, String> {
         references: job.info.references.to_vec(),
         ultimate: false,
         content_address,
+        sigs: Vec::new(),
         drv_outputs,
     })
 }
@@ -139,26 +140,32 @@ fn expected_hash(said: &[u8]) -> Result<Option<Hash>, String> {
     }
 }
 
+/// Outputs by name and full path.
 type Outputs = Vec<(String, String)>;
 
 /// A derivation's path says what its contents and references are, whatever the substituter says.
-fn derivation(job: &ReceiveJob) -> Result<(Option<String>, Outputs), String> {
-    let path = &job.store_path;
+///
+/// # Errors
+/// One message that says what is wrong.
+pub(super) fn check_derivation(
+    path: &str,
+    real_path: &Path,
+    store_dir: &StoreDir,
+    references: &[String],
+) -> Result<(Option<String>, Outputs), String> {
     let wrong = |reason: String| format!("the derivation fetched as '{path}' can't be: {reason}");
-    let text = bounded::read_derivation(&job.real_path);
+    let text = bounded::read_derivation(real_path);
     let text = text.map_err(|error| wrong(error.to_string()))?;
     let drv = Derivation::parse(&text).map_err(|error| wrong(error.to_string()))?;
-    let own = job
-        .store_dir
+    let own = store_dir
         .parse(path)
         .map_err(|error| wrong(error.to_string()))?;
-    let references = job.references.iter().map(String::as_str);
-    let expected = job
-        .store_dir
+    let references = references.iter().map(String::as_str);
+    let expected = store_dir
         .text_path(own.name(), &sha256(&text), references)
         .map_err(|error| wrong(error.to_string()))?;
     if expected != own {
-        let expected = job.store_dir.display(&expected);
+        let expected = store_dir.display(&expected);
         return Err(wrong(format!(
             "contents and references of it have the path '{expected}'"
         )));

@@ -175,6 +175,7 @@ fn scan_output(
             .collect(),
         ultimate: true,
         content_address: fixed.map(|fixed| fixed.content_address()),
+        sigs: Vec::new(),
         drv_outputs: Vec::new(),
     })
 }

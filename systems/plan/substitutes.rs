@@ -2,6 +2,7 @@
 //! whole wave, and waits for the answers, for a plan has nothing else to do (`queryMissing`).
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use hashbrown::{HashMap, HashSet};
 use windrow_components::graph::BuildGraph;
@@ -11,10 +12,10 @@ use windrow_components::substitution::SubstituteInfo;
 use windrow_sys::interrupt;
 
 use crate::error::Result;
-use crate::helpers::HelperConfig;
+use crate::helpers::caches::Caches;
 use crate::helpers::query::{Around, QueryError, QueryProcess};
 use crate::helpers::understand;
-use crate::helpers::{Find, Substituters};
+use crate::helpers::{CacheConfig, Find, HelperConfig, Kind, Substituters};
 use crate::lock::stays_here;
 use crate::plan::Plan;
 use crate::process::helper::HelperEnv;
@@ -28,6 +29,10 @@ pub struct Substitutes {
     options: Options,
     processes: Vec<Option<QueryProcess>>,
     known: Substituters,
+    config: CacheConfig,
+    /// Binary caches, once one has been asked.
+    caches: Option<Caches>,
+    began: Instant,
     fetched: HashSet<PathId>,
     /// What went wrong, and what substituters said, a line each, up to a bound.
     pub complaints: Vec<String>,
@@ -41,15 +46,16 @@ const COMPLAINTS_MAX: usize = 1000;
 impl Substitutes {
     /// The substituters of a run with that configuration and those options.
     pub fn new(config: &HelperConfig, options: Options) -> Self {
-        let names = config.substituters.iter();
-        let names = names.map(|program| program.to_string_lossy().into_owned());
         Self {
             programs: config.substituters.clone(),
             env: config.env.clone(),
             patience_s: config.patience_s,
             options,
             processes: config.substituters.iter().map(|_| None).collect(),
-            known: Substituters::new(names),
+            known: Substituters::of_config(config),
+            config: config.caches.clone(),
+            caches: None,
+            began: Instant::now(),
             fetched: HashSet::new(),
             complaints: Vec::new(),
             interrupted: None,
@@ -58,28 +64,38 @@ impl Substitutes {
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.programs.is_empty()
+        self.known.is_empty()
     }
 
     /// What is known of each of the paths, asked for where it is not known yet.
     fn infos(&mut self, graph: &mut BuildGraph, paths: &[PathId]) -> Vec<Option<SubstituteInfo>> {
         loop {
-            let found: Vec<Find> = paths.iter().map(|&path| self.known.find(path, 0)).collect();
+            let now = self.began.elapsed();
+            let found = paths.iter().map(|&path| self.known.find(path, now));
+            let found: Vec<Find> = found.collect();
             let questions = self.known.take_questions();
+            if questions.is_empty() && found.contains(&Find::Asked) {
+                self.hear(graph);
+                continue;
+            }
             if questions.is_empty() {
                 let info = |(find, &path): (Find, &PathId)| match find {
                     Find::At(sub) => self.known.info(sub, path).cloned(),
-                    Find::Asked(_) | Find::Nobody => None,
+                    Find::Asked | Find::Nobody | Find::Failed { .. } => None,
                 };
                 return found.into_iter().zip(paths).map(info).collect();
             }
             for (sub, asked) in questions {
+                if let Kind::Cache(cache) = self.known.kind(sub) {
+                    self.ask_cache(graph, cache, &asked);
+                    continue;
+                }
                 match self.ask(graph, sub, &asked) {
-                    Ok(Some(infos)) => self.known.answer(sub, &asked, infos),
+                    Ok(Some(infos)) => self.known.answer(sub, &asked, infos, now),
                     Ok(None) => drop(self.known.disable(sub)),
                     Err(QueryError::Stopped) => {
                         self.interrupted = interrupt::signal();
-                        (0..self.programs.len()).for_each(|sub| drop(self.known.disable(sub)));
+                        self.known.disable_all();
                     }
                     Err(error) => {
                         let program = self.programs[sub].display();
@@ -89,6 +105,48 @@ impl Substitutes {
                     }
                 }
             }
+        }
+    }
+
+    /// Asks a binary cache, through the thread that asks all of them.
+    fn ask_cache(&mut self, graph: &BuildGraph, cache: usize, asked: &[PathId]) {
+        if self.caches.is_none() {
+            match Caches::new(&self.config, || {}) {
+                Ok(caches) => self.caches = Some(caches),
+                Err(error) => {
+                    let text = format!("binary caches can't be asked: {error}");
+                    self.complaints.push(text);
+                    self.known.disable_all();
+                }
+            }
+        }
+        if let Some(caches) = &self.caches {
+            caches.ask(cache, graph, asked);
+        }
+    }
+
+    /// Waits for what caches say, for as long as that may change anything.
+    fn hear(&mut self, graph: &mut BuildGraph) {
+        let Some(caches) = &mut self.caches else {
+            return self.known.disable_all();
+        };
+        let now = self.began.elapsed();
+        let grace = self.known.next_end_of_grace();
+        let time = grace.map_or(interrupt::SLICE, |at| at.saturating_sub(now));
+        let mut answer = caches.asker().wait(time.min(interrupt::SLICE));
+        let now = self.began.elapsed();
+        while let Some(heard) = answer {
+            let news = caches.hear(heard, (&mut self.known, graph), now);
+            if self.complaints.len() < COMPLAINTS_MAX {
+                let warning = news.warning.map(|text| format!("warning: {text}"));
+                self.complaints.extend(warning);
+            }
+            answer = caches.asker().take();
+        }
+        while self.known.pop_end_of_grace(now).is_some() {}
+        if interrupt::has_come() {
+            self.interrupted = interrupt::signal();
+            self.known.disable_all();
         }
     }
 

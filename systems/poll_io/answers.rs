@@ -28,11 +28,11 @@ pub fn take_answers(mut params: Asking<'_>) {
                 params.disable(sub, reason.as_deref());
             }
             Answer::Said { sub, line } => {
-                let program = std::path::PathBuf::from(params.substituters.program(sub));
+                let program = std::path::PathBuf::from(params.substituters.name(sub));
                 crate::helpers::hook::talk::say(&mut params.services.reporter, &program, &line);
             }
             Answer::Restarted { sub, reason } => {
-                let program = params.substituters.program(sub);
+                let program = params.substituters.name(sub);
                 let text = format!("error: substituter '{program}': {reason}; it is started again");
                 params.complain(&text);
             }

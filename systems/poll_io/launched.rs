@@ -172,7 +172,7 @@ impl Launching<'_, '_> {
     fn unwatchable(&self, work: &Work, kind: ChildKind, error: &dyn Display) -> String {
         match (work, kind) {
             (Work::Fetch(_, sub), _) => {
-                let program = self.substituters.program(*sub);
+                let program = self.substituters.name(*sub);
                 format!("cannot watch substituter '{program}': {error}")
             }
             (Work::Build(drv, _), ChildKind::Hook) => {
@@ -292,7 +292,7 @@ impl Launching<'_, '_> {
                         drv_path: &graph.full_path(*path),
                         name: graph.paths.name(*path),
                     },
-                    program: self.substituters.program(*sub),
+                    program: self.substituters.name(*sub),
                     at,
                 });
             }

@@ -3,6 +3,7 @@
 
 pub mod ahead;
 pub mod answers;
+pub mod caches;
 pub mod circle;
 pub mod hook;
 pub mod launched;
@@ -23,6 +24,7 @@ use windrow_sys::interrupt;
 
 use crate::error::Error;
 use crate::helpers::Substituters;
+use crate::helpers::downloads::Downloads;
 use crate::helpers::hook::talk::HookHandle;
 use crate::process::log_writer::LogFile;
 use crate::process::reactor::Readable;
@@ -66,6 +68,7 @@ pub struct Watching<'w, 's> {
     children: Query<'w, 's, WatchedChild>,
     graph: Res<'w, BuildGraph>,
     substituters: Res<'w, Substituters>,
+    downloads: Res<'w, Downloads>,
     hook: Option<NonSendMut<'w, HookHandle>>,
     host: NonSendMut<'w, Host>,
     services: NonSendMut<'w, Services>,
@@ -209,6 +212,7 @@ impl Watching<'_, '_> {
             || scheduler.has_cancelled()
             || !host.deferred.is_empty()
             || !host.over.is_empty()
+            || self.downloads.has_over()
             || !host.unread.is_empty()
             || !host.events.unread.is_empty()
             || scheduler.run.has_stopped()
@@ -228,6 +232,7 @@ impl Watching<'_, '_> {
         let hook = self.hook.as_ref();
         let others = [
             host.alarms.next(),
+            self.substituters.next_end_of_grace(),
             scheduler.completed().held_until,
             hook.and_then(|hook| hook.deadline(&scheduler.options)),
         ];

@@ -4,27 +4,41 @@ use std::sync::Arc;
 
 use bevy_ecs::prelude::World;
 use windrow_components::building::ChildKind;
+use windrow_net::asker::PartialDir;
 use windrow_sandbox::process::launch::Spawned;
 
+use crate::error::{Error, Result};
+use crate::helpers::caches::Caches;
 use crate::helpers::hook::talk::HookHandle;
 use crate::helpers::querier::Queriers;
 use crate::helpers::{FetchEnv, HelperConfig, Substituters};
 use crate::world::{HookDesk, Host, Parts, Scheduler};
 
 /// Adds the helpers to a run in the real world, if there are any.
-pub fn plug_in(world: &mut World, config: HelperConfig) {
+///
+/// # Errors
+/// When there are no threads left.
+pub fn plug_in(world: &mut World, config: HelperConfig) -> Result<()> {
     let waker = world.non_send::<Host>().reactor.waker();
     // Should the kernel refuse to wake, the next event or heartbeat brings the news.
     let wake = move || drop(waker.wake());
-    if !config.substituters.is_empty() {
-        let names = config.substituters.iter();
-        let names = names.map(|program| program.to_string_lossy().into_owned());
+    let caches = &config.caches;
+    if !config.substituters.is_empty() || !caches.urls.is_empty() {
         world.resource_mut::<Parts>().substituters = true;
-        world.insert_resource(Substituters::new(names));
+        world.insert_resource(Substituters::of_config(&config));
         let env = Arc::clone(&config.env);
-        let queriers = Queriers::new(config.substituters, env, config.patience_s, wake.clone());
+        let programs = config.substituters.clone();
+        let queriers = Queriers::new(programs, env, config.patience_s, wake.clone());
         world.insert_non_send(queriers);
         world.insert_non_send(FetchEnv(Arc::clone(&config.env)));
+    }
+    if !caches.urls.is_empty() {
+        let opened = Caches::new(caches, wake.clone());
+        world.insert_non_send(opened.map_err(|source| Error::Threads { source })?);
+        world.resource_mut::<Parts>().caches = true;
+        let downloads = PartialDir(caches.asker.downloads_dir.clone());
+        let host = world.non_send::<Host>();
+        host.pool.1.run(move || downloads.clean());
     }
     if let Some(program) = config.hook {
         world.resource_mut::<Parts>().hook = true;
@@ -32,12 +46,14 @@ pub fn plug_in(world: &mut World, config: HelperConfig) {
         let hook = HookHandle::new(program, config.hook_args, config.env, wake);
         world.insert_non_send(hook);
     }
+    Ok(())
 }
 
 /// Ends the substituters that are asked, when a run is over and the threads that start helpers have
 /// ended; gives the hooks that have not accepted a build, to be ended with the children of goals.
 pub(crate) fn clean_up(world: &mut World) -> Vec<(ChildKind, Spawned)> {
     drop(world.remove_non_send::<Queriers>());
+    drop(world.remove_non_send::<Caches>());
     let Some(mut hook) = world.remove_non_send::<HookHandle>() else {
         return Vec::new();
     };

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use bevy_ecs::prelude::{Commands, Entity, NonSendMut, Query, Res, ResMut, Resource};
 use windrow_components::building::{HashRewrites, MissingOutputs};
-use windrow_components::goal::Target;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
 use windrow_components::substitution::{SubstituteInfo, Substitution};
@@ -61,6 +60,8 @@ pub(crate) struct Faults {
     pub(super) mishaps: Mishaps,
     pub(super) running: BinaryHeap<Reverse<(u64, Work, Entity)>>,
     pub(super) offers: BTreeMap<DrvId, usize>,
+    /// What substituters have been asked and answer later, and when.
+    pub(super) late: BinaryHeap<Reverse<(u64, usize, Vec<PathId>)>>,
     pub(super) built: BTreeSet<DrvId>,
     pub(super) disk: SharedDisk,
     /// How long everything takes.
@@ -139,28 +140,43 @@ pub(crate) fn answer_questions(
     mut scheduler: ResMut<Scheduler>,
 ) {
     for (sub, asked) in substituters.take_questions() {
-        let dying = faults.mishaps.substituter_dies;
-        faults.answers += u64::from(dying.is_some_and(|(dying, _)| dying == sub));
-        let answered = if faults.is_dead(sub) {
-            substituters.disable(sub)
+        let late = faults.mishaps.late_answers;
+        if faults.order.percent(late) {
+            // Much sooner than a better substituter is not waited for any more.
+            let at = scheduler.now.as_micros() as u64 + faults.order.below(8);
+            faults.late.push(Reverse((at, sub, asked)));
         } else {
-            let info = |&path: &PathId| {
-                let references = faults.substituters[sub].get(&path)?.references.clone();
-                let info = SubstituteInfo {
-                    references: references.into(),
-                    ..SubstituteInfo::default()
-                };
-                Some((path, info))
-            };
-            substituters.answer(sub, &asked, asked.iter().filter_map(info));
-            asked
-        };
-        for path in answered {
-            if let Some(goal) = scheduler.index.get(Target::Path(path)) {
-                scheduler.awaken(goal);
-            }
+            answer(&mut substituters, &mut faults, &mut scheduler, (sub, asked));
         }
     }
+}
+
+/// A substituter answers, or dies of it.
+fn answer(
+    substituters: &mut Substituters,
+    faults: &mut Faults,
+    scheduler: &mut Scheduler,
+    (sub, asked): (usize, Vec<PathId>),
+) {
+    let dying = faults.mishaps.substituter_dies;
+    faults.answers += u64::from(dying.is_some_and(|(dying, _)| dying == sub));
+    let answered = if faults.is_dead(sub) {
+        substituters.disable(sub)
+    } else {
+        let info = |&path: &PathId| {
+            let references = faults.substituters[sub].get(&path)?.references.clone();
+            let info = SubstituteInfo {
+                references: references.into(),
+                ..SubstituteInfo::default()
+            };
+            Some((path, info))
+        };
+        let infos = asked.iter().filter_map(info);
+        substituters.set_priority(sub, 0);
+        substituters.answer(sub, &asked, infos, scheduler.now);
+        asked
+    };
+    scheduler.wake_askers(answered);
 }
 
 pub(crate) fn answer_offers(mut scheduler: ResMut<Scheduler>, mut faults: ResMut<Faults>) {
@@ -270,20 +286,27 @@ pub(crate) fn advance(
     mut scheduler: ResMut<Scheduler>,
     mut faults: ResMut<Faults>,
     mut services: NonSendMut<Services>,
-    mut fetching: Query<(&mut Substitution, Option<&mut OutputLocks>)>,
+    mut fetching: Query<(&Substitution, Option<&mut OutputLocks>)>,
+    mut substituters: ResMut<Substituters>,
     missing: Query<&MissingOutputs>,
     graph: Res<BuildGraph>,
 ) {
     let next = faults.running.peek().map(|Reverse((end, ..))| *end);
+    let late = faults.late.peek().map(|Reverse((at, ..))| *at);
     let retries = [scheduler.desk.next_retry(), scheduler.next_retry()];
     let retries = retries.into_iter().flatten();
     let retries = retries.map(|at| at.as_micros() as u64);
-    let Some(instant) = next.into_iter().chain(retries).min() else {
+    let Some(instant) = next.into_iter().chain(late).chain(retries).min() else {
         scheduler.run.is_stuck = true;
         return;
     };
     scheduler.now = Duration::from_micros(instant).max(scheduler.now);
     let faults = &mut *faults;
+    while faults.late.peek().is_some_and(|late| late.0.0 <= instant)
+        && let Some(Reverse((_, sub, asked))) = faults.late.pop()
+    {
+        answer(&mut substituters, faults, &mut scheduler, (sub, asked));
+    }
     for (work, goal) in faults.take_ends(instant) {
         if faults.misses(work) {
             continue;
@@ -291,10 +314,14 @@ pub(crate) fn advance(
         scheduler.exited(goal);
         let (drv, away) = match work {
             Work::Fetch(path) => {
-                let Ok((mut substitution, locks)) = fetching.get_mut(goal) else {
+                let Ok((substitution, locks)) = fetching.get_mut(goal) else {
                     continue;
                 };
-                let arrived = fetched(&mut scheduler, faults, &mut substitution, (goal, path));
+                let fetch = ReadyFetch { goal, path };
+                let arrived = fetched(&mut scheduler, faults, substitution.sub, fetch);
+                if !arrived {
+                    substituters.could_not_deliver(substitution.sub, path);
+                }
                 if let Some(mut locks) = locks.filter(|_| !arrived) {
                     services.store.unlock(std::mem::take(&mut *locks), false);
                 }
@@ -325,14 +352,12 @@ pub(crate) fn advance(
 fn fetched(
     scheduler: &mut Scheduler,
     faults: &Faults,
-    substitution: &mut Substitution,
-    (goal, path): (Entity, PathId),
+    sub: usize,
+    ReadyFetch { goal, path }: ReadyFetch,
 ) -> bool {
-    let sub = substitution.sub;
     let offer = faults.substituters[sub].get(&path);
     let offer = offer.cloned().unwrap_or_default();
     if offer.fails || faults.is_dead(sub) {
-        substitution.sub += 1;
         scheduler.try_next(ReadyFetch { goal, path });
         return false;
     }
@@ -350,6 +375,7 @@ fn output(path: PathId, deriver: Option<PathId>, references: Vec<PathId>) -> Bui
         nar_size: 0,
         references,
         content_address: None,
+        sigs: Vec::new(),
         drv_outputs: Vec::new(),
     }
 }

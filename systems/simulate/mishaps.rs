@@ -35,6 +35,8 @@ pub struct Mishaps {
     pub hook_dies_building: BTreeSet<DrvId>,
     /// A substituter that dies, and before which of its answers, counted from 0.
     pub substituter_dies: Option<(usize, u64)>,
+    /// Of the questions to substituters, how many are answered late.
+    pub late_answers: u64,
     /// Before which tick the engine's process is killed, counted from 0.
     pub crash: Option<u64>,
     /// A mistake that the engine makes itself, to show that it is found. Only tests have a use for

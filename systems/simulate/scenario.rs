@@ -35,8 +35,10 @@ pub struct Scenario {
     pub graph: BuildGraph,
     /// The paths that are valid in the beginning.
     pub valid: BTreeSet<PathId>,
-    /// What each substituter has.
+    /// What each substituter has, those that are programs first.
     pub substituters: Vec<BTreeMap<PathId, Offer>>,
+    /// How many of them are binary caches.
+    pub caches: usize,
     /// What becomes of derivations; one that is not named is built without trouble.
     pub builds: BTreeMap<DrvId, Build>,
     /// Whether there is a hook.
@@ -268,8 +270,10 @@ fn engine(scenario: Scenario, disk: &SharedDisk) -> Engine {
         goals_per_tick: usize::MAX,
         slots_before_paperwork: false,
     };
-    let names = (0..scenario.substituters.len()).map(|n| n.to_string());
-    world.insert_resource(Substituters::new(names));
+    let programs = scenario.substituters.len() - scenario.caches;
+    let mut names = (0..scenario.substituters.len()).map(|n| n.to_string());
+    let programs: Vec<String> = names.by_ref().take(programs).collect();
+    world.insert_resource(Substituters::new(programs, names));
     if scenario.hook {
         world.resource_mut::<Scheduler>().desk = HookDesk::open();
     }
@@ -279,6 +283,7 @@ fn engine(scenario: Scenario, disk: &SharedDisk) -> Engine {
         mishaps,
         running: BinaryHeap::new(),
         offers: BTreeMap::new(),
+        late: BinaryHeap::new(),
         built: BTreeSet::new(),
         disk: disk.clone(),
         chance: Chance::new(seed),

@@ -6,6 +6,7 @@
 pub mod ahead;
 mod attributes;
 mod builder;
+pub mod downloads;
 pub mod fetch;
 pub mod hook;
 mod launch;

@@ -1,12 +1,21 @@
 //! Hands out what goals want to know of substituters, once a tick, all together.
 
-use crate::helpers::Asking;
+use bevy_ecs::prelude::NonSend;
+
+use crate::helpers::caches::Caches;
 use crate::helpers::querier::Question;
+use crate::helpers::{Asking, Kind};
 
 /// Hands out what goals want to know, one question for each substituter.
-pub fn ask(mut params: Asking<'_>) {
+pub fn ask(mut params: Asking<'_>, caches: Option<NonSend<Caches>>) {
     for (sub, paths) in params.substituters.take_questions() {
         let graph = &params.graph;
+        if let Kind::Cache(cache) = params.substituters.kind(sub) {
+            if let Some(caches) = &caches {
+                caches.ask(cache, graph, &paths);
+            }
+            continue;
+        }
         let questions: Vec<Question> = paths
             .into_iter()
             .map(|path| (path, graph.full_path(path)))

@@ -1,15 +1,20 @@
 //! The fifth system: what should have happened by now. Silence, total time, log size, and locks to
 //! try again.
 
+pub mod grace;
 pub mod hook;
 
 use std::time::Duration;
 
-use bevy_ecs::prelude::{Commands, NonSendMut, Query, Res, ResMut};
+use bevy_ecs::prelude::{Commands, NonSend, NonSendMut, Query, Res, ResMut};
 use windrow_components::building::{BuildLog, Child, Deadlines};
+use windrow_components::goal::SubstitutionGoal;
 use windrow_components::request::ChildLimits;
+use windrow_net::asker::Left;
 
-use crate::failure::FailureKind;
+use crate::failure::{Failure, FailureKind};
+use crate::helpers::caches::{Caches, token};
+use crate::helpers::downloads::Downloads;
 use crate::process::kill;
 use crate::world::children::{ChildCgroup, Condemned, LINGER};
 use crate::world::{Host, Scheduler};
@@ -62,18 +67,39 @@ pub fn condemn(
     }
 }
 
+/// What of a goal may have to be ended.
+type CancelledGoal = (
+    Option<&'static Child>,
+    Option<&'static ChildCgroup>,
+    Option<&'static SubstitutionGoal>,
+);
+
 /// Ends the children of goals that were cancelled; their exit is noticed as any other. Who has none
-/// yet has it ended when it is there.
+/// yet has it ended when it is there. Who waits for an archive from a binary cache ends at once.
 pub fn cancel(
-    children: Query<(&Child, Option<&ChildCgroup>)>,
+    children: Query<CancelledGoal>,
+    caches: Option<NonSend<Caches>>,
+    mut downloads: ResMut<Downloads>,
     mut host: NonSendMut<Host>,
     mut scheduler: ResMut<Scheduler>,
 ) {
     let now = scheduler.now;
     for goal in scheduler.take_cancelled() {
-        if let Ok((child, cgroup)) = children.get(goal) {
+        let Ok((child, cgroup, path)) = children.get(goal) else {
+            continue;
+        };
+        if let Some(child) = child {
             let cgroup = cgroup.and_then(|cgroup| cgroup.0.as_ref());
             host.cancel(goal, (child, cgroup), now);
+        }
+        if let (Some(caches), Some(known)) = (&caches, path)
+            && downloads.is_awaited(known.path, goal)
+        {
+            if downloads.forget(known.path, Left::Kept) {
+                caches.asker().cancel(token(known.path), Left::Kept);
+            }
+            scheduler.exited(goal);
+            scheduler.fail(goal, Failure::cancelled());
         }
     }
 }

@@ -35,8 +35,8 @@ pub use reporters::Reporters;
 pub use scheduler::Mistake;
 pub use scheduler::{
     Asked, AwaitsHook, Awake, Backoff, CompleteGoal, Completed, End, Ended, Goal, GoalIndex,
-    GoalSlot, HookDesk, HookQuestion, ReadyFetch, ReadyGoal, Records, Reply, Scheduler, WaitNews,
-    Waiting,
+    GoalSlot, HookDesk, HookQuestion, Need, ReadyFetch, ReadyGoal, Records, Reply, Scheduler,
+    WaitNews, Waiting,
 };
 pub use store::{BuiltOutput, NewOutput, OutputLocks, Store};
 pub use tick_set::{Parts, TickSet};
@@ -55,6 +55,8 @@ pub struct Services {
 pub struct Options {
     /// Build slots.
     pub max_jobs: u32,
+    /// Slots for fetches.
+    pub max_substitution_jobs: u32,
     /// Build what a substituter has but could not deliver.
     pub fallback: bool,
     /// Ask substituters even for outputs of derivations that don't allow it.

@@ -152,7 +152,9 @@ impl Following<'_, '_> {
 /// Closes requests that have ended: they hear nothing more, and what nobody else needs is
 /// cancelled.
 pub fn close_ended(world: &mut World) {
-    let ended = world.resource_mut::<Scheduler>().run.take_ended();
+    let mut scheduler = world.resource_mut::<Scheduler>();
+    let ended = scheduler.run.take_ended();
+    scheduler.note_given_up(!ended.is_empty());
     for (request, end) in ended {
         world.entity_mut(request).insert(RequestState::Ended(end));
         let needed = world.non_send_mut::<Services>().reporter.end(request);

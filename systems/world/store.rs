@@ -202,6 +202,8 @@ pub struct BuiltOutput {
     pub ultimate: bool,
     /// Where its path depends on its contents alone, how they are addressed.
     pub content_address: Option<String>,
+    /// The signatures that it came with.
+    pub sigs: Vec<String>,
     /// For a fetched derivation its outputs, by name and full path.
     pub drv_outputs: Vec<(String, String)>,
 }

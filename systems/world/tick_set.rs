@@ -28,8 +28,10 @@ pub struct Parts {
     pub others: bool,
     /// Children that are processes.
     pub processes: bool,
-    /// Substituter programs.
+    /// Substituters, programs or binary caches.
     pub substituters: bool,
+    /// Binary caches.
+    pub caches: bool,
     /// A build hook's program.
     pub hook: bool,
     /// A pre-build hook, which answers on its standard output.

@@ -100,7 +100,7 @@ impl Embedded {
         let mut known = helper_config(&session.settings, &session.layout);
         known.hook = helpers.hook;
         known.substituters = helpers.substituter.into_iter().collect();
-        real::helpers::plug_in(&mut engine.world, known);
+        real::helpers::plug_in(&mut engine.world, known).unwrap();
         let submit = |&target| {
             let request = Request {
                 keep_going: true,
@@ -337,7 +337,7 @@ fn a_cancelled_fetch_is_killed() {
     let mut engine = Embedded::new(&world, &[&path], helpers);
     let pid = world.file("fetch.pid");
     engine.tick_until("it is fetched", |engine| {
-        pid.exists() && engine.stage(0) == Stage::Running
+        pid.exists() && engine.stage(0) == Stage::Fetching
     });
     engine.cancel(0);
     engine.until_cancelled(0);

@@ -99,7 +99,7 @@ fn what_will_be_built_is_said_unless_it_is_not_to_be() {
 fn a_setting_without_effect_is_warned_of_once() {
     let world = World::new();
     let file = world.graph("g.json", &graph_of([("x", sh("echo x > $out"))]));
-    world.conf("max-substitution-jobs = 2\n");
+    world.conf("preallocate-contents = true\n");
     let build = |args: &[&str]| {
         let run = world.windrow("build").arg(&file).args(args).ok();
         let lines = run.stderr.lines().map(str::to_owned);
@@ -109,16 +109,19 @@ fn a_setting_without_effect_is_warned_of_once() {
     };
     let [warning] = build(&[]).try_into().unwrap();
     assert!(
-        warning.ends_with("nix.conf:6: the setting 'max-substitution-jobs' has no effect here"),
+        warning.ends_with("nix.conf:6: the setting 'preallocate-contents' has no effect here"),
         "{warning}"
     );
     world.conf("");
-    assert_eq!(build(&["--option", "require-sigs", "true"]), [""; 0]);
-    let options = ["--option", "require-sigs", "false"];
+    assert_eq!(
+        build(&["--option", "builders-use-substitutes", "false"]),
+        [""; 0]
+    );
+    let options = ["--option", "builders-use-substitutes", "true"];
     assert_eq!(
         build(&options),
         [
-            "warning: the option 'require-sigs' of the command line has no effect without a \
+            "warning: the option 'builders-use-substitutes' of the command line has no effect without a \
              substituter program or a build hook program"
         ]
     );
@@ -130,7 +133,8 @@ fn a_setting_without_effect_is_warned_of_once() {
     let run = world.windrow("build").arg(&file).args(options);
     let helper = world.script("none.sh", "exit 0");
     let run = run.env("NIX_BUILD_HOOK", helper).ok();
-    assert!(!run.stderr.contains("require-sigs"), "{}", run.stderr);
+    let named = run.stderr.contains("builders-use-substitutes");
+    assert!(!named, "{}", run.stderr);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! `SubstitutionGoal::init`, `tryNext`, `gotInfo` and `referencesValid`).
 
 use bevy_ecs::prelude::Entity;
+use hashbrown::HashSet;
 use windrow_components::goal::{Moment, Outcome, Stage, Target};
 use windrow_components::ids::PathId;
 use windrow_components::outputs::OutputSet;
@@ -17,7 +18,7 @@ use crate::world::{NewWaitee, Place, ReadyFetch};
 pub(super) struct PathItem {
     goal: Entity,
     path: PathId,
-    /// How far it is in the list of substituters.
+    /// Who gives it.
     substitution: Substitution,
 }
 
@@ -64,13 +65,16 @@ impl Pass<'_, '_> {
                     .try_next
                     .push(item(known.copied().unwrap_or_default()));
             }
+            // Something else has woken it.
+            Stage::Inputs if waitees.left > 0 => {}
             Stage::Inputs if waitees.failed == 0 => {
                 self.references_valid(item(Substitution::default()))
             }
             Stage::Inputs => {
                 let short = waitees.shortfalls;
-                let incomplete =
-                    short.has(Outcome::NoSubstituters) || short.has(Outcome::IncompleteClosure);
+                let incomplete = short.has(Outcome::NoSubstituters)
+                    || short.has(Outcome::IncompleteClosure)
+                    || short.has(Outcome::NotDelivered);
                 if incomplete && let Ok((_, Some(mut known), _)) = self.substituting.get_mut(goal) {
                     // What another process makes valid is not counted as made here, but some goal
                     // ends with it.
@@ -89,7 +93,7 @@ impl Pass<'_, '_> {
         }
     }
 
-    /// What is valid is done, the rest goes to the first substituter.
+    /// What is valid is done, for the rest substituters are asked.
     ///
     /// Nix 1.8: `SubstitutionGoal::init`.
     pub(super) fn look_for_paths(&mut self, batch: &mut Batch) -> Result<()> {
@@ -102,34 +106,39 @@ impl Pass<'_, '_> {
             if valid {
                 self.end(item.goal, item.path, Outcome::Success);
             } else {
+                self.substituters.retry(item.path, self.scheduler.now);
                 batch.try_next.push(*item);
             }
         }
         Ok(())
     }
 
-    /// The next substituter that has the path; its references come first.
+    /// The best substituter that has the path; its references come first.
     ///
     /// Nix 1.8: `SubstitutionGoal::tryNext`.
     pub(super) fn try_next(&mut self, batch: &mut Batch) -> Result<()> {
         let mut found = Vec::new();
+        // Each answer wakes whoever waits for it.
+        let mut seen = HashSet::new();
         for mut item in batch.try_next.drain(..) {
-            let from = item.substitution.sub;
-            match self.substituters.find(item.path, from) {
+            if !seen.insert(item.goal) {
+                continue;
+            }
+            match self.substituters.find(item.path, self.scheduler.now) {
                 Find::At(sub) => {
                     item.substitution.sub = sub;
-                    item.substitution.has_substitute = true;
+                    self.substituters.choose(sub, item.path);
                     batch.substitutions.push((item.goal, item.substitution));
                     found.push(item);
                 }
-                Find::Asked(sub) => {
-                    item.substitution.sub = sub;
+                Find::Asked => {
                     batch.substitutions.push((item.goal, item.substitution));
                     self.scheduler.wait(item.goal, Stage::Info);
                 }
                 // Whoever asked should build it, unless someone had it (the "hack" of Nix 1.8).
-                Find::Nobody if item.substitution.has_substitute => {
-                    self.end(item.goal, item.path, Outcome::Failed);
+                Find::Failed { program: true } => self.end(item.goal, item.path, Outcome::Failed),
+                Find::Failed { program: false } => {
+                    self.end(item.goal, item.path, Outcome::NotDelivered);
                 }
                 Find::Nobody => self.end(item.goal, item.path, Outcome::NoSubstituters),
             }

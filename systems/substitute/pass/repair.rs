@@ -107,6 +107,7 @@ impl Pass<'_, '_> {
                     self.fail(goal, FailureKind::Other, message);
                 }
                 Some(Verdict::Bad | Verdict::Closure(_)) => {
+                    self.substituters.retry(path, self.scheduler.now);
                     batch.try_next.push(PathItem::corrupt((goal, path)));
                 }
                 None => {}

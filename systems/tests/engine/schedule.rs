@@ -6,7 +6,7 @@ use windrow_systems::policy::{Policy, PolicySystems};
 use windrow_systems::tick::{describe, systems};
 use windrow_systems::world::{Parts, Scheduler};
 
-fn worlds() -> [(&'static str, Parts); 8] {
+fn worlds() -> [(&'static str, Parts); 9] {
     let real = Parts {
         others: true,
         processes: true,
@@ -18,6 +18,14 @@ fn worlds() -> [(&'static str, Parts); 8] {
             "real, with substituters",
             Parts {
                 substituters: true,
+                ..real
+            },
+        ),
+        (
+            "real, with binary caches",
+            Parts {
+                substituters: true,
+                caches: true,
                 ..real
             },
         ),
@@ -40,6 +48,7 @@ fn worlds() -> [(&'static str, Parts); 8] {
             "real, with everything",
             Parts {
                 substituters: true,
+                caches: true,
                 hook: true,
                 repair: true,
                 forecast: true,

@@ -62,6 +62,11 @@ impl Bound {
     }
 }
 
+/// Whether a goal can wait for a while before it is started.
+fn is_startable(stage: Stage) -> bool {
+    matches!(stage, Stage::Ready | Stage::Starting | Stage::StartingFetch)
+}
+
 impl Scheduler {
     /// Has no more goals than that hold locks and children at a time; one may always.
     pub fn bound_holding(&mut self, most: u32) {
@@ -82,7 +87,7 @@ impl Scheduler {
         let goal = waiting.goal();
         let from = self.stage(goal);
         let others = self.bound.holding - u32::from(from.holds_paths());
-        if others == 0 || !matches!(from, Stage::Ready | Stage::Starting) {
+        if others == 0 || !is_startable(from) {
             return false;
         }
         self.set(goal, Stage::Parked);
@@ -103,8 +108,7 @@ impl Scheduler {
     pub fn try_once_more(&mut self, graph: &BuildGraph, waiting: Waiting, busy: bool) -> bool {
         let goal = waiting.goal();
         self.bound.in_vain += u32::from(!busy);
-        let is_startable = matches!(self.stage(goal), Stage::Ready | Stage::Starting);
-        if !is_startable || self.bound.in_vain > IN_VAIN_MAX {
+        if !is_startable(self.stage(goal)) || self.bound.in_vain > IN_VAIN_MAX {
             return false;
         }
         self.bound.now = 1;

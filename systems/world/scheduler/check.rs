@@ -53,11 +53,12 @@ impl Scheduler {
     /// If slots, children or held paths are not those of the goals whose stages have them, or more
     /// slots are taken than there are.
     pub(crate) fn assert_sound(&self, graph: &BuildGraph) {
-        let (mut slots, mut children, mut holding) = (0, 0, 0);
+        let (mut slots, mut fetches, mut children, mut holding) = (0, 0, 0, 0);
         let mut held: HashSet<PathId> = HashSet::new();
         for (target, goal) in self.index.all() {
             let stage = self.stage(goal);
             slots += u32::from(stage.has_slot());
+            fetches += u32::from(stage.has_fetch_slot());
             children += u32::from(stage.is_running());
             if !stage.holds_paths() {
                 continue;
@@ -85,9 +86,15 @@ impl Scheduler {
             self.counts.running, children,
             "children, and goals that have one"
         );
-        // One fetch may run however few builds may.
-        let most = self.options.max_jobs.max(1);
+        assert_eq!(
+            self.used_by_fetches, fetches,
+            "slots for fetches that are taken, and goals that have one"
+        );
+        let most = self.options.max_jobs;
         assert!(slots <= most, "{slots} slots of {most} are taken");
+        // One fetch may run however few may.
+        let most = self.options.max_substitution_jobs.max(1);
+        assert!(fetches <= most, "{fetches} fetches of {most} run");
     }
 
     /// Asserts what holds once all that was asked for has ended, if nothing was given up.
@@ -96,8 +103,8 @@ impl Scheduler {
     /// If a goal still has something, or stands in a list.
     pub(crate) fn assert_settled(&self, graph: &BuildGraph) {
         assert_eq!(
-            (self.used, self.counts.running),
-            (0, 0),
+            (self.used, self.used_by_fetches, self.counts.running),
+            (0, 0, 0),
             "slots and children"
         );
         assert_eq!(self.held_paths(graph), 0, "paths are held");

@@ -97,7 +97,8 @@ impl Scheduler {
     ) -> WaitNews {
         let goal = waiting.goal();
         let from = self.set(goal, Stage::Parked);
-        assert!(matches!(from, Stage::Ready | Stage::Starting));
+        let may_wait = [Stage::Ready, Stage::Starting, Stage::StartingFetch];
+        assert!(may_wait.contains(&from));
         if from.holds_paths() {
             self.release_of(graph, waiting.into());
             self.cancelled.forget(goal);

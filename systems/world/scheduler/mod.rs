@@ -9,13 +9,14 @@
 //!   ┌──────── give_back ───────── Held ─► Away (hook) ─────┐
 //!   ▼                               ▼                      ▼
 //! Ready                         Starting ─► Running ─► Scanning ─► Done
-//!                                                        ▲ │        ▲
-//!                                                        └─ PostBuild
+//!                          StartingFetch ─► Fetching ───┘ ▲ │        ▲
+//!                                                         └─ PostBuild
 //! ```
 //!
 //! From anywhere a goal may fail, which ends it when the tick ends. What a stage implies is never
-//! stored beside it: a goal has a slot in `Starting` and `Running`, and holds its paths and their
-//! locks from `Held` to `Scanning` and `PostBuild`.
+//! stored beside it: a goal has a slot for builds in `Starting` and `Running`, one for fetches in
+//! `StartingFetch` and `Fetching`, and holds its paths and their locks from `Held` to `Scanning`
+//! and `PostBuild`.
 
 mod bound;
 mod cancel;
@@ -56,8 +57,8 @@ pub use queues::{
 };
 pub use records::Records;
 pub use run::RunState;
-pub use wanted::Asked;
 use wanted::Wanted;
+pub use wanted::{Asked, Need};
 
 /// The state of all goals of a run, and of the run.
 #[derive(Debug, Resource)]
@@ -101,8 +102,10 @@ pub struct Scheduler {
     waits: HashMap<Entity, locks::GoalWait>,
     /// Paths that goals of this run hold locks on.
     held: PathSet,
-    /// How many slots are taken.
+    /// How many slots for builds are taken.
     used: u32,
+    /// How many slots for fetches are.
+    used_by_fetches: u32,
     bound: bound::Bound,
     counts: Counts,
     /// Whether a child is to be looked at although nothing happens to it.
@@ -157,6 +160,7 @@ impl Scheduler {
             waits: HashMap::new(),
             held: PathSet::default(),
             used: 0,
+            used_by_fetches: 0,
             bound: bound::Bound::default(),
             counts: Counts::default(),
             alarms_due: false,
@@ -184,6 +188,8 @@ impl Scheduler {
         let stage = &mut self.stages[goal.index_u32() as usize];
         let from = std::mem::replace(stage, to);
         self.used = self.used + u32::from(to.has_slot()) - u32::from(from.has_slot());
+        let fetches = self.used_by_fetches + u32::from(to.has_fetch_slot());
+        self.used_by_fetches = fetches - u32::from(from.has_fetch_slot());
         let holding = &mut self.bound.holding;
         *holding = *holding + u32::from(to.holds_paths()) - u32::from(from.holds_paths());
         let running = self.counts.running + u32::from(to.is_running());

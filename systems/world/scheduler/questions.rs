@@ -35,10 +35,11 @@ impl Scheduler {
         slots.min(self.bound.left())
     }
 
-    /// How many slots are free for fetches: at least one may run however few builds may, for no
-    /// other machine can do it.
+    /// How many slots are free for fetches, which are not those of builds: there is at least one,
+    /// for no other machine can do it.
     pub fn free_fetch_slots(&self) -> u32 {
-        let slots = self.options.max_jobs.max(1).saturating_sub(self.used);
+        let slots = self.options.max_substitution_jobs.max(1);
+        let slots = slots.saturating_sub(self.used_by_fetches);
         slots.min(self.bound.left())
     }
 
@@ -114,6 +115,12 @@ impl Scheduler {
     /// Whether requests have ended whose goals have not been given up.
     pub fn has_ended_requests(&self) -> bool {
         self.run.has_ended()
+    }
+
+    /// Whether requests have been closed, and with them perhaps goals been given up, since that was
+    /// last [looked after](Scheduler::note_given_up).
+    pub fn has_given_up_goals(&self) -> bool {
+        self.wanted.given_up
     }
 
     /// Whether something could take a slot that becomes free.

@@ -4,7 +4,7 @@
 use bevy_ecs::entity::Entities;
 use bevy_ecs::prelude::Entity;
 use windrow_components::goal::{Stage, Target};
-use windrow_components::ids::DrvId;
+use windrow_components::ids::{DrvId, PathId};
 
 use super::{Awake, ReadyFetch, ReadyGoal, Scheduler};
 use crate::world::ReadyQueue;
@@ -41,6 +41,19 @@ impl Scheduler {
     /// Lets a goal be looked at in the next `substitute` (Nix 1.8: `Worker::wakeUp`).
     pub fn awaken(&mut self, goal: Entity) {
         self.awake.goals.push(goal);
+    }
+
+    /// The same for the goals of paths that wait for what substituters say of them.
+    pub fn wake_askers(&mut self, paths: impl IntoIterator<Item = PathId>) {
+        for path in paths {
+            for target in [Target::Path(path), Target::Repair(path)] {
+                if let Some(goal) = self.index.get(target)
+                    && self.stage(goal) == Stage::Info
+                {
+                    self.awaken(goal);
+                }
+            }
+        }
     }
 
     /// The same for the goal of a derivation.

@@ -20,12 +20,12 @@ impl Scheduler {
         self.starting.push(ready);
     }
 
-    /// Gives a slot to a path that has its lock.
+    /// Gives a slot for fetches to a path that has its lock.
     ///
     /// # Panics
     /// If it has not.
     pub fn take_fetch_slot(&mut self, fetch: ReadyFetch) {
-        let from = self.set(fetch.goal, Stage::Starting);
+        let from = self.set(fetch.goal, Stage::StartingFetch);
         assert!(from == Stage::Held);
         self.starting_fetches.push(fetch);
     }
@@ -85,7 +85,7 @@ impl Scheduler {
     }
 
     /// A goal's child runs (Nix 1.8: `Worker::childStarted`): one that has a slot, or a hook that
-    /// builds elsewhere.
+    /// builds elsewhere. Or its path is fetched without a child.
     ///
     /// # Panics
     /// If it was not about to start.
@@ -93,10 +93,12 @@ impl Scheduler {
     pub fn start(&mut self, goal: Entity) {
         let to = match self.stage(goal) {
             Stage::Held => Stage::Away,
+            Stage::StartingFetch => Stage::Fetching,
             _ => Stage::Running,
         };
         let from = self.set(goal, to);
-        assert!(matches!(from, Stage::Held | Stage::Starting));
+        let was_about_to = [Stage::Held, Stage::Starting, Stage::StartingFetch];
+        assert!(was_about_to.contains(&from));
         self.bound.note_start();
     }
 
@@ -110,7 +112,8 @@ impl Scheduler {
         std::mem::take(&mut self.started)
     }
 
-    /// A goal's child has exited (Nix 1.8: `Worker::childTerminated`), which gives its slot back.
+    /// A goal's child has exited (Nix 1.8: `Worker::childTerminated`), or its path is here, which
+    /// gives its slot back.
     /// What it made is to be scanned.
     ///
     /// # Panics
@@ -154,7 +157,7 @@ impl Scheduler {
     /// If it had not been started.
     pub fn try_next(&mut self, fetch: ReadyFetch) {
         let from = self.set(fetch.goal, Stage::Info);
-        assert!(matches!(from, Stage::Starting | Stage::Scanning));
+        assert!(matches!(from, Stage::StartingFetch | Stage::Scanning));
         self.held.remove(fetch.path);
         self.awaken(fetch.goal);
     }

@@ -2,12 +2,23 @@
 
 use bevy_ecs::prelude::Entity;
 use hashbrown::HashMap;
-use windrow_components::goal::{BuildMode, Outcome, Stage};
-use windrow_components::ids::DrvId;
+use windrow_components::goal::{BuildMode, Outcome, Stage, Target};
+use windrow_components::ids::{DrvId, PathId};
 use windrow_components::request::ChildLimits;
 
 use super::{Goal, Scheduler};
 use crate::world::goal_set::GoalSet;
+
+/// Whether a path is still to be fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// A goal for it has not ended.
+    Wanted,
+    /// It is valid.
+    Met,
+    /// Nobody wants it any more.
+    Dropped,
+}
 
 /// Whom a goal waits for, as it said so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +43,8 @@ pub(super) struct Wanted {
     /// Who asked whom since [`Scheduler::take_asked`], while more than one request needs goals.
     asked: Vec<(Entity, Asked)>,
     is_shared: bool,
+    /// Whether requests have been closed, and nobody has looked yet what goes with them.
+    pub(super) given_up: bool,
     limits: HashMap<Entity, ChildLimits>,
 }
 
@@ -67,10 +80,31 @@ impl Scheduler {
         }
     }
 
+    /// Requests have been closed, or what goes with them has been looked after.
+    pub fn note_given_up(&mut self, given_up: bool) {
+        self.wanted.given_up = given_up;
+    }
+
     /// A request needs a goal after all. If its child is being killed, it ends as cancelled
     /// nevertheless, and who needs it asks for it again.
     pub fn want(&mut self, goal: Entity) {
         self.wanted.unwanted.remove(goal);
+    }
+
+    /// Whether a path is still to be fetched.
+    pub fn need_of(&self, path: PathId) -> Need {
+        let targets = [Target::Path(path), Target::Repair(path)];
+        let goals = targets.iter().filter_map(|&target| self.index.get(target));
+        let mut need = Need::Dropped;
+        for goal in goals {
+            match self.stage(goal).outcome() {
+                None if self.is_unwanted(goal) => {}
+                None => return Need::Wanted,
+                Some(Outcome::Success) => need = Need::Met,
+                Some(_) => {}
+            }
+        }
+        need
     }
 
     /// Whether a goal has ended other than well since a request last began.

@@ -97,12 +97,14 @@ fn the_first_that_has_it_is_taken() {
     let second = Cache::of(&scene.world, "second", "%.drv");
     let programs = [&empty, &scene.cache, &second].map(|cache| cache.program(&scene.world));
     scene.build(&programs.each_ref().map(|p| p.as_path())).ok();
+    // All are asked at once.
     assert_eq!(
         (empty.starts(), scene.cache.starts(), second.starts()),
-        (1, 1, 0)
+        (1, 1, 1)
     );
     assert!(empty.questions() > 0 && empty.fetched().is_empty());
     assert_eq!(scene.cache.fetched().len(), 2);
+    assert!(second.fetched().is_empty());
     scene.is_well();
 }
 
@@ -123,7 +125,7 @@ fn without_build_slots_paths_are_still_fetched() {
 }
 
 #[test]
-fn fetches_take_build_slots() {
+fn fetches_have_slots_of_their_own() {
     need!("sqlite3");
     let names: Vec<String> = (0..6).map(|n| n.to_string()).collect();
     let scene = Scene::new(|world| {
@@ -135,14 +137,16 @@ fn fetches_take_build_slots() {
         graph_of(low.chain([("t", step("t", &log, &needs))]))
     });
     scene.cache.forget(&scene.path("t"));
-    for (jobs, most) in [("-j1", 1), ("-j3", 3), ("-j0", 1)] {
+    for (jobs, slots, most) in [("-j1", "1", 1), ("-j0", "3", 3), ("-j3", "0", 1)] {
         // Each notes how many run with it.
         let program = scene.cache.program_with(
             &scene.world,
             "",
             "mkdir -p now; : > now/$b; ls now | wc -l >> together; sleep 0.05; rm now/$b",
         );
-        let ran = scene.build(&[&program]).arg(jobs).run();
+        let bounded = scene.build(&[&program]).arg(jobs);
+        let bounded = bounded.args(["--option", "max-substitution-jobs", slots]);
+        let ran = bounded.run();
         let together = text(scene.world.file("cache/together"));
         let together: Vec<u32> = together
             .lines()

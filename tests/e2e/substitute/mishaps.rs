@@ -8,16 +8,6 @@ use super::{Scene, asking, names};
 use crate::harness::{Cache, Cmd, Known, World, graph_of, need, sh, step, text};
 
 #[test]
-fn a_binary_cache_is_not_asked_and_nothing_stops() {
-    let world = World::new();
-    world.conf("substitute = true\nsubstituters = https://cache.nixos.org https://other.example\n");
-    let drv = world.add_one("x", sh("echo x > $out"));
-    let ran = world.windrow("build").arg(&drv).ok();
-    let ran = ran.says("names https://other.example, which windrow can't fetch from");
-    ran.says("substituter-programs").never_says("error");
-}
-
-#[test]
 fn every_form_of_hash_is_checked() {
     need!("sqlite3", "nix-hash");
     let scene = Scene::pair();

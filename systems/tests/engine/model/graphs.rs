@@ -297,6 +297,7 @@ impl Making {
             true => later(&mut others, &wanted, &self.drvs),
             false => Vec::new(),
         };
+        let caches = others.below(self.substituters.len() as u64 + 1) as usize;
         let hook = random.percent(40);
         let troubled = Troubled {
             graph: &self.graph,
@@ -304,13 +305,15 @@ impl Making {
             substituters: &self.substituters,
             options: &options,
         };
-        let mishaps = lasting(random, troubled, self.trouble, self.unwritable);
+        let mut mishaps = lasting(random, troubled, self.trouble, self.unwritable);
+        mishaps.late_answers = others.below(2) * 40;
         let once = once(random, self.substituters.len(), &mishaps);
         Made {
             scenario: Scenario {
                 graph: self.graph,
                 valid: self.valid,
                 substituters: self.substituters,
+                caches,
                 builds: self.builds,
                 hook,
                 options,

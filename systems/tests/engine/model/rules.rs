@@ -15,6 +15,8 @@ pub(super) enum End {
     Failed,
     NoSubstituters,
     IncompleteClosure,
+    /// Binary caches have it and could not deliver it.
+    NotDelivered,
     /// No request needed it any more.
     Cancelled,
     /// Never: it needs a slot and there is none.
@@ -47,7 +49,7 @@ impl<'a> Model<'a> {
     }
 
     /// `SubstitutionGoal`: the first substituter that has it decides on its references, each may
-    /// fail to deliver.
+    /// fail to deliver. That programs do is a failure; what caches fail to deliver can be built.
     pub(super) fn path(&mut self, path: PathId) -> End {
         if self.valid.contains(&path) {
             return End::Success;
@@ -56,16 +58,20 @@ impl<'a> Model<'a> {
             return End::Failed;
         }
         let world = self.world;
-        let mut has_substitute = false;
-        for substituter in &world.substituters {
+        let programs = world.substituters.len() - world.caches;
+        let mut failed = None;
+        for (nth, substituter) in world.substituters.iter().enumerate() {
             let Some(offer) = substituter.get(&path) else {
                 continue;
             };
-            has_substitute = true;
             let others = offer.references.iter().filter(|&&other| other != path);
             let ends: Vec<End> = others.map(|&other| self.path(other)).collect();
             if ends.iter().any(|&end| end != End::Success) {
-                let lacks = [End::NoSubstituters, End::IncompleteClosure];
+                let lacks = [
+                    End::NoSubstituters,
+                    End::IncompleteClosure,
+                    End::NotDelivered,
+                ];
                 if ends.iter().any(|end| lacks.contains(end)) {
                     return End::IncompleteClosure;
                 }
@@ -79,11 +85,13 @@ impl<'a> Model<'a> {
                 self.valid.insert(path);
                 return End::Success;
             }
+            *failed.get_or_insert(false) |= nth < programs;
         }
-        if has_substitute {
-            return self.path_failed(path);
+        match failed {
+            Some(true) => self.path_failed(path),
+            Some(false) => End::NotDelivered,
+            None => End::NoSubstituters,
         }
-        End::NoSubstituters
     }
 
     fn path_failed(&mut self, path: PathId) -> End {

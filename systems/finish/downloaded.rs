@@ -1,0 +1,134 @@
+//! Has archives from binary caches unpacked that are here and whose goals have their slots. That
+//! gives the slots back, for only the wait for the network is bounded by them; who unpacks is the
+//! pool.
+
+use bevy_ecs::prelude::{Entity, ResMut};
+use windrow_components::building::Deadlines;
+use windrow_components::ids::PathId;
+use windrow_net::asker::{Archive, DownloadError};
+
+use super::reap::Reaping;
+use crate::helpers::caches::note_failure;
+use crate::helpers::destination;
+use crate::helpers::downloads::Downloads;
+use crate::outputs::unpack::{UnpackJob, unpack};
+use crate::report::{Event, Level};
+use crate::spawn::fetch::stays_in_the_way;
+use crate::world::children::{Scanned, Unfit};
+
+/// What stands for the wait status of a substituter that failed.
+const FAILED: i32 = 1 << 8;
+
+/// Has the pool unpack what has come; what has not come is the next substituter's turn.
+///
+/// Nix 1.8: `SubstitutionGoal::finished`.
+pub fn take_downloaded(mut params: Reaping<'_, '_>, mut downloads: ResMut<Downloads>) {
+    for (goal, path) in downloads.take_over() {
+        let Some((result, info)) = downloads.take(path) else {
+            continue;
+        };
+        params.scheduler.exited(goal);
+        params.scheduler.scan();
+        match result {
+            Ok(archive) => params.unpack(goal, path, (archive, info)),
+            Err(error) => {
+                params.blame(goal, &error);
+                params.has_not_come(goal, path, error);
+            }
+        }
+    }
+}
+
+impl Reaping<'_, '_> {
+    fn unpack(
+        &mut self,
+        goal: Entity,
+        path: PathId,
+        (archive, nar): (Archive, std::sync::Arc<windrow_net::narinfo::NarInfo>),
+    ) {
+        let known = self.children.get(goal).ok().and_then(|ended| ended.path);
+        let Some((known, substitution)) = known else {
+            return;
+        };
+        let store_path = self.graph.full_path(path);
+        let host = &mut *self.host;
+        let place = host.config.layout.real_path(&store_path);
+        let real_path = destination(place.clone(), known.repair);
+        let offer = self.substituters.info(substitution.sub, path);
+        let info = offer.cloned().unwrap_or_default();
+        let references = info.references.iter();
+        let stop = host
+            .scans
+            .begin(goal, Deadlines::new(self.scheduler.now, false));
+        let job = UnpackJob {
+            path,
+            references: references.map(|&path| self.graph.full_path(path)).collect(),
+            is_in_the_way: stays_in_the_way(&real_path, &host.pool),
+            replaces: known.repair.then(|| place.clone()),
+            durability: host.config.durability,
+            store_dir: self.graph.store_dir.clone(),
+            store_path,
+            real_path,
+            info,
+            nar,
+            stop,
+        };
+        let optimiser = host.config.optimiser.clone();
+        host.pool.0.submit(move || {
+            let _entered = job.stop.enter();
+            let result = unpack(&job, archive);
+            let warnings = match (optimiser, &result) {
+                (Some(optimiser), Ok(_)) => optimiser.optimise_new(&[place]),
+                _ => Vec::new(),
+            };
+            let unfit = |message| Unfit::Fetch {
+                status: FAILED,
+                message,
+            };
+            Some(Scanned {
+                goal,
+                result: result.map(|output| vec![output]).map_err(unfit),
+                warnings,
+                kept: None,
+            })
+        });
+    }
+
+    /// Counts a failure against the cache, if it is at fault as a whole. One that fails too often
+    /// is left out.
+    fn blame(&mut self, goal: Entity, error: &DownloadError) {
+        let known = self.children.get(goal).ok().and_then(|ended| ended.path);
+        let Some((_, substitution)) = known.filter(|_| error.is_the_caches) else {
+            return;
+        };
+        let (sub, now) = (substitution.sub, self.scheduler.now);
+        if !self.substituters.is_good(sub, now) {
+            return;
+        }
+        let reason = (error.message.as_str(), false);
+        let (owed, text) = note_failure(&mut self.substituters, sub, reason, now);
+        if self.substituters.is_good(sub, now) {
+            // The failure itself is told with the path.
+            return;
+        }
+        self.scheduler.wake_askers(owed);
+        let level = Level::Warn;
+        let message = Event::Message { level, text: &text };
+        self.services.reporter.report(&message);
+    }
+
+    /// A download has failed.
+    fn has_not_come(&mut self, goal: Entity, path: PathId, error: DownloadError) {
+        let path = self.graph.full_path(path);
+        let message = format!("fetching path '{path}' failed: {error}");
+        self.host.scanned.push(Scanned {
+            goal,
+            result: Err(Unfit::Fetch {
+                status: FAILED,
+                message,
+            }),
+            warnings: Vec::new(),
+            kept: None,
+        });
+    }
+}

@@ -1,0 +1,215 @@
+//! Binary caches in the real world: the thread that asks them, and what their answers mean for the
+//! substituters of a run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use windrow_components::graph::BuildGraph;
+use windrow_components::ids::PathId;
+use windrow_components::substitution::SubstituteInfo;
+use windrow_net::asker::{Answer, Asker, Question};
+use windrow_net::narinfo::NarInfo;
+use windrow_net::trust::Distrust;
+
+use crate::helpers::{CacheConfig, Offer, Substituters};
+
+/// The caches of a run.
+pub struct Caches {
+    asker: Asker,
+    wake: Arc<dyn Fn() + Send + Sync>,
+    /// Of which it has been told that it has paths which are not to be trusted.
+    distrusted: Vec<bool>,
+}
+
+/// What an answer changed, beside what substituters are known to have.
+#[derive(Debug, Default)]
+pub struct News {
+    /// Goals that wait for what is said of these paths may go on.
+    pub wake: Vec<PathId>,
+    /// What people are told.
+    pub warning: Option<String>,
+}
+
+impl Caches {
+    /// Caches that nobody has asked yet; `wake` is called after each answer is there to be taken.
+    ///
+    /// # Errors
+    /// When there are no threads left.
+    pub fn new(
+        config: &CacheConfig,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> std::io::Result<Self> {
+        let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(wake);
+        let woken = Arc::clone(&wake);
+        let asker = Asker::new(config.asker.clone(), config.urls.clone(), move || woken())?;
+        Ok(Self {
+            asker,
+            wake,
+            distrusted: vec![false; config.urls.len()],
+        })
+    }
+
+    /// The thread that asks them.
+    pub fn asker(&self) -> &Asker {
+        &self.asker
+    }
+
+    /// Sees to it that there is another look at the answers soon, because some are left.
+    pub fn look_again(&self) {
+        if !self.asker.is_empty() {
+            (self.wake)();
+        }
+    }
+
+    /// Asks one for paths.
+    pub fn ask(&self, cache: usize, graph: &BuildGraph, paths: &[PathId]) {
+        let question = |&path: &PathId| Question {
+            token: token(path),
+            path: graph.paths.store_path(path),
+        };
+        self.asker.ask(cache, paths.iter().map(question).collect());
+    }
+
+    /// Takes in what a cache says.
+    pub fn hear(
+        &mut self,
+        answer: Answer,
+        (substituters, graph): (&mut Substituters, &mut BuildGraph),
+        now: Duration,
+    ) -> News {
+        let lacks: [(PathId, Offer); 0] = [];
+        match answer {
+            Answer::Opened { cache, priority } => {
+                substituters.set_priority(substituters.of_cache(cache), priority);
+                News::default()
+            }
+            Answer::Useless { cache, reason } => {
+                let sub = substituters.of_cache(cache);
+                let wake = substituters.disable(sub);
+                let name = substituters.name(sub);
+                let text = format!("binary cache '{name}' is not used: {reason}");
+                News::new(wake, text)
+            }
+            Answer::Has {
+                cache,
+                token,
+                info,
+                remembered,
+            } => {
+                let path = path_of(token);
+                let offer = Offer::of_cache(understand(graph, &info), info, remembered);
+                let sub = substituters.of_cache(cache);
+                substituters.answer(sub, &[path], [(path, offer)], now);
+                News::of(path)
+            }
+            Answer::Lacks { cache, token } => {
+                let path = path_of(token);
+                substituters.answer(substituters.of_cache(cache), &[path], lacks, now);
+                News::of(path)
+            }
+            Answer::Distrusted {
+                cache,
+                token,
+                reason,
+            } => {
+                let path = path_of(token);
+                substituters.give_no_answer(substituters.of_cache(cache), path);
+                self.distrust((substituters, graph), (cache, path), &reason)
+            }
+            Answer::Failed {
+                cache,
+                tokens,
+                reason,
+                dead,
+            } => {
+                let sub = substituters.of_cache(cache);
+                let mut wake: Vec<PathId> = tokens.into_iter().map(path_of).collect();
+                for &path in &wake {
+                    substituters.give_no_answer(sub, path);
+                }
+                let (owed, text) = note_failure(substituters, sub, (&reason, dead), now);
+                wake.extend(owed);
+                News::new(wake, text)
+            }
+            Answer::Warning(text) => News::new(Vec::new(), text),
+            // Only a build downloads.
+            Answer::Downloaded { .. } => News::default(),
+        }
+    }
+
+    /// A cache has a path that is not to be trusted, which is told of once for each cache.
+    fn distrust(
+        &mut self,
+        (substituters, graph): (&Substituters, &BuildGraph),
+        (cache, path): (usize, PathId),
+        reason: &Distrust,
+    ) -> News {
+        if std::mem::replace(&mut self.distrusted[cache], true) {
+            return News::of(path);
+        }
+        let name = substituters.name(substituters.of_cache(cache));
+        let full = graph.full_path(path);
+        let text =
+            format!("binary cache '{name}' has '{full}', which is not taken from there: {reason}");
+        News::new(vec![path], text)
+    }
+}
+
+impl News {
+    fn new(wake: Vec<PathId>, warning: String) -> Self {
+        let warning = Some(warning);
+        Self { wake, warning }
+    }
+
+    fn of(path: PathId) -> Self {
+        Self {
+            wake: vec![path],
+            warning: None,
+        }
+    }
+}
+
+/// A cache has failed: what to say of that, and for which paths it owes answers that are not waited
+/// for any more.
+pub fn note_failure(
+    substituters: &mut Substituters,
+    sub: usize,
+    (reason, dead): (&str, bool),
+    now: Duration,
+) -> (Vec<PathId>, String) {
+    let pause = substituters.note_failure(sub, dead, now);
+    let owed = pause.map(|_| substituters.stop_waiting(sub));
+    let name = substituters.name(sub);
+    let text = match pause {
+        None => format!("binary cache '{name}': {reason}"),
+        Some(pause) => format!(
+            "binary cache '{name}' is left out for {} seconds: {reason}",
+            pause.as_secs()
+        ),
+    };
+    (owed.unwrap_or_default(), text)
+}
+
+/// The number by which the thread knows a path.
+pub fn token(path: PathId) -> u32 {
+    u32::try_from(path.index()).expect("ids have 32 bits")
+}
+
+/// The path of such a number.
+pub fn path_of(token: u32) -> PathId {
+    PathId::from_index(token as usize)
+}
+
+/// What a cache says of a path, with the paths that it names as ids.
+fn understand(graph: &mut BuildGraph, info: &NarInfo) -> SubstituteInfo {
+    let paths = &mut graph.paths;
+    let references = info.references.iter();
+    let mut references: Vec<PathId> = references.map(|path| paths.intern_path(path)).collect();
+    references.sort_unstable();
+    SubstituteInfo {
+        deriver: info.deriver.as_ref().map(|path| paths.intern_path(path)),
+        references: references.into(),
+        download_size: info.file_size.unwrap_or(0),
+        nar_size: info.nar_size,
+    }
+}

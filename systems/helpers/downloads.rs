@@ -1,0 +1,300 @@
+//! Archives of paths on their way from binary caches: which are under way, which wait for their
+//! turn, and which are here. They come in no order of references; the largest are begun first, for
+//! they are what a run waits for in the end.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+use bevy_ecs::prelude::{Entity, Resource};
+use hashbrown::HashMap;
+use windrow_components::ids::PathId;
+use windrow_net::asker::{Archive, DownloadError, Left};
+use windrow_net::narinfo::NarInfo;
+
+/// How many are under way from one substituter at a time. How many connections they share is the
+/// client's matter.
+const AT_ONCE: usize = 64;
+
+/// How far a download is.
+#[derive(Debug)]
+enum State {
+    Waiting,
+    UnderWay,
+    Over(Result<Archive, DownloadError>),
+}
+
+/// A download.
+#[derive(Debug)]
+struct Download {
+    sub: usize,
+    info: Arc<NarInfo>,
+    state: State,
+    /// The goal that has its slot, and can do nothing before it is over.
+    goal: Option<Entity>,
+}
+
+/// What one substituter is to send. Each has its own, so that a slow one holds up no other.
+#[derive(Debug, Default)]
+struct Line {
+    /// Those that wait, the largest at the top, and among equals the first.
+    waiting: BinaryHeap<(u64, Reverse<u64>, PathId)>,
+    under_way: usize,
+}
+
+/// All of them.
+#[derive(Debug, Default, Resource)]
+pub struct Downloads {
+    all: HashMap<PathId, Download>,
+    /// What each substituter is to send.
+    lines: HashMap<usize, Line>,
+    begun: u64,
+    /// Goals whose downloads are over.
+    over: Vec<(Entity, PathId)>,
+}
+
+impl Downloads {
+    /// Has a path downloaded from that substituter, unless it is already. Tells whether one from
+    /// another substituter is to be cancelled for that.
+    pub fn want(&mut self, path: PathId, sub: usize, info: &Arc<NarInfo>) -> bool {
+        let (mut replaces, mut goal) = (false, None);
+        if let Some(known) = self.all.get(&path) {
+            if known.sub == sub && !matches!(known.state, State::Over(Err(_))) {
+                return false;
+            }
+            // What failed before the goal was there was another attempt.
+            goal = known.goal;
+            replaces = self.forget(path, Left::Kept);
+        }
+        let download = Download {
+            sub,
+            info: Arc::clone(info),
+            state: State::Waiting,
+            goal,
+        };
+        self.all.insert(path, download);
+        let size = info.file_size.unwrap_or(info.nar_size);
+        let line = self.lines.entry(sub).or_default();
+        line.waiting.push((size, Reverse(self.begun), path));
+        self.begun += 1;
+        replaces
+    }
+
+    /// The next to be begun, from which substituter, if there may be one more.
+    pub fn begin_next(&mut self) -> Option<(PathId, usize, Arc<NarInfo>)> {
+        for (&sub, line) in &mut self.lines {
+            while line.under_way < AT_ONCE
+                && let Some((.., path)) = line.waiting.pop()
+            {
+                if let Some(download) = self.all.get_mut(&path)
+                    && download.sub == sub
+                    && matches!(download.state, State::Waiting)
+                {
+                    download.state = State::UnderWay;
+                    line.under_way += 1;
+                    return Some((path, sub, Arc::clone(&download.info)));
+                }
+            }
+        }
+        None
+    }
+
+    /// A download is over. What nobody wants any more is thrown away.
+    pub fn end(&mut self, path: PathId, sub: usize, result: Result<Archive, DownloadError>) {
+        let download = self.all.get_mut(&path);
+        let download = download.filter(|it| it.sub == sub && matches!(it.state, State::UnderWay));
+        let Some(download) = download else {
+            return drop(result.map(Archive::discard));
+        };
+        download.state = State::Over(result);
+        self.lines.entry(sub).or_default().under_way -= 1;
+        self.over.extend(download.goal.map(|goal| (goal, path)));
+    }
+
+    /// A goal has its slot, and is told when the download of its path is over. False if there is
+    /// none: nobody wanted it for a while.
+    #[must_use]
+    pub fn wait(&mut self, path: PathId, goal: Entity) -> bool {
+        let Some(download) = self.all.get_mut(&path) else {
+            return false;
+        };
+        download.goal = Some(goal);
+        if matches!(download.state, State::Over(_)) {
+            self.over.push((goal, path));
+        }
+        true
+    }
+
+    /// Whether that goal waits for its path.
+    pub fn is_awaited(&self, path: PathId, goal: Entity) -> bool {
+        let download = self.all.get(&path);
+        download.is_some_and(|download| download.goal == Some(goal))
+    }
+
+    /// Goals whose downloads are over, and of which paths.
+    pub fn take_over(&mut self) -> Vec<(Entity, PathId)> {
+        std::mem::take(&mut self.over)
+    }
+
+    /// Whether there is one.
+    pub fn has_over(&self) -> bool {
+        !self.over.is_empty()
+    }
+
+    /// What came of a download that is over, and what its cache said of it.
+    pub fn take(&mut self, path: PathId) -> Option<(Result<Archive, DownloadError>, Arc<NarInfo>)> {
+        let download = self.all.remove(&path)?;
+        match download.state {
+            State::Over(result) => Some((result, download.info)),
+            State::Waiting | State::UnderWay => {
+                self.all.insert(path, download);
+                None
+            }
+        }
+    }
+
+    /// Nobody wants a path any more. Tells whether its download is under way, and to be cancelled.
+    pub fn forget(&mut self, path: PathId, left: Left) -> bool {
+        let Some(download) = self.all.remove(&path) else {
+            return false;
+        };
+        self.over.retain(|(_, other)| *other != path);
+        match download.state {
+            State::Waiting => false,
+            State::UnderWay => {
+                self.lines.entry(download.sub).or_default().under_way -= 1;
+                true
+            }
+            State::Over(result) => {
+                if left == Left::Discarded {
+                    drop(result.map(Archive::discard));
+                }
+                false
+            }
+        }
+    }
+
+    /// The paths that are downloaded, or have been, in the order of their ids.
+    pub fn paths(&self) -> Vec<PathId> {
+        let mut paths: Vec<PathId> = self.all.keys().copied().collect();
+        paths.sort_unstable();
+        paths
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use windrow_components::hash::Hash;
+    use windrow_components::store_path::StorePath;
+    use windrow_net::compression::Compression;
+
+    use super::*;
+
+    fn info(size: u64) -> Arc<NarInfo> {
+        let name = "00000000000000000000000000000000-x";
+        Arc::new(NarInfo {
+            store_path: StorePath::from_base_name(name).unwrap(),
+            url: "nar/x".to_owned(),
+            compression: Compression::None,
+            file_hash: None,
+            file_size: Some(size),
+            nar_hash: Hash::sha256(&[0; 32]),
+            nar_size: size,
+            references: Vec::new(),
+            deriver: None,
+            sigs: Vec::new(),
+            ca: None,
+        })
+    }
+
+    fn archive() -> Result<Archive, DownloadError> {
+        Ok(Archive::InPlace("/x".into()))
+    }
+
+    #[test]
+    fn the_largest_come_first_and_not_all_at_once() {
+        let mut downloads = Downloads::default();
+        let path = PathId::from_index;
+        for index in 0..AT_ONCE {
+            downloads.want(path(index), 0, &info(7));
+        }
+        downloads.want(path(100), 0, &info(1));
+        downloads.want(path(200), 0, &info(9));
+        assert!(!downloads.want(path(200), 0, &info(9)), "it is the same");
+        let begun: Vec<PathId> = std::iter::from_fn(|| downloads.begin_next())
+            .map(|(path, ..)| path)
+            .collect();
+        assert_eq!(begun.len(), AT_ONCE);
+        assert_eq!(begun[..3], [path(200), path(0), path(1)]);
+        downloads.end(path(200), 0, archive());
+        assert_eq!(downloads.begin_next().unwrap().0, path(63));
+        assert!(downloads.begin_next().is_none());
+        assert!(downloads.forget(path(0), Left::Kept));
+        assert!(!downloads.forget(path(100), Left::Kept));
+        assert!(downloads.begin_next().is_none());
+    }
+
+    #[test]
+    fn a_goal_is_told_once_its_path_is_here() {
+        let mut downloads = Downloads::default();
+        let [early, late] = [0, 1].map(PathId::from_index);
+        let goal = |index| Entity::from_raw_u32(index).unwrap();
+        for path in [early, late] {
+            downloads.want(path, 3, &info(1));
+            downloads.begin_next().unwrap();
+        }
+        downloads.end(early, 3, archive());
+        assert!(!downloads.has_over() && downloads.take(late).is_none());
+        assert!(downloads.wait(early, goal(1)));
+        assert!(downloads.wait(late, goal(2)));
+        assert!(downloads.is_awaited(late, goal(2)) && !downloads.is_awaited(late, goal(1)));
+        assert_eq!(downloads.take_over(), [(goal(1), early)]);
+        // What another substituter sent before it was given up is not taken for this one's.
+        downloads.end(late, 2, archive());
+        assert!(!downloads.has_over());
+        downloads.end(late, 3, archive());
+        assert_eq!(downloads.take_over(), [(goal(2), late)]);
+        assert!(
+            downloads
+                .take(late)
+                .is_some_and(|(result, _)| result.is_ok())
+        );
+        assert_eq!(downloads.paths(), [early]);
+    }
+
+    #[test]
+    fn one_that_sends_nothing_holds_up_no_other() {
+        let mut downloads = Downloads::default();
+        for index in 0..=AT_ONCE {
+            downloads.want(PathId::from_index(index), 0, &info(1));
+        }
+        while downloads.begin_next().is_some() {}
+        let path = PathId::from_index(1000);
+        downloads.want(path, 1, &info(1));
+        assert_eq!(downloads.begin_next().unwrap().0, path);
+        assert!(downloads.begin_next().is_none());
+    }
+
+    #[test]
+    fn another_substituter_takes_over() {
+        let mut downloads = Downloads::default();
+        let path = PathId::from_index(0);
+        downloads.want(path, 0, &info(1));
+        downloads.begin_next().unwrap();
+        assert!(downloads.want(path, 1, &info(1)), "it is under way");
+        assert_eq!(downloads.begin_next().unwrap().1, 1);
+        let error = DownloadError {
+            message: String::new(),
+            is_the_caches: true,
+        };
+        downloads.end(path, 1, Err(error));
+        let goal = Entity::from_raw_u32(1).unwrap();
+        assert!(downloads.wait(path, goal));
+        assert!(!downloads.want(path, 1, &info(1)), "it is over");
+        assert_eq!(downloads.begin_next().unwrap().1, 1);
+        // Who waited for the attempt that failed waits for this one.
+        assert!(!downloads.has_over());
+        downloads.end(path, 1, archive());
+        assert_eq!(downloads.take_over(), [(goal, path)]);
+    }
+}

@@ -1,0 +1,83 @@
+//! Whether a substituter is worth asking: one that fails again and again is left out for a while,
+//! and each time it goes on failing for twice as long.
+
+use std::time::Duration;
+
+/// After how many failures in a row it is left out.
+const IN_A_ROW: u32 = 3;
+
+/// For how long, the first time.
+const FIRST_PAUSE: Duration = Duration::from_secs(60);
+
+/// For how long at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+
+/// How a substituter has done of late.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Health {
+    /// How often in a row it has failed.
+    failures: u32,
+    /// How long it was left out last.
+    last_pause: Duration,
+    paused_until: Duration,
+}
+
+impl Health {
+    /// Whether it is asked at that moment.
+    pub(super) fn is_good(&self, now: Duration) -> bool {
+        now >= self.paused_until
+    }
+
+    /// It has done what was asked of it.
+    pub(super) fn succeed(&mut self) {
+        *self = Self::default();
+    }
+
+    /// It has failed, or can't be reached at all. For how long it is left out from now on, if it
+    /// is.
+    pub(super) fn fail(&mut self, dead: bool, now: Duration) -> Option<Duration> {
+        if !self.is_good(now) {
+            return None;
+        }
+        self.failures += 1;
+        // After a pause a single failure is enough.
+        if !dead && self.failures < IN_A_ROW {
+            return None;
+        }
+        let pause = (self.last_pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+        self.last_pause = pause;
+        self.paused_until = now + pause;
+        Some(pause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_third_failure_in_a_row_is_one_too_many() {
+        let second = Duration::from_secs;
+        let mut health = Health::default();
+        assert_eq!(health.fail(false, second(1)), None);
+        assert_eq!(health.fail(false, second(1)), None);
+        health.succeed();
+        assert_eq!(health.fail(false, second(2)), None);
+        assert_eq!(health.fail(false, second(2)), None);
+        assert!(health.is_good(second(2)));
+        assert_eq!(health.fail(false, second(2)), Some(second(60)));
+        assert!(!health.is_good(second(61)) && health.is_good(second(62)));
+        // What was asked before the pause may fail in it.
+        assert_eq!(health.fail(false, second(3)), None);
+        assert_eq!(health.fail(false, second(62)), Some(second(120)));
+        assert!(!health.is_good(second(181)));
+        let mut now = second(182);
+        for _ in 0..10 {
+            now += health.fail(false, now).unwrap();
+        }
+        assert_eq!(health.fail(false, now), Some(LONGEST_PAUSE));
+        health.succeed();
+        assert!(health.is_good(now));
+        assert_eq!(health.fail(true, now), Some(FIRST_PAUSE));
+    }
+}
