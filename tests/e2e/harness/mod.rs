@@ -1,6 +1,7 @@
 //! What the tests stand on: worlds, commands with time limits, and graphs in short.
 //! Knows the command line and Nix's directories, nothing of windrow's insides.
 
+mod binary_cache;
 mod cache;
 mod cgroup;
 mod command;
@@ -14,6 +15,7 @@ mod needs;
 mod sealed;
 mod world;
 
+pub(crate) use binary_cache::{BinaryCache, Key};
 pub(crate) use cache::{Cache, Known};
 pub(crate) use cgroup::{Cgroup, cgroup2};
 pub(crate) use command::{Cmd, Ran, Running, TOO_DEEP};

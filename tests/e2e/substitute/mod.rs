@@ -1,6 +1,7 @@
 //! Paths from substituters instead of builders: what is fetched, in which order, and everything
 //! that can go wrong. The substituters are shell scripts that serve a directory.
 
+mod caches;
 mod fetching;
 mod mishaps;
 
