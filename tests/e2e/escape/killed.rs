@@ -117,8 +117,11 @@ fn kill(pid: u32) {
 /// Expects nothing of a world's runs to live.
 #[track_caller]
 fn nothing_lives(world: &World, what: impl std::fmt::Display) {
-    let left: Vec<_> = world.processes().into_iter().map(command_line).collect();
-    assert!(left.is_empty(), "{what}: {left:?} live");
+    let left = || -> Vec<String> { world.processes().into_iter().map(command_line).collect() };
+    // What was killed takes a moment to vanish; what was not goes on for ever.
+    wait_until(&format!("nothing lives {what}: {:?}", left()), || {
+        left().is_empty()
+    });
 }
 
 /// A builder with children that write to its output for ever, unless the file `go` is there: then
