@@ -117,11 +117,8 @@ fn kill(pid: u32) {
 /// Expects nothing of a world's runs to live.
 #[track_caller]
 fn nothing_lives(world: &World, what: impl std::fmt::Display) {
-    let left = || -> Vec<String> { world.processes().into_iter().map(command_line).collect() };
-    // What was killed takes a moment to vanish; what was not goes on for ever.
-    wait_until(&format!("nothing lives {what}: {:?}", left()), || {
-        left().is_empty()
-    });
+    let left: Vec<_> = world.processes().into_iter().map(command_line).collect();
+    assert!(left.is_empty(), "{what}: {left:?} live");
 }
 
 /// A builder with children that write to its output for ever, unless the file `go` is there: then
@@ -233,12 +230,14 @@ fn a_guard_that_was_killed_is_made_anew() {
         let file = world.graph("g.json", &graph_of([("a", sh(&first)), ("b", sh(&second))]));
         let engine = way.windrow("build").arg(file).start();
         wait_until("there is a guard", || guard(world).is_some());
-        kill(guard(world).expect("a guard"));
-        // It dies in its own time, and until then there is one.
-        wait_until("the guard is gone", || guard(world).is_none());
+        // It dies in its own time, and until then there is one. What is made ahead for the second
+        // builder may make it anew.
+        wait_until("the guard is gone", || guard(world).map(kill).is_none());
         world.write("first", "");
+        // It is executed before its turn, and stands still until then.
         wait_until("the second builder runs", || {
-            !running(world, "sleep 54321").is_empty()
+            let mut sleeping = running(world, "sleep 54321").into_iter();
+            sleeping.any(|pid| command_line(pid).starts_with("sleep"))
         });
         engine.signal("KILL");
         engine.wait();
