@@ -161,19 +161,22 @@ impl<T: Fn(Answer)> Desk<T> {
         let silence = self.config.silence;
         for nth in 0..self.caches.len() {
             let heard = self.heard_of(nth, &self.caches[nth]);
-            let cache = &mut self.caches[nth];
-            if cache.owes() && heard.elapsed() >= silence {
-                let tokens = cache.give_up();
+            if self.caches[nth].owes() && heard.elapsed() >= silence {
                 let reason = format!("it has not answered for {}", seconds(silence));
-                let (cache, dead) = (nth, true);
-                (self.tell)(Answer::Failed {
-                    cache,
-                    tokens,
-                    reason,
-                    dead,
-                });
+                self.give_up(nth, reason);
             }
         }
+    }
+
+    /// Waits for no answer of a cache that can't be reached, or says nothing at all.
+    fn give_up(&mut self, nth: usize, reason: String) {
+        let tokens = self.caches[nth].give_up();
+        (self.tell)(Answer::Failed {
+            cache: nth,
+            tokens,
+            reason,
+            dead: true,
+        });
     }
 
     fn ask(&mut self, nth: usize, questions: Vec<Question>) {
@@ -289,16 +292,7 @@ impl<T: Fn(Answer)> Desk<T> {
                 self.is_open(nth, &info, row);
             }
             Ok(Err(reason)) => self.useless(nth, reason),
-            Err(reason) => {
-                let tokens = cache.give_up();
-                let (cache, dead) = (nth, true);
-                (self.tell)(Answer::Failed {
-                    cache,
-                    tokens,
-                    reason,
-                    dead,
-                });
-            }
+            Err(reason) => self.give_up(nth, reason),
         }
     }
 
