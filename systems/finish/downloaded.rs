@@ -2,14 +2,16 @@
 //! gives the slots back, for only the wait for the network is bounded by them; who unpacks is the
 //! pool.
 
+use std::sync::Arc;
+
 use bevy_ecs::prelude::{Entity, ResMut};
 use windrow_components::building::Deadlines;
 use windrow_components::ids::PathId;
 use windrow_net::asker::{Archive, DownloadError};
+use windrow_net::narinfo::NarInfo;
 
 use super::reap::Reaping;
-use crate::helpers::caches::note_failure;
-use crate::helpers::destination;
+use crate::helpers::caches::{note_failure, understand};
 use crate::helpers::downloads::Downloads;
 use crate::outputs::unpack::{UnpackJob, unpack};
 use crate::report::{Event, Level};
@@ -30,7 +32,7 @@ pub fn take_downloaded(mut params: Reaping<'_, '_>, mut downloads: ResMut<Downlo
         params.scheduler.exited(goal);
         params.scheduler.scan();
         match result {
-            Ok(archive) => params.unpack(goal, path, (archive, info)),
+            Ok(archive) => params.unpack(goal, (archive, info)),
             Err(error) => {
                 params.blame(goal, &error);
                 params.has_not_come(goal, path, error);
@@ -40,58 +42,26 @@ pub fn take_downloaded(mut params: Reaping<'_, '_>, mut downloads: ResMut<Downlo
 }
 
 impl Reaping<'_, '_> {
-    fn unpack(
-        &mut self,
-        goal: Entity,
-        path: PathId,
-        (archive, nar): (Archive, std::sync::Arc<windrow_net::narinfo::NarInfo>),
-    ) {
+    fn unpack(&mut self, goal: Entity, (archive, nar): (Archive, Arc<NarInfo>)) {
         let known = self.children.get(goal).ok().and_then(|ended| ended.path);
-        let Some((known, substitution)) = known else {
+        let Some((known, _)) = known else {
             return;
         };
-        let store_path = self.graph.full_path(path);
+        let known = *known;
+        let info = understand(&mut self.graph, &nar);
+        let fetched = self.fetched_path(known, info);
         let host = &mut *self.host;
-        let place = host.config.layout.real_path(&store_path);
-        let real_path = destination(place.clone(), known.repair);
-        let offer = self.substituters.info(substitution.sub, path);
-        let info = offer.cloned().unwrap_or_default();
-        let references = info.references.iter();
         let stop = host
             .scans
             .begin(goal, Deadlines::new(self.scheduler.now, false));
+        let place = fetched.place().clone();
         let job = UnpackJob {
-            path,
-            references: references.map(|&path| self.graph.full_path(path)).collect(),
-            is_in_the_way: stays_in_the_way(&real_path, &host.pool),
-            replaces: known.repair.then(|| place.clone()),
-            durability: host.config.durability,
-            store_dir: self.graph.store_dir.clone(),
-            store_path,
-            real_path,
-            info,
+            is_in_the_way: stays_in_the_way(&fetched.real_path, &host.pool),
+            fetched,
             nar,
-            stop,
+            stop: stop.clone(),
         };
-        let optimiser = host.config.optimiser.clone();
-        host.pool.0.submit(move || {
-            let _entered = job.stop.enter();
-            let result = unpack(&job, archive);
-            let warnings = match (optimiser, &result) {
-                (Some(optimiser), Ok(_)) => optimiser.optimise_new(&[place]),
-                _ => Vec::new(),
-            };
-            let unfit = |message| Unfit::Fetch {
-                status: FAILED,
-                message,
-            };
-            Some(Scanned {
-                goal,
-                result: result.map(|output| vec![output]).map_err(unfit),
-                warnings,
-                kept: None,
-            })
-        });
+        self.take_in_by_pool((goal, FAILED), (place, stop), move || unpack(&job, archive));
     }
 
     /// Counts a failure against the cache, if it is at fault as a whole. One that fails too often

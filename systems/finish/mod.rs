@@ -12,6 +12,7 @@ pub mod retry;
 
 mod cause;
 pub mod downloaded;
+mod fetched;
 mod means;
 mod mismatched;
 mod pre_build;

@@ -13,7 +13,6 @@ use crate::error::Result;
 use crate::failure::{Failure, FailureKind};
 use crate::finish::cause::{why_build_failed, why_hook_failed};
 use crate::finish::reap::Reaping;
-use crate::helpers::destination;
 use crate::outputs::compare::Check;
 use crate::outputs::receive::{ReceiveJob, receive};
 use crate::outputs::{Flawed, ScanJob, scan_outputs};
@@ -220,50 +219,26 @@ impl Reaping<'_, '_> {
         let SideChannel::Fetch(pipe) = &mut *channel else {
             return;
         };
-        let host = &*self.host;
+        let said = std::mem::take(&mut pipe.said);
         let path = known.path;
-        let store_path = self.graph.full_path(path);
-        let place = host.config.layout.real_path(&store_path);
-        let real_path = destination(place.clone(), known.repair);
+        let info = self.substituters.info(substitution.sub, path);
+        let (known, info) = (*known, info.cloned().unwrap_or_default());
+        let fetched = self.fetched_path(known, info);
         if self.scheduler.is_cancelled(goal) || reaped.condemned.is_some() {
-            host.pool.delete(real_path);
+            self.host.pool.delete(fetched.real_path);
             return self.give_up_fetch(goal, path, reaped.condemned);
         }
-        let info = self.substituters.info(substitution.sub, path);
-        let info = info.cloned().unwrap_or_default();
-        let references = info.references.iter();
-        let job = ReceiveJob {
-            path,
-            references: references.map(|&path| self.graph.full_path(path)).collect(),
-            store_path,
-            real_path,
-            replaces: known.repair.then(|| place.clone()),
-            durability: host.config.durability,
-            store_dir: self.graph.store_dir.clone(),
-            status,
-            said: std::mem::take(&mut pipe.said),
-            info,
-        };
         self.scheduler.scan();
-        let optimiser = host.config.optimiser.clone();
         let stop = self
             .host
             .begin_scan(self.scheduler.limits_of(goal), &reaped);
-        self.host.pool.0.submit(move || {
-            let _entered = stop.enter();
-            let result = receive(&job);
-            let warnings = match (optimiser, &result) {
-                (Some(optimiser), Ok(_)) => optimiser.optimise_new(&[place]),
-                _ => Vec::new(),
-            };
-            let unfit = |message| Unfit::Fetch { status, message };
-            Some(Scanned {
-                goal,
-                result: result.map(|output| vec![output]).map_err(unfit),
-                warnings,
-                kept: None,
-            })
-        });
+        let place = fetched.place().clone();
+        let job = ReceiveJob {
+            fetched,
+            status,
+            said,
+        };
+        self.take_in_by_pool((goal, status), (place, stop), move || receive(&job));
     }
 
     /// Ends the goal of a fetch that was killed. Nix 1.8 cancels the whole goal, whatever

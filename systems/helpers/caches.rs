@@ -201,7 +201,7 @@ pub fn path_of(token: u32) -> PathId {
 }
 
 /// What a cache says of a path, with the paths that it names as ids.
-fn understand(graph: &mut BuildGraph, info: &NarInfo) -> SubstituteInfo {
+pub fn understand(graph: &mut BuildGraph, info: &NarInfo) -> SubstituteInfo {
     let paths = &mut graph.paths;
     let references = info.references.iter();
     let mut references: Vec<PathId> = references.map(|path| paths.intern_path(path)).collect();

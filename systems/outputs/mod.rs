@@ -5,6 +5,7 @@
 
 pub mod checks;
 pub mod compare;
+pub mod fetched;
 pub mod receive;
 mod scan;
 mod suspicious;
