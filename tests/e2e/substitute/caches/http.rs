@@ -121,6 +121,16 @@ fn an_archive_that_is_gone_is_asked_for_once_more_and_then_built() {
     scene.is_well();
 }
 
+/// Expects all to be fetched where one of two caches does `what`.
+#[track_caller]
+fn comes_from_another(scene: &Scene, caches: [&Server; 2], what: &str) {
+    let [bad, good] = caches.map(Server::url);
+    let both = impatient(scene.build(&[&bad, &good])).ok().no_panic();
+    assert!(both.stderr.contains("2 paths fetched"), "{what}\n{both}");
+    assert!(scene.runs().is_empty(), "{what}\n{both}");
+    scene.is_well();
+}
+
 #[test]
 fn whatever_a_server_does_with_questions_it_is_built_or_comes_from_another() {
     need!("nix", "nix-store", "sqlite3");
@@ -152,11 +162,7 @@ fn whatever_a_server_does_with_questions_it_is_built_or_comes_from_another() {
             assert_eq!(scene.runs(), ["a", "b"], "{what}\n{alone}");
             scene.is_well();
             scene.start_over(&format!("alone-{nth}-{}", pattern.len()));
-            let both = impatient(scene.build(&[&server.url(), &good.url()]));
-            let both = both.ok().no_panic();
-            assert!(both.stderr.contains("2 paths fetched"), "{what}\n{both}");
-            assert!(scene.runs().is_empty(), "{what}\n{both}");
-            scene.is_well();
+            comes_from_another(&scene, [&server, &good], &what);
             scene.start_over(&format!("both-{nth}-{}", pattern.len()));
         }
     }
@@ -188,14 +194,7 @@ fn whatever_a_server_does_with_archives_it_is_built_or_comes_from_another() {
         scene.world.is_clean();
         scene.world.stays_valid();
         scene.start_over(&format!("alone-{nth}"));
-        let both = impatient(scene.build(&[&server.url(), &good.url()]));
-        let both = both.ok().no_panic();
-        assert!(
-            both.stderr.contains("2 paths fetched"),
-            "{behaviour:?}\n{both}"
-        );
-        assert!(scene.runs().is_empty(), "{behaviour:?}\n{both}");
-        scene.is_well();
+        comes_from_another(&scene, [&server, &good], &format!("{behaviour:?}"));
         scene.start_over(&format!("both-{nth}"));
     }
 }
