@@ -119,8 +119,8 @@ impl Fault {
     }
 }
 
-/// Whether another attempt may have more luck: the choice of Nix 2.35, but for certificates, which
-/// do not become right.
+/// Whether another attempt may have more luck: the choice of Nix 2.35, except that bad
+/// certificates do not become right.
 fn may_pass(kind: Kind) -> bool {
     match kind {
         Kind::Connect | Kind::NoSuchHost | Kind::Timeout | Kind::Reset | Kind::Protocol => true,

@@ -59,7 +59,7 @@ impl<'a> Attempts<'a> {
     }
 }
 
-/// How long to wait after so many attempts; `None` if the server wants to be left alone for longer
+/// How long to wait after `made` attempts; `None` if the server wants to be left alone for longer
 /// than anybody should wait.
 fn delay(limits: &Limits, made: u32, fault: &Fault, random: f64) -> Option<Duration> {
     let base = match fault.kind {

@@ -21,7 +21,7 @@ impl Speed {
         }
     }
 
-    /// Waits as long as it should have taken to receive so many bytes.
+    /// Waits as long as it should have taken to receive this number of bytes.
     pub(crate) async fn took(&self, bytes: usize) {
         if self.bytes_per_s > 0 {
             tokio::time::sleep_until(self.due(Instant::now(), bytes)).await;

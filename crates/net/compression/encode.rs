@@ -61,7 +61,7 @@ enum Inner<W: Write> {
 }
 
 /// A writer that packs what is written to it by `compression`, with that level or the default one,
-/// and passes it on to `sink`. xz and zstd use so many threads, others one.
+/// and passes it on to `sink`. xz and zstd use `threads` threads, others one.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidInput`] if there is no such level; when there is no memory.

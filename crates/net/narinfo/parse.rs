@@ -1,5 +1,5 @@
-//! Reading a narinfo file line by line, as Nix's `NarInfo` does: unknown names are passed over, of
-//! several lines with one name the last counts, but for two.
+//! Reading a narinfo file line by line, as Nix's `NarInfo` does: unknown names are passed over, and
+//! of several lines with one name the last counts, except for `References` and `CA`.
 
 use windrow_components::content_address::ContentAddress;
 use windrow_components::hash::{Hash, HashAlgo};

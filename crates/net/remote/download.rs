@@ -15,7 +15,8 @@ use crate::address::without_userinfo;
 use crate::client::Wanted;
 use crate::error::{Doing, Fault, Kind};
 
-/// An attempt that brings so many bytes is not counted, so that what is large may be cut often.
+/// An attempt that brings this number of bytes is not counted, so that what is large may be cut
+/// often.
 const WORTH: u64 = 1 << 20;
 
 /// One thing to be downloaded.

@@ -9,21 +9,21 @@ pub enum Behaviour {
     Latency(Duration),
     /// Answers that status, with an empty body.
     Status(u16),
-    /// Answers that status and says when to come again: in so many seconds, or a date.
+    /// Answers that status and says when to come again: a number of seconds, or a date.
     RetryAfter(u16, String),
     /// Answers that status with that text, as S3 does with its errors.
     Text(u16, String),
-    /// Breaks the connection, or the stream of HTTP/2, after so many bytes of the body.
+    /// Breaks the connection, or the stream of HTTP/2, after this number of bytes of the body.
     Reset(u64),
-    /// Sends only so many bytes, and says that this is all.
+    /// Sends only this number of bytes, and says that this is all.
     Short(u64),
-    /// Sends the file and so many bytes more, and says that all belong to it.
+    /// Sends the file and this number of bytes more, and says that all belong to it.
     Long(u64),
     /// Changes one bit of the file.
     Wrong,
     /// Sends bytes without end, and does not say how many there are.
     Endless,
-    /// Sends the file in pieces of so many bytes, with a pause before each.
+    /// Sends the file in pieces of this number of bytes, with a pause before each.
     Drip(usize, Duration),
     /// Redirects there, with that status.
     Redirect(u16, String),
@@ -31,7 +31,7 @@ pub enum Behaviour {
     Html,
     /// Takes the request and never answers.
     Hang,
-    /// Sends the head of the answer and so many bytes, and then nothing.
+    /// Sends the head of the answer and this number of bytes, and then nothing.
     Stall(u64),
     /// Serves the whole file whatever part is asked for, and does not say that it could.
     NoRange,

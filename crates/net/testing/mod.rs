@@ -158,7 +158,7 @@ impl Server {
         self.rules(pattern, behaviour, None);
     }
 
-    /// The same for so many requests, and no more.
+    /// The same for this number of requests, and no more.
     pub fn behave_times(&self, times: usize, pattern: &str, behaviour: Behaviour) {
         self.rules(pattern, behaviour, Some(times));
     }
