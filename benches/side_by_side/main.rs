@@ -4,8 +4,9 @@
 //!     cargo bench --bench side_by_side [-- WHICH]
 //!
 //! WHICH is `layered [N…]`, `chain [N…]`, `sandboxed [N…]`, `plan`, `fidelity`, `idle [N…]`,
-//! `hooks [N…]`, `simulate [N…]`, `ticks [N…]` or `store [N]`.
+//! `hooks [N…]`, `simulate [N…]`, `ticks [N…]`, `store [N]` or `caches [PART…] [N]`.
 
+mod caches;
 mod chain;
 mod common;
 mod fidelity;
@@ -39,6 +40,7 @@ fn main() {
         "simulate",
         "ticks",
         "store",
+        "caches",
     ]
     .into_iter()
     .any(named);
@@ -65,6 +67,9 @@ fn main() {
     }
     if all || named("store") {
         store::run_all();
+    }
+    if all || named("caches") {
+        caches::run_all();
     }
     if all || named("simulate") {
         simulate::run_all();

@@ -38,6 +38,18 @@ impl BinaryCache {
     pub(crate) fn written_by_nix(
         world: &World,
         name: &str,
+        how: (&str, Option<&Key>),
+        paths: &[&str],
+    ) -> Self {
+        Self::written_by("nix", world, name, how, paths)
+    }
+
+    /// The same, by that program.
+    #[track_caller]
+    pub(crate) fn written_by(
+        nix: &str,
+        world: &World,
+        name: &str,
         (compression, key): (&str, Option<&Key>),
         paths: &[&str],
     ) -> Self {
@@ -46,9 +58,7 @@ impl BinaryCache {
         if let Some(key) = key {
             url.push_str(&format!("&secret-key={}", key.secret.display()));
         }
-        let copy = world
-            .program("nix")
-            .args(["copy", "--no-check-sigs", "--to"]);
+        let copy = world.program(nix).args(["copy", "--no-check-sigs", "--to"]);
         copy.arg(url).args(paths).ok();
         Self { dir }
     }

@@ -23,7 +23,9 @@ pub(crate) use graphs::{graph_of, runs_until_go, sh, sh_with, step};
 pub(crate) use held::HeldDatabase;
 pub(crate) use https::HttpsServer;
 pub(crate) use mounts::{may_loop, may_mount, may_overlay, need_ext4, need_mounts, need_overlays};
-pub(crate) use needs::{have, is_root, layered_nix, need, need_usual_place, skip};
+pub(crate) use needs::{
+    have, is_root, layered_nix, need, need_newer, need_usual_place, newer_nix, skip,
+};
 pub(crate) use sealed::{Caller, SEALED, busybox, busybox_with, for_each_caller};
 pub(crate) use world::World;
 

@@ -1,8 +1,10 @@
 //! What a test needs of the machine, and how it says that something is absent.
-//! Looks only; installs nothing.
+//! Looks only; what it brings lies beside what cargo builds.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 /// Whether all of these programs can be found.
 pub(crate) fn have(programs: &[&str]) -> bool {
@@ -28,12 +30,44 @@ pub(crate) fn layered_nix() -> Option<PathBuf> {
         .then(|| path.canonicalize().expect("a path that exists"))
 }
 
+/// A program of a newer Nix than the machine's own, if it can be brought: `nix`, `nix-store` and
+/// what else there is.
+pub(crate) fn newer_nix(program: &str) -> Option<String> {
+    static PROGRAMS: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let bring = || {
+        let bring = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/tools/newer-nix");
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("newer-nix");
+        let brought = Command::new(bring)
+            .arg("sid")
+            .arg(&directory)
+            .stdin(Stdio::null())
+            .output();
+        brought
+            .is_ok_and(|output| output.status.success())
+            .then(|| directory.join("bin"))
+    };
+    let programs = PROGRAMS.get_or_init(bring).as_ref()?;
+    let path = programs.join(program).to_str()?.to_owned();
+    Path::new(&path).exists().then_some(path)
+}
+
 /// Says that the running test is skipped, past the capture of the test runner.
 #[expect(clippy::disallowed_methods, reason = "the texts are the tests' own")]
 pub(crate) fn skip(why: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     let _ = writeln!(std::io::stderr(), "skipped: {test}: {why}");
 }
+
+/// The path of a program of a newer Nix; leaves the test, saying why, if there is none.
+macro_rules! need_newer {
+    ($program:literal) => {
+        match $crate::harness::newer_nix($program) {
+            Some(path) => path,
+            None => return $crate::harness::skip("needs a Nix newer than this machine's"),
+        }
+    };
+}
+pub(crate) use need_newer;
 
 /// Leaves the test, saying why, unless the condition holds: `need!(nix)`, `need!(root)`,
 /// `need!("prog", …)`.

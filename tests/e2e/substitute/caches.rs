@@ -2,6 +2,7 @@
 //! happens when one is damaged or dead.
 
 mod http;
+mod newer;
 
 use std::fs;
 
