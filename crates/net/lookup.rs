@@ -1,8 +1,8 @@
 //! Answers of caches, kept for later runs in the file that Nix keeps them in, so that each profits
-//! from what the other has asked: `binary-cache-v6.sqlite` of Nix 2.2 to 2.30 and `-v7` of 2.31 to
-//! 2.34, whose tables are the same.
+//! from what the other has asked: `binary-cache-v6.sqlite` of Nix 2.2 to 2.30, `-v7` of 2.31 to
+//! 2.34 and `-v8` of 2.35, whose tables of paths are the same.
 //!
-//! What is known is read from both and written to both, as far as they exist; the first is made if
+//! What is known is read from all and written to all, as far as they exist; the first is made if
 //! there is none. Nothing depends on the files: one that is broken, locked or not to be written is
 //! warned of and left alone for the rest of the run.
 
@@ -21,7 +21,11 @@ use crate::narinfo::NarInfo;
 use file::File;
 
 /// The files' names; the first is the one that is made.
-const NAMES: [&str; 2] = ["binary-cache-v6.sqlite", "binary-cache-v7.sqlite"];
+const NAMES: [&str; 3] = [
+    "binary-cache-v6.sqlite",
+    "binary-cache-v7.sqlite",
+    "binary-cache-v8.sqlite",
+];
 
 /// How long answers hold, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,10 +90,11 @@ impl Lookup {
             ttl,
             warnings: Vec::new(),
         };
-        for (at, name) in NAMES.into_iter().enumerate() {
-            let path = dir.join(name);
-            let opened = match path.exists() || (at == 0 && !dir.join(NAMES[1]).exists()) {
-                true => File::open(&path).map(Some),
+        let paths = NAMES.map(|name| dir.join(name));
+        let are_there = paths.each_ref().map(|path| path.exists());
+        for (at, path) in paths.iter().enumerate() {
+            let opened = match are_there[at] || (at == 0 && !are_there.contains(&true)) {
+                true => File::open(path).map(Some),
                 false => Ok(None),
             };
             match opened {

@@ -16,7 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How often old rows are deleted, in seconds.
 const PURGE_INTERVAL: i64 = 24 * 3600;
 
-/// Nix's tables. `Realisations` is not used here, but Nix expects it.
+/// Nix's tables, in the first of the files: only that is made. `Realisations` is not used here, but
+/// Nix expects it.
 const TABLES: &str = r"
 create table if not exists BinaryCaches (
     id            integer primary key autoincrement not null,
@@ -94,9 +95,9 @@ impl File {
             // What a power cut takes is asked for again.
             connection.pragma_update(None, "synchronous", "off")?;
             let tables = "select count(*) from sqlite_master where name in \
-                ('BinaryCaches', 'NARs', 'Realisations', 'LastPurge')";
+                ('BinaryCaches', 'NARs', 'LastPurge')";
             // Others may be reading, which the creation of tables would wait for.
-            if connection.query_row(tables, [], |row| row.get::<_, i64>(0))? < 4 {
+            if connection.query_row(tables, [], |row| row.get::<_, i64>(0))? < 3 {
                 connection.execute_batch(TABLES)?;
             }
             Ok(connection)
@@ -188,6 +189,8 @@ impl File {
         oldest: [i64; 2],
         mut found: impl FnMut(usize, i64, Known),
     ) -> rusqlite::Result<()> {
+        // Locks are taken once for all of them.
+        let _reading = self.connection.unchecked_transaction()?;
         let mut statement = self.connection.prepare_cached(GET)?;
         for (at, part) in hash_parts.iter().enumerate() {
             let mut rows = statement.query(params![cache, part, oldest[0], oldest[1]])?;

@@ -117,11 +117,14 @@ fn answers_hold_until_they_are_too_old_or_forgotten() {
 }
 
 #[test]
-fn both_files_are_written_and_the_newer_answer_counts() {
+fn all_files_are_written_and_the_newest_answer_counts() {
     let directory = tempfile::tempdir().unwrap();
     let dir = directory.path();
     drop(open(dir));
-    std::fs::copy(dir.join(NAMES[0]), dir.join(NAMES[1])).unwrap();
+    for name in &NAMES[1..] {
+        std::fs::copy(dir.join(NAMES[0]), dir.join(name)).unwrap();
+    }
+    execute(dir, NAMES[2], "drop table Realisations");
     let one = info(1);
     let mut lookup = open(dir);
     let row = lookup.put_cache("https://c", &said());
@@ -133,9 +136,12 @@ fn both_files_are_written_and_the_newer_answer_counts() {
         let count: i64 = connection.query_row(sql, [], |row| row.get(0)).unwrap();
         assert_eq!(count, 1);
     }
+    let connection = Connection::open(dir.join(NAMES[2])).unwrap();
+    let made = connection.prepare("select * from Realisations");
+    assert!(made.is_err(), "what a Nix has no use for is not made");
     execute(
         dir,
-        NAMES[1],
+        NAMES[2],
         "update NARs set present = 0, timestamp = timestamp + 5",
     );
     let mut lookup = open(dir);
@@ -148,15 +154,19 @@ fn both_files_are_written_and_the_newer_answer_counts() {
     let row = lookup.cache("https://c").unwrap();
     lookup.put(&row, &[(part(&one), Some(&one))]);
     drop(lookup);
-    std::fs::remove_file(dir.join(NAMES[1])).unwrap();
+    for name in &NAMES[1..] {
+        std::fs::remove_file(dir.join(name)).unwrap();
+    }
     let mut lookup = open(dir);
     let row = lookup.cache("https://c").unwrap();
     assert_eq!(lookup.narinfo(&row, part(&one)), present(&one));
     drop(lookup);
-    // Only the newer one is there: nothing else is made.
-    std::fs::rename(dir.join(NAMES[0]), dir.join(NAMES[1])).unwrap();
-    assert!(open(dir).cache("https://c").is_some());
-    assert!(!dir.join(NAMES[0]).exists());
+    // Only a newer one is there: nothing else is made.
+    for pair in NAMES.windows(2) {
+        std::fs::rename(dir.join(pair[0]), dir.join(pair[1])).unwrap();
+        assert!(open(dir).cache("https://c").is_some());
+        assert!(!dir.join(pair[0]).exists());
+    }
 }
 
 #[test]
