@@ -3,7 +3,8 @@
 //!
 //! All of them are asked for a path at once, and the best that has it gives it: a program before
 //! all binary caches, these by their priority, and among equals the one that was named first. A
-//! cache that is better and slow is waited for no longer than [`GRACE`].
+//! cache that is better and slow is waited for no longer than [`GRACE`], and then not at all until
+//! it has answered something.
 
 mod health;
 mod row;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use bevy_ecs::prelude::Resource;
 use hashbrown::HashMap;
+use smallvec::SmallVec;
 use windrow_components::ids::PathId;
 use windrow_components::substitution::SubstituteInfo;
 use windrow_net::narinfo::NarInfo;
@@ -187,17 +189,17 @@ impl Substituters {
     /// Whether a path that is to be had waits for one who may be better than who has it.
     fn waits_for_better(&mut self, path: PathId, best: (i64, usize), now: Duration) -> bool {
         let rows = self.rows.iter().enumerate();
-        let asked = rows.filter(|(_, row)| row.is_asked(path));
-        let mut better = asked
+        let asked = rows.filter(|(_, row)| !row.is_late && row.is_asked(path));
+        let better = asked
             .filter(|&(sub, row)| (row.priority.unwrap_or(i64::MIN), sub) < best)
-            .map(|(_, row)| row.kind)
-            .peekable();
-        if better.peek().is_none() {
+            .map(|(sub, _)| sub);
+        let better: SmallVec<[usize; 4]> = better.collect();
+        if better.is_empty() {
             return false;
         }
         // Programs were named in the order in which they are to be tried, and end by themselves or
         // are given up when they are silent.
-        if better.any(|kind| kind == Kind::Program) {
+        if (better.iter()).any(|&sub| self.rows[sub].kind == Kind::Program) {
             return true;
         }
         let until = *self.graces.entry(path).or_insert_with(|| {
@@ -205,7 +207,13 @@ impl Substituters {
             self.ends.push(Reverse((until, path)));
             until
         });
-        now < until
+        if now < until {
+            return true;
+        }
+        better
+            .into_iter()
+            .for_each(|sub| self.rows[sub].is_late = true);
+        false
     }
 
     /// A path is to come from a substituter. A cache may send it from now on, whatever else it
@@ -265,6 +273,7 @@ impl Substituters {
     ) {
         let row = &mut self.rows[sub];
         row.health.succeed();
+        row.is_late = false;
         for (path, offer) in offers {
             row.has(path, offer.into());
         }
@@ -275,7 +284,8 @@ impl Substituters {
 
     /// A binary cache is open and has told its priority: the smallest comes first.
     pub fn set_priority(&mut self, sub: usize, priority: i64) {
-        self.rows[sub].priority = Some(priority);
+        let row = &mut self.rows[sub];
+        (row.priority, row.is_late) = (Some(priority), false);
     }
 
     /// A binary cache could not tell whether it has a path.

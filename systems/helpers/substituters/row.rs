@@ -55,6 +55,8 @@ pub(super) struct Row {
     pub(super) health: Health,
     /// It is not asked any more.
     pub(super) disabled: bool,
+    /// It was waited for in vain, and has said nothing since.
+    pub(super) is_late: bool,
     /// How long it is believed that it lacks a path; for good if nothing is said.
     pub(super) lacks_for: Option<Duration>,
     said: HashMap<PathId, Said>,
@@ -71,6 +73,7 @@ impl Row {
             priority: (kind == Kind::Program).then_some(i64::MIN),
             health: Health::default(),
             disabled: false,
+            is_late: false,
             lacks_for: None,
             said: HashMap::new(),
             to_ask: Vec::new(),

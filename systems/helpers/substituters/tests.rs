@@ -121,6 +121,21 @@ fn a_better_cache_that_is_slow_is_waited_for_a_little() {
 }
 
 #[test]
+fn one_that_was_waited_for_in_vain_is_waited_for_again_when_it_has_answered() {
+    let [path, second, third] = paths();
+    let mut known = caches(&[10, 20]);
+    for path in [path, second, third] {
+        assert_eq!(known.find(path, START), Find::Asked);
+        known.have(1, path);
+    }
+    assert_eq!(known.find(path, START), Find::Asked);
+    assert_eq!(known.find(path, GRACE), Find::At(1));
+    assert_eq!(known.find(second, GRACE), Find::At(1));
+    known.lack(0, path);
+    assert_eq!(known.find(third, GRACE), Find::Asked);
+}
+
+#[test]
 fn a_cache_that_has_not_told_its_priority_may_be_better() {
     let [path] = paths();
     let mut known = Substituters::new([], names(&["x:", "y:"]));
