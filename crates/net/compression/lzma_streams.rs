@@ -15,6 +15,10 @@ const OVERHEAD: u64 = 2 << 20;
 /// memory.
 const THREADS_MAX: usize = 3;
 
+/// A stream of which no more than this comes at first, in bytes, is small or comes slowly: to start
+/// threads for it takes longer than to unpack it.
+const SMALL: usize = 128 << 10;
+
 /// What the streams in a source hold.
 pub(super) struct LzmaStreams<R> {
     source: R,
@@ -32,10 +36,10 @@ enum Kind {
 }
 
 impl Kind {
-    fn stream(self, window: u64) -> io::Result<Stream> {
+    fn stream(self, source: &mut impl BufRead, window: u64) -> io::Result<Stream> {
         let threads = match self {
-            Self::Xz => threads(),
-            Self::Lzip => 1,
+            Self::Xz if source.fill_buf()?.len() > SMALL => threads(),
+            Self::Xz | Self::Lzip => 1,
         };
         let most = window + OVERHEAD;
         let stream = match self {
@@ -63,21 +67,21 @@ fn threads() -> u32 {
 
 impl<R: BufRead> LzmaStreams<R> {
     /// # Errors
-    /// When there is no memory.
+    /// When the source can't be read, and when there is no memory.
     pub(super) fn xz(source: R, window: u64) -> io::Result<Self> {
         Self::new(source, window, Kind::Xz)
     }
 
     /// # Errors
-    /// When there is no memory.
+    /// When the source can't be read, and when there is no memory.
     pub(super) fn lzip(source: R, window: u64) -> io::Result<Self> {
         Self::new(source, window, Kind::Lzip)
     }
 
-    fn new(source: R, window: u64, kind: Kind) -> io::Result<Self> {
+    fn new(mut source: R, window: u64, kind: Kind) -> io::Result<Self> {
         Ok(Self {
+            stream: Some(kind.stream(&mut source, window)?),
             source,
-            stream: Some(kind.stream(window)?),
             kind,
             window,
         })
@@ -90,7 +94,7 @@ impl<R: BufRead> LzmaStreams<R> {
             self.skip_padding()?;
         }
         if !at_end(&mut self.source)? {
-            self.stream = Some(self.kind.stream(self.window)?);
+            self.stream = Some(self.kind.stream(&mut self.source, self.window)?);
         }
         Ok(())
     }

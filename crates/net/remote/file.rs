@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tokio::sync::{Semaphore, SemaphorePermit};
 use windrow_sys::bounded;
 use windrow_sys::interrupt::Stop;
 
@@ -16,11 +17,35 @@ use crate::error::{Fault, Kind};
 /// How much is copied between looks at whether to go on.
 const CHUNK: usize = 256 << 10;
 
+/// How many small files are read at once. With more, threads spend their time waking each other.
+const READERS: usize = 2;
+
 /// The directory.
-#[derive(Debug, Clone)]
-pub(crate) struct Directory(pub(crate) PathBuf);
+#[derive(Debug)]
+pub(crate) struct Directory {
+    place: PathBuf,
+    readers: Semaphore,
+}
 
 impl Directory {
+    pub(crate) fn new(place: &Path) -> Self {
+        Self {
+            place: place.to_owned(),
+            readers: Semaphore::new(READERS),
+        }
+    }
+
+    /// Where it is.
+    pub(crate) fn place(&self) -> &Path {
+        &self.place
+    }
+
+    /// Waits until it is a reader's turn, which it is until what comes back is dropped.
+    pub(crate) async fn turn(&self) -> Result<SemaphorePermit<'_>, Fault> {
+        let turn = self.readers.acquire().await;
+        turn.map_err(|_| Fault::cancelled())
+    }
+
     /// The file of a name: below the directory, whatever the name is.
     ///
     /// # Errors
@@ -37,7 +62,7 @@ impl Directory {
         if name.is_empty() || name.contains("\0") || name.contains("://") || !is_plain {
             return Err(bad());
         }
-        Ok(self.0.join(path))
+        Ok(self.place.join(path))
     }
 
     /// Opens the file of a name, if it is there.
@@ -209,7 +234,7 @@ mod tests {
 
     #[test]
     fn names_stay_below_the_directory() {
-        let dir = Directory("/cache".into());
+        let dir = Directory::new(Path::new("/cache"));
         for name in [
             "x.narinfo",
             "nar/a.nar.xz",

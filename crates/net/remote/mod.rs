@@ -72,7 +72,7 @@ impl Remote {
     fn directory(path: &Path, client: &Client) -> Self {
         Self {
             client: client.clone(),
-            backend: Backend::Directory(Arc::new(Directory(path.to_owned()))),
+            backend: Backend::Directory(Arc::new(Directory::new(path))),
         }
     }
 
@@ -91,7 +91,7 @@ impl Remote {
     pub fn shown(&self, name: &str) -> String {
         match &self.backend {
             Backend::Network(reach) => crate::error::redacted(&reach.place.shown(name)),
-            Backend::Directory(dir) => format!("file://{}/{name}", dir.0.display()),
+            Backend::Directory(dir) => format!("file://{}/{name}", dir.place().display()),
         }
     }
 
@@ -124,8 +124,10 @@ impl Remote {
             Backend::Network(reach) => self.client.start(about, done, |mut wanted| async move {
                 wanted.or_cancelled(small::get(&reach, &name, limit)).await
             }),
-            Backend::Directory(dir) => self.client.start(about, done, |wanted| {
-                waiting(wanted, move |_| dir.get(&name, limit))
+            Backend::Directory(dir) => self.client.start(about, done, |mut wanted| async move {
+                let _turn = wanted.or_cancelled(dir.turn()).await?;
+                let dir = Arc::clone(&dir);
+                waiting(wanted, move |_| dir.get(&name, limit)).await
             }),
         }
     }
