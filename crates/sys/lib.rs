@@ -14,6 +14,7 @@ pub mod harmless;
 pub mod interrupt;
 pub mod limits;
 pub mod mutex;
+pub mod nameless;
 pub mod names;
 pub mod raw;
 pub mod space;

@@ -10,6 +10,7 @@ mod parse;
 mod restore;
 pub mod rewrite;
 pub mod scan;
+mod tee;
 
 pub use dump::{Observer, dump, dump_observed};
 pub(crate) use dump::{dump_entry, feed_file};
@@ -17,6 +18,7 @@ pub use fault::NarFault;
 pub use parse::{Contents, Handler, parse, skip};
 pub use restore::restore;
 pub(crate) use restore::restore_rewritten;
+pub use tee::Tee;
 
 /// The first token of every archive.
 const MAGIC: &str = "nix-archive-1";

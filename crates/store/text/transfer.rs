@@ -5,7 +5,6 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use sha2::{Digest as _, Sha256};
 use windrow_components::hash::Hash;
 use windrow_components::nix32;
 
@@ -13,7 +12,7 @@ use crate::db::{Edges, PathInfo, WalkRoot};
 use crate::error::{Error, Result};
 use crate::files::canonical::{InodesSeen, canonicalise};
 use crate::local::LocalStore;
-use crate::nar;
+use crate::nar::{self, Tee};
 use crate::ops::add::{lock, release};
 use windrow_sys::interrupt::{Grace, Owing};
 use windrow_sys::tree::delete_path;
@@ -41,13 +40,9 @@ pub fn export(store: &LocalStore, paths: &[String], out: &mut impl Write) -> Res
             path: path.to_owned(),
         })?;
         out.write_all(&1_u64.to_le_bytes()).map_err(failed())?;
-        let mut tee = Tee {
-            inner: &mut *out,
-            hasher: Sha256::new(),
-            size: 0,
-        };
+        let mut tee = Tee::new(&mut *out);
         nar::dump(&store.layout().real_path(path), &mut tee)?;
-        let found: [u8; 32] = tee.hasher.finalize().into();
+        let (_, found, _) = tee.finish();
         if found != info.nar_hash && info.nar_hash != [0; 32] {
             return Err(modified(path, &info.nar_hash, &found));
         }
@@ -66,7 +61,7 @@ pub fn export(store: &LocalStore, paths: &[String], out: &mut impl Write) -> Res
 }
 
 /// The error for a path whose NAR has another hash than the registered one.
-pub(crate) fn modified(path: &str, expected: &[u8; 32], found: &[u8; 32]) -> Error {
+pub fn modified(path: &str, expected: &[u8; 32], found: &[u8; 32]) -> Error {
     Error::PathModified {
         path: path.to_owned(),
         expected: Hash::sha256(expected).prefixed_base32(),
@@ -106,13 +101,9 @@ pub fn import(
         let real = store.layout().real_path(&scratch);
         let _owing = Owing::new();
         let _cleanup = Cleanup(&real);
-        let mut tee = Tee {
-            inner: &mut *fields.source,
-            hasher: Sha256::new(),
-            size: 0,
-        };
+        let mut tee = Tee::new(&mut *fields.source);
         nar::restore(&mut tee, &real)?;
-        let (nar_hash, nar_size) = (tee.hasher.finalize().into(), tee.size);
+        let (_, nar_hash, nar_size) = tee.finish();
         if fields.number()? != MAGIC {
             return Err(bad("the mark after its contents is missing"));
         }
@@ -190,35 +181,6 @@ impl Drop for Cleanup<'_> {
     fn drop(&mut self) {
         let _grace = Grace::new();
         let _ = delete_path(self.0);
-    }
-}
-
-/// Hashes and counts what passes through.
-struct Tee<T> {
-    inner: T,
-    hasher: Sha256,
-    size: u64,
-}
-
-impl<T: Write> Write for Tee<T> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        self.hasher.update(&bytes[..written]);
-        self.size += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
-impl<T: Read> Read for Tee<T> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..read]);
-        self.size += read as u64;
-        Ok(read)
     }
 }
 
