@@ -5,6 +5,7 @@
 //! - [`trust`]: whether a cache is to be believed; [`unpack`]: what it sent, made a tree.
 //! - [`lookup`]: answers of caches, kept for later runs in the file that Nix keeps them in.
 //! - [`remote`]: one cache, wherever it is, reached through a [`client`]; [`error`] says why not.
+//! - [`copy`]: paths of a store written into a cache.
 //! - [`asker`]: many caches asked at once, by a thread that answers through a channel.
 //! - [`address`], [`certificates`], [`netrc`], [`proxies`]: what any download has to know.
 
@@ -14,6 +15,7 @@ pub mod cache_info;
 pub mod certificates;
 pub mod client;
 pub mod compression;
+pub mod copy;
 pub mod error;
 #[doc(hidden)]
 pub mod fuzzing;

@@ -3,10 +3,12 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use windrow_components::lexical::canonicalise;
+use windrow_store::Layout;
 
 use crate::params::{ParamError, Params, decode};
 
@@ -86,7 +88,41 @@ pub struct Places {
     pub log: Option<PathBuf>,
 }
 
+/// What need not be written in another way in the value of a parameter.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_');
+
 impl Places {
+    /// Where the parts of a store are known to lie.
+    pub fn of_layout(layout: &Layout) -> Self {
+        Self {
+            root: None,
+            store: Some(PathBuf::from(&layout.store_dir)),
+            real: Some(layout.real_store_dir.clone()),
+            state: Some(layout.state_dir.clone()),
+            log: Some(layout.log_dir.clone()),
+        }
+    }
+
+    /// The URL of the store.
+    pub fn to_url(&self) -> String {
+        let places = [
+            ("root", &self.root),
+            ("store", &self.store),
+            ("real", &self.real),
+            ("state", &self.state),
+            ("log", &self.log),
+        ];
+        let given = places.into_iter().filter_map(|(name, place)| {
+            let bytes = place.as_ref()?.as_os_str().as_bytes();
+            Some(format!("{name}={}", percent_encode(bytes, PLAIN)))
+        });
+        format!("local?{}", given.collect::<Vec<_>>().join("&"))
+    }
+
     /// Takes one parameter; whether it names a place.
     fn take(&mut self, name: &str, value: &[u8]) -> Result<bool, ParamError> {
         let place = match name {

@@ -202,3 +202,19 @@ proptest! {
         prop_assert!(matches!(&store.kind, Kind::Http(base) if base.contains("S3CR3T")));
     }
 }
+
+#[test]
+fn the_places_of_a_store_make_a_url() {
+    use std::os::unix::ffi::OsStringExt as _;
+    let odd = std::ffi::OsString::from_vec(b"/a b&c=%?#\xff/x".to_vec());
+    let layout = windrow_store::Layout {
+        store_dir: "/nix/store".to_owned(),
+        real_store_dir: odd.into(),
+        state_dir: "/s".into(),
+        log_dir: "/l".into(),
+    };
+    let places = Places::of_layout(&layout);
+    let url = StoreUrl::parse(&places.to_url()).unwrap();
+    assert_eq!(url.kind, Kind::Local(places));
+    assert!(url.params.unknown.is_empty());
+}

@@ -1,7 +1,7 @@
 //! What the server answers: files of its directory, uploads into it, and what a test wants instead.
 
-use std::convert::Infallible;
 use std::fs;
+use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -16,7 +16,7 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 
 use super::Seen;
 use super::behaviour::{Behaviour, Rules};
-use super::body::{End, Pieces, read};
+use super::body::{End, Pieces, read, read_some};
 use super::multipart::Uploads;
 
 type Answer = Response<Pieces>;
@@ -35,7 +35,10 @@ pub(super) struct State {
 
 impl State {
     /// Answers one request.
-    pub(super) async fn answer(&self, request: Request<Incoming>) -> Result<Answer, Infallible> {
+    ///
+    /// # Errors
+    /// When the connection is to break.
+    pub(super) async fn answer(&self, request: Request<Incoming>) -> io::Result<Answer> {
         let under_way = self.under_way.fetch_add(1, Ordering::Relaxed) + 1;
         self.busiest.fetch_max(under_way, Ordering::Relaxed);
         let _counted = Counted(&self.under_way);
@@ -69,6 +72,10 @@ impl State {
         };
         Ok(match behaviour {
             None => self.serve(&asked, body).await,
+            Some(Behaviour::Refuse(after)) => {
+                read_some(body, after).await;
+                return Err(io::ErrorKind::ConnectionReset.into());
+            }
             Some(behaviour) => self.misbehave(&asked, body, behaviour).await,
         })
     }

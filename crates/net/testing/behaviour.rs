@@ -15,6 +15,8 @@ pub enum Behaviour {
     Text(u16, String),
     /// Breaks the connection, or the stream of HTTP/2, after this number of bytes of the body.
     Reset(u64),
+    /// Takes this number of bytes of what is uploaded, and breaks the connection.
+    Refuse(u64),
     /// Sends only this number of bytes, and says that this is all.
     Short(u64),
     /// Sends the file and this number of bytes more, and says that all belong to it.

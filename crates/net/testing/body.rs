@@ -95,3 +95,14 @@ pub(super) async fn read(body: hyper::body::Incoming) -> Result<Bytes, hyper::Er
     use http_body_util::BodyExt as _;
     Ok(body.collect().await?.to_bytes())
 }
+
+/// Reads so many bytes of a body, or as many as there are.
+pub(super) async fn read_some(mut body: hyper::body::Incoming, most: u64) {
+    use http_body_util::BodyExt as _;
+    let mut count = 0;
+    while count < most
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        count += frame.data_ref().map_or(0, |data| data.len() as u64);
+    }
+}

@@ -1,0 +1,170 @@
+//! Makes the archive of a path, compressed, in a file, and what a cache says of it. Knows no cache
+//! but a directory, in which the file gets its name at once.
+
+use std::fs::File;
+use std::io::{self, BufWriter};
+use std::path::{Path, PathBuf};
+
+use windrow_components::hash::Hash;
+use windrow_components::signing_key::SecretKey;
+use windrow_components::store_path::StoreDir;
+use windrow_store::PathInfo;
+use windrow_store::nar::{self, Tee};
+use windrow_store::text::transfer::modified;
+use windrow_sys::{limits, nameless};
+
+use super::CopyError;
+use crate::compression::{Compression, encoder};
+use crate::listing::Listing;
+use crate::narinfo::NarInfo;
+use crate::remote::Source;
+
+/// How much is written at once, in bytes.
+const CHUNK: usize = 256 << 10;
+
+/// Smaller archives are compressed by one thread: starting others takes longer.
+const WORTH_THREADS: u64 = 4 << 20;
+
+/// The most threads that compress one archive.
+const THREADS_MAX: usize = 16;
+
+/// How paths are packed.
+pub(super) struct Packing {
+    pub(super) store_dir: StoreDir,
+    pub(super) compression: Compression,
+    pub(super) level: Option<i32>,
+    pub(super) parallel: bool,
+    /// Where files lie that have no name.
+    pub(super) scratch_dir: PathBuf,
+    /// The directory that names of archives are below, if the cache is a directory.
+    pub(super) cache_dir: Option<PathBuf>,
+    /// Who signs.
+    pub(super) keys: Vec<SecretKey>,
+    /// Whether a listing is made.
+    pub(super) lists: bool,
+}
+
+/// A path that is packed.
+pub(super) struct Packed {
+    /// What the cache is to say of it.
+    pub(super) info: NarInfo,
+    /// Its archive; none if that is where it belongs.
+    pub(super) archive: Option<File>,
+    pub(super) listing: Option<Listing>,
+    /// How many bytes of archive have been put where they belong.
+    pub(super) placed: u64,
+}
+
+impl Packing {
+    /// Packs the path that lies at `real`.
+    ///
+    /// # Errors
+    /// When it can't be read, is not what was registered, or there is no room.
+    pub(super) fn pack(&self, info: &PathInfo, real: &Path) -> Result<Packed, CopyError> {
+        let failed = |source| self.failed(source);
+        let file = nameless::create(&self.scratch_dir).map_err(failed)?;
+        let threads = match self.parallel && info.nar_size > WORTH_THREADS {
+            true => limits::processors(THREADS_MAX),
+            false => 1,
+        };
+        let sink = Tee::new(BufWriter::with_capacity(CHUNK, file));
+        let encoder = encoder(self.compression, self.level, threads, sink).map_err(failed)?;
+        let mut archive = Tee::new(encoder);
+        let listing = match self.lists {
+            true => Listing::dump(real, &mut archive).map(Some),
+            false => nar::dump(real, &mut archive)
+                .map(|()| None)
+                .map_err(Into::into),
+        };
+        let listing = listing.map_err(|error| self.dump_failed(error))?;
+        let (encoder, nar_hash, nar_size) = archive.finish();
+        let (writer, file_hash, file_size) = encoder.finish().map_err(failed)?.finish();
+        let file = writer
+            .into_inner()
+            .map_err(|error| failed(error.into_error()))?;
+        if nar_hash != info.nar_hash && info.nar_hash != [0; 32] {
+            return Err(modified(&info.path, &info.nar_hash, &nar_hash).into());
+        }
+        let info = PathInfo {
+            nar_hash,
+            nar_size,
+            ..info.clone()
+        };
+        let info = self.describe(&info, Hash::sha256(&file_hash), file_size)?;
+        self.place(Packed {
+            info,
+            archive: Some(file),
+            listing,
+            placed: 0,
+        })
+    }
+
+    /// What the cache is to say of a path whose file has that hash and size.
+    fn describe(
+        &self,
+        info: &PathInfo,
+        file_hash: Hash,
+        file_size: u64,
+    ) -> Result<NarInfo, CopyError> {
+        let extension = self.compression.extension();
+        let url = format!("nar/{}.nar{extension}", file_hash.base32());
+        let mut info = NarInfo::of_path_info(info, &self.store_dir, url, self.compression)?;
+        info.file_hash = Some(file_hash);
+        info.file_size = Some(file_size);
+        info.sign(&self.keys, &self.store_dir);
+        Ok(info)
+    }
+
+    /// Gives the file its name in a cache that is a directory on the same file system.
+    fn place(&self, mut packed: Packed) -> Result<Packed, CopyError> {
+        if let (Some(dir), Some(file)) = (&self.cache_dir, &packed.archive) {
+            match nameless::give_name(file, &dir.join(&packed.info.url)) {
+                Ok(()) => {
+                    packed.archive = None;
+                    packed.placed = packed.info.file_size.unwrap_or_default();
+                }
+                // What has that name has that hash.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    packed.archive = None;
+                }
+                // It is copied there.
+                Err(_) => {}
+            }
+        }
+        Ok(packed)
+    }
+
+    fn failed(&self, source: io::Error) -> CopyError {
+        CopyError::Scratch {
+            dir: self.scratch_dir.clone(),
+            source,
+        }
+    }
+
+    /// The error of an archive that could not be written to its end: it is the path's, unless
+    /// there was no room for it.
+    fn dump_failed(&self, error: windrow_store::Error) -> CopyError {
+        match error {
+            windrow_store::Error::File(windrow_sys::Error::Io { source, .. })
+                if matches!(
+                    source.kind(),
+                    io::ErrorKind::StorageFull
+                        | io::ErrorKind::QuotaExceeded
+                        | io::ErrorKind::FileTooLarge
+                ) =>
+            {
+                self.failed(source)
+            }
+            other => other.into(),
+        }
+    }
+}
+
+impl Packed {
+    /// What is to be uploaded, if anything is. Holds only as long as this lives.
+    pub(super) fn source(&self) -> Option<Source> {
+        self.archive
+            .as_ref()
+            .map(|file| Source::File(nameless::path(file)))
+    }
+}
