@@ -7,11 +7,11 @@ use std::time::Duration;
 use windrow_components::settings::Settings;
 use windrow_components::signing_key::{PublicKey, SecretKey};
 use windrow_components::store_path::StoreDir;
-use windrow_net::client::{self, Limits};
+use windrow_net::client::{self, Limits, Notice};
 use windrow_net::lookup::Ttl;
 use windrow_net::store_url::{Kind, StoreUrl, UrlError};
 use windrow_net::trust::Trust;
-use windrow_net::{asker, proxies};
+use windrow_net::{asker, copy, proxies};
 use windrow_store::Layout;
 use windrow_store::signer::Signer;
 use windrow_systems::helpers::CacheConfig;
@@ -50,6 +50,22 @@ pub(crate) fn cache_config(settings: &Settings, layout: &Layout) -> CacheConfig 
             silence: answer_timeout(settings) * 4 / 3,
         },
         lacks_for: seconds(settings.narinfo_cache_negative_ttl),
+    }
+}
+
+/// How a binary cache is written that paths of the store there are copied into; `notice` is told of
+/// failures that are followed by another attempt.
+pub(crate) fn copy_config(settings: &Settings, layout: &Layout, notice: Notice) -> copy::Config {
+    let reading = cache_config(settings, layout).asker;
+    copy::Config {
+        client: client::Config {
+            notice: Some(notice),
+            ..reading.client
+        },
+        store_dir: reading.trust.store_dir,
+        lookup_dir: reading.lookup_dir,
+        ttl: reading.ttl,
+        scratch_dir: std::env::temp_dir(),
     }
 }
 

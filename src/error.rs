@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use windrow_components::settings::SettingError;
+use windrow_net::copy::CopyError;
 use windrow_sys::interrupt;
 use windrow_sys::told::with_remedy;
 
@@ -115,6 +116,18 @@ pub enum Error {
         /// With which exit status to say so.
         status: u8,
     },
+    /// Another store can't be copied to.
+    #[error(transparent)]
+    Copy(Box<CopyError>),
+    /// Some of what was to be copied was not.
+    #[error("{message}")]
+    NotCopied {
+        /// What, and why if that is the same for all.
+        message: String,
+        /// What ended it before its time.
+        #[source]
+        cause: Option<Box<CopyError>>,
+    },
     /// The engine can do nothing any more, or could not go on with this.
     #[error("{0}")]
     EngineStopped(String),
@@ -219,6 +232,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Why standard output can't be written.
 pub(crate) fn print_failed(source: std::io::Error) -> Error {
     Error::io("write to", "standard output")(source)
+}
+
+impl From<CopyError> for Error {
+    fn from(error: CopyError) -> Self {
+        Self::Copy(Box::new(error))
+    }
 }
 
 impl From<windrow_sys::Error> for Error {

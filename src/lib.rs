@@ -158,6 +158,7 @@ mod cgroups;
 #[doc(hidden)]
 pub mod cli;
 mod conf;
+mod copying;
 mod engine;
 mod error;
 #[doc(hidden)]

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use windrow_components::goal::BuildMode;
+use windrow_net::copy;
 use windrow_systems::engine::Summary;
 
 use crate::error::Error;
@@ -89,6 +90,51 @@ pub(crate) fn failure(summary: &Summary, mode: BuildMode) -> Error {
     Error::BuildFailed {
         message: parts.join("; "),
         status: summary.failures.exit_status(),
+    }
+}
+
+/// The error that a copy ends with that left something.
+pub(crate) fn not_copied(outcome: copy::Outcome, to: &str) -> Error {
+    let left = outcome.left.len();
+    let were = if left == 1 { "path was" } else { "paths were" };
+    let reason = match &outcome.ended_by {
+        Some(error) => format!("{error}; "),
+        None => String::new(),
+    };
+    Error::NotCopied {
+        message: format!(
+            "{reason}{left} {were} not copied to '{to}': {}; what has been sent is not sent again by \
+             the same command",
+            quoted(&outcome.left)
+        ),
+        cause: outcome.ended_by.map(Box::new),
+    }
+}
+
+/// The error that a copy from a store ends with that could not be fetched from whole.
+pub(crate) fn not_fetched(summary: &Summary, from: &str, require_sigs: bool) -> Error {
+    let mut parts = Vec::new();
+    if !summary.missing.is_empty() {
+        let may = match require_sigs {
+            true => {
+                ", or it may not be taken from there: with --no-check-sigs nobody need have signed it"
+            }
+            false => "",
+        };
+        let paths = quoted(&summary.missing);
+        parts.push(format!("'{from}' does not have {paths}{may}"));
+    }
+    if !summary.incomplete.is_empty() {
+        let paths = quoted(&summary.incomplete);
+        parts.push(format!("'{from}' lacks something that {paths} refers to"));
+    }
+    let failed = [&summary.failed[..], &summary.undelivered].concat();
+    if !failed.is_empty() {
+        parts.push(format!("cannot fetch {} from '{from}'", quoted(&failed)));
+    }
+    Error::NotCopied {
+        message: parts.join("; "),
+        cause: None,
     }
 }
 

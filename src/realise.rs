@@ -158,16 +158,8 @@ pub fn already_valid(session: &Session, wanted: &[Wanted]) -> Result<Option<Outp
     let store = session.open_read_only()?;
     let mut outputs = Vec::new();
     for wanted in wanted {
-        let rows = match wanted {
-            Wanted::Repair(_) => return Ok(None),
-            Wanted::Path(path) => vec![("out".to_owned(), path.clone())],
-            Wanted::Derivation { path, .. } if !store.database.is_valid(path)? => return Ok(None),
-            Wanted::Derivation { path, outputs } => store.with_derivation(path, |drv| {
-                let rows = drv.outputs.iter();
-                let rows = rows.map(|output| (output.name.to_string(), output.path.to_string()));
-                let wanted = |name: &String| outputs.is_empty() || outputs.contains(name);
-                Ok(rows.filter(|(name, _)| wanted(name)).collect())
-            })?,
+        let Some(rows) = known_outputs(&store, wanted)? else {
+            return Ok(None);
         };
         for (_, path) in &rows {
             if !store.database.is_valid(path)? {
@@ -177,6 +169,25 @@ pub fn already_valid(session: &Session, wanted: &[Wanted]) -> Result<Option<Outp
         outputs.push(rows);
     }
     Ok(Some(outputs))
+}
+
+/// The output paths of a target, by output name, valid or not; none if its derivation is not there
+/// to be asked, or it is to be repaired.
+///
+/// # Errors
+/// When the store or the derivation can't be read.
+pub fn known_outputs(store: &LocalStore, wanted: &Wanted) -> Result<Option<Vec<(String, String)>>> {
+    Ok(Some(match wanted {
+        Wanted::Repair(_) => return Ok(None),
+        Wanted::Path(path) => vec![("out".to_owned(), path.clone())],
+        Wanted::Derivation { path, .. } if !store.database.is_valid(path)? => return Ok(None),
+        Wanted::Derivation { path, outputs } => store.with_derivation(path, |drv| {
+            let rows = drv.outputs.iter();
+            let rows = rows.map(|output| (output.name.to_string(), output.path.to_string()));
+            let wanted = |name: &String| outputs.is_empty() || outputs.contains(name);
+            Ok(rows.filter(|(name, _)| wanted(name)).collect())
+        })?,
+    }))
 }
 
 /// How much of the database a run keeps in memory, in KiB. A build touches a dozen pages; those
@@ -214,6 +225,9 @@ pub fn assemble(
     real::plug_in(&mut engine.world, config, may_repair)?;
     let mut helpers = crate::helpers::helper_config(&session.settings, &session.layout);
     helpers.hook.take_if(|_| !session.build_hook);
+    if !session.substituter_programs {
+        helpers.substituters.clear();
+    }
     real::helpers::plug_in(&mut engine.world, helpers)?;
     if let Some(history) = history {
         let system = &session.settings.system;
@@ -357,7 +371,10 @@ pub fn make_plan(
             Wanted::Path(path) | Wanted::Repair(path) => paths.push(graph.path(path)?),
         }
     }
-    let helpers = crate::helpers::helper_config(&session.settings, &session.layout);
+    let mut helpers = crate::helpers::helper_config(&session.settings, &session.layout);
+    if !session.substituter_programs {
+        helpers.substituters.clear();
+    }
     let mut substitutes = Substitutes::new(&helpers, session.engine_options());
     let mut plan = plan(&mut graph, &mut store, &targets, &mut substitutes)?;
     substitutes.fetch((&mut graph, &mut store), paths, &mut plan)?;

@@ -48,6 +48,8 @@ pub struct Session {
     pub finish_running: bool,
     /// Whether builds are offered to the build hook, if there is one.
     pub build_hook: bool,
+    /// Whether substituter programs are asked, if there are any.
+    pub substituter_programs: bool,
     /// Whether this program can be started once more as a builder that comes with the engine.
     pub has_builtins: bool,
     /// What to warn of before anything else.
@@ -172,6 +174,7 @@ impl Session {
             mode: BuildMode::Normal,
             finish_running: false,
             build_hook: true,
+            substituter_programs: true,
             has_builtins: true,
             warnings,
             allow_symlinked_store: env("NIX_IGNORE_SYMLINK_STORE").is_some_and(|v| v == "1"),

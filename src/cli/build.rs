@@ -12,7 +12,7 @@ use super::list::expand;
 use super::{BuildOptions, CommonArgs, names_a_graph, print_lines};
 use crate::error::{Error, Result};
 use crate::outcome::{failure, root_name};
-use crate::progress::{self, LogFormat, Style, Tracing};
+use crate::progress::{self, Style, Tracing};
 use crate::realise::{already_valid, hold, realise, understand};
 use crate::session::Session;
 use crate::trace::TraceFile;
@@ -91,7 +91,10 @@ pub(super) fn run(args: &BuildArgs) -> Result<()> {
     if args.dry_run {
         return super::plan::describe(&session, store, &wanted, false);
     }
-    let style = style(args, &session);
+    let style = Style {
+        trace: args.print_build_trace || session.settings.print_build_trace,
+        ..args.common.style(args.print_build_logs)
+    };
     let mut reporter = progress::reporter(style);
     if let Some(file) = &args.trace {
         let trace = TraceFile::create(file, "windrow build")?;
@@ -147,19 +150,4 @@ fn dry_run(args: &BuildArgs, session: &Session) -> Result<()> {
     let mut store = session.open_read_only()?;
     let wanted = understand(&expand(&args.what)?, session, &mut store)?;
     super::plan::describe(session, store, &wanted, false)
-}
-
-fn style(args: &BuildArgs, session: &Session) -> Style {
-    let terminal = crate::terminal::stderr_is_terminal();
-    let format = args.common.log_format.unwrap_or(match terminal {
-        true => LogFormat::Bar,
-        false => LogFormat::Raw,
-    });
-    Style {
-        format,
-        verbosity: i16::from(args.common.verbose) - i16::from(args.common.quiet),
-        build_logs: args.print_build_logs || format == LogFormat::BarWithLogs,
-        names: true,
-        trace: args.print_build_trace || session.settings.print_build_trace,
-    }
 }

@@ -2,6 +2,7 @@
 
 mod add;
 mod build;
+mod copy;
 mod failed_paths;
 mod graph;
 mod history;
@@ -20,10 +21,11 @@ use nix::sys::stat::Mode;
 use windrow_sys::{interrupt, waiting};
 
 use crate::error::{Result, print_failed};
-use crate::progress::LogFormat;
+use crate::progress::{LogFormat, Style};
 use crate::session::Session;
 use crate::terminal::{
-    Out, complain, take_over_signals, tell_error, tell_errors_as_json, usage_error,
+    Out, complain, stderr_is_terminal, take_over_signals, tell_error, tell_errors_as_json,
+    usage_error,
 };
 
 /// Turns Nix derivations into valid store paths.
@@ -38,6 +40,8 @@ struct Cli {
 enum Command {
     /// Build derivations, store paths or a graph; print the output paths
     Build(build::BuildArgs),
+    /// Copy store paths to another store or from it: binary caches, stores on this machine
+    Copy(copy::CopyArgs),
     /// Print what would be built, in order, without building it
     Plan(plan::PlanArgs),
     /// Write the derivations of a JSON graph, or of Nix's JSON, to the store; print their paths
@@ -120,11 +124,30 @@ struct BuildOptions {
 }
 
 impl CommonArgs {
-    fn session(&self, build: Option<&BuildOptions>) -> Result<Session> {
+    /// The settings of the command line.
+    fn pairs(&self) -> Vec<(String, String)> {
         let pairs = self.options.chunks_exact(2);
-        let mut options: Vec<(String, String)> = pairs
-            .map(|pair| (pair[0].clone(), pair[1].clone()))
-            .collect();
+        let pairs = pairs.map(|pair| (pair[0].clone(), pair[1].clone()));
+        pairs.collect()
+    }
+
+    /// How it is reported what goes on.
+    fn style(&self, build_logs: bool) -> Style {
+        let format = self.log_format.unwrap_or(match stderr_is_terminal() {
+            true => LogFormat::Bar,
+            false => LogFormat::Raw,
+        });
+        Style {
+            format,
+            verbosity: i16::from(self.verbose) - i16::from(self.quiet),
+            build_logs: build_logs || format == LogFormat::BarWithLogs,
+            names: true,
+            trace: false,
+        }
+    }
+
+    fn session(&self, build: Option<&BuildOptions>) -> Result<Session> {
+        let mut options = self.pairs();
         if let Some(build) = build {
             let mut set = |name: &str, value: Option<&str>| {
                 options.extend(value.map(|value| (name.to_owned(), value.to_owned())));
@@ -213,9 +236,12 @@ fn run(args: Vec<OsString>) -> ExitCode {
             };
         }
     };
-    if let Command::Build(args) = &cli.command
-        && args.common.log_format == Some(LogFormat::InternalJson)
-    {
+    let format = match &cli.command {
+        Command::Build(args) => args.common.log_format,
+        Command::Copy(args) => args.common.log_format,
+        _ => None,
+    };
+    if format == Some(LogFormat::InternalJson) {
         tell_errors_as_json();
     }
     let result = execute(cli.command);
@@ -239,6 +265,7 @@ fn execute(command: Command) -> Result<ExitCode> {
     take_over_signals()?;
     match command {
         Command::Build(args) => build::run(&args),
+        Command::Copy(args) => copy::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Add(args) => add::run(&args),
         Command::Graph(args) => graph::run(&args),

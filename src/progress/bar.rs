@@ -30,18 +30,8 @@ pub(super) struct Bar {
 
 impl Bar {
     pub(super) fn new(style: Style) -> Self {
-        let target = if can_draw() {
-            ProgressDrawTarget::term_like_with_hz(Box::new(Screen::default()), FRAMES_PER_SECOND)
-        } else {
-            ProgressDrawTarget::hidden()
-        };
-        let bar = ProgressBar::with_draw_target(None, target);
-        if let Ok(template) = ProgressStyle::with_template("{prefix} {elapsed}: {wide_msg}") {
-            bar.set_style(template);
-        }
+        let bar = live_line();
         bar.set_prefix(numbers(Counts::default()));
-        // Drawn by a thread of its own, so that the time goes on while nothing else happens.
-        bar.enable_steady_tick(REFRESH);
         let text = Wording::new(Style {
             verbosity: style.verbosity - 1,
             ..style
@@ -53,6 +43,22 @@ impl Bar {
             running: Vec::new(),
         }
     }
+}
+
+/// A line with a prefix, the time it has taken and a message; hidden where it can't be drawn.
+pub(super) fn live_line() -> ProgressBar {
+    let target = if can_draw() {
+        ProgressDrawTarget::term_like_with_hz(Box::new(Screen::default()), FRAMES_PER_SECOND)
+    } else {
+        ProgressDrawTarget::hidden()
+    };
+    let bar = ProgressBar::with_draw_target(None, target);
+    if let Ok(template) = ProgressStyle::with_template("{prefix} {elapsed}: {wide_msg}") {
+        bar.set_style(template);
+    }
+    // Drawn by a thread of its own, so that the time goes on while nothing else happens.
+    bar.enable_steady_tick(REFRESH);
+    bar
 }
 
 /// Whether standard error is a terminal on which lines can be drawn anew.

@@ -2,6 +2,7 @@
 //! wanted.
 
 mod bar;
+mod copies;
 mod json;
 mod lines;
 mod output;
@@ -14,6 +15,7 @@ use windrow_systems::report::{Event, Level, Reporter};
 
 use crate::terminal::complain;
 
+pub use copies::Copies;
 pub use tracing::Tracing;
 
 /// How to report what goes on.

@@ -21,6 +21,7 @@ mod cgroups;
 mod check;
 mod collection;
 mod concurrent;
+mod copy;
 mod documents;
 mod durable;
 mod escape;

@@ -1,0 +1,153 @@
+//! Copies between stores: what of a store is to be copied, and where to.
+//!
+//! Into a binary cache paths are sent ([`send`]). Into a store on this machine they are fetched, by
+//! the same engine that builds ([`fetch`]), whatever they come from.
+
+mod fetch;
+mod send;
+
+use std::ffi::OsString;
+
+use windrow_net::store_url::{Kind, Places, StoreUrl};
+
+use crate::error::{Error, Result};
+use crate::progress::Style;
+use crate::session::Session;
+use crate::terminal::complain;
+
+/// What is copied, and how.
+#[derive(Debug)]
+pub(crate) struct Copy {
+    /// As typed.
+    pub(crate) what: Vec<OsString>,
+    /// Whether there may be graphs among it, which are written to the store first.
+    pub(crate) has_graphs: bool,
+    /// Derivations stand for themselves rather than for their outputs.
+    pub(crate) derivation: bool,
+    /// With all that they refer to.
+    pub(crate) recursive: bool,
+    /// Only what a trusted key has signed is taken into a store.
+    pub(crate) check_sigs: bool,
+    /// How it is told.
+    pub(crate) style: Style,
+}
+
+/// A store that is not the one of the command, by its URL.
+#[derive(Debug)]
+pub(crate) struct Other {
+    text: String,
+    url: StoreUrl,
+}
+
+impl Other {
+    /// Understands a URL.
+    ///
+    /// # Errors
+    /// When it names no store, or one that can't be copied to or from.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        let url = StoreUrl::parse(text).map_err(|error| Error::Unsupported(error.to_string()))?;
+        match url.kind {
+            Kind::Http(_) | Kind::File(_) | Kind::S3 { .. } | Kind::Local(_) => {}
+            Kind::Ssh(_) | Kind::SshNg(_) | Kind::Daemon { .. } => {
+                return Err(Error::Unsupported(format!(
+                    "cannot copy to or from '{url}': it is neither a binary cache nor a store on this machine"
+                )));
+            }
+        }
+        let text = text.to_owned();
+        Ok(Self { text, url })
+    }
+
+    fn is_local(&self) -> bool {
+        matches!(self.url.kind, Kind::Local(_))
+    }
+
+    /// Warns of parameters that nobody looks at.
+    fn warn(&self) {
+        let unknown = &self.url.params.unknown;
+        if !unknown.is_empty() {
+            complain(&format!(
+                "warning: '{}' has parameters without effect: '{}'",
+                self.url,
+                unknown.join("', '")
+            ));
+        }
+    }
+}
+
+/// Where paths are fetched from.
+#[derive(Debug)]
+struct Source {
+    /// As the setting `substituters` takes it.
+    url: String,
+    /// As it is called in messages.
+    shown: String,
+}
+
+impl Source {
+    /// A store on this machine.
+    fn local(session: &Session, shown: String, trusted: bool) -> Self {
+        let mut url = Places::of_layout(&session.layout).to_url();
+        if trusted {
+            url.push_str("&trusted=true");
+        }
+        Self { url, shown }
+    }
+
+    fn of(from: &Other, open: impl Fn(&str) -> Result<Session>) -> Result<Self> {
+        if !from.is_local() {
+            return Ok(Self {
+                url: from.text.clone(),
+                shown: from.url.key(),
+            });
+        }
+        let shown = from.url.to_string();
+        // Its parts may lie where this machine's settings say.
+        let trusted = from.url.params.trusted;
+        Ok(Self::local(&open(&from.text)?, shown, trusted))
+    }
+}
+
+/// Copies between the store of a session, or one that stands in its place, and others. `open` opens
+/// a store on this machine by its URL.
+///
+/// # Errors
+/// When something is not copied.
+pub(crate) fn run(
+    session: Session,
+    (from, to): (Option<Other>, Option<Other>),
+    copy: &Copy,
+    open: impl Fn(&str) -> Result<Session>,
+) -> Result<()> {
+    [&from, &to].into_iter().flatten().for_each(Other::warn);
+    match (from, to) {
+        (None, Some(to)) => out_of(&session, &to, copy, open),
+        (Some(from), None) => fetch::by_name(session, &Source::of(&from, open)?, copy),
+        (Some(from), Some(to)) if from.is_local() => out_of(&open(&from.text)?, &to, copy, open),
+        (Some(from), Some(to)) if to.is_local() => {
+            fetch::by_name(open(&to.text)?, &Source::of(&from, open)?, copy)
+        }
+        (Some(from), Some(to)) => Err(Error::Unsupported(format!(
+            "cannot copy from '{}' to '{}' at once, for neither is a store on this machine; copy into one \
+             with --from, and then out of it with --to",
+            from.url, to.url
+        ))),
+        (None, None) => Err(Error::Usage("give --to URL or --from URL".to_owned())),
+    }
+}
+
+/// Copies out of a store on this machine.
+fn out_of(
+    session: &Session,
+    to: &Other,
+    copy: &Copy,
+    open: impl Fn(&str) -> Result<Session>,
+) -> Result<()> {
+    if !to.is_local() {
+        return send::send(session, &to.url, copy);
+    }
+    let found = send::found(session, copy)?;
+    let shown = session.layout.real_store_dir.display().to_string();
+    let from = Source::local(session, shown, false);
+    fetch::fetch(open(&to.text)?, &from, found.paths.clone(), copy)
+}

@@ -1,0 +1,136 @@
+//! What is copied out of a store: found or made there, and sent to a binary cache.
+
+use std::sync::Arc;
+
+use windrow_net::copy::{BinaryCache, copy};
+use windrow_net::store_url::StoreUrl;
+use windrow_store::PathInfo;
+use windrow_store::roots::temporary::TempRoots;
+use windrow_sys::interrupt::Owing;
+
+use super::Copy;
+use crate::caches::copy_config;
+use crate::error::{Error, Result};
+use crate::outcome::{failure, not_copied};
+use crate::progress::{self, Copies};
+use crate::realise::{Outputs, Wanted, already_valid, hold, realise, understand};
+use crate::session::Session;
+use crate::terminal::complain;
+
+/// Paths that are valid, and kept from collection as long as this lives.
+pub(super) struct Found {
+    pub(super) paths: Vec<String>,
+    _roots: Option<TempRoots>,
+}
+
+/// The paths that are to be copied out of the store of a session. What is not valid is built or
+/// fetched first, as by Nix.
+///
+/// # Errors
+/// When something can't be understood, or not be made.
+pub(super) fn found(session: &Session, what: &Copy) -> Result<Found> {
+    if !what.has_graphs {
+        let mut store = session.open_read_only()?;
+        let wanted = wanted(session, what, &mut store)?;
+        if let Some(outputs) = already_valid(session, &wanted)? {
+            let paths = paths(outputs);
+            // Whoever may not write the store can't keep anything in it.
+            let mut roots = TempRoots::open(&session.layout).ok();
+            if let Some(roots) = &mut roots {
+                roots.add(&paths.iter().map(String::as_str).collect::<Vec<_>>())?;
+            }
+            return Ok(Found {
+                paths,
+                _roots: roots,
+            });
+        }
+    }
+    let mut store = session.open()?;
+    let wanted = wanted(session, what, &mut store)?;
+    let held = hold(session, &store, &wanted)?;
+    let reporter = progress::reporter(what.style);
+    let (summary, outputs) = realise(session, store, &wanted, reporter)?;
+    if let Some(signal) = summary.interrupted {
+        return Err(Error::Interrupted { signal });
+    }
+    if summary.lacks_something() {
+        return Err(failure(&summary, session.mode));
+    }
+    let paths = paths(outputs);
+    held.remind(&paths.iter().map(String::as_str).collect::<Vec<_>>())?;
+    Ok(Found {
+        paths,
+        _roots: Some(held),
+    })
+}
+
+fn wanted(
+    session: &Session,
+    what: &Copy,
+    store: &mut windrow_store::local::LocalStore,
+) -> Result<Vec<Wanted>> {
+    let wanted = understand(&what.what, session, store).map_err(Error::not_to_build)?;
+    let plain = |wanted| match wanted {
+        Wanted::Derivation { path, .. } if what.derivation => Wanted::Path(path),
+        other => other,
+    };
+    Ok(wanted.into_iter().map(plain).collect())
+}
+
+fn paths(outputs: Outputs) -> Vec<String> {
+    let paths = outputs.into_iter().flatten().map(|(_, path)| path);
+    let mut paths: Vec<String> = paths.collect();
+    paths.sort_unstable();
+    paths.dedup();
+    paths
+}
+
+/// Sends to a binary cache what is asked for.
+///
+/// # Errors
+/// When something is not sent.
+pub(super) fn send(session: &Session, to: &StoreUrl, what: &Copy) -> Result<()> {
+    let found = found(session, what)?;
+    let infos = infos(session, &found.paths, what.recursive)?;
+    // What lies on a server in part is given up, and there may be much.
+    let _owing = Owing::new();
+    let quiet = what.style.verbosity < 0;
+    let notice = Arc::new(
+        move |error: &windrow_net::NetError, pause: std::time::Duration| {
+            if !quiet {
+                let seconds = pause.as_secs_f64();
+                complain(&format!("warning: {error}; trying again in {seconds:.1} s"));
+            }
+        },
+    );
+    let config = copy_config(&session.settings, &session.layout, notice);
+    let shown = to.key();
+    let mut copies = Copies::new(what.style, &shown);
+    let mut cache = BinaryCache::open(to, &config)?;
+    let tell = &mut |event: windrow_net::copy::Event<'_>| copies.report(&event);
+    let outcome = copy(&mut cache, infos, &session.layout, tell)?;
+    copies.end(&outcome);
+    match outcome.left.is_empty() && outcome.ended_by.is_none() {
+        true => Ok(()),
+        false => Err(not_copied(outcome, &shown)),
+    }
+}
+
+/// What is recorded of the paths, and of all that they refer to if that is copied, too.
+fn infos(session: &Session, paths: &[String], recursive: bool) -> Result<Vec<PathInfo>> {
+    let store = session.open_read_only()?;
+    let infos = match recursive {
+        true => store.database.closure(paths.iter().map(String::as_str))?,
+        false => {
+            let info = |path: &String| store.database.path_info(path);
+            let infos: windrow_store::Result<Vec<_>> = paths.iter().map(info).collect();
+            infos?.into_iter().flatten().collect()
+        }
+    };
+    // A collector may have been quicker.
+    let is_there = |path: &&String| infos.iter().any(|info| info.path == **path);
+    match paths.iter().find(|path| !is_there(path)) {
+        Some(path) => Err(windrow_store::Error::PathNotValid { path: path.clone() }.into()),
+        None => Ok(infos),
+    }
+}

@@ -1,0 +1,98 @@
+//! `windrow copy`: what real Nix takes from caches that it wrote, byte for byte what Nix writes
+//! itself, and the other way round.
+
+mod caches;
+mod stores;
+mod trouble;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use crate::harness::{Key, World, graph_of, sh};
+
+/// A world with "b", which refers to "a", built, and a key.
+struct Scene {
+    world: World,
+    key: Key,
+    drv: String,
+    a: String,
+    b: String,
+}
+
+impl Scene {
+    #[track_caller]
+    fn new() -> Self {
+        let world = World::new();
+        let graph = graph_of([
+            ("a", sh("echo hello > $out")),
+            (
+                "b",
+                sh(
+                    "mkdir -p $out/bin; echo @{a} > $out/bin/x; chmod +x $out/bin/x; \
+                    ln -s x $out/bin/y; : > $out/empty; echo more > $out/more",
+                ),
+            ),
+        ]);
+        let drv = world.add(&graph);
+        let b = world.windrow("build").arg(&drv).ok().line();
+        let a = fs::read_to_string(Path::new(&b).join("bin/x")).expect("a script");
+        let a = a.trim().to_owned();
+        let key = Key::new(&world, "test.example-1");
+        Self {
+            world,
+            key,
+            drv,
+            a,
+            b,
+        }
+    }
+
+    /// The URL of a cache in a directory of that name, to be signed.
+    fn signed(&self, name: &str, more: &str) -> String {
+        let (dir, key) = (self.world.file(name), &self.key.secret);
+        format!(
+            "file://{}?secret-key={}{more}",
+            dir.display(),
+            key.display()
+        )
+    }
+
+    /// Forgets the store, after which all that was built is to be had from elsewhere only.
+    fn forget(&self, name: &str) {
+        self.world.set_aside(name);
+        let _ = fs::remove_dir_all(self.world.at("home/.cache"));
+    }
+
+    /// Has a Nix fetch "b" from a cache whose signatures it checks.
+    #[track_caller]
+    fn fetched_by(&self, nix: &str, url: &str) {
+        let copy = self.world.program(nix).args(["copy", "--from", url]);
+        let copy = copy.args(["--option", "trusted-public-keys", &self.key.public]);
+        copy.arg(&self.b).ok();
+        assert!(self.world.is_valid(&self.a) && self.world.is_valid(&self.b));
+        self.world.verifies();
+    }
+}
+
+/// All files below a directory with their contents.
+fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(at) = dirs.pop() {
+        for entry in fs::read_dir(at).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                dirs.push(path);
+                continue;
+            }
+            let name = path
+                .strip_prefix(dir)
+                .expect("a path below")
+                .display()
+                .to_string();
+            files.insert(name, fs::read(&path).expect("a file"));
+        }
+    }
+    files
+}
