@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use bzip2::read::MultiBzDecoder;
-use windrow_systems::process::log_writer::{is_marked_cut, log_path};
+use windrow_store::logs::{find, is_marked_cut};
 
 use crate::error::{Error, Result, print_failed};
 use crate::terminal::{Out, complain};
@@ -44,7 +44,7 @@ pub(crate) fn copy(log: &mut Log, of: &str, out: &mut Out) -> Result<()> {
     Ok(())
 }
 
-fn found(file: File, compressed: bool) -> io::Result<Log> {
+fn readable(file: File, compressed: bool) -> io::Result<Log> {
     let metadata = file.metadata()?;
     // What is compressed has a beginning and an end, though nothing be in between.
     let is_cut = match compressed {
@@ -58,25 +58,12 @@ fn found(file: File, compressed: bool) -> io::Result<Log> {
     Ok(Log { reader, is_cut })
 }
 
-/// The log under any of the names that releases of Nix gave it.
+/// The log of a derivation; none if there is none.
 pub(crate) fn open(log_dir: &Path, base: &str) -> Result<Option<Log>> {
-    let flat = log_dir.join("drvs").join(base);
-    let candidates = [
-        (log_path(log_dir, base, false), false),
-        (log_path(log_dir, base, true), true),
-        (flat.clone(), false),
-        (flat.with_added_extension("bz2"), true),
-    ];
-    for (path, compressed) in candidates {
-        match File::open(&path) {
-            Ok(file) => {
-                return found(file, compressed)
-                    .map(Some)
-                    .map_err(Error::io("read", path));
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(Error::io("open the log", path)(error)),
-        }
-    }
-    Ok(None)
+    let Some(found) = find(log_dir, base)? else {
+        return Ok(None);
+    };
+    readable(found.file, found.is_compressed)
+        .map(Some)
+        .map_err(Error::io("read", found.path))
 }

@@ -10,9 +10,9 @@ use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 use windrow_components::outputs::OutputSet;
 use windrow_components::request::{Request, RequestBegan, RequestEnd, RequestState};
+use windrow_store::logs::log_path;
 
 use crate::failure::{Failure, FailureKind};
-use crate::process::log_writer::log_path;
 use crate::world::{Host, Scheduler};
 
 /// What became of a derivation or a path.

@@ -9,6 +9,7 @@
 //! - [`locks`] on paths, [`roots`] that keep paths, and the collector [`gc`] that deletes the
 //!   others.
 //! - [`text`]: paths written down for others: registrations, exports, graphs.
+//! - [`logs`] of builds: where they lie.
 //! - [`signer`]: signatures of what was built here.
 //! - [`ops`]: what is done to a whole store: adding, registering, verifying.
 

@@ -18,6 +18,7 @@ use bzip2::Compression;
 use bzip2::write::BzEncoder;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use hashbrown::HashMap;
+use windrow_store::logs::{CUT, is_marked_cut, log_path};
 use windrow_sys::limits::no_thread;
 
 use windrow_sys::interrupt;
@@ -282,25 +283,6 @@ impl LogFile {
     pub fn path(&self) -> &Path {
         &self.path
     }
-}
-
-/// Where the log of a derivation lies: `drvs/XX/REST`, with `.bz2` if compressed.
-pub fn log_path(log_dir: &Path, drv_base_name: &str, compressed: bool) -> PathBuf {
-    let (directory, rest) = drv_base_name.split_at(2);
-    let extension = if compressed { ".bz2" } else { "" };
-    log_dir
-        .join("drvs")
-        .join(directory)
-        .join(format!("{rest}{extension}"))
-}
-
-/// What a log that is not compressed has in its mode if its end could not be written: a bit that
-/// means nothing else for a file, and takes no room on a full disk.
-const CUT: u32 = 0o1000;
-
-/// Whether a log, of which that is the mode, has been cut. One that is compressed has no end then.
-pub fn is_marked_cut(mode: u32) -> bool {
-    mode & CUT != 0
 }
 
 /// A log's file, which takes nothing more after a failure: what lacks a part must not get an end.
