@@ -83,6 +83,18 @@ impl Listing {
         })
     }
 
+    /// Lists the archive of `path`, of which no file is read.
+    ///
+    /// # Errors
+    /// Those of [`nar::outline`].
+    pub fn of_tree(path: &Path) -> Result<Self> {
+        let mut lister = Lister::default();
+        nar::outline(path, &mut lister)?;
+        Ok(Self {
+            nodes: lister.nodes,
+        })
+    }
+
     /// All that there is, the root first, each directory before what is in it.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes

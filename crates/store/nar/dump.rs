@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, OsStr};
 use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Seek as _, SeekFrom, Write};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -52,15 +52,37 @@ pub fn dump_observed(
     sink: &mut impl Write,
     observer: &mut impl Observer,
 ) -> Result<()> {
+    with_buffer(|buffer| Dumper::dump(Output::new(sink, buffer, path), observer))
+}
+
+/// As [`dump_observed`], without the first `skipped` bytes of the archive. Contents of files that
+/// lie in them are not read. Takes little memory, for callers that write many archives at once.
+///
+/// # Errors
+/// As [`dump`].
+pub fn dump_rest(
+    path: &Path,
+    skipped: u64,
+    sink: &mut impl Write,
+    observer: &mut impl Observer,
+) -> Result<()> {
     with_buffer(|buffer| {
-        let mut dumper = Dumper {
-            out: Output::new(sink, buffer, path),
-            observer,
-        };
-        dumper.out.token(MAGIC.as_bytes())?;
-        walk(path, Order::Sorted, &mut dumper)?;
-        dumper.out.flush()
+        let mut out = Output::new(sink, buffer, path);
+        out.skipped = skipped;
+        out.most = SMALL_CHUNK;
+        Dumper::dump(out, observer)
     })
+}
+
+/// How large the buffer of who has many of them becomes, in bytes.
+const SMALL_CHUNK: usize = CHUNK / 4;
+
+/// Tells `observer` what the archive of `path` holds, without reading the contents of files.
+///
+/// # Errors
+/// As [`dump`].
+pub fn outline(path: &Path, observer: &mut impl Observer) -> Result<()> {
+    dump_rest(path, u64::MAX, &mut io::sink(), observer)
 }
 
 /// As [`dump`], for the entry `name` of an open directory. Errors name the entry only.
@@ -143,7 +165,15 @@ impl<W: Write, O: Observer> Visitor for Dumper<'_, W, O> {
     }
 }
 
-impl<W: Write, O> Dumper<'_, W, O> {
+impl<'a, W: Write, O: Observer> Dumper<'a, W, O> {
+    fn dump(out: Output<'a, W>, observer: &'a mut O) -> Result<()> {
+        let mut dumper = Dumper { out, observer };
+        let path = dumper.out.path;
+        dumper.out.token(MAGIC.as_bytes())?;
+        walk(path, Order::Sorted, &mut dumper)?;
+        dumper.out.flush()
+    }
+
     /// Closes a node, and the entry around it.
     fn close(&mut self, node: &Node<'_>) -> Result<()> {
         self.out
@@ -179,8 +209,12 @@ struct Output<'a, W> {
     /// All of it may be written to; only the first `filled` bytes are waiting.
     buffer: &'a mut Vec<u8>,
     filled: usize,
-    /// How many bytes the sink has.
+    /// How many bytes there were before those that are waiting.
     flushed: u64,
+    /// How many bytes at the beginning are not for the sink.
+    skipped: u64,
+    /// How many bytes wait at most.
+    most: usize,
     /// The root, for messages.
     path: &'a Path,
 }
@@ -192,6 +226,8 @@ impl<'a, W: Write> Output<'a, W> {
             buffer,
             filled: 0,
             flushed: 0,
+            skipped: 0,
+            most: CHUNK,
             path,
         }
     }
@@ -229,7 +265,7 @@ impl<'a, W: Write> Output<'a, W> {
     ///
     /// Each read asks for one byte more than is left, so that growth shows without another call.
     fn contents(&mut self, node: &Node<'_>, file: &mut File, size: u64) -> Result<()> {
-        let mut left = size;
+        let mut left = size - self.pass_over(node, file, size)?;
         loop {
             let wanted = usize::try_from(left)
                 .unwrap_or(usize::MAX)
@@ -257,12 +293,27 @@ impl<'a, W: Write> Output<'a, W> {
         }
     }
 
+    /// Goes over as many bytes of a file of that size as are not for the sink; how many those are.
+    fn pass_over(&mut self, node: &Node<'_>, file: &mut File, size: u64) -> Result<u64> {
+        let over = self.skipped.saturating_sub(self.offset()).min(size);
+        if over > 0 {
+            let seek = file.seek(SeekFrom::Start(over));
+            seek.map_err(Error::io("read", node.path()))?;
+            self.flush()?;
+            self.flushed += over;
+        }
+        Ok(over)
+    }
+
     /// Makes room for `wanted` bytes, or for as many as are worth a call.
     fn make_room(&mut self, wanted: usize) -> Result<()> {
         if self.buffer.len() - self.filled < wanted {
-            grow(self.buffer, self.filled.saturating_add(wanted));
+            grow(
+                self.buffer,
+                self.filled.saturating_add(wanted).min(self.most),
+            );
             let room = self.buffer.len() - self.filled;
-            if room < wanted && room < CHUNK / 2 {
+            if room < wanted && room < self.most / 2 {
                 self.flush()?;
             }
         }
@@ -270,8 +321,10 @@ impl<'a, W: Write> Output<'a, W> {
     }
 
     fn flush(&mut self) -> Result<()> {
+        let over = self.skipped.saturating_sub(self.flushed);
+        let over = usize::try_from(over).map_or(self.filled, |over| over.min(self.filled));
         self.sink
-            .write_all(&self.buffer[..self.filled])
+            .write_all(&self.buffer[over..self.filled])
             .map_err(Error::io("write the archive of", self.path))?;
         self.flushed += self.filled as u64;
         self.filled = 0;
@@ -335,6 +388,35 @@ mod tests {
             )
         );
         assert_eq!(archive(&known()).len(), 302_208);
+    }
+
+    #[test]
+    fn any_beginning_can_be_left_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tree");
+        known().plant(&path);
+        let mut whole = Vec::new();
+        dump(&path, &mut whole).unwrap();
+        let around = [1, 97, 120, 300_000, 302_100, 302_200, 302_208, 302_209];
+        for skipped in (0..whole.len()).step_by(4093).chain(around) {
+            let mut rest = Vec::new();
+            dump_rest(&path, skipped as u64, &mut rest, &mut ()).unwrap();
+            let expected = &whole[skipped.min(whole.len())..];
+            assert!(rest == expected, "{skipped}: {} bytes", rest.len());
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_is_not_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = File::create(directory.path().join("large")).unwrap();
+        // It would take an hour.
+        file.set_len(1 << 42).unwrap();
+        let mut rest = Vec::new();
+        let path = directory.path().join("large");
+        dump_rest(&path, (1 << 42) + 96, &mut rest, &mut ()).unwrap();
+        assert_eq!(rest, tokens(")"));
+        outline(&path, &mut ()).unwrap();
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub mod rewrite;
 pub mod scan;
 mod tee;
 
-pub use dump::{Observer, dump, dump_observed};
+pub use dump::{Observer, dump, dump_observed, dump_rest, outline};
 pub(crate) use dump::{dump_entry, feed_file};
 pub use fault::NarFault;
 pub use parse::{Contents, Handler, parse, skip};
