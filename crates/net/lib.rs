@@ -7,6 +7,7 @@
 //! - [`remote`]: one cache, wherever it is, reached through a [`client`]; [`error`] says why not.
 //! - [`copy`]: paths of a store written into a cache.
 //! - [`asker`]: many caches asked at once, by a thread that answers through a channel.
+//! - [`serve`]: a store on this machine as a cache for others.
 //! - [`address`], [`certificates`], [`netrc`], [`proxies`]: what any download has to know.
 
 pub mod address;
@@ -26,6 +27,7 @@ pub mod netrc;
 pub mod params;
 pub mod proxies;
 pub mod remote;
+pub mod serve;
 pub mod store_url;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -25,8 +25,8 @@ pub enum Error {
         fault: NarFault,
     },
 
-    /// A file of `secret-key-files` has no key.
-    #[error("the file '{}' of the setting 'secret-key-files' has no secret key: {reason}", path.display())]
+    /// A file that something is to be signed with has no key.
+    #[error("the file '{}', which is to hold a secret key, has none: {reason}", path.display())]
     SecretKey {
         /// The file.
         path: PathBuf,

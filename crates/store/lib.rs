@@ -22,6 +22,7 @@ pub mod gc;
 pub mod layout;
 pub mod local;
 pub mod locks;
+pub mod logs;
 pub mod nar;
 pub mod ops;
 pub mod own;

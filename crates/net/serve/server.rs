@@ -1,0 +1,343 @@
+//! The server: it takes connections, has requests answered by threads, and sends the answers.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::header::CONTENT_LENGTH;
+use hyper::http::request::Parts;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{HeaderMap, Method, Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::timeout;
+use windrow_sys::limits;
+
+use super::answer::{Content, Reply, answer, route};
+use super::body::{Body, From};
+use super::connection::Patient;
+use super::notice::{Answered, Event, Notice};
+use super::store::Store;
+use super::stream::{Memory, Piece, Source, WAITING};
+use super::{Limits, Offer, ServeError};
+
+/// How many connections may wait until they are taken.
+const BACKLOG: u32 = 1024;
+/// How much of a request's head is read, and how much of an answer is gathered, in bytes.
+const BUFFER: usize = 16 << 10;
+/// How many headers a request may have.
+const HEADERS_MAX: usize = 64;
+/// How many archives may be sent before each gets less memory.
+const AMPLE: usize = 16;
+/// How long the head of an answer waits for the beginning of its body.
+const FIRST: Duration = Duration::from_secs(1);
+/// How long no connection is taken after one could not be.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A store as a binary cache.
+pub struct Server {
+    runtime: Runtime,
+    listener: TcpListener,
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    end: Stopper,
+}
+
+/// Has a server end. Clones are for the same server.
+#[derive(Debug, Clone, Default)]
+pub struct Stopper(Arc<Notify>);
+
+impl Stopper {
+    /// Has it end, now or as soon as it runs.
+    pub fn stop(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// What all connections have in common.
+struct Shared {
+    store: Store,
+    limits: Limits,
+    lookups: Semaphore,
+    streams: Arc<Semaphore>,
+    listings: Arc<Semaphore>,
+    notice: Notice,
+}
+
+impl Server {
+    /// Opens the store, and listens at the first address that `listen`, HOST:PORT, leads to.
+    /// Connections wait until [`Server::run`].
+    ///
+    /// # Errors
+    /// When the store can't be read, or no connections can be taken there.
+    pub fn bind(
+        listen: &str,
+        offer: Offer,
+        mut limits: Limits,
+        notice: Notice,
+    ) -> Result<Self, ServeError> {
+        // Each archive that is sent has the directories open that it is in.
+        limits.connections = limits.connections.min(limits::descriptors() / 2).max(1);
+        let store = Store::open(offer)?;
+        let runtime = Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .max_blocking_threads(limits.streams + limits.lookups)
+            .thread_name("serve")
+            .build()
+            .map_err(ServeError::Means)?;
+        let listener = {
+            let _entered = runtime.enter();
+            let failed = |source| ServeError::Listen {
+                address: listen.to_owned(),
+                source,
+            };
+            bind(listen).map_err(failed)?
+        };
+        Ok(Self {
+            address: listener.local_addr().map_err(ServeError::Means)?,
+            runtime,
+            listener,
+            end: Stopper::default(),
+            shared: Arc::new(Shared {
+                store,
+                lookups: Semaphore::new(limits.lookups),
+                streams: Arc::new(Semaphore::new(limits.streams)),
+                listings: Arc::new(Semaphore::new(limits.listings)),
+                limits,
+                notice,
+            }),
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What ends it.
+    pub fn stopper(&self) -> Stopper {
+        self.end.clone()
+    }
+
+    /// Serves until it is stopped. What is under way then may end, as long as the limits say.
+    pub fn run(self) {
+        self.runtime
+            .block_on(serve(&self.listener, &self.shared, &self.end));
+        // Its threads end by themselves, for nobody takes anything from them any more.
+        self.runtime.shutdown_background();
+    }
+}
+
+fn bind(listen: &str) -> io::Result<TcpListener> {
+    let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in listen.to_socket_addrs()? {
+        match bind_to(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+fn bind_to(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Takes connections until the server is stopped, and lets them end then.
+async fn serve(listener: &TcpListener, shared: &Arc<Shared>, end: &Stopper) {
+    let mut end = pin!(end.0.notified());
+    let (stopping, stopped) = watch::channel(());
+    let places = Arc::new(Semaphore::new(shared.limits.connections));
+    let mut connections = JoinSet::new();
+    loop {
+        let next = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            (listener.accept().await, place)
+        };
+        let (accepted, place) = tokio::select! {
+            () = end.as_mut() => break,
+            next = next => next,
+            Some(_) = connections.join_next() => continue,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let connection = connection(stream, peer, Arc::clone(shared), stopped.clone());
+                connections.spawn(async move {
+                    connection.await;
+                    drop(place);
+                });
+            }
+            // Those who have gone meanwhile are nobody's trouble.
+            Err(error) if !limits::lacks_means(&error) => {}
+            Err(error) => {
+                let text = format!(
+                    "cannot take a connection: {error}{}",
+                    limits::remedy(&error)
+                );
+                (shared.notice)(&Event::Trouble(&text));
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+    drop(stopping);
+    let ended = async { while connections.join_next().await.is_some() {} };
+    let _ = timeout(shared.limits.grace, ended).await;
+}
+
+/// Answers the requests of one connection, until its client or the server wants no more.
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    shared: Arc<Shared>,
+    mut stopped: watch::Receiver<()>,
+) {
+    // Only speed suffers if it fails.
+    let _ = stream.set_nodelay(true);
+    let limits = shared.limits.clone();
+    let stream = TokioIo::new(Patient::new(stream, limits.stalled));
+    let service = service_fn(move |request| {
+        let shared = Arc::clone(&shared);
+        async move { Ok::<_, Infallible>(shared.respond(peer, request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.idle)
+        .max_buf_size(BUFFER)
+        .max_headers(HEADERS_MAX)
+        .serve_connection(stream, service);
+    let mut connection = pin!(connection);
+    // A client that breaks the protocol or goes away ends it with an error, which is its own.
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        _ = stopped.changed() => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
+}
+
+impl Shared {
+    async fn respond(
+        self: Arc<Self>,
+        peer: SocketAddr,
+        request: Request<Incoming>,
+    ) -> Response<Body> {
+        let (head, _) = request.into_parts();
+        let head = Arc::new(head);
+        let mut reply = self.reply(&head).await;
+        if let Some(trouble) = &reply.trouble {
+            (self.notice)(&Event::Trouble(trouble));
+        }
+        if head.method != Method::HEAD {
+            reply = self.begin(reply).await;
+        }
+        self.response(peer, &head, reply)
+    }
+
+    /// The answer, from a thread that may wait for the database.
+    async fn reply(self: &Arc<Self>, head: &Arc<Parts>) -> Reply {
+        let route = match route(head) {
+            Ok(route) => route,
+            Err(reply) => return *reply,
+        };
+        let Ok(Ok(_turn)) = timeout(self.limits.turn, self.lookups.acquire()).await else {
+            return Reply::busy();
+        };
+        let (shared, head) = (Arc::clone(self), Arc::clone(head));
+        let work = move || answer(&shared.store, route, &head, &shared.listings);
+        match spawn_blocking(work).await {
+            Ok(reply) => reply,
+            Err(error) => Reply::failure(error.to_string()),
+        }
+    }
+
+    /// Has a thread make what is to be sent, if that has to be made, once its turn has come.
+    async fn begin(&self, reply: Reply) -> Reply {
+        let Content::Stream(source, length) = reply.content else {
+            return reply;
+        };
+        let turn = Arc::clone(&self.streams).acquire_owned();
+        let Ok(Ok(turn)) = timeout(self.limits.turn, turn).await else {
+            return Reply::busy();
+        };
+        let (to, mut rest) = mpsc::channel(WAITING);
+        self.start(source, to);
+        // What fails at once can still be said by a status.
+        let first = match timeout(FIRST, rest.recv()).await {
+            Ok(Some(Piece::Failed) | None) => return Reply::changed(),
+            Ok(first) => first,
+            Err(_) => None,
+        };
+        Reply {
+            content: Content::Begun(From::Thread { first, rest }, length),
+            held: Some(turn),
+            ..reply
+        }
+    }
+
+    fn start(&self, source: Source, to: mpsc::Sender<Piece>) {
+        let notice = Arc::clone(&self.notice);
+        let running = self.limits.streams - self.streams.available_permits();
+        let memory = match running > AMPLE {
+            true => Memory::Short,
+            false => Memory::Ample,
+        };
+        spawn_blocking(move || {
+            let what = source.to_string();
+            if let Err(error) = source.send(&to, memory) {
+                (notice)(&Event::Trouble(&format!("cannot send {what}: {error}")));
+            }
+        });
+    }
+
+    fn response(&self, peer: SocketAddr, head: &Parts, reply: Reply) -> Response<Body> {
+        let mut headers = reply.headers;
+        let mut left = reply.content.length();
+        if head.method == Method::HEAD {
+            announce(&mut headers, left);
+            left = Some(0);
+        }
+        let from = match reply.content {
+            Content::Bytes(bytes) if head.method != Method::HEAD => From::Bytes(bytes),
+            Content::Begun(from, _) => from,
+            Content::Bytes(_) | Content::Stream(..) => From::Nowhere,
+        };
+        let mut response = Response::new(Body {
+            from,
+            left,
+            _held: reply.held,
+            answered: Answered {
+                peer,
+                method: head.method.clone(),
+                target: head.uri.clone(),
+                status: reply.status,
+                sent: 0,
+                is_whole: false,
+            },
+            notice: Arc::clone(&self.notice),
+        });
+        *response.status_mut() = reply.status;
+        *response.headers_mut() = headers;
+        response
+    }
+}
+
+/// Says how long the body would be that is not sent.
+fn announce(headers: &mut HeaderMap, length: Option<u64>) {
+    if let Some(length) = length {
+        headers.insert(CONTENT_LENGTH, length.into());
+    }
+}
