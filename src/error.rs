@@ -19,6 +19,9 @@ pub enum Error {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] windrow_store::Error),
+    /// The store can't be served.
+    #[error(transparent)]
+    Serve(#[from] windrow_net::serve::ServeError),
     /// Plain data was malformed.
     #[error(transparent)]
     Data(#[from] windrow_components::Error),

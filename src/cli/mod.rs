@@ -9,6 +9,7 @@ mod history;
 mod list;
 mod log;
 mod plan;
+mod serve_cache;
 mod show;
 mod simulate;
 
@@ -58,6 +59,8 @@ enum Command {
     Log(log::LogArgs),
     /// Print what builds took in this store: time, CPU time, memory
     History(history::HistoryArgs),
+    /// Serve the store as a binary cache over HTTP, for other machines to fetch from
+    ServeCache(serve_cache::ServeCacheArgs),
     /// Nix's store operations, with its options and output: see docs/NIX_STORE.md
     #[command(disable_help_flag = true)]
     NixStore {
@@ -274,6 +277,7 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::FailedPaths(args) => failed_paths::run(&args),
         Command::Log(args) => log::run(&args),
         Command::History(args) => history::run(&args),
+        Command::ServeCache(args) => serve_cache::run(&args),
         Command::NixStore { .. } => Ok(()),
     }?;
     Ok(ExitCode::SUCCESS)

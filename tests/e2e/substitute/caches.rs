@@ -3,6 +3,7 @@
 
 mod http;
 mod newer;
+mod served;
 
 use std::fs;
 
