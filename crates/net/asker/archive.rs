@@ -11,7 +11,7 @@ use windrow_components::hash::Hash;
 use windrow_store::nar;
 use windrow_sys::interrupt;
 
-use crate::compression::{Compression, decoder};
+use crate::compression::{Compression, decoder_ahead};
 use crate::narinfo::NarInfo;
 use crate::remote::Partial;
 
@@ -50,7 +50,7 @@ impl Archive {
         if !file.metadata()?.is_file() {
             return Err(io::Error::other("it is no regular file"));
         }
-        decoder(compression, BufReader::with_capacity(CHUNK, file))
+        decoder_ahead(compression, BufReader::with_capacity(CHUNK, file))
     }
 
     /// Where it lies, if that is for people to know.

@@ -3,11 +3,14 @@
 
 use std::io::{self, BufRead, Read};
 
+use windrow_sys::limits;
+
 use super::Compression;
+use super::ahead::read_ahead;
 use super::brotli_stream::Brotli;
 use super::lz4_frames::Lz4Frames;
 use super::lzma_streams::LzmaStreams;
-use super::source::{at_end, truncated};
+use super::source::{SMALL, at_end, truncated};
 
 /// How far back a compressed stream may refer, in bytes: what the highest level of xz writes, and
 /// what bounds the memory of a decoder. zstd's level 22 and `--long` write streams that want more.
@@ -25,6 +28,25 @@ pub fn decoder<'a>(
     source: impl BufRead + Send + 'a,
 ) -> io::Result<Box<dyn Read + Send + 'a>> {
     decoder_within(WINDOW_MAX, compression, source)
+}
+
+/// As [`decoder`], where the reader may have threads of its own: what is unpacked is used while the
+/// rest is being unpacked.
+///
+/// # Errors
+/// As [`decoder`].
+pub fn decoder_ahead(
+    compression: Compression,
+    mut source: impl BufRead + Send + 'static,
+) -> io::Result<Box<dyn Read + Send>> {
+    let is_small = source.fill_buf()?.len() <= SMALL;
+    let decoder = decoder(compression, source)?;
+    Ok(match compression {
+        // There is nothing to be done, or liblzma does it so.
+        Compression::None | Compression::Xz => decoder,
+        _ if is_small || limits::processors(2) < 2 => decoder,
+        _ => read_ahead(decoder),
+    })
 }
 
 /// As [`decoder`], with another bound on how far back streams may refer: `window` bytes, a power of

@@ -6,7 +6,7 @@ use std::io::{self, BufRead, ErrorKind, Read};
 use liblzma::stream::{Action, Error, MtStreamBuilder, Status, Stream};
 use windrow_sys::limits;
 
-use super::source::{at_end, damaged, truncated};
+use super::source::{SMALL, at_end, damaged, truncated};
 
 /// What a decoder takes beside its window, in bytes.
 const OVERHEAD: u64 = 2 << 20;
@@ -14,10 +14,6 @@ const OVERHEAD: u64 = 2 << 20;
 /// More threads have nothing to do: a block of the default size takes more than a third of the
 /// memory.
 const THREADS_MAX: usize = 3;
-
-/// A stream of which no more than this comes at first, in bytes, is small or comes slowly: to start
-/// threads for it takes longer than to unpack it.
-const SMALL: usize = 128 << 10;
 
 /// What the streams in a source hold.
 pub(super) struct LzmaStreams<R> {

@@ -1,6 +1,7 @@
 //! The compressions of binary caches: their names, and NARs and other files packed and unpacked by
 //! them. Knows no cache.
 
+mod ahead;
 mod brotli_stream;
 mod decode;
 mod encode;
@@ -10,7 +11,7 @@ mod source;
 
 use std::fmt;
 
-pub use decode::{WINDOW_MAX, decoder, decoder_within};
+pub use decode::{WINDOW_MAX, decoder, decoder_ahead, decoder_within};
 pub use encode::{Encoder, encoder};
 
 /// How a file of a cache is compressed.

@@ -2,6 +2,10 @@
 
 use std::io::{self, BufRead, ErrorKind};
 
+/// A source of which no more than this comes at first, in bytes, is small or comes slowly: to start
+/// threads for it takes longer than to unpack it.
+pub(super) const SMALL: usize = 128 << 10;
+
 /// Whether nothing is left of a source.
 pub(super) fn at_end(source: &mut impl BufRead) -> io::Result<bool> {
     loop {

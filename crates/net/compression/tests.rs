@@ -317,5 +317,9 @@ proptest! {
         let mut read = Vec::new();
         decoder(compression, slow).unwrap().read_to_end(&mut read).unwrap();
         prop_assert!(read == bytes);
+        let again = std::io::Cursor::new(packed);
+        let mut read = Vec::new();
+        decoder_ahead(compression, again).unwrap().read_to_end(&mut read).unwrap();
+        prop_assert!(read == bytes);
     }
 }
