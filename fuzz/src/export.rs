@@ -3,6 +3,7 @@
 use tempfile::TempDir;
 use windrow_store::local::LocalStore;
 use windrow_store::text::transfer::{export, import};
+use windrow_store::wire::{push_text, push_texts};
 use windrow_store::{DatabaseOptions, Layout};
 
 use crate::shared::path;
@@ -65,22 +66,15 @@ pub fn check(bytes: &[u8]) {
     }
 }
 
-fn field(out: &mut Vec<u8>, text: &str) {
-    out.extend((text.len() as u64).to_le_bytes());
-    out.extend(text.as_bytes());
-    out.resize(out.len().next_multiple_of(8), 0);
-}
-
 /// One path, and two of which one refers to the other and to itself.
 pub fn seeds() -> Vec<Vec<u8>> {
     let one = |out: &mut Vec<u8>, nar: &[u8], path: &str, references: &[&str]| {
         out.extend(1_u64.to_le_bytes());
         out.extend(nar);
         out.extend(0x4558_494e_u64.to_le_bytes());
-        field(out, path);
-        out.extend((references.len() as u64).to_le_bytes());
-        references.iter().for_each(|path| field(out, path));
-        field(out, "");
+        push_text(out, path);
+        push_texts(out, references);
+        push_text(out, "");
         out.extend(0_u64.to_le_bytes());
     };
     let (a, b) = (path("a"), path("b").replace("8rhh", "9rhh"));

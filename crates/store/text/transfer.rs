@@ -2,7 +2,7 @@
 //! Each path is checked against its hash on the way out, and has its references on the way in.
 
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::path::Path;
 
 use windrow_components::hash::Hash;
@@ -14,11 +14,12 @@ use crate::files::canonical::{InodesSeen, canonicalise};
 use crate::local::LocalStore;
 use crate::nar::{self, Tee};
 use crate::ops::add::{lock, release};
+use crate::wire::{self, WireError, push_number, push_text, push_texts};
 use windrow_sys::interrupt::{Grace, Owing};
 use windrow_sys::tree::delete_path;
 
 /// What follows the NAR of each path ("NIXE").
-const MAGIC: u64 = 0x4558_494e;
+pub const MAGIC: u64 = 0x4558_494e;
 /// Longer strings than this are none of ours, in bytes.
 const STRING_MAX: u64 = 4096;
 /// More references than this has no path.
@@ -47,14 +48,11 @@ pub fn export(store: &LocalStore, paths: &[String], out: &mut impl Write) -> Res
             return Err(modified(path, &info.nar_hash, &found));
         }
         let mut trailer = Vec::new();
-        trailer.extend(MAGIC.to_le_bytes());
-        push_string(&mut trailer, path);
-        trailer.extend((info.references.len() as u64).to_le_bytes());
-        info.references
-            .iter()
-            .for_each(|path| push_string(&mut trailer, path));
-        push_string(&mut trailer, info.deriver.as_deref().unwrap_or_default());
-        trailer.extend(0_u64.to_le_bytes());
+        push_number(&mut trailer, MAGIC);
+        push_text(&mut trailer, path);
+        push_texts(&mut trailer, &info.references);
+        push_text(&mut trailer, info.deriver.as_deref().unwrap_or_default());
+        push_number(&mut trailer, 0);
         out.write_all(&trailer).map_err(failed())?;
     }
     out.write_all(&0_u64.to_le_bytes()).map_err(failed())
@@ -184,12 +182,6 @@ impl Drop for Cleanup<'_> {
     }
 }
 
-fn push_string(out: &mut Vec<u8>, text: &str) {
-    out.extend((text.len() as u64).to_le_bytes());
-    out.extend(text.as_bytes());
-    out.resize(out.len().next_multiple_of(8), 0);
-}
-
 /// The fields of an export, each read as it should be.
 struct Fields<'a, R> {
     source: &'a mut R,
@@ -204,33 +196,23 @@ impl<R: Read> Fields<'_, R> {
         }
     }
 
-    fn fill(&mut self, bytes: &mut [u8]) -> Result<()> {
-        self.source
-            .read_exact(bytes)
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::UnexpectedEof => self.bad("the export ends too early"),
-                _ => Error::io("read", Path::new("the export"))(error),
-            })
+    fn failed(&self, error: WireError) -> Error {
+        match error {
+            WireError::Ended => self.bad("the export ends too early"),
+            WireError::TooLong { length, .. } => {
+                self.bad(format!("a text of {length} bytes is longer than any path"))
+            }
+            WireError::Io(error) => Error::io("read", Path::new("the export"))(error),
+            WireError::Padding | WireError::NotText => self.bad(error.to_string()),
+        }
     }
 
     fn number(&mut self) -> Result<u64> {
-        let mut bytes = [0; 8];
-        self.fill(&mut bytes)?;
-        Ok(u64::from_le_bytes(bytes))
+        wire::number(self.source).map_err(|error| self.failed(error))
     }
 
     fn string(&mut self) -> Result<String> {
-        let length = self.number()?;
-        if length > STRING_MAX {
-            return Err(self.bad(format!("a text of {length} bytes is longer than any path")));
-        }
-        let mut bytes = vec![0; length.next_multiple_of(8) as usize];
-        self.fill(&mut bytes)?;
-        let padding = bytes.split_off(length as usize);
-        if padding.iter().any(|&byte| byte != 0) {
-            return Err(self.bad("the padding is not zero"));
-        }
-        String::from_utf8(bytes).map_err(|_| self.bad("a path is not UTF-8 text"))
+        wire::text(self.source, STRING_MAX).map_err(|error| self.failed(error))
     }
 
     /// A path of this store, or none where the text is empty.
@@ -252,34 +234,6 @@ mod tests {
     use crate::layout::tests::{scratch, store_path};
 
     #[test]
-    fn strings_are_padded() {
-        let mut bytes = Vec::new();
-        push_string(&mut bytes, "abc");
-        push_string(&mut bytes, "");
-        push_string(&mut bytes, "12345678");
-        assert_eq!(bytes.len(), 16 + 8 + 16);
-        let mut source = &bytes[..];
-        let mut fields = Fields {
-            source: &mut source,
-            number: 1,
-        };
-        assert_eq!(fields.string().unwrap(), "abc");
-        assert_eq!(fields.string().unwrap(), "");
-        assert_eq!(fields.string().unwrap(), "12345678");
-        assert!(fields.string().is_err());
-        bytes[12] = 1;
-        let mut source = &bytes[..];
-        assert!(
-            Fields {
-                source: &mut source,
-                number: 1
-            }
-            .string()
-            .is_err()
-        );
-    }
-
-    #[test]
     fn what_can_t_be_registered_is_not_left_in_the_store() {
         let directory = tempfile::tempdir().unwrap();
         let layout = scratch(directory.path());
@@ -289,11 +243,11 @@ mod tests {
         std::fs::write(&file, "contents").unwrap();
         let mut text = 1_u64.to_le_bytes().to_vec();
         nar::dump(&file, &mut text).unwrap();
-        text.extend(MAGIC.to_le_bytes());
-        push_string(&mut text, &store_path(1));
-        text.extend(1_u64.to_le_bytes());
-        push_string(&mut text, &store_path(2));
-        push_string(&mut text, "");
+        push_number(&mut text, MAGIC);
+        push_text(&mut text, &store_path(1));
+        push_number(&mut text, 1);
+        push_text(&mut text, &store_path(2));
+        push_text(&mut text, "");
         text.extend([0; 16]);
         let error = import(&mut store, &mut &text[..], |_| Ok(())).unwrap_err();
         assert!(error.to_string().contains("path2"), "{error}");
