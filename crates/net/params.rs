@@ -2,9 +2,12 @@
 //! them. Knows nothing of what a store does with them.
 
 use std::ffi::OsString;
+use std::num::NonZero;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use percent_encoding::percent_decode_str;
 
 use crate::compression::Compression;
@@ -32,6 +35,23 @@ pub enum AddressingStyle {
     Path,
     /// `https://BUCKET.ENDPOINT/KEY`.
     Virtual,
+}
+
+/// How a program is run on another machine; what is not given is `None`, false or empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Login {
+    /// `ssh-key`: the file with the key to log in with.
+    pub key: Option<PathBuf>,
+    /// `base64-ssh-public-host-key`: the key of that machine, as ssh's file of known hosts has it.
+    pub host_key: Option<String>,
+    /// `compress`: what is sent is compressed on the way.
+    pub compress: bool,
+    /// `remote-program`: the program, and arguments before all others.
+    pub program: Vec<String>,
+    /// `remote-store`: the URL of the store there.
+    pub store: Option<String>,
+    /// `max-connections`: how often to be logged in at a time.
+    pub max_connections: Option<NonZero<u16>>,
 }
 
 /// The parameters of a store's URL; what is not given is `None`, false or empty.
@@ -78,6 +98,8 @@ pub struct Params {
     pub scheme: Option<String>,
     /// `addressing-style` of a bucket.
     pub addressing_style: AddressingStyle,
+    /// Those of a store on another machine.
+    pub login: Login,
     /// What else was given and has no effect, to be warned of: names, or parts without an equal
     /// sign.
     pub unknown: Vec<String>,
@@ -100,6 +122,63 @@ impl Params {
             .map_err(|_| bad(name, &String::from_utf8_lossy(value), "it is not UTF-8"))?;
         let given = Given { name, text };
         Ok(self.take_common(given)? || self.take_retries(given)? || self.take_bucket(given)?)
+    }
+
+    /// The same for a store that a program serves, `remote` if that is on another machine: what is
+    /// for binary caches only is not known.
+    ///
+    /// # Errors
+    /// As [`Params::take`].
+    pub(crate) fn take_served(
+        &mut self,
+        name: &str,
+        value: &[u8],
+        remote: bool,
+    ) -> Result<bool, ParamError> {
+        let has_effect = matches!(
+            name,
+            "priority" | "trusted" | "want-mass-query" | "connect-timeout" | "stalled-timeout"
+        );
+        match has_effect {
+            true => self.take(name, value),
+            false if remote => self.take_login(name, value),
+            false => Ok(false),
+        }
+    }
+
+    fn take_login(&mut self, name: &str, value: &[u8]) -> Result<bool, ParamError> {
+        let path = || OsString::from_vec(value.to_vec()).into();
+        let text = str::from_utf8(value)
+            .map_err(|_| bad(name, &String::from_utf8_lossy(value), "it is not UTF-8"));
+        let login = &mut self.login;
+        match name {
+            "ssh-key" => login.key = (!value.is_empty()).then(path),
+            "base64-ssh-public-host-key" => {
+                let text = text?;
+                let key = BASE64_STANDARD.decode(text).ok();
+                let key = key.and_then(|key| String::from_utf8(key).ok());
+                let key = key.map(|key| key.trim().to_owned());
+                let key = key.filter(|key| !key.contains(char::is_control));
+                let reason = "it should be a key as ssh writes it, in base 64";
+                let key = key.ok_or_else(|| bad(name, text, reason))?;
+                login.host_key = (!key.is_empty()).then_some(key);
+            }
+            "compress" => login.compress = Given { name, text: text? }.boolean()?,
+            "remote-program" => {
+                let words = text?.split_ascii_whitespace();
+                login.program = words.map(str::to_owned).collect();
+            }
+            "remote-store" => {
+                let text = text?;
+                login.store = (!text.is_empty()).then(|| text.to_owned());
+            }
+            "max-connections" => {
+                let given = Given { name, text: text? };
+                login.max_connections = Some(given.number()?);
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
     }
 
     fn take_common(&mut self, given: Given<'_>) -> Result<bool, ParamError> {

@@ -12,6 +12,10 @@ use windrow_store::Layout;
 
 use crate::params::{ParamError, Params, decode};
 
+mod host;
+
+pub use host::Host;
+
 /// Why a text is not the URL of a store. URLs are shown without passwords.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
@@ -61,10 +65,10 @@ pub enum Kind {
     },
     /// A store on this machine; without any place, the machine's own.
     Local(Places),
-    /// Nix's `nix-store --serve` on another machine: `[USER@]HOST`.
-    Ssh(String),
-    /// Nix's daemon on another machine: `[USER@]HOST`.
-    SshNg(String),
+    /// Nix's `nix-store --serve` on another machine.
+    Ssh(Host),
+    /// Nix's daemon on another machine.
+    SshNg(Host),
     /// Nix's daemon on this machine.
     Daemon {
         /// Its socket, if it isn't the usual one.
@@ -196,12 +200,13 @@ impl StoreUrl {
                 continue;
             }
             let known = match &mut self.kind {
-                Kind::Local(places) => places.take(&name, &value),
-                _ => Ok(false),
-            };
-            let known = match known {
-                Ok(false) => self.params.take(&name, &value),
-                answer => answer,
+                Kind::Local(places) => match places.take(&name, &value) {
+                    Ok(false) => self.params.take(&name, &value),
+                    answer => answer,
+                },
+                Kind::Ssh(_) | Kind::SshNg(_) => self.params.take_served(&name, &value, true),
+                Kind::Daemon { .. } => self.params.take_served(&name, &value, false),
+                _ => self.params.take(&name, &value),
             };
             let known = known.map_err(|source| UrlError::Parameter {
                 url: self.shown.clone(),
@@ -340,14 +345,9 @@ fn bucket(rest: &str) -> Result<Kind, Fault> {
     })
 }
 
-/// A host that a program is to be run on, which must not be taken for an option of ssh.
-fn host(rest: &str) -> Result<String, Fault> {
-    let host = rest.trim_end_matches('/');
-    let odd = |letter: char| letter.is_whitespace() || letter.is_control() || letter == '/';
-    if host.is_empty() || host.starts_with('-') || host.contains(odd) {
-        return Err(Fault::malformed("it should name a host"));
-    }
-    Ok(host.to_owned())
+/// A host that a program is to be run on.
+fn host(rest: &str) -> Result<Host, Fault> {
+    Host::parse(rest.trim_end_matches('/')).map_err(Fault::malformed)
 }
 
 /// A URL with asterisks for its password.

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::compression::Compression;
-use crate::params::AddressingStyle;
+use crate::params::{AddressingStyle, Login};
 
 fn parsed(url: &str) -> StoreUrl {
     StoreUrl::parse(url).unwrap_or_else(|error| panic!("{error}"))
@@ -33,8 +33,8 @@ fn every_kind_is_told() {
         ("file://localhost/a", Kind::File("/a".into())),
         ("s3://nix-cache", bucket("nix-cache", "")),
         ("s3://b.c/p/q/?region=x", bucket("b.c", "p/q")),
-        ("ssh://u@h", Kind::Ssh("u@h".to_owned())),
-        ("ssh-ng://h/", Kind::SshNg("h".to_owned())),
+        ("ssh://u@h:2", Kind::Ssh(Host::parse("u@h:2").unwrap())),
+        ("ssh-ng://h/", Kind::SshNg(Host::parse("h").unwrap())),
         ("daemon", Kind::Daemon { socket: None }),
         (
             "unix:///run/s",
@@ -79,6 +79,12 @@ fn what_names_no_store_is_named() {
         ("s3://a@b", "s3://BUCKET"),
         ("ssh://-oProxyCommand=x", "it should name a host"),
         ("ssh://", "it should name a host"),
+        ("ssh://h:x", "its port should be a number"),
+        ("ssh-ng://h?max-connections=0", "should be a whole number"),
+        (
+            "ssh://h?base64-ssh-public-host-key=%21",
+            "it should be a key",
+        ),
         (
             "https://h?priority=x",
             "its parameter 'priority' can't be 'x'",
@@ -147,6 +153,31 @@ fn parameters_are_those_of_nix() {
     };
     assert_eq!(parsed(bucket).params, expected);
     assert_eq!(parsed("s3://b?region=").params, Params::default());
+}
+
+#[test]
+fn stores_of_other_machines_have_parameters_of_their_own() {
+    let url = "ssh://h?ssh-key=/k&compress=true&remote-program=sudo%20nix-store&max-connections=3\
+        &remote-store=/x%20y&base64-ssh-public-host-key=c3NoLWVkMjU1MTkgQUFBCg%3D%3D&trusted=1\
+        &compression=xz&region=x&retry-attempts=1";
+    let expected = Params {
+        trusted: true,
+        login: Login {
+            key: Some("/k".into()),
+            host_key: Some("ssh-ed25519 AAA".to_owned()),
+            compress: true,
+            program: ["sudo", "nix-store"].map(str::to_owned).to_vec(),
+            store: Some("/x y".to_owned()),
+            max_connections: std::num::NonZero::new(3),
+        },
+        unknown: ["compression", "region", "retry-attempts"]
+            .map(str::to_owned)
+            .to_vec(),
+        ..Params::default()
+    };
+    assert_eq!(parsed(url).params, expected);
+    assert_eq!(parsed("daemon?compress=1").params.unknown, ["compress"]);
+    assert_eq!(parsed("https://h?compress=1").params.unknown, ["compress"]);
 }
 
 #[test]
