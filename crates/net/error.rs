@@ -40,6 +40,10 @@ pub enum Kind {
     BadAddress,
     /// What is needed to log in is wrong or missing on this machine.
     Credentials,
+    /// The other store says that it can't, or will not, do what was asked of it.
+    Refused,
+    /// The other side is too old or too new to be understood.
+    Unsupported,
     /// A file or a thread of this machine fails.
     Io,
     /// Nobody wants it any more.

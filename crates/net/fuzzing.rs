@@ -7,6 +7,8 @@ use crate::client::retry_after;
 use crate::error::{Fault, Kind};
 use crate::remote;
 
+pub use crate::peer::fuzzing::{Heard, hear};
+
 /// How long a server wants to be left alone.
 pub fn wait(text: &str, now: SystemTime) -> Option<Duration> {
     retry_after(text, now)

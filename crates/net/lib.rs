@@ -6,6 +6,7 @@
 //! - [`lookup`]: answers of caches, kept for later runs in the file that Nix keeps them in.
 //! - [`remote`]: one cache, wherever it is, reached through a [`client`]; [`error`] says why not.
 //! - [`copy`]: paths of a store written into a cache.
+//! - [`peer`]: a store that a Nix serves, on another machine or behind a daemon's socket.
 //! - [`asker`]: many caches asked at once, by a thread that answers through a channel.
 //! - [`serve`]: a store on this machine as a cache for others.
 //! - [`address`], [`certificates`], [`netrc`], [`proxies`]: what any download has to know.
@@ -25,6 +26,7 @@ pub mod lookup;
 pub mod narinfo;
 pub mod netrc;
 pub mod params;
+pub mod peer;
 pub mod proxies;
 pub mod remote;
 pub mod serve;

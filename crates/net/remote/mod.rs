@@ -31,6 +31,7 @@ use place::Place;
 use upload::Upload;
 
 pub use body::Source;
+pub(crate) use open::limits;
 pub use partial::Partial;
 
 /// A cache. Names are those of things in it, as `nix-cache-info` or `nar/….nar.xz`; for a cache

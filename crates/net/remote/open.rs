@@ -46,7 +46,7 @@ impl Remote {
 }
 
 /// The limits of a client as a cache's parameters change them.
-fn limits(limits: &Limits, params: &Params) -> Limits {
+pub(crate) fn limits(limits: &Limits, params: &Params) -> Limits {
     let ms = |given: Option<u64>, otherwise| given.map_or(otherwise, Duration::from_millis);
     let s = |given: Option<u64>, otherwise| given.map_or(otherwise, Duration::from_secs);
     Limits {

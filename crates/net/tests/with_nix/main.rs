@@ -1,5 +1,7 @@
 //! Caches that a real Nix writes and reads, and the file with answers that both keep.
 
+mod peers;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
