@@ -9,7 +9,7 @@ use windrow_components::signing_key::{PublicKey, SecretKey};
 use windrow_components::store_path::StoreDir;
 use windrow_net::client::{self, Limits, Notice};
 use windrow_net::lookup::Ttl;
-use windrow_net::store_url::{Kind, StoreUrl, UrlError};
+use windrow_net::store_url::{StoreUrl, UrlError};
 use windrow_net::trust::Trust;
 use windrow_net::{asker, copy, proxies};
 use windrow_store::Layout;
@@ -73,15 +73,7 @@ pub(crate) fn copy_config(settings: &Settings, layout: &Layout, notice: Notice) 
 fn usable(settings: &Settings) -> impl Iterator<Item = Result<StoreUrl, String>> {
     let wanted = settings.substitute && settings.use_binary_caches;
     let urls = settings.substituters.iter().filter(move |_| wanted);
-    urls.map(|text| {
-        let url = StoreUrl::parse(text).map_err(|error: UrlError| error.to_string())?;
-        match url.kind {
-            Kind::Http(_) | Kind::File(_) | Kind::S3 { .. } | Kind::Local(_) => Ok(url),
-            Kind::Ssh(_) | Kind::SshNg(_) | Kind::Daemon { .. } => Err(format!(
-                "'{url}' is neither a binary cache nor a store on this machine"
-            )),
-        }
-    })
+    urls.map(|text| StoreUrl::parse(text).map_err(|error: UrlError| error.to_string()))
 }
 
 fn client_config(settings: &Settings) -> client::Config {
@@ -190,9 +182,10 @@ mod tests {
         };
         let set = (
             "substituters",
-            "https://h/ file:///c https://h?priority=1 ssh://x",
+            "https://h/ file:///c https://h?priority=1 ssh://x ssh-ng://x daemon ftp://x",
         );
-        assert_eq!(urls(&[set]), ["https://h/", "file:///c"]);
+        let all = ["https://h/", "file:///c", "ssh://x", "ssh-ng://x", "daemon"];
+        assert_eq!(urls(&[set]), all);
         assert!(urls(&[]).is_empty());
         assert!(urls(&[set, ("substitute", "false")]).is_empty());
         assert!(urls(&[set, ("use-binary-caches", "false")]).is_empty());
@@ -226,12 +219,12 @@ mod tests {
         let fine = ("substituters", "https://h?priority=1 file:///c");
         assert!(warnings(&settings(&[fine])).is_empty());
         let odd = settings(&[
-            ("substituters", "ftp://x ssh://h https://h?colour=red"),
+            ("substituters", "ftp://x ssh://-h https://h?colour=red"),
             ("trusted-public-keys", "nonsense"),
         ]);
         let warnings = warnings(&odd);
         assert_eq!(warnings.len(), 3, "{warnings:?}");
-        assert!(warnings[0].contains("'ftp'") && warnings[0].contains("ssh://h"));
+        assert!(warnings[0].contains("'ftp'") && warnings[0].contains("ssh://-h"));
         assert!(warnings[1].contains("'colour'"));
         assert!(warnings[2].contains("nonsense"));
     }

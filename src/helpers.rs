@@ -194,9 +194,9 @@ mod tests {
     #[test]
     fn only_what_is_unusual_is_warned_of() {
         assert!(warnings(&settings(&[])).is_empty());
-        let unusual = settings(&[("substituters", "ssh://h"), ("build-hook", "/my/hook")]);
+        let unusual = settings(&[("substituters", "ssh://-h"), ("build-hook", "/my/hook")]);
         let warnings = warnings(&unusual);
-        assert!(warnings[0].contains("ssh://h"));
+        assert!(warnings[0].contains("ssh://-h"));
         assert!(warnings[1].contains("/my/hook"));
     }
 }

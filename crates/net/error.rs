@@ -135,6 +135,11 @@ fn may_pass(kind: Kind) -> bool {
 }
 
 impl NetError {
+    /// Nobody wants it any more.
+    pub(crate) fn cancelled(url: &str) -> Self {
+        Fault::cancelled().about(Doing::Use, url)
+    }
+
     /// What kind of failure it was.
     pub fn kind(&self) -> Kind {
         self.kind

@@ -8,9 +8,10 @@ use std::collections::HashMap;
 use windrow_components::store_path::StorePath;
 
 use super::Question;
+use super::hold::Hold;
 use super::local::Local;
+use super::peers::Peers;
 use crate::cache_info::CacheInfo;
-use crate::client::Ticket;
 use crate::error::NetError;
 use crate::lookup::CacheRow;
 use crate::narinfo::NarInfo;
@@ -23,7 +24,7 @@ pub(super) enum State {
     /// Nothing has been asked yet, or it could not be opened.
     Closed,
     /// What it says of itself is on its way.
-    Opening(#[expect(dead_code, reason = "dropped, it cancels")] Ticket),
+    Opening(#[expect(dead_code, reason = "dropped, it cancels")] Hold),
     /// It can be asked. What it says of itself is in the file of answers, if there is one.
     Open(Option<CacheRow>),
     /// It is of no use.
@@ -37,6 +38,8 @@ pub(super) enum Reach {
     Remote(Remote),
     /// It is another store on this machine.
     Local(Box<Local>),
+    /// A Nix serves it.
+    Served(Peers),
 }
 
 /// A question that the cache has not answered.
@@ -44,7 +47,7 @@ pub(super) enum Reach {
 pub(super) struct Open {
     pub(super) path: StorePath,
     /// Dropped, it cancels.
-    _ticket: Ticket,
+    _hold: Hold,
 }
 
 /// A cache.
@@ -77,9 +80,11 @@ impl Cache {
         }
     }
 
-    /// Whether it is on this machine, and asked as quickly as a file of answers.
-    pub(super) fn is_here(&self) -> bool {
-        matches!(self.url.kind, Kind::File(_) | Kind::Local(_))
+    /// Whether what it says is kept for later runs: of what is on this machine it is asked as
+    /// quickly as a file of answers, and stores, which lose paths at any time, are asked for many
+    /// at once.
+    pub(super) fn is_remembered(&self) -> bool {
+        matches!(self.url.kind, Kind::Http(_) | Kind::S3 { .. })
     }
 
     /// Whether it owes answers.
@@ -88,14 +93,11 @@ impl Cache {
     }
 
     /// It is asked for something.
-    pub(super) fn asked(&mut self, token: u32, path: StorePath, ticket: Ticket) {
+    pub(super) fn asked(&mut self, token: u32, path: StorePath, hold: Hold) {
         if !self.owes() {
             self.heard = Instant::now();
         }
-        let open = Open {
-            path,
-            _ticket: ticket,
-        };
+        let open = Open { path, _hold: hold };
         self.open.insert(token, open);
     }
 
@@ -103,6 +105,9 @@ impl Cache {
     pub(super) fn give_up(&mut self) -> Vec<u32> {
         if matches!(self.state, State::Opening(_)) {
             self.state = State::Closed;
+        }
+        if let Some(Reach::Served(peers)) = &self.reach {
+            peers.give_up();
         }
         let waiting = self.waiting.drain(..).map(|question| question.token);
         let mut tokens: Vec<u32> = waiting.collect();

@@ -7,15 +7,17 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use windrow_components::store_path::StorePath;
 
 use super::cache::{Cache, Reach, State, is_for};
+use super::event::Event;
+use super::hold::Hold;
 use super::local::Local;
 use super::transfers::Transfers;
-use super::{Answer, Archive, Config, Left, Question, Wish};
+use super::{Answer, Archive, Config, Question, Wish};
 use crate::cache_info::CacheInfo;
 use crate::client::Client;
 use crate::error::{self, NetError};
 use crate::lookup::{CacheRow, Known, Lookup};
 use crate::narinfo::NarInfo;
-use crate::remote::{Partial, Remote};
+use crate::remote::Remote;
 use crate::store_url::{Kind, StoreUrl};
 
 /// How long the file that a cache has about itself may be, in bytes.
@@ -27,52 +29,18 @@ const NARINFO_MAX: u64 = 4 << 20;
 /// How many answers are written down at once.
 const WRITTEN_TOGETHER: usize = 500;
 
-/// What the thread takes in.
-pub(super) enum Event {
-    /// Questions for a cache.
-    Ask {
-        cache: usize,
-        questions: Vec<Question>,
-    },
-    /// What a cache said of a path is wrong.
-    Forget { cache: usize, path: StorePath },
-    /// Something to download.
-    Download(Wish),
-    /// Nobody wants that download any more.
-    Cancel(u32, Left),
-    /// What a cache says of itself has come.
-    Opened {
-        cache: usize,
-        file: Result<Option<Vec<u8>>, NetError>,
-    },
-    /// What a cache says of a path has come.
-    Heard {
-        cache: usize,
-        token: u32,
-        file: Result<Option<Vec<u8>>, NetError>,
-    },
-    /// A download has ended.
-    Downloaded {
-        /// Which of all that were begun.
-        number: u64,
-        result: Result<Partial, NetError>,
-    },
-    /// The end.
-    Stop,
-}
-
 /// All that the thread has.
 pub(super) struct Desk<T> {
-    config: Config,
-    caches: Vec<Cache>,
+    pub(super) config: Config,
+    pub(super) caches: Vec<Cache>,
     /// Made when something is first asked.
     client: Option<Client>,
     /// Opened with the first cache.
     lookup: Option<Lookup>,
     transfers: Transfers,
-    own: Sender<Event>,
+    pub(super) own: Sender<Event>,
     events: Receiver<Event>,
-    tell: T,
+    pub(super) tell: T,
 }
 
 impl<T: Fn(Answer)> Desk<T> {
@@ -114,6 +82,13 @@ impl<T: Fn(Answer)> Desk<T> {
                 Event::Cancel(token, left) => self.transfers.cancel(token, left),
                 Event::Opened { cache, file } => self.opened(cache, file),
                 Event::Heard { cache, token, file } => self.heard(cache, token, file),
+                Event::Reached { cache, result } => self.reached(cache, result),
+                Event::Told { cache, token, info } => self.heard_told(cache, token, info),
+                Event::Lost {
+                    cache,
+                    tokens,
+                    error,
+                } => self.lost(cache, tokens, &error),
                 Event::Downloaded { number, result } => {
                     if let Some(answer) = self.transfers.ended(number, result) {
                         (self.tell)(answer);
@@ -169,7 +144,7 @@ impl<T: Fn(Answer)> Desk<T> {
     }
 
     /// Waits for no answer of a cache that can't be reached, or says nothing at all.
-    fn give_up(&mut self, nth: usize, reason: String) {
+    pub(super) fn give_up(&mut self, nth: usize, reason: String) {
         let tokens = self.caches[nth].give_up();
         (self.tell)(Answer::Failed {
             cache: nth,
@@ -203,13 +178,13 @@ impl<T: Fn(Answer)> Desk<T> {
         if let Err(reason) = self.reach(nth) {
             return self.useless(nth, reason);
         }
-        if !self.caches[nth].is_here() {
+        if self.caches[nth].is_remembered() {
             self.open_lookup();
         }
         let store_dir = self.config.trust.store_dir.as_str();
         let key = self.caches[nth].url.key();
         let lookup = self.lookup.as_mut();
-        let lookup = lookup.filter(|_| !self.caches[nth].is_here());
+        let lookup = lookup.filter(|_| self.caches[nth].is_remembered());
         let known = lookup.and_then(|lookup| lookup.cache(&key));
         if let Some(row) = known
             && is_for(&row.info, store_dir).is_ok()
@@ -222,6 +197,7 @@ impl<T: Fn(Answer)> Desk<T> {
         let remote = match &cache.reach {
             Some(Reach::Remote(remote)) => remote,
             Some(Reach::Local(_)) => return self.is_open(nth, &CacheInfo::default(), None),
+            Some(Reach::Served(_)) => return self.connect(nth),
             None => return,
         };
         let ticket = remote.get(CacheInfo::NAME, CACHE_INFO_MAX, move |file| {
@@ -230,7 +206,7 @@ impl<T: Fn(Answer)> Desk<T> {
         if !cache.owes() {
             cache.heard = Instant::now();
         }
-        cache.state = State::Opening(ticket);
+        cache.state = State::Opening(Hold::Ticket(ticket));
     }
 
     /// Finds out how a cache is reached.
@@ -238,23 +214,32 @@ impl<T: Fn(Answer)> Desk<T> {
         if self.caches[nth].reach.is_some() {
             return Ok(());
         }
-        if let Kind::Local(places) = &self.caches[nth].url.kind {
-            let local = Local::open(places, &self.config.trust.store_dir)?;
-            self.caches[nth].reach = Some(Reach::Local(Box::new(local)));
-            return Ok(());
-        }
-        let client = match &self.client {
-            Some(client) => client.clone(),
+        let reach = match &self.caches[nth].url.kind {
+            Kind::Local(places) => {
+                let local = Local::open(places, &self.config.trust.store_dir)?;
+                Reach::Local(Box::new(local))
+            }
+            Kind::Ssh(_) | Kind::SshNg(_) | Kind::Daemon { .. } => Reach::Served(self.served(nth)?),
+            Kind::Http(_) | Kind::File(_) | Kind::S3 { .. } => {
+                let client = self.client()?;
+                let remote = Remote::open(&self.caches[nth].url, &client);
+                Reach::Remote(remote.map_err(|error| error.to_string())?)
+            }
+        };
+        self.caches[nth].reach = Some(reach);
+        Ok(())
+    }
+
+    /// The client, made when it is first needed.
+    pub(super) fn client(&mut self) -> Result<Client, String> {
+        match &self.client {
+            Some(client) => Ok(client.clone()),
             None => {
                 let client = Client::new(self.config.client.clone());
                 let client = client.map_err(|error| error.to_string())?;
-                self.client.insert(client).clone()
+                Ok(self.client.insert(client).clone())
             }
-        };
-        let remote = Remote::open(&self.caches[nth].url, &client);
-        let remote = remote.map_err(|error| error.to_string())?;
-        self.caches[nth].reach = Some(Reach::Remote(remote));
-        Ok(())
+        }
     }
 
     fn open_lookup(&mut self) {
@@ -287,7 +272,7 @@ impl<T: Fn(Answer)> Desk<T> {
         match cache.understand(file, store_dir) {
             Ok(Ok(info)) => {
                 let key = cache.url.key();
-                let lookup = self.lookup.as_mut().filter(|_| !cache.is_here());
+                let lookup = self.lookup.as_mut().filter(|_| cache.is_remembered());
                 let row = lookup.map(|lookup| lookup.put_cache(&key, &info));
                 self.is_open(nth, &info, row);
             }
@@ -296,7 +281,7 @@ impl<T: Fn(Answer)> Desk<T> {
         }
     }
 
-    fn is_open(&mut self, nth: usize, info: &CacheInfo, row: Option<CacheRow>) {
+    pub(super) fn is_open(&mut self, nth: usize, info: &CacheInfo, row: Option<CacheRow>) {
         let cache = &mut self.caches[nth];
         let priority = cache.priority(info);
         cache.state = State::Open(row.clone());
@@ -308,7 +293,7 @@ impl<T: Fn(Answer)> Desk<T> {
         self.ask_open(nth, row.as_ref(), waiting);
     }
 
-    fn useless(&mut self, nth: usize, reason: String) {
+    pub(super) fn useless(&mut self, nth: usize, reason: String) {
         let cache = &mut self.caches[nth];
         cache.state = State::Useless;
         let tokens = cache.give_up();
@@ -325,6 +310,7 @@ impl<T: Fn(Answer)> Desk<T> {
             (Some(lookup), Some(row)) => lookup.narinfos(row, &parts),
             _ => vec![Known::Unknown; questions.len()],
         };
+        let mut unknown = Vec::new();
         for (question, known) in questions.into_iter().zip(known) {
             let info = match known {
                 Known::Present(info) if info.store_path == question.path => Some(info),
@@ -341,8 +327,14 @@ impl<T: Fn(Answer)> Desk<T> {
                         remembered: true,
                     });
                 }
-                _ => self.ask_cache(nth, question),
+                _ => unknown.push(question),
             }
+        }
+        match &self.caches[nth].reach {
+            Some(Reach::Served(_)) if !unknown.is_empty() => self.ask_served(nth, unknown),
+            _ => unknown
+                .into_iter()
+                .for_each(|question| self.ask_cache(nth, question)),
         }
         self.warn();
     }
@@ -355,7 +347,7 @@ impl<T: Fn(Answer)> Desk<T> {
                 let info = local.info(&path);
                 return self.told(nth, (token, &path), info);
             }
-            None => return,
+            Some(Reach::Served(_)) | None => return,
         };
         let own = self.own.clone();
         let name = format!("{}.narinfo", path.hash_part());
@@ -366,7 +358,7 @@ impl<T: Fn(Answer)> Desk<T> {
                 file,
             });
         });
-        cache.asked(token, path, ticket);
+        cache.asked(token, path, Hold::Ticket(ticket));
     }
 
     /// What a cache says of a path has come.
@@ -401,7 +393,7 @@ impl<T: Fn(Answer)> Desk<T> {
     }
 
     /// What a cache knows of a path is known, or why it is not.
-    fn told(
+    pub(super) fn told(
         &mut self,
         nth: usize,
         (token, path): (u32, &StorePath),
@@ -470,9 +462,10 @@ impl<T: Fn(Answer)> Desk<T> {
     }
 
     fn download(&mut self, wish: Wish) {
-        let cache = &self.caches[wish.cache];
-        let answer = match &cache.reach {
+        let cache = &mut self.caches[wish.cache];
+        let answer = match &mut cache.reach {
             Some(Reach::Remote(remote)) => self.transfers.begin(wish, &cache.url, remote),
+            Some(Reach::Served(peers)) => self.transfers.fetch(wish, peers),
             Some(Reach::Local(local)) => Some(Answer::Downloaded {
                 cache: wish.cache,
                 token: wish.token,

@@ -8,7 +8,11 @@
 mod archive;
 mod cache;
 mod desk;
+mod event;
+mod hold;
 mod local;
+mod peers;
+mod served;
 #[cfg(test)]
 mod tests;
 mod transfers;
@@ -28,7 +32,8 @@ use crate::store_url::StoreUrl;
 use crate::trust::{Distrust, Trust};
 
 pub use archive::{Archive, PartialDir};
-use desk::{Desk, Event};
+use desk::Desk;
+use event::Event;
 
 /// What an [`Asker`] is made from.
 #[derive(Debug, Clone)]

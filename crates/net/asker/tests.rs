@@ -10,6 +10,8 @@ use super::*;
 use crate::client::Limits;
 use crate::testing::{Behaviour, Server};
 
+mod served;
+
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A cache with one path, on a server, and who asks it.

@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
+use windrow_sys::interrupt::Stop;
 
 use super::archive::{Archive, PartialDir};
-use super::desk::Event;
+use super::event::Event;
+use super::hold::Hold;
+use super::peers::{Fetch, Peers};
 use super::{Answer, DownloadError, Left, Wish};
-use crate::client::Ticket;
 use crate::error::{Kind, NetError};
 use crate::narinfo::resolve;
 use crate::remote::{Partial, Remote};
@@ -25,7 +27,15 @@ struct Transfer {
     /// Where it is put.
     path: PathBuf,
     /// Dropped, it cancels.
-    _ticket: Ticket,
+    _hold: Hold,
+}
+
+/// A file for a download, and its own number.
+struct Prepared {
+    number: u64,
+    partial: Partial,
+    /// Told that something has come.
+    progress: Box<dyn FnMut(u64) + Send>,
 }
 
 /// All of them, by their own numbers: what was cancelled may be wished for again before it has
@@ -60,60 +70,91 @@ impl Transfers {
 
     /// Begins to download. What is there already, or can't be had, is the answer at once.
     pub(super) fn begin(&mut self, wish: Wish, url: &StoreUrl, remote: &Remote) -> Option<Answer> {
-        let Wish { token, cache, info } = wish;
-        let answer = |result| {
-            Some(Answer::Downloaded {
-                cache,
-                token,
-                result,
-            })
-        };
-        let failed = |message: String| {
-            answer(Err(DownloadError {
-                message,
-                is_the_caches: false,
-            }))
-        };
         let base = match &url.kind {
             store_url::Kind::Http(base) => base.as_str(),
             _ => "",
         };
-        let name = match resolve(base, &info.url) {
+        let name = match resolve(base, &wish.info.url) {
             Ok(name) => name,
-            Err(error) => return failed(format!("what '{url}' says of it can't be: {error}")),
-        };
-        match remote.local_file(&name) {
-            Ok(Some(path)) => return answer(Ok(Archive::InPlace(path))),
-            Ok(None) => {}
-            Err(error) => return failed(error.to_string()),
-        }
-        let partial = match self.dir.open(&info) {
-            Ok(partial) => partial,
             Err(error) => {
-                let dir = self.dir.0.display();
-                return failed(format!("cannot make a file in '{dir}': {error}"));
+                let text = format!("what '{url}' says of it can't be: {error}");
+                return Some(failed(&wish, text));
             }
         };
-        self.last += 1;
-        let (own, number) = (self.own.clone(), self.last);
+        match remote.local_file(&name) {
+            Ok(Some(path)) => return Some(answer(&wish, Ok(Archive::InPlace(path)))),
+            Ok(None) => {}
+            Err(error) => return Some(failed(&wish, error.to_string())),
+        }
+        let prepared = match self.prepare(&wish) {
+            Ok(prepared) => prepared,
+            Err(answer) => return Some(answer),
+        };
+        let Prepared {
+            number,
+            partial,
+            progress,
+        } = prepared;
+        let own = self.own.clone();
         let done = move |result| {
             let _ = own.send(Event::Downloaded { number, result });
         };
         let path = partial.path().to_owned();
-        let (heard, began) = (Arc::clone(self.heard.entry(cache).or_default()), self.began);
+        let ticket = remote.download(&name, partial, wish.info.file_size, progress, done);
+        self.keep(number, &wish, path, Hold::Ticket(ticket));
+        None
+    }
+
+    /// The same from a store that a Nix serves.
+    pub(super) fn fetch(&mut self, wish: Wish, peers: &mut Peers) -> Option<Answer> {
+        let prepared = match self.prepare(&wish) {
+            Ok(prepared) => prepared,
+            Err(answer) => return Some(answer),
+        };
+        let stop = Stop::default();
+        let (number, path) = (prepared.number, prepared.partial.path().to_owned());
+        let fetch = Fetch {
+            number,
+            info: Arc::clone(&wish.info),
+            partial: prepared.partial,
+            progress: prepared.progress,
+            stop: stop.clone(),
+        };
+        if let Err(error) = peers.fetch(fetch) {
+            return Some(failed(&wish, error.to_string()));
+        }
+        self.keep(number, &wish, path, Hold::of(&stop));
+        None
+    }
+
+    /// Makes what a download needs, or an answer that says why that can't be done.
+    fn prepare(&mut self, wish: &Wish) -> Result<Prepared, Answer> {
+        let partial = self.dir.open(&wish.info).map_err(|error| {
+            let dir = self.dir.0.display();
+            failed(wish, format!("cannot make a file in '{dir}': {error}"))
+        })?;
+        self.last += 1;
+        let heard = Arc::clone(self.heard.entry(wish.cache).or_default());
+        let began = self.began;
         let progress = move |_| {
             let now = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
             heard.store(now, Ordering::Relaxed);
         };
-        let ticket = remote.download(&name, partial, info.file_size, progress, done);
+        Ok(Prepared {
+            number: self.last,
+            partial,
+            progress: Box::new(progress),
+        })
+    }
+
+    fn keep(&mut self, number: u64, wish: &Wish, path: PathBuf, hold: Hold) {
         let transfer = Transfer {
-            token,
-            cache,
+            token: wish.token,
+            cache: wish.cache,
             path,
-            _ticket: ticket,
+            _hold: hold,
         };
         self.running.insert(number, transfer);
-        None
     }
 
     /// A download has ended; nothing if nobody wants it any more.
@@ -153,6 +194,24 @@ impl Transfers {
     }
 }
 
+fn answer(wish: &Wish, result: Result<Archive, DownloadError>) -> Answer {
+    Answer::Downloaded {
+        cache: wish.cache,
+        token: wish.token,
+        result,
+    }
+}
+
+/// A failure that says nothing of the cache as a whole.
+fn failed(wish: &Wish, message: String) -> Answer {
+    let is_the_caches = false;
+    let error = DownloadError {
+        message,
+        is_the_caches,
+    };
+    answer(wish, Err(error))
+}
+
 /// Whether a failure says something of the cache as a whole.
 fn is_the_caches(error: &NetError) -> bool {
     !matches!(
@@ -163,6 +222,7 @@ fn is_the_caches(error: &NetError) -> bool {
             | Kind::BadAddress
             | Kind::BadRedirect
             | Kind::TooManyRedirects
+            | Kind::Refused
             | Kind::Io
             | Kind::Cancelled
     )

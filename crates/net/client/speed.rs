@@ -28,6 +28,14 @@ impl Speed {
         }
     }
 
+    /// When that number of bytes, which has come now, should have come, for who waits on a thread.
+    pub(crate) fn due_now(&self, bytes: usize) -> std::time::Instant {
+        match self.bytes_per_s {
+            0 => std::time::Instant::now(),
+            _ => self.due(Instant::now(), bytes).into_std(),
+        }
+    }
+
     /// When bytes that have come now should have come.
     fn due(&self, now: Instant, bytes: usize) -> Instant {
         #[expect(clippy::cast_precision_loss, reason = "no chunk is so large")]

@@ -12,6 +12,7 @@ mod https;
 mod leftovers;
 mod mounts;
 mod needs;
+mod other_machine;
 mod sealed;
 mod world;
 
@@ -26,6 +27,7 @@ pub(crate) use mounts::{may_loop, may_mount, may_overlay, need_ext4, need_mounts
 pub(crate) use needs::{
     have, is_root, layered_nix, need, need_newer, need_usual_place, newer_nix, skip,
 };
+pub(crate) use other_machine::OtherMachine;
 pub(crate) use sealed::{Caller, SEALED, busybox, busybox_with, for_each_caller};
 pub(crate) use world::World;
 

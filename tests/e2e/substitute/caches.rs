@@ -3,6 +3,7 @@
 
 mod http;
 mod newer;
+mod peers;
 mod served;
 
 use std::fs;
@@ -309,10 +310,10 @@ fn a_plan_tells_what_caches_would_send() {
 fn caches_that_can_not_be_used_are_named() {
     let world = World::new();
     let drv = world.add_one("x", sh("echo x > $out"));
-    world.conf("substitute = true\nsubstituters = ssh://h.invalid ftp://h.invalid\n");
+    world.conf("substitute = true\nsubstituters = ssh://-h.invalid ftp://h.invalid\n");
     let ran = world.windrow("build").arg(&drv).ok();
     ran.says("the setting 'substituters' names what windrow can't fetch from")
-        .says("'ssh://h.invalid' is neither a binary cache nor a store on this machine")
+        .says("'ssh://-h.invalid' is not the URL of a store: it should name a host")
         .says("'ftp'");
 }
 
