@@ -16,7 +16,7 @@ use super::peers::{Fetch, Peers};
 use super::{Answer, DownloadError, Left, Wish};
 use crate::error::{Kind, NetError};
 use crate::narinfo::resolve;
-use crate::remote::{Partial, Remote};
+use crate::remote::{Expected, Partial, Remote};
 use crate::store_url::{self, StoreUrl};
 
 /// A download.
@@ -100,7 +100,11 @@ impl Transfers {
             let _ = own.send(Event::Downloaded { number, result });
         };
         let path = partial.path().to_owned();
-        let ticket = remote.download(&name, partial, wish.info.file_size, progress, done);
+        let expected = Expected {
+            size: wish.info.file_size,
+            hash: wish.info.file_hash,
+        };
+        let ticket = remote.download(&name, partial, expected, progress, done);
         self.keep(number, &wish, path, Hold::Ticket(ticket));
         None
     }

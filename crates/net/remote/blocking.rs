@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 
 use windrow_sys::interrupt;
 
-use super::{Partial, Remote, Source};
+use super::{Expected, Partial, Remote, Source};
 use crate::client::Ticket;
 use crate::error::{Doing, Fault, NetError};
 
@@ -37,7 +37,7 @@ impl Remote {
         &self,
         name: &str,
         partial: Partial,
-        expected: Option<u64>,
+        expected: impl Into<Expected>,
         progress: impl FnMut(u64) + Send + 'static,
     ) -> Result<Partial, NetError> {
         let (send, answer) = channel();

@@ -6,11 +6,13 @@ use reqwest::header::{
     LAST_MODIFIED, RANGE,
 };
 use reqwest::{Method, StatusCode, Version};
+use windrow_components::hash::Hash;
+use windrow_sys::interrupt::Stop;
 
-use super::Reach;
 use super::exchange::{Answer, Exchange, header};
 use super::partial::Partial;
 use super::writer::Writer;
+use super::{Reach, by_thread};
 use crate::address::without_userinfo;
 use crate::client::Wanted;
 use crate::error::{Doing, Fault, Kind};
@@ -19,14 +21,30 @@ use crate::error::{Doing, Fault, Kind};
 /// often.
 const WORTH: u64 = 1 << 20;
 
+/// What is known beforehand of a thing that is downloaded.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Expected {
+    /// How many bytes it has.
+    pub size: Option<u64>,
+    /// Their hash.
+    pub hash: Option<Hash>,
+}
+
+impl From<Option<u64>> for Expected {
+    fn from(size: Option<u64>) -> Self {
+        Self { size, hash: None }
+    }
+}
+
 /// One thing to be downloaded.
 pub(crate) struct Download<P> {
-    pub(crate) reach: Reach,
-    pub(crate) name: String,
-    /// How many bytes it has, if that is known.
-    pub(crate) expected: Option<u64>,
+    reach: Reach,
+    name: String,
+    expected: Expected,
     /// Told how many bytes there are.
-    pub(crate) progress: P,
+    progress: P,
+    /// Whether what there is of it came with more than one answer, perhaps of several servers.
+    is_pieced: bool,
 }
 
 /// What an attempt leaves: the file unless it is lost, and how it went.
@@ -40,6 +58,17 @@ enum Ask {
 }
 
 impl<P: FnMut(u64) + Send> Download<P> {
+    /// What has that name at a cache.
+    pub(crate) fn new((reach, name): (Reach, String), expected: Expected, progress: P) -> Self {
+        Self {
+            reach,
+            name,
+            expected,
+            progress,
+            is_pieced: true,
+        }
+    }
+
     /// Downloads it. When this ends, nothing writes to the file any more.
     pub(crate) async fn run(
         mut self,
@@ -51,18 +80,26 @@ impl<P: FnMut(u64) + Send> Download<P> {
         let mut attempts = reach.attempts((Doing::Fetch, &shown));
         let mut ask = Ask::Rest;
         loop {
-            if self.is_whole(&partial) {
-                return Ok(partial);
-            }
             let before = partial.length();
-            let (left, result) = self.attempt(partial, ask, &mut wanted).await;
-            let lost = || Fault::new(Kind::Io, "its file is lost");
-            let Err(fault) = result else {
-                return left.ok_or_else(lost);
+            let (left, result) = match self.is_whole(&partial) {
+                true => (Some(partial), Ok(())),
+                false => self.attempt(partial, ask, &mut wanted).await,
             };
-            partial = match left {
-                Some(left) => left,
-                None => return Err(fault),
+            let Some(left) = left else {
+                let lost = || Fault::new(Kind::Io, "its file is lost");
+                return Err(result.err().unwrap_or_else(lost));
+            };
+            partial = left;
+            let Err(fault) = result else {
+                if self.has_to_be_checked() {
+                    partial = self.empty_if_wrong(partial, &mut wanted).await?;
+                    if partial.length() == 0 {
+                        // Whoever sent the first of it may be to blame.
+                        ask = Ask::All;
+                        continue;
+                    }
+                }
+                return Ok(partial);
             };
             if fault.kind == Kind::Status(416) && before > 0 && ask == Ask::Rest {
                 // There is no such rest: what is there was of something else.
@@ -78,7 +115,30 @@ impl<P: FnMut(u64) + Send> Download<P> {
 
     /// Whether an earlier run got all of it.
     fn is_whole(&self, partial: &Partial) -> bool {
-        self.expected == Some(partial.length()) && partial.length() > 0
+        self.expected.size == Some(partial.length()) && partial.length() > 0
+    }
+
+    /// Whether what is complete may be of several versions or servers.
+    fn has_to_be_checked(&self) -> bool {
+        self.is_pieced && self.expected.hash.is_some()
+    }
+
+    /// Forgets what is complete if it does not have the hash that it should have.
+    async fn empty_if_wrong(
+        &mut self,
+        mut partial: Partial,
+        wanted: &mut Wanted,
+    ) -> Result<Partial, Fault> {
+        let Some(expected) = self.expected.hash.take() else {
+            return Ok(partial);
+        };
+        let check = move |stop: &Stop| {
+            if partial.hash(expected.algo(), stop)? != expected {
+                partial.clear().map_err(cannot_empty)?;
+            }
+            Ok(partial)
+        };
+        by_thread(wanted, check).await
     }
 
     async fn attempt(&mut self, mut partial: Partial, ask: Ask, wanted: &mut Wanted) -> Left {
@@ -91,6 +151,7 @@ impl<P: FnMut(u64) + Send> Download<P> {
             return (Some(partial), Err(fault));
         }
         let mut length = partial.length();
+        self.is_pieced = length > 0;
         let writer = Writer::start(partial);
         let body = self.body(answer, &writer, &mut length);
         let received = wanted.or_cancelled(body).await;
@@ -103,10 +164,7 @@ impl<P: FnMut(u64) + Send> Download<P> {
             && matches!(fault.kind, Kind::TooLarge | Kind::Short)
             && let Err(error) = partial.clear()
         {
-            return (
-                Some(partial),
-                Err(Fault::io("cannot empty the file for it", &error)),
-            );
+            return (Some(partial), Err(cannot_empty(error)));
         }
         (Some(partial), result)
     }
@@ -119,7 +177,7 @@ impl<P: FnMut(u64) + Send> Download<P> {
         let headers = match ask {
             Ask::Rest
                 if have > 0
-                    && (version.is_some() || self.expected.is_some_and(|all| all > have)) =>
+                    && (version.is_some() || self.expected.size.is_some_and(|all| all > have)) =>
             {
                 range(have, version.as_deref())
             }
@@ -157,11 +215,10 @@ impl<P: FnMut(u64) + Send> Download<P> {
         if answer.response.status() == StatusCode::PARTIAL_CONTENT {
             return self.fit_rest(headers, partial);
         }
-        let emptied = partial.clear();
-        emptied.map_err(|error| Fault::io("cannot empty the file for it", &error))?;
+        partial.clear().map_err(cannot_empty)?;
         partial.set_version(&self.key(), version(headers));
         let length = answer.response.content_length();
-        match (self.expected, length) {
+        match (self.expected.size, length) {
             (Some(expected), Some(length)) if length != expected => {
                 Err(wrong_size(length, expected))
             }
@@ -172,17 +229,15 @@ impl<P: FnMut(u64) + Send> Download<P> {
     fn fit_rest(&self, headers: &HeaderMap, partial: &mut Partial) -> Result<(), Fault> {
         let range = header(headers, &CONTENT_RANGE).and_then(content_range);
         let Some((start, all)) = range.filter(|(start, _)| *start == partial.length()) else {
-            let emptied = partial.clear();
-            emptied.map_err(|error| Fault::io("cannot empty the file for it", &error))?;
+            partial.clear().map_err(cannot_empty)?;
             return Err(Fault::new(
                 Kind::Protocol,
                 "the server sends another part than was asked for",
             ));
         };
-        match (self.expected, all) {
+        match (self.expected.size, all) {
             (Some(expected), Some(all)) if all != expected => {
-                let emptied = partial.clear();
-                emptied.map_err(|error| Fault::io("cannot empty the file for it", &error))?;
+                partial.clear().map_err(cannot_empty)?;
                 Err(wrong_size(all, expected))
             }
             (Some(expected), _) if start > expected => Err(wrong_size(start, expected)),
@@ -203,7 +258,7 @@ impl<P: FnMut(u64) + Send> Download<P> {
         while let Some(piece) = answer.chunk(stalled).await? {
             let bytes = piece.len();
             *length += bytes as u64;
-            if let Some(expected) = self.expected.filter(|expected| *length > *expected) {
+            if let Some(expected) = self.expected.size.filter(|expected| *length > *expected) {
                 let text = format!("there are more than the {expected} bytes that it should have");
                 return Err(Fault::new(Kind::TooLarge, text));
             }
@@ -213,7 +268,7 @@ impl<P: FnMut(u64) + Send> Download<P> {
             (self.progress)(*length);
             self.reach.transport.speed.took(bytes).await;
         }
-        match self.expected {
+        match self.expected.size {
             Some(expected) if *length < expected => Err(if is_delimited {
                 wrong_size(*length, expected)
             } else {
@@ -222,6 +277,10 @@ impl<P: FnMut(u64) + Send> Download<P> {
             _ => Ok(()),
         }
     }
+}
+
+fn cannot_empty(error: std::io::Error) -> Fault {
+    Fault::io("cannot empty the file for it", &error)
 }
 
 fn wrong_size(length: u64, expected: u64) -> Fault {

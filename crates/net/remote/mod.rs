@@ -31,6 +31,7 @@ use place::Place;
 use upload::Upload;
 
 pub use body::Source;
+pub use download::Expected;
 pub(crate) use open::limits;
 pub use partial::Partial;
 
@@ -156,30 +157,27 @@ impl Remote {
     /// there is stays in the file, unless it can't be right; when `done` is called, nothing writes
     /// to the file any more and it can be opened again.
     ///
-    /// That the bytes are right is for the caller to check.
+    /// Bytes that did not come in one piece, for some were there or it was cut, are compared with
+    /// the hash that is expected, and are fetched afresh if they do not have it. That what came in
+    /// one piece is right is for the caller to check.
     pub fn download(
         &self,
         name: &str,
         partial: Partial,
-        expected: Option<u64>,
+        expected: impl Into<Expected>,
         progress: impl FnMut(u64) + Send + 'static,
         done: impl FnOnce(Result<Partial, NetError>) + Send + 'static,
     ) -> Ticket {
         let about = (Doing::Fetch, self.shown(name));
         let name = name.to_owned();
+        let expected = expected.into();
         match self.backend.clone() {
             Backend::Network(reach) => self.client.start(about, done, |wanted| {
-                let download = Download {
-                    reach,
-                    name,
-                    expected,
-                    progress,
-                };
-                download.run(partial, wanted)
+                Download::new((reach, name), expected, progress).run(partial, wanted)
             }),
             Backend::Directory(dir) => self.client.start(about, done, |wanted| {
                 waiting(wanted, move |stop| {
-                    dir.download(&name, partial, (expected, progress), stop)
+                    dir.download(&name, partial, (expected.size, progress), stop)
                 })
             }),
         }
@@ -215,6 +213,14 @@ impl Remote {
 /// Does on a thread that may wait what can be told to stop, and waits for its end in any case.
 async fn waiting<T: Send + 'static>(
     mut wanted: Wanted,
+    work: impl FnOnce(&Stop) -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
+    by_thread(&mut wanted, work).await
+}
+
+/// The same for one who goes on after it.
+async fn by_thread<T: Send + 'static>(
+    wanted: &mut Wanted,
     work: impl FnOnce(&Stop) -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {
     let stop = Stop::default();

@@ -6,7 +6,12 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use windrow_components::hash::{Hash, HashAlgo};
+use windrow_sys::interrupt::Stop;
 use windrow_sys::xattr;
+
+use super::file::copy;
+use crate::error::Fault;
 
 /// The attribute that says what a server called the version that the bytes are of, and where.
 const VERSION: &std::ffi::CStr = c"user.windrow.version";
@@ -91,6 +96,19 @@ impl Partial {
     pub fn into_file(mut self) -> io::Result<File> {
         self.file.rewind()?;
         Ok(self.file)
+    }
+
+    /// The hash of all bytes.
+    ///
+    /// # Errors
+    /// When they can't be read, or nobody wants it any more.
+    pub(super) fn hash(&self, algo: HashAlgo, stop: &Stop) -> Result<Hash, Fault> {
+        let mut file = &self.file;
+        let rewound = file.rewind();
+        rewound.map_err(|error| Fault::io("cannot rewind its file", &error))?;
+        let mut hasher = algo.hasher();
+        copy(&mut file, &mut hasher, stop, &mut drop)?;
+        Ok(hasher.finish())
     }
 
     /// Appends bytes.

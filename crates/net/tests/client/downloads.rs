@@ -4,9 +4,10 @@
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
+use windrow_components::hash::HashAlgo;
 use windrow_net::client::{Client, Config};
 use windrow_net::error::Kind;
-use windrow_net::remote::Partial;
+use windrow_net::remote::{Expected, Partial};
 use windrow_net::testing::Behaviour;
 
 use crate::common::{Served, bytes, config, contents, open, partial, reopen};
@@ -182,6 +183,52 @@ fn another_version_is_not_put_behind_the_first_one() {
             .unwrap();
         assert!(contents(done) == second);
     }
+}
+
+#[test]
+fn parts_of_a_server_that_lies_spoil_nothing_for_another() {
+    let (served, bytes) = served(300_000);
+    let expected = Expected {
+        size: Some(300_000),
+        hash: Some(HashAlgo::Sha256.hash(&bytes)),
+    };
+    let liar = Served::new();
+    for (there, ranges_of) in [(100_000, 2), (300_000, 1)] {
+        liar.file(NAR, &vec![b'x'; 300_000]);
+        let (dir, partial) = partial();
+        if there < 300_000 {
+            let cut = Behaviour::Reset(there);
+            liar.server.behave_times(1, "/nar/*", cut);
+        }
+        // Whatever came in one piece is not looked at.
+        let _ = liar
+            .remote(once())
+            .download_now(NAR, partial, expected, drop);
+        assert_eq!(reopen(&dir).length(), there);
+        served.server.forget();
+        let done = served
+            .remote(once())
+            .download_now(NAR, reopen(&dir), expected, drop);
+        assert!(contents(done.unwrap()) == bytes);
+        let ranges = ranges(&served);
+        assert_eq!(ranges.len(), ranges_of, "{ranges:?}");
+        assert_eq!(ranges.last(), Some(&(None, false)), "afresh");
+    }
+    // Once: who sends what is wrong in two pieces is told of by whoever unpacks it.
+    let (dir, partial) = partial();
+    for _ in 0..2 {
+        let cut = Behaviour::Reset(100_000);
+        liar.server.behave_times(1, "/nar/*", cut);
+    }
+    liar.server.forget();
+    let mut twice = once();
+    twice.limits.attempts = 3;
+    let done = liar
+        .remote(twice)
+        .download_now(NAR, partial, expected, drop);
+    assert_eq!(contents(done.unwrap()), vec![b'x'; 300_000]);
+    assert_eq!(ranges(&liar).len(), 4);
+    drop(dir);
 }
 
 #[test]

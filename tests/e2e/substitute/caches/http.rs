@@ -229,6 +229,27 @@ fn a_download_goes_on_where_it_was_cut() {
 }
 
 #[test]
+fn a_part_from_a_bad_cache_spoils_nothing_for_a_good_one() {
+    need!("nix", "nix-store", "sqlite3");
+    let (scene, [bad, good]) = Scene::new(|world, key, path| {
+        ["bad", "good"]
+            .map(|name| BinaryCache::written_by_nix(world, name, ("none", Some(key)), &[path]))
+    });
+    let (_, archive) = places(&bad, &scene.a);
+    let length = bad.field(&scene.a, "FileSize").parse::<u64>().unwrap();
+    bad.damage(&scene.a);
+    let servers = [&bad, &good].map(|cache| Server::start(&cache.dir));
+    servers[0].behave(&archive, Behaviour::Reset(length - 1));
+    let urls = servers.each_ref().map(Server::url);
+    let ran = impatient(scene.build(&[&urls[0], &urls[1]])).ok();
+    let ran = ran.says("2 paths fetched").never_says("hash mismatch");
+    assert_eq!(servers[1].count(&archive), 2, "the rest, and then all");
+    assert_eq!(ran.stderr.matches("failed").count(), 1, "{ran}");
+    assert!(scene.runs().is_empty());
+    scene.is_well();
+}
+
+#[test]
 fn archives_come_in_no_order_of_references() {
     need!("nix", "nix-store", "sqlite3");
     let (scene, cache, server) = served("xz");
