@@ -30,10 +30,12 @@ pub(crate) fn cache_config(settings: &Settings, layout: &Layout) -> CacheConfig 
         }
     }
     let seconds = Duration::from_secs;
+    let mut client = client_config(settings);
+    client.limits.deadline = answer_timeout(settings) * 2;
     CacheConfig {
         urls,
         asker: asker::Config {
-            client: client_config(settings),
+            client,
             trust: Trust {
                 store_dir: StoreDir::new(&layout.store_dir),
                 keys: trusted_keys(settings),
@@ -208,6 +210,7 @@ mod tests {
         let second = Duration::from_secs;
         assert_eq!(client.limits.connect_timeout, second(3));
         assert_eq!(client.limits.stalled_timeout, second(4));
+        assert_eq!(client.limits.deadline, second(8));
         assert_eq!(config.lacks_for, second(5));
         assert!(!config.asker.trust.require_sigs);
         assert_eq!(config.asker.trust.keys.len(), 1);

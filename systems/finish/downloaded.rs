@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bevy_ecs::prelude::{Entity, ResMut};
 use windrow_components::building::Deadlines;
 use windrow_components::ids::PathId;
-use windrow_net::asker::{Archive, DownloadError};
+use windrow_net::asker::{Archive, DownloadError, Failing};
 use windrow_net::narinfo::NarInfo;
 
 use super::reap::Reaping;
@@ -75,7 +75,7 @@ impl Reaping<'_, '_> {
         if !self.substituters.is_good(sub, now) {
             return;
         }
-        let reason = (error.message.as_str(), false);
+        let reason = (error.message.as_str(), Failing::Once);
         let (owed, text) = note_failure(&mut self.substituters, sub, reason, now);
         if self.substituters.is_good(sub, now) {
             // The failure itself is told with the path.

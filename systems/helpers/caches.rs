@@ -7,7 +7,7 @@ use std::time::Duration;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::PathId;
 use windrow_components::substitution::SubstituteInfo;
-use windrow_net::asker::{Answer, Asker, Question};
+use windrow_net::asker::{Answer, Asker, Failing, Question};
 use windrow_net::narinfo::NarInfo;
 use windrow_net::trust::Distrust;
 
@@ -120,14 +120,14 @@ impl Caches {
                 cache,
                 tokens,
                 reason,
-                dead,
+                failing,
             } => {
                 let sub = substituters.of_cache(cache);
                 let mut wake: Vec<PathId> = tokens.into_iter().map(path_of).collect();
                 for &path in &wake {
                     substituters.give_no_answer(sub, path);
                 }
-                let (owed, text) = note_failure(substituters, sub, (&reason, dead), now);
+                let (owed, text) = note_failure(substituters, sub, (&reason, failing), now);
                 wake.extend(owed);
                 News::new(wake, text)
             }
@@ -174,17 +174,22 @@ impl News {
 pub fn note_failure(
     substituters: &mut Substituters,
     sub: usize,
-    (reason, dead): (&str, bool),
+    (reason, failing): (&str, Failing),
     now: Duration,
 ) -> (Vec<PathId>, String) {
-    let pause = substituters.note_failure(sub, dead, now);
+    let pause = match failing {
+        Failing::Busy(time) => substituters.leave_alone(sub, time, now),
+        Failing::Once | Failing::Dead => {
+            substituters.note_failure(sub, failing == Failing::Dead, now)
+        }
+    };
     let owed = pause.map(|_| substituters.stop_waiting(sub));
     let name = substituters.name(sub);
     let text = match pause {
         None => format!("binary cache '{name}': {reason}"),
         Some(pause) => format!(
             "binary cache '{name}' is left out for {} seconds: {reason}",
-            pause.as_secs()
+            pause.as_secs_f64().ceil()
         ),
     };
     (owed.unwrap_or_default(), text)

@@ -304,6 +304,12 @@ impl Substituters {
         self.rows[sub].health.fail(dead, now)
     }
 
+    /// A binary cache wants to be left alone for so long. It is left out for the time that is
+    /// returned, if it was not before.
+    pub fn leave_alone(&mut self, sub: usize, time: Duration, now: Duration) -> Option<Duration> {
+        self.rows[sub].health.leave_alone(time, now)
+    }
+
     /// Whether a substituter may be asked, and fetched from, at that moment.
     pub fn is_good(&self, sub: usize, now: Duration) -> bool {
         self.rows[sub].is_good(now)

@@ -92,6 +92,18 @@ impl Cache {
         !self.open.is_empty() || matches!(self.state, State::Opening(_))
     }
 
+    /// Since when it has said nothing though it could have: it has sent nothing of a download
+    /// either, behind which its answers may wait for a connection, and does not want to be left
+    /// alone.
+    pub(super) fn silent_since(&self) -> Instant {
+        let excused = match &self.reach {
+            Some(Reach::Remote(remote)) => remote.excused_until(),
+            Some(Reach::Served(peers)) => peers.excused_until(),
+            Some(Reach::Local(_)) | None => None,
+        };
+        excused.map_or(self.heard, |until| until.max(self.heard))
+    }
+
     /// It is asked for something.
     pub(super) fn asked(&mut self, token: u32, path: StorePath, hold: Hold) {
         if !self.owes() {

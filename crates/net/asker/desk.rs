@@ -11,7 +11,7 @@ use super::event::Event;
 use super::hold::Hold;
 use super::local::Local;
 use super::transfers::Transfers;
-use super::{Answer, Archive, Config, Question, Wish};
+use super::{Answer, Archive, Config, Failing, Question, Wish};
 use crate::cache_info::CacheInfo;
 use crate::client::Client;
 use crate::error::{self, NetError};
@@ -117,40 +117,34 @@ impl<T: Fn(Answer)> Desk<T> {
 
     /// When a cache will have said nothing for too long.
     fn next_silence(&self) -> Option<Instant> {
-        let owing = self.caches.iter().enumerate();
-        let owing = owing.filter(|(_, cache)| cache.owes());
+        let owing = self.caches.iter().filter(|cache| cache.owes());
         owing
-            .map(|(nth, cache)| self.heard_of(nth, cache) + self.config.silence)
+            .map(|cache| cache.silent_since() + self.config.silence)
             .min()
-    }
-
-    /// When a cache last said something, or sent some of a download: its answers may wait behind
-    /// that for a connection.
-    fn heard_of(&self, nth: usize, cache: &Cache) -> Instant {
-        let sent = self.transfers.heard(nth);
-        sent.map_or(cache.heard, |sent| sent.max(cache.heard))
     }
 
     /// Gives up caches that owe answers and have said nothing for too long.
     fn end_silence(&mut self) {
         let silence = self.config.silence;
         for nth in 0..self.caches.len() {
-            let heard = self.heard_of(nth, &self.caches[nth]);
-            if self.caches[nth].owes() && heard.elapsed() >= silence {
+            let cache = &self.caches[nth];
+            // A time that is still to come has not elapsed at all.
+            if cache.owes() && cache.silent_since().elapsed() >= silence {
                 let reason = format!("it has not answered for {}", seconds(silence));
-                self.give_up(nth, reason);
+                self.give_up(nth, reason, Failing::Dead);
             }
         }
     }
 
-    /// Waits for no answer of a cache that can't be reached, or says nothing at all.
-    pub(super) fn give_up(&mut self, nth: usize, reason: String) {
+    /// Waits for no answer of a cache that can't be reached, says nothing at all, or wants to be
+    /// left alone.
+    pub(super) fn give_up(&mut self, nth: usize, reason: String, failing: Failing) {
         let tokens = self.caches[nth].give_up();
         (self.tell)(Answer::Failed {
             cache: nth,
             tokens,
             reason,
-            dead: true,
+            failing,
         });
     }
 
@@ -268,6 +262,7 @@ impl<T: Fn(Answer)> Desk<T> {
             return;
         }
         cache.heard = Instant::now();
+        let failing = Failing::of(&file).unwrap_or(Failing::Dead);
         let store_dir = self.config.trust.store_dir.as_str();
         match cache.understand(file, store_dir) {
             Ok(Ok(info)) => {
@@ -277,7 +272,7 @@ impl<T: Fn(Answer)> Desk<T> {
                 self.is_open(nth, &info, row);
             }
             Ok(Err(reason)) => self.useless(nth, reason),
-            Err(reason) => self.give_up(nth, reason),
+            Err(reason) => self.give_up(nth, reason, failing),
         }
     }
 
@@ -345,6 +340,7 @@ impl<T: Fn(Answer)> Desk<T> {
             Some(Reach::Remote(remote)) => remote,
             Some(Reach::Local(local)) => {
                 let info = local.info(&path);
+                let info = info.map_err(|reason| (reason, Failing::Once));
                 return self.told(nth, (token, &path), info);
             }
             Some(Reach::Served(_)) | None => return,
@@ -378,6 +374,7 @@ impl<T: Fn(Answer)> Desk<T> {
             let path = store_dir.display(path);
             format!("what it says of '{path}' can't be: {reason}")
         };
+        let failing = Failing::of(&file).unwrap_or(Failing::Once);
         let info = file.map_err(|error| error.to_string()).and_then(|bytes| {
             let parse = |bytes: Vec<u8>| NarInfo::parse(&bytes, store_dir, path.hash_part());
             let info = bytes.map(parse).transpose();
@@ -389,6 +386,7 @@ impl<T: Fn(Answer)> Desk<T> {
                 info => Ok(info),
             }
         });
+        let info = info.map_err(|reason| (reason, failing));
         self.told(nth, (token, path), info);
     }
 
@@ -397,17 +395,17 @@ impl<T: Fn(Answer)> Desk<T> {
         &mut self,
         nth: usize,
         (token, path): (u32, &StorePath),
-        info: Result<Option<NarInfo>, String>,
+        info: Result<Option<NarInfo>, (String, Failing)>,
     ) {
         let info = match info {
             Ok(Some(info)) => info,
             Ok(None) => return (self.tell)(Answer::Lacks { cache: nth, token }),
-            Err(reason) => {
+            Err((reason, failing)) => {
                 return (self.tell)(Answer::Failed {
                     cache: nth,
                     tokens: vec![token],
                     reason,
-                    dead: false,
+                    failing,
                 });
             }
         };

@@ -26,6 +26,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use windrow_components::store_path::StorePath;
 
 use crate::client;
+use crate::error::NetError;
 use crate::lookup::Ttl;
 use crate::narinfo::NarInfo;
 use crate::store_url::StoreUrl;
@@ -48,7 +49,8 @@ pub struct Config {
     pub ttl: Ttl,
     /// Where downloads are put, and go on that an earlier run did not finish.
     pub downloads_dir: PathBuf,
-    /// How long a cache that owes answers may say nothing at all.
+    /// How long a cache that owes answers may say nothing at all, unless it has said when it wants
+    /// to be asked again.
     pub silence: Duration,
 }
 
@@ -79,6 +81,25 @@ pub enum Left {
     Kept,
     /// It is thrown away.
     Discarded,
+}
+
+/// What it says of a cache that it could not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failing {
+    /// Nothing of what else it is asked.
+    Once,
+    /// It can't be reached, or says nothing at all.
+    Dead,
+    /// It wants to be left alone for so long, which is too long to wait for it.
+    Busy(Duration),
+}
+
+impl Failing {
+    /// What the cache itself says of it.
+    fn of<T>(answer: &Result<T, NetError>) -> Option<Self> {
+        let time = answer.as_ref().err()?.retry_after()?;
+        (!time.is_zero()).then_some(Self::Busy(time))
+    }
 }
 
 /// What comes back. Caches go by their places in the list.
@@ -133,8 +154,8 @@ pub enum Answer {
         tokens: Vec<u32>,
         /// Why not.
         reason: String,
-        /// Whether the cache as a whole can't be reached, or says nothing at all.
-        dead: bool,
+        /// What that says of the cache.
+        failing: Failing,
     },
     /// A download is complete, or has failed.
     Downloaded {

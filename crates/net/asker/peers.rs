@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::num::NonZero;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use windrow_components::store_path::StorePath;
@@ -16,7 +16,7 @@ use windrow_sys::mutex::lock;
 use super::Question;
 use super::archive::PartialDir;
 use super::event::Event;
-use crate::client::Client;
+use crate::client::{Client, Excused};
 use crate::error::{Kind, NetError};
 use crate::narinfo::NarInfo;
 use crate::peer::{Options, Peer};
@@ -34,8 +34,6 @@ pub(super) struct Fetch {
     pub(super) number: u64,
     pub(super) info: Arc<NarInfo>,
     pub(super) partial: Partial,
-    /// Told how many bytes there are.
-    pub(super) progress: Box<dyn FnMut(u64) + Send>,
     /// Ends it.
     pub(super) stop: Stop,
 }
@@ -47,6 +45,8 @@ struct Way {
     options: Options,
     /// Knows how fast downloads may be, if there is a limit.
     client: Option<Client>,
+    /// Until when the store need not say anything: something of a download has come then.
+    excused: Excused,
     own: Sender<Event>,
 }
 
@@ -108,6 +108,7 @@ impl Peers {
             url,
             options,
             client,
+            excused: Excused::default(),
             own,
         };
         let shared = Shared {
@@ -120,6 +121,11 @@ impl Peers {
             most: usize::from(most.get()),
             threads: Vec::new(),
         }
+    }
+
+    /// Until when the store need not answer: its answers may wait behind a download.
+    pub(super) fn excused_until(&self) -> Option<Instant> {
+        self.shared.way.excused.until()
     }
 
     /// Has a connection made, of which it is told by [`Event::Reached`].
@@ -286,14 +292,13 @@ impl Shared {
             number,
             info,
             mut partial,
-            mut progress,
             stop,
         } = fetch;
         let _entered = stop.enter();
         let mut get = |peer: &mut Peer| {
             let mut target = Target {
                 partial: &mut partial,
-                progress: &mut progress,
+                excused: &self.way.excused,
                 client: self.way.client.as_ref(),
                 is_empty: false,
             };
@@ -346,7 +351,7 @@ impl Way {
 /// Where an archive is put.
 struct Target<'a> {
     partial: &'a mut Partial,
-    progress: &'a mut (dyn FnMut(u64) + Send),
+    excused: &'a Excused,
     client: Option<&'a Client>,
     /// What was there before is gone.
     is_empty: bool,
@@ -358,13 +363,13 @@ impl Write for Target<'_> {
             self.partial.clear()?;
         }
         self.partial.append(bytes)?;
-        (self.progress)(self.partial.length());
+        self.excused.for_time(Duration::ZERO);
         if let Some(client) = self.client {
             let due = client.transport().speed.due_now(bytes.len());
             while let Some(wait) = due.checked_duration_since(Instant::now()) {
                 interrupt::check()?;
                 std::thread::sleep(wait.min(interrupt::SLICE));
-                (self.progress)(self.partial.length());
+                self.excused.for_time(Duration::ZERO);
             }
         }
         Ok(bytes.len())

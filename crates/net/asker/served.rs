@@ -8,7 +8,7 @@ use super::cache::{Open, Reach, State};
 use super::desk::Desk;
 use super::hold::Hold;
 use super::peers::Peers;
-use super::{Config, Question};
+use super::{Config, Failing, Question};
 use crate::cache_info::CacheInfo;
 use crate::error::{Kind, NetError};
 use crate::narinfo::NarInfo;
@@ -32,7 +32,7 @@ impl<T: Fn(Answer)> Desk<T> {
             return;
         };
         if let Err(error) = peers.open() {
-            return self.give_up(nth, error.to_string());
+            return self.give_up(nth, error.to_string(), Failing::Dead);
         }
         if !cache.owes() {
             cache.heard = Instant::now();
@@ -50,7 +50,9 @@ impl<T: Fn(Answer)> Desk<T> {
         match result {
             Ok(()) => self.is_open(nth, &CacheInfo::default(), None),
             Err(error) if error.kind() == Kind::Cancelled => {}
-            Err(error) if error.is_transient() => self.give_up(nth, error.to_string()),
+            Err(error) if error.is_transient() => {
+                self.give_up(nth, error.to_string(), Failing::Dead)
+            }
             // It won't become another one.
             Err(error) => self.useless(nth, error.to_string()),
         }
@@ -65,7 +67,7 @@ impl<T: Fn(Answer)> Desk<T> {
         if let Some(Reach::Served(peers)) = &mut cache.reach
             && let Err(error) = peers.ask(questions)
         {
-            self.give_up(nth, error.to_string());
+            self.give_up(nth, error.to_string(), Failing::Dead);
         }
     }
 
@@ -81,7 +83,7 @@ impl<T: Fn(Answer)> Desk<T> {
             return;
         };
         cache.heard = Instant::now();
-        let info = info.map_err(|error| error.to_string());
+        let info = info.map_err(|error| (error.to_string(), Failing::Once));
         self.told(nth, (token, &path), info);
     }
 
@@ -98,7 +100,7 @@ impl<T: Fn(Answer)> Desk<T> {
                 cache: nth,
                 tokens,
                 reason: error.to_string(),
-                dead: true,
+                failing: Failing::Dead,
             });
         }
     }

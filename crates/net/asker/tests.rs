@@ -21,6 +21,9 @@ struct Scene {
     key: SecretKey,
     /// How long the cache may say nothing.
     silence: Duration,
+    /// How often, and for how long, it is asked one question.
+    attempts: u32,
+    deadline: Duration,
 }
 
 fn path(letter: char) -> StorePath {
@@ -48,6 +51,8 @@ impl Scene {
             server,
             key,
             silence: LIMIT,
+            attempts: 1,
+            deadline: Duration::ZERO,
         };
         scene.write('a', Some(&scene.key));
         scene
@@ -74,7 +79,9 @@ impl Scene {
 
     fn asker_of(&self, url: &str) -> Asker {
         let limits = Limits {
-            attempts: 1,
+            attempts: self.attempts,
+            deadline: self.deadline,
+            retry_delay_rate_limited: Duration::from_millis(1),
             ..Limits::default()
         };
         let config = Config {
@@ -117,11 +124,11 @@ fn answers(asker: &Asker, count: usize) -> Vec<String> {
         Answer::Failed {
             tokens,
             reason,
-            dead,
+            failing,
             ..
         } => {
             let tokens: String = tokens.into_iter().map(letter).collect();
-            format!("failed {tokens} {dead}: {reason}")
+            format!("failed {tokens} {failing:?}: {reason}")
         }
         Answer::Downloaded { result, .. } => match result {
             Ok(archive) => format!("downloaded {}", archive.place().is_some()),
@@ -173,7 +180,7 @@ fn one_that_owes_an_answer_and_says_nothing_is_dead() {
     asker.ask(0, vec![question('a'), question('b')]);
     let told = answers(&asker, 1);
     assert!(
-        told[0].starts_with("failed ab true: it has not answered for"),
+        told[0].starts_with("failed ab Dead: it has not answered for"),
         "{told:?}"
     );
     scene.server.behave_well();
@@ -182,7 +189,56 @@ fn one_that_owes_an_answer_and_says_nothing_is_dead() {
     scene.server.behave("*.narinfo", Behaviour::Hang);
     asker.ask(0, vec![question('b')]);
     let told = answers(&asker, 1);
-    assert!(told[0].starts_with("failed b true"), "{told:?}");
+    assert!(told[0].starts_with("failed b Dead"), "{told:?}");
+}
+
+#[test]
+fn a_question_is_over_at_its_deadline_whatever_else_is_answered() {
+    let scene = Scene {
+        attempts: 100,
+        deadline: Duration::from_secs(1),
+        ..Scene::new()
+    };
+    let asker = scene.asker();
+    let narinfo = format!("/{}.narinfo", path('a').hash_part());
+    for behaviour in [Behaviour::Hang, Behaviour::Status(503)] {
+        scene.server.behave(&narinfo, behaviour.clone());
+        asker.ask(0, vec![question('a'), question('b')]);
+        let mut told = answers(&asker, 2);
+        if told[0] == "opened 7" {
+            told = [told.remove(1), answers(&asker, 1).remove(0)].into();
+        }
+        assert_eq!(told[0], "lacks b", "{behaviour:?}");
+        assert!(told[1].starts_with("failed a Once: "), "{told:?}");
+    }
+}
+
+#[test]
+fn who_says_when_to_come_again_is_not_dead() {
+    let scene = Scene {
+        silence: Duration::from_secs(1),
+        attempts: 3,
+        deadline: LIMIT,
+        ..Scene::new()
+    };
+    let asker = scene.asker();
+    let again = |seconds: &str| Behaviour::RetryAfter(429, seconds.to_owned());
+    scene.server.behave_times(1, "*.narinfo", again("3"));
+    asker.ask(0, vec![question('a')]);
+    assert_eq!(answers(&asker, 2), ["opened 7", "has a"]);
+    // Nobody waits for longer than the deadline.
+    scene.server.behave("*.narinfo", again("61"));
+    asker.ask(0, vec![question('b')]);
+    let told = answers(&asker, 1);
+    assert!(told[0].starts_with("failed b Busy(61s): "), "{told:?}");
+    assert!(told[0].ends_with("asked again in 61 s"), "{told:?}");
+    assert_eq!(scene.server.count("*.narinfo"), 3);
+    scene.server.behave("*", again("61"));
+    let unopened = scene.asker_of(&format!("{}/", scene.server.url()));
+    fs::remove_dir_all(scene.dir.path().join("lookup")).unwrap();
+    unopened.ask(0, vec![question('b')]);
+    let told = answers(&unopened, 1);
+    assert!(told[0].starts_with("failed b Busy(61s): "), "{told:?}");
 }
 
 #[test]
@@ -226,7 +282,7 @@ fn a_narinfo_of_another_path_or_none_is_a_failure() {
     let mut told = answers(&asker, 3);
     told.sort();
     assert!(
-        told[0].starts_with("failed b false: what it says of '/s/bbbb"),
+        told[0].starts_with("failed b Once: what it says of '/s/bbbb"),
         "{told:?}"
     );
     assert!(

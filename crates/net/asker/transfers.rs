@@ -3,8 +3,6 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use windrow_sys::interrupt::Stop;
@@ -30,14 +28,6 @@ struct Transfer {
     _hold: Hold,
 }
 
-/// A file for a download, and its own number.
-struct Prepared {
-    number: u64,
-    partial: Partial,
-    /// Told that something has come.
-    progress: Box<dyn FnMut(u64) + Send>,
-}
-
 /// All of them, by their own numbers: what was cancelled may be wished for again before it has
 /// ended.
 pub(super) struct Transfers {
@@ -45,9 +35,6 @@ pub(super) struct Transfers {
     own: Sender<Event>,
     running: HashMap<u64, Transfer>,
     last: u64,
-    /// When something last came of a download, for each cache, in milliseconds since `began`.
-    heard: HashMap<usize, Arc<AtomicU64>>,
-    began: Instant,
 }
 
 impl Transfers {
@@ -57,15 +44,7 @@ impl Transfers {
             own,
             running: HashMap::new(),
             last: 0,
-            heard: HashMap::new(),
-            began: Instant::now(),
         }
-    }
-
-    /// When something last came of a download from a cache.
-    pub(super) fn heard(&self, cache: usize) -> Option<Instant> {
-        let heard = self.heard.get(&cache)?.load(Ordering::Relaxed);
-        Some(self.began + Duration::from_millis(heard))
     }
 
     /// Begins to download. What is there already, or can't be had, is the answer at once.
@@ -86,15 +65,10 @@ impl Transfers {
             Ok(None) => {}
             Err(error) => return Some(failed(&wish, error.to_string())),
         }
-        let prepared = match self.prepare(&wish) {
+        let (number, partial) = match self.prepare(&wish) {
             Ok(prepared) => prepared,
             Err(answer) => return Some(answer),
         };
-        let Prepared {
-            number,
-            partial,
-            progress,
-        } = prepared;
         let own = self.own.clone();
         let done = move |result| {
             let _ = own.send(Event::Downloaded { number, result });
@@ -104,24 +78,22 @@ impl Transfers {
             size: wish.info.file_size,
             hash: wish.info.file_hash,
         };
-        let ticket = remote.download(&name, partial, expected, progress, done);
+        let ticket = remote.download(&name, partial, expected, drop, done);
         self.keep(number, &wish, path, Hold::Ticket(ticket));
         None
     }
 
     /// The same from a store that a Nix serves.
     pub(super) fn fetch(&mut self, wish: Wish, peers: &mut Peers) -> Option<Answer> {
-        let prepared = match self.prepare(&wish) {
+        let (number, partial) = match self.prepare(&wish) {
             Ok(prepared) => prepared,
             Err(answer) => return Some(answer),
         };
-        let stop = Stop::default();
-        let (number, path) = (prepared.number, prepared.partial.path().to_owned());
+        let (stop, path) = (Stop::default(), partial.path().to_owned());
         let fetch = Fetch {
             number,
             info: Arc::clone(&wish.info),
-            partial: prepared.partial,
-            progress: prepared.progress,
+            partial,
             stop: stop.clone(),
         };
         if let Err(error) = peers.fetch(fetch) {
@@ -131,24 +103,14 @@ impl Transfers {
         None
     }
 
-    /// Makes what a download needs, or an answer that says why that can't be done.
-    fn prepare(&mut self, wish: &Wish) -> Result<Prepared, Answer> {
+    /// The number of a download and the file for it, or an answer that says why there is none.
+    fn prepare(&mut self, wish: &Wish) -> Result<(u64, Partial), Answer> {
         let partial = self.dir.open(&wish.info).map_err(|error| {
             let dir = self.dir.0.display();
             failed(wish, format!("cannot make a file in '{dir}': {error}"))
         })?;
         self.last += 1;
-        let heard = Arc::clone(self.heard.entry(wish.cache).or_default());
-        let began = self.began;
-        let progress = move |_| {
-            let now = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-            heard.store(now, Ordering::Relaxed);
-        };
-        Ok(Prepared {
-            number: self.last,
-            partial,
-            progress: Box::new(progress),
-        })
+        Ok((self.last, partial))
     }
 
     fn keep(&mut self, number: u64, wish: &Wish, path: PathBuf, hold: Hold) {

@@ -31,6 +31,10 @@ pub struct Limits {
     pub stalled_timeout: Duration,
     /// How long a small answer may take, from the request to its last byte; zero for no limit.
     pub answer_timeout: Duration,
+    /// How long a small thing may take in all, with all attempts at it and the waits between them,
+    /// from when its first request is made; zero for no limit. A server that wants to be left
+    /// alone for longer than is left is not asked again.
+    pub deadline: Duration,
 }
 
 impl Default for Limits {
@@ -44,6 +48,7 @@ impl Default for Limits {
             connect_timeout: Duration::from_secs(15),
             stalled_timeout: Duration::from_secs(300),
             answer_timeout: Duration::from_secs(30),
+            deadline: Duration::ZERO,
         }
     }
 }

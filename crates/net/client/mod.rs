@@ -4,6 +4,7 @@
 //! Answers come by callbacks, on that thread: they must not wait, and hand on what takes long.
 
 mod config;
+mod deadline;
 mod fault;
 mod gate;
 mod retry;
@@ -21,6 +22,7 @@ use tokio::sync::oneshot;
 use crate::error::{Doing, Fault, NetError};
 
 pub use config::{Config, Limits, Notice};
+pub(crate) use deadline::{Deadline, Excused, seconds, within};
 pub(crate) use fault::of as fault_of;
 pub(crate) use gate::Pass;
 pub(crate) use retry::{Attempts, retry_after};

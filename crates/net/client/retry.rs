@@ -4,13 +4,14 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, SystemTime};
 
-use super::Limits;
 use super::config::Notice;
+use super::{Deadline, Excused, Limits};
 use crate::error::{Doing, Fault, Kind};
 
 /// How often something has been tried, and what for.
 pub(crate) struct Attempts<'a> {
     limits: &'a Limits,
+    excused: &'a Excused,
     notice: Option<&'a Notice>,
     about: (Doing, &'a str),
     made: u32,
@@ -18,12 +19,13 @@ pub(crate) struct Attempts<'a> {
 
 impl<'a> Attempts<'a> {
     pub(crate) fn new(
-        limits: &'a Limits,
+        (limits, excused): (&'a Limits, &'a Excused),
         notice: Option<&'a Notice>,
         about: (Doing, &'a str),
     ) -> Self {
         Self {
             limits,
+            excused,
             notice,
             about,
             made: 0,
@@ -35,6 +37,19 @@ impl<'a> Attempts<'a> {
     /// # Errors
     /// The fault, if there is to be none.
     pub(crate) async fn again(&mut self, fault: Fault) -> Result<(), Fault> {
+        self.again_before(fault, &Deadline::new(Duration::ZERO))
+            .await
+    }
+
+    /// The same, if that is before a deadline.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn again_before(
+        &mut self,
+        fault: Fault,
+        deadline: &Deadline,
+    ) -> Result<(), Fault> {
         self.made += 1;
         if !fault.transient || self.made >= self.limits.attempts.max(1) {
             return Err(fault);
@@ -42,6 +57,12 @@ impl<'a> Attempts<'a> {
         let Some(delay) = delay(self.limits, self.made, &fault, random()) else {
             return Err(fault);
         };
+        if deadline.left().is_some_and(|left| delay >= left) {
+            return Err(fault);
+        }
+        if fault.retry_after.is_some() {
+            self.excused.for_time(delay);
+        }
         if let Some(notice) = self.notice {
             let Fault {
                 kind, ref reason, ..

@@ -1,6 +1,8 @@
 //! Downloads into a file, which go on where they were cut: in the next attempt, and in the next
 //! run.
 
+use std::time::Duration;
+
 use reqwest::header::{
     ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE,
     LAST_MODIFIED, RANGE,
@@ -190,6 +192,7 @@ impl<P: FnMut(u64) + Send> Download<P> {
             connect_timeout: self.reach.limits.connect_timeout,
             wait: self.reach.limits.stalled_timeout,
             sent: None,
+            deadline: None,
         };
         let answer = exchange.send(url, || None).await?;
         if answer.response.status().is_success() {
@@ -265,6 +268,7 @@ impl<P: FnMut(u64) + Send> Download<P> {
             if !writer.write(piece).await {
                 return Ok(());
             }
+            self.reach.excused.for_time(Duration::ZERO);
             (self.progress)(*length);
             self.reach.transport.speed.took(bytes).await;
         }

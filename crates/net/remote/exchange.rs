@@ -9,7 +9,7 @@ use reqwest::header::{HeaderMap, HeaderName, LOCATION, RETRY_AFTER};
 use reqwest::{Body, Method, Response, StatusCode, Url};
 
 use crate::address::redirected;
-use crate::client::{Pass, Transport, fault_of, retry_after};
+use crate::client::{Deadline, Pass, Transport, fault_of, retry_after, seconds, within};
 use crate::error::{Fault, Kind};
 
 /// How many redirections are followed, as in Nix.
@@ -27,6 +27,8 @@ pub(crate) struct Exchange<'a> {
     /// How much has been sent of a body: for each piece that is sent, the server has so much time
     /// again.
     pub(crate) sent: Option<Arc<AtomicU64>>,
+    /// Of something small, until when it must have come.
+    pub(crate) deadline: Option<&'a Deadline>,
 }
 
 /// The beginning of an answer. The server counts it as under way until it is dropped.
@@ -57,6 +59,9 @@ impl Exchange<'_> {
             }
             let own = own.or_else(|| login.clone().filter(|_| url.origin() == first));
             let mut pass = self.transport.gates.pass(&url).await;
+            if let Some(deadline) = self.deadline {
+                deadline.begin();
+            }
             let client = self.transport.client(&url, self.connect_timeout)?;
             let mut request = client.request(self.method.clone(), url);
             request = request.headers(self.headers.clone());
@@ -84,6 +89,9 @@ impl Exchange<'_> {
     }
 
     async fn wait<T>(&self, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        if let Some(deadline) = self.deadline {
+            return deadline.within(self.wait, work).await;
+        }
         let Some(sent) = &self.sent else {
             return within(self.wait, work).await;
         };
@@ -119,26 +127,6 @@ fn lead(from: &Url, location: &str) -> Result<Url, Fault> {
     })
 }
 
-/// What `work` comes to within a time; zero for no limit.
-pub(crate) async fn within<T>(
-    most: Duration,
-    work: impl Future<Output = Result<T, Fault>>,
-) -> Result<T, Fault> {
-    if most.is_zero() {
-        return work.await;
-    }
-    let late = |_| {
-        let text = format!("nothing has come for {}", seconds(most));
-        Fault::new(Kind::Timeout, text)
-    };
-    tokio::time::timeout(most, work).await.map_err(late)?
-}
-
-/// A time as it is written in a message.
-pub(crate) fn seconds(time: Duration) -> String {
-    format!("{} s", time.as_secs_f64())
-}
-
 /// A header that is text.
 pub(crate) fn header<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     headers.get(name)?.to_str().ok()
@@ -147,6 +135,8 @@ pub(crate) fn header<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'
 /// What an answer that is no success means.
 pub(crate) fn refusal(response: &Response) -> Fault {
     let status = response.status();
+    let asked = header(response.headers(), &RETRY_AFTER);
+    let asked = asked.and_then(|text| retry_after(text, SystemTime::now()));
     let mut fault = match status {
         StatusCode::UNAUTHORIZED => Fault::new(
             Kind::Denied,
@@ -158,11 +148,16 @@ pub(crate) fn refusal(response: &Response) -> Fault {
         ),
         _ => Fault::new(
             Kind::Status(status.as_u16()),
-            format!("the server answers {status}"),
+            match asked {
+                None => format!("the server answers {status}"),
+                Some(time) => {
+                    let time = seconds(Duration::from_secs(time.as_secs_f64().ceil() as u64));
+                    format!("the server answers {status}, and is to be asked again in {time}")
+                }
+            },
         ),
     };
-    let asked = header(response.headers(), &RETRY_AFTER);
-    fault.retry_after = asked.and_then(|text| retry_after(text, SystemTime::now()));
+    fault.retry_after = asked;
     fault
 }
 

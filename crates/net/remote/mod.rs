@@ -19,10 +19,11 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use windrow_sys::interrupt::Stop;
 
-use crate::client::{Client, Limits, Ticket, Transport, Wanted};
+use crate::client::{Client, Excused, Limits, Ticket, Transport, Wanted};
 use crate::error::{Doing, Fault, Kind, NetError};
 
 use download::Download;
@@ -59,6 +60,8 @@ pub(crate) struct Reach {
     pub(crate) transport: Arc<Transport>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) place: Arc<Place>,
+    /// Until when the cache need not say anything.
+    pub(crate) excused: Arc<Excused>,
 }
 
 impl std::fmt::Debug for Reach {
@@ -85,6 +88,7 @@ impl Remote {
                 transport: Arc::clone(client.transport()),
                 limits: Arc::new(limits),
                 place: Arc::new(place),
+                excused: Arc::default(),
             }),
         }
     }
@@ -94,6 +98,15 @@ impl Remote {
         match &self.backend {
             Backend::Network(reach) => crate::error::redacted(&reach.place.shown(name)),
             Backend::Directory(dir) => format!("file://{}/{name}", dir.place().display()),
+        }
+    }
+
+    /// Until when the cache need not answer: it has sent some of a download then, or said that it
+    /// wants to be left alone for so long.
+    pub(crate) fn excused_until(&self) -> Option<Instant> {
+        match &self.backend {
+            Backend::Network(reach) => reach.excused.until(),
+            Backend::Directory(_) => None,
         }
     }
 

@@ -61,6 +61,7 @@ async fn abort(reach: &Reach, store: &Store, (key, id): (&str, &str)) {
         connect_timeout: reach.limits.connect_timeout,
         wait: ABORT_WAIT,
         sent: None,
+        deadline: None,
     };
     let _ = exchange.send(action.sign(SIGNED_FOR), || None).await;
 }

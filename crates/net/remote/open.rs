@@ -60,6 +60,7 @@ pub(crate) fn limits(limits: &Limits, params: &Params) -> Limits {
         connect_timeout: s(params.connect_timeout, limits.connect_timeout),
         stalled_timeout: s(params.stalled_timeout, limits.stalled_timeout),
         answer_timeout: limits.answer_timeout,
+        deadline: limits.deadline,
     }
 }
 
@@ -83,6 +84,7 @@ mod tests {
             connect_timeout: Duration::from_secs(6),
             stalled_timeout: Duration::ZERO,
             answer_timeout: Limits::default().answer_timeout,
+            deadline: Limits::default().deadline,
         };
         assert_eq!(limits, expected);
     }

@@ -8,19 +8,20 @@ use reqwest::header::{CONTENT_ENCODING, HeaderMap};
 use windrow_sys::bounded;
 
 use super::Reach;
-use super::exchange::{Exchange, header, within};
-use crate::client::Attempts;
+use super::exchange::{Exchange, header};
+use crate::client::{Attempts, Deadline};
 use crate::compression::{Compression, decoder};
 use crate::error::{Doing, Fault, Kind, is_absent};
 
 /// What `name` holds, if it is there.
 pub(crate) async fn get(reach: &Reach, name: &str, limit: u64) -> Result<Option<Vec<u8>>, Fault> {
     let shown = reach.place.shown(name);
+    let deadline = Deadline::new(reach.limits.deadline);
     let mut attempts = reach.attempts((Doing::Fetch, &shown));
     loop {
-        match attempt(reach, Method::GET, name, limit).await {
+        match attempt(reach, (Method::GET, name), limit, &deadline).await {
             Ok(found) => return Ok(found),
-            Err(fault) => attempts.again(fault).await?,
+            Err(fault) => attempts.again_before(fault, &deadline).await?,
         }
     }
 }
@@ -28,20 +29,21 @@ pub(crate) async fn get(reach: &Reach, name: &str, limit: u64) -> Result<Option<
 /// Whether `name` is there.
 pub(crate) async fn exists(reach: &Reach, name: &str) -> Result<bool, Fault> {
     let shown = reach.place.shown(name);
+    let deadline = Deadline::new(reach.limits.deadline);
     let mut attempts = reach.attempts((Doing::LookFor, &shown));
     loop {
-        match attempt(reach, Method::HEAD, name, 0).await {
+        match attempt(reach, (Method::HEAD, name), 0, &deadline).await {
             Ok(found) => return Ok(found.is_some()),
-            Err(fault) => attempts.again(fault).await?,
+            Err(fault) => attempts.again_before(fault, &deadline).await?,
         }
     }
 }
 
 async fn attempt(
     reach: &Reach,
-    method: Method,
-    name: &str,
+    (method, name): (Method, &str),
     limit: u64,
+    deadline: &Deadline,
 ) -> Result<Option<Vec<u8>>, Fault> {
     let url = reach.place.url(&method, name)?;
     let most = reach.limits.answer_timeout;
@@ -51,6 +53,7 @@ async fn attempt(
         connect_timeout: reach.limits.connect_timeout,
         wait: most,
         sent: None,
+        deadline: Some(deadline),
         method,
     };
     let mut answer = exchange.send(url, || None).await?;
@@ -60,13 +63,14 @@ async fn attempt(
             return Ok(Some(Vec::new()));
         }
         let coding = header(answer.response.headers(), &CONTENT_ENCODING).map(str::to_owned);
-        let body = within(most, answer.body(limit, most)).await?;
+        let body = deadline.within(most, answer.body(limit, most)).await?;
         return match coding {
             Some(coding) => decoded(&coding, body, limit).map(Some),
             None => Ok(Some(body)),
         };
     }
-    let fault = within(most, async { Ok(reach.place.refusal(answer).await) }).await?;
+    let refusal = async { Ok(reach.place.refusal(answer).await) };
+    let fault = deadline.within(most, refusal).await?;
     let absent = matches!(fault.kind, Kind::Status(status) if is_absent(status));
     if absent { Ok(None) } else { Err(fault) }
 }
@@ -96,6 +100,7 @@ fn decoded(coding: &str, body: Vec<u8>, limit: u64) -> Result<Vec<u8>, Fault> {
 impl Reach {
     /// Attempts at something with this cache.
     pub(crate) fn attempts<'a>(&'a self, about: (Doing, &'a str)) -> Attempts<'a> {
-        Attempts::new(&self.limits, self.transport.config.notice.as_ref(), about)
+        let notice = self.transport.config.notice.as_ref();
+        Attempts::new((&self.limits, &self.excused), notice, about)
     }
 }

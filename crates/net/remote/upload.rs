@@ -78,6 +78,7 @@ async fn attempt(
         connect_timeout: reach.limits.connect_timeout,
         wait: reach.limits.stalled_timeout,
         sent: Some(Arc::clone(&sent)),
+        deadline: None,
     };
     let make = || {
         let (source, (start, length)) = body?;

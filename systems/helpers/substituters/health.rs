@@ -49,6 +49,18 @@ impl Health {
         self.paused_until = now + pause;
         Some(pause)
     }
+
+    /// It wants to be left alone for so long, which counts as a failure. For how long it is left
+    /// out from now on, if that is news.
+    pub(super) fn leave_alone(&mut self, time: Duration, now: Duration) -> Option<Duration> {
+        if !self.is_good(now) {
+            return None;
+        }
+        let pause = self.fail(false, now).unwrap_or_default();
+        let pause = pause.max(time).min(LONGEST_PAUSE);
+        self.paused_until = now + pause;
+        Some(pause)
+    }
 }
 
 #[cfg(test)]
@@ -79,5 +91,20 @@ mod tests {
         health.succeed();
         assert!(health.is_good(now));
         assert_eq!(health.fail(true, now), Some(FIRST_PAUSE));
+    }
+
+    #[test]
+    fn who_wants_to_be_left_alone_is_for_so_long() {
+        let second = Duration::from_secs;
+        let mut health = Health::default();
+        assert_eq!(health.leave_alone(second(30), second(1)), Some(second(30)));
+        assert_eq!(health.leave_alone(second(30), second(2)), None);
+        assert!(!health.is_good(second(30)) && health.is_good(second(31)));
+        assert_eq!(health.leave_alone(second(2), second(31)), Some(second(2)));
+        // The third time in a row.
+        assert_eq!(health.leave_alone(second(2), second(33)), Some(FIRST_PAUSE));
+        let mut health = Health::default();
+        let day = second(24 * 3600);
+        assert_eq!(health.leave_alone(day, second(1)), Some(LONGEST_PAUSE));
     }
 }

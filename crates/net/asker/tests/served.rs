@@ -179,7 +179,7 @@ fn one_that_does_not_serve_is_dead_or_of_no_use() {
         answers(&asker, 1).remove(0)
     };
     let told = of(served.asker(&[b"Welcome to this machine\n"], "cat > /dev/null"));
-    let expected = "failed a true: cannot use 'ssh://localhost?";
+    let expected = "failed a Dead: cannot use 'ssh://localhost?";
     assert!(told.starts_with(expected), "{told}");
     assert!(told.contains("'Welcome to this machine'"), "{told}");
     let told = of(served.asker(&[], "echo no such host >&2; exit 255"));
@@ -203,7 +203,7 @@ fn one_that_is_silent_is_given_up_and_ends() {
         asker.ask(0, vec![question('a'), question('b')]);
         let mut told = answers(&asker, 1 + says.len());
         let told = told.pop().unwrap();
-        let expected = "failed ab true: it has not answered for 2 seconds";
+        let expected = "failed ab Dead: it has not answered for 2 seconds";
         assert_eq!(told, expected);
         // Whoever is still connected is so no more.
         drop(asker);
