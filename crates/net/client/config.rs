@@ -57,7 +57,8 @@ impl Default for Limits {
 #[derive(Clone)]
 pub struct Config {
     /// How many requests are under way to one server at a time, each with a connection of its own;
-    /// over HTTP/2 five times as many, with one connection. 0 for no limit.
+    /// over HTTP/2 five times as many, with one connection. 0 for no limit. Downloads and uploads
+    /// leave a fifth of them to questions, if there is more than one.
     pub connections: usize,
     /// How long and how often something is tried, where a cache does not say otherwise.
     pub limits: Limits,

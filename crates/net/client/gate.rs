@@ -1,5 +1,6 @@
 //! How many requests are under way to one server at a time, which depends on whether it speaks
-//! HTTP/2.
+//! HTTP/2. Large things can't take all places: what decides what is done next is small, and is not
+//! to wait until a large one has come.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,10 +27,58 @@ enum Speaks {
     Two,
 }
 
+/// What a request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Load {
+    /// A question, whose answer is small.
+    Small,
+    /// A download or an upload.
+    Large,
+}
+
+/// Places for requests.
+#[derive(Debug)]
+struct Places {
+    all: Arc<Semaphore>,
+    /// Those of them that large things may take.
+    for_large: Arc<Semaphore>,
+}
+
+impl Places {
+    /// A fifth is for small things alone, and at least one, unless there is only one.
+    fn new(count: usize) -> Self {
+        let for_large = (count - count.div_ceil(5)).max(1);
+        Self {
+            all: Arc::new(Semaphore::new(count)),
+            for_large: Arc::new(Semaphore::new(for_large)),
+        }
+    }
+
+    /// Waits for a place.
+    async fn take(&self, load: Load) -> Vec<OwnedSemaphorePermit> {
+        let mut permits = Vec::with_capacity(2);
+        if load == Load::Large {
+            permits.extend(Arc::clone(&self.for_large).acquire_owned().await);
+        }
+        permits.extend(Arc::clone(&self.all).acquire_owned().await);
+        permits
+    }
+
+    /// Takes what of a place is free.
+    fn try_take(&self, load: Load) -> Vec<OwnedSemaphorePermit> {
+        let mut permits = Vec::with_capacity(2);
+        if load == Load::Large {
+            permits.extend(Arc::clone(&self.for_large).try_acquire_owned());
+        }
+        permits.extend(Arc::clone(&self.all).try_acquire_owned());
+        permits
+    }
+}
+
 #[derive(Debug)]
 struct Server {
-    one: Arc<Semaphore>,
-    two: Arc<Semaphore>,
+    one: Places,
+    two: Places,
     speaks: watch::Sender<Speaks>,
 }
 
@@ -45,7 +94,8 @@ pub(crate) struct Gates {
 #[derive(Debug)]
 pub(crate) struct Pass {
     server: Arc<Server>,
-    permit: Option<OwnedSemaphorePermit>,
+    load: Load,
+    permits: Vec<OwnedSemaphorePermit>,
     first: bool,
 }
 
@@ -73,8 +123,8 @@ impl Gates {
                 _ => Speaks::One,
             };
             Arc::new(Server {
-                one: Arc::new(Semaphore::new(self.connections)),
-                two: Arc::new(Semaphore::new(self.connections * MULTIPLEXED)),
+                one: Places::new(self.connections),
+                two: Places::new(self.connections * MULTIPLEXED),
                 speaks: watch::Sender::new(speaks),
             })
         };
@@ -84,7 +134,7 @@ impl Gates {
     /// Waits until a request to the server of `url` may be made. Of those that come while it is not
     /// known what a server speaks only one is let through, so that it gets one connection if that
     /// will do for all.
-    pub(crate) async fn pass(&self, url: &Url) -> Pass {
+    pub(crate) async fn pass(&self, url: &Url, load: Load) -> Pass {
         let server = self.server(url);
         let first = server.speaks.send_if_modified(|speaks| {
             let unknown = *speaks == Speaks::Unknown;
@@ -95,7 +145,8 @@ impl Gates {
         });
         let mut pass = Pass {
             server,
-            permit: None,
+            load,
+            permits: Vec::new(),
             first,
         };
         if !first {
@@ -103,11 +154,12 @@ impl Gates {
             let known = speaks.wait_for(|speaks| *speaks != Speaks::Asked);
             let _ = tokio::time::timeout(FIRST_ANSWER, known).await;
         }
-        let permits = match *pass.server.speaks.borrow() {
+        let speaks = *pass.server.speaks.borrow();
+        let places = match speaks {
             Speaks::Two => &pass.server.two,
             _ => &pass.server.one,
         };
-        pass.permit = Arc::clone(permits).acquire_owned().await.ok();
+        pass.permits = places.take(load).await;
         pass
     }
 }
@@ -123,7 +175,7 @@ impl Pass {
         let is_new = |speaks: &mut Speaks| std::mem::replace(speaks, now) != now;
         if self.server.speaks.send_if_modified(is_new) && now == Speaks::Two {
             // It has no connection of its own.
-            self.permit = Arc::clone(&self.server.two).try_acquire_owned().ok();
+            self.permits = self.server.two.try_take(self.load);
         }
     }
 }
@@ -150,23 +202,46 @@ mod tests {
         runtime.block_on(async {
             let gates = Gates::new(2, true);
             let url = Url::parse("https://h/x").unwrap();
-            let mut first = gates.pass(&url).await;
-            assert!(at_once(gates.pass(&url)).await.is_none());
+            let mut first = gates.pass(&url, Load::Small).await;
+            assert!(at_once(gates.pass(&url, Load::Small)).await.is_none());
             first.learn(Version::HTTP_2);
             let mut passes = vec![first];
             for _ in 0..9 {
-                passes.push(gates.pass(&url).await);
+                passes.push(gates.pass(&url, Load::Small).await);
             }
-            assert!(at_once(gates.pass(&url)).await.is_none());
+            assert!(at_once(gates.pass(&url, Load::Small)).await.is_none());
             drop(passes);
             // One that speaks HTTP/1.1, and one that gives no answer.
             for url in ["http://h/x", "https://silent"] {
                 let url = Url::parse(url).unwrap();
-                let first = gates.pass(&url).await;
-                let second = gates.pass(&url).await;
+                let first = gates.pass(&url, Load::Small).await;
+                let second = gates.pass(&url, Load::Small).await;
                 drop(first);
-                let third = gates.pass(&url).await;
+                let third = gates.pass(&url, Load::Small).await;
                 drop((second, third));
+            }
+        });
+    }
+
+    #[test]
+    fn large_things_leave_places_for_small_ones() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let url = Url::parse("http://h/x").unwrap();
+            for (count, for_large) in [(1, 1), (2, 1), (5, 4), (6, 4), (25, 20)] {
+                let gates = Gates::new(count, true);
+                let mut passes = Vec::new();
+                while let Some(pass) = at_once(gates.pass(&url, Load::Large)).await {
+                    passes.push(pass);
+                }
+                assert_eq!(passes.len(), for_large);
+                while let Some(pass) = at_once(gates.pass(&url, Load::Small)).await {
+                    passes.push(pass);
+                }
+                assert_eq!(passes.len(), count);
             }
         });
     }

@@ -24,7 +24,7 @@ use crate::error::{Doing, Fault, NetError};
 pub use config::{Config, Limits, Notice};
 pub(crate) use deadline::{Deadline, Excused, seconds, within};
 pub(crate) use fault::of as fault_of;
-pub(crate) use gate::Pass;
+pub(crate) use gate::{Load, Pass};
 pub(crate) use retry::{Attempts, retry_after};
 pub use ticket::Ticket;
 pub(crate) use ticket::{Done, Wanted};

@@ -9,7 +9,7 @@ use reqwest::header::{HeaderMap, HeaderName, LOCATION, RETRY_AFTER};
 use reqwest::{Body, Method, Response, StatusCode, Url};
 
 use crate::address::redirected;
-use crate::client::{Deadline, Pass, Transport, fault_of, retry_after, seconds, within};
+use crate::client::{Deadline, Load, Pass, Transport, fault_of, retry_after, seconds, within};
 use crate::error::{Fault, Kind};
 
 /// How many redirections are followed, as in Nix.
@@ -58,7 +58,8 @@ impl Exchange<'_> {
                 login = own.clone().or(login);
             }
             let own = own.or_else(|| login.clone().filter(|_| url.origin() == first));
-            let mut pass = self.transport.gates.pass(&url).await;
+            let load = self.deadline.map_or(Load::Large, |_| Load::Small);
+            let mut pass = self.transport.gates.pass(&url, load).await;
             if let Some(deadline) = self.deadline {
                 deadline.begin();
             }

@@ -7,7 +7,7 @@ use windrow_net::client::{Client, Config};
 use windrow_net::error::Kind;
 use windrow_net::testing::Behaviour;
 
-use crate::common::{Served, config, open};
+use crate::common::{Served, config, open, partial};
 
 fn impatient() -> Config {
     let mut config = config();
@@ -107,6 +107,45 @@ fn a_server_that_hangs_holds_up_no_other() {
     let got = open(&good.server.url(), &client).get_now("x", 10).unwrap();
     assert_eq!(got.as_deref(), Some(&b"hello"[..]));
     drop(waiting);
+}
+
+#[test]
+fn downloads_hold_up_no_question() {
+    let served = Served::new();
+    served.file("x", b"hello");
+    for behaviour in [Behaviour::Stall(0), Behaviour::Hang] {
+        served.server.behave("/nar/*", behaviour);
+        let client = Client::new(Config {
+            connections: 4,
+            ..config()
+        });
+        let client = client.unwrap();
+        let remote = open(&served.server.url(), &client);
+        let begin = |n: usize| {
+            served.file(&format!("nar/{n}"), b"something large");
+            let (dir, partial) = partial();
+            let name = format!("nar/{n}");
+            (dir, remote.download(&name, partial, None, drop, drop))
+        };
+        let downloads: Vec<_> = (0..10).map(begin).collect();
+        wait_for(|| served.server.count("/nar/*") >= 3);
+        let (send, answer) = channel();
+        let ticket = remote.get("x", 10, move |result| send.send(result).unwrap());
+        let got = answer.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert_eq!(got.unwrap().as_deref(), Some(&b"hello"[..]));
+        assert!(served.server.busiest() <= 4);
+        drop((downloads, ticket, client));
+        served.server.forget();
+    }
+}
+
+/// Waits until something is the case.
+fn wait_for(is_so: impl Fn() -> bool) {
+    let begun = std::time::Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 #[test]
