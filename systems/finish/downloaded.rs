@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bevy_ecs::prelude::{Entity, ResMut};
 use windrow_components::building::Deadlines;
 use windrow_components::ids::PathId;
-use windrow_net::asker::{Archive, DownloadError, Failing};
+use windrow_net::asker::{DownloadError, Failing, OpenArchive};
 use windrow_net::narinfo::NarInfo;
 
 use super::reap::Reaping;
@@ -26,13 +26,21 @@ const FAILED: i32 = 1 << 8;
 /// Nix 1.8: `SubstitutionGoal::finished`.
 pub fn take_downloaded(mut params: Reaping<'_, '_>, mut downloads: ResMut<Downloads>) {
     for (goal, path) in downloads.take_over() {
-        let Some((result, info)) = downloads.take(path) else {
+        let Some((sub, result, info)) = downloads.take(path) else {
             continue;
         };
+        let result = result.and_then(|archive| archive.open().map_err(cannot_open));
+        if let Ok(None) = result {
+            // Another process has unpacked the file, or goes on with it.
+            downloads.want(path, sub, &info);
+            let _ = downloads.wait(path, goal);
+            continue;
+        }
         params.scheduler.exited(goal);
         params.scheduler.scan();
         match result {
-            Ok(archive) => params.unpack(goal, (archive, info)),
+            Ok(None) => {}
+            Ok(Some(archive)) => params.unpack(goal, (archive, info)),
             Err(error) => {
                 params.blame(goal, &error);
                 params.has_not_come(goal, path, error);
@@ -41,8 +49,16 @@ pub fn take_downloaded(mut params: Reaping<'_, '_>, mut downloads: ResMut<Downlo
     }
 }
 
+/// What was downloaded can't be opened.
+fn cannot_open(error: std::io::Error) -> DownloadError {
+    DownloadError {
+        message: format!("cannot open what was downloaded: {error}"),
+        is_the_caches: false,
+    }
+}
+
 impl Reaping<'_, '_> {
-    fn unpack(&mut self, goal: Entity, (archive, nar): (Archive, Arc<NarInfo>)) {
+    fn unpack(&mut self, goal: Entity, (archive, nar): (OpenArchive, Arc<NarInfo>)) {
         let known = self.children.get(goal).ok().and_then(|ended| ended.path);
         let Some((known, _)) = known else {
             return;

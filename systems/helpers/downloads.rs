@@ -12,16 +12,19 @@ use windrow_components::ids::PathId;
 use windrow_net::asker::{Archive, DownloadError, Left};
 use windrow_net::narinfo::NarInfo;
 
-/// How many are under way from one substituter at a time. How many connections they share is the
-/// client's matter.
+/// How many are under way from one substituter at a time, at most. How many connections they share
+/// is the client's matter.
 const AT_ONCE: usize = 64;
+
+/// What came of a download.
+pub type Came = Result<Archive, DownloadError>;
 
 /// How far a download is.
 #[derive(Debug)]
 enum State {
     Waiting,
     UnderWay,
-    Over(Result<Archive, DownloadError>),
+    Over(Came),
 }
 
 /// A download.
@@ -43,8 +46,10 @@ struct Line {
 }
 
 /// All of them.
-#[derive(Debug, Default, Resource)]
+#[derive(Debug, Resource)]
 pub struct Downloads {
+    /// How many are under way from one substituter at a time.
+    at_once: usize,
     all: HashMap<PathId, Download>,
     /// What each substituter is to send.
     lines: HashMap<usize, Line>,
@@ -53,7 +58,24 @@ pub struct Downloads {
     over: Vec<(Entity, PathId)>,
 }
 
+impl Default for Downloads {
+    fn default() -> Self {
+        Self {
+            at_once: AT_ONCE,
+            all: HashMap::new(),
+            lines: HashMap::new(),
+            begun: 0,
+            over: Vec::new(),
+        }
+    }
+}
+
 impl Downloads {
+    /// Has no more under way from one substituter at a time; one may always.
+    pub fn bound(&mut self, most: usize) {
+        self.at_once = most.clamp(1, AT_ONCE);
+    }
+
     /// Has a path downloaded from that substituter, unless it is already. Tells whether one from
     /// another substituter is to be cancelled for that.
     pub fn want(&mut self, path: PathId, sub: usize, info: &Arc<NarInfo>) -> bool {
@@ -83,7 +105,7 @@ impl Downloads {
     /// The next to be begun, from which substituter, if there may be one more.
     pub fn begin_next(&mut self) -> Option<(PathId, usize, Arc<NarInfo>)> {
         for (&sub, line) in &mut self.lines {
-            while line.under_way < AT_ONCE
+            while line.under_way < self.at_once
                 && let Some((.., path)) = line.waiting.pop()
             {
                 if let Some(download) = self.all.get_mut(&path)
@@ -100,7 +122,7 @@ impl Downloads {
     }
 
     /// A download is over. What nobody wants any more is thrown away.
-    pub fn end(&mut self, path: PathId, sub: usize, result: Result<Archive, DownloadError>) {
+    pub fn end(&mut self, path: PathId, sub: usize, result: Came) {
         let download = self.all.get_mut(&path);
         let download = download.filter(|it| it.sub == sub && matches!(it.state, State::UnderWay));
         let Some(download) = download else {
@@ -141,11 +163,11 @@ impl Downloads {
         !self.over.is_empty()
     }
 
-    /// What came of a download that is over, and what its cache said of it.
-    pub fn take(&mut self, path: PathId) -> Option<(Result<Archive, DownloadError>, Arc<NarInfo>)> {
+    /// What came of a download that is over, from which substituter, and what that said of it.
+    pub fn take(&mut self, path: PathId) -> Option<(usize, Came, Arc<NarInfo>)> {
         let download = self.all.remove(&path)?;
         match download.state {
-            State::Over(result) => Some((result, download.info)),
+            State::Over(result) => Some((download.sub, result, download.info)),
             State::Waiting | State::UnderWay => {
                 self.all.insert(path, download);
                 None
@@ -207,7 +229,7 @@ mod tests {
         })
     }
 
-    fn archive() -> Result<Archive, DownloadError> {
+    fn archive() -> Came {
         Ok(Archive::InPlace("/x".into()))
     }
 
@@ -235,6 +257,19 @@ mod tests {
     }
 
     #[test]
+    fn fewer_are_under_way_where_few_files_may_be_open() {
+        let mut downloads = Downloads::default();
+        downloads.bound(0);
+        for index in 0..2 {
+            downloads.want(PathId::from_index(index), 0, &info(1));
+        }
+        let (path, ..) = downloads.begin_next().unwrap();
+        assert!(downloads.begin_next().is_none());
+        downloads.end(path, 0, archive());
+        assert!(downloads.begin_next().is_some());
+    }
+
+    #[test]
     fn a_goal_is_told_once_its_path_is_here() {
         let mut downloads = Downloads::default();
         let [early, late] = [0, 1].map(PathId::from_index);
@@ -257,7 +292,7 @@ mod tests {
         assert!(
             downloads
                 .take(late)
-                .is_some_and(|(result, _)| result.is_ok())
+                .is_some_and(|(_, result, _)| result.is_ok())
         );
         assert_eq!(downloads.paths(), [early]);
     }

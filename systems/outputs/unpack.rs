@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use windrow_net::asker::Archive;
+use windrow_net::asker::OpenArchive;
 use windrow_net::narinfo::NarInfo;
 use windrow_net::unpack::UnpackError;
 use windrow_sys::interrupt::Stop;
@@ -30,7 +30,7 @@ pub struct UnpackJob {
 ///
 /// # Errors
 /// One message that says what is wrong.
-pub fn unpack(job: &UnpackJob, archive: Archive) -> Result<BuiltOutput, String> {
+pub fn unpack(job: &UnpackJob, archive: OpenArchive) -> Result<BuiltOutput, String> {
     let fetched = &job.fetched;
     let path = &fetched.store_path;
     if job.is_in_the_way

@@ -6,13 +6,29 @@ use bevy_ecs::prelude::World;
 use windrow_components::building::ChildKind;
 use windrow_net::asker::PartialDir;
 use windrow_sandbox::process::launch::Spawned;
+use windrow_sys::limits;
 
 use crate::error::{Error, Result};
 use crate::helpers::caches::Caches;
+use crate::helpers::downloads::Downloads;
 use crate::helpers::hook::talk::HookHandle;
 use crate::helpers::querier::Queriers;
-use crate::helpers::{FetchEnv, HelperConfig, Substituters};
+use crate::helpers::{CacheConfig, FetchEnv, HelperConfig, Substituters};
 use crate::world::{HookDesk, Host, Parts, Scheduler};
+
+/// Which share of the descriptors that are left connections to servers of caches may take, and
+/// which the files that are downloaded into.
+const CONNECTIONS_SHARE: usize = 4;
+const FILES_SHARE: usize = 8;
+
+/// Has no more connections at a time than there are descriptors for.
+fn bound_connections(caches: &mut CacheConfig, descriptors: usize) {
+    let most = descriptors / caches.urls.len().max(1) / CONNECTIONS_SHARE;
+    let connections = &mut caches.asker.client.connections;
+    if *connections == 0 || *connections > most {
+        *connections = most.max(1);
+    }
+}
 
 /// Adds the helpers to a run in the real world, if there are any.
 ///
@@ -22,7 +38,9 @@ pub fn plug_in(world: &mut World, config: HelperConfig) -> Result<()> {
     let waker = world.non_send::<Host>().reactor.waker();
     // Should the kernel refuse to wake, the next event or heartbeat brings the news.
     let wake = move || drop(waker.wake());
-    let caches = &config.caches;
+    let descriptors = limits::spare_descriptors();
+    let mut caches = config.caches.clone();
+    bound_connections(&mut caches, descriptors);
     if !config.substituters.is_empty() || !caches.urls.is_empty() {
         world.resource_mut::<Parts>().substituters = true;
         world.insert_resource(Substituters::of_config(&config));
@@ -33,9 +51,11 @@ pub fn plug_in(world: &mut World, config: HelperConfig) -> Result<()> {
         world.insert_non_send(FetchEnv(Arc::clone(&config.env)));
     }
     if !caches.urls.is_empty() {
-        let opened = Caches::new(caches, wake.clone());
+        let opened = Caches::new(&caches, wake.clone());
         world.insert_non_send(opened.map_err(|source| Error::Threads { source })?);
         world.resource_mut::<Parts>().caches = true;
+        let at_once = descriptors / caches.urls.len() / FILES_SHARE;
+        world.resource_mut::<Downloads>().bound(at_once);
         let downloads = PartialDir(caches.asker.downloads_dir.clone());
         let host = world.non_send::<Host>();
         host.pool.1.run(move || downloads.clean());

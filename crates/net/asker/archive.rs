@@ -21,18 +21,70 @@ const KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How much of a file is read at once, in bytes.
 const CHUNK: usize = 256 << 10;
 
-/// An archive that can be unpacked.
+/// An archive that can be unpacked. It has no descriptor open, for many may wait for what they
+/// refer to.
 #[derive(Debug)]
 pub enum Archive {
     /// A file of the cache.
     InPlace(PathBuf),
     /// A path of another store, of which there is no archive yet.
     Tree(PathBuf),
+    /// A download, of so many bytes.
+    Downloaded(PathBuf, u64),
+}
+
+impl Archive {
+    /// What was downloaded, which is closed.
+    pub(super) fn of_download(partial: &Partial) -> Self {
+        Self::Downloaded(partial.path().to_owned(), partial.length())
+    }
+
+    /// Opens it to be unpacked. `None` if somebody else has taken what was downloaded, or goes on
+    /// with it.
+    ///
+    /// # Errors
+    /// When it can't be opened.
+    pub fn open(self) -> io::Result<Option<OpenArchive>> {
+        let (path, length) = match self {
+            Self::InPlace(path) => return Ok(Some(OpenArchive::InPlace(path))),
+            Self::Tree(path) => return Ok(Some(OpenArchive::Tree(path))),
+            Self::Downloaded(path, length) => (path, length),
+        };
+        let Some(partial) = Partial::open(&path)? else {
+            return Ok(None);
+        };
+        if partial.length() == length {
+            return Ok(Some(OpenArchive::Downloaded(partial)));
+        }
+        if partial.length() == 0 {
+            remove(&path);
+        }
+        Ok(None)
+    }
+
+    /// It is not needed any more.
+    pub fn discard(self) {
+        if let Self::Downloaded(path, _) = self
+            // Who has it open may need it.
+            && let Ok(Some(partial)) = Partial::open(&path)
+        {
+            remove(partial.path());
+        }
+    }
+}
+
+/// An archive that is about to be unpacked.
+#[derive(Debug)]
+pub enum OpenArchive {
+    /// A file of the cache.
+    InPlace(PathBuf),
+    /// A path of another store.
+    Tree(PathBuf),
     /// A download. Nobody else touches it as long as this lives.
     Downloaded(Partial),
 }
 
-impl Archive {
+impl OpenArchive {
     /// What is in it.
     ///
     /// # Errors
@@ -41,7 +93,10 @@ impl Archive {
         let path = match self {
             Self::Tree(path) => return archived(path),
             Self::InPlace(path) => path,
-            Self::Downloaded(partial) => partial.path(),
+            Self::Downloaded(partial) => {
+                let file = partial.reader()?;
+                return decoder_ahead(compression, BufReader::with_capacity(CHUNK, file));
+            }
         };
         // What is no file could wait for somebody to write.
         let flags = libc::O_NONBLOCK | libc::O_CLOEXEC;
@@ -65,7 +120,7 @@ impl Archive {
     pub fn discard(self) {
         if let Self::Downloaded(partial) = self {
             // What stays is thrown away when it is old.
-            let _ = fs::remove_file(partial.path());
+            remove(partial.path());
         }
     }
 }

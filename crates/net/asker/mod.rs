@@ -32,7 +32,7 @@ use crate::narinfo::NarInfo;
 use crate::store_url::StoreUrl;
 use crate::trust::{Distrust, Trust};
 
-pub use archive::{Archive, PartialDir};
+pub use archive::{Archive, OpenArchive, PartialDir};
 use desk::Desk;
 use event::Event;
 

@@ -131,7 +131,7 @@ fn answers(asker: &Asker, count: usize) -> Vec<String> {
             format!("failed {tokens} {failing:?}: {reason}")
         }
         Answer::Downloaded { result, .. } => match result {
-            Ok(archive) => format!("downloaded {}", archive.place().is_some()),
+            Ok(archive) => format!("downloaded {}", matches!(archive, Archive::InPlace(_))),
             Err(error) => format!("not downloaded: {error}"),
         },
         Answer::Warning(text) => format!("warning: {text}"),
@@ -326,6 +326,7 @@ fn downloads_are_files_that_go_on_and_are_thrown_away() {
     };
     let archive = result.unwrap();
     let mut text = String::new();
+    let archive = archive.open().unwrap().expect("nobody has taken it");
     let mut reader = archive.reader(info_a.compression).unwrap();
     std::io::Read::read_to_string(&mut reader, &mut text).unwrap();
     assert_eq!((text.as_str(), files()), ("archive", vec![7]));
@@ -349,6 +350,27 @@ fn downloads_are_files_that_go_on_and_are_thrown_away() {
     here.download(wish(&info_a));
     assert_eq!(answers(&here, 1), ["downloaded true"]);
     assert!(files().is_empty());
+}
+
+#[test]
+fn what_others_have_taken_is_not_unpacked() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("x");
+    let write = |text: &str| {
+        fs::write(&place, text).unwrap();
+        Archive::Downloaded(place.clone(), 7)
+    };
+    let held = write("archive").open().unwrap().expect("it is there");
+    assert!(write("archive").open().unwrap().is_none());
+    write("archive").discard();
+    assert!(place.exists(), "somebody has it open");
+    held.discard();
+    assert!(!place.exists());
+    let gone = Archive::Downloaded(place.clone(), 7);
+    assert!(gone.open().unwrap().is_none() && !place.exists());
+    assert!(write("part").open().unwrap().is_none() && place.exists());
+    write("archive").discard();
+    assert!(!place.exists());
 }
 
 #[test]

@@ -136,7 +136,7 @@ impl Transfers {
         if result.is_err() {
             PartialDir::remove_empty(&path);
         }
-        let result = result.map(Archive::Downloaded);
+        let result = result.map(|partial| Archive::of_download(&partial));
         Some(Answer::Downloaded {
             cache,
             token,

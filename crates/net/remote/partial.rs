@@ -98,14 +98,23 @@ impl Partial {
         Ok(self.file)
     }
 
+    /// What reads it from its beginning, one at a time.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub fn reader(&self) -> io::Result<File> {
+        let mut file = self.file.try_clone()?;
+        file.rewind()?;
+        Ok(file)
+    }
+
     /// The hash of all bytes.
     ///
     /// # Errors
     /// When they can't be read, or nobody wants it any more.
     pub(super) fn hash(&self, algo: HashAlgo, stop: &Stop) -> Result<Hash, Fault> {
-        let mut file = &self.file;
-        let rewound = file.rewind();
-        rewound.map_err(|error| Fault::io("cannot rewind its file", &error))?;
+        let file = self.reader();
+        let mut file = file.map_err(|error| Fault::io("cannot open its file", &error))?;
         let mut hasher = algo.hasher();
         copy(&mut file, &mut hasher, stop, &mut drop)?;
         Ok(hasher.finish())

@@ -2,6 +2,7 @@
 //! happens when one is damaged or dead.
 
 mod http;
+mod many;
 mod newer;
 mod peers;
 mod served;

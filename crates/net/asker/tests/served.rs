@@ -148,6 +148,7 @@ fn many_are_asked_for_and_downloaded_on_one_connection() {
         panic!("something else has come");
     };
     let archive = result.unwrap();
+    let archive = archive.open().unwrap().unwrap();
     let mut reader = archive.reader(info.compression).unwrap();
     let mut found = Vec::new();
     std::io::Read::read_to_end(&mut reader, &mut found).unwrap();
