@@ -62,6 +62,8 @@ pub enum Stage {
     Inputs,
     /// For a build slot: all inputs are there (`tryToBuild`).
     Ready,
+    /// For its archive to come from a binary cache. It holds nothing.
+    Archive,
     /// For a lock that someone else holds (`waitForAWhile`), or a path that another goal works on
     /// (`waitForAnyGoal`).
     Parked,
@@ -76,7 +78,7 @@ pub enum Stage {
     /// For the fetch of its path to begin. It has a slot for fetches.
     StartingFetch,
     /// For its path to be fetched: for the child of a substituter to exit, or for its archive to be
-    /// here. It has a slot for fetches.
+    /// unpacked. It has a slot for fetches.
     Fetching,
     /// For its outputs to be hashed and scanned.
     Scanning,

@@ -1,6 +1,5 @@
-//! Has archives from binary caches unpacked that are here and whose goals have their slots. That
-//! gives the slots back, for only the wait for the network is bounded by them; who unpacks is the
-//! pool.
+//! Archives from binary caches that are here: their goals may take slots, and those that have them
+//! have the pool unpack them.
 
 use std::sync::Arc;
 
@@ -16,34 +15,44 @@ use crate::helpers::downloads::Downloads;
 use crate::outputs::unpack::{UnpackJob, unpack};
 use crate::report::{Event, Level};
 use crate::spawn::fetch::stays_in_the_way;
-use crate::world::children::{Scanned, Unfit};
 
 /// What stands for the wait status of a substituter that failed.
 const FAILED: i32 = 1 << 8;
 
-/// Has the pool unpack what has come; what has not come is the next substituter's turn.
+/// Has the pool unpack what goals have their slots for. What has come lets its goal go on; for what
+/// can't be had it is the next substituter's turn.
 ///
 /// Nix 1.8: `SubstitutionGoal::finished`.
 pub fn take_downloaded(mut params: Reaping<'_, '_>, mut downloads: ResMut<Downloads>) {
     for (goal, path) in downloads.take_over() {
-        let Some((sub, result, info)) = downloads.take(path) else {
-            continue;
-        };
-        let result = result.and_then(|archive| archive.open().map_err(cannot_open));
-        if let Ok(None) = result {
-            // Another process has unpacked the file, or goes on with it.
-            downloads.want(path, sub, &info);
-            let _ = downloads.wait(path, goal);
-            continue;
+        if downloads.is_here(path) {
+            params.scheduler.archive_is_over(goal);
+        } else if params.scheduler.awaits_archive(goal)
+            && let Some((_, Err(error), _)) = downloads.take(path)
+        {
+            params.blame(goal, &error);
+            params.has_not_come(goal, path, &error);
         }
-        params.scheduler.exited(goal);
-        params.scheduler.scan();
-        match result {
-            Ok(None) => {}
-            Ok(Some(archive)) => params.unpack(goal, (archive, info)),
-            Err(error) => {
-                params.blame(goal, &error);
-                params.has_not_come(goal, path, error);
+    }
+    for fetch in downloads.take_to_unpack() {
+        let taken = downloads.take(fetch.path);
+        let archive = taken.map(|(_, result, info)| {
+            let opened = result.and_then(|archive| archive.open().map_err(cannot_open));
+            opened.map(|archive| archive.map(|archive| (archive, info)))
+        });
+        match archive {
+            Some(Ok(Some(archive))) => {
+                params.scheduler.scan();
+                params.unpack(fetch.goal, archive);
+            }
+            Some(Err(error)) => {
+                params.scheduler.exited(fetch.goal);
+                params.has_not_come(fetch.goal, fetch.path, &error);
+            }
+            // Another process has unpacked the file, or goes on with it.
+            Some(Ok(None)) | None => {
+                params.give_up_locks(fetch.goal);
+                params.scheduler.fetch_again(fetch);
             }
         }
     }
@@ -104,17 +113,9 @@ impl Reaping<'_, '_> {
     }
 
     /// A download has failed.
-    fn has_not_come(&mut self, goal: Entity, path: PathId, error: DownloadError) {
+    fn has_not_come(&mut self, goal: Entity, path: PathId, error: &DownloadError) {
         let path = self.graph.full_path(path);
         let message = format!("fetching path '{path}' failed: {error}");
-        self.host.scanned.push(Scanned {
-            goal,
-            result: Err(Unfit::Fetch {
-                status: FAILED,
-                message,
-            }),
-            warnings: Vec::new(),
-            kept: None,
-        });
+        self.try_next(goal, FAILED, &message);
     }
 }

@@ -2,7 +2,7 @@
 
 use bevy_ecs::prelude::Entity;
 use windrow_components::building::{BuildDir, BuildLog, MissingOutputs};
-use windrow_components::goal::BuildMode;
+use windrow_components::goal::{BuildMode, Stage};
 use windrow_components::ids::{DrvId, PathId};
 
 use crate::error::Result;
@@ -36,6 +36,10 @@ impl Reaping<'_, '_> {
             kept,
         } = scanned;
         self.scheduler.scanned();
+        if self.scheduler.stage(goal) == Stage::Fetching {
+            // It has been unpacked, for which it had a slot.
+            self.scheduler.exited(goal);
+        }
         let timed_out = self.host.scans.end(goal);
         for text in &warnings {
             let level = Level::Warn;
@@ -148,8 +152,18 @@ impl Reaping<'_, '_> {
         }
     }
 
+    /// A goal goes on without its locks, if it has any.
+    pub(super) fn give_up_locks(&mut self, goal: Entity) {
+        let ended = self.children.get_mut(goal).ok();
+        if let Some(mut locks) = ended.and_then(|ended| ended.locks) {
+            let locks = std::mem::take(&mut *locks);
+            self.services.store.unlock(locks, false);
+        }
+        self.commands.entity(goal).remove::<OutputLocks>();
+    }
+
     /// Reports that a substituter could not deliver a path, and lets its goal go to the next one.
-    fn try_next(&mut self, goal: Entity, status: i32, message: &str) {
+    pub(super) fn try_next(&mut self, goal: Entity, status: i32, message: &str) {
         if self.scheduler.is_cancelled(goal) {
             return self.scheduler.fail(goal, Failure::cancelled());
         }
@@ -172,13 +186,9 @@ impl Reaping<'_, '_> {
             log_tail: &log_tail.unwrap_or_default(),
             at: self.scheduler.now,
         });
-        if let Some(mut locks) = ended.locks {
-            let locks = std::mem::take(&mut *locks);
-            self.services.store.unlock(locks, false);
-        }
-        self.commands.entity(goal).remove::<OutputLocks>();
         let path = known.path;
         let sub = substitution.sub;
+        self.give_up_locks(goal);
         self.give_up_substitute(sub, path);
         self.scheduler.try_next(ReadyFetch { goal, path });
     }

@@ -12,6 +12,8 @@ use windrow_components::ids::PathId;
 use windrow_net::asker::{Archive, DownloadError, Left};
 use windrow_net::narinfo::NarInfo;
 
+use crate::world::ReadyFetch;
+
 /// How many are under way from one substituter at a time, at most. How many connections they share
 /// is the client's matter.
 const AT_ONCE: usize = 64;
@@ -33,8 +35,10 @@ struct Download {
     sub: usize,
     info: Arc<NarInfo>,
     state: State,
-    /// The goal that has its slot, and can do nothing before it is over.
+    /// The goal that can do nothing before it is over.
     goal: Option<Entity>,
+    /// Whether people have been told of it.
+    is_announced: bool,
 }
 
 /// What one substituter is to send. Each has its own, so that a slow one holds up no other.
@@ -56,6 +60,7 @@ pub struct Downloads {
     begun: u64,
     /// Goals whose downloads are over.
     over: Vec<(Entity, PathId)>,
+    to_unpack: Vec<ReadyFetch>,
 }
 
 impl Default for Downloads {
@@ -66,6 +71,7 @@ impl Default for Downloads {
             lines: HashMap::new(),
             begun: 0,
             over: Vec::new(),
+            to_unpack: Vec::new(),
         }
     }
 }
@@ -93,6 +99,7 @@ impl Downloads {
             info: Arc::clone(info),
             state: State::Waiting,
             goal,
+            is_announced: goal.is_some(),
         };
         self.all.insert(path, download);
         let size = info.file_size.unwrap_or(info.nar_size);
@@ -133,24 +140,42 @@ impl Downloads {
         self.over.extend(download.goal.map(|goal| (goal, path)));
     }
 
-    /// A goal has its slot, and is told when the download of its path is over. False if there is
-    /// none: nobody wanted it for a while.
-    #[must_use]
-    pub fn wait(&mut self, path: PathId, goal: Entity) -> bool {
-        let Some(download) = self.all.get_mut(&path) else {
-            return false;
-        };
-        download.goal = Some(goal);
-        if matches!(download.state, State::Over(_)) {
-            self.over.push((goal, path));
+    /// A goal can do nothing before the download of its path is over, and is told then. It is begun
+    /// if it was not, from that substituter.
+    pub fn wait(&mut self, fetch: ReadyFetch, sub: usize, info: &Arc<NarInfo>) {
+        let ReadyFetch { goal, path } = fetch;
+        if !self.all.contains_key(&path) {
+            // Perhaps all who wanted it had gone for a while.
+            self.want(path, sub, info);
         }
-        true
+        if let Some(download) = self.all.get_mut(&path) {
+            download.goal = Some(goal);
+            if matches!(download.state, State::Over(_)) {
+                self.over.push((goal, path));
+            }
+        }
     }
 
-    /// Whether that goal waits for its path.
-    pub fn is_awaited(&self, path: PathId, goal: Entity) -> bool {
-        let download = self.all.get(&path);
-        download.is_some_and(|download| download.goal == Some(goal))
+    /// Whether a path's archive is here.
+    pub fn is_here(&self, path: PathId) -> bool {
+        let state = self.all.get(&path).map(|download| &download.state);
+        matches!(state, Some(State::Over(Ok(_))))
+    }
+
+    /// Whether nobody has been told yet that a path is being fetched; asked once.
+    pub fn announce(&mut self, path: PathId) -> bool {
+        let download = self.all.get_mut(&path);
+        download.is_some_and(|download| !std::mem::replace(&mut download.is_announced, true))
+    }
+
+    /// A path's archive is to be unpacked.
+    pub fn unpack(&mut self, fetch: ReadyFetch) {
+        self.to_unpack.push(fetch);
+    }
+
+    /// The paths whose archives are to be unpacked.
+    pub fn take_to_unpack(&mut self) -> Vec<ReadyFetch> {
+        std::mem::take(&mut self.to_unpack)
     }
 
     /// Goals whose downloads are over, and of which paths.
@@ -158,9 +183,9 @@ impl Downloads {
         std::mem::take(&mut self.over)
     }
 
-    /// Whether there is one.
-    pub fn has_over(&self) -> bool {
-        !self.over.is_empty()
+    /// Whether there is one, or something to be unpacked.
+    pub fn has_news(&self) -> bool {
+        !self.over.is_empty() || !self.to_unpack.is_empty()
     }
 
     /// What came of a download that is over, from which substituter, and what that said of it.
@@ -279,14 +304,18 @@ mod tests {
             downloads.begin_next().unwrap();
         }
         downloads.end(early, 3, archive());
-        assert!(!downloads.has_over() && downloads.take(late).is_none());
-        assert!(downloads.wait(early, goal(1)));
-        assert!(downloads.wait(late, goal(2)));
-        assert!(downloads.is_awaited(late, goal(2)) && !downloads.is_awaited(late, goal(1)));
+        assert!(!downloads.has_news() && downloads.take(late).is_none());
+        let mut wait = |path, number| {
+            let goal = goal(number);
+            downloads.wait(ReadyFetch { goal, path }, 3, &info(1));
+        };
+        wait(early, 1);
+        wait(late, 2);
+        assert!(downloads.is_here(early) && !downloads.is_here(late));
         assert_eq!(downloads.take_over(), [(goal(1), early)]);
         // What another substituter sent before it was given up is not taken for this one's.
         downloads.end(late, 2, archive());
-        assert!(!downloads.has_over());
+        assert!(!downloads.has_news());
         downloads.end(late, 3, archive());
         assert_eq!(downloads.take_over(), [(goal(2), late)]);
         assert!(
@@ -324,11 +353,11 @@ mod tests {
         };
         downloads.end(path, 1, Err(error));
         let goal = Entity::from_raw_u32(1).unwrap();
-        assert!(downloads.wait(path, goal));
+        downloads.wait(ReadyFetch { goal, path }, 1, &info(1));
         assert!(!downloads.want(path, 1, &info(1)), "it is over");
         assert_eq!(downloads.begin_next().unwrap().1, 1);
         // Who waited for the attempt that failed waits for this one.
-        assert!(!downloads.has_over());
+        assert!(!downloads.has_news());
         downloads.end(path, 1, archive());
         assert_eq!(downloads.take_over(), [(goal, path)]);
     }

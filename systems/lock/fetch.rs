@@ -7,6 +7,7 @@ use windrow_components::goal::{Outcome, SubstitutionGoal};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::PathId;
 
+use super::archives::Archives;
 use super::wait_for_others;
 use crate::error::Result;
 use crate::failure::Failure;
@@ -21,18 +22,21 @@ pub fn lock_paths(
     mut services: NonSendMut<Services>,
     mut scheduler: ResMut<Scheduler>,
     goals: Query<&SubstitutionGoal>,
+    mut archives: Archives,
 ) {
     while !scheduler.run.has_stopped() {
         let asking = scheduler.take_ready_fetches();
         if asking.is_empty() {
             return;
         }
+        let telling = (&*graph, &mut services.reporter);
+        let asking = archives.set_aside(asking, &mut scheduler, telling);
         let repairs = |fetch: ReadyFetch| goals.get(fetch.goal).is_ok_and(|known| known.repair);
         let locked = lock_batch(
             &mut commands,
             &graph,
             &mut services,
-            &mut scheduler,
+            (&mut scheduler, &mut archives),
             asking,
             repairs,
         );
@@ -46,7 +50,7 @@ fn lock_batch(
     commands: &mut Commands,
     graph: &BuildGraph,
     Services { store, reporter }: &mut Services,
-    scheduler: &mut Scheduler,
+    (scheduler, archives): (&mut Scheduler, &mut Archives),
     asking: Vec<ReadyFetch>,
     repairs: impl Fn(ReadyFetch) -> bool,
 ) -> Result<()> {
@@ -84,6 +88,7 @@ fn lock_batch(
     for ((ready, locks), valid) in locked.into_iter().zip(valid) {
         if valid && !repairs(ready) {
             store.unlock(locks, true);
+            archives.leave(ready, scheduler, (graph, &mut *reporter));
             scheduler.end(graph, ready.into(), Outcome::Success);
             continue;
         }

@@ -7,6 +7,7 @@
 
 pub mod hook;
 
+pub(crate) mod archives;
 pub mod fetch;
 
 use std::time::Duration;

@@ -212,7 +212,7 @@ impl Watching<'_, '_> {
             || scheduler.has_cancelled()
             || !host.deferred.is_empty()
             || !host.over.is_empty()
-            || self.downloads.has_over()
+            || self.downloads.has_news()
             || !host.unread.is_empty()
             || !host.events.unread.is_empty()
             || scheduler.run.has_stopped()
@@ -224,6 +224,7 @@ impl Watching<'_, '_> {
         let retries = [scheduler.next_retry(), scheduler.desk.next_retry()];
         let waits = scheduler.is_busy()
             || self.substituters.is_waiting()
+            || scheduler.awaits_archives()
             || scheduler.desk.is_asking()
             || retries != [None, None];
         if !waits {

@@ -1,24 +1,23 @@
 //! Starts to fetch every path that has its lock and a slot (Nix 1.8: the second half of
-//! `tryToRun`): a substituter's process, or the wait for an archive from a binary cache.
+//! `tryToRun`): a substituter's process, or what unpacks the archive from a binary cache.
 
 use std::path::Path;
 
-use bevy_ecs::prelude::{Entity, NonSend, NonSendMut, Query, Res, ResMut};
+use bevy_ecs::prelude::{NonSend, NonSendMut, Query, Res, ResMut};
 use bevy_ecs::system::SystemParam;
 use windrow_components::building::ChildKind;
 use windrow_components::goal::SubstitutionGoal;
 use windrow_components::graph::BuildGraph;
-use windrow_components::ids::PathId;
 use windrow_components::substitution::Substitution;
 use windrow_sys::tree::delete_path;
 
 use crate::failure::{Failure, FailureKind};
 use crate::helpers::downloads::Downloads;
 use crate::helpers::{FetchEnv, Kind, Substituters, destination};
+use crate::lock::archives::report_start;
 use crate::process::helper;
 use crate::process::helper::Pipes;
 use crate::process::side_channel::{FetchPipe, SideChannel};
-use crate::report::{BuildRef, Event};
 use crate::world::children::{ChildSetup, Made, Maker};
 use crate::world::{Host, PoolHandle, ReadyFetch, Scheduler, Services};
 
@@ -35,8 +34,8 @@ pub struct StartingFetches<'w, 's> {
     scheduler: ResMut<'w, Scheduler>,
 }
 
-/// Has the processes made, by a thread that can wait for that; lets what comes from a binary cache
-/// wait for its archive.
+/// Has the processes made, by a thread that can wait for that; has what comes from a binary cache
+/// unpacked.
 ///
 /// Nix 1.8: `SubstitutionGoal::tryToRun`.
 pub fn start_fetches(mut params: StartingFetches<'_, '_>) {
@@ -53,7 +52,7 @@ impl StartingFetches<'_, '_> {
             return;
         };
         if let Kind::Cache(_) = self.substituters.kind(substitution.sub) {
-            return self.await_download(goal, path, substitution.sub);
+            return self.unpack(ReadyFetch { goal, path }, substitution.sub);
         }
         let (host, env) = (&mut *self.host, &self.env.0);
         let program = self.substituters.name(substitution.sub).to_owned();
@@ -100,35 +99,18 @@ impl StartingFetches<'_, '_> {
 }
 
 impl StartingFetches<'_, '_> {
-    /// A goal waits for its archive.
-    fn await_download(&mut self, goal: Entity, path: PathId, sub: usize) {
-        if self.scheduler.is_cancelled(goal) {
-            return self.scheduler.fail(goal, Failure::cancelled());
+    /// A path's archive is here and can be unpacked.
+    fn unpack(&mut self, fetch: ReadyFetch, sub: usize) {
+        if self.scheduler.is_cancelled(fetch.goal) {
+            return self.scheduler.fail(fetch.goal, Failure::cancelled());
         }
-        if !self.downloads.wait(path, goal) {
-            // All who wanted it had gone for a while, and with them its download.
-            let offer = self.substituters.offer(sub, path);
-            if let Some(info) = offer.and_then(|offer| offer.nar.as_ref()) {
-                self.downloads.want(path, sub, info);
-            }
-            if !self.downloads.wait(path, goal) {
-                let path = self.graph.full_path(path);
-                let text = format!("cannot fetch path '{path}': no binary cache has it any more");
-                return self
-                    .scheduler
-                    .fail(goal, Failure::new(FailureKind::Other, text));
-            }
+        self.scheduler.start(fetch.goal);
+        if self.downloads.announce(fetch.path) {
+            let telling = (&*self.graph, &mut self.services.reporter);
+            let program = self.substituters.name(sub);
+            report_start(fetch, telling, program, self.scheduler.now);
         }
-        self.scheduler.start(goal);
-        self.services.reporter.report(&Event::FetchStarted {
-            build: BuildRef {
-                id: goal.to_bits(),
-                drv_path: &self.graph.full_path(path),
-                name: self.graph.paths.name(path),
-            },
-            program: self.substituters.name(sub),
-            at: self.scheduler.now,
-        });
+        self.downloads.unpack(fetch);
     }
 }
 

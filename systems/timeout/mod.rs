@@ -6,15 +6,11 @@ pub mod hook;
 
 use std::time::Duration;
 
-use bevy_ecs::prelude::{Commands, NonSend, NonSendMut, Query, Res, ResMut};
+use bevy_ecs::prelude::{Commands, NonSendMut, Query, Res, ResMut};
 use windrow_components::building::{BuildLog, Child, Deadlines};
-use windrow_components::goal::SubstitutionGoal;
 use windrow_components::request::ChildLimits;
-use windrow_net::asker::Left;
 
-use crate::failure::{Failure, FailureKind};
-use crate::helpers::caches::{Caches, token};
-use crate::helpers::downloads::Downloads;
+use crate::failure::FailureKind;
 use crate::process::kill;
 use crate::world::children::{ChildCgroup, Condemned, LINGER};
 use crate::world::{Host, Scheduler};
@@ -67,39 +63,21 @@ pub fn condemn(
     }
 }
 
-/// What of a goal may have to be ended.
-type CancelledGoal = (
-    Option<&'static Child>,
-    Option<&'static ChildCgroup>,
-    Option<&'static SubstitutionGoal>,
-);
-
 /// Ends the children of goals that were cancelled; their exit is noticed as any other. Who has none
-/// yet has it ended when it is there. Who waits for an archive from a binary cache ends at once.
+/// yet has it ended when it is there.
 pub fn cancel(
-    children: Query<CancelledGoal>,
-    caches: Option<NonSend<Caches>>,
-    mut downloads: ResMut<Downloads>,
+    children: Query<(Option<&Child>, Option<&ChildCgroup>)>,
     mut host: NonSendMut<Host>,
     mut scheduler: ResMut<Scheduler>,
 ) {
     let now = scheduler.now;
     for goal in scheduler.take_cancelled() {
-        let Ok((child, cgroup, path)) = children.get(goal) else {
+        let Ok((child, cgroup)) = children.get(goal) else {
             continue;
         };
         if let Some(child) = child {
             let cgroup = cgroup.and_then(|cgroup| cgroup.0.as_ref());
             host.cancel(goal, (child, cgroup), now);
-        }
-        if let (Some(caches), Some(known)) = (&caches, path)
-            && downloads.is_awaited(known.path, goal)
-        {
-            if downloads.forget(known.path, Left::Kept) {
-                caches.asker().cancel(token(known.path), Left::Kept);
-            }
-            scheduler.exited(goal);
-            scheduler.fail(goal, Failure::cancelled());
         }
     }
 }

@@ -107,6 +107,7 @@ impl Scheduler {
             (0, 0, 0),
             "slots and children"
         );
+        assert!(self.awaiting.is_empty(), "a path waits for its archive");
         assert_eq!(self.held_paths(graph), 0, "paths are held");
         assert!(self.starting.is_empty() && self.starting_fetches.is_empty());
         assert!(self.completed.is_empty() && self.failures.is_empty());

@@ -13,6 +13,8 @@
 //!                                                         └─ PostBuild
 //! ```
 //!
+//! A path that comes from a binary cache goes from `Ready` to `Archive` and back when that is here.
+//!
 //! From anywhere a goal may fail, which ends it when the tick ends. What a stage implies is never
 //! stored beside it: a goal has a slot for builds in `Starting` and `Running`, one for fetches in
 //! `StartingFetch` and `Fetching`, and holds its paths and their locks from `Held` to `Scanning`
@@ -41,7 +43,7 @@ use bevy_ecs::prelude::{Entity, Resource};
 use hashbrown::HashMap;
 use windrow_components::bit_set::PathSet;
 use windrow_components::goal::{Stage, WaiterLists};
-use windrow_components::ids::DrvId;
+use windrow_components::ids::{DrvId, PathId};
 
 use super::{Options, Pace, ReadyQueue, Repairs};
 use crate::failure::Failure;
@@ -89,6 +91,8 @@ pub struct Scheduler {
     newly_ready: Vec<DrvId>,
     queue: ReadyQueue,
     fetches: std::collections::VecDeque<ReadyFetch>,
+    /// Paths that wait for their archives, by their goals.
+    awaiting: HashMap<Entity, PathId>,
     starting: Vec<ReadyGoal>,
     starting_fetches: Vec<ReadyFetch>,
     /// Goals whose children have been started since anybody asked.
@@ -149,6 +153,7 @@ impl Scheduler {
             newly_ready: Vec::new(),
             queue: ReadyQueue::default(),
             fetches: Default::default(),
+            awaiting: HashMap::new(),
             starting: Vec::new(),
             starting_fetches: Vec::new(),
             started: Vec::new(),

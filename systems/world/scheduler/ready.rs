@@ -100,6 +100,46 @@ impl Scheduler {
         self.fetches.push_back(fetch);
     }
 
+    /// A path that only lacks a slot waits for its archive.
+    ///
+    /// # Panics
+    /// If it lacks more.
+    pub fn await_archive(&mut self, ReadyFetch { goal, path }: ReadyFetch) {
+        let from = self.set(goal, Stage::Archive);
+        assert!(from == Stage::Ready);
+        self.awaiting.insert(goal, path);
+    }
+
+    /// A path's archive is here, or can't be had; nothing if the goal does not wait for it.
+    pub fn archive_is_over(&mut self, goal: Entity) {
+        if let Some(path) = self.awaiting.remove(&goal) {
+            let from = self.set(goal, Stage::Ready);
+            assert!(from == Stage::Archive);
+            self.fetches.push_back(ReadyFetch { goal, path });
+        }
+    }
+
+    /// Whether a goal waits for its archive.
+    pub fn awaits_archive(&self, goal: Entity) -> bool {
+        self.awaiting.contains_key(&goal)
+    }
+
+    /// Whether any does.
+    pub fn awaits_archives(&self) -> bool {
+        !self.awaiting.is_empty()
+    }
+
+    /// What was downloaded for a path that is about to be unpacked is gone: it is looked for again.
+    ///
+    /// # Panics
+    /// If it was not about to.
+    pub fn fetch_again(&mut self, fetch: ReadyFetch) {
+        let from = self.set(fetch.goal, Stage::Ready);
+        assert!(from == Stage::Fetching);
+        self.held.remove(fetch.path);
+        self.fetches.push_back(fetch);
+    }
+
     /// The goals that only lack a slot, for a policy to change their order.
     pub fn queue(&mut self) -> &mut ReadyQueue {
         &mut self.queue

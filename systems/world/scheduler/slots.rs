@@ -157,8 +157,12 @@ impl Scheduler {
     /// If it had not been started.
     pub fn try_next(&mut self, fetch: ReadyFetch) {
         let from = self.set(fetch.goal, Stage::Info);
-        assert!(matches!(from, Stage::StartingFetch | Stage::Scanning));
-        self.held.remove(fetch.path);
+        let was_started = [Stage::Archive, Stage::StartingFetch, Stage::Scanning];
+        assert!(was_started.contains(&from));
+        if from.holds_paths() {
+            self.held.remove(fetch.path);
+        }
+        self.awaiting.remove(&fetch.goal);
         self.awaken(fetch.goal);
     }
 }

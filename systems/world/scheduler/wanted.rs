@@ -7,6 +7,7 @@ use windrow_components::ids::{DrvId, PathId};
 use windrow_components::request::ChildLimits;
 
 use super::{Goal, Scheduler};
+use crate::failure::Failure;
 use crate::world::goal_set::GoalSet;
 
 /// Whether a path is still to be fetched.
@@ -61,8 +62,13 @@ impl Scheduler {
         let stage = self.stage(goal);
         if stage.outcome().is_none() && self.wanted.unwanted.insert(goal) {
             self.cancel(goal);
-            if stage == Stage::Parked {
-                self.drop_parked(goal);
+            match stage {
+                Stage::Parked => self.drop_parked(goal),
+                Stage::Archive => {
+                    self.awaiting.remove(&goal);
+                    self.fail(goal, Failure::cancelled());
+                }
+                _ => {}
             }
         }
     }

@@ -11,7 +11,7 @@ use windrow_net::compression::Compression;
 use windrow_net::narinfo::NarInfo;
 use windrow_net::testing::{Behaviour, Server};
 
-use crate::harness::{Cmd, World, need};
+use crate::harness::{Cmd, World, need, wait_until};
 
 /// A cache with paths of a world, each a file with its number.
 struct Numbered {
@@ -93,6 +93,28 @@ fn five_hundred_paths_that_wait_for_the_last_come_with_64_descriptors() {
     let fetch = cache.fetch(&[0]);
     let ran = fetch.through("/bin/bash", &["-c", limited, "sh"]).ok();
     ran.says("500 paths fetched").never_says("failed");
+    cache.world.is_clean();
+    cache.world.stays_valid();
+}
+
+#[test]
+fn an_archive_that_does_not_come_keeps_no_other_from_being_unpacked() {
+    need!("nix-store", "sqlite3");
+    let cache = Numbered::new(6, |n| if n == 5 { vec![4] } else { Vec::new() });
+    for late in 0..3 {
+        let archive = format!("/nar/{late}");
+        cache.server.behave(&archive, Behaviour::Hang);
+    }
+    let fetch = cache.fetch(&[0, 1, 2, 3, 5]);
+    let running = fetch
+        .args(["--option", "max-substitution-jobs", "1"])
+        .start();
+    let is_there = |&n: &usize| fs::exists(cache.full(n)).unwrap();
+    wait_until("what has come is unpacked", || {
+        [3, 4, 5].iter().all(is_there)
+    });
+    running.signal("INT");
+    running.wait().exits(130).no_panic();
     cache.world.is_clean();
     cache.world.stays_valid();
 }
