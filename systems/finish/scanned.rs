@@ -10,6 +10,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::finish::mismatched;
 use crate::finish::reap::Reaping;
 use crate::helpers::Kind;
+use crate::helpers::caches::note_undelivered;
 use crate::outputs::MismatchedOutput;
 use crate::report::{BuildRef, Event, Level};
 use crate::world::children::{ChildEnv, Condemned, Scanned, Unfit};
@@ -51,7 +52,8 @@ impl Reaping<'_, '_> {
             Ok(outputs) => {
                 let ended = self.children.get(goal).ok();
                 let path = ended.as_ref().and_then(|ended| ended.path.as_ref());
-                if let Some((known, _)) = path {
+                if let Some((known, substitution)) = path {
+                    self.substituters.deliver(substitution.sub);
                     self.services.reporter.say(Level::Chatty, || {
                         let path = self.graph.full_path(known.path);
                         format!("substitution of path '{path}' succeeded")
@@ -141,9 +143,17 @@ impl Reaping<'_, '_> {
     fn give_up_substitute(&mut self, sub: usize, path: PathId) {
         let offer = self.substituters.offer(sub, path);
         let was_remembered = offer.is_some_and(|offer| offer.remembered);
-        if let (Kind::Cache(cache), Some(caches), true) =
-            (self.substituters.kind(sub), &self.caches, was_remembered)
+        let kind = self.substituters.kind(sub);
+        let now = self.scheduler.now;
+        if kind != Kind::Program
+            && let Some((owed, text)) = note_undelivered(&mut self.substituters, sub, now)
         {
+            self.scheduler.wake_askers(owed);
+            let level = Level::Warn;
+            let message = Event::Message { level, text: &text };
+            self.services.reporter.report(&message);
+        }
+        if let (Kind::Cache(cache), Some(caches), true) = (kind, &self.caches, was_remembered) {
             let store_path = self.graph.paths.store_path(path);
             caches.asker().forget(cache, store_path);
             self.substituters.forget(sub, path);

@@ -169,6 +169,28 @@ impl News {
     }
 }
 
+/// A cache has not delivered a path that it has: what to say if it is left out for that, and for
+/// which paths it owes answers that are not waited for any more.
+pub fn note_undelivered(
+    substituters: &mut Substituters,
+    sub: usize,
+    now: Duration,
+) -> Option<(Vec<PathId>, String)> {
+    let pause = substituters.fail_to_deliver(sub, now)?;
+    let owed = substituters.stop_waiting(sub);
+    let text = left_out(
+        substituters.name(sub),
+        pause,
+        "it has paths and delivers none",
+    );
+    Some((owed, text))
+}
+
+fn left_out(name: &str, pause: Duration, reason: &str) -> String {
+    let seconds = pause.as_secs_f64().ceil();
+    format!("binary cache '{name}' is left out for {seconds} seconds: {reason}")
+}
+
 /// A cache has failed: what to say of that, and for which paths it owes answers that are not waited
 /// for any more.
 pub fn note_failure(
@@ -187,10 +209,7 @@ pub fn note_failure(
     let name = substituters.name(sub);
     let text = match pause {
         None => format!("binary cache '{name}': {reason}"),
-        Some(pause) => format!(
-            "binary cache '{name}' is left out for {} seconds: {reason}",
-            pause.as_secs_f64().ceil()
-        ),
+        Some(pause) => left_out(name, pause, reason),
     };
     (owed.unwrap_or_default(), text)
 }

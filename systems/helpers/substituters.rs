@@ -304,6 +304,17 @@ impl Substituters {
         self.rows[sub].health.fail(dead, now)
     }
 
+    /// A substituter has delivered a path.
+    pub fn deliver(&mut self, sub: usize) {
+        self.rows[sub].health.deliver();
+    }
+
+    /// A binary cache has not delivered a path that it has. If it has delivered none of the last
+    /// ones, it is left out for the time that is returned.
+    pub fn fail_to_deliver(&mut self, sub: usize, now: Duration) -> Option<Duration> {
+        self.rows[sub].health.fail_to_deliver(now)
+    }
+
     /// A binary cache wants to be left alone for so long. It is left out for the time that is
     /// returned, if it was not before.
     pub fn leave_alone(&mut self, sub: usize, time: Duration, now: Duration) -> Option<Duration> {

@@ -6,6 +6,10 @@ use std::time::Duration;
 /// After how many failures in a row it is left out.
 const IN_A_ROW: u32 = 3;
 
+/// After how many paths in a row that it has and does not deliver it is left out: more, for single
+/// archives may be gone for good.
+const UNDELIVERED: u32 = 8;
+
 /// For how long, the first time.
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -17,6 +21,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 pub(super) struct Health {
     /// How often in a row it has failed.
     failures: u32,
+    /// How many paths in a row it has not delivered.
+    undelivered: u32,
     /// How long it was left out last.
     last_pause: Duration,
     paused_until: Duration,
@@ -28,9 +34,28 @@ impl Health {
         now >= self.paused_until
     }
 
-    /// It has done what was asked of it.
+    /// It has answered.
     pub(super) fn succeed(&mut self) {
-        *self = Self::default();
+        *self = Self {
+            undelivered: self.undelivered,
+            ..Self::default()
+        };
+    }
+
+    /// It has delivered a path.
+    pub(super) fn deliver(&mut self) {
+        self.undelivered = 0;
+    }
+
+    /// It has not delivered a path that it has. For how long it is left out from now on, if it is:
+    /// whatever it answers, it is of no use.
+    pub(super) fn fail_to_deliver(&mut self, now: Duration) -> Option<Duration> {
+        self.undelivered += 1;
+        if self.undelivered < UNDELIVERED {
+            return None;
+        }
+        self.undelivered = 0;
+        self.fail(true, now)
     }
 
     /// It has failed, or can't be reached at all. For how long it is left out from now on, if it
@@ -91,6 +116,23 @@ mod tests {
         health.succeed();
         assert!(health.is_good(now));
         assert_eq!(health.fail(true, now), Some(FIRST_PAUSE));
+    }
+
+    #[test]
+    fn who_answers_and_delivers_nothing_is_left_out_in_the_end() {
+        let mut health = Health::default();
+        for _ in 0..2 {
+            for _ in 1..UNDELIVERED {
+                assert_eq!(health.fail_to_deliver(Duration::ZERO), None);
+                health.succeed();
+            }
+            health.deliver();
+        }
+        for _ in 1..UNDELIVERED {
+            assert_eq!(health.fail_to_deliver(Duration::ZERO), None);
+        }
+        let out = health.fail_to_deliver(Duration::ZERO);
+        assert_eq!(out, Some(FIRST_PAUSE));
     }
 
     #[test]

@@ -118,3 +118,18 @@ fn an_archive_that_does_not_come_keeps_no_other_from_being_unpacked() {
     cache.world.is_clean();
     cache.world.stays_valid();
 }
+
+#[test]
+fn a_cache_that_delivers_nothing_is_left_out_in_the_end() {
+    need!("nix-store", "sqlite3");
+    let count = 12;
+    let cache = Numbered::new(count, |_| Vec::new());
+    cache.server.behave("/nar/*", Behaviour::Status(404));
+    let all: Vec<usize> = (0..count).collect();
+    let ran = cache.fetch(&all).arg("--keep-going").run().exits(1);
+    let url = format!("{}?trusted=true", cache.server.url());
+    ran.says(format!("warning: binary cache '{url}' is left out for 60"))
+        .says("it has paths and delivers none")
+        .no_panic();
+    cache.world.is_clean();
+}
