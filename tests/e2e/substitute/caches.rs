@@ -3,6 +3,7 @@
 
 mod http;
 mod many;
+mod misbehaving;
 mod newer;
 mod peers;
 mod served;

@@ -11,14 +11,14 @@ use crate::harness::{BinaryCache, Cmd, need, wait_until};
 
 /// A scene with one cache that Nix wrote, and a server for it.
 #[track_caller]
-fn served(compression: &str) -> (Scene, BinaryCache, Server) {
+pub(super) fn served(compression: &str) -> (Scene, BinaryCache, Server) {
     let (scene, cache) = Scene::with_cache(compression);
     let server = Server::start(&cache.dir);
     (scene, cache, server)
 }
 
 /// Tries once, and waits for nobody.
-fn impatient(cmd: Cmd) -> Cmd {
+pub(super) fn impatient(cmd: Cmd) -> Cmd {
     cmd.args(["--option", "download-attempts", "1"]).args([
         "--option",
         "stalled-download-timeout",
