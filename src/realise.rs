@@ -8,11 +8,13 @@ use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 use windrow_components::outputs::OutputSet;
 use windrow_components::request::Request;
+use windrow_components::settings::PreferBuild;
 use windrow_store::local::LocalStore;
 use windrow_store::own::history::{History, Recorder};
 use windrow_store::roots::temporary::TempRoots;
 use windrow_sys::interrupt::{Owing, Patient};
 use windrow_systems::engine::{Engine, Summary};
+use windrow_systems::helpers::choice::BuildTimes;
 use windrow_systems::instantiate::{InstantiatedGraph, instantiate_file, instantiate_text};
 use windrow_systems::plan::{Substitutes, plan};
 use windrow_systems::policy::forecast;
@@ -210,14 +212,16 @@ pub fn assemble(
     let options = session.engine_options();
     let config = session.builder_config(&mut store, true)?;
     let policy = session.policy.clone();
-    let history = policy.uses_estimates().then(|| {
+    let prefers_builds = session.settings.prefer_build == PreferBuild::Auto;
+    let history = (policy.uses_estimates() || prefers_builds).then(|| {
         History::load(&session.layout).unwrap_or_else(|error| {
-            let text = format!("builds are not ranked by what they took before: {error}");
+            let text = format!("it is not known what builds took before: {error}");
             let level = Level::Warn;
             reporter.report(&Event::Message { level, text: &text });
             History::default()
         })
     });
+    let ranks = policy.uses_estimates();
     let recorder = Recorder::new(&session.layout, session.database_options());
     let reporter = Box::new(Recording::new(reporter, recorder));
     let store = Box::new(RealStore::from(store));
@@ -230,8 +234,14 @@ pub fn assemble(
     }
     real::helpers::plug_in(&mut engine.world, helpers)?;
     if let Some(history) = history {
-        let system = &session.settings.system;
-        forecast::plug_in(&mut engine.world, history, system);
+        if prefers_builds {
+            let times = BuildTimes::of_history(history.clone());
+            engine.world.insert_resource(times);
+        }
+        if ranks {
+            let system = &session.settings.system;
+            forecast::plug_in(&mut engine.world, history, system);
+        }
     }
     Ok(engine)
 }
@@ -375,7 +385,19 @@ pub fn make_plan(
     if !session.substituter_programs {
         helpers.substituters.clear();
     }
-    let mut substitutes = Substitutes::new(&helpers, session.engine_options());
+    let substitutes = Substitutes::new(&helpers, session.engine_options());
+    let mut problem = None;
+    let times = (session.settings.prefer_build == PreferBuild::Auto).then(|| {
+        let history = History::load(&session.layout);
+        let history = history.unwrap_or_else(|error| {
+            let text = format!("warning: it is not known what builds took before: {error}");
+            problem = Some(text);
+            History::default()
+        });
+        BuildTimes::of_history(history)
+    });
+    let mut substitutes = substitutes.or_build(times);
+    substitutes.complaints.extend(problem);
     let mut plan = plan(&mut graph, &mut store, &targets, &mut substitutes)?;
     substitutes.fetch((&mut graph, &mut store), paths, &mut plan)?;
     plan.unknown.sort_unstable();

@@ -11,8 +11,8 @@ use windrow_components::request::{ChildLimits, Request, RequestState};
 
 use crate::error::{Error, Result};
 use crate::failure::FailureKinds;
-use crate::helpers::Substituters;
 use crate::helpers::downloads::Downloads;
+use crate::helpers::{Speeds, Substituters};
 use crate::policy::Policy;
 use crate::real;
 use crate::report::Reporter;
@@ -105,6 +105,7 @@ impl Engine {
         world.insert_resource(Scheduler::new(options));
         world.init_resource::<Substituters>();
         world.init_resource::<Downloads>();
+        world.init_resource::<Speeds>();
         world.init_resource::<Parts>();
         Self {
             world,

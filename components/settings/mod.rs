@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 pub use reference::reference;
 pub use table::{Effect, Settings};
-pub use value::{Sandbox, words};
+pub use value::{PreferBuild, Sandbox, words};
 
 use other_names::{RETIRED, ignored, is_ignored, set_retired};
 use table::{Setting, TABLE};

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::Host;
-use super::value::{Form, Jobs, Program, Sandbox};
+use super::value::{Form, Jobs, PreferBuild, Program, Sandbox};
 
 /// Who acts on a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -241,6 +241,11 @@ settings! { with host;
     substitute: bool = true, "substitute" ["build-use-substitutes"];
     /// Fetch even outputs of derivations that don't allow it.
     always_allow_substitutes: bool = false, "always-allow-substitutes";
+    /// Whether what a binary cache has is built where that is thought to be much quicker.
+    ///
+    /// `auto` compares what builds of that name took (`windrow history`) with how fast the cache
+    /// has been in this run: see CACHES.md. Not a setting of Nix.
+    prefer_build: PreferBuild = PreferBuild::Never, "prefer-build";
     /// Use binary caches as substituters, a switch that only old releases of Nix had.
     use_binary_caches: bool = true, "use-binary-caches";
     /// Binary caches that paths are fetched from, by URL.

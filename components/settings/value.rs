@@ -18,6 +18,16 @@ pub enum Sandbox {
     On,
 }
 
+/// Whether a path is built although a binary cache has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PreferBuild {
+    /// What can be fetched is fetched.
+    #[default]
+    Never,
+    /// What is built much sooner than it is fetched, as far as is known, is built.
+    Auto,
+}
+
 /// Joins the second value to the end of the first.
 pub(super) type Append<V> = fn(&mut V, V);
 
@@ -131,6 +141,27 @@ impl Form for Sandbox {
             Sandbox::On => "true",
             Sandbox::Relaxed => "relaxed",
             Sandbox::Off => "false",
+        }
+        .to_owned()
+    }
+}
+
+impl Form for PreferBuild {
+    type Value = PreferBuild;
+    const ACCEPTED: &'static str = "never or auto";
+
+    fn read(text: &str, _: u32) -> Option<PreferBuild> {
+        match text {
+            "never" => Some(PreferBuild::Never),
+            "auto" => Some(PreferBuild::Auto),
+            _ => None,
+        }
+    }
+
+    fn print(value: &PreferBuild) -> String {
+        match value {
+            PreferBuild::Never => "never",
+            PreferBuild::Auto => "auto",
         }
         .to_owned()
     }

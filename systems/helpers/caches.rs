@@ -11,7 +11,7 @@ use windrow_net::asker::{Answer, Asker, Failing, Question};
 use windrow_net::narinfo::NarInfo;
 use windrow_net::trust::Distrust;
 
-use crate::helpers::{CacheConfig, Offer, Substituters};
+use crate::helpers::{CacheConfig, Offer, Speeds, Substituters};
 
 /// The caches of a run.
 pub struct Caches {
@@ -212,6 +212,32 @@ pub fn note_failure(
         Some(pause) => left_out(name, pause, reason),
     };
     (owed.unwrap_or_default(), text)
+}
+
+/// Takes the time of an answer to a question.
+pub fn note_time(
+    answer: &Answer,
+    (substituters, speeds): (&Substituters, &mut Speeds),
+    now: Duration,
+) {
+    let (cache, token, remembered) = match *answer {
+        Answer::Has {
+            cache,
+            token,
+            remembered,
+            ..
+        } => (cache, token, remembered),
+        Answer::Lacks { cache, token } | Answer::Distrusted { cache, token, .. } => {
+            (cache, token, false)
+        }
+        _ => return,
+    };
+    speeds.hear(
+        substituters.of_cache(cache),
+        path_of(token),
+        remembered,
+        now,
+    );
 }
 
 /// The number by which the thread knows a path.

@@ -12,10 +12,11 @@ use windrow_components::substitution::SubstituteInfo;
 use windrow_sys::interrupt;
 
 use crate::error::Result;
-use crate::helpers::caches::Caches;
+use crate::helpers::caches::{Caches, note_time};
+use crate::helpers::choice::{BuildTimes, Choice, Choosing};
 use crate::helpers::query::{Around, QueryError, QueryProcess};
 use crate::helpers::understand;
-use crate::helpers::{CacheConfig, Find, HelperConfig, Kind, Substituters};
+use crate::helpers::{CacheConfig, Find, HelperConfig, Kind, Speeds, Substituters};
 use crate::lock::stays_here;
 use crate::plan::Plan;
 use crate::process::helper::HelperEnv;
@@ -32,6 +33,8 @@ pub struct Substitutes {
     config: CacheConfig,
     /// Binary caches, once one has been asked.
     caches: Option<Caches>,
+    speeds: Speeds,
+    times: Option<BuildTimes>,
     began: Instant,
     fetched: HashSet<PathId>,
     /// What went wrong, and what substituters said, a line each, up to a bound.
@@ -55,11 +58,20 @@ impl Substitutes {
             known: Substituters::of_config(config),
             config: config.caches.clone(),
             caches: None,
+            speeds: Speeds::of_config(config),
+            times: None,
             began: Instant::now(),
             fetched: HashSet::new(),
             complaints: Vec::new(),
             interrupted: None,
         }
+    }
+
+    /// The same where builds that are much quicker than downloads are preferred to these.
+    #[must_use]
+    pub fn or_build(mut self, times: Option<BuildTimes>) -> Self {
+        self.times = times;
+        self
     }
 
     /// Whether there are none.
@@ -87,6 +99,7 @@ impl Substitutes {
             }
             for (sub, asked) in questions {
                 if let Kind::Cache(cache) = self.known.kind(sub) {
+                    self.speeds.ask(sub, &asked, now);
                     self.ask_cache(graph, cache, &asked);
                     continue;
                 }
@@ -136,6 +149,7 @@ impl Substitutes {
         let mut answer = caches.asker().wait(time.min(interrupt::SLICE));
         let now = self.began.elapsed();
         while let Some(heard) = answer {
+            note_time(&heard, (&self.known, &mut self.speeds), now);
             let news = caches.hear(heard, (&mut self.known, graph), now);
             if self.complaints.len() < COMPLAINTS_MAX {
                 let warning = news.warning.map(|text| format!("warning: {text}"));
@@ -230,20 +244,39 @@ impl Substitutes {
                 .collect()
         };
         let mut start = 0;
-        let mut index = 0;
         let mut fetch = Vec::new();
-        missing.retain(|_| {
-            let own = &outputs[start..ends[index]];
-            start = ends[index];
-            index += 1;
+        for ((drv, wanted), end) in std::mem::take(missing).into_iter().zip(ends) {
+            let own = &outputs[start..end];
+            start = end;
             let needed = own.iter().filter(|path| infos.contains_key(*path));
-            let fetched = !own.is_empty() && needed.clone().all(|path| infos[path]);
-            if fetched {
+            let needed: Vec<PathId> = needed.copied().collect();
+            let can_be = !own.is_empty() && needed.iter().all(|path| infos[path]);
+            if can_be && !self.is_rather_built((&mut *graph, &mut *store), (drv, &needed))? {
                 fetch.extend(needed);
+            } else {
+                missing.push((drv, wanted));
             }
-            !fetched
-        });
+        }
         self.fetch((graph, store), fetch, plan)
+    }
+
+    /// Whether a derivation is built although all that it lacks can be fetched.
+    fn is_rather_built(
+        &mut self,
+        world: (&mut BuildGraph, &mut dyn Store),
+        lacks: (DrvId, &[PathId]),
+    ) -> Result<bool> {
+        let Some(times) = &self.times else {
+            return Ok(false);
+        };
+        let choosing = Choosing {
+            times,
+            speeds: &self.speeds,
+            options: &self.options,
+            now: self.began.elapsed(),
+        };
+        let choice = choosing.choose(world, lacks, &mut self.known)?;
+        Ok(matches!(choice, Choice::Build { .. }))
     }
 
     /// Plans to fetch paths with all that they refer to; what nobody has is unknown.

@@ -4,9 +4,9 @@ use bevy_ecs::prelude::{NonSendMut, ResMut};
 use windrow_components::graph::BuildGraph;
 use windrow_net::asker::Answer;
 
-use crate::helpers::Substituters;
-use crate::helpers::caches::{Caches, path_of};
+use crate::helpers::caches::{Caches, note_time, path_of};
 use crate::helpers::downloads::Downloads;
+use crate::helpers::{Speeds, Substituters};
 use crate::report::{Event, Level};
 use crate::world::{Scheduler, Services};
 
@@ -20,6 +20,7 @@ pub fn take_answers(
     mut caches: NonSendMut<Caches>,
     mut substituters: ResMut<Substituters>,
     mut downloads: ResMut<Downloads>,
+    mut speeds: ResMut<Speeds>,
     mut graph: ResMut<BuildGraph>,
     mut scheduler: ResMut<Scheduler>,
     mut services: NonSendMut<Services>,
@@ -36,9 +37,11 @@ pub fn take_answers(
         } = answer
         {
             let sub = substituters.of_cache(cache);
+            speeds.end(path_of(token), result.is_ok(), now);
             downloads.end(path_of(token), sub, result);
             continue;
         }
+        note_time(&answer, (&substituters, &mut speeds), now);
         let news = caches.hear(answer, (&mut substituters, &mut graph), now);
         scheduler.wake_askers(news.wake);
         if let Some(text) = &news.warning {

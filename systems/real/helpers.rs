@@ -13,7 +13,7 @@ use crate::helpers::caches::Caches;
 use crate::helpers::downloads::Downloads;
 use crate::helpers::hook::talk::HookHandle;
 use crate::helpers::querier::Queriers;
-use crate::helpers::{CacheConfig, FetchEnv, HelperConfig, Substituters};
+use crate::helpers::{CacheConfig, FetchEnv, HelperConfig, Speeds, Substituters};
 use crate::world::{HookDesk, Host, Parts, Scheduler};
 
 /// Which share of the descriptors that are left connections to servers of caches may take, and
@@ -44,6 +44,7 @@ pub fn plug_in(world: &mut World, config: HelperConfig) -> Result<()> {
     if !config.substituters.is_empty() || !caches.urls.is_empty() {
         world.resource_mut::<Parts>().substituters = true;
         world.insert_resource(Substituters::of_config(&config));
+        world.insert_resource(Speeds::of_config(&config));
         let env = Arc::clone(&config.env);
         let programs = config.substituters.clone();
         let queriers = Queriers::new(programs, env, config.patience_s, wake.clone());

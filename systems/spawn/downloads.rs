@@ -1,12 +1,12 @@
 //! Has binary caches send what is to come from them, whatever it refers to: only what is registered
 //! needs its references. So a chain of them is no chain of downloads.
 
-use bevy_ecs::prelude::{NonSend, ResMut};
+use bevy_ecs::prelude::{NonSend, Res, ResMut};
 use windrow_net::asker::{Left, Wish};
 
 use crate::helpers::caches::{Caches, token};
 use crate::helpers::downloads::Downloads;
-use crate::helpers::{Kind, Substituters};
+use crate::helpers::{Kind, Speeds, Substituters};
 use crate::world::{Need, Scheduler};
 
 /// Begins what was chosen since the last tick, and what waited for its turn.
@@ -14,6 +14,8 @@ pub fn begin_downloads(
     caches: NonSend<Caches>,
     mut substituters: ResMut<Substituters>,
     mut downloads: ResMut<Downloads>,
+    mut speeds: ResMut<Speeds>,
+    scheduler: Res<Scheduler>,
 ) {
     for (sub, path) in substituters.take_chosen() {
         let offer = substituters.offer(sub, path);
@@ -25,6 +27,8 @@ pub fn begin_downloads(
     }
     while let Some((path, sub, info)) = downloads.begin_next() {
         if let Kind::Cache(cache) = substituters.kind(sub) {
+            let bytes = info.file_size.unwrap_or(info.nar_size);
+            speeds.begin(sub, path, bytes, scheduler.now);
             let token = token(path);
             caches.asker().download(Wish { token, cache, info });
         }
@@ -36,6 +40,7 @@ pub fn begin_downloads(
 pub fn end_downloads(
     caches: NonSend<Caches>,
     mut downloads: ResMut<Downloads>,
+    mut speeds: ResMut<Speeds>,
     mut scheduler: ResMut<Scheduler>,
 ) {
     scheduler.note_given_up(false);
@@ -45,6 +50,7 @@ pub fn end_downloads(
             Need::Met => Left::Discarded,
             Need::Dropped => Left::Kept,
         };
+        speeds.end(path, false, scheduler.now);
         if downloads.forget(path, left) {
             caches.asker().cancel(token(path), left);
         }

@@ -4,6 +4,7 @@
 //! Most goals go straight through its steps, each of which is a loop over a whole batch. Were they
 //! inlined into one function, what is rare in them would leave the loops no registers.
 
+mod choice;
 mod derivations;
 mod inputs;
 mod outputs;
@@ -12,7 +13,7 @@ mod repair;
 mod sorting;
 
 use bevy_ecs::entity::Entities;
-use bevy_ecs::prelude::{Entity, NonSendMut, Query, ResMut, World};
+use bevy_ecs::prelude::{Entity, NonSendMut, Query, Res, ResMut, World};
 use bevy_ecs::system::SystemState;
 use paths::PathItem;
 use windrow_components::building::{HashRewrites, MissingOutputs};
@@ -26,10 +27,12 @@ use windrow_components::substitution::{OutputSubstitution, Substitution};
 
 use crate::error::Result;
 use crate::failure::{Failure, FailureKind};
-use crate::helpers::Substituters;
+use crate::helpers::choice::BuildTimes;
+use crate::helpers::{Speeds, Substituters};
 use crate::world::children::Condemned;
 use crate::world::{
-    AddWaitees, Awake, Cells, Column, Goal, NewWaitee, Row, Scheduler, Services, Store, Unmade,
+    AddWaitees, Awake, Cells, Column, Goal, NewWaitee, Reporters, Row, Scheduler, Services, Store,
+    Unmade,
 };
 
 /// A derivation's goal, as one step of a pass hands it to the next.
@@ -134,33 +137,26 @@ pub(super) fn run(
             services,
             scheduler,
             known,
+            times,
+            speeds,
         ) = params.expect("everything of a run is there");
         let (mut graph, mut services) = (graph, services);
         let (mut scheduler, mut substituters) = (scheduler, known);
+        let Services { store, reporter } = &mut *services;
         let mut pass = Pass {
             entities,
             derivations: derivations.open(entities, &scheduler.index),
             waitees: waitees.open(entities, &scheduler.index),
             substituting,
             graph: &mut graph,
-            store: &mut *services.store,
+            store: &mut **store,
+            reporter,
             scheduler: &mut scheduler,
             substituters: &mut substituters,
+            times: times.as_deref(),
+            speeds: &speeds,
         };
-        pass.sort_out(awake, batch);
-        pass.keep_what_is_repaired(batch)?;
-        pass.look_for_derivations(batch)?;
-        pass.load_derivations(batch);
-        pass.outputs_substituted(batch);
-        pass.look_for_outputs(batch)?;
-        pass.judge(batch);
-        pass.fail_what_failed_before(batch)?;
-        pass.prefer_substitutes(batch)?;
-        pass.refuse_checks(batch)?;
-        pass.ask_for_inputs(batch)?;
-        pass.check_inputs(batch);
-        pass.look_for_paths(batch)?;
-        pass.try_next(batch)?;
+        pass.work(awake, batch)?;
         batch
             .unmade
             .note(&mut pass.scheduler.index, &batch.requests);
@@ -212,6 +208,8 @@ pub(super) type Params<'w, 's> = (
     NonSendMut<'w, Services>,
     ResMut<'w, Scheduler>,
     ResMut<'w, Substituters>,
+    Option<Res<'w, BuildTimes>>,
+    Res<'w, Speeds>,
 );
 
 /// What a pass touches.
@@ -222,8 +220,33 @@ struct Pass<'a, 's> {
     substituting: Query<'a, 's, Substituting>,
     graph: &'a mut BuildGraph,
     store: &'a mut dyn Store,
+    reporter: &'a mut Reporters,
     scheduler: &'a mut Scheduler,
     substituters: &'a mut Substituters,
+    /// How long builds take, if these are to be preferred to slow downloads.
+    times: Option<&'a BuildTimes>,
+    speeds: &'a Speeds,
+}
+
+impl Pass<'_, '_> {
+    /// All steps of a pass.
+    #[inline]
+    fn work(&mut self, awake: &Awake, batch: &mut Batch) -> Result<()> {
+        self.sort_out(awake, batch);
+        self.keep_what_is_repaired(batch)?;
+        self.look_for_derivations(batch)?;
+        self.load_derivations(batch);
+        self.outputs_substituted(batch);
+        self.look_for_outputs(batch)?;
+        self.judge(batch);
+        self.fail_what_failed_before(batch)?;
+        self.prefer_substitutes(batch)?;
+        self.refuse_checks(batch)?;
+        self.ask_for_inputs(batch)?;
+        self.check_inputs(batch);
+        self.look_for_paths(batch)?;
+        self.try_next(batch)
+    }
 }
 
 /// What its steps do alike.

@@ -38,13 +38,14 @@ impl Pass<'_, '_> {
             return Ok(());
         }
         let items = std::mem::take(&mut batch.items);
-        let (ask, build): (Vec<Item>, Vec<Item>) = items.into_iter().partition(|item| {
+        let (mut ask, build): (Vec<Item>, Vec<Item>) = items.into_iter().partition(|item| {
             // What was looked at again after that is as bad as before.
             let repaired =
                 item.mode == BuildMode::Repair && self.asked_outputs(item.goal).is_some();
             !item.asked && !repaired && self.may_substitute(item.drv)
         });
         batch.items = build;
+        self.choose_builds(&mut ask, batch)?;
         batch.paths.clear();
         let graph = &*self.graph;
         for item in &ask {

@@ -87,6 +87,8 @@ pub struct Scheduler {
     /// By the number of the goal's entity; goals are never despawned.
     stages: Vec<Stage>,
     awake: Awake,
+    /// Derivations whose goals wait for what substituters say of a path.
+    askers: HashMap<PathId, Vec<DrvId>>,
     /// Goals that have become ready since the policy last ranked goals.
     newly_ready: Vec<DrvId>,
     queue: ReadyQueue,
@@ -150,6 +152,7 @@ impl Scheduler {
             desk: HookDesk::default(),
             stages: Vec::new(),
             awake: Awake::default(),
+            askers: HashMap::new(),
             newly_ready: Vec::new(),
             queue: ReadyQueue::default(),
             fetches: Default::default(),

@@ -43,9 +43,25 @@ impl Scheduler {
         self.awake.goals.push(goal);
     }
 
-    /// The same for the goals of paths that wait for what substituters say of them.
+    /// A derivation's goal waits for what substituters say of its outputs.
+    pub fn ask_about(&mut self, drv: DrvId, outputs: &[PathId]) {
+        for &path in outputs {
+            self.askers.entry(path).or_default().push(drv);
+        }
+    }
+
+    /// The same for the goals that wait for what substituters say of paths.
     pub fn wake_askers(&mut self, paths: impl IntoIterator<Item = PathId>) {
         for path in paths {
+            for drv in self.askers.remove(&path).unwrap_or_default() {
+                if let Some(goal) = self.index.goal(drv)
+                    && self.stage(goal) == Stage::Info
+                {
+                    // It waits no more, and is woken once.
+                    self.set(goal, Stage::New);
+                    self.awaken_derivation(drv);
+                }
+            }
             for target in [Target::Path(path), Target::Repair(path)] {
                 if let Some(goal) = self.index.get(target)
                     && self.stage(goal) == Stage::Info

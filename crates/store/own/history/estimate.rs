@@ -54,10 +54,16 @@ impl History {
     /// what its own builds took, else what those of its [`family`] took, else what builds take as a
     /// rule (the median). `None` if the history has no good build for the platform.
     pub fn estimate(&self, name: &str, system: &str) -> Option<u64> {
+        let typical = self.systems.get(system)?.typical;
+        Some(self.of_family(name, system).unwrap_or(typical))
+    }
+
+    /// The same from builds of that name or its [`family`] only; `None` if there was no good one.
+    pub fn of_family(&self, name: &str, system: &str) -> Option<u64> {
         let known = self.systems.get(system)?;
         let own = known.names.get(name);
         let relatives = || known.families.get(&*family(name));
-        Some(own.or_else(relatives).copied().unwrap_or(known.typical))
+        own.or_else(relatives).copied()
     }
 }
 
@@ -160,6 +166,9 @@ mod tests {
         assert_eq!(history.estimate("a-1", system), Some(100));
         assert_eq!(history.estimate("a-3", system), Some(200));
         assert_eq!(history.estimate("e-1", system), Some(300), "the median");
+        assert_eq!(history.of_family("a-1", system), Some(100));
+        assert_eq!(history.of_family("a-3", system), Some(200));
+        assert_eq!(history.of_family("e-1", system), None);
         assert_eq!(history.estimate("a-1", "i686-linux"), None);
         assert_eq!(History::default().estimate("a-1", system), None);
     }

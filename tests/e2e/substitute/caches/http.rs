@@ -276,6 +276,63 @@ fn a_cache_may_be_slow_and_lack_something() {
     scene.is_well();
 }
 
+/// Gives the store the history of the builds that the scene began with, under these names, as if
+/// each had taken so long.
+#[track_caller]
+fn remember_builds(scene: &Scene, prefix: &str, micros: u64) {
+    let place = "state/db/windrow.sqlite";
+    let file = scene.world.at(place);
+    let built = scene.world.at(format!("built.{place}"));
+    let sqlite = || scene.world.program("sqlite3");
+    let backup = format!(".backup '{}'", file.display());
+    sqlite().arg(built).arg(backup).ok();
+    let update = format!("update Derivations set name = '{prefix}' || name, estimate = {micros}");
+    sqlite().arg(file).arg(update).ok();
+}
+
+#[test]
+fn what_is_built_much_sooner_than_fetched_is_built_if_that_is_wanted() {
+    need!("nix", "nix-store", "sqlite3");
+    let (scene, _, server) = served("xz");
+    let asking = |command: &str, how: &str| {
+        let cmd = scene.asking(command, &[&server.url()]);
+        cmd.args(["--option", "prefer-build", how])
+    };
+    let build = |how: &str| asking("build", how).arg(&scene.drv);
+    // More than is supposed of a cache that nothing is known of, with or without the other build.
+    let tenth = 100_000;
+    remember_builds(&scene, "", tenth);
+    build("auto").ok().says("2 paths fetched");
+    scene.is_well();
+    server.behave("*", Behaviour::Latency(Duration::from_secs(1)));
+    for (name, how, prefix) in [("never", "never", ""), ("others", "auto", "other-")] {
+        scene.start_over(&format!("before-{name}"));
+        remember_builds(&scene, prefix, tenth);
+        build(how).ok().says("2 paths fetched");
+        scene.is_well();
+    }
+    scene.start_over("before-plan");
+    remember_builds(&scene, "", tenth);
+    let plan = asking("plan", "auto").arg(&scene.drv).ok();
+    plan.says("2 derivations would be built")
+        .never_says("fetched");
+    scene.start_over("before-auto");
+    remember_builds(&scene, "", tenth);
+    let ran = build("auto").arg("-v").ok();
+    ran.says("rather than fetching").never_says("fetched");
+    assert_eq!(scene.runs(), ["a", "b"]);
+    scene.world.is_clean();
+    scene.world.stays_valid();
+    // A path by itself can't be built.
+    scene.start_over("before-path");
+    remember_builds(&scene, "", tenth);
+    asking("build", "auto")
+        .arg(&scene.b)
+        .ok()
+        .says("2 paths fetched");
+    scene.is_well();
+}
+
 #[test]
 fn caches_may_want_a_login_and_speak_tls() {
     need!("nix", "nix-store", "sqlite3");

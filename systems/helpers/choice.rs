@@ -1,0 +1,386 @@
+//! Fetch or build: whether a derivation is built although binary caches have what it lacks, because
+//! that is thought to be much quicker.
+//!
+//! Nothing is chosen that could be worse than what it replaces, as far as the estimates are right:
+//! inputs that are missing count as if they were built one after the other. One of them that turns
+//! out to be fetched is so because that takes less than `TIMES_QUICKER` times as long as its
+//! build; so even if all are, the whole takes no longer than the download that was avoided.
+
+use std::time::Duration;
+
+use bevy_ecs::prelude::Resource;
+use hashbrown::HashSet;
+use windrow_components::graph::{BuildGraph, InputRow};
+use windrow_components::ids::{DrvId, PathId};
+use windrow_store::own::history::History;
+
+use crate::error::Result;
+use crate::helpers::{Find, Kind, Speeds, Substituters};
+use crate::world::{Options, Store};
+
+/// How many times quicker than the download a build must be thought to be.
+const TIMES_QUICKER: u32 = 4;
+
+/// How many derivations are looked at for one choice; with more to be built it is not worth it.
+const MOST_BUILDS: usize = 16;
+
+type Known = dyn Fn(&BuildGraph, DrvId) -> Option<Duration> + Send + Sync;
+
+/// How long derivations take to build, where that is known. A world that has this compares builds
+/// with downloads (`prefer-build = auto`).
+#[derive(Resource)]
+pub struct BuildTimes(Box<Known>);
+
+/// What is to be done about a derivation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// Whatever would be done if there were no choice.
+    Fetch,
+    /// It is to be built, which is thought to take so long.
+    Build {
+        /// With the inputs that are missing.
+        build: Duration,
+        /// What the download is thought to take.
+        download: Duration,
+    },
+    /// Substituters have been asked, and not all have answered.
+    Wait,
+}
+
+/// What a choice is made by.
+pub struct Choosing<'a> {
+    /// How long builds take.
+    pub times: &'a BuildTimes,
+    /// How fast caches are.
+    pub speeds: &'a Speeds,
+    /// Whether and for which platforms this machine builds.
+    pub options: &'a Options,
+    /// The time since the run began.
+    pub now: Duration,
+}
+
+impl BuildTimes {
+    /// As `known` says.
+    pub fn new(
+        known: impl Fn(&BuildGraph, DrvId) -> Option<Duration> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Box::new(known))
+    }
+
+    /// What builds of the same name, or its family, took on the same platform.
+    pub fn of_history(history: History) -> Self {
+        Self::new(move |graph, drv| {
+            let micros = history.of_family(graph.drv_name(drv), graph.system(drv)?)?;
+            Some(Duration::from_micros(micros))
+        })
+    }
+
+    /// How long a derivation and all inputs that it lacks take, one after the other, if that is
+    /// known, not more than `most`, and nothing is needed that can't be built.
+    fn with_inputs(
+        &self,
+        (graph, store): (&mut BuildGraph, &mut dyn Store),
+        drv: DrvId,
+        most: Duration,
+    ) -> Result<Option<Duration>> {
+        let mut all = Duration::ZERO;
+        let mut left = vec![drv];
+        let mut seen: HashSet<DrvId> = left.iter().copied().collect();
+        while let Some(drv) = left.pop() {
+            let Some(time) = (self.0)(graph, drv) else {
+                return Ok(None);
+            };
+            all = all.saturating_add(time);
+            if all > most || seen.len() > MOST_BUILDS {
+                return Ok(None);
+            }
+            let Some(lacking) = lacking_inputs(graph, store, drv)? else {
+                return Ok(None);
+            };
+            left.extend(lacking.into_iter().filter(|&input| seen.insert(input)));
+        }
+        Ok(Some(all))
+    }
+}
+
+/// The inputs of a derivation that lack an output which it needs; nothing if one is not there
+/// itself, or a source is not.
+fn lacking_inputs(
+    graph: &mut BuildGraph,
+    store: &mut dyn Store,
+    drv: DrvId,
+) -> Result<Option<Vec<DrvId>>> {
+    let inputs: Vec<InputRow> = graph.inputs(drv).collect();
+    let mut needed = graph.sources(drv).to_vec();
+    let unread = inputs.iter().filter(|input| !graph.is_loaded(input.drv));
+    let unread: Vec<DrvId> = unread.map(|input| input.drv).collect();
+    needed.extend(unread.iter().map(|&drv| graph.drv_path(drv)));
+    if store.valid(graph, &needed)?.contains(&false) {
+        return Ok(None);
+    }
+    for drv in unread {
+        // What can't be read is told of when it is needed.
+        if store.load(graph, drv).is_err() {
+            return Ok(None);
+        }
+    }
+    let mut outputs = Vec::new();
+    for input in &inputs {
+        let rows = graph.outputs(input.drv).iter();
+        let wanted = rows.filter(|row| graph.output_sets.wants(input.wanted, row.name));
+        outputs.extend(wanted.map(|row| (input.drv, row.path)));
+    }
+    let paths: Vec<PathId> = outputs.iter().map(|&(_, path)| path).collect();
+    let valid = store.valid(graph, &paths)?;
+    let lacking = outputs.iter().zip(valid).filter(|(_, valid)| !valid);
+    let mut lacking: Vec<DrvId> = lacking.map(|(&(drv, _), _)| drv).collect();
+    lacking.dedup();
+    Ok(Some(lacking))
+}
+
+impl Choosing<'_> {
+    /// What is to be done about a derivation whose outputs at `missing` are to be made valid.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub fn choose(
+        &self,
+        (graph, store): (&mut BuildGraph, &mut dyn Store),
+        (drv, missing): (DrvId, &[PathId]),
+        substituters: &mut Substituters,
+    ) -> Result<Choice> {
+        let is_for_here = graph
+            .system(drv)
+            .is_none_or(|system| self.options.platforms.iter().any(|known| known == system));
+        // What is fixed is a download by itself, and needs a network that may be worse.
+        if graph.traits(drv).fixed || !is_for_here || self.options.max_jobs == 0 {
+            return Ok(Choice::Fetch);
+        }
+        let Some(own) = (self.times.0)(graph, drv) else {
+            return Ok(Choice::Fetch);
+        };
+        let download = match self.download(missing, substituters) {
+            Ok(download) => download,
+            Err(instead) => return Ok(instead),
+        };
+        let most = download / TIMES_QUICKER;
+        if own > most {
+            return Ok(Choice::Fetch);
+        }
+        let build = self.times.with_inputs((graph, store), drv, most)?;
+        Ok(match build {
+            Some(build) => Choice::Build { build, download },
+            None => Choice::Fetch,
+        })
+    }
+
+    /// How long it takes to download paths from the caches that have them; what is to be done if
+    /// they have not all of them.
+    fn download(
+        &self,
+        missing: &[PathId],
+        substituters: &mut Substituters,
+    ) -> Result<Duration, Choice> {
+        let found = missing.iter().map(|&path| {
+            let found = substituters.find(path, self.now);
+            (path, found)
+        });
+        // All are to be asked before the first is waited for.
+        let found: Vec<(PathId, Find)> = found.collect();
+        let (mut latency, mut transfer) = (Duration::ZERO, Duration::ZERO);
+        let mut waits = false;
+        for (path, found) in found {
+            let sub = match found {
+                Find::At(sub) if matches!(substituters.kind(sub), Kind::Cache(_)) => sub,
+                Find::Asked => {
+                    waits = true;
+                    continue;
+                }
+                Find::At(_) | Find::Nobody | Find::Failed { .. } => return Err(Choice::Fetch),
+            };
+            let info = substituters.info(sub, path);
+            let bytes = info.map_or(0, |info| match info.download_size {
+                0 => info.nar_size,
+                bytes => bytes,
+            });
+            latency = latency.max(self.speeds.latency(sub));
+            transfer = transfer.saturating_add(self.speeds.transfer(sub, bytes));
+        }
+        match waits {
+            true => Err(Choice::Wait),
+            false => Ok(latency.saturating_add(transfer)),
+        }
+    }
+}
+
+impl Choice {
+    /// What is said of a derivation at `path` that is built for that; nothing of others.
+    pub fn describe(self, path: &str) -> Option<String> {
+        let Self::Build { build, download } = self else {
+            return None;
+        };
+        Some(format!(
+            "building '{path}' rather than fetching its outputs: that is expected to take {:.2} s, \
+             the download {:.2} s",
+            build.as_secs_f64(),
+            download.as_secs_f64()
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use windrow_components::substitution::SubstituteInfo;
+    use windrow_components::task_graph::{Builder, Limits, TimeUnit};
+
+    use super::*;
+    use crate::world::NewOutput;
+
+    /// Knows which outputs are valid; derivations are.
+    struct Valid(HashSet<PathId>, usize);
+
+    impl Store for Valid {
+        fn valid(&mut self, _: &BuildGraph, paths: &[PathId]) -> Result<Vec<bool>> {
+            let is_valid = |path: &PathId| path.index() < self.1 || self.0.contains(path);
+            Ok(paths.iter().map(is_valid).collect())
+        }
+
+        fn register(&mut self, _: &BuildGraph, _: &[NewOutput]) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Derivations that take a second each, of which each needs the one before.
+    struct Scene {
+        graph: BuildGraph,
+        store: Valid,
+        substituters: Substituters,
+        speeds: Speeds,
+        options: Options,
+    }
+
+    const LENGTH: usize = 30;
+
+    impl Scene {
+        /// A cache has all outputs, each so large.
+        fn new(bytes: u64) -> Self {
+            let mut builder = Builder::new("chain", TimeUnit::Units, Limits::default());
+            let tasks = [(); LENGTH].map(|()| builder.add_task(None, None).unwrap());
+            for (before, after) in tasks.iter().zip(&tasks[1..]) {
+                builder.add_edge(*before, *after).unwrap();
+            }
+            let graph = BuildGraph::from_tasks(&builder.finish().unwrap());
+            let cache = ["x:".to_owned()];
+            let mut scene = Self {
+                store: Valid(HashSet::new(), LENGTH),
+                substituters: Substituters::new([], cache),
+                speeds: Speeds::default(),
+                options: crate::engine::default_options(),
+                graph,
+            };
+            let all: Vec<PathId> = (0..LENGTH).map(|nth| scene.output(nth)).collect();
+            let info = SubstituteInfo {
+                download_size: bytes,
+                ..SubstituteInfo::default()
+            };
+            let offers = all.iter().map(|&path| (path, info.clone()));
+            let now = Duration::ZERO;
+            scene.substituters.answer(0, &all, offers, now);
+            scene
+        }
+
+        fn output(&self, nth: usize) -> PathId {
+            self.graph.outputs(DrvId::from_index(nth))[0].path
+        }
+
+        fn choose(&mut self, nth: usize, times: &BuildTimes) -> Choice {
+            let missing = [self.output(nth)];
+            let choosing = Choosing {
+                times,
+                speeds: &self.speeds,
+                options: &self.options,
+                now: Duration::ZERO,
+            };
+            let world = (&mut self.graph, &mut self.store as &mut dyn Store);
+            let lacks = (DrvId::from_index(nth), &missing[..]);
+            choosing
+                .choose(world, lacks, &mut self.substituters)
+                .unwrap()
+        }
+    }
+
+    fn a_second_each() -> BuildTimes {
+        BuildTimes::new(|_, _| Some(Duration::from_secs(1)))
+    }
+
+    /// As many bytes as are supposed to come in so many seconds.
+    const fn seconds(count: u64) -> u64 {
+        count * 10_000_000
+    }
+
+    #[test]
+    fn only_what_takes_much_less_is_built_and_missing_inputs_count() {
+        for (bytes, with_input, alone) in [
+            (seconds(3), false, false),
+            (seconds(5), false, true),
+            (seconds(7), false, true),
+            (seconds(9), true, true),
+        ] {
+            let mut scene = Scene::new(bytes);
+            let is_build = |choice| matches!(choice, Choice::Build { .. });
+            assert_eq!(is_build(scene.choose(0, &a_second_each())), alone);
+            assert_eq!(is_build(scene.choose(1, &a_second_each())), with_input);
+            let input = scene.output(0);
+            scene.store.0.insert(input);
+            assert_eq!(is_build(scene.choose(1, &a_second_each())), alone);
+        }
+    }
+
+    #[test]
+    fn what_was_measured_decides() {
+        let mut scene = Scene::new(seconds(3));
+        assert_eq!(scene.choose(0, &a_second_each()), Choice::Fetch);
+        let path = scene.output(9);
+        scene.speeds.begin(0, path, seconds(1), Duration::ZERO);
+        scene.speeds.end(path, true, Duration::from_secs(10));
+        let choice = scene.choose(0, &a_second_each());
+        let Choice::Build { build, download } = choice else {
+            panic!("{choice:?}")
+        };
+        assert_eq!(build, Duration::from_secs(1));
+        assert!(download > Duration::from_secs(25), "{download:?}");
+        assert!(choice.describe("/x.drv").unwrap().contains("'/x.drv'"));
+        assert_eq!(Choice::Fetch.describe("/x.drv"), None);
+    }
+
+    #[test]
+    fn what_is_not_known_is_fetched() {
+        let mut scene = Scene::new(seconds(1000));
+        let first = DrvId::from_index(0);
+        let not_the_first =
+            BuildTimes::new(move |_, drv| (drv != first).then_some(Duration::from_secs(1)));
+        assert_eq!(scene.choose(0, &not_the_first), Choice::Fetch);
+        assert_eq!(scene.choose(1, &not_the_first), Choice::Fetch);
+        // Nor is it gone through a whole graph for one choice.
+        let last = LENGTH - 1;
+        assert_eq!(scene.choose(last, &a_second_each()), Choice::Fetch);
+        let near = MOST_BUILDS - 1;
+        assert!(matches!(
+            scene.choose(near, &a_second_each()),
+            Choice::Build { .. }
+        ));
+        scene.options.max_jobs = 0;
+        assert_eq!(scene.choose(near, &a_second_each()), Choice::Fetch);
+    }
+
+    #[test]
+    fn all_caches_are_heard_first() {
+        let mut scene = Scene::new(seconds(1000));
+        let path = scene.output(0);
+        scene.substituters = Substituters::new([], ["x:".to_owned()]);
+        assert_eq!(scene.choose(0, &a_second_each()), Choice::Wait);
+        let lacks: [(PathId, SubstituteInfo); 0] = [];
+        scene.substituters.answer(0, &[path], lacks, Duration::ZERO);
+        assert_eq!(scene.choose(0, &a_second_each()), Choice::Fetch);
+    }
+}
