@@ -6,11 +6,12 @@ use std::sync::Arc;
 use bevy_ecs::prelude::{Entity, ResMut};
 use windrow_components::building::Deadlines;
 use windrow_components::ids::PathId;
-use windrow_net::asker::{DownloadError, Failing, OpenArchive};
+use windrow_components::substitution::Substitution;
+use windrow_net::asker::{DownloadError, OpenArchive};
 use windrow_net::narinfo::NarInfo;
 
 use super::reap::Reaping;
-use crate::helpers::caches::{note_failure, understand};
+use crate::helpers::caches::{blame, understand};
 use crate::helpers::downloads::Downloads;
 use crate::outputs::unpack::{UnpackJob, unpack};
 use crate::report::{Event, Level};
@@ -36,6 +37,9 @@ pub fn take_downloaded(mut params: Reaping<'_, '_>, mut downloads: ResMut<Downlo
     }
     for fetch in downloads.take_to_unpack() {
         let taken = downloads.take(fetch.path);
+        if let Some((sub, ..)) = taken {
+            params.note_sender(fetch.goal, sub);
+        }
         let archive = taken.map(|(_, result, info)| {
             let opened = result.and_then(|archive| archive.open().map_err(cannot_open));
             opened.map(|archive| archive.map(|archive| (archive, info)))
@@ -89,23 +93,31 @@ impl Reaping<'_, '_> {
         self.take_in_by_pool((goal, FAILED), (place, stop), move || unpack(&job, archive));
     }
 
+    /// Whoever sent a path answers for it, be it that a better one has told of it meanwhile.
+    fn note_sender(&mut self, goal: Entity, sub: usize) {
+        let known = self.children.get(goal).ok().and_then(|ended| ended.path);
+        if let Some((_, substitution)) = known
+            && substitution.sub != sub
+        {
+            let substitution = Substitution {
+                sub,
+                ..*substitution
+            };
+            self.commands.entity(goal).insert(substitution);
+        }
+    }
+
     /// Counts a failure against the cache, if it is at fault as a whole. One that fails too often
     /// is left out.
     fn blame(&mut self, goal: Entity, error: &DownloadError) {
         let known = self.children.get(goal).ok().and_then(|ended| ended.path);
-        let Some((_, substitution)) = known.filter(|_| error.is_the_caches) else {
+        let Some((_, substitution)) = known else {
             return;
         };
         let (sub, now) = (substitution.sub, self.scheduler.now);
-        if !self.substituters.is_good(sub, now) {
+        let Some((owed, text)) = blame(&mut self.substituters, sub, error, now) else {
             return;
-        }
-        let reason = (error.message.as_str(), Failing::Once);
-        let (owed, text) = note_failure(&mut self.substituters, sub, reason, now);
-        if self.substituters.is_good(sub, now) {
-            // The failure itself is told with the path.
-            return;
-        }
+        };
         self.scheduler.wake_askers(owed);
         let level = Level::Warn;
         let message = Event::Message { level, text: &text };

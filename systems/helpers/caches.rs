@@ -7,7 +7,7 @@ use std::time::Duration;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::PathId;
 use windrow_components::substitution::SubstituteInfo;
-use windrow_net::asker::{Answer, Asker, Failing, Question};
+use windrow_net::asker::{Answer, Asker, DownloadError, Failing, Question};
 use windrow_net::narinfo::NarInfo;
 use windrow_net::trust::Distrust;
 
@@ -212,6 +212,22 @@ pub fn note_failure(
         Some(pause) => left_out(name, pause, reason),
     };
     (owed.unwrap_or_default(), text)
+}
+
+/// A download has failed. If the cache is left out for that: for which paths it owes answers that
+/// are not waited for any more, and what to say. The failure itself is told with the path.
+pub fn blame(
+    substituters: &mut Substituters,
+    sub: usize,
+    error: &DownloadError,
+    now: Duration,
+) -> Option<(Vec<PathId>, String)> {
+    if !error.is_the_caches || !substituters.is_good(sub, now) {
+        return None;
+    }
+    let reason = (error.message.as_str(), Failing::Once);
+    let news = note_failure(substituters, sub, reason, now);
+    (!substituters.is_good(sub, now)).then_some(news)
 }
 
 /// Takes the time of an answer to a question.

@@ -82,12 +82,19 @@ impl Downloads {
         self.at_once = most.clamp(1, AT_ONCE);
     }
 
-    /// Has a path downloaded from that substituter, unless it is already. Tells whether one from
-    /// another substituter is to be cancelled for that.
+    /// Has a path downloaded from that substituter, unless it is already, or the same is here from
+    /// another one. Tells whether one from another substituter is to be cancelled for that.
     pub fn want(&mut self, path: PathId, sub: usize, info: &Arc<NarInfo>) -> bool {
         let (mut replaces, mut goal) = (false, None);
         if let Some(known) = self.all.get(&path) {
-            if known.sub == sub && !matches!(known.state, State::Over(Err(_))) {
+            let is_same =
+                known.info.nar_hash == info.nar_hash && known.info.references == info.references;
+            let is_wanted = match known.state {
+                State::Waiting | State::UnderWay => known.sub == sub,
+                State::Over(Ok(_)) => known.sub == sub || is_same,
+                State::Over(Err(_)) => false,
+            };
+            if is_wanted {
                 return false;
             }
             // What failed before the goal was there was another attempt.
@@ -337,6 +344,24 @@ mod tests {
         downloads.want(path, 1, &info(1));
         assert_eq!(downloads.begin_next().unwrap().0, path);
         assert!(downloads.begin_next().is_none());
+    }
+
+    #[test]
+    fn what_is_here_is_kept_whoever_sent_it() {
+        let mut downloads = Downloads::default();
+        let path = PathId::from_index(0);
+        downloads.want(path, 1, &info(1));
+        downloads.begin_next().unwrap();
+        downloads.end(path, 1, archive());
+        assert!(!downloads.want(path, 0, &info(1)));
+        assert!(downloads.begin_next().is_none());
+        // Not if a better one has something else.
+        let other = Arc::new(NarInfo {
+            nar_hash: Hash::sha256(&[1; 32]),
+            ..(*info(1)).clone()
+        });
+        assert!(!downloads.want(path, 0, &other), "it is over");
+        assert_eq!(downloads.begin_next().unwrap().1, 0);
     }
 
     #[test]
