@@ -30,9 +30,14 @@ pub struct Span<'a> {
 pub struct TraceFile {
     path: PathBuf,
     sink: BufWriter<File>,
-    /// How many slots have got their names.
-    slots: u32,
+    /// How many slots have got their names, of each process.
+    slots: Vec<u32>,
+    /// What a slot of each process is called, and a number beside.
+    kinds: Vec<&'static str>,
 }
+
+/// The process whose slots are those of builds.
+const BUILDS: usize = 0;
 
 impl TraceFile {
     /// Begins a trace; `what` is what it is called inside.
@@ -44,13 +49,31 @@ impl TraceFile {
         let mut trace = Self {
             path: path.to_owned(),
             sink: BufWriter::new(sink),
-            slots: 0,
+            slots: Vec::new(),
+            kinds: Vec::new(),
         };
-        let name =
-            json!({"name": "process_name", "ph": "M", "pid": 1, "tid": 0, "args": {"name": what}});
-        let begun = write!(trace.sink, "[\n{name}");
+        let begun = write!(trace.sink, "[");
         trace.checked(begun)?;
+        trace.begin_process(what, "slot")?;
         Ok(trace)
+    }
+
+    /// Adds a process beside that of builds, such as a binary cache, and tells its number; each of
+    /// its slots is called `kind`.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn begin_process(&mut self, what: &str, kind: &'static str) -> Result<usize> {
+        let process = self.slots.len();
+        let name = json!({
+            "name": "process_name", "ph": "M", "pid": process + 1, "tid": 0, "args": {"name": what},
+        });
+        let comma = if process == BUILDS { "" } else { "," };
+        let written = write!(self.sink, "{comma}\n{name}");
+        self.checked(written)?;
+        self.slots.push(0);
+        self.kinds.push(kind);
+        Ok(process)
     }
 
     /// Adds what ran.
@@ -58,25 +81,34 @@ impl TraceFile {
     /// # Errors
     /// When the file can't be written.
     pub fn add(&mut self, span: &Span<'_>) -> Result<()> {
-        let written = self.write(span);
+        self.add_to(BUILDS, span)
+    }
+
+    /// The same for another process.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn add_to(&mut self, process: usize, span: &Span<'_>) -> Result<()> {
+        let written = self.write(process, span);
         self.checked(written)
     }
 
-    fn write(&mut self, span: &Span<'_>) -> io::Result<()> {
-        while self.slots <= span.slot {
+    fn write(&mut self, process: usize, span: &Span<'_>) -> io::Result<()> {
+        let (slots, kind) = (&mut self.slots[process], self.kinds[process]);
+        while *slots <= span.slot {
             let name = json!({
-                "name": "thread_name", "ph": "M", "pid": 1, "tid": self.slots,
-                "args": {"name": format!("slot {}", self.slots)},
+                "name": "thread_name", "ph": "M", "pid": process + 1, "tid": *slots,
+                "args": {"name": format!("{kind} {slots}")},
             });
             write!(self.sink, ",\n{name}")?;
-            self.slots += 1;
+            *slots += 1;
         }
         let event = json!({
             "name": span.name,
             "ph": "X",
             "ts": span.start,
             "dur": span.end.saturating_sub(span.start),
-            "pid": 1,
+            "pid": process + 1,
             "tid": span.slot,
             "cname": if span.good { "good" } else { "terrible" },
             "args": span.args,

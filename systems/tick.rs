@@ -11,7 +11,9 @@
 
 use bevy_ecs::prelude::{IntoSystem, World};
 
+use crate::helpers::caches::Caches;
 use crate::policy::{Policy, PolicySystems};
+use crate::simulate::caches::{SimulatedCaches, systems as cached};
 use crate::simulate::{children as simulated, faults as faulty};
 use crate::world::{Due, Parts, Scheduler, Step, TickSet, TickSystems};
 use crate::{finish, lock, policy, poll_io, spawn, substitute, timeout};
@@ -28,13 +30,14 @@ fn sets(has: Parts, policy: PolicySystems) -> [Set; 7] {
             .only(has.substituters, substitute::questions::ask)
             .only(has.forecast, policy::forecast::estimate)
             .only(has.simulated, simulated::note_ready).due(Scheduler::has_newly_ready)
+            .only(has.simulated_caches, cached::ask)
             .only(has.faults, faulty::answer_questions),
         // Which ready goal comes first? Due when goals have become ready.
         Set::new(TickSet::Rank).of_policy(policy.rank),
         // Which ready goal gets the next slot? Its outputs are locked and looked up again.
         Set::new(TickSet::Lock).only(has.faults, faulty::shuffle)
             .only(has.others, lock::hook::take_reply).due(lock::hook::has_reply)
-            .only(has.others, lock::fetch::lock_paths).due(Scheduler::has_ready_fetches)
+            .only(has.others || has.simulated_caches, lock::fetch::lock_paths).due(Scheduler::has_ready_fetches)
             .always(lock::lock).due(Scheduler::has_lockable),
         // Start what has a slot. A hook that accepted a build leaves with it before another build
         // is offered.
@@ -42,7 +45,9 @@ fn sets(has: Parts, policy: PolicySystems) -> [Set; 7] {
             .only(has.faults, faulty::shuffle)
             .only(has.processes, spawn::spawn_builders).due(Scheduler::has_starting)
             .only(has.substituters, spawn::fetch::start_fetches).due(Scheduler::has_starting_fetches)
-            .only(has.caches, spawn::downloads::begin_downloads)
+            .only(has.simulated_caches, cached::start_fetches).due(Scheduler::has_starting_fetches)
+            .only(has.caches, spawn::downloads::begin_downloads::<Caches>)
+            .only(has.simulated_caches, spawn::downloads::begin_downloads::<SimulatedCaches>)
             .only(has.processes, spawn::post_build::call).due(Scheduler::has_post_build)
             .only(has.hook, spawn::hook::hand_over).due(spawn::hook::is_due)
             .only(has.hook, spawn::hook::offer_builds).due(spawn::hook::is_due)
@@ -60,7 +65,8 @@ fn sets(has: Parts, policy: PolicySystems) -> [Set; 7] {
             .only(has.substituters, poll_io::circle::break_circle)
             .only(has.hook, poll_io::hook::hear_hook)
             .only(has.substituters || has.hook || has.pre_build, poll_io::talk::talk_on)
-            .only(has.simulated, simulated::advance).due(simulated::idle)
+            .only(has.simulated && !has.simulated_caches, simulated::advance).due(simulated::idle)
+            .only(has.simulated_caches, cached::advance).due(simulated::idle)
             .only(has.faults, faulty::advance).due(simulated::idle),
         // What should have happened by now?
         Set::new(TickSet::Timeout).only(has.faults, faulty::shuffle)
@@ -68,25 +74,35 @@ fn sets(has: Parts, policy: PolicySystems) -> [Set; 7] {
             .only(has.processes, timeout::cancel).due(Scheduler::has_cancelled)
             .only(has.faults, faulty::kill).due(Scheduler::has_cancelled)
             .only(has.others, timeout::retry_locks).due(Scheduler::has_parked)
-            .only(has.substituters, timeout::grace::end_graces)
+            .only(has.substituters || has.simulated_caches, timeout::grace::end_graces)
             .only(has.hook, timeout::hook::hurry_hook),
-        // Reap, register, report, tell the waiters.
-        Set::new(TickSet::Finish).only(has.faults, faulty::shuffle)
-            .only(has.processes, finish::reap::reap)
-            .only(has.caches, finish::downloaded::take_downloaded)
-            .only(has.processes, finish::scanned::take_scanned).due(Scheduler::is_scanning)
-            .only(has.repair, finish::repair::remember).due(Scheduler::has_completed)
-            .always(finish::register).due(Scheduler::has_completed)
-            .only(has.processes, finish::hooks::pass).due(Scheduler::has_passed)
-            .only(has.others, finish::failure_cache::remember).due(Scheduler::has_failures)
-            .always(finish::fail).due(Scheduler::has_failures)
-            .only(has.others, finish::retry::wake_postponed).due(finish::retry::has_postponed)
-            .of_policy(policy.at_ends)
-            .always(finish::tell_waiters).due(Scheduler::has_ended)
-            .always(finish::requests::close).due(Scheduler::has_ended_requests)
-            .only(has.caches, spawn::downloads::end_downloads).due(Scheduler::has_given_up_goals)
-            .only(has.processes, finish::report_progress).due(Scheduler::has_progress),
+        finish_set(has, policy.at_ends),
     ]
+}
+
+/// Those of the last set.
+#[rustfmt::skip]
+fn finish_set(has: Parts, at_ends: Vec<Step>) -> Set {
+    // Reap, register, report, tell the waiters.
+    Set::new(TickSet::Finish).only(has.faults, faulty::shuffle)
+        .only(has.processes, finish::reap::reap)
+        .only(has.caches, finish::downloaded::take_downloaded)
+        .only(has.simulated_caches, cached::take_downloaded)
+        .only(has.processes, finish::scanned::take_scanned).due(Scheduler::is_scanning)
+        .only(has.repair, finish::repair::remember).due(Scheduler::has_completed)
+        .always(finish::register).due(Scheduler::has_completed)
+        .only(has.processes, finish::hooks::pass).due(Scheduler::has_passed)
+        .only(has.others, finish::failure_cache::remember).due(Scheduler::has_failures)
+        .always(finish::fail).due(Scheduler::has_failures)
+        .only(has.others, finish::retry::wake_postponed).due(finish::retry::has_postponed)
+        .of_policy(at_ends)
+        .always(finish::tell_waiters).due(Scheduler::has_ended)
+        .always(finish::requests::close).due(Scheduler::has_ended_requests)
+        .only(has.caches, spawn::downloads::end_downloads::<Caches>)
+        .due(Scheduler::has_given_up_goals)
+        .only(has.simulated_caches, spawn::downloads::end_downloads::<SimulatedCaches>)
+        .due(Scheduler::has_given_up_goals)
+        .only(has.processes, finish::report_progress).due(Scheduler::has_progress)
 }
 
 /// The systems that a world has of one set.
@@ -155,6 +171,8 @@ pub fn describe(has: Parts, policy: PolicySystems) -> String {
         for step in steps {
             let name = step.name();
             let name = name.strip_prefix("windrow_systems::").unwrap_or(name);
+            // Whom it is for, where it is for several, is seen from the world.
+            let (name, _) = name.split_once('<').unwrap_or((name, ""));
             text += &format!("    {name}\n");
         }
     }

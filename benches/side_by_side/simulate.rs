@@ -92,6 +92,7 @@ fn simulation(graph: &TaskGraph) -> Duration {
         keep_going: false,
         faults: Faults::default(),
         record_runs: false,
+        caches: None,
     };
     let began = Instant::now();
     let outcome = simulate(graph, &simulation).expect("a simulation");

@@ -1,6 +1,7 @@
 //! `windrow simulate`: runs a task graph in simulated time and reports how well each policy does
 //! with a given number of slots.
 
+mod caches;
 mod report;
 
 use std::ffi::OsString;
@@ -13,8 +14,9 @@ use hashbrown::HashSet;
 use serde_json::json;
 use windrow_components::task_graph::{TaskGraph, TaskId, spelt};
 use windrow_systems::policy::Policy;
-use windrow_systems::simulate::{Faults, Run, Simulation, peak_outputs, simulate};
+use windrow_systems::simulate::{CacheSet, Faults, Outcome, Simulation, peak_outputs, simulate};
 
+use self::caches::CacheArgs;
 use self::report::{Cost, SimulationResult};
 use super::graph::GraphSource;
 use super::print_lines;
@@ -60,8 +62,11 @@ pub(super) struct SimulateArgs {
     fail: Vec<OsString>,
 
     /// Report the peak number of live outputs
-    #[arg(long)]
+    #[arg(long, conflicts_with = "caches")]
     outputs: bool,
+
+    #[command(flatten)]
+    caches: CacheArgs,
 
     /// Print the results as JSON, one object a line
     #[arg(long)]
@@ -99,14 +104,15 @@ pub(super) fn run(args: &SimulateArgs) -> Result<()> {
     let before = memory::resident();
     let graph = args.source.load()?;
     let stats = graph.stats();
-    refuse_to_simulate(&stats)?;
+    refuse_to_simulate(&stats, args.caches.count())?;
     let faults = faults(args, &graph)?;
+    let caches = args.caches.set(&graph, args.source.seed)?;
     // That it can't be made is told before a long simulation, not after it.
     let trace = args.trace.as_deref();
     let trace = trace.map(|file| TraceFile::create(file, "windrow simulate"));
     let mut trace = trace.transpose()?;
     if !args.json {
-        print_lines([report::header()])?;
+        print_lines([report::header(caches.is_some())])?;
     }
     for &jobs in &args.jobs {
         for policy in &policies {
@@ -117,6 +123,7 @@ pub(super) fn run(args: &SimulateArgs) -> Result<()> {
                 keep_going: args.keep_going,
                 faults: faults.clone(),
                 record_runs: args.trace.is_some() || args.outputs,
+                caches: caches.clone(),
             };
             memory::forget_peak();
             let began = Instant::now();
@@ -126,7 +133,7 @@ pub(super) fn run(args: &SimulateArgs) -> Result<()> {
                 memory: memory::peak().saturating_sub(before),
             };
             if let Some(trace) = trace.take() {
-                write_trace(&graph, &outcome.runs, trace)?;
+                write_trace(&graph, &outcome, caches.as_ref(), trace)?;
             }
             let result = SimulationResult {
                 held: args.outputs.then(|| peak_outputs(&graph, &outcome.runs)),
@@ -176,9 +183,15 @@ fn faults(args: &SimulateArgs, graph: &TaskGraph) -> Result<Faults> {
     }
 }
 
-/// A span a task, a line a slot; abstract units are shown as microseconds.
-fn write_trace(graph: &TaskGraph, runs: &[Run], mut trace: TraceFile) -> Result<()> {
-    for run in runs {
+/// A span a task, a line a slot, and a span a download, a line a connection of its cache; abstract
+/// units are shown as microseconds.
+fn write_trace(
+    graph: &TaskGraph,
+    outcome: &Outcome,
+    caches: Option<&CacheSet>,
+    mut trace: TraceFile,
+) -> Result<()> {
+    for run in &outcome.runs {
         trace.add(&Span {
             name: &graph.name(TaskId::from_index(run.task as usize)),
             slot: run.slot,
@@ -187,6 +200,20 @@ fn write_trace(graph: &TaskGraph, runs: &[Run], mut trace: TraceFile) -> Result<
             good: !run.failed,
             args: json!({"task": run.task}),
         })?;
+    }
+    let all = caches.iter().flat_map(|set| &set.all);
+    let processes = all.map(|cache| trace.begin_process(&cache.name, "connection"));
+    let processes = processes.collect::<Result<Vec<usize>>>()?;
+    for fetch in &outcome.fetched.downloads {
+        let span = Span {
+            name: &graph.name(TaskId::from_index(fetch.task as usize)),
+            slot: fetch.connection,
+            start: fetch.start,
+            end: fetch.end,
+            good: !fetch.failed,
+            args: json!({"task": fetch.task, "bytes": fetch.bytes}),
+        };
+        trace.add_to(processes[fetch.cache as usize], &span)?;
     }
     trace.finish()
 }

@@ -121,9 +121,10 @@ fn limits() -> Limits {
 ///
 /// # Errors
 /// If it would not.
-pub fn refuse_to_simulate(stats: &Stats) -> Result<()> {
+pub fn refuse_to_simulate(stats: &Stats, caches: usize) -> Result<()> {
     let (tasks, edges) = (stats.tasks as u64, stats.edges as u64);
-    let (needed, limit) = (memory_needed(tasks, edges), memory::available());
+    let needed = memory_needed(tasks, edges, caches as u64);
+    let limit = memory::available();
     if needed > limit {
         return Err(TaskGraphError::OverMemory {
             tasks,

@@ -1,21 +1,20 @@
 //! Paths from binary caches wait for their archives before they take a lock and a slot: nobody
 //! holds anything while all it waits for is the network.
 
-use bevy_ecs::prelude::{NonSend, Query, Res, ResMut};
+use bevy_ecs::prelude::{Query, Res, ResMut};
 use bevy_ecs::system::SystemParam;
 use windrow_components::graph::BuildGraph;
 use windrow_components::substitution::Substitution;
 
-use crate::helpers::caches::Caches;
 use crate::helpers::downloads::Downloads;
 use crate::helpers::{Kind, Substituters};
 use crate::report::{BuildRef, Event};
-use crate::world::{ReadyFetch, Reporters, Scheduler};
+use crate::world::{Parts, ReadyFetch, Reporters, Scheduler};
 
 /// What is known of archives.
 #[derive(SystemParam)]
 pub struct Archives<'w, 's> {
-    caches: Option<NonSend<'w, Caches>>,
+    has: Res<'w, Parts>,
     substituters: Option<Res<'w, Substituters>>,
     downloads: ResMut<'w, Downloads>,
     substitutions: Query<'w, 's, &'static Substitution>,
@@ -24,7 +23,10 @@ pub struct Archives<'w, 's> {
 impl Archives<'_, '_> {
     /// The binary cache that is to deliver a path, unless that is a program.
     fn cache_of(&self, fetch: ReadyFetch) -> Option<usize> {
-        let (_, substituters) = self.caches.as_ref().zip(self.substituters.as_ref())?;
+        if !self.has.caches && !self.has.simulated_caches {
+            return None;
+        }
+        let substituters = self.substituters.as_ref()?;
         let sub = self.substitutions.get(fetch.goal).ok()?.sub;
         matches!(substituters.kind(sub), Kind::Cache(_)).then_some(sub)
     }
@@ -68,7 +70,8 @@ impl Archives<'_, '_> {
         scheduler: &Scheduler,
         (graph, reporter): (&BuildGraph, &mut Reporters),
     ) {
-        if self.cache_of(fetch).is_some() && !self.downloads.announce(fetch.path) {
+        let is_told = self.cache_of(fetch).is_some() && !self.downloads.announce(fetch.path);
+        if is_told && reporter.wants_builds() {
             reporter.report(&Event::Cancelled {
                 build: BuildRef {
                     id: fetch.goal.to_bits(),
@@ -88,6 +91,9 @@ pub(crate) fn report_start(
     program: &str,
     at: std::time::Duration,
 ) {
+    if !reporter.wants_builds() {
+        return;
+    }
     reporter.report(&Event::FetchStarted {
         build: BuildRef {
             id: fetch.goal.to_bits(),

@@ -162,6 +162,11 @@ impl SimulatedChildren {
         (waits.finish(), std::mem::take(&mut self.utilisation))
     }
 
+    /// When the next ends.
+    pub(super) fn next_end(&self) -> Option<u64> {
+        self.running.next_end()
+    }
+
     fn fails(&self, drv: DrvId) -> bool {
         let faults = &self.faults;
         // Another stream than the random policy draws from.
@@ -225,16 +230,28 @@ pub(crate) fn advance(
     mut children: ResMut<SimulatedChildren>,
     graph: Res<BuildGraph>,
 ) {
-    let Some(end) = children.running.next_end() else {
+    let Some(end) = children.next_end() else {
         scheduler.run.is_stuck = true;
         return;
     };
-    let (scheduler, children) = (&mut *scheduler, &mut *children);
     scheduler.now = Duration::from_micros(end);
-    children.last_end = end;
+    end_builds(&mut scheduler, &mut children, &graph, end);
+}
+
+/// Ends what ends at that instant, if anything does.
+#[inline]
+pub(super) fn end_builds(
+    scheduler: &mut Scheduler,
+    children: &mut SimulatedChildren,
+    graph: &BuildGraph,
+    end: u64,
+) {
     // Children that began together are counted together.
     let mut alike = (end, 0);
     let mut next = children.running.pop_at(end);
+    if next.is_some() {
+        children.last_end = end;
+    }
     while let Some(slot) = next {
         let child = children.slots[slot as usize];
         next = match child.next {

@@ -4,6 +4,7 @@
 //! Everything else, from finding out what is missing to telling the waiters, is done by the same
 //! systems as in a real build.
 
+pub(crate) mod caches;
 pub(crate) mod children;
 pub(crate) mod faults;
 mod measure;
@@ -25,6 +26,7 @@ use crate::policy::{Estimates, Policy, Seed};
 use crate::report::Silent;
 use crate::world::{Options, Pace, Parts, Scheduler};
 
+pub use caches::{ALL, Cache, CacheSet, Fetch, Fetched};
 pub use children::{Faults, SimulatedChildren};
 pub use measure::{PARTS, Run, Utilisation, Waits, peak_outputs};
 
@@ -43,10 +45,12 @@ pub struct Simulation {
     pub faults: Faults,
     /// Keep when and where each task ran.
     pub record_runs: bool,
+    /// The binary caches that have outputs, if there are any. The graph is then in microseconds.
+    pub caches: Option<CacheSet>,
 }
 
 impl Simulation {
-    /// A simulation without failures, from seed 0, that keeps no runs.
+    /// A simulation without failures and caches, from seed 0, that keeps no runs.
     pub fn new(jobs: u32, policy: Policy) -> Self {
         Self {
             jobs,
@@ -55,6 +59,7 @@ impl Simulation {
             keep_going: false,
             faults: Faults::default(),
             record_runs: false,
+            caches: None,
         }
     }
 }
@@ -78,15 +83,23 @@ pub struct Outcome {
     pub ticks: u64,
     /// When and where each task ran, if that was asked for.
     pub runs: Vec<Run>,
+    /// What came from caches.
+    pub fetched: Fetched,
 }
 
-/// An estimate of the bytes that simulating a graph of that size takes, the loaded graph not
-/// counted.
-pub fn memory_needed(tasks: u64, edges: u64) -> u64 {
+/// An estimate of the bytes that simulating a graph of that size takes with so many caches, the
+/// loaded graph not counted.
+pub fn memory_needed(tasks: u64, edges: u64, caches: u64) -> u64 {
     const BYTES_PER_TASK: u64 = 240;
     const BYTES_PER_EDGE: u64 = 8;
+    const BYTES_PER_PATH: u64 = 900;
+    const BYTES_PER_ANSWER: u64 = 450;
+    let of_caches = match caches {
+        0 => 0,
+        _ => caches.saturating_mul(BYTES_PER_ANSWER) + BYTES_PER_PATH,
+    };
     tasks
-        .saturating_mul(BYTES_PER_TASK)
+        .saturating_mul(of_caches.saturating_add(BYTES_PER_TASK))
         .saturating_add(edges.saturating_mul(BYTES_PER_EDGE))
 }
 
@@ -94,13 +107,48 @@ pub fn memory_needed(tasks: u64, edges: u64) -> u64 {
 ///
 /// # Errors
 /// When the run gets stuck, which is a bug.
+///
+/// # Panics
+/// If there are caches, and not a size for each task.
 pub fn simulate(tasks: &TaskGraph, simulation: &Simulation) -> Result<Outcome> {
+    let mut engine = engine(tasks, simulation);
+    let mut ticks = 0;
+    while !engine.is_over() {
+        engine.tick();
+        ticks += 1;
+    }
+    engine.check()?;
+    let counts = engine.world.resource::<Scheduler>().counts();
+    let mut fetched = caches::take_fetched(&mut engine.world);
+    fetched.0.paths = u64::from(counts.fetched);
+    let children = engine
+        .world
+        .resource_mut::<SimulatedChildren>()
+        .into_inner();
+    let (waits, utilisation) = children.measured();
+    Ok(Outcome {
+        makespan: children.last_end.max(fetched.1),
+        busy: children.busy,
+        waits,
+        utilisation,
+        succeeded: u64::from(counts.built),
+        failed: u64::from(counts.failed),
+        ticks,
+        runs: std::mem::take(&mut children.runs),
+        fetched: fetched.0,
+    })
+}
+
+/// The engine for that, with the request for all that no other task needs.
+fn engine(tasks: &TaskGraph, simulation: &Simulation) -> Engine {
     let graph = BuildGraph::from_tasks(tasks);
     let drvs = (0..tasks.len()).map(DrvId::from_index);
     let top: Vec<DrvId> = drvs.filter(|&drv| !graph.is_needed(drv)).collect();
     let store = store::SimulatedStore::new(tasks.len());
     let options = Options {
         max_jobs: simulation.jobs,
+        // Tasks say nothing of that.
+        always_allow_substitutes: simulation.caches.is_some(),
         ..default_options()
     };
     let mut engine = Engine::new(
@@ -128,6 +176,10 @@ pub fn simulate(tasks: &TaskGraph, simulation: &Simulation) -> Result<Outcome> {
         simulation.record_runs,
     ));
     world.resource_mut::<Parts>().simulated = true;
+    if let Some(set) = &simulation.caches {
+        let of_runs = (simulation.seed, simulation.record_runs);
+        caches::plug_in(world, set, of_runs, tasks);
+    }
 
     let targets = top.into_iter();
     let targets = targets.map(|drv| (Target::Derivation(drv), OutputSet::ALL));
@@ -136,26 +188,5 @@ pub fn simulate(tasks: &TaskGraph, simulation: &Simulation) -> Result<Outcome> {
         ..Request::new(targets)
     };
     engine.submit(request, None);
-    let mut ticks = 0;
-    while !engine.is_over() {
-        engine.tick();
-        ticks += 1;
-    }
-    engine.check()?;
-    let counts = engine.world.resource::<Scheduler>().counts();
-    let children = engine
-        .world
-        .resource_mut::<SimulatedChildren>()
-        .into_inner();
-    let (waits, utilisation) = children.measured();
-    Ok(Outcome {
-        makespan: children.last_end,
-        busy: children.busy,
-        waits,
-        utilisation,
-        succeeded: u64::from(counts.built),
-        failed: u64::from(counts.failed),
-        ticks,
-        runs: std::mem::take(&mut children.runs),
-    })
+    engine
 }

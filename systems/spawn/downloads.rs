@@ -1,17 +1,41 @@
 //! Has binary caches send what is to come from them, whatever it refers to: only what is registered
 //! needs its references. So a chain of them is no chain of downloads.
 
-use bevy_ecs::prelude::{NonSend, Res, ResMut};
+use std::sync::Arc;
+
+use bevy_ecs::prelude::{NonSendMut, Res, ResMut};
+use windrow_components::ids::PathId;
 use windrow_net::asker::{Left, Wish};
+use windrow_net::narinfo::NarInfo;
 
 use crate::helpers::caches::{Caches, token};
 use crate::helpers::downloads::Downloads;
 use crate::helpers::{Kind, Speeds, Substituters};
 use crate::world::{Need, Scheduler};
 
+/// Who has binary caches send archives.
+pub trait Carrier: 'static {
+    /// Has a cache, by its place in the list of all of them, send a path of which it said that.
+    fn download(&mut self, cache: usize, path: PathId, info: &Arc<NarInfo>);
+
+    /// Ends a download that nobody wants any more.
+    fn cancel(&mut self, path: PathId, left: Left);
+}
+
+impl Carrier for Caches {
+    fn download(&mut self, cache: usize, path: PathId, info: &Arc<NarInfo>) {
+        let (token, info) = (token(path), Arc::clone(info));
+        self.asker().download(Wish { token, cache, info });
+    }
+
+    fn cancel(&mut self, path: PathId, left: Left) {
+        self.asker().cancel(token(path), left);
+    }
+}
+
 /// Begins what was chosen since the last tick, and what waited for its turn.
-pub fn begin_downloads(
-    caches: NonSend<Caches>,
+pub fn begin_downloads<C: Carrier>(
+    mut carrier: NonSendMut<C>,
     mut substituters: ResMut<Substituters>,
     mut downloads: ResMut<Downloads>,
     mut speeds: ResMut<Speeds>,
@@ -22,23 +46,22 @@ pub fn begin_downloads(
         if let Some(info) = offer.and_then(|offer| offer.nar.as_ref())
             && downloads.want(path, sub, info)
         {
-            caches.asker().cancel(token(path), Left::Kept);
+            carrier.cancel(path, Left::Kept);
         }
     }
     while let Some((path, sub, info)) = downloads.begin_next() {
         if let Kind::Cache(cache) = substituters.kind(sub) {
             let bytes = info.file_size.unwrap_or(info.nar_size);
             speeds.begin(sub, path, bytes, scheduler.now);
-            let token = token(path);
-            caches.asker().download(Wish { token, cache, info });
+            carrier.download(cache, path, &info);
         }
     }
 }
 
 /// Ends downloads for goals that have ended: when requests end, some goals are not needed any more,
 /// and others have made what some wanted.
-pub fn end_downloads(
-    caches: NonSend<Caches>,
+pub fn end_downloads<C: Carrier>(
+    mut carrier: NonSendMut<C>,
     mut downloads: ResMut<Downloads>,
     mut speeds: ResMut<Speeds>,
     mut scheduler: ResMut<Scheduler>,
@@ -52,7 +75,7 @@ pub fn end_downloads(
         };
         speeds.end(path, false, scheduler.now);
         if downloads.forget(path, left) {
-            caches.asker().cancel(token(path), left);
+            carrier.cancel(path, left);
         }
     }
 }

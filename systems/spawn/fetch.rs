@@ -19,7 +19,7 @@ use crate::process::helper;
 use crate::process::helper::Pipes;
 use crate::process::side_channel::{FetchPipe, SideChannel};
 use crate::world::children::{ChildSetup, Made, Maker};
-use crate::world::{Host, PoolHandle, ReadyFetch, Scheduler, Services};
+use crate::world::{Host, PoolHandle, ReadyFetch, Reporters, Scheduler, Services};
 
 /// What starting substituters touches.
 #[derive(SystemParam)]
@@ -47,12 +47,18 @@ pub fn start_fetches(mut params: StartingFetches<'_, '_>) {
 }
 
 impl StartingFetches<'_, '_> {
-    fn start(&mut self, ReadyFetch { goal, path }: ReadyFetch) {
+    fn start(&mut self, fetch: ReadyFetch) {
+        let ReadyFetch { goal, path } = fetch;
         let Ok((substitution, known)) = self.goals.get(goal) else {
             return;
         };
         if let Kind::Cache(_) = self.substituters.kind(substitution.sub) {
-            return self.unpack(ReadyFetch { goal, path }, substitution.sub);
+            return unpack_archive(
+                (fetch, substitution.sub),
+                (&mut self.scheduler, &mut self.downloads),
+                (&self.graph, &self.substituters),
+                &mut self.services.reporter,
+            );
         }
         let (host, env) = (&mut *self.host, &self.env.0);
         let program = self.substituters.name(substitution.sub).to_owned();
@@ -98,20 +104,22 @@ impl StartingFetches<'_, '_> {
     }
 }
 
-impl StartingFetches<'_, '_> {
-    /// A path's archive is here and can be unpacked.
-    fn unpack(&mut self, fetch: ReadyFetch, sub: usize) {
-        if self.scheduler.is_cancelled(fetch.goal) {
-            return self.scheduler.fail(fetch.goal, Failure::cancelled());
-        }
-        self.scheduler.start(fetch.goal);
-        if self.downloads.announce(fetch.path) {
-            let telling = (&*self.graph, &mut self.services.reporter);
-            let program = self.substituters.name(sub);
-            report_start(fetch, telling, program, self.scheduler.now);
-        }
-        self.downloads.unpack(fetch);
+/// A path's archive, which comes from that substituter, is here and can be unpacked.
+pub(crate) fn unpack_archive(
+    (fetch, sub): (ReadyFetch, usize),
+    (scheduler, downloads): (&mut Scheduler, &mut Downloads),
+    (graph, substituters): (&BuildGraph, &Substituters),
+    reporter: &mut Reporters,
+) {
+    if scheduler.is_cancelled(fetch.goal) {
+        return scheduler.fail(fetch.goal, Failure::cancelled());
     }
+    scheduler.start(fetch.goal);
+    if downloads.announce(fetch.path) {
+        let program = substituters.name(sub);
+        report_start(fetch, (graph, reporter), program, scheduler.now);
+    }
+    downloads.unpack(fetch);
 }
 
 /// Takes what lies at a path's place without being valid out of the way. Whether it must be deleted

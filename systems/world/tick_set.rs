@@ -42,6 +42,8 @@ pub struct Parts {
     pub forecast: bool,
     /// Children that are durations.
     pub simulated: bool,
+    /// Binary caches beside them that are simulated, too.
+    pub simulated_caches: bool,
     /// Children, substituters and a hook that fail.
     pub faults: bool,
 }

@@ -352,3 +352,86 @@ fn columns_of_long_times_stay_apart() {
         );
     }
 }
+
+#[test]
+fn outputs_come_from_simulated_caches() {
+    let world = World::new();
+    let simulate = |args: &[&str]| {
+        let cmd = world
+            .windrow("simulate")
+            .arg("chain:n=10,time=constant:100s");
+        cmd.args(args.iter().copied())
+    };
+    let json = |args: &[&str]| -> Value {
+        let ran = simulate(args).arg("--json").ok();
+        serde_json::from_str(&ran.line()).unwrap()
+    };
+    let fetched = json(&["--cache", "latency=50ms,bandwidth=1MB/s,connections=1"]);
+    assert_eq!(fetched["makespan"], 11_000_000, "{fetched}");
+    assert_eq!(
+        (&fetched["fetched"], &fetched["succeeded"]),
+        (&json!(10), &json!(0))
+    );
+    assert_eq!(fetched["downloadedBytes"], 10_000_000, "{fetched}");
+    let sized = ["--cache", "latency=0s", "--sizes", "constant:5MB"];
+    let alone = json(&[&sized[..], &["--references", "0"]].concat());
+    assert_eq!(
+        (&alone["fetched"], &alone["makespan"]),
+        (&json!(1), &json!(500_000))
+    );
+    let built = json(&["--cache", "hit=0,latency=0s", "--cache", "dead"]);
+    assert_eq!(
+        (&built["fetched"], &built["succeeded"]),
+        (&json!(0), &json!(10))
+    );
+    let slow = ["--cache", "bandwidth=1kB/s", "--sizes", "constant:50GB"];
+    let preferred = json(&[&slow[..], &["--references", "0", "--prefer-build", "auto"]].concat());
+    assert_eq!(preferred["succeeded"], 10, "{preferred}");
+    let table = simulate(&["--cache", "errors=0.5", "--compare", "fifo,critical-path"]).ok();
+    assert_eq!(table.lines().len(), 3, "{table}");
+    assert!(table.lines()[0].ends_with("downloaded"), "{table}");
+}
+
+#[test]
+fn a_trace_has_the_downloads_of_each_simulated_cache() {
+    let world = World::new();
+    let trace = |name: &str| {
+        let file = world.file(name);
+        let cmd = world.windrow("simulate").arg(LAYERED);
+        let cmd = cmd.args([
+            "--cache",
+            "hit=0.5,errors=0.01",
+            "--cache",
+            "hit=0.5,priority=1",
+        ]);
+        let cmd = cmd.args(["--sizes", "lognormal:1MB/1", "--json", "--trace"]);
+        let ran = cmd.arg(&file).ok();
+        (file, serde_json::from_str::<Value>(&ran.line()).unwrap())
+    };
+    let (file, result) = trace("trace.json");
+    let events = spans(&file);
+    let of = |process: u64| {
+        let events = events.iter().filter(|event| event["pid"] == process);
+        let good = events.filter(|event| event["cname"] == "good");
+        good.count() as u64
+    };
+    assert_eq!(Some(of(1)), result["succeeded"].as_u64(), "{result}");
+    assert_eq!(Some(of(2) + of(3)), result["fetched"].as_u64(), "{result}");
+    assert!(of(2) > of(3) && of(3) > 100, "{result}");
+    let (again, _) = trace("again.json");
+    assert!(std::fs::read(file).unwrap() == std::fs::read(again).unwrap());
+}
+
+#[test]
+fn caches_that_make_no_sense_are_refused() {
+    let world = World::new();
+    for (args, what) in [
+        (["--cache", "hit=0.5"], "--durations"),
+        (["--cache", "speed=1"], "speed=1"),
+        (["--sizes", "constant:1MB"], "--cache"),
+    ] {
+        let ran = world.windrow("simulate").arg("chain:n=3").args(args).run();
+        assert!(ran.stdout.is_empty(), "{ran}");
+        ran.exits(1).says(what);
+    }
+}

@@ -45,6 +45,12 @@ pub enum Distribution {
 /// The stream of a seed that durations are drawn from, so that they do not change with the edges.
 const STREAM: u64 = 1;
 
+/// The stream that sizes are drawn from.
+const SIZES: u64 = 2;
+
+/// How a number with a unit is read, in which the second text is the unit if there is none.
+type Number = fn(&str, &str) -> Result<u64, String>;
+
 impl Distribution {
     /// Durations of `count` tasks in microseconds; an empty list for [`Distribution::Unit`].
     pub fn sample(&self, tasks: usize, seed: u64) -> Vec<u64> {
@@ -53,6 +59,22 @@ impl Distribution {
         }
         let mut random = Random::new(seed, STREAM);
         (0..tasks).map(|_| self.draw(&mut random)).collect()
+    }
+
+    /// Sizes of the outputs of `count` tasks in bytes; 1 each for [`Distribution::Unit`].
+    pub fn sample_sizes(&self, tasks: usize, seed: u64) -> Vec<u64> {
+        let mut random = Random::new(seed, SIZES);
+        (0..tasks).map(|_| self.draw(&mut random)).collect()
+    }
+
+    /// A distribution of sizes: `constant:1MB`, `uniform:1..10MB`, `exponential:2MB`,
+    /// `lognormal:1MB/1.5`.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn of_sizes(text: &str) -> Result<Self, String> {
+        let forms = "`constant:1MB`, `uniform:1..10MB`, `exponential:2MB` or `lognormal:1MB/1.5`";
+        parse(text, (bytes, "B"), forms)
     }
 
     fn draw(&self, random: &mut Random) -> u64 {
@@ -75,7 +97,12 @@ impl FromStr for Distribution {
     type Err = TaskGraphError;
 
     fn from_str(text: &str) -> Result<Self, TaskGraphError> {
-        parse(text).map_err(|reason| TaskGraphError::BadSpec {
+        if text == "unit" {
+            return Ok(Self::Unit);
+        }
+        let forms =
+            "`unit`, `constant:5s`, `uniform:1..10s`, `exponential:2s` or `lognormal:2s/0.8`";
+        parse(text, (time, "s"), forms).map_err(|reason| TaskGraphError::BadSpec {
             spec: text.to_owned(),
             what: "distribution of durations",
             reason,
@@ -83,24 +110,24 @@ impl FromStr for Distribution {
     }
 }
 
-fn parse(text: &str) -> Result<Distribution, String> {
-    if text == "unit" {
-        return Ok(Distribution::Unit);
-    }
-    let (kind, argument) = text.split_once(':').ok_or(
-        "it should be `unit`, `constant:5s`, `uniform:1..10s`, `exponential:2s` or \
-         `lognormal:2s/0.8`",
-    )?;
+/// Reads a distribution of numbers of some kind.
+fn parse(text: &str, (number, unit): (Number, &str), forms: &str) -> Result<Distribution, String> {
+    let parts = text.split_once(':');
+    let (kind, argument) = parts.ok_or_else(|| format!("it should be {forms}"))?;
     match kind {
-        "constant" => Ok(Distribution::Constant(time(argument, "s")?)),
-        "exponential" => Ok(Distribution::Exponential(time(argument, "s")?)),
+        "constant" => Ok(Distribution::Constant(number(argument, unit)?)),
+        "exponential" => Ok(Distribution::Exponential(number(argument, unit)?)),
         "uniform" => {
             let (low, high) = argument
                 .split_once("..")
-                .ok_or("`uniform` takes a range like `1..10s`")?;
+                .ok_or_else(|| format!("`uniform` takes a range like `1..10{unit}`"))?;
             let high_unit = high.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
-            let unit = if high_unit.is_empty() { "s" } else { high_unit };
-            let (low, high) = (time(low, unit)?, time(high, unit)?);
+            let unit = if high_unit.is_empty() {
+                unit
+            } else {
+                high_unit
+            };
+            let (low, high) = (number(low, unit)?, number(high, unit)?);
             if low > high {
                 return Err("the range ends before it begins".to_owned());
             }
@@ -109,7 +136,7 @@ fn parse(text: &str) -> Result<Distribution, String> {
         "lognormal" => {
             let (median, sigma) = argument
                 .split_once('/')
-                .ok_or("`lognormal` takes a median and a sigma, `2s/0.8`")?;
+                .ok_or_else(|| format!("`lognormal` takes a median and a sigma, `2{unit}/0.8`"))?;
             let sigma: f64 = sigma
                 .parse()
                 .map_err(|_| format!("`{sigma}` is no number"))?;
@@ -117,7 +144,7 @@ fn parse(text: &str) -> Result<Distribution, String> {
                 return Err("sigma should be from 0 to 10".to_owned());
             }
             Ok(Distribution::LogNormal {
-                median: time(median, "s")?,
+                median: number(median, unit)?,
                 sigma,
             })
         }
@@ -125,14 +152,49 @@ fn parse(text: &str) -> Result<Distribution, String> {
     }
 }
 
-/// A decimal number with a unit, in microseconds.
-pub(super) fn time(text: &str, default_unit: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = if digits.len() == text.len() {
-        default_unit
-    } else {
-        &text[digits.len()..]
+/// A decimal number with a unit of bytes, powers of 1000 or, with an `i`, of 1024.
+///
+/// # Errors
+/// When it is none, or above 10^15.
+pub fn bytes(text: &str, default_unit: &str) -> Result<u64, String> {
+    let (number, unit) = split_unit(text, default_unit);
+    let factor = match unit {
+        "B" => 1.0,
+        "kB" | "KB" => 1e3,
+        "MB" => 1e6,
+        "GB" => 1e9,
+        "KiB" => f64::from(1 << 10),
+        "MiB" => f64::from(1 << 20),
+        "GiB" => f64::from(1 << 30),
+        _ => {
+            return Err(format!(
+                "`{unit}` is no unit of bytes; use B, kB, MB, GB, KiB, MiB or GiB"
+            ));
+        }
     };
+    let number: f64 = number.parse().map_err(|_| format!("`{text}` is no size"))?;
+    let value = (number * factor).round();
+    match (0.0..=1e15).contains(&value) {
+        true => Ok(value as u64),
+        false => Err(format!("`{text}` is negative or above 1,000,000 GB")),
+    }
+}
+
+/// A number and its unit.
+fn split_unit<'a>(text: &'a str, default_unit: &'a str) -> (&'a str, &'a str) {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    match &text[digits.len()..] {
+        "" => (digits, default_unit),
+        unit => (digits, unit),
+    }
+}
+
+/// A decimal number with a unit, in microseconds.
+///
+/// # Errors
+/// When it is none, or above 1,000,000,000 seconds.
+pub fn time(text: &str, default_unit: &str) -> Result<u64, String> {
+    let (digits, unit) = split_unit(text, default_unit);
     let seconds = match unit {
         "us" => 1e-6,
         "ms" => 1e-3,
@@ -207,6 +269,29 @@ mod tests {
         ] {
             assert!(text.parse::<Distribution>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn sizes_are_read_and_drawn_apart_from_durations() {
+        for (text, wanted) in [
+            ("constant:1.5MB", Distribution::Constant(1_500_000)),
+            ("uniform:1..10KiB", Distribution::Uniform(1024, 10_240)),
+            ("exponential:7", Distribution::Exponential(7)),
+        ] {
+            assert_eq!(Distribution::of_sizes(text), Ok(wanted));
+        }
+        for text in [
+            "unit",
+            "1MB",
+            "constant:1s",
+            "constant:1e99GB",
+            "constant:-1B",
+        ] {
+            assert!(Distribution::of_sizes(text).is_err(), "{text}");
+        }
+        let drawn = Distribution::Uniform(0, 1_000_000);
+        assert_eq!(drawn.sample_sizes(5, 1), drawn.sample_sizes(5, 1));
+        assert_ne!(drawn.sample_sizes(5, 1), drawn.sample(5, 1));
     }
 
     #[test]

@@ -15,7 +15,7 @@ mod tests;
 mod wfformat;
 mod write;
 
-pub use distribution::Distribution;
+pub use distribution::{Distribution, bytes, time};
 pub use duration_file::read_durations;
 pub use generate::{Generator, LayerEdges, Shape};
 pub use load::{Format, load};

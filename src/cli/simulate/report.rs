@@ -31,8 +31,9 @@ pub(super) struct SimulationResult<'a> {
 const MARKS: usize = 16;
 const MANY_MARKS: usize = 64;
 
-pub(super) fn header() -> String {
-    format!(
+/// The names of the columns, of which some are only for caches.
+pub(super) fn header(has_caches: bool) -> String {
+    let mut header = format!(
         "{:<20} {:>5} {:>18} {:>18} {:>7} {:>7}  {:<MARKS$} {:>18} {:>18} {:>9} {:>7}",
         "policy",
         "jobs",
@@ -45,7 +46,16 @@ pub(super) fn header() -> String {
         "longest wait",
         "done",
         "failed"
-    )
+    );
+    if has_caches {
+        header += &format!(" {:>9} {:>14}", "fetched", "downloaded");
+    }
+    header
+}
+
+/// A size, for people.
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
 }
 
 impl SimulationResult<'_> {
@@ -82,7 +92,11 @@ impl SimulationResult<'_> {
     }
 
     fn goals(&self) -> u64 {
-        self.outcome.succeeded + self.outcome.failed
+        self.outcome.succeeded + self.outcome.failed + self.outcome.fetched.paths
+    }
+
+    fn has_caches(&self) -> bool {
+        self.simulation.caches.is_some()
     }
 
     fn goals_per_second(&self) -> f64 {
@@ -95,7 +109,7 @@ impl SimulationResult<'_> {
 
     pub(super) fn row(&self) -> String {
         let (outcome, unit) = (self.outcome, self.stats.unit);
-        format!(
+        let mut row = format!(
             "{:<20} {:>5} {:>18} {:>18} {:>7.3} {:>6.1}%  {:<MARKS$} {:>18} {:>18} {:>9} {:>7}",
             self.simulation.policy.name(),
             self.simulation.jobs,
@@ -108,7 +122,12 @@ impl SimulationResult<'_> {
             time(outcome.waits.max, unit),
             outcome.succeeded,
             outcome.failed,
-        )
+        );
+        if self.has_caches() {
+            let fetched = &outcome.fetched;
+            row += &format!(" {:>9} {:>14}", fetched.paths, megabytes(fetched.bytes));
+        }
+        row
     }
 
     /// More about a simulation that stands alone.
@@ -131,6 +150,8 @@ impl SimulationResult<'_> {
                 self.memory_per_goal(),
             ),
         ];
+        let failures = self.outcome.fetched.failures;
+        lines.extend((failures > 0).then(|| format!("failed downloads      {failures}")));
         lines.extend(
             self.held
                 .map(|held| format!("live outputs          {held} at the peak")),
@@ -181,6 +202,12 @@ impl SimulationResult<'_> {
             "memory": self.cost.memory,
             "memoryPerGoal": self.memory_per_goal(),
         });
+        if self.has_caches() {
+            let fetched = &self.outcome.fetched;
+            value["fetched"] = fetched.paths.into();
+            value["downloadedBytes"] = fetched.bytes.into();
+            value["failedDownloads"] = fetched.failures.into();
+        }
         if let Some(held) = self.held {
             value["outputsKept"] = held.into();
         }

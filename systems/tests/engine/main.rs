@@ -1,5 +1,6 @@
 //! The engine's own systems in worlds without processes.
 
+mod cached;
 mod model;
 mod one_writer;
 mod outputs;

@@ -6,7 +6,14 @@ use windrow_systems::policy::{Policy, PolicySystems};
 use windrow_systems::tick::{describe, systems};
 use windrow_systems::world::{Parts, Scheduler};
 
-fn worlds() -> [(&'static str, Parts); 9] {
+fn simulated() -> Parts {
+    Parts {
+        simulated: true,
+        ..Parts::default()
+    }
+}
+
+fn worlds() -> [(&'static str, Parts); 10] {
     let real = Parts {
         others: true,
         processes: true,
@@ -55,11 +62,12 @@ fn worlds() -> [(&'static str, Parts); 9] {
                 ..real
             },
         ),
+        ("simulated", simulated()),
         (
-            "simulated",
+            "simulated, with binary caches",
             Parts {
-                simulated: true,
-                ..Parts::default()
+                simulated_caches: true,
+                ..simulated()
             },
         ),
         (

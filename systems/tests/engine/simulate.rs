@@ -18,6 +18,7 @@ fn simulation(jobs: u32, policy: &Policy) -> Simulation {
         keep_going: true,
         faults: Faults::default(),
         record_runs: true,
+        caches: None,
     }
 }
 
@@ -64,12 +65,17 @@ fn every_row_of_the_reference_is_reproduced() {
 }
 
 fn graphs() -> impl Strategy<Value = TaskGraph> {
+    graphs_in(TimeUnit::Units)
+}
+
+/// Graphs of a few tasks that take a few units each.
+pub(crate) fn graphs_in(unit: TimeUnit) -> impl Strategy<Value = TaskGraph> {
     let task = (
         0..6_u64,
         proptest::collection::vec(any::<prop::sample::Index>(), 0..4),
     );
-    proptest::collection::vec(task, 1..40).prop_map(|tasks| {
-        let mut builder = Builder::new("random", TimeUnit::Units, Limits::default());
+    proptest::collection::vec(task, 1..40).prop_map(move |tasks| {
+        let mut builder = Builder::new("random", unit, Limits::default());
         let ids: Vec<TaskId> = tasks
             .iter()
             .map(|(duration, _)| builder.add_task(None, Some(*duration)).unwrap())
