@@ -16,7 +16,7 @@ use windrow_sys::interrupt::{Owing, Patient};
 use windrow_systems::engine::{Engine, Summary};
 use windrow_systems::helpers::choice::BuildTimes;
 use windrow_systems::instantiate::{InstantiatedGraph, instantiate_file, instantiate_text};
-use windrow_systems::plan::{Substitutes, plan};
+use windrow_systems::plan::{Learnt, Plan, Substitutes, plan};
 use windrow_systems::policy::forecast;
 use windrow_systems::real;
 use windrow_systems::real_store::RealStore;
@@ -197,7 +197,7 @@ pub fn known_outputs(store: &LocalStore, wanted: &Wanted) -> Result<Option<Vec<(
 const CACHE_KIB: u32 = 2 << 10;
 
 /// An engine in the real world, whose reporter hears of all that happens; for requests that repair
-/// only if it `may_repair`.
+/// only if it `may_repair`, and for what was planned, if something was.
 ///
 /// # Errors
 /// When there can be no sandbox although there must be one, or the system has no descriptors left.
@@ -205,10 +205,13 @@ pub fn assemble(
     session: &Session,
     mut store: LocalStore,
     mut reporter: Box<dyn Reporter>,
-    may_repair: bool,
+    (may_repair, planned): (bool, Option<Planned>),
 ) -> Result<Engine> {
     store.database.limit_cache(CACHE_KIB)?;
-    let graph = BuildGraph::new(session.store_dir());
+    let (graph, learnt) = match planned {
+        Some(planned) => (planned.graph, planned.learnt),
+        None => (BuildGraph::new(session.store_dir()), None),
+    };
     let options = session.engine_options();
     let config = session.builder_config(&mut store, true)?;
     let policy = session.policy.clone();
@@ -232,7 +235,7 @@ pub fn assemble(
     if !session.substituter_programs {
         helpers.substituters.clear();
     }
-    real::helpers::plug_in(&mut engine.world, helpers)?;
+    real::helpers::plug_in(&mut engine.world, helpers, learnt)?;
     if let Some(history) = history {
         if prefers_builds {
             let times = BuildTimes::of_history(history.clone());
@@ -273,6 +276,19 @@ pub fn realise(
     wanted: &[Wanted],
     reporter: Box<dyn Reporter>,
 ) -> Result<(Summary, Outputs)> {
+    realise_planned(session, store, (wanted, None), reporter)
+}
+
+/// As [`realise`], after what is wanted was planned.
+///
+/// # Errors
+/// As [`realise`].
+pub fn realise_planned(
+    session: &Session,
+    store: LocalStore,
+    (wanted, planned): (&[Wanted], Option<Planned>),
+    reporter: Box<dyn Reporter>,
+) -> Result<(Summary, Outputs)> {
     let _owing = Owing::new();
     let _patient = session.finish_running.then(Patient::new);
     let is_repair = session.mode == BuildMode::Repair;
@@ -280,7 +296,7 @@ pub fn realise(
         true => to_repair(&store, wanted)?,
         false => wanted.to_vec(),
     };
-    let mut engine = assemble(session, store, reporter, is_repair)?;
+    let mut engine = assemble(session, store, reporter, (is_repair, planned))?;
     let mut graph = engine.world.resource_mut::<BuildGraph>();
     let targets = to_do.iter().map(|wanted| target(&mut graph, wanted));
     let targets = targets.collect::<Result<Vec<_>>>()?;
@@ -359,16 +375,23 @@ fn output_paths(engine: &mut Engine, targets: &[(Target, OutputSet)]) -> Outputs
     })
 }
 
-/// What `plan` and a dry run need: the plan, the graph it is about, and what went wrong with
-/// substituters.
+/// What `plan` and a dry run need.
+pub struct Planned {
+    /// The graph that the plan is about.
+    pub graph: BuildGraph,
+    /// What would be done.
+    pub plan: Plan,
+    /// What went wrong with substituters.
+    pub complaints: Vec<String>,
+    /// What binary caches have said.
+    learnt: Option<Learnt>,
+}
+
+/// Works out what it takes to realise everything wanted.
 ///
 /// # Errors
 /// When the store or a derivation can't be read.
-pub fn make_plan(
-    session: &Session,
-    store: LocalStore,
-    wanted: &[Wanted],
-) -> Result<(BuildGraph, windrow_systems::plan::Plan, Vec<String>)> {
+pub fn make_plan(session: &Session, store: LocalStore, wanted: &[Wanted]) -> Result<Planned> {
     let mut store = RealStore::from(store);
     let mut graph = BuildGraph::new(session.store_dir());
     let mut targets = Vec::new();
@@ -405,5 +428,11 @@ pub fn make_plan(
     if let Some(signal) = substitutes.interrupted {
         return Err(Error::Interrupted { signal });
     }
-    Ok((graph, plan, substitutes.complaints))
+    let complaints = std::mem::take(&mut substitutes.complaints);
+    Ok(Planned {
+        graph,
+        plan,
+        complaints,
+        learnt: substitutes.into_learnt(),
+    })
 }

@@ -10,7 +10,7 @@ use windrow_components::outputs::OutputSet;
 use crate::error::Result;
 use crate::world::Store;
 
-pub use substitutes::Substitutes;
+pub use substitutes::{Learnt, Substitutes};
 
 /// What would be done.
 #[derive(Debug, Default)]

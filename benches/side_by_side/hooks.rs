@@ -126,7 +126,7 @@ fn run(count: usize, events: usize, closes_pipes: bool) -> [f64; 2] {
         Policy::Fifo,
     );
     real::plug_in(&mut engine.world, config, false).expect("a world");
-    real::helpers::plug_in(&mut engine.world, helpers).expect("threads");
+    real::helpers::plug_in(&mut engine.world, helpers, None).expect("threads");
     let target = (Target::Derivation(top), OutputSet::ALL);
     engine.submit(Request::new([target]), None);
 

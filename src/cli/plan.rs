@@ -8,7 +8,7 @@ use windrow_store::local::LocalStore;
 use super::list::expand;
 use super::{CommonArgs, names_a_graph, print_lines};
 use crate::error::Result;
-use crate::realise::{Wanted, make_plan, understand};
+use crate::realise::{Planned, Wanted, make_plan, understand};
 use crate::session::Session;
 use crate::terminal::complain;
 use windrow_components::graph::BuildGraph;
@@ -45,7 +45,12 @@ pub(super) fn describe(
     wanted: &[Wanted],
     on_stdout: bool,
 ) -> Result<()> {
-    let (graph, plan, complaints) = make_plan(session, store, wanted)?;
+    let Planned {
+        graph,
+        plan,
+        complaints,
+        ..
+    } = make_plan(session, store, wanted)?;
     for complaint in &complaints {
         complain(complaint);
     }

@@ -7,7 +7,7 @@ use super::{Copy, Source};
 use crate::error::{Error, Result};
 use crate::outcome::not_fetched;
 use crate::progress;
-use crate::realise::{Wanted, known_outputs, make_plan, realise, understand};
+use crate::realise::{Planned, Wanted, known_outputs, make_plan, realise, understand};
 use crate::session::Session;
 use crate::terminal::complain;
 
@@ -92,7 +92,12 @@ pub(super) fn fetch(
 /// Makes sure that nothing else has to be fetched.
 fn only_these(session: &Session, wanted: &[Wanted]) -> Result<()> {
     let store: LocalStore = session.open_read_only()?;
-    let (graph, plan, complaints) = make_plan(session, store, wanted)?;
+    let Planned {
+        graph,
+        plan,
+        complaints,
+        ..
+    } = make_plan(session, store, wanted)?;
     complaints.iter().for_each(|text| complain(text));
     let fetched = plan.fetches.iter().map(|&path| graph.full_path(path));
     let is_wanted = |path: &String| {

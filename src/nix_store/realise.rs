@@ -15,7 +15,7 @@ use super::args::Level;
 use crate::error::{Error, Result};
 use crate::outcome::{failure, root_name};
 use crate::progress::{self, LogFormat, Style};
-use crate::realise::{Outputs, Wanted, already_valid, hold, make_plan};
+use crate::realise::{Outputs, Planned, Wanted, already_valid, hold, make_plan, realise_planned};
 use crate::terminal::complain;
 
 pub(super) fn realise(call: &mut Call) -> Result<()> {
@@ -38,14 +38,14 @@ pub(super) fn realise(call: &mut Call) -> Result<()> {
     for arg in &call.command.args {
         wanted.push(target(call, arg)?);
     }
-    let unknown = announce(call, &wanted, ignore_unknown)?;
+    let (unknown, planned) = announce(call, &wanted, ignore_unknown)?;
     if dry_run {
         return Ok(());
     }
     if ignore_unknown {
         wanted.retain(|wanted| !unknown.contains(path_of(wanted)));
     }
-    let (held, outputs, idle) = hold_and_make_valid(call, &wanted)?;
+    let (held, outputs, idle) = hold_and_make_valid(call, &wanted, planned)?;
     if ignore_unknown {
         return say_if_idle(call, &idle);
     }
@@ -87,6 +87,7 @@ pub(super) fn realise(call: &mut Call) -> Result<()> {
 fn hold_and_make_valid(
     call: &Call,
     wanted: &[Wanted],
+    planned: Planned,
 ) -> Result<(Option<TempRoots>, Outputs, Option<Summary>)> {
     let store = match call.session.open() {
         Err(error) if error.is_read_only() => {
@@ -97,7 +98,7 @@ fn hold_and_make_valid(
     };
     let held = hold(&call.session, &store, wanted)?;
     drop(store);
-    let (summary, outputs) = make_valid(call, wanted)?;
+    let (summary, outputs) = make_valid(call, wanted, Some(planned))?;
     Ok((Some(held), outputs, Some(summary)))
 }
 
@@ -133,7 +134,11 @@ fn path_of(wanted: &Wanted) -> &String {
 
 /// Says what will be built; returns what nobody knows how to make (Nix's `queryMissing` and
 /// `printMissing`).
-fn announce(call: &Call, wanted: &[Wanted], ignore_unknown: bool) -> Result<Vec<String>> {
+fn announce(
+    call: &Call,
+    wanted: &[Wanted],
+    ignore_unknown: bool,
+) -> Result<(Vec<String>, Planned)> {
     let is_said = call.session.settings.print_missing;
     let say = |text: &str| {
         if is_said {
@@ -141,8 +146,9 @@ fn announce(call: &Call, wanted: &[Wanted], ignore_unknown: bool) -> Result<Vec<
         }
     };
     let store = call.look()?;
-    let (graph, plan, complaints) = make_plan(&call.session, store, wanted)?;
-    for complaint in &complaints {
+    let planned = make_plan(&call.session, store, wanted)?;
+    let (graph, plan) = (&planned.graph, &planned.plan);
+    for complaint in &planned.complaints {
         complain(complaint);
     }
     let builds: Vec<String> = plan
@@ -188,7 +194,7 @@ fn announce(call: &Call, wanted: &[Wanted], ignore_unknown: bool) -> Result<Vec<
         say("don't know how to build these paths:");
         unknown.iter().for_each(|path| say(&format!("  {path}")));
     }
-    Ok(unknown)
+    Ok((unknown, planned))
 }
 
 /// Says that there was nothing to do, once nothing can fail any more.
@@ -201,12 +207,17 @@ fn say_if_idle(call: &Call, summary: &Option<Summary>) -> Result<()> {
 }
 
 /// Makes everything wanted valid; returns how it went, and the outputs of each.
-pub(super) fn make_valid(call: &Call, wanted: &[Wanted]) -> Result<(Summary, Outputs)> {
+pub(super) fn make_valid(
+    call: &Call,
+    wanted: &[Wanted],
+    planned: Option<Planned>,
+) -> Result<(Summary, Outputs)> {
     let store = call.session.open()?;
     check_outputs(&store, wanted)?;
     let style = style(call)?;
     let reporter = progress::reporter(style);
-    let (summary, outputs) = crate::realise::realise(&call.session, store, wanted, reporter)?;
+    let wanted = (wanted, planned);
+    let (summary, outputs) = realise_planned(&call.session, store, wanted, reporter)?;
     if let Some(signal) = summary.interrupted {
         return Err(Error::Interrupted { signal });
     }
@@ -259,7 +270,7 @@ pub(super) fn repair_path(call: &mut Call) -> Result<()> {
     call.no_flags()?;
     call.session.mode = BuildMode::Repair;
     let wanted: Vec<Wanted> = call.store_paths()?.into_iter().map(Wanted::Path).collect();
-    let (summary, _) = make_valid(call, &wanted)?;
+    let (summary, _) = make_valid(call, &wanted, None)?;
     say_if_idle(call, &Some(summary))
 }
 
@@ -269,7 +280,7 @@ pub(super) fn repair(call: &mut Call, broken: Vec<String>) -> Result<bool> {
     let mut all = true;
     for path in broken {
         // One that can't be repaired is no reason not to repair the others.
-        match make_valid(call, &[Wanted::Path(path)]) {
+        match make_valid(call, &[Wanted::Path(path)], None) {
             Err(interrupted @ Error::Interrupted { .. }) => return Err(interrupted),
             Err(error) => {
                 call.say(Level::Error, &format!("error: {error}"));
@@ -292,7 +303,7 @@ pub(super) fn force(call: &Call) -> Result<()> {
             Wanted::Path(path)
         });
     }
-    make_valid(call, &wanted).map(drop)
+    make_valid(call, &wanted, None).map(drop)
 }
 
 pub(super) fn query_failed_paths(call: &mut Call) -> Result<()> {

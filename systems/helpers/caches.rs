@@ -1,22 +1,30 @@
 //! Binary caches in the real world: the thread that asks them, and what their answers mean for the
 //! substituters of a run.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::PathId;
 use windrow_components::substitution::SubstituteInfo;
-use windrow_net::asker::{Answer, Asker, DownloadError, Failing, Question};
+use windrow_net::asker::{self, Answer, Asker, DownloadError, Failing, Question};
 use windrow_net::narinfo::NarInfo;
 use windrow_net::trust::Distrust;
+use windrow_sys::limits;
+use windrow_sys::mutex::lock;
 
 use crate::helpers::{CacheConfig, Offer, Speeds, Substituters};
+
+/// Which share of the descriptors that are left connections to servers may take.
+const CONNECTIONS_SHARE: usize = 4;
+
+/// Called after each answer is there to be taken.
+type Wake = Arc<dyn Fn() + Send + Sync>;
 
 /// The caches of a run.
 pub struct Caches {
     asker: Asker,
-    wake: Arc<dyn Fn() + Send + Sync>,
+    wake: Arc<Mutex<Wake>>,
     /// Of which it has been told that it has paths which are not to be trusted.
     distrusted: Vec<bool>,
 }
@@ -30,6 +38,20 @@ pub struct News {
     pub warning: Option<String>,
 }
 
+/// Has no more connections at a time than there are descriptors for.
+fn bound_connections(asking: &mut asker::Config, caches: usize) {
+    let most = limits::spare_descriptors() / caches.max(1) / CONNECTIONS_SHARE;
+    let connections = &mut asking.client.connections;
+    if *connections == 0 || *connections > most {
+        *connections = most.max(1);
+    }
+}
+
+fn call(wake: &Mutex<Wake>) {
+    let wake = Arc::clone(&lock(wake));
+    wake();
+}
+
 impl Caches {
     /// Caches that nobody has asked yet; `wake` is called after each answer is there to be taken.
     ///
@@ -39,14 +61,22 @@ impl Caches {
         config: &CacheConfig,
         wake: impl Fn() + Send + Sync + 'static,
     ) -> std::io::Result<Self> {
-        let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(wake);
+        let wake: Arc<Mutex<Wake>> = Arc::new(Mutex::new(Arc::new(wake)));
         let woken = Arc::clone(&wake);
-        let asker = Asker::new(config.asker.clone(), config.urls.clone(), move || woken())?;
+        let mut asking = config.asker.clone();
+        bound_connections(&mut asking, config.urls.len());
+        let asker = Asker::new(asking, config.urls.clone(), move || call(&woken))?;
         Ok(Self {
             asker,
             wake,
             distrusted: vec![false; config.urls.len()],
         })
+    }
+
+    /// Has something else woken from now on, also by what has come and was not taken.
+    pub(crate) fn wake_by(&self, wake: impl Fn() + Send + Sync + 'static) {
+        *lock(&self.wake) = Arc::new(wake);
+        self.look_again();
     }
 
     /// The thread that asks them.
@@ -57,7 +87,7 @@ impl Caches {
     /// Sees to it that there is another look at the answers soon, because some are left.
     pub fn look_again(&self) {
         if !self.asker.is_empty() {
-            (self.wake)();
+            call(&self.wake);
         }
     }
 

@@ -117,6 +117,22 @@ impl Substituters {
         Self::new(programs, urls).lacking_for(config.caches.lacks_for)
     }
 
+    /// What is known of binary caches, for a run that begins at that moment. Programs are begun
+    /// with anew.
+    #[must_use]
+    pub(crate) fn for_run_from(mut self, start: Duration) -> Self {
+        for row in &mut self.rows {
+            match row.kind {
+                Kind::Program => *row = Row::new(row.kind, std::mem::take(&mut row.name)),
+                Kind::Cache(_) => row.health.count_from(start),
+            }
+        }
+        Self {
+            rows: self.rows,
+            ..Self::default()
+        }
+    }
+
     /// Believes for so long that a binary cache lacks a path.
     #[must_use]
     fn lacking_for(mut self, time: Duration) -> Self {

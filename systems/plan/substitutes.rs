@@ -43,6 +43,20 @@ pub struct Substitutes {
     pub interrupted: Option<i32>,
 }
 
+/// What binary caches have said to a plan, for a run that does what was planned, with the same
+/// graph and configuration.
+pub struct Learnt {
+    known: Substituters,
+    caches: Caches,
+}
+
+impl Learnt {
+    /// What is known, and who may owe answers.
+    pub(crate) fn take(self) -> (Substituters, Caches) {
+        (self.known, self.caches)
+    }
+}
+
 /// How many lines of complaints are kept. Those after them are left out.
 const COMPLAINTS_MAX: usize = 1000;
 
@@ -77,6 +91,14 @@ impl Substitutes {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.known.is_empty()
+    }
+
+    /// What binary caches have said, if any were asked.
+    pub fn into_learnt(self) -> Option<Learnt> {
+        Some(Learnt {
+            caches: self.caches?,
+            known: self.known.for_run_from(self.began.elapsed()),
+        })
     }
 
     /// What is known of each of the paths, asked for where it is not known yet.

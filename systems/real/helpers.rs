@@ -13,37 +13,27 @@ use crate::helpers::caches::Caches;
 use crate::helpers::downloads::Downloads;
 use crate::helpers::hook::talk::HookHandle;
 use crate::helpers::querier::Queriers;
-use crate::helpers::{CacheConfig, FetchEnv, HelperConfig, Speeds, Substituters};
+use crate::helpers::{FetchEnv, HelperConfig, Speeds, Substituters};
+use crate::plan::Learnt;
 use crate::world::{HookDesk, Host, Parts, Scheduler};
 
-/// Which share of the descriptors that are left connections to servers of caches may take, and
-/// which the files that are downloaded into.
-const CONNECTIONS_SHARE: usize = 4;
+/// Which share of the descriptors that are left the files may take that are downloaded into.
 const FILES_SHARE: usize = 8;
 
-/// Has no more connections at a time than there are descriptors for.
-fn bound_connections(caches: &mut CacheConfig, descriptors: usize) {
-    let most = descriptors / caches.urls.len().max(1) / CONNECTIONS_SHARE;
-    let connections = &mut caches.asker.client.connections;
-    if *connections == 0 || *connections > most {
-        *connections = most.max(1);
-    }
-}
-
-/// Adds the helpers to a run in the real world, if there are any.
+/// Adds the helpers to a run in the real world, if there are any. What a plan with the same
+/// configuration has learnt of binary caches need not be asked again.
 ///
 /// # Errors
 /// When there are no threads left.
-pub fn plug_in(world: &mut World, config: HelperConfig) -> Result<()> {
+pub fn plug_in(world: &mut World, config: HelperConfig, learnt: Option<Learnt>) -> Result<()> {
     let waker = world.non_send::<Host>().reactor.waker();
     // Should the kernel refuse to wake, the next event or heartbeat brings the news.
     let wake = move || drop(waker.wake());
-    let descriptors = limits::spare_descriptors();
-    let mut caches = config.caches.clone();
-    bound_connections(&mut caches, descriptors);
+    let caches = &config.caches;
+    let (known, opened) = learnt.map(Learnt::take).unzip();
     if !config.substituters.is_empty() || !caches.urls.is_empty() {
         world.resource_mut::<Parts>().substituters = true;
-        world.insert_resource(Substituters::of_config(&config));
+        world.insert_resource(known.unwrap_or_else(|| Substituters::of_config(&config)));
         world.insert_resource(Speeds::of_config(&config));
         let env = Arc::clone(&config.env);
         let programs = config.substituters.clone();
@@ -52,10 +42,18 @@ pub fn plug_in(world: &mut World, config: HelperConfig) -> Result<()> {
         world.insert_non_send(FetchEnv(Arc::clone(&config.env)));
     }
     if !caches.urls.is_empty() {
-        let opened = Caches::new(&caches, wake.clone());
-        world.insert_non_send(opened.map_err(|source| Error::Threads { source })?);
+        let opened = match opened {
+            Some(opened) => {
+                opened.wake_by(wake.clone());
+                opened
+            }
+            None => {
+                Caches::new(caches, wake.clone()).map_err(|source| Error::Threads { source })?
+            }
+        };
+        world.insert_non_send(opened);
         world.resource_mut::<Parts>().caches = true;
-        let at_once = descriptors / caches.urls.len() / FILES_SHARE;
+        let at_once = limits::spare_descriptors() / caches.urls.len() / FILES_SHARE;
         world.resource_mut::<Downloads>().bound(at_once);
         let downloads = PartialDir(caches.asker.downloads_dir.clone());
         let host = world.non_send::<Host>();

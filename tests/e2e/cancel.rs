@@ -100,7 +100,7 @@ impl Embedded {
         let mut known = helper_config(&session.settings, &session.layout);
         known.hook = helpers.hook;
         known.substituters = helpers.substituter.into_iter().collect();
-        real::helpers::plug_in(&mut engine.world, known).unwrap();
+        real::helpers::plug_in(&mut engine.world, known, None).unwrap();
         let submit = |&target| {
             let request = Request {
                 keep_going: true,

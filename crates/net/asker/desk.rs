@@ -26,6 +26,9 @@ const CACHE_INFO_MAX: u64 = 64 << 10;
 /// How long a narinfo file may be, in bytes. There are paths with thousands of references.
 const NARINFO_MAX: u64 = 4 << 20;
 
+/// How many questions are answered from memory at once.
+const LOOKED_UP_TOGETHER: usize = 1000;
+
 /// How many answers are written down at once.
 const WRITTEN_TOGETHER: usize = 500;
 
@@ -299,7 +302,16 @@ impl<T: Fn(Answer)> Desk<T> {
     }
 
     /// Answers from memory what it can, and asks the cache for the rest.
-    fn ask_open(&mut self, nth: usize, row: Option<&CacheRow>, questions: Vec<Question>) {
+    fn ask_open(&mut self, nth: usize, row: Option<&CacheRow>, mut questions: Vec<Question>) {
+        // Of many the first are worked on while the next are looked up.
+        while questions.len() > LOOKED_UP_TOGETHER {
+            let rest = questions.split_off(LOOKED_UP_TOGETHER);
+            self.ask_some(nth, row, std::mem::replace(&mut questions, rest));
+        }
+        self.ask_some(nth, row, questions);
+    }
+
+    fn ask_some(&mut self, nth: usize, row: Option<&CacheRow>, questions: Vec<Question>) {
         let parts: Vec<&str> = questions.iter().map(|it| it.path.hash_part()).collect();
         let known = match (&mut self.lookup, row) {
             (Some(lookup), Some(row)) => lookup.narinfos(row, &parts),

@@ -29,6 +29,11 @@ pub(super) struct Health {
 }
 
 impl Health {
+    /// Times count from so much later on.
+    pub(super) fn count_from(&mut self, start: Duration) {
+        self.paused_until = self.paused_until.saturating_sub(start);
+    }
+
     /// Whether it is asked at that moment.
     pub(super) fn is_good(&self, now: Duration) -> bool {
         now >= self.paused_until

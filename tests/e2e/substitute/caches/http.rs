@@ -405,3 +405,37 @@ fn two_windrows_take_a_path_from_a_cache() {
     assert!(scene.runs().is_empty());
     scene.is_well();
 }
+
+#[test]
+fn what_was_asked_for_a_plan_is_not_asked_again() {
+    need!("nix", "nix-store", "sqlite3");
+    let (scene, cache, server) = served("xz");
+    cache.forget(&scene.b);
+    server.behave("*.narinfo", Behaviour::Latency(Duration::from_millis(1)));
+    let realise = scene.asking("nix-store", &[&server.url()]);
+    let ran = realise.args(["--realise", &scene.drv]).ok();
+    assert_eq!(ran.line(), scene.b);
+    ran.says("this path will be fetched")
+        .says("this derivation will be built");
+    assert_eq!(scene.runs(), ["b"]);
+    for path in [&scene.a, &scene.b] {
+        let narinfo = cache.narinfo(path);
+        let name = narinfo.file_name().unwrap().to_str().unwrap().to_owned();
+        assert_eq!(server.count(&format!("/{name}")), 1, "{path}");
+    }
+    assert_eq!(server.count("/nix-cache-info"), 1);
+    scene.is_well();
+}
+
+#[test]
+fn a_cache_that_is_down_is_told_of_once_though_something_was_planned() {
+    need!("nix", "nix-store", "sqlite3");
+    let (scene, _, server) = served("xz");
+    let down = "http://127.0.0.1:9";
+    let realise = scene.asking("nix-store", &[down, &server.url()]);
+    let ran = impatient(realise).args(["--realise", &scene.drv]).ok();
+    let ran = ran.says("these 2 paths will be fetched");
+    let warnings = ran.stderr.lines().filter(|line| line.contains(down));
+    assert_eq!(warnings.count(), 1, "{ran}");
+    scene.is_well();
+}
