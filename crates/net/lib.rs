@@ -5,7 +5,7 @@
 //! - [`trust`]: whether a cache is to be believed; [`unpack`]: what it sent, made a tree.
 //! - [`lookup`]: answers of caches, kept for later runs in the file that Nix keeps them in.
 //! - [`remote`]: one cache, wherever it is, reached through a [`client`]; [`error`] says why not.
-//! - [`copy`]: paths of a store written into a cache.
+//! - [`copy`]: paths of a store written into a cache, or into a store that a Nix serves.
 //! - [`peer`]: a store that a Nix serves, on another machine or behind a daemon's socket.
 //! - [`asker`]: many caches asked at once, by a thread that answers through a channel.
 //! - [`serve`]: a store on this machine as a cache for others.

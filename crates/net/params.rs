@@ -137,7 +137,13 @@ impl Params {
     ) -> Result<bool, ParamError> {
         let has_effect = matches!(
             name,
-            "priority" | "trusted" | "want-mass-query" | "connect-timeout" | "stalled-timeout"
+            "priority"
+                | "trusted"
+                | "want-mass-query"
+                | "connect-timeout"
+                | "stalled-timeout"
+                | "secret-key"
+                | "secret-keys"
         );
         match has_effect {
             true => self.take(name, value),

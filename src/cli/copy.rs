@@ -21,8 +21,8 @@ pub(super) struct CopyArgs {
     #[command(flatten)]
     pub(super) common: CommonArgs,
 
-    /// Copy into that store: a binary cache (file:///DIR, https://HOST, s3://BUCKET) or a store
-    /// on this machine (/DIR, local?root=/DIR)
+    /// Copy into that store: a binary cache (file:///DIR, https://HOST, s3://BUCKET), a store on
+    /// this machine (/DIR, local?root=/DIR), or one that a Nix serves (ssh-ng://HOST, daemon)
     #[arg(long, value_name = "URL")]
     to: Option<String>,
 
@@ -38,7 +38,7 @@ pub(super) struct CopyArgs {
     #[arg(long)]
     no_recursive: bool,
 
-    /// Take paths into a store that no trusted key has signed
+    /// Have a store take paths that no trusted key has signed
     #[arg(long)]
     no_check_sigs: bool,
 }

@@ -1,7 +1,8 @@
 //! Copies between stores: what of a store is to be copied, and where to.
 //!
-//! Into a binary cache paths are sent ([`send`]). Into a store on this machine they are fetched, by
-//! the same engine that builds ([`fetch`]), whatever they come from.
+//! Into a binary cache, and into a store that a Nix serves, paths are sent ([`send`]). Into a store
+//! on this machine they are fetched, by the same engine that builds ([`fetch`]), whatever they come
+//! from.
 
 mod fetch;
 mod send;
@@ -43,17 +44,9 @@ impl Other {
     /// Understands a URL.
     ///
     /// # Errors
-    /// When it names no store, or one that can't be copied to or from.
+    /// When it names no store.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let url = StoreUrl::parse(text).map_err(|error| Error::Unsupported(error.to_string()))?;
-        match url.kind {
-            Kind::Http(_) | Kind::File(_) | Kind::S3 { .. } | Kind::Local(_) => {}
-            Kind::Ssh(_) | Kind::SshNg(_) | Kind::Daemon { .. } => {
-                return Err(Error::Unsupported(format!(
-                    "cannot copy to or from '{url}': it is neither a binary cache nor a store on this machine"
-                )));
-            }
-        }
         let text = text.to_owned();
         Ok(Self { text, url })
     }
@@ -72,6 +65,17 @@ impl Other {
                 unknown.join("', '")
             ));
         }
+    }
+}
+
+/// What a store that is not on this machine is called in messages.
+fn shown(url: &StoreUrl) -> String {
+    match url.kind {
+        Kind::Daemon { .. } => {
+            let url = url.to_string();
+            url.split('?').next().unwrap_or_default().to_owned()
+        }
+        _ => url.key(),
     }
 }
 
@@ -98,7 +102,7 @@ impl Source {
         if !from.is_local() {
             return Ok(Self {
                 url: from.text.clone(),
-                shown: from.url.key(),
+                shown: shown(&from.url),
             });
         }
         let shown = from.url.to_string();

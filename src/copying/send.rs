@@ -1,14 +1,16 @@
-//! What is copied out of a store: found or made there, and sent to a binary cache.
+//! What is copied out of a store: found or made there, and sent to a binary cache or to a store
+//! that a Nix serves.
 
 use std::sync::Arc;
 
-use windrow_net::copy::{BinaryCache, copy};
-use windrow_net::store_url::StoreUrl;
+use windrow_net::copy::{BinaryCache, Config, CopyError, Destination, ServedStore, copy};
+use windrow_net::peer::Signatures;
+use windrow_net::store_url::{Kind, StoreUrl};
 use windrow_store::PathInfo;
 use windrow_store::roots::temporary::TempRoots;
 use windrow_sys::interrupt::Owing;
 
-use super::Copy;
+use super::{Copy, shown};
 use crate::caches::copy_config;
 use crate::error::{Error, Result};
 use crate::outcome::{failure, not_copied};
@@ -85,7 +87,23 @@ fn paths(outputs: Outputs) -> Vec<String> {
     paths
 }
 
-/// Sends to a binary cache what is asked for.
+/// The store of that URL.
+fn open(to: &StoreUrl, config: &Config, what: &Copy) -> Result<Box<dyn Destination>, CopyError> {
+    let signatures = match what.check_sigs {
+        true => Signatures::Checked,
+        false => Signatures::Ignored,
+    };
+    Ok(match to.kind {
+        Kind::Ssh(_) | Kind::SshNg(_) | Kind::Daemon { .. } => {
+            Box::new(ServedStore::open(to, config, signatures)?)
+        }
+        Kind::Http(_) | Kind::File(_) | Kind::S3 { .. } | Kind::Local(_) => {
+            Box::new(BinaryCache::open(to, config)?)
+        }
+    })
+}
+
+/// Sends to a binary cache, or to a store that a Nix serves, what is asked for.
 ///
 /// # Errors
 /// When something is not sent.
@@ -104,11 +122,11 @@ pub(super) fn send(session: &Session, to: &StoreUrl, what: &Copy) -> Result<()> 
         },
     );
     let config = copy_config(&session.settings, &session.layout, notice);
-    let shown = to.key();
+    let shown = shown(to);
     let mut copies = Copies::new(what.style, &shown);
-    let mut cache = BinaryCache::open(to, &config)?;
+    let mut store = open(to, &config, what)?;
     let tell = &mut |event: windrow_net::copy::Event<'_>| copies.report(&event);
-    let outcome = copy(&mut cache, infos, &session.layout, tell)?;
+    let outcome = copy(&mut *store, infos, &session.layout, tell)?;
     copies.end(&outcome);
     match outcome.left.is_empty() && outcome.ended_by.is_none() {
         true => Ok(()),

@@ -2,14 +2,16 @@
 //! itself, and the other way round.
 
 mod caches;
+mod machines;
 mod stores;
 mod trouble;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 
-use crate::harness::{Key, World, graph_of, sh};
+use crate::harness::{Cmd, Key, Ran, World, graph_of, sh};
 
 /// A world with "b", which refers to "a", built, and a key.
 struct Scene {
@@ -64,6 +66,22 @@ impl Scene {
         let _ = fs::remove_dir_all(self.world.at("home/.cache"));
     }
 
+    /// A path of so many MiB, which can be compressed, but not by much.
+    fn large(&self, size: usize) -> String {
+        let big = self.world.file("big");
+        let line = |n: u64| format!("{:x}\n", n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let piece: String = (0..60_000).map(line).collect();
+        let mut file = fs::File::create(&big).expect("a file");
+        let mut written = 0;
+        while written < size << 20 {
+            file.write_all(piece.as_bytes()).expect("room");
+            written += piece.len();
+        }
+        let path = self.world.ours(["--add"]).arg(&big).ok().line();
+        fs::remove_file(&big).expect("a file");
+        path
+    }
+
     /// Has a Nix fetch "b" from a cache whose signatures it checks.
     #[track_caller]
     fn fetched_by(&self, nix: &str, url: &str) {
@@ -73,6 +91,24 @@ impl Scene {
         assert!(self.world.is_valid(&self.a) && self.world.is_valid(&self.b));
         self.world.verifies();
     }
+}
+
+/// Runs a copy, and expects it never to have much in memory.
+#[track_caller]
+fn copy_in_bounds(copy: Cmd) -> Ran {
+    let mut running = copy.start();
+    let status = format!("/proc/{}/status", running.id());
+    let mut peak = 0;
+    while running.is_running() {
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let found = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        peak = found.unwrap_or_default().max(peak);
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let is_bounded = peak > 5 << 10 && peak < 150 << 10;
+    assert!(is_bounded, "{peak} KiB were in memory");
+    running.wait().exits(0)
 }
 
 /// All files below a directory with their contents.

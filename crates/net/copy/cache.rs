@@ -12,6 +12,7 @@ use windrow_store::{Layout, PathInfo};
 use windrow_sys::interrupt;
 
 use super::pack::Packing;
+use super::state::lacking;
 use super::uploads::{Beside, Uploads};
 use super::{CopyError, Destination, Event, Outcome};
 use crate::cache_info::CacheInfo;
@@ -119,27 +120,6 @@ impl BinaryCache {
         }
         Ok(has)
     }
-
-    /// The paths that refer to what is neither copied nor there, with one such reference.
-    fn lacking(&mut self, paths: &[PathInfo]) -> Result<Vec<(usize, String)>, CopyError> {
-        let copied: HashSet<&str> = paths.iter().map(|info| &*info.path).collect();
-        let references = paths.iter().flat_map(|info| &info.references);
-        let unknown = |path: &&String| !copied.contains(&***path) && !self.there.contains(*path);
-        let mut unknown: Vec<&str> = references.filter(unknown).map(String::as_str).collect();
-        unknown.sort_unstable();
-        unknown.dedup();
-        let has = self.ask(&unknown)?;
-        let absent = unknown.iter().zip(has).filter(|(_, has)| !has);
-        let absent: HashSet<&str> = absent.map(|(path, _)| *path).collect();
-        let lacks = |info: &PathInfo| {
-            let mut references = info.references.iter();
-            references.find(|it| absent.contains(&***it)).cloned()
-        };
-        let all = paths.iter().enumerate();
-        Ok(all
-            .filter_map(|(at, info)| Some((at, lacks(info)?)))
-            .collect())
-    }
 }
 
 impl Destination for BinaryCache {
@@ -166,7 +146,8 @@ impl Destination for BinaryCache {
         outcome: &mut Outcome,
         tell: &mut dyn FnMut(Event<'_>),
     ) {
-        let lacking = match self.lacking(paths) {
+        let lacking = lacking(paths, &self.there, |unknown| self.ask(unknown));
+        let lacking = match lacking {
             Ok(lacking) => lacking,
             Err(error) => {
                 outcome.ended_by = Some(error);

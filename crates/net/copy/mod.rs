@@ -1,11 +1,14 @@
 //! Copies valid paths of a store of this machine into another store. What is there is not sent
 //! again, and no path is ever there before all that it refers to.
 //!
-//! What kind of store takes them in is the [`Destination`]'s business; [`BinaryCache`] is one.
+//! What kind of store takes them in is the [`Destination`]'s business: a [`BinaryCache`], or a
+//! [`ServedStore`].
 
+mod archive;
 mod cache;
 mod debug_info;
 mod pack;
+mod served;
 mod state;
 mod uploads;
 
@@ -16,6 +19,7 @@ use windrow_store::{Layout, PathInfo};
 use crate::error::{Kind, NetError};
 
 pub use cache::{BinaryCache, Config};
+pub use served::ServedStore;
 
 /// Why something was not copied. Printed, it says what failed, and what to do where that is known.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +90,10 @@ fn advice(error: &NetError) -> &'static str {
         }
         Kind::Status(405 | 501) => {
             "; a server that only hands out files takes none: copy into its directory, as file:///DIR"
+        }
+        Kind::Refused if error.reason().contains("signature") => {
+            "; sign it with a key that is trusted there (the parameter secret-key), or have a store that \
+             trusts you take it with --no-check-sigs"
         }
         Kind::Status(413) => "; have the server take larger files, or use another compression",
         _ => "",

@@ -1,9 +1,11 @@
 //! Which paths of a copy wait for which: a path may be told of only when all that it refers to has
 //! been. Plain bookkeeping; paths go by their places in the list.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use windrow_store::PathInfo;
+
+use super::CopyError;
 
 /// What all paths wait for.
 #[derive(Debug)]
@@ -80,6 +82,48 @@ impl Waiting {
     }
 }
 
+/// The places of all paths, each after those that it refers to.
+pub(super) fn in_order(paths: &[PathInfo]) -> Vec<usize> {
+    let mut waiting = Waiting::new(paths);
+    let mut order: Vec<usize> = (0..paths.len()).collect();
+    order.retain(|&at| waiting.arrived(at));
+    let mut next = 0;
+    while let Some(&at) = order.get(next) {
+        order.extend(waiting.told(at));
+        next += 1;
+    }
+    order
+}
+
+/// The places of paths that refer to what is neither among them nor `there`, with one such
+/// reference. `ask` says which of others are there all the same.
+///
+/// # Errors
+/// Those of `ask`.
+pub(super) fn lacking(
+    paths: &[PathInfo],
+    there: &HashSet<String>,
+    ask: impl FnOnce(&[&str]) -> Result<Vec<bool>, CopyError>,
+) -> Result<Vec<(usize, String)>, CopyError> {
+    let copied: HashSet<&str> = paths.iter().map(|info| &*info.path).collect();
+    let references = paths.iter().flat_map(|info| &info.references);
+    let unknown = |path: &&String| !copied.contains(&***path) && !there.contains(*path);
+    let mut unknown: Vec<&str> = references.filter(unknown).map(String::as_str).collect();
+    unknown.sort_unstable();
+    unknown.dedup();
+    let has = ask(&unknown)?;
+    let absent = unknown.iter().zip(has).filter(|(_, has)| !has);
+    let absent: HashSet<&str> = absent.map(|(path, _)| *path).collect();
+    let lacks = |info: &PathInfo| {
+        let mut references = info.references.iter();
+        references.find(|it| absent.contains(&***it)).cloned()
+    };
+    let all = paths.iter().enumerate();
+    Ok(all
+        .filter_map(|(at, info)| Some((at, lacks(info)?)))
+        .collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,6 +167,12 @@ mod tests {
                 others.dedup();
                 others
             }).collect();
+            let sorted = in_order(&paths(&references));
+            prop_assert_eq!(sorted.len(), count);
+            let position = |at: usize| sorted.iter().position(|&other| other == at);
+            for (at, others) in references.iter().enumerate() {
+                prop_assert!(others.iter().all(|&other| position(other) < position(at)));
+            }
             let mut waiting = Waiting::new(&paths(&references));
             let mut told: Vec<usize> = Vec::new();
             let mut arrivals: Vec<usize> = (0..count).collect();

@@ -65,7 +65,7 @@ pub struct Options {
     /// Whether people may be asked for a password, at the terminal.
     pub may_ask: bool,
     /// How long waits may take, where the URL does not say otherwise. The connection has the time
-    /// of `connect_timeout` and `answer_timeout`.
+    /// of `connect_timeout` and `answer_timeout`, or of `stalled_timeout` if people may be asked.
     pub limits: Limits,
 }
 
@@ -118,6 +118,7 @@ impl Peer {
         let about = |fault: Fault| fault.about(Doing::Use, &shown);
         let (mut reach, stream) = open(url, options, &limits).map_err(about)?;
         let wait = match limits.connect_timeout.is_zero() || limits.answer_timeout.is_zero() {
+            _ if options.may_ask => limits.stalled_timeout,
             true => Duration::ZERO,
             false => limits.connect_timeout + limits.answer_timeout,
         };

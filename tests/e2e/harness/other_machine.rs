@@ -16,8 +16,18 @@ pub(crate) struct OtherMachine {
 }
 
 impl OtherMachine {
-    /// One whose store is what was set aside by that name.
+    /// One whose store is what was set aside by that name, or empty if nothing was.
     pub(crate) fn with_store(world: &World, name: &str) -> Self {
+        Self::with_shell(world, name, "exec /bin/sh -c \"$*\"")
+    }
+
+    /// The same, and each connection is cut after so many bytes have gone there.
+    pub(crate) fn cut_after(world: &World, name: &str, bytes: u32) -> Self {
+        let dd = format!("dd bs=64k iflag=count_bytes count={bytes} 2> /dev/null");
+        Self::with_shell(world, name, &format!("{dd} | /bin/sh -c \"$*\""))
+    }
+
+    fn with_shell(world: &World, name: &str, shell: &str) -> Self {
         let at = |dir: &str| world.at(format!("{name}.{dir}")).display().to_string();
         let store = world.store();
         let store = format!(
@@ -27,8 +37,8 @@ impl OtherMachine {
             at("state"),
             at("log")
         );
-        let script = "while [ \"$1\" != -- ]; do shift; done; shift 2; exec /bin/sh -c \"$*\"";
-        Self::with_ssh(world, store, script)
+        let script = format!("while [ \"$1\" != -- ]; do shift; done; shift 2; {shell}");
+        Self::with_ssh(world, store, &script)
     }
 
     /// One with no store, whose ssh is a script.
@@ -55,6 +65,19 @@ impl OtherMachine {
     pub(crate) fn reached_by(&self, command: Cmd) -> Cmd {
         let path = format!("{}:/usr/bin:/bin:/usr/sbin:/sbin", self.bin.display());
         command.env("PATH", path)
+    }
+
+    /// Whether the store there has the path, all of it as it was registered.
+    pub(crate) fn has(&self, world: &World, path: &str) -> bool {
+        let verify = world.program("nix-store").arg("--verify-path");
+        let verify = verify.args(["--store", &self.store, path]);
+        verify.run().status.success()
+    }
+
+    /// Expects Nix to find the whole store there in order, contents and all.
+    #[track_caller]
+    pub(crate) fn verifies(&self, world: &World) {
+        world.verifies_with(&["--store", &self.store]);
     }
 
     /// What ssh was called with, each time.

@@ -155,10 +155,16 @@ impl World {
     /// Expects Nix to find the whole store in order, contents and all.
     #[track_caller]
     pub(crate) fn verifies(&self) {
-        let ran = self
+        self.verifies_with(&[]);
+    }
+
+    /// The same of the store that these arguments name.
+    #[track_caller]
+    pub(crate) fn verifies_with(&self, store: &[&str]) {
+        let verify = self
             .program("nix-store")
-            .args(["--verify", "--check-contents"])
-            .run();
+            .args(["--verify", "--check-contents"]);
+        let ran = verify.args(store).run();
         let healthy = ran.status.success()
             && !["error", "disappeared", "modified", "warning"]
                 .iter()
