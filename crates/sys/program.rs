@@ -10,7 +10,11 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, getpid, getppid, kill_process_group,
+    set_parent_process_death_signal, waitid,
+};
 
 use crate::interrupt::SLICE;
 use crate::limits::{no_thread, restore_in};
@@ -45,6 +49,9 @@ pub struct Program {
 impl Program {
     /// Starts it. The stream is for the caller, who reads it to its end or does not.
     ///
+    /// When the thread that calls this ends, so does the program, whatever has killed the thread:
+    /// it is to keep the program, or to outlive it.
+    ///
     /// # Errors
     /// When there is no such program, or there are no processes, threads or descriptors left.
     pub fn start(command: &mut Command, group: Group) -> io::Result<(Self, Stream)> {
@@ -53,12 +60,18 @@ impl Program {
         if group == Group::Own {
             command.process_group(0);
         }
-        let unblock = || {
+        let parent = getpid();
+        let prepare = move || {
             raw::unblock_signals();
-            Ok(())
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            match getppid() {
+                Some(pid) if pid == parent => Ok(()),
+                // It died before that.
+                _ => Err(Errno::SRCH.into()),
+            }
         };
-        // SAFETY: it makes a system call and nothing else.
-        unsafe { command.pre_exec(unblock) };
+        // SAFETY: it makes system calls and nothing else; an error of the system is a number.
+        unsafe { command.pre_exec(prepare) };
         let mut child = restore_in(command).spawn()?;
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
         let stderr = child.stderr.take();

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 
 use super::{Scene, copy_in_bounds};
 use crate::harness::{Cmd, OtherMachine, graph_of, need, need_newer, sh, wait_until};
@@ -265,12 +264,33 @@ fn a_signal_ends_a_copy_to_another_machine() {
     let there = OtherMachine::failing(&scene.world, "exec sleep 300");
     for kind in KINDS {
         let running = scene.copy_to(&there, &there.url(kind, "")).start();
-        wait_until("somebody logs in", || {
-            Path::new(&scene.world.file("logins")).exists()
-        });
+        wait_until("somebody logs in", || scene.world.file("logins").exists());
         running.signal("INT");
         running.wait().exits(130).no_panic();
         scene.world.is_clean();
+        fs::remove_file(scene.world.file("logins")).unwrap();
+    }
+}
+
+#[test]
+fn the_way_to_another_machine_ends_with_who_uses_it_however_that_ends() {
+    need!("nix-store", "sqlite3");
+    let scene = Scene::new();
+    // It does not care for the end of what it is told.
+    let there = OtherMachine::failing(&scene.world, "exec sleep 300");
+    let path = format!("{}/{}-x", scene.world.store().display(), "a".repeat(32));
+    for (kind, way, path) in [
+        ("ssh", "--to", &scene.b),
+        ("ssh-ng", "--to", &scene.b),
+        ("ssh", "--from", &path),
+    ] {
+        let url = there.url(kind, "");
+        let copy = scene.world.windrow("copy").args([way, &url, path]);
+        let running = there.reached_by(copy).start();
+        wait_until("somebody logs in", || scene.world.file("logins").exists());
+        running.signal("KILL");
+        running.wait().no_panic();
+        wait_until("nothing is left", || scene.world.processes().is_empty());
         fs::remove_file(scene.world.file("logins")).unwrap();
     }
 }
