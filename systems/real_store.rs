@@ -269,6 +269,14 @@ impl Store for RealStore {
         Ok(self.local.database.register(&trusted)?)
     }
 
+    fn registered_by_hook(&mut self, graph: &BuildGraph, paths: &[PathId]) {
+        if let Some(listener) = self.local.built.as_mut().filter(|_| !paths.is_empty()) {
+            let full: Vec<String> = paths.iter().map(|&path| graph.full_path(path)).collect();
+            listener.about_to_be_valid(&full.iter().map(String::as_str).collect::<Vec<_>>());
+            listener.are_valid();
+        }
+    }
+
     fn register(&mut self, graph: &BuildGraph, outputs: &[NewOutput]) -> Result<()> {
         let outputs = || outputs.iter().filter_map(|output| output.built.as_deref());
         let now = SystemTime::now()
@@ -299,8 +307,17 @@ impl Store for RealStore {
         for info in built.filter(|info| info.ultimate) {
             self.local.signer.sign(info)?;
         }
+        let built = batch.iter().filter(|new| new.info.ultimate);
+        let built: Vec<&str> = built.map(|new| &*new.info.path).collect();
+        let mut listener = self.local.built.as_mut().filter(|_| !built.is_empty());
+        if let Some(listener) = &mut listener {
+            listener.about_to_be_valid(&built);
+        }
         // Where they are to be on disk by then, whoever scanned them has seen to it.
         self.local.database.register(&batch)?;
+        if let Some(listener) = listener {
+            listener.are_valid();
+        }
         for output in outputs() {
             self.closures.remember(output.path, &output.references);
         }

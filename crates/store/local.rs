@@ -14,6 +14,16 @@ use crate::own::failed_paths::FailedPaths;
 use crate::roots::temporary::TempRoots;
 use crate::signer::Signer;
 
+/// Hears of paths that are built, on the thread that registers them. What it makes of that is its
+/// own business, and so is what fails there.
+pub trait Built: Send {
+    /// Full paths were built, or should have been, and are about to be registered.
+    fn about_to_be_valid(&mut self, paths: &[&str]);
+
+    /// Some of those that were announced are valid now.
+    fn are_valid(&mut self);
+}
+
 /// A store on this machine, open.
 pub struct LocalStore {
     layout: Layout,
@@ -22,6 +32,8 @@ pub struct LocalStore {
     pub database: Database,
     temp_roots: Option<TempRoots>,
     failed_paths: Option<FailedPaths>,
+    /// Who hears of paths that are built.
+    pub built: Option<Box<dyn Built>>,
     /// What signs the paths that are built here.
     pub signer: Signer,
     /// What is written to disk before paths are registered.
@@ -67,6 +79,7 @@ impl LocalStore {
             database,
             temp_roots,
             failed_paths: None,
+            built: None,
             signer: Signer::default(),
             durability: Durability::default(),
             modulo: ModuloMemo::default(),

@@ -164,10 +164,8 @@ impl Reaping<'_, '_> {
         let missing = MissingOutputs::of(ended.missing, &self.graph, drv);
         let store = &mut self.services.store;
         let valid = store.valid(&self.graph, &missing)?;
-        let missing = missing.into_iter().zip(valid);
-        let missing: Vec<PathId> = missing
-            .filter_map(|(path, valid)| (!valid).then_some(path))
-            .collect();
+        let (registered, missing) = split(&missing, &valid);
+        store.registered_by_hook(&self.graph, &registered);
         if missing.is_empty() {
             let nothing: [BuiltOutput; 0] = [];
             self.scheduler.complete(goal, Some(drv), nothing);
@@ -396,4 +394,14 @@ pub(super) fn leave(
         ));
     }
     kept
+}
+
+/// Those of the paths that are valid, and the others.
+fn split(paths: &[PathId], valid: &[bool]) -> (Vec<PathId>, Vec<PathId>) {
+    let of = |wanted: bool| {
+        let both = paths.iter().zip(valid);
+        both.filter_map(move |(&path, &valid)| (valid == wanted).then_some(path))
+            .collect()
+    };
+    (of(true), of(false))
 }

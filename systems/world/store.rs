@@ -149,6 +149,9 @@ pub trait Store {
         Ok(())
     }
 
+    /// A hook has registered outputs that it built.
+    fn registered_by_hook(&mut self, _graph: &BuildGraph, _paths: &[PathId]) {}
+
     /// Registers outputs as valid, all in one transaction (`registerValidPaths`).
     ///
     /// # Errors

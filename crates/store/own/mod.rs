@@ -4,6 +4,7 @@
 
 pub mod failed_paths;
 pub mod history;
+pub mod uploads;
 
 use std::path::PathBuf;
 
@@ -16,7 +17,7 @@ use crate::error::Result;
 
 /// All tables. Older and newer releases share one file, so a table only ever gets columns that may
 /// be null.
-const TABLES: &[&str] = &[failed_paths::TABLE, history::TABLES];
+const TABLES: &[&str] = &[failed_paths::TABLE, history::TABLES, uploads::TABLES];
 
 /// How much of it is kept in memory, in KiB: it is written a row here and a row there, and hardly
 /// read.
