@@ -15,7 +15,7 @@ use crate::caches::cache_config;
 use crate::conf::host::this_machine;
 
 /// Settings that today's Nix does not have, and would warn of.
-const UNKNOWN_TO_NIX: [&str; 9] = [
+const UNKNOWN_TO_NIX: [&str; 10] = [
     "build-cache-failure",
     "build-hook-program",
     "build-poll-interval",
@@ -24,6 +24,7 @@ const UNKNOWN_TO_NIX: [&str; 9] = [
     "sandbox-allow-namespaces",
     "sandbox-max-processes",
     "substituter-programs",
+    "upload-caches",
     "use-binary-caches",
 ];
 
@@ -140,6 +141,7 @@ fn absolute(program: &Path) -> PathBuf {
 /// What to warn of: helpers that are set and can't be called.
 pub fn warnings(settings: &Settings) -> Vec<String> {
     let mut warnings = crate::caches::warnings(settings);
+    warnings.extend(crate::pushing::targets::warnings(settings));
     if !settings.build_hook.is_empty() && settings.build_hook != Settings::default().build_hook {
         warnings.push(format!(
             "the setting 'build-hook' names '{}', which speaks the protocol of Nix 2 and is not called; name \

@@ -175,6 +175,7 @@ mod nix_store;
 mod outcome;
 #[doc(hidden)]
 pub mod progress;
+mod pushing;
 #[doc(hidden)]
 pub mod realise;
 mod recording;

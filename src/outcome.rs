@@ -26,7 +26,7 @@ const NAMED_MAX: usize = 10;
 
 /// Paths as a message lists them: of many, the first and how many more there are. Each has had a
 /// message of its own.
-fn quoted(paths: &[String]) -> String {
+pub(crate) fn quoted(paths: &[String]) -> String {
     let named: Vec<String> = paths
         .iter()
         .take(NAMED_MAX)
@@ -108,6 +108,44 @@ pub(crate) fn not_copied(outcome: copy::Outcome, to: &str) -> Error {
             quoted(&outcome.left)
         ),
         cause: outcome.ended_by.map(Box::new),
+    }
+}
+
+/// What could not be pushed to a cache.
+#[derive(Debug)]
+pub(crate) struct NotPushed {
+    /// The cache.
+    pub(crate) to: String,
+    /// What waits on.
+    pub(crate) left: Vec<String>,
+    /// Why it ended before its time, if it did.
+    pub(crate) ended_by: Option<copy::CopyError>,
+}
+
+/// The error that a push ends with that left something; there is one problem or more.
+pub(crate) fn not_pushed(problems: Vec<NotPushed>) -> Error {
+    let mut parts = Vec::new();
+    let mut cause = None;
+    for NotPushed { to, left, ended_by } in problems {
+        let reason = match &ended_by {
+            Some(error) => format!("{error}; "),
+            None => String::new(),
+        };
+        let were = match left.len() {
+            1 => "1 path was",
+            count => &format!("{count} paths were"),
+        };
+        let left = quoted(&left);
+        parts.push(format!("{reason}{were} not pushed to '{to}': {left}"));
+        // One that tells of a signal decides how the program ends.
+        let is_signal = |error: &copy::CopyError| windrow_sys::interrupt::is_cause_of(error);
+        if cause.is_none() || ended_by.as_ref().is_some_and(is_signal) {
+            cause = ended_by.or(cause);
+        }
+    }
+    Error::NotCopied {
+        message: format!("{}; the next 'windrow push' tries again", parts.join("; ")),
+        cause: cause.map(Box::new),
     }
 }
 

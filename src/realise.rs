@@ -25,6 +25,7 @@ use windrow_systems::world::Services;
 
 use crate::error::{Error, Result};
 use crate::installable::Installable;
+use crate::pushing;
 use crate::recording::Recording;
 use crate::session::Session;
 
@@ -226,6 +227,7 @@ pub fn assemble(
     });
     let ranks = policy.uses_estimates();
     let recorder = Recorder::new(&session.layout, session.database_options());
+    let reporter = pushing::while_building(session, &mut store, reporter);
     let reporter = Box::new(Recording::new(reporter, recorder));
     let store = Box::new(RealStore::from(store));
     let mut engine = Engine::new(graph, store, reporter, options, policy);

@@ -267,17 +267,22 @@ impl Session {
     /// # Errors
     /// When the memory can't be opened.
     pub fn failed_paths(&self, to_change: bool) -> Result<Option<FailedPaths>> {
-        let database = OwnDatabase::open_read_only(&self.layout)?;
-        let database = match (database, to_change) {
-            (Some(_), true) => {
-                self.may_write()?;
-                let options = self.database_options();
-                let opened = OwnDatabase::open(&self.layout, &options);
-                Some(opened.map_err(|error| self.why_unwritable(error))?)
-            }
-            (database, _) => database,
-        };
+        let database = self.own_database(to_change)?;
         Ok(database.map(FailedPaths::new))
+    }
+
+    /// The store's own database, if there is one.
+    ///
+    /// # Errors
+    /// When it can't be opened.
+    pub fn own_database(&self, to_change: bool) -> Result<Option<OwnDatabase>> {
+        let database = OwnDatabase::open_read_only(&self.layout)?;
+        if database.is_none() || !to_change {
+            return Ok(database);
+        }
+        self.may_write()?;
+        let opened = OwnDatabase::open(&self.layout, &self.database_options());
+        Ok(Some(opened.map_err(|error| self.why_unwritable(error))?))
     }
 
     /// Opens the store read-only.

@@ -268,6 +268,12 @@ settings! { with host;
     /// What was built counts, also by a hook, and what `--check` found to come out the same; not
     /// what was added or fetched. The keys are read before the first build.
     secret_key_files: Vec<String> = Vec::new(), "secret-key-files";
+    /// Binary caches that built paths are pushed to, by URL.
+    ///
+    /// With all that they refer to, in the background while builds run; what is left waits for
+    /// `windrow push`. Parameters of the URLs are those of `windrow copy --to`: see CACHES.md. Not
+    /// a setting of Nix.
+    upload_caches: Vec<String> = Vec::new(), "upload-caches";
     /// Servers asked for fixed outputs by their hash.
     hashed_mirrors: Vec<String> = Vec::new(), "hashed-mirrors";
     /// Seconds to remember that a substituter has a path.

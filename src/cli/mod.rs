@@ -9,6 +9,7 @@ mod history;
 mod list;
 mod log;
 mod plan;
+mod push;
 mod serve_cache;
 mod show;
 mod simulate;
@@ -43,6 +44,8 @@ enum Command {
     Build(build::BuildArgs),
     /// Copy store paths to another store or from it: binary caches, stores on this machine
     Copy(copy::CopyArgs),
+    /// Push what was built to the caches of the setting upload-caches, or list what waits for that
+    Push(push::PushArgs),
     /// Print what would be built, in order, without building it
     Plan(plan::PlanArgs),
     /// Write the derivations of a JSON graph, or of Nix's JSON, to the store; print their paths
@@ -242,6 +245,7 @@ fn run(args: Vec<OsString>) -> ExitCode {
     let format = match &cli.command {
         Command::Build(args) => args.common.log_format,
         Command::Copy(args) => args.common.log_format,
+        Command::Push(args) => args.common.log_format,
         _ => None,
     };
     if format == Some(LogFormat::InternalJson) {
@@ -269,6 +273,7 @@ fn execute(command: Command) -> Result<ExitCode> {
     match command {
         Command::Build(args) => build::run(&args),
         Command::Copy(args) => copy::run(&args),
+        Command::Push(args) => push::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Add(args) => add::run(&args),
         Command::Graph(args) => graph::run(&args),

@@ -1,8 +1,6 @@
 //! What is copied out of a store: found or made there, and sent to a binary cache or to a store
 //! that a Nix serves.
 
-use std::sync::Arc;
-
 use windrow_net::copy::{BinaryCache, Config, CopyError, Destination, ServedStore, copy};
 use windrow_net::peer::Signatures;
 use windrow_net::store_url::{Kind, StoreUrl};
@@ -14,10 +12,9 @@ use super::{Copy, shown};
 use crate::caches::copy_config;
 use crate::error::{Error, Result};
 use crate::outcome::{failure, not_copied};
-use crate::progress::{self, Copies};
+use crate::progress::{self, Copies, retries};
 use crate::realise::{Outputs, Wanted, already_valid, hold, realise, understand};
 use crate::session::Session;
-use crate::terminal::complain;
 
 /// Paths that are valid, and kept from collection as long as this lives.
 pub(super) struct Found {
@@ -112,16 +109,7 @@ pub(super) fn send(session: &Session, to: &StoreUrl, what: &Copy) -> Result<()> 
     let infos = infos(session, &found.paths, what.recursive)?;
     // What lies on a server in part is given up, and there may be much.
     let _owing = Owing::new();
-    let quiet = what.style.verbosity < 0;
-    let notice = Arc::new(
-        move |error: &windrow_net::NetError, pause: std::time::Duration| {
-            if !quiet {
-                let seconds = pause.as_secs_f64();
-                complain(&format!("warning: {error}; trying again in {seconds:.1} s"));
-            }
-        },
-    );
-    let config = copy_config(&session.settings, &session.layout, notice);
+    let config = copy_config(&session.settings, &session.layout, retries(what.style));
     let shown = shown(to);
     let mut copies = Copies::new(what.style, &shown);
     let mut store = open(to, &config, what)?;

@@ -32,6 +32,12 @@ pub use request::Request;
 /// locks are given up; so it is if a reporter panics. It blocks no signals, reads no standard
 /// input and prints nothing. A signal that ends the program ends its builders too.
 ///
+/// It does what the settings say, whose nix.conf it reads as the program `windrow` does. Among them
+/// is `upload-caches`: what is built is pushed to these binary caches in the background, and what
+/// has not arrived when the engine is dropped waits for `windrow push` or the next engine that
+/// builds. An embedding program that wants none of that sets it to nothing
+/// ([`EngineBuilder::option`]).
+///
 /// What the program's umask keeps from others is kept from them in a store that it creates as well;
 /// the program `windrow` sets 022.
 pub struct Engine {

@@ -1,16 +1,19 @@
 //! A copy into another store as its user sees it: a line for each path that is begun and for each
 //! that fails, a live line on a terminal, and one line about the whole.
 
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
+use windrow_net::NetError;
+use windrow_net::client::Notice;
 use windrow_net::copy::{Event, Outcome};
 use windrow_systems::report::Level;
 
 use super::bar::live_line;
 use super::lines::seconds;
-use super::{LogFormat, Style, json};
-use crate::terminal::{complain, visible};
+use super::{LogFormat, Style, say};
+use crate::terminal::visible;
 
 /// Shows what becomes of a copy.
 pub struct Copies {
@@ -95,13 +98,9 @@ impl Copies {
     }
 
     fn say(&self, level: Level, text: &str) {
-        if !self.style.shows(level) {
-            return;
-        }
-        match (&self.bar, self.style.format) {
-            (_, LogFormat::InternalJson) => json::message(level, text),
-            (Some(bar), _) => bar.suspend(|| complain(text)),
-            (None, _) => complain(text),
+        match &self.bar {
+            Some(bar) => bar.suspend(|| say(self.style, level, text)),
+            None => say(self.style, level, text),
         }
     }
 
@@ -139,6 +138,15 @@ impl Copies {
         );
         self.say(Level::Info, &text);
     }
+}
+
+/// Tells of requests that failed and are made again.
+pub fn retries(style: Style) -> Notice {
+    Arc::new(move |error: &NetError, pause: Duration| {
+        let seconds = pause.as_secs_f64();
+        let text = format!("warning: {error}; trying again in {seconds:.1} s");
+        say(style, Level::Warn, &text);
+    })
 }
 
 /// A size as it is written in messages.

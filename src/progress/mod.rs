@@ -15,7 +15,7 @@ use windrow_systems::report::{Event, Level, Reporter};
 
 use crate::terminal::complain;
 
-pub use copies::Copies;
+pub use copies::{Copies, retries};
 pub use tracing::Tracing;
 
 /// How to report what goes on.
@@ -73,6 +73,16 @@ pub fn say_if_idle(style: Style, summary: &Summary) {
     let for_people = style.format != LogFormat::InternalJson;
     if for_people && style.shows(Level::Info) && summary.built + summary.fetched == 0 {
         complain("nothing to build: everything asked for is valid");
+    }
+}
+
+/// Writes a message while nothing else is shown, if that is said in this style.
+pub fn say(style: Style, level: Level, text: &str) {
+    if style.shows(level) {
+        match style.format {
+            LogFormat::InternalJson => json::message(level, text),
+            _ => complain(text),
+        }
     }
 }
 

@@ -56,6 +56,7 @@ mod platforms;
 mod pre_build_hook;
 mod processes;
 mod propagation;
+mod push;
 mod real_nix;
 mod registration;
 mod repair;
