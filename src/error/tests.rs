@@ -94,6 +94,10 @@ fn things() -> Vec<Error> {
             message: text("build of '/nix/store/…-x.drv' failed"),
             status: 100,
         },
+        Error::NotCopied {
+            message: text("'/nix/store/…-x' is not in the store; copy that first"),
+            cause: None,
+        },
         Error::EngineStopped(text("cannot poll for events: no memory")),
         Error::EngineEnded,
         Error::Interrupted { signal: 2 },

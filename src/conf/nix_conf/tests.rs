@@ -390,7 +390,7 @@ fn settings_without_effect_are_warned_of_in_one_line_a_file() {
 
 /// Another value of that setting than its default.
 fn another(name: &str) -> String {
-    let values = ["true", "false", "7", "1", "/x", "x y", "x=y"];
+    let values = ["true", "false", "7", "1", "/x", "x y", "x=y", "auto"];
     let other = values.into_iter().find(|value| {
         let mut settings = Settings::default();
         settings.set(name, value) == Ok(Known::Yes)
