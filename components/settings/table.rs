@@ -321,10 +321,10 @@ settings! { with host;
     pre_build_hook: Option<PathBuf> as Program = None, "pre-build-hook";
     /// The program called after each successful build.
     ///
-    /// It runs as whoever runs windrow, when the outputs are valid, for one build at a time, and
-    /// finds the variables DRV_PATH, OUT_PATHS (what was built now, with blanks between) and
-    /// NIX_CONFIG. The build ends with it, and fails if it fails or takes longer than a build may;
-    /// its outputs are valid all the same.
+    /// It runs as whoever runs windrow, when the outputs are valid, for as many builds at a time as
+    /// `max-jobs` says, and finds the variables DRV_PATH, OUT_PATHS (what was built now, with
+    /// blanks between) and NIX_CONFIG. The build ends with it, and fails if it fails or takes
+    /// longer than a build may; its outputs are valid all the same.
     post_build_hook: Option<PathBuf> as Program = None, "post-build-hook";
     /// The program called when a repeated build differs.
     ///

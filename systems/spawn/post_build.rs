@@ -1,7 +1,7 @@
-//! Calls the post-build hook for builds whose outputs are valid, one after the other.
+//! Calls the post-build hook for builds whose outputs are valid.
 //!
-//! It runs as a child of the build's goal, which ends with it. (Nix waits for it within its loop,
-//! so that nothing else goes on.)
+//! It runs as a child of the build's goal, which ends with it; others go on meanwhile. (So it is
+//! since Nix 2.35; before that Nix waited for it within its loop.)
 
 use std::ffi::CStr;
 
@@ -28,22 +28,21 @@ pub struct Calling<'w> {
     scheduler: ResMut<'w, Scheduler>,
 }
 
-/// Calls the hook for the next build.
+/// Calls the hook for the next builds, as long as it may run for one more.
 pub fn call(mut params: Calling<'_>) {
     if params.scheduler.run.has_stopped() {
         return;
     }
-    let Some(AwaitsHook { built, outputs }) = params.scheduler.take_post_build() else {
-        return;
-    };
-    let graph = &params.graph;
-    let drv_path = graph.full_path(graph.drv_path(built.drv));
-    let mut outputs: Vec<String> = outputs.iter().map(|&path| graph.full_path(path)).collect();
-    outputs.sort_unstable();
-    outputs.dedup();
-    if let Err(failure) = params.start(built.goal, &drv_path, &outputs) {
-        params.scheduler.end_post_build(None);
-        params.scheduler.fail(built.goal, failure);
+    while let Some(AwaitsHook { built, outputs }) = params.scheduler.take_post_build() {
+        let graph = &params.graph;
+        let drv_path = graph.full_path(graph.drv_path(built.drv));
+        let mut outputs: Vec<String> = outputs.iter().map(|&path| graph.full_path(path)).collect();
+        outputs.sort_unstable();
+        outputs.dedup();
+        if let Err(failure) = params.start(built.goal, &drv_path, &outputs) {
+            params.scheduler.end_post_build(None);
+            params.scheduler.fail(built.goal, failure);
+        }
     }
 }
 

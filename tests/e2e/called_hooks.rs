@@ -177,38 +177,161 @@ fn a_hook_that_is_not_there_is_named() {
     world.stays_valid();
 }
 
+/// Has a script wait until another calls.
+fn wait(world: &World, name: &str) -> String {
+    let file = world.file(name);
+    format!(
+        "while [ ! -e {} ]; do /bin/sleep 0.01; done",
+        file.display()
+    )
+}
+
+/// Calls it.
+fn go(world: &World, name: &str) -> String {
+    format!(": > {}", world.file(name).display())
+}
+
 #[test]
-fn hooks_run_one_at_a_time_while_builds_go_on() {
+fn with_one_slot_hooks_run_one_at_a_time_while_builds_go_on() {
     let world = World::new();
-    let wait = |name: &str| {
-        format!(
-            "while [ ! -e {} ]; do /bin/sleep 0.01; done",
-            world.file(name).display()
+    // The hook that is called first waits for the builders of all three, and the other two builds
+    // are complete by then or soon after.
+    let ran = world.file("ran");
+    let each = ["a", "b", "c"].map(|name| {
+        (
+            name,
+            sh(&format!("echo {name} >> {}; echo > $out", ran.display())),
         )
-    };
-    let go = |name: &str| format!(": > {}", world.file(name).display());
-    // The hook for "a" waits for the builder of "b", which waits for it to be called; and "c" is
-    // complete by then as well.
+    });
+    let top = ("all", sh("ls @{a} @{b} @{c} > $out"));
+    let all = world.add(&graph_of(each.into_iter().chain([top])));
+    let script =
+        "echo + >> log; until [ $(wc -l < ran) = 3 ]; do /bin/sleep 0.01; done; echo - >> log";
+    hook(&world, "post-build-hook", script);
+    build(&world, &all).arg("-j1").ok();
+    assert_eq!(text(world.file("log")), "+\n-\n".repeat(4));
+    world.is_clean();
+}
+
+#[test]
+fn as_many_hooks_run_as_there_are_slots() {
+    let world = World::new();
+    let each = ["a", "b", "c", "d"].map(|name| (name, sh("echo > $out")));
+    // What depends on all four is built when none of their hooks runs any more.
+    let log = world.file("log");
+    let top = format!("cp {} $out; : @{{a}} @{{b}} @{{c}} @{{d}}", log.display());
+    let all = world.add(&graph_of(each.into_iter().chain([("all", sh(&top))])));
+    let of = |what: &str, paths: &[String]| world.ours(["-q", what]).args(paths).ok().lines();
+    let outputs = of("--outputs", &of("--references", std::slice::from_ref(&all)));
+    assert_eq!(outputs.len(), 4);
+    // None ends before a second one was called, or before all four builds want it.
+    let script = format!(
+        "case $DRV_PATH in *-all.drv) exit;; esac
+        echo + >> log
+        until [ $(grep -c + log) -ge 2 ] && {} nix-store --check-validity {}; do /bin/sleep 0.01; done
+        echo - >> log",
+        env!("CARGO_BIN_EXE_windrow"),
+        outputs.join(" "),
+    );
+    hook(&world, "post-build-hook", &script);
+    let seen = text(build(&world, &all).arg("-j2").ok().line());
+    let mut running = 0;
+    let counts = seen.lines().map(|line| {
+        running += if line == "+" { 1 } else { -1 };
+        running
+    });
+    let counts: Vec<i32> = counts.collect();
+    assert_eq!((counts.len(), counts[7]), (8, 0), "{seen}");
+    assert_eq!(counts.iter().max(), Some(&2), "{seen}");
+    world.is_clean();
+    world.stays_valid();
+}
+
+#[test]
+fn what_depends_on_a_build_waits_for_its_hook_and_nothing_else_does() {
+    let world = World::new();
+    let (wait, go) = (
+        |name: &str| wait(&world, name),
+        |name: &str| go(&world, name),
+    );
+    // The hook for "a" waits for the builder of "y", whose input "x" has a hook of its own that
+    // waits for that for "a"; the builder of "b" finds what the former leaves last.
+    let b = format!("cat @{{a}} {}; echo > $out", world.file("left").display());
     let file = world.graph(
         "g.json",
         &graph_of([
             ("a", sh("echo > $out")),
+            ("b", sh(&b)),
+            ("x", sh("echo > $out")),
             (
-                "b",
-                sh(&format!("{}; {}; echo > $out", wait("called"), go("b-ran"))),
+                "y",
+                sh(&format!("cat @{{x}}; {}; echo > $out", go("y-ran"))),
             ),
-            ("c", sh("echo > $out")),
-            ("all", sh("ls @{a} @{b} @{c} > $out")),
+            ("all", sh("ls @{b} @{y} > $out")),
         ]),
     );
     let script = format!(
-        "echo + >> log; : > called; case $DRV_PATH in *-a.drv) {};; esac; echo - >> log",
-        wait("b-ran")
+        "case $DRV_PATH in
+            *-a.drv) {}; {}; echo > left;;
+            *-x.drv) {};;
+        esac",
+        go("a-called"),
+        wait("y-ran"),
+        wait("a-called"),
     );
     hook(&world, "post-build-hook", &script);
-    build(&world, file.to_str().unwrap()).arg("-j3").ok();
-    assert_eq!(text(world.file("log")), "+\n-\n".repeat(4));
+    build(&world, file.to_str().unwrap()).arg("-j2").ok();
     world.is_clean();
+    world.stays_valid();
+}
+
+#[test]
+fn a_hook_that_fails_ends_other_hooks_and_builds() {
+    let world = World::new();
+    let (wait, go) = (
+        |name: &str| wait(&world, name),
+        |name: &str| go(&world, name),
+    );
+    let file = world.graph(
+        "g.json",
+        &graph_of([
+            ("a", sh("echo > $out")),
+            ("b", sh("echo > $out")),
+            (
+                "long",
+                sh(&format!("{}; exec /bin/sleep 300", go("long-runs"))),
+            ),
+            (
+                "after",
+                sh(&format!("cat @{{b}}; {}; echo > $out", go("after-ran"))),
+            ),
+            ("all", sh("ls @{a} @{long} @{after} > $out")),
+        ]),
+    );
+    let script = format!(
+        "case $DRV_PATH in
+            *-a.drv) {}; {}; exit 3;;
+            *-b.drv) {}; exec /bin/sleep 300;;
+        esac",
+        wait("b-called"),
+        wait("long-runs"),
+        go("b-called"),
+    );
+    hook(&world, "post-build-hook", &script);
+    let ran = build(&world, file.to_str().unwrap()).arg("-j3").run();
+    let ran = ran.exits(1).says("failed with exit code 3");
+    ran.says("-a.drv'").no_panic();
+    assert!(!world.file("after-ran").exists());
+    let outputs = world.store_entries();
+    for name in ["-a", "-b"] {
+        let is_it = |path: &&PathBuf| path.to_str().unwrap().ends_with(name);
+        assert!(
+            world.is_valid(outputs.iter().find(is_it).unwrap()),
+            "{name}"
+        );
+    }
+    world.is_clean();
+    world.stays_valid();
 }
 
 /// A world whose hook sleeps, and the derivation that it is called for.

@@ -19,17 +19,33 @@ pub struct AwaitsHook {
     pub outputs: Vec<PathId>,
 }
 
-/// What the hooks have to do. The post-build hook runs for one build at a time, in the order in
-/// which they became valid, as in Nix: hooks are written without a thought of another.
+/// What the hooks have to do. The post-build hook is called in the order in which builds became
+/// valid, for as many at a time as there may be builds (Nix 2.35: `DerivationBuildingGoal`).
 #[derive(Debug, Default)]
 pub(super) struct Hooks {
     /// Whether there is a post-build hook.
     is_on: bool,
     waiting: VecDeque<AwaitsHook>,
-    /// Whether it runs.
-    is_running: bool,
+    /// For how many builds it runs, or is about to.
+    running: u32,
     /// Builds for which it has ended well, and which end with that.
     passed: Vec<ReadyGoal>,
+}
+
+impl Hooks {
+    /// Whether the post-build hook is to be called. Without slots builds are done elsewhere, and it
+    /// is called for one at a time.
+    fn is_due(&self, slots: u32) -> bool {
+        !self.waiting.is_empty() && self.running < slots.max(1)
+    }
+
+    fn take(&mut self, slots: u32) -> Option<AwaitsHook> {
+        if !self.is_due(slots) {
+            return None;
+        }
+        self.running += 1;
+        self.waiting.pop_front()
+    }
 }
 
 impl Scheduler {
@@ -64,19 +80,21 @@ impl Scheduler {
 
     /// Whether the post-build hook is to be called.
     pub fn has_post_build(&self) -> bool {
-        !self.hooks.is_running && !self.hooks.waiting.is_empty()
+        self.hooks.is_due(self.options.max_jobs)
     }
 
-    /// Takes the build for which it is called next.
+    /// Takes the next build for which it is to be called.
     pub fn take_post_build(&mut self) -> Option<AwaitsHook> {
-        let next = self.hooks.waiting.pop_front();
-        self.hooks.is_running |= next.is_some();
-        next
+        self.hooks.take(self.options.max_jobs)
     }
 
-    /// The post-build hook has ended, or could not be called; tells whether that went well.
+    /// The post-build hook has ended, or could not be called; tells of the build for which that
+    /// went well.
+    ///
+    /// # Panics
+    /// If it was called for none.
     pub fn end_post_build(&mut self, passed: Option<ReadyGoal>) {
-        self.hooks.is_running = false;
+        self.hooks.running -= 1;
         self.hooks.passed.extend(passed);
     }
 
@@ -119,5 +137,34 @@ impl Scheduler {
     /// If none ran.
     pub fn hook_exited(&mut self) {
         self.background.hooks -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bevy_ecs::world::World;
+    use windrow_components::ids::DrvId;
+
+    #[test]
+    fn the_post_build_hook_runs_for_as_many_builds_as_there_are_slots_but_for_one_at_least() {
+        let mut world = World::new();
+        for (slots, at_once) in [(0, 1), (1, 1), (2, 2), (9, 4)] {
+            let mut hooks = Hooks::default();
+            hooks.waiting.extend((0..4).map(|_| AwaitsHook {
+                built: ReadyGoal {
+                    goal: world.spawn_empty().id(),
+                    drv: DrvId::from_index(0),
+                },
+                outputs: Vec::new(),
+            }));
+            let taken = std::iter::from_fn(|| hooks.take(slots)).count();
+            assert_eq!(taken, at_once, "{slots} slots");
+            for left in at_once..4 {
+                assert!(!hooks.is_due(slots), "{left} of 4, {slots} slots");
+                hooks.running -= 1;
+                assert!(hooks.take(slots).is_some(), "{left} of 4, {slots} slots");
+            }
+        }
     }
 }
