@@ -71,6 +71,18 @@ pub(crate) fn copy_config(settings: &Settings, layout: &Layout, notice: Notice) 
     }
 }
 
+/// How a store is asked what it has; `notice` is told of failures that are followed by another
+/// attempt.
+pub(crate) fn inquiry_config(
+    settings: &Settings,
+    layout: &Layout,
+    notice: Notice,
+) -> asker::Config {
+    let mut config = cache_config(settings, layout).asker;
+    config.client.notice = Some(notice);
+    config
+}
+
 /// The caches that settings name and that can be fetched from, or why one can't.
 fn usable(settings: &Settings) -> impl Iterator<Item = Result<StoreUrl, String>> {
     let wanted = settings.substitute && settings.use_binary_caches;

@@ -19,6 +19,9 @@ pub enum Error {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] windrow_store::Error),
+    /// A binary cache, or another store that is not opened by its directory, can't be asked.
+    #[error(transparent)]
+    Inquiry(#[from] windrow_net::inquiry::InquiryError),
     /// The store can't be served.
     #[error(transparent)]
     Serve(#[from] windrow_net::serve::ServeError),

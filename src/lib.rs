@@ -172,6 +172,7 @@ mod installable;
 mod isolation;
 mod memory;
 mod nix_store;
+mod option_warnings;
 mod outcome;
 #[doc(hidden)]
 pub mod progress;

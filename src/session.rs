@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use windrow_components::goal::BuildMode;
 use windrow_components::request::ChildLimits;
-use windrow_components::settings::{Effect, Known, Settings, nearest};
+use windrow_components::settings::{Known, Settings, nearest};
 use windrow_components::store_path::StoreDir;
+use windrow_net::store_url::{self, StoreUrl, UrlError};
 use windrow_store::db::reader::Reader;
 use windrow_store::files::durable::Durability;
 use windrow_store::files::optimise::Optimiser;
@@ -29,6 +30,7 @@ use crate::conf::nix_conf;
 use crate::conf::store_name::{Kind, StoreName};
 use crate::error::{Error, Result};
 use crate::isolation::{Isolated, builds_dir, isolation};
+use crate::option_warnings::{options_without_effect, unknown_options};
 
 /// The command that runs a builder which comes with the engine, in its process.
 pub const BUILTIN: &CStr = c"__builtin";
@@ -93,15 +95,26 @@ impl Session {
         })
     }
 
-    /// The same, but options that are no settings are only warned of, as nix-store does.
+    /// The same as nix-store has it: options that are no settings are only warned of, and there may
+    /// be another store that is not opened by its directory. The session's is the machine's then.
     ///
     /// # Errors
     /// As [`Session::new`].
-    pub fn forgiving(options: &[(String, String)], store: Option<&str>) -> Result<Self> {
-        Self::with(options, Unknown::WarnedOf, |locations, settings| {
-            let name = StoreName::parse(store.unwrap_or(&settings.store))?;
-            choose(locations, name)
-        })
+    pub(crate) fn of_nix_store(
+        options: &[(String, String)],
+        store: Option<&str>,
+    ) -> Result<(Self, Option<StoreUrl>)> {
+        let mut other = None;
+        let session = Self::with(options, Unknown::WarnedOf, |locations, settings| {
+            let name = store.unwrap_or(&settings.store);
+            other = store_elsewhere(name)?;
+            let here = match &other {
+                Some(_) => "local",
+                None => name,
+            };
+            choose(locations, StoreName::parse(here)?)
+        })?;
+        Ok((session, other))
     }
 
     /// The same with the store kept below that directory, as `--store DIR` means it.
@@ -430,49 +443,21 @@ impl Session {
     }
 }
 
-/// What to say of options of the command line that are no settings, if they are not refused.
-fn unknown_options(options: &[(String, String)]) -> impl Iterator<Item = String> {
-    let mut settings = Settings::default();
-    let unknown = move |(name, value): &(String, String)| {
-        let no = matches!(settings.set(name, value), Ok(Known::No));
-        no.then(|| format!("unknown setting '{name}'"))
-    };
-    options.iter().filter_map(unknown)
-}
-
-/// What to say of options of the command line that nothing acts on: unlike in a file that serves
-/// Nix as well, they were meant for this run.
-fn options_without_effect(options: &[(String, String)], settings: &Settings) -> Vec<String> {
-    let mut warned = Vec::new();
-    let mut warnings = Vec::new();
-    for (name, _) in options {
-        let Some(setting) = Settings::todays_name(name) else {
-            if Settings::is_ignored_in_vain(name) {
-                warnings.push(no_effect(name, ""));
-            }
-            continue;
-        };
-        let without = match Settings::effect(setting) {
-            // It has a warning of its own, by what it is set to.
-            _ if setting == "build-hook" => continue,
-            Some(Effect::None) => "",
-            Some(Effect::Helpers) if !crate::helpers::are_set(settings) => {
-                " without a substituter program or a build hook program"
-            }
-            _ => continue,
-        };
-        let default = Settings::default().get(setting);
-        if settings.get(setting) != default && !warned.contains(&setting) {
-            warned.push(setting);
-            warnings.push(no_effect(name, without));
-        }
+/// The store of that name, if it is a binary cache or on another machine.
+///
+/// # Errors
+/// When the name is of the wrong form for that.
+fn store_elsewhere(name: &str) -> Result<Option<StoreUrl>> {
+    match StoreUrl::parse(name) {
+        Ok(url) => Ok(match url.kind {
+            store_url::Kind::Local(_) | store_url::Kind::Daemon { .. } => None,
+            _ => Some(url),
+        }),
+        // Names of stores on this machine have errors of their own.
+        Err(UrlError::UnknownKind { .. }) => Ok(None),
+        Err(_) if !name.contains("://") || name.starts_with("local") => Ok(None),
+        Err(error) => Err(Error::Unsupported(error.to_string())),
     }
-    warnings.dedup();
-    warnings
-}
-
-fn no_effect(name: &str, without: &str) -> String {
-    format!("the option '{name}' of the command line has no effect{without}")
 }
 
 /// Settles on the store of that name.

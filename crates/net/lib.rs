@@ -21,6 +21,7 @@ pub mod copy;
 pub mod error;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod inquiry;
 pub mod listing;
 pub mod lookup;
 pub mod narinfo;

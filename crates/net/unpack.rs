@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::ffi::CStr;
 use std::io::{self, BufReader, ErrorKind, Read};
 use std::path::Path;
 
@@ -13,6 +14,7 @@ use windrow_components::store_path::HASH_LEN;
 use windrow_store::nar;
 use windrow_store::nar::digest::feed_flat;
 use windrow_store::nar::modulo::ModuloHasher;
+use windrow_store::nar::{Contents, Handler};
 use windrow_sys::interrupt::{Grace, Stop};
 use windrow_sys::tree::delete_path;
 
@@ -56,6 +58,9 @@ pub enum UnpackError {
         /// What they hash to.
         found: String,
     },
+    /// It is a directory or a symbolic link, and should be a file.
+    #[error("it is no regular file")]
+    OtherType,
     /// The contents are no file, which the content address says.
     #[error("the contents are no regular file, as those of the content address '{0}' must be")]
     NoFile(String),
@@ -97,10 +102,25 @@ pub fn unpack(
 fn unpack_checked(source: impl Read, info: &NarInfo, target: &Path) -> Result<(), UnpackError> {
     let mut reader = BufReader::with_capacity(CHUNK, Hashing::new(source, info));
     let restored = nar::restore(&mut reader, target);
+    checked(reader, restored, info)?;
+    match info.content_address() {
+        Some(address) if matches!(address.method, Method::Flat | Method::Text) => {
+            check_file(&address, target)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether an archive that was read so far, with what came of that, was what `info` announces.
+fn checked<R: Read>(
+    mut reader: BufReader<Hashing<R>>,
+    result: windrow_store::Result<()>,
+    info: &NarInfo,
+) -> Result<(), UnpackError> {
     if reader.get_ref().size > info.nar_size {
         return Err(UnpackError::TooLong(info.nar_size));
     }
-    restored?;
+    result?;
     // What is behind the archive counts as much, and decoders check their ends only when they are
     // read to it.
     let read = io::copy(&mut reader, &mut io::sink());
@@ -112,12 +132,57 @@ fn unpack_checked(source: impl Read, info: &NarInfo, target: &Path) -> Result<()
         offset: hashing.size,
         source,
     })?;
-    hashing.check(info)?;
-    match info.content_address() {
-        Some(address) if matches!(address.method, Method::Flat | Method::Text) => {
-            check_file(&address, target)
+    hashing.check(info)
+}
+
+/// The contents of the regular file that `info` announces, from its NAR, which `source` gives
+/// unpacked and to its end. They are held in memory: the announced size must be fit for that.
+///
+/// # Errors
+/// When it is not what was announced, or no regular file.
+pub fn read_file(source: impl Read, info: &NarInfo) -> Result<Vec<u8>, UnpackError> {
+    let mut reader = BufReader::with_capacity(CHUNK, Hashing::new(source, info));
+    let mut file = OneFile::default();
+    let parsed = nar::parse(&mut reader, &mut file);
+    checked(reader, parsed, info)?;
+    match file.contents {
+        Some(contents) => Ok(contents),
+        None => Err(UnpackError::OtherType),
+    }
+}
+
+/// Keeps the contents of an archive that is one file.
+#[derive(Default)]
+struct OneFile {
+    contents: Option<Vec<u8>>,
+}
+
+impl Handler for OneFile {
+    fn enter(&mut self, _name: Option<&CStr>) -> windrow_store::Result<()> {
+        Ok(())
+    }
+
+    fn leave(&mut self) -> windrow_store::Result<()> {
+        Ok(())
+    }
+
+    fn file(
+        &mut self,
+        name: Option<&CStr>,
+        _executable: bool,
+        contents: &mut Contents<'_>,
+    ) -> windrow_store::Result<()> {
+        if name.is_none() {
+            let file = self.contents.insert(Vec::new());
+            while let Some(chunk) = contents.next_chunk()? {
+                file.extend_from_slice(chunk);
+            }
         }
-        _ => Ok(()),
+        Ok(())
+    }
+
+    fn symlink(&mut self, _name: Option<&CStr>, _target: &CStr) -> windrow_store::Result<()> {
+        Ok(())
     }
 }
 

@@ -51,7 +51,7 @@ Housekeeping
   --init, --dump-db, --load-db, --register-validity [--reregister] [--hash-given]
   --generate-binary-cache-key NAME SECRET-FILE PUBLIC-FILE
 
-Options of all: -v, --quiet, --store DIR, --option NAME VALUE, --NAME VALUE for any setting, -j N, -k, -K, -Q,
+Options of all: -v, --quiet, --store DIR|URL, --option NAME VALUE, --NAME VALUE for any setting, -j N, -k, -K, -Q,
 --fallback, --cores N, --timeout S, --max-silent-time S, --print-build-trace, --log-format FORMAT, --stdin.
 docs/NIX_STORE.md tells the rest.
 ";

@@ -3,12 +3,14 @@
 
 mod add;
 mod args;
+mod elsewhere;
 mod gc;
 mod key;
 mod optimise;
 mod pager;
 mod paths;
 mod query;
+mod queryable;
 mod realise;
 mod register;
 mod show;
@@ -20,6 +22,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use nix::sys::stat::Mode;
+use windrow_net::store_url::StoreUrl;
 use windrow_store::local::LocalStore;
 use windrow_sys::{interrupt, waiting};
 
@@ -35,6 +38,9 @@ pub(crate) const NAME: &str = "nix-store";
 struct Call {
     command: Command,
     session: Session,
+    /// The store that is looked at in place of the session's, if one was named that is not opened
+    /// by its directory.
+    other: Option<StoreUrl>,
     out: Out,
     /// The exit status if nothing goes wrong as a whole.
     status: u8,
@@ -94,7 +100,8 @@ fn run(mut command: Command) -> Result<u8> {
         waiting::tell_by(complain);
     }
     command.read_stdin()?;
-    let mut session = Session::forgiving(&command.settings, command.store.as_deref())?;
+    let named = command.store.as_deref();
+    let (mut session, other) = Session::of_nix_store(&command.settings, named)?;
     session.build_hook = command.build_hook;
     // Who reads is known only before there is a pager. That is dropped last, when all is written.
     let out = Out::new();
@@ -106,6 +113,7 @@ fn run(mut command: Command) -> Result<u8> {
     let mut call = Call {
         command,
         session,
+        other,
         out,
         status: 0,
     };
@@ -148,7 +156,11 @@ fn only_reads(operation: Option<Operation>) -> bool {
 }
 
 fn dispatch(call: &mut Call) -> Result<()> {
-    match call.command.operation.unwrap_or(Operation::Help) {
+    let operation = call.command.operation.unwrap_or(Operation::Help);
+    if let Some(url) = &call.other {
+        elsewhere::may_do(operation, url)?;
+    }
+    match operation {
         Operation::Help | Operation::Version => Ok(()),
         Operation::Query => query::query(call),
         Operation::PrintEnv => show::print_env(call),

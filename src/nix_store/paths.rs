@@ -6,10 +6,11 @@ use std::path::Path;
 
 use windrow_components::derivation::Derivation;
 use windrow_store::layout::lexical;
-use windrow_store::local::LocalStore;
 
 use super::Call;
+use super::queryable::Queryable;
 use crate::error::{Error, Result};
+use crate::realise::Wanted;
 
 impl Call {
     /// The store path that an argument means.
@@ -47,8 +48,15 @@ impl Call {
     }
 }
 
+/// The path that an argument named.
+pub(super) fn path_of(wanted: &Wanted) -> &String {
+    match wanted {
+        Wanted::Derivation { path, .. } | Wanted::Path(path) | Wanted::Repair(path) => path,
+    }
+}
+
 /// The outputs that a derivation states, by name.
-pub(super) fn outputs_of(store: &LocalStore, drv: &str) -> Result<Vec<(String, String)>> {
+pub(super) fn outputs_of(store: &dyn Queryable, drv: &str) -> Result<Vec<(String, String)>> {
     with_derivation(store, drv, |contents| {
         let outputs = contents.outputs.iter();
         outputs
@@ -59,14 +67,14 @@ pub(super) fn outputs_of(store: &LocalStore, drv: &str) -> Result<Vec<(String, S
 
 /// Reads a derivation, which must be valid.
 pub(super) fn with_derivation<T>(
-    store: &LocalStore,
+    store: &dyn Queryable,
     drv: &str,
     use_it: impl FnOnce(&Derivation<'_>) -> T,
 ) -> Result<T> {
-    if !store.database.is_valid(drv)? {
+    if !store.is_valid(drv)? {
         return Err(not_valid(drv));
     }
-    let text = store.read_derivation(drv)?;
+    let text = store.derivation(drv)?;
     let contents = Derivation::parse(&text).map_err(|source| windrow_store::Error::Derivation {
         path: drv.to_owned(),
         source,

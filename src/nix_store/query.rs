@@ -4,12 +4,12 @@ use std::ffi::OsString;
 
 use windrow_components::hash::Hash;
 use windrow_store::db::path_graph::PathGraph;
-use windrow_store::local::LocalStore;
 use windrow_store::text::graph_print::{write_dot, write_graphml, write_tree};
 use windrow_store::{Edges, PathInfo, WalkRoot};
 
 use super::gc::find_roots;
 use super::paths::{not_valid, outputs_of, with_derivation};
+use super::queryable::Queryable;
 use super::realise::force;
 use super::{Call, print_failed, unknown_flag};
 use crate::error::{Error, Result};
@@ -46,34 +46,39 @@ pub(super) fn query(call: &mut Call) -> Result<()> {
     if options.realise {
         force(call)?;
     }
-    let store = call.look()?;
+    let store = &*call.queryable()?;
+    if matches!(query, Query::Deriver | Query::Hash | Query::Size) {
+        let args = call.command.args.iter();
+        let paths: Vec<String> = args.filter_map(|arg| call.store_path(arg).ok()).collect();
+        store.expect(&paths)?;
+    }
     match query {
         Query::Outputs => {
             options.use_output = true;
-            meant_each(call, &store, options, |call, path| call.print(path))
+            meant_each(call, store, options, |call, path| call.print(path))
         }
         Query::Requisites | Query::References | Query::Referrers | Query::ReferrersClosure => {
-            sets(call, &store, query, options)
+            sets(call, store, query, options)
         }
         Query::Deriver => each(call, |call, path| {
-            let deriver = info(&store, path)?.deriver;
+            let deriver = info(store, path)?.deriver;
             call.print(deriver.as_deref().unwrap_or("unknown-deriver"))
         }),
-        Query::ValidDerivers => valid_derivers(call, &store),
-        Query::Binding => bindings(call, &store, &binding.to_string_lossy()),
-        Query::Hash => meant_each(call, &store, options, |call, path| {
-            call.print(Hash::sha256(&info(&store, path)?.nar_hash).prefixed_base32())
+        Query::ValidDerivers => valid_derivers(call, store),
+        Query::Binding => bindings(call, store, &binding.to_string_lossy()),
+        Query::Hash => meant_each(call, store, options, |call, path| {
+            call.print(Hash::sha256(&info(store, path)?.nar_hash).prefixed_base32())
         }),
-        Query::Size => meant_each(call, &store, options, |call, path| {
-            call.print(info(&store, path)?.nar_size)
+        Query::Size => meant_each(call, store, options, |call, path| {
+            call.print(info(store, path)?.nar_size)
         }),
         Query::Tree => {
             let roots = call.store_paths()?;
-            let (graph, places) = below(&store, &roots)?;
+            let (graph, places) = below(store, &roots)?;
             write_tree(&graph, &places, &mut call.out)?.map_err(print_failed)
         }
-        Query::Graph | Query::GraphMl => graph(call, &store, query, options),
-        Query::Roots => roots(call, &store, options),
+        Query::Graph | Query::GraphMl => graph(call, store, query, options),
+        Query::Roots => roots(call, store, options),
         Query::Resolve => each(call, |call, path| call.print(path)),
     }
 }
@@ -131,7 +136,7 @@ impl Query {
 }
 
 /// Prints the value that each argument's derivation gives the variable `name`.
-fn bindings(call: &mut Call, store: &LocalStore, name: &str) -> Result<()> {
+fn bindings(call: &mut Call, store: &dyn Queryable, name: &str) -> Result<()> {
     each(call, |call, path| {
         let drv = deriver_of(store, path)?;
         let value = with_derivation(store, &drv, |contents| {
@@ -147,7 +152,7 @@ fn bindings(call: &mut Call, store: &LocalStore, name: &str) -> Result<()> {
 }
 
 /// Prints what is below the arguments as a graph, for dot or in GraphML.
-fn graph(call: &mut Call, store: &LocalStore, query: Query, options: Options) -> Result<()> {
+fn graph(call: &mut Call, store: &dyn Queryable, query: Query, options: Options) -> Result<()> {
     let mut roots = Vec::new();
     for path in call.store_paths()? {
         roots.extend(meant(store, path, options)?);
@@ -165,7 +170,7 @@ fn graph(call: &mut Call, store: &LocalStore, query: Query, options: Options) ->
 /// Does something for each path that the arguments mean, until it fails.
 fn meant_each(
     call: &mut Call,
-    store: &LocalStore,
+    store: &dyn Queryable,
     options: Options,
     mut what: impl FnMut(&mut Call, &str) -> Result<()>,
 ) -> Result<()> {
@@ -184,7 +189,7 @@ fn each(call: &mut Call, mut what: impl FnMut(&mut Call, &str) -> Result<()>) ->
     Ok(())
 }
 
-fn sets(call: &mut Call, store: &LocalStore, query: Query, options: Options) -> Result<()> {
+fn sets(call: &mut Call, store: &dyn Queryable, query: Query, options: Options) -> Result<()> {
     let mut paths = Vec::new();
     for path in call.store_paths()? {
         paths.extend(meant(store, path, options)?);
@@ -208,11 +213,11 @@ fn sets(call: &mut Call, store: &LocalStore, query: Query, options: Options) -> 
 /// Prints what a walk comes to, what is referred to first.
 fn print_walk(
     call: &mut Call,
-    store: &LocalStore,
+    store: &dyn Queryable,
     seeds: &[WalkRoot<'_>],
     edges: Edges,
 ) -> Result<()> {
-    let graph = store.database.walk(seeds, edges)?;
+    let graph = store.walk(seeds, edges)?;
     for at in graph.sorted()? {
         call.print(graph.path(at))?;
     }
@@ -220,16 +225,16 @@ fn print_walk(
 }
 
 /// Prints the derivations in the store of which an argument, valid or not, is an output.
-fn valid_derivers(call: &mut Call, store: &LocalStore) -> Result<()> {
+fn valid_derivers(call: &mut Call, store: &dyn Queryable) -> Result<()> {
     let mut derivers = Vec::new();
     for path in call.store_paths()? {
-        derivers.extend(store.database.valid_derivers(&path)?);
+        derivers.extend(store.valid_derivers(&path)?);
     }
     let seeds: Vec<WalkRoot<'_>> = derivers.iter().map(|path| WalkRoot::Path(path)).collect();
     print_walk(call, store, &seeds, Edges::default())
 }
 
-fn roots(call: &mut Call, store: &LocalStore, options: Options) -> Result<()> {
+fn roots(call: &mut Call, store: &dyn Queryable, options: Options) -> Result<()> {
     let mut paths = Vec::new();
     for path in call.store_paths()? {
         paths.extend(meant(store, path, options)?);
@@ -240,8 +245,9 @@ fn roots(call: &mut Call, store: &LocalStore, options: Options) -> Result<()> {
         derivers: call.session.settings.keep_derivations,
     };
     let seeds: Vec<WalkRoot<'_>> = paths.iter().map(|path| WalkRoot::Closure(path)).collect();
-    let graph = store.database.walk(&seeds, edges)?;
-    let mut found = find_roots(store)?;
+    let graph = store.walk(&seeds, edges)?;
+    // Where it is known what refers to a path, that is the session's store.
+    let mut found = find_roots(&call.look()?)?;
     found.retain(|(_, target)| graph.find(target).is_some());
     found.sort_unstable_by(|(a, b), (c, d)| (b, a).cmp(&(d, c)));
     for (link, target) in found {
@@ -252,7 +258,7 @@ fn roots(call: &mut Call, store: &LocalStore, options: Options) -> Result<()> {
 
 /// The path itself, or with `--use-output` the outputs of a derivation, by path (Nix's
 /// `maybeUseOutputs`).
-fn meant(store: &LocalStore, path: String, options: Options) -> Result<Vec<String>> {
+fn meant(store: &dyn Queryable, path: String, options: Options) -> Result<Vec<String>> {
     if !options.use_output || !path.ends_with(".drv") {
         return Ok(vec![path]);
     }
@@ -265,22 +271,19 @@ fn meant(store: &LocalStore, path: String, options: Options) -> Result<Vec<Strin
     Ok(outputs)
 }
 
-fn below(store: &LocalStore, roots: &[String]) -> Result<(PathGraph, Vec<u32>)> {
+fn below(store: &dyn Queryable, roots: &[String]) -> Result<(PathGraph, Vec<u32>)> {
     let seeds: Vec<WalkRoot<'_>> = roots.iter().map(|path| WalkRoot::Closure(path)).collect();
-    let graph = store.database.walk(&seeds, Edges::default())?;
+    let graph = store.walk(&seeds, Edges::default())?;
     let places = roots.iter().filter_map(|path| graph.find(path)).collect();
     Ok((graph, places))
 }
 
-fn info(store: &LocalStore, path: &str) -> Result<PathInfo> {
-    store
-        .database
-        .path_info(path)?
-        .ok_or_else(|| not_valid(path))
+fn info(store: &dyn Queryable, path: &str) -> Result<PathInfo> {
+    store.info(path)?.ok_or_else(|| not_valid(path))
 }
 
 /// The derivation itself, or the one that a path was built from (Nix's `useDeriver`).
-fn deriver_of(store: &LocalStore, path: &str) -> Result<String> {
+fn deriver_of(store: &dyn Queryable, path: &str) -> Result<String> {
     if path.ends_with(".drv") {
         return Ok(path.to_owned());
     }

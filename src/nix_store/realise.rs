@@ -12,6 +12,8 @@ use windrow_systems::engine::Summary;
 
 use super::Call;
 use super::args::Level;
+use super::elsewhere;
+use super::paths::path_of;
 use crate::error::{Error, Result};
 use crate::outcome::{failure, root_name};
 use crate::progress::{self, LogFormat, Style};
@@ -37,6 +39,9 @@ pub(super) fn realise(call: &mut Call) -> Result<()> {
     let mut wanted = Vec::new();
     for arg in &call.command.args {
         wanted.push(target(call, arg)?);
+    }
+    if let Some(url) = call.other.clone() {
+        return elsewhere::realise(call, (&url, &wanted), (dry_run, ignore_unknown));
     }
     let (unknown, planned) = announce(call, &wanted, ignore_unknown)?;
     if dry_run {
@@ -124,12 +129,6 @@ fn target(call: &Call, arg: &std::ffi::OsStr) -> Result<Wanted> {
         .map(str::to_owned)
         .collect();
     Ok(Wanted::Derivation { path, outputs })
-}
-
-fn path_of(wanted: &Wanted) -> &String {
-    match wanted {
-        Wanted::Derivation { path, .. } | Wanted::Path(path) | Wanted::Repair(path) => path,
-    }
 }
 
 /// Says what will be built; returns what nobody knows how to make (Nix's `queryMissing` and
@@ -303,7 +302,10 @@ pub(super) fn force(call: &Call) -> Result<()> {
             Wanted::Path(path)
         });
     }
-    make_valid(call, &wanted, None).map(drop)
+    match &call.other {
+        Some(url) => elsewhere::must_be_there(call, (url, &wanted)),
+        None => make_valid(call, &wanted, None).map(drop),
+    }
 }
 
 pub(super) fn query_failed_paths(call: &mut Call) -> Result<()> {

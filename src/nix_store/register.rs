@@ -20,9 +20,11 @@ pub(super) fn init(call: &mut Call) -> Result<()> {
 
 pub(super) fn check_validity(call: &mut Call) -> Result<()> {
     let [print_invalid] = call.switches(["--print-invalid"])?;
-    let store = call.look()?;
-    for path in call.store_paths()? {
-        if !store.database.is_valid(&path)? {
+    let store = call.queryable()?;
+    let paths = call.store_paths()?;
+    store.expect(&paths)?;
+    for path in paths {
+        if !store.is_valid(&path)? {
             if !print_invalid {
                 return Err(not_valid(&path));
             }

@@ -18,10 +18,11 @@ pub(super) fn print_env(call: &mut Call) -> Result<()> {
             "'--print-env' requires one derivation store path".to_owned(),
         ));
     };
-    let store = call.look()?;
-    let drv = store.store_dir().parse(&drv.to_string_lossy())?;
-    let drv = store.store_dir().display(&drv);
-    let (text, left_out) = with_derivation(&store, &drv, environment_for_shell)?;
+    let store_dir = call.session.store_dir();
+    let drv = store_dir.parse(&drv.to_string_lossy())?;
+    let drv = store_dir.display(&drv);
+    let store = call.queryable()?;
+    let (text, left_out) = with_derivation(&*store, &drv, environment_for_shell)?;
     for name in left_out {
         let text = format!(
             "warning: the attribute '{name}' of '{drv}' is left out: a shell has no variable of that name"

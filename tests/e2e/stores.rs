@@ -11,7 +11,7 @@ fn unsaid(cmd: Cmd) -> Cmd {
 }
 
 /// All files below a directory, by their paths in it.
-fn files_below(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn files_below(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut dirs = vec![dir.to_owned()];
     while let Some(next) = dirs.pop() {
@@ -124,9 +124,10 @@ fn newer_forms_and_mistakes() {
     for (name, message) in [
         ("daemon", "not through a daemon"),
         ("unix:///run/x", "not through a daemon"),
-        ("ssh://host", "of the kind 'ssh' are not supported"),
-        ("https://cache.example", "of the kind 'https' are not"),
-        ("s3://bucket?region=x", "of the kind 's3' are not"),
+        ("foo://host", "of the kind 'foo' are not supported"),
+        ("ssh://host", "that can't be done in the store"),
+        ("https://cache.example", "that can't be done in the store"),
+        ("s3://bucket?region=x", "that can't be done in the store"),
         ("x", "if it is a directory, write './x'"),
         ("local?root=rel", "which is not an absolute path"),
         ("local?store=rel", "which is not an absolute path"),
@@ -141,6 +142,14 @@ fn newer_forms_and_mistakes() {
             .one_error()
             .says(message)
             .says(name);
+    }
+    for (name, message) in [
+        ("ssh://host", "of the kind 'ssh' are not supported"),
+        ("https://cache.example", "of the kind 'https' are not"),
+        ("s3://bucket?region=x", "of the kind 's3' are not"),
+    ] {
+        let history = unsaid(world.windrow("history")).args(["--store", name]);
+        history.run().exits(1).one_error().says(message).says(name);
     }
     assert_eq!(files_below(Path::new(dir)), before);
 }

@@ -215,3 +215,26 @@ proptest! {
         prop_assert_eq!(unpacked(&sent[..], &info(&archive)).is_ok(), sent == archive);
     }
 }
+
+#[test]
+fn one_file_is_read_and_checked() {
+    let archive = file_archive(b"contents");
+    let known = info(&archive);
+    assert_eq!(read_file(&archive[..], &known).unwrap(), b"contents");
+    assert_eq!(
+        read_file(&file_archive(b"")[..], &info(&file_archive(b""))).unwrap(),
+        b""
+    );
+    let error = |archive: &[u8], known: &NarInfo| read_file(archive, known).unwrap_err();
+    let other = file_archive(b"contentz");
+    assert!(matches!(
+        error(&other, &known),
+        UnpackError::WrongHash { .. }
+    ));
+    let longer = file_archive(&[0; 100]);
+    assert!(matches!(error(&longer, &known), UnpackError::TooLong(_)));
+    let cut = &archive[..archive.len() - 8];
+    assert!(matches!(error(cut, &known), UnpackError::Store(_)));
+    let tree = self::archive(&[("x", b"contents")]);
+    assert!(matches!(error(&tree, &info(&tree)), UnpackError::OtherType));
+}

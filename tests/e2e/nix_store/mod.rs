@@ -2,6 +2,7 @@
 //! and end alike. A file for each family of operations.
 
 mod building;
+mod elsewhere;
 mod exports;
 mod keeping;
 mod looking;
