@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use windrow_components::hash::Hash;
 use windrow_components::signing_key::SecretKey;
@@ -17,7 +18,7 @@ use super::CopyError;
 use crate::compression::{Compression, encoder};
 use crate::listing::Listing;
 use crate::narinfo::NarInfo;
-use crate::remote::Source;
+use crate::remote::{Found, Source};
 
 /// How much is written at once, in bytes.
 const CHUNK: usize = 256 << 10;
@@ -49,7 +50,7 @@ pub(super) struct Packed {
     /// What the cache is to say of it.
     pub(super) info: NarInfo,
     /// Its archive; none if that is where it belongs.
-    pub(super) archive: Option<File>,
+    pub(super) archive: Option<Arc<File>>,
     pub(super) listing: Option<Listing>,
     /// How many bytes of archive have been put where they belong.
     pub(super) placed: u64,
@@ -93,7 +94,7 @@ impl Packing {
         let info = self.describe(&info, Hash::sha256(&file_hash), file_size)?;
         self.place(Packed {
             info,
-            archive: Some(file),
+            archive: Some(Arc::new(file)),
             listing,
             placed: 0,
         })
@@ -118,17 +119,12 @@ impl Packing {
     /// Gives the file its name in a cache that is a directory on the same file system.
     fn place(&self, mut packed: Packed) -> Result<Packed, CopyError> {
         if let (Some(dir), Some(file)) = (&self.cache_dir, &packed.archive) {
-            match nameless::give_name(file, &dir.join(&packed.info.url)) {
-                Ok(()) => {
-                    packed.archive = None;
-                    packed.placed = packed.info.file_size.unwrap_or_default();
-                }
-                // What has that name has that hash.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    packed.archive = None;
-                }
-                // It is copied there.
-                Err(_) => {}
+            // After a power cut it would be there with nothing in it, and believed.
+            file.sync_data().map_err(|source| self.failed(source))?;
+            // Where it gets none it is copied, unless what has that name will do.
+            if nameless::give_name(file, &dir.join(&packed.info.url)).is_ok() {
+                packed.archive = None;
+                packed.placed = packed.info.file_size.unwrap_or_default();
             }
         }
         Ok(packed)
@@ -161,10 +157,14 @@ impl Packing {
 }
 
 impl Packed {
-    /// What is to be uploaded, if anything is. Holds only as long as this lives.
+    /// What is to be uploaded, if anything is.
     pub(super) fn source(&self) -> Option<Source> {
-        self.archive
-            .as_ref()
-            .map(|file| Source::File(nameless::path(file)))
+        self.archive.clone().map(Source::File)
+    }
+
+    /// Whether what has the name of the archive may be it: the name says which hash it has, and
+    /// not whether all of it is there.
+    pub(super) fn may_be(&self, found: Found) -> bool {
+        found.size.is_none() || found.size == self.info.file_size
     }
 }

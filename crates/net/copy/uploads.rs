@@ -16,7 +16,7 @@ use crate::client::Ticket;
 use crate::error::NetError;
 use crate::listing::Listing;
 use crate::narinfo::NarInfo;
-use crate::remote::{Remote, Source};
+use crate::remote::{Found, Remote, Source};
 
 /// How many threads pack at most.
 const THREADS_MAX: usize = 8;
@@ -47,7 +47,7 @@ pub(super) struct Beside {
 /// Something that has come to its end.
 enum Step {
     Packed(usize, Result<Box<Packed>, CopyError>),
-    Looked(usize, Result<bool, NetError>),
+    Looked(usize, Result<Option<Found>, NetError>),
     Put(usize, Result<(), NetError>),
 }
 
@@ -238,11 +238,9 @@ impl Desk<'_, '_> {
                 }
                 Ok(())
             }
-            Step::Looked(at, there) => match there {
-                Ok(there) => {
-                    if there && let Some(job) = self.jobs.get_mut(&at) {
-                        job.todo.pop_front();
-                    }
+            Step::Looked(at, found) => match found {
+                Ok(found) => {
+                    self.looked(at, found);
                     self.go_on(at)
                 }
                 Err(error) => self.failed(at, error.into()),
@@ -327,13 +325,13 @@ impl Desk<'_, '_> {
         let (remote, info) = (self.uploads.remote, &job.packed.info);
         let steps = self.steps.clone();
         // Nobody takes it any more when all has ended.
-        let looked = move |there| drop(steps.send(Step::Looked(at, there)));
+        let looked = move |found| drop(steps.send(Step::Looked(at, found)));
         let steps = self.steps.clone();
         let put = move |done| drop(steps.send(Step::Put(at, done)));
         let text = |text: String| Source::Bytes(text.into());
         let ticket = match todo {
-            Todo::LookForArchive => remote.exists(&info.url, looked),
-            Todo::LookFor(name) => remote.exists(&name, looked),
+            Todo::LookForArchive => remote.find(&info.url, looked),
+            Todo::LookFor(name) => remote.find(&name, looked),
             Todo::PutArchive => {
                 job.sent = info.file_size.unwrap_or_default();
                 remote.put(&info.url, job.packed.source()?, NAR, put)
@@ -347,6 +345,16 @@ impl Desk<'_, '_> {
         };
         self.asked += 1;
         Some(ticket)
+    }
+
+    /// What is next to be put was looked for: it is left out if it is there.
+    fn looked(&mut self, at: usize, found: Option<Found>) {
+        if let (Some(job), Some(found)) = (self.jobs.get_mut(&at), found) {
+            let is_archive = matches!(job.todo.front(), Some(Todo::PutArchive));
+            if !is_archive || job.packed.may_be(found) {
+                job.todo.pop_front();
+            }
+        }
     }
 
     /// Tells the cache of a path, since all that it refers to is there.

@@ -1,8 +1,8 @@
 //! What is uploaded: bytes or a file, or a part of either, in pieces as the server takes them.
 
 use std::fs::File;
-use std::io::{self, Cursor, Read, Seek as _, SeekFrom};
-use std::path::PathBuf;
+use std::io::{self, Cursor, Read};
+use std::os::unix::fs::FileExt as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,39 +23,31 @@ const AHEAD: usize = 4;
 pub enum Source {
     /// These bytes.
     Bytes(Bytes),
-    /// What the file holds; it must not change meanwhile.
-    File(PathBuf),
+    /// What the file holds; it must not change meanwhile. It stays open as long as it is wanted.
+    File(Arc<File>),
 }
 
 impl Source {
     /// How many bytes it has.
     ///
     /// # Errors
-    /// When the file is not there.
+    /// When the file can't be looked at.
     pub(crate) fn length(&self) -> Result<u64, Fault> {
         match self {
             Self::Bytes(bytes) => Ok(bytes.len() as u64),
-            Self::File(path) => {
-                let failed =
-                    |error| Fault::io(format_args!("cannot look at '{}'", path.display()), &error);
-                Ok(std::fs::metadata(path).map_err(failed)?.len())
+            Self::File(file) => {
+                let failed = |error| Fault::io("cannot look at the file with it", &error);
+                Ok(file.metadata().map_err(failed)?.len())
             }
         }
     }
 
     /// What reads it from its beginning.
-    ///
-    /// # Errors
-    /// When the file can't be opened.
-    pub(crate) fn reader(&self) -> Result<Box<dyn Read + Send>, Fault> {
-        Ok(match self {
+    pub(crate) fn reader(&self) -> Box<dyn Read + Send> {
+        match self {
             Self::Bytes(bytes) => Box::new(Cursor::new(bytes.clone())),
-            Self::File(path) => {
-                let failed =
-                    |error| Fault::io(format_args!("cannot open '{}'", path.display()), &error);
-                Box::new(File::open(path).map_err(failed)?)
-            }
-        })
+            Self::File(file) => Box::new(Place::new(file, 0)),
+        }
     }
 
     /// So many bytes of it from there on, for a request. `sent` grows with the bytes taken.
@@ -65,10 +57,10 @@ impl Source {
                 let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).min(bytes.len());
                 From::Bytes(bytes.slice(at(start)..at(start + length)))
             }
-            Self::File(path) => {
+            Self::File(file) => {
                 let (sender, receiver) = mpsc::channel(AHEAD);
-                let path = path.clone();
-                tokio::task::spawn_blocking(move || read(path, start, length, &sender));
+                let file = Place::new(file, start).take(length);
+                tokio::task::spawn_blocking(move || read(file, &sender));
                 From::File(receiver)
             }
         };
@@ -80,17 +72,29 @@ impl Source {
     }
 }
 
+/// A place in a file that others read at other places.
+struct Place {
+    file: Arc<File>,
+    at: u64,
+}
+
+impl Place {
+    fn new(file: &Arc<File>, at: u64) -> Self {
+        let file = Arc::clone(file);
+        Self { file, at }
+    }
+}
+
+impl Read for Place {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(into, self.at)?;
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
 /// Reads a section of a file for whoever takes the pieces.
-fn read(path: PathBuf, start: u64, length: u64, to: &mpsc::Sender<io::Result<Bytes>>) {
-    let open = || {
-        let mut file = File::open(path)?;
-        file.seek(SeekFrom::Start(start))?;
-        io::Result::Ok(file.take(length))
-    };
-    let mut file = match open() {
-        Ok(file) => file,
-        Err(error) => return drop(to.blocking_send(Err(error))),
-    };
+fn read(mut file: impl Read, to: &mpsc::Sender<io::Result<Bytes>>) {
     loop {
         let mut piece = vec![0; PIECE];
         let piece = match file.read(&mut piece) {

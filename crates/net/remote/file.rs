@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use windrow_sys::bounded;
 use windrow_sys::interrupt::Stop;
 
+use super::Found;
 use super::body::Source;
 use super::partial::Partial;
 use crate::error::{Fault, Kind};
@@ -93,6 +94,18 @@ impl Directory {
         Ok(Some(file))
     }
 
+    /// How large the file of a name is, if it is there.
+    ///
+    /// # Errors
+    /// As [`Directory::open`].
+    pub(crate) fn find(&self, name: &str) -> Result<Option<Found>, Fault> {
+        let Some(file) = self.open(name)? else {
+            return Ok(None);
+        };
+        let size = Some(length(&file)?);
+        Ok(Some(Found { size }))
+    }
+
     /// What a file holds, if it is there.
     ///
     /// # Errors
@@ -115,23 +128,17 @@ impl Directory {
     /// # Errors
     /// When it can't be written, the source can't be read, or nobody wants it any more.
     pub(crate) fn put(&self, name: &str, source: &Source, stop: &Stop) -> Result<(), Fault> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
         let path = self.path(name)?;
-        let mut reader = source.reader()?;
         let failed = |what: &'static str| move |error: io::Error| Fault::io(what, &error);
         if let Some(dir) = path.parent() {
             fs::create_dir_all(dir).map_err(failed("cannot make its directory"))?;
         }
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let mut temporary = path.clone().into_os_string();
-        temporary.push(format!(".tmp.{}.{number}", std::process::id()));
-        let mut temporary = Temporary(PathBuf::from(temporary));
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&temporary.0)
-            .map_err(failed("cannot make a file beside it"))?;
-        copy(&mut reader, &mut file, stop, &mut |_| {})?;
+        let made = Temporary::beside(&path, &NUMBER);
+        let (mut temporary, mut file) = made.map_err(failed("cannot make a file beside it"))?;
+        copy(&mut source.reader(), &mut file, stop, &mut |_| {})?;
+        // After a power cut it would be there with nothing in it, and believed.
+        file.sync_data()
+            .map_err(failed("cannot write it to the disk"))?;
         fs::rename(&temporary.0, &path).map_err(failed("cannot rename it"))?;
         temporary.0 = PathBuf::new();
         Ok(())
@@ -152,10 +159,7 @@ impl Directory {
     ) -> Result<Partial, Fault> {
         let absent = || Fault::new(Kind::Status(404), "there is no such file");
         let mut file = self.open(name)?.ok_or_else(absent)?;
-        let metadata = file.metadata();
-        let length = metadata
-            .map_err(|error| Fault::io("cannot look at it", &error))?
-            .len();
+        let length = length(&file)?;
         if let Some(expected) = expected.filter(|expected| *expected != length) {
             let kind = if length < expected {
                 Kind::Short
@@ -177,6 +181,12 @@ impl Directory {
     }
 }
 
+fn length(file: &File) -> Result<u64, Fault> {
+    let metadata = file.metadata();
+    let metadata = metadata.map_err(|error| Fault::io("cannot look at it", &error))?;
+    Ok(metadata.len())
+}
+
 /// Writes to the end of a file.
 struct Appended<'p>(&'p mut Partial);
 
@@ -191,8 +201,29 @@ impl Write for Appended<'_> {
     }
 }
 
+/// The numbers that files are made under which have no name yet.
+static NUMBER: AtomicU64 = AtomicU64::new(0);
+
 /// A file that is removed unless it gets its name.
 struct Temporary(PathBuf);
+
+impl Temporary {
+    /// Makes one with the next number that is free: processes of other namespaces, or of other
+    /// machines, may have this one's.
+    fn beside(path: &Path, numbers: &AtomicU64) -> io::Result<(Self, File)> {
+        loop {
+            let number = numbers.fetch_add(1, Ordering::Relaxed);
+            let mut name = path.as_os_str().to_owned();
+            name.push(format!(".tmp.{}.{number}", std::process::id()));
+            let mut options = OpenOptions::new();
+            match options.write(true).create_new(true).open(&name) {
+                Ok(file) => return Ok((Self(name.into()), file)),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
 
 impl Drop for Temporary {
     fn drop(&mut self) {
@@ -231,6 +262,20 @@ pub(crate) fn copy(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_others_have_are_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        let made = |from| Temporary::beside(&path, &AtomicU64::new(from)).unwrap().0;
+        let (first, second, third) = (made(0), made(0), made(1));
+        let number = |it: &Temporary| it.0.extension().unwrap().to_str().unwrap().to_owned();
+        assert_eq!([&first, &second, &third].map(number), ["0", "1", "2"]);
+        drop((first, second, third));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        let nowhere = Temporary::beside(&path.join("x"), &AtomicU64::new(0));
+        assert_eq!(nowhere.err().unwrap().kind(), ErrorKind::NotFound);
+    }
 
     #[test]
     fn names_stay_below_the_directory() {

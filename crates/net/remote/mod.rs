@@ -48,6 +48,13 @@ pub struct Remote {
     backend: Backend,
 }
 
+/// What is known of something that a cache has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// How many bytes it has, if the cache says so.
+    pub size: Option<u64>,
+}
+
 #[derive(Debug, Clone)]
 enum Backend {
     Network(Reach),
@@ -153,14 +160,23 @@ impl Remote {
         name: &str,
         done: impl FnOnce(Result<bool, NetError>) + Send + 'static,
     ) -> Ticket {
+        self.find(name, |found| done(found.map(|found| found.is_some())))
+    }
+
+    /// What the cache says of `name` without sending it; `None` if it has no such thing.
+    pub fn find(
+        &self,
+        name: &str,
+        done: impl FnOnce(Result<Option<Found>, NetError>) + Send + 'static,
+    ) -> Ticket {
         let about = (Doing::LookFor, self.shown(name));
         let name = name.to_owned();
         match self.backend.clone() {
             Backend::Network(reach) => self.client.start(about, done, |mut wanted| async move {
-                wanted.or_cancelled(small::exists(&reach, &name)).await
+                wanted.or_cancelled(small::find(&reach, &name)).await
             }),
             Backend::Directory(dir) => self.client.start(about, done, |wanted| {
-                waiting(wanted, move |_| Ok(dir.open(&name)?.is_some()))
+                waiting(wanted, move |_| dir.find(&name))
             }),
         }
     }

@@ -214,6 +214,8 @@ async fn text(reach: &Reach, mut answer: Answer) -> Result<String, Fault> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use rusty_s3::Credentials;
 
     use super::*;
@@ -263,7 +265,8 @@ mod tests {
                 panic!("no bytes");
             };
             std::fs::write(&file, &bytes).unwrap();
-            for source in [Source::Bytes(bytes.clone()), Source::File(file.clone())] {
+            let opened = Arc::new(std::fs::File::open(&file).unwrap());
+            for source in [Source::Bytes(bytes.clone()), Source::File(opened)] {
                 // One part is refused once.
                 server.behave_times(1, "/b/p/nar/x", Behaviour::Status(503));
                 server.forget();

@@ -3,12 +3,12 @@
 use std::io::{Cursor, ErrorKind};
 
 use reqwest::Method;
-use reqwest::header::{CONTENT_ENCODING, HeaderMap};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap};
 
 use windrow_sys::bounded;
 
-use super::Reach;
 use super::exchange::{Exchange, header};
+use super::{Found, Reach};
 use crate::client::{Attempts, Deadline};
 use crate::compression::{Compression, decoder};
 use crate::error::{Doing, Fault, Kind, is_absent};
@@ -20,20 +20,20 @@ pub(crate) async fn get(reach: &Reach, name: &str, limit: u64) -> Result<Option<
     let mut attempts = reach.attempts((Doing::Fetch, &shown));
     loop {
         match attempt(reach, (Method::GET, name), limit, &deadline).await {
-            Ok(found) => return Ok(found),
+            Ok(found) => return Ok(found.map(|(_, body)| body)),
             Err(fault) => attempts.again_before(fault, &deadline).await?,
         }
     }
 }
 
-/// Whether `name` is there.
-pub(crate) async fn exists(reach: &Reach, name: &str) -> Result<bool, Fault> {
+/// What is known of `name` without reading it, if it is there.
+pub(crate) async fn find(reach: &Reach, name: &str) -> Result<Option<Found>, Fault> {
     let shown = reach.place.shown(name);
     let deadline = Deadline::new(reach.limits.deadline);
     let mut attempts = reach.attempts((Doing::LookFor, &shown));
     loop {
         match attempt(reach, (Method::HEAD, name), 0, &deadline).await {
-            Ok(found) => return Ok(found.is_some()),
+            Ok(found) => return Ok(found.map(|(found, _)| found)),
             Err(fault) => attempts.again_before(fault, &deadline).await?,
         }
     }
@@ -44,7 +44,7 @@ async fn attempt(
     (method, name): (Method, &str),
     limit: u64,
     deadline: &Deadline,
-) -> Result<Option<Vec<u8>>, Fault> {
+) -> Result<Option<(Found, Vec<u8>)>, Fault> {
     let url = reach.place.url(&method, name)?;
     let most = reach.limits.answer_timeout;
     let exchange = Exchange {
@@ -59,15 +59,20 @@ async fn attempt(
     let mut answer = exchange.send(url, || None).await?;
     let status = answer.response.status();
     if status.is_success() {
+        let headers = answer.response.headers();
+        let coding = header(headers, &CONTENT_ENCODING).map(str::to_owned);
+        let length = header(headers, &CONTENT_LENGTH).filter(|_| coding.is_none());
+        let size = length.and_then(|length| length.parse().ok());
+        let found = Found { size };
         if exchange.method == Method::HEAD {
-            return Ok(Some(Vec::new()));
+            return Ok(Some((found, Vec::new())));
         }
-        let coding = header(answer.response.headers(), &CONTENT_ENCODING).map(str::to_owned);
         let body = deadline.within(most, answer.body(limit, most)).await?;
-        return match coding {
-            Some(coding) => decoded(&coding, body, limit).map(Some),
-            None => Ok(Some(body)),
+        let body = match coding {
+            Some(coding) => decoded(&coding, body, limit)?,
+            None => body,
         };
+        return Ok(Some((found, body)));
     }
     let refusal = async { Ok(reach.place.refusal(answer).await) };
     let fault = deadline.within(most, refusal).await?;

@@ -1,6 +1,8 @@
 //! Caches in directories of this machine.
 
+use std::fs::File;
 use std::os::unix::fs::symlink;
+use std::sync::Arc;
 
 use windrow_net::client::Client;
 use windrow_net::error::Kind;
@@ -18,7 +20,10 @@ fn files_are_read_written_and_copied() {
     assert!(!remote.exists_now("nar/x").unwrap());
     let source = dir.path().join("source");
     std::fs::write(&source, "hello").unwrap();
-    for source in [Source::Bytes("world".into()), Source::File(source)] {
+    for source in [
+        Source::Bytes("world".into()),
+        Source::File(Arc::new(File::open(&source).unwrap())),
+    ] {
         remote
             .put_now("nar/x", source, "application/x-nix-nar")
             .unwrap();

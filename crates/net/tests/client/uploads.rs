@@ -1,5 +1,8 @@
 //! Writing to a cache by HTTP.
 
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use windrow_net::error::Kind;
@@ -18,7 +21,7 @@ fn bytes_and_files_arrive_as_they_are() {
         std::fs::write(&source, &bytes).unwrap();
         for from in [
             Source::Bytes(bytes.clone().into()),
-            Source::File(source.clone()),
+            Source::File(Arc::new(File::open(&source).unwrap())),
         ] {
             served.server.forget();
             // An attempt that failed begins again at the beginning.
@@ -81,7 +84,42 @@ fn refusals_are_named() {
         .put_now("x", Source::Bytes("x".into()), "text/plain")
         .unwrap();
     assert_eq!(std::fs::read(served.dir.path().join("y")).unwrap(), b"x");
-    let missing = Source::File(served.dir.path().join("missing"));
-    let error = remote.put_now("z", missing, "text/plain").unwrap_err();
-    assert_eq!(error.kind(), Kind::Io);
+}
+
+#[test]
+fn a_file_that_can_t_be_read_is_not_uploaded() {
+    let served = Served::new();
+    let remote = served.remote(config());
+    let path = served.dir.path().join("source");
+    std::fs::write(&path, "x").unwrap();
+    let only_written = OpenOptions::new().append(true).open(&path).unwrap();
+    let source = Source::File(Arc::new(only_written));
+    let error = remote.put_now("z", source, "text/plain").unwrap_err();
+    assert!(error.to_string().contains("Bad file descriptor"), "{error}");
+    assert!(!served.dir.path().join("z").exists());
+}
+
+#[test]
+fn a_file_is_the_same_one_though_nobody_else_has_it_open_any_more() {
+    let served = Served::new();
+    let remote = served.remote(config());
+    let file = |text: &str| {
+        let mut file = windrow_sys::nameless::create(served.dir.path()).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file
+    };
+    let later = Behaviour::Latency(Duration::from_millis(300));
+    served
+        .server
+        .behave_times(1, "/nar/x", Behaviour::Status(503));
+    served.server.behave_times(1, "/nar/x", later);
+    let (send, answer) = std::sync::mpsc::channel();
+    let source = Source::File(Arc::new(file("the first")));
+    let done = move |result| send.send(result).unwrap();
+    let _ticket = remote.put("nar/x", source, "text/plain", done);
+    // One of these gets the number of a descriptor that is free.
+    let _others: Vec<_> = (0..9).map(|_| file("another")).collect();
+    answer.recv().unwrap().unwrap();
+    let arrived = std::fs::read_to_string(served.dir.path().join("nar/x")).unwrap();
+    assert_eq!(arrived, "the first");
 }

@@ -122,3 +122,30 @@ fn many_are_asked_for_and_sent_at_a_time() {
     assert!(scene.server.busiest() > 5, "{}", scene.server.busiest());
     assert!(scene.server.busiest() <= 25);
 }
+
+#[test]
+fn an_archive_that_is_there_in_part_is_replaced() {
+    for by_file in [false, true] {
+        let mut scene = Scene::new();
+        let path = scene.add("x", 5000, &[]);
+        let url = match by_file {
+            true => format!("file://{}?compression=none", scene.at("cache").display()),
+            false => scene.url(""),
+        };
+        scene.copy(&url, &[&path]).unwrap();
+        let (narinfo, archive) = scene.places(&path);
+        let at = |name: &str| scene.at("cache").join(&name[1..]);
+        let whole = fs::read(at(&archive)).unwrap();
+        for length in [0, 5000] {
+            fs::remove_file(at(&narinfo)).unwrap();
+            fs::write(at(&archive), &whole[..length]).unwrap();
+            let outcome = scene.copy(&url, &[&path]).unwrap();
+            assert_eq!(outcome.sent, whole.len() as u64);
+            assert!(fs::read(at(&archive)).unwrap() == whole, "{length}");
+        }
+        // All of it need not be sent again.
+        fs::remove_file(at(&narinfo)).unwrap();
+        assert_eq!(scene.copy(&url, &[&path]).unwrap().sent, 0);
+        assert_eq!(fs::read_dir(scene.at("cache/nar")).unwrap().count(), 1);
+    }
+}
