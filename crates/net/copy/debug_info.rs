@@ -21,7 +21,7 @@ pub(super) fn entries(listing: &Listing, url: &str) -> Vec<(String, String)> {
                     let member = format!("lib/debug/.build-id/{first}/{second}.debug");
                     let text =
                         serde_json::json!({ "archive": format!("../{url}"), "member": member });
-                    entries.push((format!("debuginfo/{first}{second}"), text.to_string()));
+                    entries.push((format!("debuginfo/{first}{second}.debug"), text.to_string()));
                 }
             }
             _ => {}
@@ -71,7 +71,7 @@ mod tests {
         let listing = Listing::dump(dir.path(), &mut Vec::new()).unwrap();
         let member = format!("lib/debug/.build-id/ab/{long}.debug");
         let text = format!(r#"{{"archive":"../nar/x.nar","member":"{member}"}}"#);
-        let expected = [(format!("debuginfo/ab{long}"), text)];
+        let expected = [(format!("debuginfo/ab{long}.debug"), text)];
         assert_eq!(entries(&listing, "nar/x.nar"), expected);
     }
 }

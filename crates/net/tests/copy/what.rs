@@ -74,7 +74,8 @@ fn listings_and_entries_of_debugging_information_are_written_if_they_are_wanted(
     let listing = fs::read(scene.at("cache").join(format!("{part}.ls"))).unwrap();
     let expected = Listing::dump(&scene.real(&path), &mut Vec::new()).unwrap();
     assert_eq!(Listing::parse(&listing).unwrap(), expected);
-    let entry = fs::read_to_string(scene.at("cache/debuginfo").join(format!("01{id}"))).unwrap();
+    let entry =
+        fs::read_to_string(scene.at("cache/debuginfo").join(format!("01{id}.debug"))).unwrap();
     let archive = scene.narinfo(&path).unwrap().url;
     assert!(entry.contains(&format!("\"../{archive}\"")), "{entry}");
     let uploads = scene.uploads();
