@@ -139,6 +139,13 @@ fn has_memory_limit() -> bool {
     getrlimit(Resource::As).current.is_some()
 }
 
+/// How much memory this machine has, in bytes.
+pub fn memory() -> u64 {
+    let told = rustix::system::sysinfo();
+    // In units, where it is more than a word holds.
+    told.totalram.saturating_mul(told.mem_unit.max(1).into())
+}
+
 /// How many threads are worth while for work that keeps a processor busy, `most` at most.
 pub fn processors(most: usize) -> usize {
     std::thread::available_parallelism()
@@ -238,6 +245,11 @@ mod tests {
         assert!(remedy(libc::ENFILE).contains("fs.file-max"));
         assert!(remedy(libc::EAGAIN).contains("ulimit -u"));
         assert_eq!(remedy(libc::EACCES), "");
+    }
+
+    #[test]
+    fn the_machine_has_memory() {
+        assert!((64 << 20..1 << 60).contains(&memory()));
     }
 
     #[test]

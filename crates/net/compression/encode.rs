@@ -114,16 +114,56 @@ pub fn encoder<W: Write>(
     }))
 }
 
+/// How much memory [`encoder`] needs for what is large, in bytes: what the libraries' manuals say,
+/// in round figures.
+pub fn encoder_memory(compression: Compression, level: Option<i32>, threads: usize) -> u64 {
+    let level = level.unwrap_or(compression.default_level());
+    let tall = usize::try_from(level).unwrap_or(0);
+    let threads = u32::try_from(threads).unwrap_or(u32::MAX).max(1);
+    let mib = match compression {
+        Compression::None => 0,
+        Compression::Xz if threads > 1 => {
+            return several_xz(level.unsigned_abs(), threads).memusage();
+        }
+        Compression::Xz | Compression::Lzip => XZ_MEMORY[tall.min(XZ_MEMORY.len() - 1)],
+        Compression::Zstd => {
+            let (window, tables) = match level {
+                ..=2 => (1, 2),
+                3..=5 => (2, 4),
+                6..=8 => (2, 12),
+                9..=16 => (4, 40),
+                17..=19 => (8, 80),
+                20 => (32, 320),
+                21.. => (64, 640),
+            };
+            // Each of several has a piece of four windows, and room for it compressed.
+            let pieces = if threads > 1 { 8 * window } else { 0 };
+            u64::from(threads) * (window + tables + pieces)
+        }
+        Compression::Brotli if level >= 10 => 96,
+        Compression::Brotli => 32,
+        Compression::Bzip2 => 8,
+        Compression::Gzip | Compression::Lz4 => 1,
+    };
+    mib << 20
+}
+
+const XZ_CHECK: Check = Check::Crc64;
+/// What an encoder of xz with one thread needs by its level, in MiB.
+const XZ_MEMORY: [u64; 10] = [3, 9, 17, 32, 48, 94, 94, 186, 370, 674];
+
 fn xz(level: u32, threads: usize) -> io::Result<Stream> {
-    let check = Check::Crc64;
     match u32::try_from(threads) {
-        Ok(threads) if threads > 1 => Ok(MtStreamBuilder::new()
-            .preset(level)
-            .check(check)
-            .threads(threads)
-            .encoder()?),
-        _ => Ok(Stream::new_easy_encoder(level, check)?),
+        Ok(threads) if threads > 1 => Ok(several_xz(level, threads).encoder()?),
+        _ => Ok(Stream::new_easy_encoder(level, XZ_CHECK)?),
     }
+}
+
+/// An encoder with several threads.
+fn several_xz(level: u32, threads: u32) -> MtStreamBuilder {
+    let mut builder = MtStreamBuilder::new();
+    builder.preset(level).check(XZ_CHECK).threads(threads);
+    builder
 }
 
 fn zstd<W: Write>(

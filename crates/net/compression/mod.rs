@@ -12,7 +12,7 @@ mod source;
 use std::fmt;
 
 pub use decode::{WINDOW_MAX, decoder, decoder_ahead, decoder_within};
-pub use encode::{Encoder, encoder};
+pub use encode::{Encoder, encoder, encoder_memory};
 
 /// How a file of a cache is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

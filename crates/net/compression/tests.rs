@@ -323,3 +323,17 @@ proptest! {
         prop_assert!(read == bytes);
     }
 }
+
+#[test]
+fn memory_grows_with_levels_and_threads() {
+    for compression in Compression::ALL {
+        let needs = |level, threads| encoder_memory(compression, Some(level), threads);
+        let levels = compression.levels();
+        for level in levels.clone() {
+            assert!(needs(level, 1) <= needs(level, 2) && needs(level, 2) <= needs(level, 8));
+            assert!(level == *levels.start() || needs(level - 1, 1) <= needs(level, 1));
+        }
+    }
+    // By its manual.
+    assert_eq!(encoder_memory(Compression::Xz, None, 1), 94 << 20);
+}

@@ -11,7 +11,8 @@ use windrow_store::signer::Signer;
 use windrow_store::{Layout, PathInfo};
 use windrow_sys::interrupt;
 
-use super::pack::Packing;
+use super::budget::Budget;
+use super::pack::{MEMORY_LEAST, Packing, memory};
 use super::state::lacking;
 use super::uploads::{Beside, Uploads};
 use super::{CopyError, Destination, Event, Outcome};
@@ -71,7 +72,8 @@ impl BinaryCache {
             packing.scratch_dir = dir.join("nar");
             packing.cache_dir = Some(dir.clone());
         }
-        let info = introduce(&remote, url, &config.store_dir)?;
+        let info = introduce(&remote, url, &config.store_dir);
+        let info = info.map_err(CopyError::or_interrupted)?;
         let answers = match (&url.kind, &config.lookup_dir) {
             (Kind::File(_), _) | (_, None) => None,
             (_, Some(dir)) => Some(Answers::open(dir, config, (&url.key(), &info))),
@@ -109,7 +111,7 @@ impl BinaryCache {
             }
             match told.recv_timeout(interrupt::SLICE) {
                 Ok((at, there)) => {
-                    has[at] = there?;
+                    has[at] = there.map_err(|error| CopyError::from(error).or_interrupted())?;
                     tickets[at] = None;
                     answered += 1;
                 }
@@ -204,12 +206,18 @@ fn packing(url: &StoreUrl, config: &Config) -> Result<Packing, CopyError> {
         });
     }
     let mut signer = Signer::new(&url.params.secret_keys);
+    let memory = Budget::new(memory());
+    let parallel = match parallel_compression {
+        Some(wanted) => wanted.then_some(memory.total()),
+        // As for Nix 2.35, but nobody has said that it may take much.
+        None => (compression == Compression::Zstd).then_some(MEMORY_LEAST),
+    };
     Ok(Packing {
         store_dir: config.store_dir.clone(),
         compression,
         level: compression_level.filter(|_| compression != Compression::None),
-        // As for Nix 2.35.
-        parallel: parallel_compression.unwrap_or(compression == Compression::Zstd),
+        parallel,
+        memory,
         scratch_dir: config.scratch_dir.clone(),
         cache_dir: None,
         keys: signer.load()?.to_vec(),

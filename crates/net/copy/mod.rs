@@ -5,6 +5,7 @@
 //! [`ServedStore`].
 
 mod archive;
+mod budget;
 mod cache;
 mod debug_info;
 mod pack;
@@ -15,6 +16,7 @@ mod uploads;
 use std::path::PathBuf;
 
 use windrow_store::{Layout, PathInfo};
+use windrow_sys::interrupt;
 
 use crate::error::{Kind, NetError};
 
@@ -76,6 +78,9 @@ pub enum CopyError {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// The thread that packs a path has failed in a way that none should.
+    #[error("packing it ended with '{0}', which is a mistake in this program: please report it")]
+    Panicked(String),
     /// It was asked to end.
     #[error("{0}")]
     Interrupted(#[source] std::io::Error),
@@ -120,6 +125,26 @@ impl CopyError {
             ),
             Self::Scratch { .. } | Self::Interrupted(_) => true,
             _ => false,
+        }
+    }
+
+    /// Whether it may say something of the cache, rather than of what was sent.
+    fn is_of_the_cache(&self) -> bool {
+        match self {
+            Self::Net(error) => !matches!(
+                error.kind(),
+                // It is malformed, another one is there, too large, not of a kind, or locked.
+                Kind::Status(400 | 409 | 411..=415 | 422 | 423 | 431)
+            ),
+            _ => false,
+        }
+    }
+
+    /// What it is if it comes of that all is to end.
+    fn or_interrupted(self) -> Self {
+        match interrupt::check() {
+            Err(ended) => Self::Interrupted(ended),
+            Ok(()) => self,
         }
     }
 }

@@ -2,7 +2,7 @@
 //! but a directory, in which the file gets its name at once.
 
 use std::fs::File;
-use std::io::{self, BufWriter};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,10 +12,11 @@ use windrow_components::store_path::StoreDir;
 use windrow_store::PathInfo;
 use windrow_store::nar::{self, Tee};
 use windrow_store::text::transfer::modified;
-use windrow_sys::{limits, nameless};
+use windrow_sys::{interrupt, limits, nameless};
 
 use super::CopyError;
-use crate::compression::{Compression, encoder};
+use super::budget::Budget;
+use crate::compression::{Compression, encoder, encoder_memory};
 use crate::listing::Listing;
 use crate::narinfo::NarInfo;
 use crate::remote::{Found, Source};
@@ -26,15 +27,22 @@ const CHUNK: usize = 256 << 10;
 /// Smaller archives are compressed by one thread: starting others takes longer.
 const WORTH_THREADS: u64 = 4 << 20;
 
-/// The most threads that compress one archive.
-const THREADS_MAX: usize = 16;
+/// How much memory compressing takes at most, all archives together: a part of the machine's, and
+/// between these, in bytes.
+const MEMORY_PART: u64 = 16;
+pub(super) const MEMORY_LEAST: u64 = 112 << 20;
+const MEMORY_MOST: u64 = 1 << 30;
 
 /// How paths are packed.
 pub(super) struct Packing {
     pub(super) store_dir: StoreDir,
     pub(super) compression: Compression,
     pub(super) level: Option<i32>,
-    pub(super) parallel: bool,
+    /// Whether several threads compress an archive, if they do not need more memory than that
+    /// together, in bytes.
+    pub(super) parallel: Option<u64>,
+    /// What compressing takes.
+    pub(super) memory: Budget,
     /// Where files lie that have no name.
     pub(super) scratch_dir: PathBuf,
     /// The directory that names of archives are below, if the cache is a directory.
@@ -61,14 +69,17 @@ impl Packing {
     ///
     /// # Errors
     /// When it can't be read, is not what was registered, or there is no room.
-    pub(super) fn pack(&self, info: &PathInfo, real: &Path) -> Result<Packed, CopyError> {
+    pub(super) fn pack(
+        &self,
+        info: &PathInfo,
+        real: &Path,
+        threads: usize,
+    ) -> Result<Packed, CopyError> {
         let failed = |source| self.failed(source);
+        let (threads, memory) = self.needs(info.nar_size, threads);
+        let _part = self.memory.take(memory).map_err(CopyError::Interrupted)?;
         let file = nameless::create(&self.scratch_dir).map_err(failed)?;
-        let threads = match self.parallel && info.nar_size > WORTH_THREADS {
-            true => limits::processors(THREADS_MAX),
-            false => 1,
-        };
-        let sink = Tee::new(BufWriter::with_capacity(CHUNK, file));
+        let sink = UntilEnd(Tee::new(BufWriter::with_capacity(CHUNK, file)));
         let encoder = encoder(self.compression, self.level, threads, sink).map_err(failed)?;
         let mut archive = Tee::new(encoder);
         let listing = match self.lists {
@@ -79,7 +90,8 @@ impl Packing {
         };
         let listing = listing.map_err(|error| self.dump_failed(error))?;
         let (encoder, nar_hash, nar_size) = archive.finish();
-        let (writer, file_hash, file_size) = encoder.finish().map_err(failed)?.finish();
+        let sink = encoder.finish().map_err(failed)?.0;
+        let (writer, file_hash, file_size) = sink.finish();
         let file = writer
             .into_inner()
             .map_err(|error| failed(error.into_error()))?;
@@ -98,6 +110,20 @@ impl Packing {
             listing,
             placed: 0,
         })
+    }
+
+    /// How many threads compress an archive of so many bytes, of those that there are, and how
+    /// much memory that takes.
+    fn needs(&self, size: u64, threads: usize) -> (usize, u64) {
+        let needs = |threads| encoder_memory(self.compression, self.level, threads);
+        let threads = match self.parallel.filter(|_| size > WORTH_THREADS) {
+            Some(most) => (2..=threads).rev().find(|&it| needs(it) <= most),
+            None => None,
+        };
+        let threads = threads.unwrap_or(1);
+        // Of its tables what is small touches a page for each byte, and then some for each.
+        let touched = size.saturating_mul(4096).min(24 << 20) + size.saturating_mul(12);
+        (threads, needs(threads).min(touched))
     }
 
     /// What the cache is to say of a path whose file has that hash and size.
@@ -153,6 +179,26 @@ impl Packing {
             }
             other => other.into(),
         }
+    }
+}
+
+/// How much memory compressing takes at most on this machine, in bytes.
+pub(super) fn memory() -> u64 {
+    (limits::memory() / MEMORY_PART).clamp(MEMORY_LEAST, MEMORY_MOST)
+}
+
+/// A sink that takes nothing any more once the work at hand is to end: some encoders, when they are
+/// dropped, compress what they still have.
+struct UntilEnd<W>(W);
+
+impl<W: Write> Write for UntilEnd<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        interrupt::check()?;
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 

@@ -196,10 +196,7 @@ enum NotAdded {
 
 /// An interruption is told as what it is: what runs at the terminal ends by itself then.
 fn reason(error: NetError) -> CopyError {
-    match interrupt::check() {
-        Err(interrupted) => CopyError::Interrupted(interrupted),
-        Ok(()) => error.into(),
-    }
+    CopyError::from(error).or_interrupted()
 }
 
 impl Destination for ServedStore {

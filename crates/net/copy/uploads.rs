@@ -2,6 +2,7 @@
 //! time, and told of in the order of their references. One thread, the caller's, has all the state.
 
 use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
@@ -20,13 +21,15 @@ use crate::remote::{Found, Remote, Source};
 
 /// How many threads pack at most.
 const THREADS_MAX: usize = 8;
+/// How many threads compress at most, of all archives together.
+const COMPRESSING_MAX: usize = 16;
 /// How many archives are packed or uploaded at a time.
 const UNDER_WAY_MAX: usize = 32;
 /// How large these may be together before they are compressed, unless it is one: they take room on
 /// a disk, in bytes.
 const UNDER_WAY_SIZE: u64 = 4 << 30;
 
-/// How many paths in a row can't be uploaded before nothing more is tried.
+/// How often in a row the cache fails before nothing more is tried.
 const FAILURES_MAX: usize = 3;
 
 /// How long is waited at the end for requests that are called off.
@@ -121,13 +124,15 @@ impl Uploads<'_> {
         let (to_pack, wanted) = unbounded();
         let (steps, taken) = unbounded();
         let (packing, paths, from) = (self.packing, self.paths, self.from);
+        let count = limits::processors(THREADS_MAX).min(paths.len());
+        // What compresses on several threads has those that this leaves.
+        let each = limits::processors(COMPRESSING_MAX) / count.max(1);
         let pack = |at: usize| {
             let info = &paths[at];
-            let packed = packing.pack(info, &from.real_path(&info.path));
-            Step::Packed(at, packed.map(Box::new))
+            let real = from.real_path(&info.path);
+            Step::Packed(at, or_panicked(|| packing.pack(info, &real, each)))
         };
         std::thread::scope(|scope| {
-            let count = limits::processors(THREADS_MAX).min(paths.len());
             let entered = stop.enter();
             let threads = limits::share_work(scope, count, || {
                 let (wanted, steps) = (Receiver::clone(&wanted), Sender::clone(&steps));
@@ -166,6 +171,16 @@ impl Uploads<'_> {
             desk.end(&taken);
         });
     }
+}
+
+/// What was packed, or why not; a thread that panicked would be waited for without an end.
+fn or_panicked(pack: impl FnOnce() -> Result<Packed, CopyError>) -> Result<Box<Packed>, CopyError> {
+    let packed = catch_unwind(AssertUnwindSafe(pack)).unwrap_or_else(|payload| {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+        Err(CopyError::Panicked(text.unwrap_or("a panic").to_owned()))
+    });
+    packed.map(Box::new)
 }
 
 impl Desk<'_, '_> {
@@ -391,7 +406,9 @@ impl Desk<'_, '_> {
         if self.waiting.has_ended(at) {
             return Ok(());
         }
-        if matches!(error, CopyError::Net(_)) {
+        // What fails now may fail because of that.
+        interrupt::check().map_err(CopyError::Interrupted)?;
+        if error.is_of_the_cache() {
             self.failures += 1;
         }
         if error.concerns_all() || self.failures >= FAILURES_MAX {
@@ -437,5 +454,21 @@ impl Desk<'_, '_> {
                 self.give_up(at);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_why_a_path_is_not_copied() {
+        let panicked = |text: &str| {
+            let packed = or_panicked(|| panic!("{text}"));
+            packed.err().expect("an error").to_string()
+        };
+        assert!(panicked("it is broken").contains("'it is broken'"));
+        let packed = or_panicked(|| std::panic::resume_unwind(Box::new(1)));
+        assert!(matches!(packed, Err(CopyError::Panicked(_))));
     }
 }

@@ -203,3 +203,51 @@ fn what_can_t_be_a_cache_is_refused_before_anything_is_sent() {
     let key = scene.url(&format!("&secret-key={}", scene.at("none").display()));
     assert!(refused(&key).contains("none'"));
 }
+
+#[test]
+fn what_a_cache_does_not_take_does_not_end_the_rest() {
+    for status in [400, 409, 413, 414, 422] {
+        let mut scene = Scene::new();
+        let large = (0..5).map(|n| scene.add(&format!("large{n}"), 9000 + n, &[]));
+        let large: Vec<String> = large.collect();
+        let small = scene.add("small", 10, &[]);
+        let url = scene.url("");
+        let mut all: Vec<&str> = large.iter().map(String::as_str).collect();
+        all.push(&small);
+        scene.copy(&url, &all).unwrap();
+        let archives: Vec<String> = large.iter().map(|it| scene.places(it).1).collect();
+        fs::remove_dir_all(scene.at("cache")).unwrap();
+        for archive in &archives {
+            scene.server.behave(archive, Behaviour::Status(status));
+            // It is not there.
+            scene
+                .server
+                .behave_times(1, archive, Behaviour::Status(404));
+        }
+        let outcome = scene.copy(&url, &all).unwrap();
+        assert!(outcome.ended_by.is_none(), "{status}");
+        assert_eq!((outcome.copied, outcome.left), (1, sorted(&large)));
+        assert_eq!(scene.told("failed").len(), 5);
+    }
+}
+
+#[test]
+fn an_interrupt_is_no_failure_of_a_cache_that_is_opened() {
+    let mut scene = Scene::new();
+    let path = scene.add("x", 10, &[]);
+    scene.server.behave("/nix-cache-info", Behaviour::Hang);
+    let stop = Stop::default();
+    let setter = stop.clone();
+    let error = std::thread::scope(|scope| {
+        let server = &scene.server;
+        scope.spawn(move || {
+            while server.count("/nix-cache-info") == 0 {
+                std::thread::yield_now();
+            }
+            setter.set();
+        });
+        let _entered = stop.enter();
+        scene.copy(&scene.url(""), &[&path]).unwrap_err()
+    });
+    assert!(interrupt::is_cause_of(&error), "{error}");
+}
