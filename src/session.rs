@@ -223,7 +223,7 @@ impl Session {
     }
 
     /// What keeps a store from being written that could not be opened for that.
-    fn why_unwritable(&self, error: windrow_store::Error) -> Error {
+    pub(crate) fn why_unwritable(&self, error: windrow_store::Error) -> Error {
         use windrow_store::Error as Cause;
         let store = self.layout.real_store_dir.display().to_string();
         let kind = match &error {

@@ -1,15 +1,17 @@
 //! What is copied into a store on this machine: fetched by the engine, as what substituters have.
 
+use std::collections::HashSet;
+
 use windrow_components::settings::Sandbox;
 use windrow_store::local::LocalStore;
+use windrow_systems::report::Level;
 
 use super::{Copy, Source};
 use crate::error::{Error, Result};
 use crate::outcome::not_fetched;
-use crate::progress;
-use crate::realise::{Planned, Wanted, known_outputs, make_plan, realise, understand};
+use crate::progress::{self, NOTHING_NAMED, say};
+use crate::realise::{Planned, Wanted, hold, known_outputs, make_plan, realise, understand};
 use crate::session::Session;
-use crate::terminal::complain;
 
 /// Copies what is asked for by its name into the store of a session.
 ///
@@ -29,8 +31,8 @@ pub(super) fn by_name(session: Session, from: &Source, what: &Copy) -> Result<()
             },
         }
     }
-    drop(store);
     if unknown.is_empty() {
+        drop(store);
         return fetch(session, from, paths, what);
     }
     // What the outputs of a derivation are it says itself.
@@ -39,26 +41,61 @@ pub(super) fn by_name(session: Session, from: &Source, what: &Copy) -> Result<()
         Wanted::Path(_) | Wanted::Repair(_) => None,
     });
     let derivations: Vec<String> = derivations.collect();
-    fetch(session.clone(), from, derivations, what)?;
+    let wanted: Vec<Wanted> = derivations.iter().cloned().map(Wanted::Path).collect();
+    let _held = hold(&session, &store, &wanted)?;
+    drop(store);
+    let fetched = fetch_all(session.clone(), from, derivations, what)?;
     let store = session.open_read_only()?;
     for wanted in unknown {
-        let outputs = known_outputs(&store, wanted)?.unwrap_or_default();
+        let outputs = known_outputs(&store, wanted)?;
+        let outputs = outputs.ok_or_else(|| not_valid(wanted))?;
         paths.extend(outputs.into_iter().map(|(_, path)| path));
     }
     drop(store);
-    fetch(session, from, paths, what)
+    let fetched = fetched + fetch_all(session.clone(), from, paths, what)?;
+    say_if_idle(&session, fetched, what);
+    Ok(())
 }
 
-/// Copies paths from the store of that URL into the store of a session.
+/// The error of something that is not there although it was fetched.
+fn not_valid(wanted: &Wanted) -> Error {
+    let (Wanted::Derivation { path, .. } | Wanted::Path(path) | Wanted::Repair(path)) = wanted;
+    windrow_store::Error::PathNotValid { path: path.clone() }.into()
+}
+
+/// Copies paths from the store of that URL into the store of a session, and says so if there is
+/// nothing to do.
 ///
 /// # Errors
 /// When something is not fetched.
 pub(super) fn fetch(
-    mut session: Session,
+    session: Session,
     from: &Source,
     paths: Vec<String>,
     what: &Copy,
 ) -> Result<()> {
+    if paths.is_empty() {
+        say(what.style, Level::Info, NOTHING_NAMED);
+        return Ok(());
+    }
+    let fetched = fetch_all(session.clone(), from, paths, what)?;
+    say_if_idle(&session, fetched, what);
+    Ok(())
+}
+
+fn say_if_idle(session: &Session, fetched: u32, what: &Copy) {
+    if fetched == 0 {
+        let store = session.layout.real_store_dir.display();
+        let text = format!("nothing to copy: all of it is in '{store}'");
+        say(what.style, Level::Info, &text);
+    }
+}
+
+/// Copies paths, and says how many were fetched.
+///
+/// # Errors
+/// When something is not fetched.
+fn fetch_all(mut session: Session, from: &Source, paths: Vec<String>, what: &Copy) -> Result<u32> {
     let settings = &mut session.settings;
     settings.substituters = vec![from.url.clone()];
     settings.substitute = true;
@@ -72,7 +109,7 @@ pub(super) fn fetch(
     let wanted: Vec<Wanted> = paths.into_iter().map(Wanted::Path).collect();
     let store = session.open()?;
     if !what.recursive {
-        only_these(&session, &wanted)?;
+        only_these(&session, &wanted, what)?;
     }
     let reporter = progress::reporter(what.style);
     let (summary, _) = realise(&session, store, &wanted, reporter)?;
@@ -82,15 +119,11 @@ pub(super) fn fetch(
     if summary.lacks_something() {
         return Err(not_fetched(&summary, &from.shown, require_sigs));
     }
-    if summary.fetched == 0 && what.style.verbosity >= 0 {
-        let store = session.layout.real_store_dir.display();
-        complain(&format!("nothing to copy: all of it is in '{store}'"));
-    }
-    Ok(())
+    Ok(summary.fetched)
 }
 
 /// Makes sure that nothing else has to be fetched.
-fn only_these(session: &Session, wanted: &[Wanted]) -> Result<()> {
+fn only_these(session: &Session, wanted: &[Wanted], what: &Copy) -> Result<()> {
     let store: LocalStore = session.open_read_only()?;
     let Planned {
         graph,
@@ -98,13 +131,15 @@ fn only_these(session: &Session, wanted: &[Wanted]) -> Result<()> {
         complaints,
         ..
     } = make_plan(session, store, wanted)?;
-    complaints.iter().for_each(|text| complain(text));
+    let complain = |text: &String| say(what.style, Level::Warn, text);
+    complaints.iter().for_each(complain);
     let fetched = plan.fetches.iter().map(|&path| graph.full_path(path));
-    let is_wanted = |path: &String| {
-        let mut wanted = wanted.iter();
-        wanted.any(|wanted| matches!(wanted, Wanted::Path(it) if it == path))
-    };
-    let other = fetched.into_iter().find(|path| !is_wanted(path));
+    let paths = wanted.iter().filter_map(|wanted| match wanted {
+        Wanted::Path(path) => Some(&**path),
+        Wanted::Derivation { .. } | Wanted::Repair(_) => None,
+    });
+    let paths: HashSet<&str> = paths.collect();
+    let other = fetched.into_iter().find(|path| !paths.contains(&**path));
     match other {
         None => Ok(()),
         Some(path) => Err(Error::NotCopied {

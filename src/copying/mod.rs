@@ -4,6 +4,7 @@
 //! on this machine they are fetched, by the same engine that builds ([`fetch`]), whatever they come
 //! from.
 
+mod effects;
 mod fetch;
 mod send;
 
@@ -14,7 +15,6 @@ use windrow_net::store_url::{Kind, Places, StoreUrl};
 use crate::error::{Error, Result};
 use crate::progress::Style;
 use crate::session::Session;
-use crate::terminal::complain;
 
 /// What is copied, and how.
 #[derive(Debug)]
@@ -53,18 +53,6 @@ impl Other {
 
     fn is_local(&self) -> bool {
         matches!(self.url.kind, Kind::Local(_))
-    }
-
-    /// Warns of parameters that nobody looks at.
-    fn warn(&self) {
-        let unknown = &self.url.params.unknown;
-        if !unknown.is_empty() {
-            complain(&format!(
-                "warning: '{}' has parameters without effect: '{}'",
-                self.url,
-                unknown.join("', '")
-            ));
-        }
     }
 }
 
@@ -123,11 +111,14 @@ pub(crate) fn run(
     copy: &Copy,
     open: impl Fn(&str) -> Result<Session>,
 ) -> Result<()> {
-    [&from, &to].into_iter().flatten().for_each(Other::warn);
+    effects::warn(from.as_ref(), to.as_ref(), copy);
     match (from, to) {
-        (None, Some(to)) => out_of(&session, &to, copy, open),
+        (None, Some(to)) => out_of((&session, false), &to, copy, open),
         (Some(from), None) => fetch::by_name(session, &Source::of(&from, open)?, copy),
-        (Some(from), Some(to)) if from.is_local() => out_of(&open(&from.text)?, &to, copy, open),
+        (Some(from), Some(to)) if from.is_local() => {
+            let session = open(&from.text)?;
+            out_of((&session, from.url.params.trusted), &to, copy, open)
+        }
         (Some(from), Some(to)) if to.is_local() => {
             fetch::by_name(open(&to.text)?, &Source::of(&from, open)?, copy)
         }
@@ -140,9 +131,9 @@ pub(crate) fn run(
     }
 }
 
-/// Copies out of a store on this machine.
+/// Copies out of a store on this machine, whose paths may need no signature.
 fn out_of(
-    session: &Session,
+    (session, trusted): (&Session, bool),
     to: &Other,
     copy: &Copy,
     open: impl Fn(&str) -> Result<Session>,
@@ -152,6 +143,6 @@ fn out_of(
     }
     let found = send::found(session, copy)?;
     let shown = session.layout.real_store_dir.display().to_string();
-    let from = Source::local(session, shown, false);
+    let from = Source::local(session, shown, trusted);
     fetch::fetch(open(&to.text)?, &from, found.paths.clone(), copy)
 }

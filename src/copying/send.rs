@@ -1,6 +1,8 @@
 //! What is copied out of a store: found or made there, and sent to a binary cache or to a store
 //! that a Nix serves.
 
+use std::collections::HashSet;
+
 use windrow_net::copy::{BinaryCache, Config, CopyError, Destination, ServedStore, copy};
 use windrow_net::peer::Signatures;
 use windrow_net::store_url::{Kind, StoreUrl};
@@ -12,7 +14,7 @@ use super::{Copy, shown};
 use crate::caches::copy_config;
 use crate::error::{Error, Result};
 use crate::outcome::{failure, not_copied};
-use crate::progress::{self, Copies, retries};
+use crate::progress::{self, Copies};
 use crate::realise::{Outputs, Wanted, already_valid, hold, realise, understand};
 use crate::session::Session;
 
@@ -33,8 +35,7 @@ pub(super) fn found(session: &Session, what: &Copy) -> Result<Found> {
         let wanted = wanted(session, what, &mut store)?;
         if let Some(outputs) = already_valid(session, &wanted)? {
             let paths = paths(outputs);
-            // Whoever may not write the store can't keep anything in it.
-            let mut roots = TempRoots::open(&session.layout).ok();
+            let mut roots = roots(session)?;
             if let Some(roots) = &mut roots {
                 roots.add(&paths.iter().map(String::as_str).collect::<Vec<_>>())?;
             }
@@ -61,6 +62,15 @@ pub(super) fn found(session: &Session, what: &Copy) -> Result<Found> {
         paths,
         _roots: Some(held),
     })
+}
+
+/// Temporary roots, but for whoever may not write the store, and so can't keep anything in it.
+fn roots(session: &Session) -> Result<Option<TempRoots>> {
+    let opened = TempRoots::open(&session.layout);
+    match opened.map_err(|error| session.why_unwritable(error)) {
+        Err(error) if error.is_read_only() => Ok(None),
+        opened => opened.map(Some),
+    }
 }
 
 fn wanted(
@@ -109,9 +119,9 @@ pub(super) fn send(session: &Session, to: &StoreUrl, what: &Copy) -> Result<()> 
     let infos = infos(session, &found.paths, what.recursive)?;
     // What lies on a server in part is given up, and there may be much.
     let _owing = Owing::new();
-    let config = copy_config(&session.settings, &session.layout, retries(what.style));
     let shown = shown(to);
     let mut copies = Copies::new(what.style, &shown);
+    let config = copy_config(&session.settings, &session.layout, copies.notice());
     let mut store = open(to, &config, what)?;
     let tell = &mut |event: windrow_net::copy::Event<'_>| copies.report(&event);
     let outcome = copy(&mut *store, infos, &session.layout, tell)?;
@@ -134,8 +144,8 @@ fn infos(session: &Session, paths: &[String], recursive: bool) -> Result<Vec<Pat
         }
     };
     // A collector may have been quicker.
-    let is_there = |path: &&String| infos.iter().any(|info| info.path == **path);
-    match paths.iter().find(|path| !is_there(path)) {
+    let there: HashSet<&str> = infos.iter().map(|info| &*info.path).collect();
+    match paths.iter().find(|path| !there.contains(&***path)) {
         Some(path) => Err(windrow_store::Error::PathNotValid { path: path.clone() }.into()),
         None => Ok(infos),
     }

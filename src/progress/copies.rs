@@ -2,24 +2,47 @@
 //! that fails, a live line on a terminal, and one line about the whole.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use indicatif::ProgressBar;
-use windrow_net::NetError;
 use windrow_net::client::Notice;
 use windrow_net::copy::{Event, Outcome};
 use windrow_systems::report::Level;
 
 use super::bar::live_line;
 use super::lines::seconds;
-use super::{LogFormat, Style, say};
+use super::{LogFormat, NOTHING_NAMED, Style, say};
 use crate::terminal::visible;
+
+/// Says something about a copy, above what is shown of it; for any thread.
+#[derive(Clone)]
+struct Voice {
+    style: Style,
+    bar: Option<ProgressBar>,
+}
+
+impl Voice {
+    fn say(&self, level: Level, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| say(self.style, level, text)),
+            None => say(self.style, level, text),
+        }
+    }
+
+    /// Tells of requests that failed and are made again.
+    fn notice(self) -> Notice {
+        Arc::new(move |error, pause| {
+            let seconds = pause.as_secs_f64();
+            let text = format!("warning: {error}; trying again in {seconds:.1} s");
+            self.say(Level::Warn, &text);
+        })
+    }
+}
 
 /// Shows what becomes of a copy.
 pub struct Copies {
-    style: Style,
+    voice: Voice,
     to: String,
-    bar: Option<ProgressBar>,
     missing: usize,
     nar_size: u64,
     copied: usize,
@@ -33,9 +56,11 @@ impl Copies {
     pub fn new(style: Style, to: &str) -> Self {
         let is_live = matches!(style.format, LogFormat::Bar | LogFormat::BarWithLogs);
         let this = Self {
-            style,
+            voice: Voice {
+                style,
+                bar: is_live.then(live_line),
+            },
             to: to.to_owned(),
-            bar: is_live.then(live_line),
             missing: 0,
             nar_size: 0,
             copied: 0,
@@ -43,10 +68,15 @@ impl Copies {
             sent: 0,
             began: Instant::now(),
         };
-        if let Some(bar) = &this.bar {
+        if let Some(bar) = &this.voice.bar {
             bar.set_prefix("[comparing]");
         }
         this
+    }
+
+    /// What says of requests that they are made again.
+    pub fn notice(&self) -> Notice {
+        self.voice.clone().notice()
     }
 
     /// Shows an event.
@@ -61,12 +91,12 @@ impl Copies {
             Event::Begun(path) => {
                 let text = format!("copying path '{}' to '{}'...", path.path, self.to);
                 // The live line says it.
-                let level = match self.bar {
+                let level = match &self.voice.bar {
                     Some(_) => Level::Talkative,
                     None => Level::Info,
                 };
-                self.say(level, &text);
-                if let Some(bar) = &self.bar {
+                self.voice.say(level, &text);
+                if let Some(bar) = &self.voice.bar {
                     let name = path.path.rsplit('/').next().unwrap_or_default();
                     bar.set_message(visible(name.get(33..).unwrap_or(name)).into_owned());
                 }
@@ -79,14 +109,14 @@ impl Copies {
             }
             Event::Failed { path, error } => {
                 let text = format!("error: cannot copy '{}': {error}", path.path);
-                self.say(Level::Error, &text);
+                self.voice.say(Level::Error, &text);
             }
-            Event::Warning(text) => self.say(Level::Warn, &format!("warning: {text}")),
+            Event::Warning(text) => self.voice.say(Level::Warn, &format!("warning: {text}")),
         }
     }
 
     fn draw(&self) {
-        if let Some(bar) = &self.bar {
+        if let Some(bar) = &self.voice.bar {
             bar.set_prefix(format!(
                 "[{} of {} paths copied, {} of {}]",
                 self.copied,
@@ -97,16 +127,9 @@ impl Copies {
         }
     }
 
-    fn say(&self, level: Level, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| say(self.style, level, text)),
-            None => say(self.style, level, text),
-        }
-    }
-
     /// Says how it went, unless there was nothing to do but what failed.
     pub fn end(self, outcome: &Outcome) {
-        if let Some(bar) = &self.bar {
+        if let Some(bar) = &self.voice.bar {
             bar.finish_and_clear();
         }
         let paths = |count: usize| match count {
@@ -117,10 +140,11 @@ impl Copies {
         if self.copied == 0 {
             if outcome.left.is_empty() {
                 let there = match outcome.there {
-                    1 => "the path is".to_owned(),
-                    count => format!("all {count} paths are"),
+                    0 => NOTHING_NAMED.to_owned(),
+                    1 => format!("nothing to copy: the path is in '{to}'"),
+                    count => format!("nothing to copy: all {count} paths are in '{to}'"),
                 };
-                self.say(Level::Info, &format!("nothing to copy: {there} in '{to}'"));
+                self.voice.say(Level::Info, &there);
             }
             return;
         }
@@ -136,17 +160,13 @@ impl Copies {
             size(self.sent),
             seconds(self.began.elapsed())
         );
-        self.say(Level::Info, &text);
+        self.voice.say(Level::Info, &text);
     }
 }
 
-/// Tells of requests that failed and are made again.
+/// Tells of requests that failed and are made again, where nothing is shown of a copy.
 pub fn retries(style: Style) -> Notice {
-    Arc::new(move |error: &NetError, pause: Duration| {
-        let seconds = pause.as_secs_f64();
-        let text = format!("warning: {error}; trying again in {seconds:.1} s");
-        say(style, Level::Warn, &text);
-    })
+    Voice { style, bar: None }.notice()
 }
 
 /// A size as it is written in messages.

@@ -68,6 +68,9 @@ pub fn reporter(style: Style) -> Box<dyn Reporter + Send> {
     }
 }
 
+/// What is said of a copy for which nothing was named.
+pub const NOTHING_NAMED: &str = "nothing to copy: nothing was named";
+
 /// Says that a run has ended well without anything to do, if that is said in this style.
 pub fn say_if_idle(style: Style, summary: &Summary) {
     let for_people = style.format != LogFormat::InternalJson;

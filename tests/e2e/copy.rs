@@ -30,10 +30,10 @@ impl Scene {
             ("a", sh("echo hello > $out")),
             (
                 "b",
-                sh(
-                    "mkdir -p $out/bin; echo @{a} > $out/bin/x; chmod +x $out/bin/x; \
-                    ln -s x $out/bin/y; : > $out/empty; echo more > $out/more",
-                ),
+                sh("mkdir -p $out/bin $out/lib/debug/.build-id/01; \
+                    echo x > $out/lib/debug/.build-id/01/23456789abcdef0123456789abcdef01234567.debug; \
+                    echo @{a} > $out/bin/x; chmod +x $out/bin/x; \
+                    ln -s x $out/bin/y; : > $out/empty; echo more > $out/more"),
             ),
         ]);
         let drv = world.add(&graph);

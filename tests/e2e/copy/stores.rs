@@ -1,9 +1,12 @@
 //! Copies into stores on this machine, from caches and from other stores.
 
 use std::fs;
+use std::time::Duration;
+
+use windrow_net::testing::{Behaviour, Server};
 
 use super::Scene;
-use crate::harness::{BinaryCache, Cmd, need};
+use crate::harness::{BinaryCache, Cmd, need, wait_until};
 
 /// `windrow copy --from` that URL, with the key of the scene trusted.
 fn from(scene: &Scene, url: &str) -> Cmd {
@@ -166,4 +169,47 @@ fn two_caches_are_copied_by_way_of_a_store_only() {
     copy.arg("x").run().exits(1).one_error().says("'ftp'");
     let copy = scene.windrow("copy").arg("x");
     copy.run().exits(1).says("--to");
+}
+
+#[test]
+fn a_store_that_is_trusted_need_not_have_signed() {
+    need!("nix", "nix-store", "sqlite3");
+    let scene = Scene::new();
+    let other = scene.world.at("other").display().to_string();
+    let to = scene.world.windrow("copy").args(["--to", &other]);
+    to.arg("--no-check-sigs").arg(&scene.b).ok();
+    let third = scene.world.at("third").display().to_string();
+    let copy = |from: &str| {
+        let copy = scene.world.windrow("copy").args(["--from", from]);
+        copy.args(["--to", &third]).arg(&scene.b)
+    };
+    copy(&other).run().exits(1).says("it is not signed");
+    copy(&format!("{other}?trusted=true"))
+        .ok()
+        .never_says("warning");
+    let name = scene.b.rsplit('/').next().unwrap();
+    assert!(fs::exists(scene.world.at("third/nix/store").join(name)).unwrap());
+}
+
+#[test]
+fn a_derivation_is_kept_while_its_outputs_are_fetched() {
+    need!("nix", "nix-store", "sqlite3");
+    let scene = Scene::new();
+    let url = scene.signed("cache", "");
+    let to = scene.world.windrow("copy").args(["--to", &url]);
+    to.arg(&scene.b).ok();
+    let to = scene.world.windrow("copy").args(["--derivation", "--to"]);
+    to.arg(&url).arg(&scene.drv).ok();
+    scene.forget("built");
+    let server = Server::start(&scene.world.file("cache"));
+    let hash = &scene.b.rsplit('/').next().unwrap()[..32];
+    let narinfo = format!("/{hash}.narinfo");
+    server.behave(&narinfo, Behaviour::Latency(Duration::from_secs(2)));
+    let running = from(&scene, &server.url()).arg(&scene.drv).start();
+    wait_until("the outputs are asked for", || server.count(&narinfo) > 0);
+    scene.world.ours(["--gc"]).ok();
+    assert!(scene.world.is_valid(&scene.drv));
+    running.wait().exits(0);
+    assert!(scene.world.is_valid(&scene.b));
+    scene.world.verifies();
 }
