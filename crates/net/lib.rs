@@ -17,6 +17,7 @@ pub mod cache_info;
 pub mod certificates;
 pub mod client;
 pub mod compression;
+mod content_type;
 pub mod copy;
 pub mod error;
 #[doc(hidden)]

@@ -19,6 +19,7 @@ use super::{CopyError, Destination, Event, Outcome};
 use crate::cache_info::CacheInfo;
 use crate::client::{self, Client};
 use crate::compression::Compression;
+use crate::content_type;
 use crate::lookup::{CacheRow, Known, Lookup, Ttl};
 use crate::narinfo::NarInfo;
 use crate::params::Params;
@@ -245,7 +246,7 @@ fn introduce(
         remote.put_now(
             CacheInfo::NAME,
             Source::Bytes(text.into()),
-            "text/x-nix-cache-info",
+            content_type::CACHE_INFO,
         )?;
         return Ok(CacheInfo {
             store_dir: Some(store_dir.as_str().to_owned()),

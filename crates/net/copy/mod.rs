@@ -218,8 +218,8 @@ pub trait Destination {
     );
 }
 
-/// Copies paths of the store that lies at `from`; each of them is to be among the references of
-/// none, or all that they refer to among them or there.
+/// Copies paths of the store that lies at `from`. All that a path refers to should be copied with
+/// it or be there; a path of which that is not so fails, and what refers to it.
 ///
 /// # Errors
 /// When the destination can't be asked what it has. What fails later is in the outcome.

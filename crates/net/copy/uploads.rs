@@ -14,6 +14,7 @@ use super::pack::{Packed, Packing};
 use super::state::Waiting;
 use super::{CopyError, Event, Outcome, debug_info};
 use crate::client::Ticket;
+use crate::content_type::{JSON, NAR, NARINFO};
 use crate::error::NetError;
 use crate::listing::Listing;
 use crate::narinfo::NarInfo;
@@ -34,11 +35,6 @@ const FAILURES_MAX: usize = 3;
 
 /// How long is waited at the end for requests that are called off.
 const FAREWELL: Duration = Duration::from_secs(5);
-
-/// What kinds of files a cache holds (Nix: `upsertFile`).
-const NAR: &str = "application/x-nix-nar";
-const NARINFO: &str = "text/x-nix-narinfo";
-const JSON: &str = "application/json";
 
 /// What is written beside archives.
 #[derive(Debug, Clone, Copy)]

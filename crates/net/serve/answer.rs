@@ -23,14 +23,11 @@ use super::store::Store;
 use super::stream::{Archive, Source};
 use super::usage;
 use crate::cache_info::CacheInfo;
+use crate::content_type::{CACHE_INFO, JSON, NAR, NARINFO};
 use crate::listing::Listing;
 use crate::narinfo::NarInfo;
 
 const TEXT: &str = "text/plain; charset=utf-8";
-const CACHE_INFO: &str = "text/x-nix-cache-info";
-const NARINFO: &str = "text/x-nix-narinfo";
-const NAR: &str = "application/x-nix-nar";
-const JSON: &str = "application/json";
 
 /// An answer that is still to be sent.
 #[derive(Debug)]
