@@ -179,3 +179,22 @@ fn what_is_built_in_a_sandbox() {
         is_written(&calls, world.store());
     });
 }
+
+#[test]
+fn what_is_copied_into_a_directory() {
+    need!("strace");
+    let world = World::new();
+    let source = world.write("source", "a source");
+    let path = world.ours(["--add"]).arg(source).ok().line();
+    let url = format!("file://{}", world.file("cache").display());
+    let copy = world.windrow("copy").args(["--to", &url]).arg(path);
+    let calls = traced(&world, None, copy);
+    for part in ["/cache/nar/", ".narinfo.tmp."] {
+        let is_written = |line: &String| line.contains("fdatasync(") && line.contains(part);
+        let shown = calls.join("\n");
+        assert!(
+            calls.iter().any(is_written),
+            "'{part}' should be written to disk:\n{shown}"
+        );
+    }
+}
