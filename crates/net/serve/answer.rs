@@ -1,6 +1,6 @@
 //! What a request is answered: a function of its head and of the store.
 
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use hyper::header::{
@@ -10,7 +10,6 @@ use hyper::header::{
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 use hyper::{HeaderMap, Method, StatusCode};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use windrow_components::hash::Hash;
 use windrow_components::store_path::StorePath;
 use windrow_store::{PathInfo, logs};
@@ -37,8 +36,6 @@ pub(super) struct Reply {
     pub(super) content: Content,
     /// What whoever runs the server should know.
     pub(super) trouble: Option<String>,
-    /// What it takes of what there is a limit to.
-    pub(super) held: Option<OwnedSemaphorePermit>,
 }
 
 /// The body of an answer.
@@ -72,7 +69,6 @@ impl Reply {
             headers,
             content,
             trouble: None,
-            held: None,
         }
     }
 
@@ -133,18 +129,18 @@ pub(super) fn route(head: &Parts) -> Result<Route, Box<Reply>> {
     Route::parse(head.uri.path()).ok_or_else(|| Box::new(Reply::not_found()))
 }
 
-/// The answer to a request for that. `listings` limits how many listings there are in memory.
-pub(super) fn answer(
-    store: &Store,
-    route: Route,
-    head: &Parts,
-    listings: &Arc<Semaphore>,
-) -> Reply {
+/// Whether that is the request for a listing, which takes long and much memory.
+pub(super) fn wants_listing(route: &Route, head: &Parts) -> bool {
+    matches!(route, Route::Listing(_)) && head.method != Method::HEAD
+}
+
+/// The answer to a request for that.
+pub(super) fn answer(store: &Store, route: Route, head: &Parts) -> Reply {
     let answered = match route {
         Route::Usage => Ok(Reply::text(TEXT, usage::text(&store.offer, &host(head)))),
         Route::CacheInfo => Ok(Reply::text(CACHE_INFO, cache_info(store))),
         Route::NarInfo(part) => narinfo(store, &part),
-        Route::Listing(part) => listing(store, &part, listings),
+        Route::Listing(part) => listing(store, &part, head),
         Route::Archive(name) => archive(store, &name, head),
         Route::Log(drv) => log(store, &drv, head),
     };
@@ -201,20 +197,37 @@ fn narinfo(store: &Store, hash_part: &str) -> Answer {
     Ok(Reply::text(NARINFO, known.to_text(&store.dir)))
 }
 
-fn listing(store: &Store, hash_part: &str, listings: &Arc<Semaphore>) -> Answer {
+/// Where a path lies, of which something is to be sent.
+///
+/// # Errors
+/// The answer, if it does not lie there.
+fn place(store: &Store, info: &PathInfo) -> Result<PathBuf, Box<Reply>> {
+    let place = store.offer.layout.real_path(&info.path);
+    match place.symlink_metadata() {
+        Ok(_) => Ok(place),
+        Err(error) => Err(Box::new(Reply {
+            trouble: Some(format!("cannot send '{}': {error}", place.display())),
+            ..Reply::not_found()
+        })),
+    }
+}
+
+fn listing(store: &Store, hash_part: &str, head: &Parts) -> Answer {
     let Some(info) = info(store, hash_part)? else {
         return Ok(Reply::not_found());
     };
-    let Ok(turn) = Arc::clone(listings).try_acquire_owned() else {
-        return Ok(Reply::busy());
+    let place = match place(store, &info) {
+        Ok(place) => place,
+        Err(reply) => return Ok(*reply),
     };
-    let place = store.offer.layout.real_path(&info.path);
+    if head.method == Method::HEAD {
+        // Its length is not worth making it.
+        let content = Content::Begun(From::Nowhere, None);
+        return Ok(Reply::new(StatusCode::OK, JSON, content));
+    }
     let listing = Listing::of_tree(&place).map_err(said)?;
     Ok(match listing.to_json() {
-        Ok(json) => Reply {
-            held: Some(turn),
-            ..Reply::text(JSON, json)
-        },
+        Ok(json) => Reply::text(JSON, json),
         // As in a cache whose paths were written without this listing.
         Err(_) => Reply::not_found(),
     })
@@ -225,14 +238,10 @@ fn archive(store: &Store, name: &ArchiveName, head: &Parts) -> Answer {
     let Some(info) = info.filter(|info| info.nar_hash == name.nar_hash) else {
         return Ok(Reply::not_found());
     };
-    let place = store.offer.layout.real_path(&info.path);
-    if let Err(error) = place.symlink_metadata() {
-        let trouble = format!("cannot send '{}': {error}", place.display());
-        return Ok(Reply {
-            trouble: Some(trouble),
-            ..Reply::not_found()
-        });
-    }
+    let place = match place(store, &info) {
+        Ok(place) => place,
+        Err(reply) => return Ok(*reply),
+    };
     let size = info.nar_size;
     let source = |from, length| {
         Source::Archive(Archive {

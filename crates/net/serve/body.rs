@@ -6,11 +6,11 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::Receiver;
 
 use super::notice::{Answered, Event, Notice};
 use super::stream::Piece;
+use super::turns::Wanted;
 
 /// Where a body comes from.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(super) enum From {
         /// What has come already.
         first: Option<Piece>,
         rest: Receiver<Piece>,
+        /// What has the thread go on; it hears last that nobody takes anything any more.
+        _wanted: Wanted,
     },
     /// There is no more of it.
     Nowhere,
@@ -31,8 +33,6 @@ pub(super) struct Body {
     pub(super) from: From,
     /// How many bytes are still to come, if that is known.
     pub(super) left: Option<u64>,
-    /// What the answer takes of what there is a limit to.
-    pub(super) _held: Option<OwnedSemaphorePermit>,
     pub(super) answered: Answered,
     pub(super) notice: Notice,
 }
@@ -46,7 +46,7 @@ impl Body {
                 self.from = From::Nowhere;
                 return Poll::Ready(Ok(Some(bytes)));
             }
-            From::Thread { first, rest } => match first.take() {
+            From::Thread { first, rest, .. } => match first.take() {
                 Some(first) => Some(first),
                 None => ready!(rest.poll_recv(context)),
             },

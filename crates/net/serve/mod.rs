@@ -3,8 +3,8 @@
 //!
 //! What a request is answered is a function of its head and the store: `route` says what it is
 //! for, `answer` what there is of it, `store` asks the database. The other modules bring answers to
-//! clients: a thread for each archive makes its `stream` in pieces, of which few are kept in
-//! memory, and the last one goes out only after the hash of all was right.
+//! clients, in their `turns`: a thread for each archive makes its `stream` in pieces, of which few
+//! are kept in memory, and the last one of a whole archive goes out only after its hash was right.
 
 mod answer;
 mod body;
@@ -18,6 +18,7 @@ mod store;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod usage;
 
 use std::time::Duration;
@@ -74,14 +75,17 @@ impl Packing {
 /// How much a server does at a time, and how patient it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// How many connections are open.
+    /// How many connections are open; one client has seven eighths of them at most.
     pub connections: usize,
-    /// How many archives and logs are being sent, each by a thread.
+    /// How many archives and logs are being sent, each by a thread; to one client seven eighths at
+    /// most.
     pub streams: usize,
     /// How many questions are put to the database at once.
     pub lookups: usize,
-    /// How many listings there are in memory.
+    /// How many listings are being made.
     pub listings: usize,
+    /// How much memory those have that are being sent, in bytes. One that is larger is sent alone.
+    pub listing_memory: usize,
     /// How long the head of a request may take, and how long a connection may be idle.
     pub idle: Duration,
     /// How long a client may take for as much as is written to its connection at once, some 64 KiB.
@@ -99,6 +103,7 @@ impl Default for Limits {
             streams: 256,
             lookups: 16,
             listings: 4,
+            listing_memory: 64 << 20,
             idle: Duration::from_secs(30),
             stalled: Duration::from_secs(60),
             turn: Duration::from_secs(30),

@@ -2,11 +2,12 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::CONTENT_LENGTH;
 use hyper::http::request::Parts;
@@ -16,17 +17,18 @@ use hyper::{HeaderMap, Method, Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::sync::{AcquireError, Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use windrow_sys::limits;
 
-use super::answer::{Content, Reply, answer, route};
+use super::answer::{Content, Reply, answer, route, wants_listing};
 use super::body::{Body, From};
 use super::connection::Patient;
 use super::notice::{Answered, Event, Notice};
 use super::store::Store;
 use super::stream::{Memory, Piece, Source, WAITING};
+use super::turns::{Clients, Wanted};
 use super::{Limits, Offer, ServeError};
 
 /// How many connections may wait until they are taken.
@@ -66,9 +68,13 @@ impl Stopper {
 struct Shared {
     store: Store,
     limits: Limits,
-    lookups: Semaphore,
+    lookups: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    /// What each client has of the streams.
+    clients: Clients,
     listings: Arc<Semaphore>,
+    /// For listings in memory, in KiB.
+    room: Arc<Semaphore>,
     notice: Notice,
 }
 
@@ -90,7 +96,7 @@ impl Server {
         let runtime = Builder::new_current_thread()
             .enable_io()
             .enable_time()
-            .max_blocking_threads(limits.streams + limits.lookups)
+            .max_blocking_threads(limits.streams + limits.lookups + limits.listings)
             .thread_name("serve")
             .build()
             .map_err(ServeError::Means)?;
@@ -109,9 +115,11 @@ impl Server {
             end: Stopper::default(),
             shared: Arc::new(Shared {
                 store,
-                lookups: Semaphore::new(limits.lookups),
+                lookups: Arc::new(Semaphore::new(limits.lookups)),
                 streams: Arc::new(Semaphore::new(limits.streams)),
+                clients: Clients::sharing(limits.streams),
                 listings: Arc::new(Semaphore::new(limits.listings)),
+                room: Arc::new(Semaphore::new(kib(limits.listing_memory) as usize)),
                 limits,
                 notice,
             }),
@@ -163,6 +171,7 @@ async fn serve(listener: &TcpListener, shared: &Arc<Shared>, end: &Stopper) {
     let mut end = pin!(end.0.notified());
     let (stopping, stopped) = watch::channel(());
     let places = Arc::new(Semaphore::new(shared.limits.connections));
+    let clients = Clients::sharing(shared.limits.connections);
     let mut connections = JoinSet::new();
     loop {
         let next = async {
@@ -176,10 +185,14 @@ async fn serve(listener: &TcpListener, shared: &Arc<Shared>, end: &Stopper) {
         };
         match accepted {
             Ok((stream, peer)) => {
+                // Who has too many gets no more than that.
+                let Ok(share) = clients.share_of(peer.ip()).try_acquire_owned() else {
+                    continue;
+                };
                 let connection = connection(stream, peer, Arc::clone(shared), stopped.clone());
                 connections.spawn(async move {
                     connection.await;
-                    drop(place);
+                    drop((place, share));
                 });
             }
             // Those who have gone meanwhile are nobody's trouble.
@@ -209,7 +222,7 @@ async fn connection(
     // Only speed suffers if it fails.
     let _ = stream.set_nodelay(true);
     let limits = shared.limits.clone();
-    let stream = TokioIo::new(Patient::new(stream, limits.stalled));
+    let stream = Patient::new(stream, limits.stalled);
     let service = service_fn(move |request| {
         let shared = Arc::clone(&shared);
         async move { Ok::<_, Infallible>(shared.respond(peer, request).await) }
@@ -219,7 +232,7 @@ async fn connection(
         .header_read_timeout(limits.idle)
         .max_buf_size(BUFFER)
         .max_headers(HEADERS_MAX)
-        .serve_connection(stream, service);
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     // A client that breaks the protocol or goes away ends it with an error, which is its own.
     tokio::select! {
@@ -242,7 +255,7 @@ impl Shared {
             (self.notice)(&Event::Trouble(trouble));
         }
         if head.method != Method::HEAD {
-            reply = self.begin(reply).await;
+            reply = self.begin(reply, peer.ip()).await;
         }
         self.response(peer, &head, reply)
     }
@@ -253,49 +266,95 @@ impl Shared {
             Ok(route) => route,
             Err(reply) => return *reply,
         };
-        let Ok(Ok(_turn)) = timeout(self.limits.turn, self.lookups.acquire()).await else {
+        let is_listing = wants_listing(&route, head);
+        let turns = if is_listing {
+            &self.listings
+        } else {
+            &self.lookups
+        };
+        let Some(turn) = self.turn(Arc::clone(turns).acquire_owned()).await else {
             return Reply::busy();
         };
         let (shared, head) = (Arc::clone(self), Arc::clone(head));
-        let work = move || answer(&shared.store, route, &head, &shared.listings);
-        match spawn_blocking(work).await {
-            Ok(reply) => reply,
+        let wanted = Wanted::default();
+        let thread = wanted.spawn(turn, move || answer(&shared.store, route, &head));
+        match thread.await {
+            // The next one is made when there is room for this one.
+            Ok((reply, _turn)) if is_listing => self.with_room(reply).await,
+            Ok((reply, _turn)) => reply,
             Err(error) => Reply::failure(error.to_string()),
         }
     }
 
+    /// Waits for a turn, if it comes early enough.
+    async fn turn<T>(&self, turn: impl Future<Output = Result<T, AcquireError>>) -> Option<T> {
+        timeout(self.limits.turn, turn).await.ok()?.ok()
+    }
+
+    /// The same answer, once there is memory for it, which it has until it was sent.
+    async fn with_room(&self, reply: Reply) -> Reply {
+        let Content::Bytes(bytes) = reply.content else {
+            return reply;
+        };
+        let wanted = kib(bytes.len()).min(kib(self.limits.listing_memory));
+        let room = Arc::clone(&self.room).acquire_many_owned(wanted);
+        let Some(room) = self.turn(room).await else {
+            return Reply::busy();
+        };
+        let held = Held { bytes, _room: room };
+        Reply {
+            content: Content::Bytes(Bytes::from_owner(held)),
+            ..reply
+        }
+    }
+
     /// Has a thread make what is to be sent, if that has to be made, once its turn has come.
-    async fn begin(&self, reply: Reply) -> Reply {
+    async fn begin(&self, reply: Reply, client: IpAddr) -> Reply {
         let Content::Stream(source, length) = reply.content else {
             return reply;
         };
-        let turn = Arc::clone(&self.streams).acquire_owned();
-        let Ok(Ok(turn)) = timeout(self.limits.turn, turn).await else {
+        let share = self.clients.share_of(client);
+        let turn = async {
+            let share = share.acquire_owned().await?;
+            Ok((share, Arc::clone(&self.streams).acquire_owned().await?))
+        };
+        let Some(turn) = self.turn(turn).await else {
             return Reply::busy();
         };
+        let wanted = Wanted::default();
         let (to, mut rest) = mpsc::channel(WAITING);
-        self.start(source, to);
+        self.start(source, to, &wanted, turn);
         // What fails at once can still be said by a status.
         let first = match timeout(FIRST, rest.recv()).await {
             Ok(Some(Piece::Failed) | None) => return Reply::changed(),
             Ok(first) => first,
             Err(_) => None,
         };
+        let from = From::Thread {
+            first,
+            rest,
+            _wanted: wanted,
+        };
         Reply {
-            content: Content::Begun(From::Thread { first, rest }, length),
-            held: Some(turn),
+            content: Content::Begun(from, length),
             ..reply
         }
     }
 
-    fn start(&self, source: Source, to: mpsc::Sender<Piece>) {
+    fn start(
+        &self,
+        source: Source,
+        to: mpsc::Sender<Piece>,
+        wanted: &Wanted,
+        turn: impl Send + 'static,
+    ) {
         let notice = Arc::clone(&self.notice);
         let running = self.limits.streams - self.streams.available_permits();
         let memory = match running > AMPLE {
             true => Memory::Short,
             false => Memory::Ample,
         };
-        spawn_blocking(move || {
+        wanted.spawn(turn, move || {
             let what = source.to_string();
             if let Err(error) = source.send(&to, memory) {
                 (notice)(&Event::Trouble(&format!("cannot send {what}: {error}")));
@@ -318,7 +377,6 @@ impl Shared {
         let mut response = Response::new(Body {
             from,
             left,
-            _held: reply.held,
             answered: Answered {
                 peer,
                 method: head.method.clone(),
@@ -340,4 +398,21 @@ fn announce(headers: &mut HeaderMap, length: Option<u64>) {
     if let Some(length) = length {
         headers.insert(CONTENT_LENGTH, length.into());
     }
+}
+
+/// What is in memory until it was sent.
+struct Held {
+    bytes: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// As many KiB as hold so many bytes.
+fn kib(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX)
 }

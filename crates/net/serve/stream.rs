@@ -10,6 +10,7 @@ use bzip2::read::MultiBzDecoder;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc::Sender;
 use windrow_store::nar;
+use windrow_sys::interrupt;
 use zstd::stream::write::Encoder;
 
 use super::Packing;
@@ -68,7 +69,7 @@ impl Source {
     ///
     /// # Errors
     /// When it can't be read or is not what it should be; its end is not handed on then. That
-    /// nobody takes it any more is no error.
+    /// nobody takes it any more is no error, nor that the work is to end.
     pub(super) fn send(self, to: &Sender<Piece>, memory: Memory) -> io::Result<()> {
         let mut pieces = Pieces {
             to,
@@ -80,13 +81,10 @@ impl Source {
             Self::Bzip2(file) => unpack(file, &mut pieces),
         };
         match sent.and_then(|()| pieces.finish()) {
-            Err(error) if to.is_closed() => {
-                drop(error);
-                Ok(())
-            }
             Err(error) => {
+                let is_wanted = !to.is_closed() && !interrupt::is_cause_of(&error);
                 let _ = to.blocking_send(Piece::Failed);
-                Err(error)
+                if is_wanted { Err(error) } else { Ok(()) }
             }
             Ok(()) => Ok(()),
         }

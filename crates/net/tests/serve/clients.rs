@@ -11,7 +11,10 @@ use crate::common::{Got, LIMIT, Scene, Served};
 
 /// Asks for something, and does not read the answer.
 fn ask_only(served: &Served, path: &str) -> TcpStream {
-    let mut stream = served.connect();
+    ask_on(served.connect(), path)
+}
+
+fn ask_on(mut stream: TcpStream, path: &str) -> TcpStream {
     let head = format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n");
     stream.write_all(head.as_bytes()).unwrap();
     stream
@@ -131,6 +134,92 @@ fn who_must_wait_too_long_is_told_to_come_again() {
     assert_eq!(served.get("/nix-cache-info").status, 200);
     let got = served.get(&url);
     assert_eq!(got.header("retry-after"), Some("5"));
+}
+
+#[test]
+fn one_client_leaves_archives_to_others() {
+    let mut scene = Scene::new();
+    let (large, small) = (
+        scene.add_file("large", 256 << 20),
+        scene.add_dir("small", 3),
+    );
+    let limits = Limits {
+        streams: 8,
+        turn: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    let served = scene.serve_with(Packing::None, limits);
+    let large = format!("/{}", served.narinfo(&large).url);
+    let small = format!("/{}", served.narinfo(&small).url);
+    let mut idle: Vec<_> = (0..8).map(|_| ask_only(&served, &large)).collect();
+    let heads = idle.iter_mut().map(|stream| {
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).unwrap();
+        String::from_utf8_lossy(&head[9..]).into_owned()
+    });
+    let mut statuses: Vec<_> = heads.collect();
+    statuses.sort();
+    assert_eq!(statuses.join(" "), "200 200 200 200 200 200 200 503");
+    let stream = ask_on(served.connect_from("127.0.0.2"), &small);
+    let got = Got::read(&mut BufReader::new(stream), false);
+    assert_eq!((got.status, got.is_whole), (200, true));
+    assert_eq!(served.get(&small).status, 503);
+}
+
+#[test]
+fn one_client_leaves_connections_to_others() {
+    let scene = Scene::new();
+    let limits = Limits {
+        connections: 8,
+        ..Limits::default()
+    };
+    let served = scene.serve_with(Packing::None, limits);
+    let ask = |client: &str| {
+        let stream = served.connect_from(client);
+        let head = b"GET /nix-cache-info HTTP/1.1\r\nHost: h\r\n\r\n";
+        (&stream).write_all(head).unwrap();
+        let mut answer = [0; 12];
+        let answered = (&stream).read_exact(&mut answer);
+        (answered.is_ok() && &answer[9..] == b"200").then_some(stream)
+    };
+    let open: Vec<_> = (0..7).map(|_| ask("127.0.0.1").unwrap()).collect();
+    assert!(ask("127.0.0.1").is_none());
+    assert!(ask("127.0.0.2").is_some());
+    drop(open);
+    let begun = std::time::Instant::now();
+    while ask("127.0.0.1").is_none() {
+        assert!(begun.elapsed() < LIMIT);
+    }
+}
+
+#[test]
+fn listings_are_made_in_turn() {
+    const CLIENTS: usize = 40;
+    let mut scene = Scene::new();
+    let path = scene.add_dir("x", 1000);
+    // Each is larger than all the memory for them: they are sent one after the other.
+    for listing_memory in [1000, 64 << 20] {
+        let limits = Limits {
+            listings: 1,
+            listing_memory,
+            ..Limits::default()
+        };
+        let served = scene.serve_with(Packing::None, limits);
+        let name = format!("/{}.ls", path.hash_part());
+        let expected = served.get(&name).body;
+        let all_there = &std::sync::Barrier::new(CLIENTS);
+        std::thread::scope(|scope| {
+            for _ in 0..CLIENTS {
+                scope.spawn(|| {
+                    all_there.wait();
+                    let got = served.get(&name);
+                    assert_eq!((got.status, got.is_whole), (200, true));
+                    assert!(got.body == expected);
+                });
+            }
+        });
+        assert!(served.troubles().is_empty());
+    }
 }
 
 #[test]

@@ -9,6 +9,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
+use tokio::runtime::Builder;
 use windrow_components::signing_key::SecretKey;
 use windrow_components::store_path::StorePath;
 use windrow_net::narinfo::NarInfo;
@@ -131,7 +133,21 @@ pub(crate) struct Served {
 impl Served {
     /// Connects to it. Nothing that is read or written takes for ever.
     pub(crate) fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).unwrap();
+        self.connect_from("127.0.0.1")
+    }
+
+    /// Connects to it as the client at another address of this machine.
+    pub(crate) fn connect_from(&self, client: &str) -> TcpStream {
+        let connect = async {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket
+                .bind(SocketAddr::new(client.parse().unwrap(), 0))
+                .unwrap();
+            socket.connect(self.address).await.unwrap().into_std()
+        };
+        let runtime = Builder::new_current_thread().enable_io().build().unwrap();
+        let stream = runtime.block_on(connect).unwrap();
+        stream.set_nonblocking(false).unwrap();
         stream.set_read_timeout(Some(LIMIT)).unwrap();
         stream.set_write_timeout(Some(LIMIT)).unwrap();
         stream
