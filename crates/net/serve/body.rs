@@ -8,6 +8,7 @@ use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::mpsc::Receiver;
 
+use super::connection::UnderWay;
 use super::notice::{Answered, Event, Notice};
 use super::stream::Piece;
 use super::turns::Wanted;
@@ -33,6 +34,8 @@ pub(super) struct Body {
     pub(super) from: From,
     /// How many bytes are still to come, if that is known.
     pub(super) left: Option<u64>,
+    /// Whether its connection may not end yet.
+    pub(super) under_way: UnderWay,
     pub(super) answered: Answered,
     pub(super) notice: Notice,
 }
@@ -99,6 +102,9 @@ impl Drop for Body {
     fn drop(&mut self) {
         use hyper::body::Body as _;
         self.answered.is_whole = self.is_end_stream() || self.left == Some(0);
+        if self.answered.is_whole {
+            self.under_way.end();
+        }
         (self.notice)(&Event::Answered(&self.answered));
     }
 }

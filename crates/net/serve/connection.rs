@@ -1,13 +1,30 @@
-//! A connection whose client must take what is written to it in some time.
+//! A connection whose client must take what is written to it in some time, and is not to take half
+//! an answer for all of it.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
+
+/// Whether an answer has begun on a connection, and has not come to its end.
+#[derive(Debug, Clone, Default)]
+pub(super) struct UnderWay(Arc<AtomicBool>);
+
+impl UnderWay {
+    pub(super) fn begin(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn end(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
 
 /// A connection. Each time something is written, the client has so much time to take all of it.
 pub(super) struct Patient {
@@ -16,15 +33,17 @@ pub(super) struct Patient {
     timer: Pin<Box<Sleep>>,
     /// Whether the client still has to take something.
     is_waiting: bool,
+    under_way: UnderWay,
 }
 
 impl Patient {
-    pub(super) fn new(stream: TcpStream, limit: Duration) -> Self {
+    pub(super) fn new(stream: TcpStream, limit: Duration, under_way: UnderWay) -> Self {
         Self {
             stream,
             limit,
             timer: Box::pin(tokio::time::sleep(limit)),
             is_waiting: false,
+            under_way,
         }
     }
 
@@ -48,6 +67,16 @@ impl Patient {
         match self.timer.as_mut().poll(context) {
             Poll::Ready(()) => Poll::Ready(Err(ErrorKind::TimedOut.into())),
             Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Patient {
+    fn drop(&mut self) {
+        // In HTTP/1.0 an answer whose length is not known ends with the connection. Only a reset
+        // tells that it was cut, and nothing that waits is kept for a client that takes nothing.
+        if self.is_waiting || self.under_way.0.load(Ordering::Relaxed) {
+            let _ = self.stream.set_zero_linger();
         }
     }
 }

@@ -24,7 +24,7 @@ use windrow_sys::limits;
 
 use super::answer::{Content, Reply, answer, route, wants_listing};
 use super::body::{Body, From};
-use super::connection::Patient;
+use super::connection::{Patient, UnderWay};
 use super::notice::{Answered, Event, Notice};
 use super::store::Store;
 use super::stream::{Memory, Piece, Source, WAITING};
@@ -222,10 +222,11 @@ async fn connection(
     // Only speed suffers if it fails.
     let _ = stream.set_nodelay(true);
     let limits = shared.limits.clone();
-    let stream = Patient::new(stream, limits.stalled);
+    let under_way = UnderWay::default();
+    let stream = Patient::new(stream, limits.stalled, under_way.clone());
     let service = service_fn(move |request| {
-        let shared = Arc::clone(&shared);
-        async move { Ok::<_, Infallible>(shared.respond(peer, request).await) }
+        let (shared, under_way) = (Arc::clone(&shared), under_way.clone());
+        async move { Ok::<_, Infallible>(shared.respond(peer, request, under_way).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -247,6 +248,7 @@ impl Shared {
         self: Arc<Self>,
         peer: SocketAddr,
         request: Request<Incoming>,
+        under_way: UnderWay,
     ) -> Response<Body> {
         let (head, _) = request.into_parts();
         let head = Arc::new(head);
@@ -257,7 +259,7 @@ impl Shared {
         if head.method != Method::HEAD {
             reply = self.begin(reply, peer.ip()).await;
         }
-        self.response(peer, &head, reply)
+        self.response(peer, &head, reply, under_way)
     }
 
     /// The answer, from a thread that may wait for the database.
@@ -362,7 +364,13 @@ impl Shared {
         });
     }
 
-    fn response(&self, peer: SocketAddr, head: &Parts, reply: Reply) -> Response<Body> {
+    fn response(
+        &self,
+        peer: SocketAddr,
+        head: &Parts,
+        reply: Reply,
+        under_way: UnderWay,
+    ) -> Response<Body> {
         let mut headers = reply.headers;
         let mut left = reply.content.length();
         if head.method == Method::HEAD {
@@ -374,9 +382,13 @@ impl Shared {
             Content::Begun(from, _) => from,
             Content::Bytes(_) | Content::Stream(..) => From::Nowhere,
         };
+        if matches!(from, From::Thread { .. }) {
+            under_way.begin();
+        }
         let mut response = Response::new(Body {
             from,
             left,
+            under_way,
             answered: Answered {
                 peer,
                 method: head.method.clone(),

@@ -1,8 +1,8 @@
 //! What is not what it was is never sent as if it were.
 
 use std::fs::{self, File};
-use std::io::{Cursor, Read as _, Write as _};
-use std::os::unix::fs::FileExt as _;
+use std::io::{self, Cursor, Read as _, Write as _};
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 
 use windrow_net::compression::{Compression, decoder};
 use windrow_net::serve::Packing;
@@ -78,6 +78,40 @@ fn what_was_changed_is_never_sent_to_its_end() {
         let rest = served.ask("GET", &format!("/{url}"), "Range: bytes=300-\r\n");
         assert_eq!(rest.status, 404);
     }
+}
+
+/// Asks for an archive in HTTP/1.0, where an answer may end with the connection.
+fn ask_old(served: &Served, url: &str) -> io::Result<Vec<u8>> {
+    let mut stream = served.connect();
+    let head = format!("GET /{url} HTTP/1.0\r\n\r\n");
+    stream.write_all(head.as_bytes())?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let text = String::from_utf8_lossy(&answer);
+    assert!(text.starts_with("HTTP/1.0 200"), "{url}");
+    assert!(!text.contains("transfer-encoding"), "{url}");
+    Ok(answer)
+}
+
+#[test]
+fn what_is_cut_does_not_look_complete_to_old_proxies() {
+    const SIZE: u64 = 1 << 20;
+    let mut scene = Scene::new();
+    let path = scene.add("x", |file| fs::write(file, noise(SIZE)).unwrap());
+    let served = scene.serve(Packing::Zstd);
+    let url = served.narinfo(&path).url;
+    let answer = ask_old(&served, &url).unwrap();
+    let packed = answer.windows(4).position(|it| it == b"\r\n\r\n").unwrap() + 4;
+    let mut archive = Vec::new();
+    let unpacked = decoder(Compression::Zstd, Cursor::new(answer[packed..].to_vec()));
+    unpacked.unwrap().read_to_end(&mut archive).unwrap();
+    assert!(archive == scene.archive(&path));
+    let place = scene.place(&path);
+    fs::set_permissions(&place, fs::Permissions::from_mode(0o644)).unwrap();
+    let file = File::options().write(true).open(place).unwrap();
+    file.write_all_at(b"x", SIZE - 1).unwrap();
+    let error = ask_old(&served, &url).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
 }
 
 #[test]
