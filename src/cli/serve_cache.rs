@@ -91,8 +91,10 @@ pub(super) fn run(args: &ServeCacheArgs) -> Result<()> {
     thread.map_err(no_thread)?;
     server.run();
     match interrupt::signal() {
-        Some(signal) => Err(Error::Interrupted { signal }),
-        None => Ok(()),
+        Some(signal) if interrupt::is_signalled() => Err(Error::Interrupted { signal }),
+        // The first signal is how it ends: another status would be a failure to whoever runs
+        // services.
+        _ => Ok(()),
     }
 }
 

@@ -46,14 +46,24 @@ impl Served {
     /// Ends it.
     #[track_caller]
     fn end(self) -> Ran {
-        self.running.signal("INT");
-        self.running.wait().exits(130).no_panic()
+        self.end_by("INT")
+    }
+
+    /// Ends it by that signal.
+    #[track_caller]
+    fn end_by(self, signal: &str) -> Ran {
+        self.running.signal(signal);
+        self.running.wait().exits(0).no_panic()
+    }
+
+    /// Where it listens.
+    fn address(&self) -> &str {
+        self.url.strip_prefix("http://").unwrap()
     }
 
     /// Asks for something, and does not read the answer.
     fn ask(&self, path: &str) -> TcpStream {
-        let address = self.url.strip_prefix("http://").unwrap();
-        let mut stream = TcpStream::connect(address).unwrap();
+        let mut stream = TcpStream::connect(self.address()).unwrap();
         let head = format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
         stream.write_all(head.as_bytes()).unwrap();
         stream
@@ -64,6 +74,14 @@ impl Served {
         let mut answer = Vec::new();
         self.ask(path).read_to_end(&mut answer).unwrap();
         String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// Where the archive of a path is.
+    fn archive(&self, path: &str) -> String {
+        let (_, name) = path.rsplit_once('/').expect("a store path");
+        let narinfo = self.get(&format!("/{}.narinfo", &name[..32]));
+        let url = narinfo.lines().find_map(|line| line.strip_prefix("URL: "));
+        format!("/{}", url.expect("a URL"))
     }
 
     /// The most memory that it has had, in KiB.
@@ -96,7 +114,7 @@ fn windrow_fetches_with_signatures_made_for_it() {
         let query = format!("select sigs from ValidPaths where path = '{}'", scene.b);
         let sigs = scene.world.sql(&query).concat();
         assert!(sigs.starts_with("test.example-1:"), "{sigs}");
-        served.end().says("interrupted").never_says("warning");
+        assert_eq!(served.end().stderr, "");
         scene.is_well();
         scene.start_over(compression);
     }
@@ -178,11 +196,30 @@ fn requests_are_told_of_and_a_signal_ends_the_server() {
     let ran = served.end();
     ran.says(format!(" GET /{hash}.narinfo 200, "))
         .says(" GET /a%1bb 404, ")
-        .says("error: interrupted by the user");
-    let served = Served::run(&world, world.windrow("serve-cache").arg("--quiet"));
-    served.running.signal("TERM");
-    served.running.wait().exits(143).never_says("warning");
+        .never_says("error");
+    for signal in ["HUP", "INT", "TERM"] {
+        let quiet = world.windrow("serve-cache").arg("--quiet");
+        let ran = Served::run(&world, quiet).end_by(signal);
+        assert_eq!(ran.stderr, "", "{signal}");
+    }
     world.is_clean();
+}
+
+#[test]
+fn a_second_signal_ends_the_server_at_once() {
+    let world = World::new();
+    let large = world.write("large", "much of it\n".repeat(3_000_000));
+    let path = world.windrow("nix-store").arg("--add").arg(large);
+    let path = path.ok().line();
+    let serve = world.windrow("serve-cache").arg("--quiet");
+    let served = Served::run(&world, serve.args(["--compression", "none"]));
+    let url = served.archive(&path);
+    let mut idle = served.ask(&url);
+    idle.read_exact(&mut [0; 1000]).unwrap();
+    served.running.signal("INT");
+    served.running.signal("TERM");
+    let ran = served.running.wait().exits(130).no_panic();
+    ran.says("interrupted by the user");
 }
 
 #[test]
@@ -196,7 +233,7 @@ fn what_can_not_be_served_is_said() {
         .arg(world.write("g.json", r#"{"derivations":{}}"#))
         .ok();
     let taken = Served::run(&world, world.windrow("serve-cache"));
-    let address = taken.url.strip_prefix("http://").unwrap();
+    let address = taken.address();
     let listen = |at: &str| serve(&["--quiet", "--listen", at]).one_error();
     listen(address)
         .says(format!("cannot listen at '{address}'"))
@@ -231,10 +268,7 @@ fn two_hundred_clients_that_take_nothing_cost_little_memory() {
         .ok()
         .line();
     let served = Served::run(&world, world.windrow("serve-cache").arg("--quiet"));
-    let hash = &path[path.len() - 38..path.len() - 6];
-    let narinfo = served.get(&format!("/{hash}.narinfo"));
-    let url = narinfo.lines().find_map(|line| line.strip_prefix("URL: "));
-    let url = format!("/{}", url.expect("a URL"));
+    let url = served.archive(&path);
     let mut idle: Vec<_> = (0..200).map(|_| served.ask(&url)).collect();
     for stream in &mut idle {
         // All of them are being sent.
