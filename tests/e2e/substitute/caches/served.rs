@@ -1,8 +1,8 @@
 //! A store that `windrow serve-cache` serves, and who fetches from it: windrow, and each Nix.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::{self, Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
 
 use super::Scene;
 use crate::harness::{Cmd, Ran, Running, World, have, need, need_newer, text, wait_until};
@@ -59,6 +59,25 @@ impl Served {
     /// Where it listens.
     fn address(&self) -> &str {
         self.url.strip_prefix("http://").unwrap()
+    }
+
+    /// The URL of a way to it on which each connection ends after so many bytes of answers.
+    fn behind_bad_line(&self, bytes: u64) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let address = self.address().to_owned();
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let (client, server) = (client.unwrap(), TcpStream::connect(&address).unwrap());
+                let requests = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                std::thread::spawn(move || io::copy(&mut &requests.0, &mut &requests.1));
+                std::thread::spawn(move || {
+                    let _ = io::copy(&mut (&server).take(bytes), &mut &client);
+                    [client, server].map(|stream| stream.shutdown(Shutdown::Both))
+                });
+            }
+        });
+        url
     }
 
     /// Asks for something, and does not read the answer.
@@ -122,6 +141,42 @@ fn windrow_fetches_with_signatures_made_for_it() {
     let ran = scene.build(&[&served.url]).ok();
     ran.says("it is not signed").says("2 derivations built");
     served.end().says("warning: this cache signs nothing");
+    scene.is_well();
+}
+
+#[test]
+fn what_is_not_compressed_goes_on_where_it_was_cut() {
+    need!("nix-store", "sqlite3");
+    let (scene, path) = Scene::new(|world, _, _| {
+        let large = world.write("large", "much of it\n".repeat(300_000));
+        world
+            .windrow("nix-store")
+            .arg("--add")
+            .arg(large)
+            .ok()
+            .line()
+    });
+    let args = ["-v", "--compression", "none"];
+    let key = key(&scene);
+    let args = [&args[..], &["--secret-key-file", &key]].concat();
+    let served = Served::start(&scene, &args);
+    let url = served.behind_bad_line(1 << 20);
+    let fetch = |url: &str| scene.asking("build", &[url]).arg(&path);
+    // In the same run.
+    fetch(&url).ok().says("1 path fetched");
+    scene.world.stays_valid();
+    scene.start_over("first");
+    // In the next run, by another way.
+    let once = fetch(&url).args(["--option", "download-attempts", "1"]);
+    once.run().exits(1).no_panic();
+    fetch(&served.url).ok().says("1 path fetched");
+    scene.world.stays_valid();
+    let ran = served.end().never_says("warning");
+    let answers = |status: &str| {
+        let archives = ran.stderr.lines().filter(|line| line.contains(" /nar/"));
+        archives.filter(|line| line.contains(status)).count()
+    };
+    assert_eq!((answers(" 200, "), answers(" 206, ")), (2, 4), "{ran}");
     scene.is_well();
 }
 
