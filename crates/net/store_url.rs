@@ -350,6 +350,9 @@ fn host(rest: &str) -> Result<Host, Fault> {
     Host::parse(rest.trim_end_matches('/')).map_err(Fault::malformed)
 }
 
+/// What stands for a password where URLs are shown or written down.
+pub(crate) const HIDDEN: &str = "***";
+
 /// A URL with asterisks for its password.
 pub(crate) fn redacted(url: &str) -> String {
     let Some(start) = url.find("://").map(|at| at + 3) else {
@@ -361,7 +364,7 @@ pub(crate) fn redacted(url: &str) -> String {
         return url.to_owned();
     };
     match url[start..at].find(':') {
-        Some(colon) => format!("{}:***{}", &url[..start + colon], &url[at..]),
+        Some(colon) => format!("{}:{HIDDEN}{}", &url[..start + colon], &url[at..]),
         None => url.to_owned(),
     }
 }

@@ -113,11 +113,14 @@ fn wanted(session: &Session, what: &Push) -> Result<Vec<StoreUrl>> {
         return Ok(known);
     }
     let named = what.to.iter().map(|text| {
-        let url = parse(text)?;
-        // A URL by itself means the cache that is known under it, with its parameters.
+        let mut url = parse(text)?;
+        // A URL by itself means the cache that is known under it, with its parameters. What is
+        // known may have no password.
         let mut known = known.iter();
-        let known = known.find(|it| !text.contains('?') && it.key() == url.key());
-        Ok(known.cloned().unwrap_or(url))
+        if let Some(known) = known.find(|it| !text.contains('?') && it.key() == url.key()) {
+            url.params = known.params.clone();
+        }
+        Ok(url)
     });
     named.collect()
 }

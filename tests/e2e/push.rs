@@ -6,7 +6,7 @@ mod trouble;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use windrow_net::testing::Server;
+use windrow_net::testing::{Behaviour, Server};
 
 use crate::harness::{
     BinaryCache, Cmd, Key, Running, World, graph_of, need, runs_until_go, sh, wait_until,
@@ -193,6 +193,37 @@ fn one_of_two_caches_is_chosen_and_one_no_longer_named_is_told_of() {
     push.ok().says("does not name").says(two.url());
     assert!(two.narinfo(&scene.path("b")).exists());
     assert!(scene.waiting().is_empty());
+}
+
+#[test]
+fn a_password_is_asked_of_the_netrc_file_or_named_again() {
+    for by_netrc in [true, false] {
+        let scene = Scene::new();
+        let far = cache(&scene.world, "far");
+        fs::create_dir(&far.dir).unwrap();
+        let server = Server::start(&far.dir);
+        server.behave("*", Behaviour::Status(403));
+        let address = server.address();
+        let url = format!("http://me:secret@{address}?compression=zstd");
+        scene.push_to(&[&url]);
+        scene.go();
+        scene.build().ok();
+        scene.world.conf("");
+        let login = Behaviour::Login("me".to_owned(), "secret".to_owned());
+        server.behave("*", login);
+        assert!(!scene.waiting().is_empty());
+        let push = scene.world.windrow("push");
+        let push = if by_netrc {
+            let entry = format!("machine {} login me password secret\n", address.ip());
+            let netrc = scene.world.write("netrc", entry);
+            push.args(["--option", "netrc-file", netrc.to_str().unwrap()])
+        } else {
+            push.args(["--to", &format!("http://me:secret@{address}")])
+        };
+        push.ok();
+        assert!(scene.waiting().is_empty());
+        assert_eq!(far.field(&scene.path("b"), "Compression"), "zstd");
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ use super::speed::Speed;
 use crate::address::without_userinfo;
 use crate::certificates;
 use crate::error::{Fault, Kind};
+use crate::store_url::HIDDEN;
 use crate::{netrc, proxies};
 
 /// How much a server may send ahead over one connection of HTTP/2, and for one answer.
@@ -139,6 +140,8 @@ impl Transport {
     pub(crate) fn login(&self, url: &mut Url) -> Option<HeaderValue> {
         use base64::Engine as _;
         let (_, in_address) = without_userinfo(url.as_str());
+        // An address that was written down has no password.
+        let in_address = in_address.filter(|(_, password)| *password != HIDDEN);
         let _ = url.set_username("");
         let _ = url.set_password(None);
         let host = url.host_str().unwrap_or_default();
