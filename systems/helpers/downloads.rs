@@ -135,6 +135,29 @@ impl Downloads {
         None
     }
 
+    /// The substituters from which something waits to be downloaded.
+    pub fn awaited(&self) -> Vec<usize> {
+        let lines = self.lines.iter();
+        let lines = lines.filter(|(_, line)| !line.waiting.is_empty());
+        lines.map(|(&sub, _)| sub).collect()
+    }
+
+    /// Nothing more is downloaded from a substituter: what waits for that is over.
+    pub fn fail_waiting(&mut self, sub: usize, error: &DownloadError) {
+        let Some(line) = self.lines.get_mut(&sub) else {
+            return;
+        };
+        for (.., path) in line.waiting.drain() {
+            if let Some(download) = self.all.get_mut(&path)
+                && download.sub == sub
+                && matches!(download.state, State::Waiting)
+            {
+                download.state = State::Over(Err(error.clone()));
+                self.over.extend(download.goal.map(|goal| (goal, path)));
+            }
+        }
+    }
+
     /// A download is over. What nobody wants any more is thrown away.
     pub fn end(&mut self, path: PathId, sub: usize, result: Came) {
         let download = self.all.get_mut(&path);
@@ -362,6 +385,30 @@ mod tests {
         });
         assert!(!downloads.want(path, 0, &other), "it is over");
         assert_eq!(downloads.begin_next().unwrap().1, 0);
+    }
+
+    #[test]
+    fn what_waits_for_one_that_is_left_out_is_over() {
+        let mut downloads = Downloads::default();
+        downloads.bound(1);
+        let [begun, waits, elsewhere] = [0, 1, 2].map(PathId::from_index);
+        let goal = |index| Entity::from_raw_u32(index).unwrap();
+        for (path, sub) in [(begun, 0), (waits, 0), (elsewhere, 1)] {
+            downloads.want(path, sub, &info(1));
+            let goal = goal(path.index() as u32 + 1);
+            downloads.wait(ReadyFetch { goal, path }, sub, &info(1));
+            downloads.begin_next();
+        }
+        assert_eq!(downloads.awaited(), [0]);
+        let error = DownloadError {
+            message: String::new(),
+            is_the_caches: false,
+        };
+        downloads.fail_waiting(0, &error);
+        assert!(downloads.awaited().is_empty());
+        assert_eq!(downloads.take_over(), [(goal(2), waits)]);
+        assert!(matches!(downloads.take(waits), Some((0, Err(_), _))));
+        assert!(downloads.take(begun).is_none() && downloads.take(elsewhere).is_none());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bevy_ecs::prelude::{NonSendMut, Res, ResMut};
 use windrow_components::ids::PathId;
-use windrow_net::asker::{Left, Wish};
+use windrow_net::asker::{DownloadError, Left, Wish};
 use windrow_net::narinfo::NarInfo;
 
 use crate::helpers::caches::{Caches, token};
@@ -47,6 +47,15 @@ pub fn begin_downloads<C: Carrier>(
             && downloads.want(path, sub, info)
         {
             carrier.cancel(path, Left::Kept);
+        }
+    }
+    for sub in downloads.awaited() {
+        if !substituters.is_good(sub, scheduler.now) {
+            let error = DownloadError {
+                message: format!("'{}' is left out", substituters.name(sub)),
+                is_the_caches: false,
+            };
+            downloads.fail_waiting(sub, &error);
         }
     }
     while let Some((path, sub, info)) = downloads.begin_next() {

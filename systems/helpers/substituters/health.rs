@@ -26,6 +26,8 @@ pub(super) struct Health {
     /// How long it was left out last.
     last_pause: Duration,
     paused_until: Duration,
+    /// It was left out because it delivers nothing, and has delivered nothing since.
+    delivers_nothing: bool,
 }
 
 impl Health {
@@ -41,15 +43,23 @@ impl Health {
 
     /// It has answered.
     pub(super) fn succeed(&mut self) {
+        let before = *self;
         *self = Self {
-            undelivered: self.undelivered,
+            undelivered: before.undelivered,
             ..Self::default()
         };
+        if before.delivers_nothing {
+            // To answer is not what it was left out for not doing.
+            self.delivers_nothing = true;
+            self.last_pause = before.last_pause;
+            self.paused_until = before.paused_until;
+        }
     }
 
     /// It has delivered a path.
     pub(super) fn deliver(&mut self) {
         self.undelivered = 0;
+        self.delivers_nothing = false;
     }
 
     /// It has not delivered a path that it has. For how long it is left out from now on, if it is:
@@ -60,7 +70,9 @@ impl Health {
             return None;
         }
         self.undelivered = 0;
-        self.fail(true, now)
+        let pause = self.fail(true, now);
+        self.delivers_nothing |= pause.is_some();
+        pause
     }
 
     /// It has failed, or can't be reached at all. For how long it is left out from now on, if it
@@ -138,6 +150,18 @@ mod tests {
         }
         let out = health.fail_to_deliver(Duration::ZERO);
         assert_eq!(out, Some(FIRST_PAUSE));
+        // Answers to what it was asked before still come.
+        health.succeed();
+        assert!(!health.is_good(FIRST_PAUSE / 2) && health.is_good(FIRST_PAUSE));
+        for _ in 1..UNDELIVERED {
+            assert_eq!(health.fail_to_deliver(FIRST_PAUSE), None);
+            health.succeed();
+        }
+        let out = health.fail_to_deliver(FIRST_PAUSE);
+        assert_eq!(out, Some(FIRST_PAUSE * 2));
+        health.deliver();
+        health.succeed();
+        assert!(health.is_good(FIRST_PAUSE));
     }
 
     #[test]
