@@ -69,6 +69,9 @@ pub enum Error {
     /// No directory for a store of the user's own is known.
     #[error("cannot locate a store of your own: set HOME or XDG_DATA_HOME, or give '--store DIR'")]
     NoHome,
+    /// No directory of the user's own is known.
+    #[error("cannot locate your own directories: set HOME, or give '--prefix DIR'")]
+    NoUserDirs,
     /// What was asked for can't be understood.
     #[error("cannot build '{what}': {reason}")]
     BadTarget {

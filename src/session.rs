@@ -1,7 +1,7 @@
 //! What every command starts from: settings, and which of the three kinds of store to use.
 
 use std::ffi::{CStr, OsString};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ use crate::conf::error::StoreNameError;
 use crate::conf::locations::Locations;
 use crate::conf::nix_conf;
 use crate::conf::store_name::{Kind, StoreName};
+use crate::conf::user_dirs;
 use crate::error::{Error, Result};
 use crate::isolation::{Isolated, builds_dir, isolation};
 use crate::option_warnings::{options_without_effect, unknown_options};
@@ -486,12 +487,7 @@ fn choose(locations: &Locations, name: StoreName) -> Result<Chosen> {
 
 /// A store under the user's data directory, whose paths are real paths.
 fn own_layout() -> Result<Layout> {
-    let absolute = |path: PathBuf| path.is_absolute().then_some(path);
-    let data = env("XDG_DATA_HOME")
-        .map(PathBuf::from)
-        .and_then(absolute)
-        .or_else(|| Some(absolute(env("HOME")?.into())?.join(".local/share")))
-        .ok_or(Error::NoHome)?;
+    let data = user_dirs::data().ok_or(Error::NoHome)?;
     // A path into a store must be the same however it is reached.
     let data = std::fs::canonicalize(&data).unwrap_or(data);
     layout_in(&data.join("windrow"))

@@ -2,14 +2,19 @@
 
 mod add;
 mod build;
+mod completions;
 mod copy;
+mod exit_status;
 mod failed_paths;
 mod graph;
 mod history;
+mod install;
 mod list;
 mod log;
+mod man;
 mod plan;
 mod push;
+mod reference;
 mod serve_cache;
 mod show;
 mod simulate;
@@ -22,6 +27,8 @@ use clap::{Args, Parser, Subcommand};
 use nix::sys::stat::Mode;
 use windrow_sys::{interrupt, waiting};
 
+pub use reference::reference;
+
 use crate::error::{Result, print_failed};
 use crate::progress::{LogFormat, Style};
 use crate::session::Session;
@@ -30,9 +37,12 @@ use crate::terminal::{
     usage_error,
 };
 
+/// The program's name.
+const NAME: &str = "windrow";
+
 /// Turns Nix derivations into valid store paths.
 #[derive(Debug, Parser)]
-#[command(name = "windrow", version, about, max_term_width = 100)]
+#[command(name = NAME, version, about, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -64,8 +74,12 @@ enum Command {
     History(history::HistoryArgs),
     /// Serve the store as a binary cache over HTTP, for other machines to fetch from
     ServeCache(serve_cache::ServeCacheArgs),
+    /// Print or install what a shell needs to complete command lines
+    Completions(completions::CompletionsArgs),
+    /// Print or install the manual page of a command
+    Man(man::ManArgs),
     /// Nix's store operations, with its options and output: see docs/NIX_STORE.md
-    #[command(disable_help_flag = true)]
+    #[command(disable_help_flag = true, override_help = crate::nix_store::HELP)]
     NixStore {
         /// An operation, its options and arguments; --help lists them
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -198,7 +212,7 @@ fn print_lines<T: AsRef<str>>(lines: impl IntoIterator<Item = T>) -> Result<()> 
     }
 }
 
-/// Runs the program with these arguments; the exit status is documented in README.md.
+/// Runs the program with these arguments; the exit status is documented in docs/COMMANDS.md.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     windrow_sys::limits::raise_descriptors();
     windrow_sys::limits::fail_beyond_file_size();
@@ -265,8 +279,12 @@ fn run(args: Vec<OsString>) -> ExitCode {
 }
 
 fn execute(command: Command) -> Result<ExitCode> {
-    if let Command::NixStore { args } = command {
-        return Ok(crate::nix_store::main(args));
+    // What has rules of its own for signals, or becomes another program.
+    match command {
+        Command::NixStore { args } => return Ok(crate::nix_store::main(args)),
+        Command::Completions(args) => return completions::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Man(args) => return man::run(&args).map(|()| ExitCode::SUCCESS),
+        _ => {}
     }
     // From here on an interruption is an orderly end.
     take_over_signals()?;
@@ -283,7 +301,7 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Log(args) => log::run(&args),
         Command::History(args) => history::run(&args),
         Command::ServeCache(args) => serve_cache::run(&args),
-        Command::NixStore { .. } => Ok(()),
+        Command::Completions(_) | Command::Man(_) | Command::NixStore { .. } => Ok(()),
     }?;
     Ok(ExitCode::SUCCESS)
 }

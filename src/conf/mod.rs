@@ -6,3 +6,4 @@ pub(crate) mod host;
 pub(crate) mod locations;
 pub(crate) mod nix_conf;
 pub(crate) mod store_name;
+pub(crate) mod user_dirs;

@@ -44,6 +44,7 @@ fn arguments() -> Vec<Error> {
             )(refused())),
         },
         Error::NoHome,
+        Error::NoUserDirs,
         Error::BadTarget {
             what: text("x.txt"),
             reason: text("it is not in the store"),

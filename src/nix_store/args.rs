@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::standard_input;
 
 /// What `--help` prints.
-pub(super) const HELP: &str = "\
+pub(crate) const HELP: &str = "\
 Usage: nix-store OPERATION [OPTIONS] [ARGUMENTS]
 
 Building

@@ -29,7 +29,8 @@ use windrow_sys::{interrupt, waiting};
 use crate::error::{Error, Result, print_failed};
 use crate::session::Session;
 use crate::terminal::{Out, complain, take_over_signals};
-use args::{Command, HELP, Level, Operation};
+pub(crate) use args::HELP;
+use args::{Command, Level, Operation};
 
 /// The name under which the whole program is nix-store.
 pub(crate) const NAME: &str = "nix-store";
