@@ -53,6 +53,7 @@ mod options;
 mod output_checks;
 mod outputs;
 mod overlay;
+mod pages;
 mod pipes;
 mod platforms;
 mod pre_build_hook;
