@@ -71,7 +71,8 @@ impl<T: Fn(Answer)> Desk<T> {
             let event = match self.events.try_recv() {
                 Ok(event) => event,
                 Err(_) => {
-                    self.write_down();
+                    // What is owed comes one by one, and each time would cost as much as all.
+                    self.write_down(|cache| !cache.owes());
                     match self.next() {
                         Some(event) => event,
                         None => continue,
@@ -100,7 +101,7 @@ impl<T: Fn(Answer)> Desk<T> {
                 Event::Stop => break,
             }
         }
-        self.write_down();
+        self.write_down(|_| true);
     }
 
     /// The next event; none if a cache has been silent for too long meanwhile.
@@ -439,16 +440,16 @@ impl<T: Fn(Answer)> Desk<T> {
             remembered: false,
         });
         if self.caches[nth].unwritten.len() >= WRITTEN_TOGETHER {
-            self.write_down();
+            self.write_down(|_| true);
         }
     }
 
-    /// Writes down what caches have said.
-    fn write_down(&mut self) {
+    /// Writes down what such caches have said.
+    fn write_down(&mut self, is_meant: impl Fn(&Cache) -> bool) {
         let Some(lookup) = &mut self.lookup else {
             return;
         };
-        for cache in &mut self.caches {
+        for cache in self.caches.iter_mut().filter(|cache| is_meant(cache)) {
             let infos = std::mem::take(&mut cache.unwritten);
             if let State::Open(Some(row)) = &cache.state
                 && !infos.is_empty()
@@ -464,7 +465,7 @@ impl<T: Fn(Answer)> Desk<T> {
 
     fn forget(&mut self, nth: usize, path: &StorePath) {
         // What has not been written is not to be written afterwards.
-        self.write_down();
+        self.write_down(|_| true);
         if let (Some(lookup), State::Open(Some(row))) = (&mut self.lookup, &self.caches[nth].state)
         {
             lookup.forget(row, path.hash_part());

@@ -170,6 +170,28 @@ fn answers_are_believed_if_they_are_signed_and_remembered_over_runs() {
 }
 
 #[test]
+fn what_comes_one_by_one_is_written_down_together() {
+    let changes = |letters: &str| {
+        let scene = Scene::new();
+        for letter in letters.chars() {
+            scene.write(letter, Some(&scene.key));
+        }
+        let asker = scene.asker();
+        asker.ask(0, letters.chars().map(question).collect());
+        answers(&asker, 1 + letters.len());
+        drop(asker);
+        let asker = scene.asker();
+        asker.ask(0, letters.chars().map(question).collect());
+        let told = answers(&asker, 1 + letters.len());
+        assert!(told[1..].iter().all(|answer| answer.ends_with("still")));
+        // SQLite counts in its file how often that was changed.
+        let file = fs::read(scene.dir.path().join("lookup/binary-cache-v6.sqlite")).unwrap();
+        u32::from_be_bytes(file[24..28].try_into().unwrap())
+    };
+    assert_eq!(changes("abcdfghijklmnpqrsvwxyz"), changes("a"));
+}
+
+#[test]
 fn one_that_owes_an_answer_and_says_nothing_is_dead() {
     let scene = Scene {
         silence: Duration::from_secs(2),
