@@ -1,22 +1,28 @@
 //! A path's archive, compressed as the cache has it: in the cache itself if that is a directory, or
 //! downloaded.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::{Buf as _, Bytes};
+use tokio::sync::Semaphore;
 use windrow_components::hash::Hash;
 use windrow_store::nar;
 use windrow_sys::interrupt;
 
 use crate::compression::{Compression, decoder_ahead};
 use crate::narinfo::NarInfo;
-use crate::remote::Partial;
+use crate::remote::{Partial, Room};
 
 /// How long what was not finished is kept, after the last byte.
 const KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What has no more bytes needs no file: there is no going on with it that would save anything.
+const SMALL: u32 = 64 << 10;
 
 /// How much of a file is read at once, in bytes.
 const CHUNK: usize = 256 << 10;
@@ -31,12 +37,24 @@ pub enum Archive {
     Tree(PathBuf),
     /// A download, of so many bytes.
     Downloaded(PathBuf, u64),
+    /// A small download.
+    InMemory(InMemory),
+}
+
+/// An archive in memory.
+#[derive(Debug)]
+pub struct InMemory {
+    bytes: Bytes,
+    _room: Room,
 }
 
 impl Archive {
     /// What was downloaded, which is closed.
-    pub(super) fn of_download(partial: &Partial) -> Self {
-        Self::Downloaded(partial.path().to_owned(), partial.length())
+    pub(super) fn of_download(partial: Partial) -> Self {
+        match partial.into_bytes() {
+            Ok((bytes, room)) => Self::InMemory(InMemory { bytes, _room: room }),
+            Err(partial) => Self::Downloaded(partial.path().to_owned(), partial.length()),
+        }
     }
 
     /// Opens it to be unpacked. `None` if somebody else has taken what was downloaded, or goes on
@@ -48,6 +66,7 @@ impl Archive {
         let (path, length) = match self {
             Self::InPlace(path) => return Ok(Some(OpenArchive::InPlace(path))),
             Self::Tree(path) => return Ok(Some(OpenArchive::Tree(path))),
+            Self::InMemory(archive) => return Ok(Some(OpenArchive::InMemory(archive))),
             Self::Downloaded(path, length) => (path, length),
         };
         let Some(partial) = Partial::open(&path)? else {
@@ -82,6 +101,8 @@ pub enum OpenArchive {
     Tree(PathBuf),
     /// A download. Nobody else touches it as long as this lives.
     Downloaded(Partial),
+    /// A small download.
+    InMemory(InMemory),
 }
 
 impl OpenArchive {
@@ -96,6 +117,9 @@ impl OpenArchive {
             Self::Downloaded(partial) => {
                 let file = partial.reader()?;
                 return decoder_ahead(compression, BufReader::with_capacity(CHUNK, file));
+            }
+            Self::InMemory(archive) => {
+                return decoder_ahead(compression, archive.bytes.clone().reader());
             }
         };
         // What is no file could wait for somebody to write.
@@ -112,7 +136,7 @@ impl OpenArchive {
     pub fn place(&self) -> Option<&Path> {
         match self {
             Self::InPlace(path) | Self::Tree(path) => Some(path),
-            Self::Downloaded(_) => None,
+            Self::Downloaded(_) | Self::InMemory(_) => None,
         }
     }
 
@@ -150,25 +174,26 @@ impl PartialDir {
     /// # Errors
     /// When it can't be made.
     pub fn open(&self, info: &NarInfo) -> io::Result<Partial> {
-        if !self.0.is_dir() {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&self.0)?;
+        Partial::open_any(&self.place(info))
+    }
+
+    /// As [`PartialDir::open`], without a file if there is none, it is small, and `memory` has room.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub(super) fn begin(&self, info: &NarInfo, memory: &Arc<Semaphore>) -> io::Result<Partial> {
+        let place = self.place(info);
+        let room = u32::try_from(size_bound(info)).ok();
+        let room = room.filter(|size| *size <= SMALL && !place.exists());
+        let room = room.and_then(|size| Arc::clone(memory).try_acquire_many_owned(size).ok());
+        match room {
+            Some(room) => Ok(Partial::in_memory(&place, room)),
+            None => Partial::open_any(&place),
         }
-        let name = file_name(info);
-        if let Some(partial) = Partial::open(&self.0.join(&name))? {
-            return Ok(partial);
-        }
-        let mut number = 0;
-        loop {
-            let own = format!("{name}-{}-{number}", std::process::id());
-            if let Some(mut partial) = Partial::open(&self.0.join(own))? {
-                partial.clear()?;
-                return Ok(partial);
-            }
-            number += 1;
-        }
+    }
+
+    fn place(&self, info: &NarInfo) -> PathBuf {
+        self.0.join(file_name(info))
     }
 
     /// Deletes a file of which nothing has come.
@@ -196,6 +221,13 @@ impl PartialDir {
             }
         }
     }
+}
+
+/// How long the file of what `info` announces is, or is likely to be at most: there is little that
+/// packing makes longer by more than that.
+fn size_bound(info: &NarInfo) -> u64 {
+    let packed = || info.nar_size.saturating_add(info.nar_size / 16 + 512);
+    info.file_size.unwrap_or_else(packed)
 }
 
 fn remove(path: &Path) {

@@ -375,6 +375,79 @@ fn downloads_are_files_that_go_on_and_are_thrown_away() {
 }
 
 #[test]
+fn small_downloads_need_no_file_as_long_as_there_is_room() {
+    let scene = Scene::new();
+    let downloads = scene.dir.path().join("downloads");
+    let files = || fs::read_dir(&downloads).map_or(0, Iterator::count);
+    let asker = scene.asker();
+    asker.ask(0, vec![question('a')]);
+    let mut info = loop {
+        if let Answer::Has { info, .. } = asker.wait(LIMIT).unwrap() {
+            break NarInfo::clone(&info);
+        }
+    };
+    let mut download = |size: Option<u64>| {
+        info.file_size = size;
+        let info = Arc::new(info.clone());
+        let wish = Wish {
+            token: 1,
+            cache: 0,
+            info,
+        };
+        asker.download(wish);
+        match asker.wait(LIMIT).unwrap() {
+            Answer::Downloaded { result, .. } => result.unwrap(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let text = |archive: Archive| {
+        let archive = archive.open().unwrap().expect("nobody else has it");
+        let reader = archive.reader(crate::compression::Compression::None);
+        let text = std::io::read_to_string(reader.unwrap()).unwrap();
+        archive.discard();
+        text
+    };
+    for size in [Some(7), None] {
+        let archive = download(size);
+        assert!(matches!(archive, Archive::InMemory(_)), "{archive:?}");
+        assert_eq!((files(), text(archive).as_str()), (0, "archive"));
+    }
+    // What is longer than was to be expected, what is large, and what comes when others have taken
+    // all the room.
+    let long = "archive".repeat(1000);
+    fs::write(scene.cache().join("a.nar"), &long).unwrap();
+    let archive = download(None);
+    assert!(
+        matches!(archive, Archive::Downloaded(_, 7000)),
+        "{archive:?}"
+    );
+    assert_eq!((files(), text(archive)), (1, long));
+    let long = "archive".repeat(10_000);
+    fs::write(scene.cache().join("a.nar"), &long).unwrap();
+    let archive = download(Some(70_000));
+    assert!(
+        matches!(archive, Archive::Downloaded(_, 70_000)),
+        "{archive:?}"
+    );
+    assert_eq!((files(), text(archive)), (1, long));
+    let size = 60_000;
+    fs::write(scene.cache().join("a.nar"), vec![b'x'; size]).unwrap();
+    let mut kept: Vec<Archive> = Vec::new();
+    let on_disk = loop {
+        match download(Some(size as u64)) {
+            archive @ Archive::InMemory(_) => kept.push(archive),
+            archive => break archive,
+        }
+        assert!(kept.len() * size <= 32 << 20);
+    };
+    assert!(kept.len() > 100 && files() == 1);
+    on_disk.discard();
+    kept.pop();
+    assert!(matches!(download(Some(size as u64)), Archive::InMemory(_)));
+    assert_eq!(files(), 0);
+}
+
+#[test]
 fn what_others_have_taken_is_not_unpacked() {
     let dir = tempfile::tempdir().unwrap();
     let place = dir.path().join("x");

@@ -1,10 +1,12 @@
 //! Downloads that are under way.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
+use tokio::sync::Semaphore;
 use windrow_sys::interrupt::Stop;
 
 use super::archive::{Archive, PartialDir};
@@ -14,16 +16,20 @@ use super::peers::{Fetch, Peers};
 use super::{Answer, DownloadError, Left, Wish};
 use crate::error::{Kind, NetError};
 use crate::narinfo::resolve;
-use crate::remote::{Expected, Partial, Remote};
+use crate::remote::{Expected, FilePath, Partial, Remote};
 use crate::store_url::{self, StoreUrl};
+
+/// How much memory small downloads take together at most, in bytes: those that wait to be unpacked
+/// as well.
+const MEMORY: usize = 16 << 20;
 
 /// A download.
 struct Transfer {
     /// The number of the wish.
     token: u32,
     cache: usize,
-    /// Where it is put.
-    path: PathBuf,
+    /// Where it is put, if that is a file by now.
+    place: FilePath,
     /// Dropped, it cancels.
     _hold: Hold,
 }
@@ -32,6 +38,8 @@ struct Transfer {
 /// ended.
 pub(super) struct Transfers {
     dir: PartialDir,
+    /// What small ones may take of it, in bytes.
+    memory: Arc<Semaphore>,
     own: Sender<Event>,
     running: HashMap<u64, Transfer>,
     last: u64,
@@ -41,6 +49,7 @@ impl Transfers {
     pub(super) fn new(dir: PathBuf, own: Sender<Event>) -> Self {
         Self {
             dir: PartialDir(dir),
+            memory: Arc::new(Semaphore::new(MEMORY)),
             own,
             running: HashMap::new(),
             last: 0,
@@ -65,7 +74,8 @@ impl Transfers {
             Ok(None) => {}
             Err(error) => return Some(failed(&wish, error.to_string())),
         }
-        let (number, partial) = match self.prepare(&wish) {
+        let partial = self.dir.begin(&wish.info, &self.memory);
+        let (number, partial) = match self.prepare(&wish, partial) {
             Ok(prepared) => prepared,
             Err(answer) => return Some(answer),
         };
@@ -73,23 +83,24 @@ impl Transfers {
         let done = move |result| {
             let _ = own.send(Event::Downloaded { number, result });
         };
-        let path = partial.path().to_owned();
+        let place = Arc::clone(partial.place());
         let expected = Expected {
             size: wish.info.file_size,
             hash: wish.info.file_hash,
         };
         let ticket = remote.download(&name, partial, expected, drop, done);
-        self.keep(number, &wish, path, Hold::Ticket(ticket));
+        self.keep(number, &wish, place, Hold::Ticket(ticket));
         None
     }
 
     /// The same from a store that a Nix serves.
     pub(super) fn fetch(&mut self, wish: Wish, peers: &mut Peers) -> Option<Answer> {
-        let (number, partial) = match self.prepare(&wish) {
+        let partial = self.dir.open(&wish.info);
+        let (number, partial) = match self.prepare(&wish, partial) {
             Ok(prepared) => prepared,
             Err(answer) => return Some(answer),
         };
-        let (stop, path) = (Stop::default(), partial.path().to_owned());
+        let (stop, place) = (Stop::default(), Arc::clone(partial.place()));
         let fetch = Fetch {
             number,
             info: Arc::clone(&wish.info),
@@ -99,13 +110,17 @@ impl Transfers {
         if let Err(error) = peers.fetch(fetch) {
             return Some(failed(&wish, error.to_string()));
         }
-        self.keep(number, &wish, path, Hold::of(&stop));
+        self.keep(number, &wish, place, Hold::of(&stop));
         None
     }
 
     /// The number of a download and the file for it, or an answer that says why there is none.
-    fn prepare(&mut self, wish: &Wish) -> Result<(u64, Partial), Answer> {
-        let partial = self.dir.open(&wish.info).map_err(|error| {
+    fn prepare(
+        &mut self,
+        wish: &Wish,
+        partial: io::Result<Partial>,
+    ) -> Result<(u64, Partial), Answer> {
+        let partial = partial.map_err(|error| {
             let dir = self.dir.0.display();
             failed(wish, format!("cannot make a file in '{dir}': {error}"))
         })?;
@@ -113,11 +128,11 @@ impl Transfers {
         Ok((self.last, partial))
     }
 
-    fn keep(&mut self, number: u64, wish: &Wish, path: PathBuf, hold: Hold) {
+    fn keep(&mut self, number: u64, wish: &Wish, place: FilePath, hold: Hold) {
         let transfer = Transfer {
             token: wish.token,
             cache: wish.cache,
-            path,
+            place,
             _hold: hold,
         };
         self.running.insert(number, transfer);
@@ -131,12 +146,17 @@ impl Transfers {
     ) -> Option<Answer> {
         let ended = self.running.remove(&number)?;
         let Transfer {
-            token, cache, path, ..
+            token,
+            cache,
+            place,
+            ..
         } = ended;
-        if result.is_err() {
-            PartialDir::remove_empty(&path);
+        if result.is_err()
+            && let Some(path) = place.get()
+        {
+            PartialDir::remove_empty(path);
         }
-        let result = result.map(|partial| Archive::of_download(&partial));
+        let result = result.map(Archive::of_download);
         Some(Answer::Downloaded {
             cache,
             token,
@@ -151,9 +171,12 @@ impl Transfers {
     pub(super) fn cancel(&mut self, token: u32, left: Left) {
         self.running.retain(|_, transfer| {
             let is_meant = transfer.token == token;
-            if is_meant && left == Left::Discarded {
+            if is_meant
+                && left == Left::Discarded
+                && let Some(path) = transfer.place.get()
+            {
                 // Who writes to it finds out when it has its name no more.
-                let _ = std::fs::remove_file(&transfer.path);
+                let _ = std::fs::remove_file(path);
             }
             !is_meant
         });

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use reqwest::header::{
     ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE,
     LAST_MODIFIED, RANGE,
@@ -22,6 +23,10 @@ use crate::error::{Doing, Fault, Kind};
 /// An attempt that brings this number of bytes is not counted, so that what is large may be cut
 /// often.
 const WORTH: u64 = 1 << 20;
+
+/// How long a piece may take to come before what is in memory is put into a file, so that it stays
+/// if the run ends.
+const SOON: Duration = Duration::from_millis(100);
 
 /// What is known beforehand of a thing that is downloaded.
 #[derive(Debug, Clone, Copy, Default)]
@@ -111,7 +116,12 @@ impl<P: FnMut(u64) + Send> Download<P> {
             if partial.length() >= before.saturating_add(WORTH) {
                 attempts.forgive();
             }
-            wanted.or_cancelled(attempts.again(fault)).await?;
+            if let Err(fault) = wanted.or_cancelled(attempts.again(fault)).await {
+                if fault.kind != Kind::Cancelled {
+                    keep(partial).await;
+                }
+                return Err(fault);
+            }
         }
     }
 
@@ -154,8 +164,8 @@ impl<P: FnMut(u64) + Send> Download<P> {
         }
         let mut length = partial.length();
         self.is_pieced = length > 0;
-        let writer = Writer::start(partial);
-        let body = self.body(answer, &writer, &mut length);
+        let mut writer = Writer::start(partial);
+        let body = self.body(answer, &mut writer, &mut length);
         let received = wanted.or_cancelled(body).await;
         let (partial, written) = writer.finish().await;
         let Some(mut partial) = partial else {
@@ -252,13 +262,13 @@ impl<P: FnMut(u64) + Send> Download<P> {
     async fn body(
         &mut self,
         mut answer: Answer,
-        writer: &Writer,
+        writer: &mut Writer,
         length: &mut u64,
     ) -> Result<(), Fault> {
         let version = answer.response.version();
         let is_delimited = answer.response.content_length().is_some() || version > Version::HTTP_10;
         let stalled = self.reach.limits.stalled_timeout;
-        while let Some(piece) = answer.chunk(stalled).await? {
+        while let Some(piece) = next_piece(&mut answer, writer, stalled).await? {
             let bytes = piece.len();
             *length += bytes as u64;
             if let Some(expected) = self.expected.size.filter(|expected| *length > *expected) {
@@ -280,6 +290,29 @@ impl<P: FnMut(u64) + Send> Download<P> {
             }),
             _ => Ok(()),
         }
+    }
+}
+
+/// The next piece of a body, which is to come within a time.
+async fn next_piece(
+    answer: &mut Answer,
+    writer: &mut Writer,
+    stalled: Duration,
+) -> Result<Option<Bytes>, Fault> {
+    if writer.is_in_memory() {
+        match answer.chunk(SOON).await {
+            Err(fault) if fault.kind == Kind::Timeout => writer.use_file(),
+            piece => return piece,
+        }
+    }
+    answer.chunk(stalled).await
+}
+
+/// Puts what is in memory into a file, for another attempt.
+async fn keep(mut partial: Partial) {
+    if partial.has_room(0) && partial.length() > 0 {
+        // It is of no great loss.
+        let _ = tokio::task::spawn_blocking(move || partial.put_on_disk()).await;
     }
 }
 

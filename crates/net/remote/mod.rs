@@ -35,6 +35,7 @@ pub use body::Source;
 pub use download::Expected;
 pub(crate) use open::limits;
 pub use partial::Partial;
+pub(crate) use partial::{FilePath, Room};
 
 /// A cache. Names are those of things in it, as `nix-cache-info` or `nar/….nar.xz`; for a cache
 /// that is reached by HTTP a name may also be a whole address.
