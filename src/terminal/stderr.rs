@@ -119,8 +119,14 @@ impl Pump {
             self.wait_until(fits);
             state = self.lock();
         }
-        if !state.given_up {
-            state.waiting.extend_from_slice(bytes);
+        if state.given_up {
+            return;
+        }
+        // The thread waits only if there was nothing, and each notification is a system call.
+        let is_news = state.waiting.is_empty();
+        state.waiting.extend_from_slice(bytes);
+        drop(state);
+        if is_news {
             self.more.notify_one();
         }
     }

@@ -189,7 +189,7 @@ pub struct Asker {
 
 impl Asker {
     /// Starts the thread. Nothing is opened or asked before the first question. `wake` is called
-    /// after each answer is there to be taken.
+    /// after an answer is there to be taken where none was; who takes them takes all.
     ///
     /// # Errors
     /// When there are no threads left.
@@ -204,7 +204,8 @@ impl Asker {
         let thread = std::thread::Builder::new().name("caches".to_owned());
         let thread = thread.spawn(move || {
             let tell = move |answer| {
-                if tell.send(answer).is_ok() {
+                // While others are there, whoever takes them has been woken.
+                if tell.send(answer).is_ok() && tell.len() == 1 {
                     wake();
                 }
             };
