@@ -151,6 +151,11 @@ const TOGETHER: usize = 4;
 /// How long a complete build waits at most to be registered together with others.
 const GATHER: Duration = Duration::from_millis(10);
 
+/// How many paths that were fetched are registered in one transaction while others are unpacked, and
+/// how long one waits at most for that. It is short, for something may depend on it alone.
+const FETCHED_TOGETHER: usize = 16;
+const GATHER_FETCHED: Duration = Duration::from_millis(2);
+
 /// Whether what is complete is registered in this tick.
 fn is_due(scheduler: &mut Scheduler) -> bool {
     if scheduler.completed().is_empty() {
@@ -159,7 +164,8 @@ fn is_due(scheduler: &mut Scheduler) -> bool {
     // What has failed may end the run in any tick, and then what is complete must not be lost.
     let failed = !scheduler.run.failures.is_empty() || !scheduler.failures().is_empty();
     let undisturbed = !scheduler.run.has_stopped() && (!scheduler.run.gives_up() || !failed);
-    if !undisturbed || !scheduler.has_successors() {
+    let has_successors = scheduler.has_successors();
+    if !undisturbed || !(has_successors || scheduler.gathers_fetched()) {
         return true;
     }
     // What is complete holds its locks: where no more may be held, others wait for just that.
@@ -167,12 +173,16 @@ fn is_due(scheduler: &mut Scheduler) -> bool {
         return true;
     }
     // Free slots come first: what is complete can be registered while the next builders run.
-    if scheduler.free_slots() > 0 {
+    if has_successors && scheduler.free_slots() > 0 {
         return false;
     }
+    let (most, time) = match has_successors {
+        true => (TOGETHER, GATHER),
+        false => (FETCHED_TOGETHER, GATHER_FETCHED),
+    };
     let now = scheduler.now;
-    let until = scheduler.hold_completed(now + GATHER);
-    scheduler.completed().len() >= TOGETHER || now >= until
+    let until = scheduler.hold_completed(now + time);
+    scheduler.completed().len() >= most || now >= until
 }
 
 /// Registers everything that is complete (Nix 1.8: the end of `DerivationGoal::registerOutputs`).

@@ -130,6 +130,12 @@ impl Scheduler {
             && !(self.queue.is_empty() && self.newly_ready.is_empty())
     }
 
+    /// Whether all that is complete was fetched, and others are looked at meanwhile, of which some
+    /// may be complete in a moment.
+    pub fn gathers_fetched(&self) -> bool {
+        self.pace.slots_before_paperwork && self.is_scanning() && self.completed.are_fetched()
+    }
+
     /// Whether builds are expected that have not been started.
     pub fn expects_starts(&self) -> bool {
         let Counts {
@@ -146,5 +152,32 @@ impl Scheduler {
     #[inline]
     pub fn moment(&self) -> Moment {
         self.ended.now()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::NewOutput;
+
+    #[test]
+    fn only_what_was_fetched_waits_and_only_for_what_is_looked_at() {
+        let none: [NewOutput; 0] = [];
+        let goal = |index| Entity::from_raw_u32(index).unwrap();
+        let mut scheduler = Scheduler::new(crate::engine::default_options());
+        scheduler.completed.push(goal(0), None, none.clone());
+        assert!(!scheduler.gathers_fetched());
+        scheduler.scan();
+        assert!(scheduler.gathers_fetched());
+        scheduler
+            .completed
+            .push(goal(1), Some(DrvId::from_index(0)), none.clone());
+        assert!(!scheduler.gathers_fetched());
+        let completed = scheduler.take_completed();
+        scheduler.keep_completed(completed);
+        scheduler.completed.push(goal(0), None, none.clone());
+        assert!(scheduler.gathers_fetched());
+        scheduler.scanned();
+        assert!(!scheduler.gathers_fetched());
     }
 }

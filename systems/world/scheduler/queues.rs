@@ -184,6 +184,11 @@ impl Completed {
         self.goals.len()
     }
 
+    /// Whether none of them is a derivation's.
+    pub(super) fn are_fetched(&self) -> bool {
+        self.goals.iter().all(|complete| complete.drv.is_none())
+    }
+
     /// The outputs of all goals.
     pub fn outputs(&self) -> &[NewOutput] {
         &self.outputs
