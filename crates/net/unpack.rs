@@ -1,6 +1,7 @@
 //! A path out of a cache, put on disk: its NAR restored while it is hashed, and thrown away again
 //! if it is not the one that was announced.
 
+mod aside;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use windrow_sys::interrupt::{Grace, Stop};
 use windrow_sys::tree::delete_path;
 
 use crate::narinfo::NarInfo;
+use aside::AnyHasher;
 
 /// How much of a NAR is read at once, in bytes.
 const CHUNK: usize = 256 << 10;
@@ -212,7 +214,7 @@ struct Hashing<R> {
     source: R,
     size: u64,
     most: u64,
-    hasher: Hasher,
+    hasher: AnyHasher,
     /// For content addresses that another hash of the archive tells of.
     other: Option<Other>,
 }
@@ -228,7 +230,7 @@ impl<R: Read> Hashing<R> {
             source,
             size: 0,
             most: info.nar_size,
-            hasher: HashAlgo::Sha256.hasher(),
+            hasher: AnyHasher::new(HashAlgo::Sha256, info.nar_size),
             other: Other::of(info),
         }
     }
