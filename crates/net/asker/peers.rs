@@ -19,15 +19,12 @@ use super::event::Event;
 use crate::client::{Client, Excused};
 use crate::error::{Kind, NetError};
 use crate::narinfo::NarInfo;
-use crate::peer::{Options, Peer};
+use crate::peer::{ASKED_AT_ONCE, Options, Peer};
 use crate::remote::Partial;
 use crate::store_url::StoreUrl;
 
 /// How many connections there are where the URL does not say, as for Nix.
 const CONNECTIONS: NonZero<u16> = NonZero::<u16>::MIN;
-
-/// How many paths are asked for at once.
-const ASKED_AT_ONCE: usize = 5000;
 
 /// A download that is to be made.
 pub(super) struct Fetch {

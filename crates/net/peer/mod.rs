@@ -46,6 +46,10 @@ const DAEMON_SOCKET_VARIABLE: &str = "NIX_DAEMON_SOCKET_PATH";
 /// The variable with options of ssh.
 const SSH_OPTIONS_VARIABLE: &str = "NIX_SSHOPTS";
 
+/// How many paths are asked about in one question: an answer to more could be longer than one may
+/// be, and nothing would be told of it before all of it is read there.
+pub(crate) const ASKED_AT_ONCE: usize = 5000;
+
 /// How long a program may take that has ended the connection, to say why.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -156,17 +160,23 @@ impl Peer {
     }
 
     /// Those of the paths that the store has, in the order of their names. Where paths may be
-    /// added, all of them are kept from being collected there until the connection ends.
+    /// added, all of them are kept from being collected there until the connection ends. Many are
+    /// asked for at once.
     ///
     /// # Errors
     /// When it can't be asked.
     pub fn valid_paths(&mut self, paths: &[StorePath]) -> Result<Vec<StorePath>, NetError> {
         self.set_limit(self.limits.answer_timeout);
-        let valid = match &mut self.protocol {
-            Protocol::Serve(serve) => serve.valid_paths(paths),
-            Protocol::Worker(worker) => worker.valid_paths(paths),
-        };
-        self.checked(valid)
+        let mut valid = Vec::new();
+        for paths in paths.chunks(ASKED_AT_ONCE) {
+            let some = match &mut self.protocol {
+                Protocol::Serve(serve) => serve.valid_paths(paths),
+                Protocol::Worker(worker) => worker.valid_paths(paths),
+            };
+            valid.extend(self.checked(some)?);
+        }
+        valid.sort_unstable();
+        Ok(valid)
     }
 
     /// What the store knows of each of the paths, told as it comes; nothing of those that it does
@@ -185,11 +195,14 @@ impl Peer {
         let mut tell = |path: &StorePath, told: Result<_, Fault>| {
             tell(path, told.map_err(|fault| fault.about(Doing::Use, &shown)));
         };
-        let told = match &mut self.protocol {
-            Protocol::Serve(serve) => serve.infos(paths, &mut tell),
-            Protocol::Worker(worker) => worker.infos(paths, &mut tell),
-        };
-        self.checked(told)
+        for paths in paths.chunks(ASKED_AT_ONCE) {
+            let told = match &mut self.protocol {
+                Protocol::Serve(serve) => serve.infos(paths, &mut tell),
+                Protocol::Worker(worker) => worker.infos(paths, &mut tell),
+            };
+            self.checked(told)?;
+        }
+        Ok(())
     }
 
     /// Copies the archive of a path, of which `info` says how long it is. That it is the right one

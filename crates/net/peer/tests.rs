@@ -199,6 +199,34 @@ fn a_full_disk_is_no_fault_of_the_connection() {
     assert!(reason.contains("cannot write it"), "{reason}");
 }
 
+#[test]
+fn no_question_is_about_more_paths_than_an_answer_may_have() {
+    let name = |at: usize| format!("/s/{at:032}-x");
+    let names: Vec<String> = (0..100_001).map(name).collect();
+    let paths: Vec<StorePath> = names.iter().map(|name| path(name)).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let answers = names.chunks(5000).map(|names| bytes(&[L(names)]));
+    let says = answers.collect::<Vec<_>>().concat();
+    let greeting = bytes(&[N(0x5452_eecb), N(2 << 8 | 7)]);
+    let (wire, heard) = wire([greeting, says].concat(), false);
+    let serve = Serve::greet(wire).unwrap_or_else(|fault| panic!("{}", fault.reason));
+    let mut peer = Peer {
+        protocol: Protocol::Serve(serve),
+        reach: Reach::default(),
+        shown: "ssh://h".to_owned(),
+        limits: Limits::default(),
+        broken: false,
+    };
+    heard.take();
+    let mixed: Vec<StorePath> = paths.iter().rev().cloned().collect();
+    assert_eq!(peer.valid_paths(&mixed[..5000]).unwrap().len(), 5000);
+    assert_eq!(
+        heard.take(),
+        bytes(&[N(1), N(1), N(0), L(&names[95_001..])])
+    );
+    assert_eq!(peer.valid_paths(&paths[5000..]).unwrap(), paths[5000..]);
+}
+
 proptest! {
     #[test]
     fn nothing_that_is_said_panics(
