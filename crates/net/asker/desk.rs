@@ -40,7 +40,7 @@ pub(super) struct Desk<T> {
     client: Option<Client>,
     /// Opened with the first cache.
     lookup: Option<Lookup>,
-    transfers: Transfers,
+    pub(super) transfers: Transfers,
     pub(super) own: Sender<Event>,
     events: Receiver<Event>,
     pub(super) tell: T,
@@ -83,7 +83,7 @@ impl<T: Fn(Answer)> Desk<T> {
                 Event::Ask { cache, questions } => self.ask(cache, questions),
                 Event::Forget { cache, path } => self.forget(cache, &path),
                 Event::Download(wish) => self.download(wish),
-                Event::Cancel(token, left) => self.transfers.cancel(token, left),
+                Event::Cancel(token, left) => self.cancel(token, left),
                 Event::Opened { cache, file } => self.opened(cache, file),
                 Event::Heard { cache, token, file } => self.heard(cache, token, file),
                 Event::Reached { cache, result } => self.reached(cache, result),

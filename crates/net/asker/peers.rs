@@ -149,6 +149,19 @@ impl Peers {
         self.begin(|queue| queue.fetches.push_back(fetch))
     }
 
+    /// Takes out of the queue what was called off before it was begun.
+    pub(super) fn forget_cancelled(&self) {
+        let mut queue = lock(&self.shared.queue);
+        let fetches = std::mem::take(&mut queue.fetches).into_iter();
+        let (cancelled, wanted): (VecDeque<Fetch>, _) =
+            fetches.partition(|fetch| fetch.stop.is_set());
+        queue.fetches = wanted;
+        drop(queue);
+        cancelled
+            .into_iter()
+            .for_each(|fetch| abandon(fetch.partial));
+    }
+
     /// Nobody waits for the answers to what was asked.
     pub(super) fn give_up(&self) {
         let mut queue = lock(&self.shared.queue);

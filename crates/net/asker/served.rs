@@ -8,7 +8,7 @@ use super::cache::{Open, Reach, State};
 use super::desk::Desk;
 use super::hold::Hold;
 use super::peers::Peers;
-use super::{Config, Failing, Question};
+use super::{Config, Failing, Left, Question};
 use crate::cache_info::CacheInfo;
 use crate::error::{Kind, NetError};
 use crate::narinfo::NarInfo;
@@ -102,6 +102,16 @@ impl<T: Fn(Answer)> Desk<T> {
                 reason: error.to_string(),
                 failing: Failing::Dead,
             });
+        }
+    }
+
+    /// Nobody wants a download any more.
+    pub(super) fn cancel(&mut self, token: u32, left: Left) {
+        self.transfers.cancel(token, left);
+        for cache in &self.caches {
+            if let Some(Reach::Served(peers)) = &cache.reach {
+                peers.forget_cancelled();
+            }
         }
     }
 

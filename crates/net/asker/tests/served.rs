@@ -273,3 +273,33 @@ fn a_download_that_nobody_wants_any_more_ends() {
     info_in(&asker);
     assert_eq!(served.started().len(), 2);
 }
+
+#[test]
+fn a_download_that_is_called_off_before_it_begins_leaves_the_queue() {
+    let served = Served::new();
+    let cut = &served.nar[..300_000];
+    let says = [&Served::greeting(0x207)[..], &served.info(), cut];
+    let asker = served.asker(&says, "exec sleep 300");
+    asker.ask(0, vec![question('a')]);
+    let info = info_in(&asker);
+    // The first one has the only connection, and does not end.
+    for token in [1, 2, 3] {
+        asker.download(Wish {
+            token,
+            ..wish(&info)
+        });
+    }
+    let wait_for = |count| {
+        let begun = std::time::Instant::now();
+        while served.downloads() != count {
+            assert!(begun.elapsed() < LIMIT, "{}", served.downloads());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    wait_for(3);
+    asker.cancel(2, Left::Kept);
+    wait_for(2);
+    asker.cancel(3, Left::Discarded);
+    wait_for(1);
+    assert!(asker.is_empty());
+}
