@@ -371,6 +371,7 @@ impl Session {
             fallback: settings.fallback,
             always_allow_substitutes: settings.always_allow_substitutes,
             platforms: self.platforms(),
+            system_features: settings.system_features.iter().cloned().collect(),
             limits: ChildLimits {
                 max_silent_time_s: settings.max_silent_time_s,
                 timeout_s: settings.timeout_s,

@@ -30,6 +30,7 @@ pub fn default_options() -> Options {
         fallback: false,
         always_allow_substitutes: false,
         platforms: Vec::new(),
+        system_features: Vec::new(),
         limits: ChildLimits::default(),
         finish_running: false,
         lock_poll_interval: Duration::from_secs(5),

@@ -21,6 +21,9 @@ use crate::world::{Options, Store};
 /// How many times quicker than the download a build must be thought to be.
 const TIMES_QUICKER: u32 = 4;
 
+/// The platform of what only needs the engine itself.
+const BUILTIN: &str = "builtin";
+
 /// How many derivations are looked at for one choice; with more to be built it is not worth it.
 const MOST_BUILDS: usize = 16;
 
@@ -53,7 +56,7 @@ pub struct Choosing<'a> {
     pub times: &'a BuildTimes,
     /// How fast caches are.
     pub speeds: &'a Speeds,
-    /// Whether and for which platforms this machine builds.
+    /// Whether this machine builds, and what for.
     pub options: &'a Options,
     /// The time since the run began.
     pub now: Duration,
@@ -76,17 +79,20 @@ impl BuildTimes {
     }
 
     /// How long a derivation and all inputs that it lacks take, one after the other, if that is
-    /// known, not more than `most`, and nothing is needed that can't be built.
+    /// known, not more than `most`, and nothing is needed that can't be built here.
     fn with_inputs(
         &self,
         (graph, store): (&mut BuildGraph, &mut dyn Store),
-        drv: DrvId,
+        (drv, options): (DrvId, &Options),
         most: Duration,
     ) -> Result<Option<Duration>> {
         let mut all = Duration::ZERO;
         let mut left = vec![drv];
         let mut seen: HashSet<DrvId> = left.iter().copied().collect();
         while let Some(drv) = left.pop() {
+            if !is_for_here(graph, drv, options) {
+                return Ok(None);
+            }
             let Some(time) = (self.0)(graph, drv) else {
                 return Ok(None);
             };
@@ -101,6 +107,17 @@ impl BuildTimes {
         }
         Ok(Some(all))
     }
+}
+
+/// Whether this machine is of the platform and has the features that a derivation requires. One
+/// that was not loaded is not known to require any.
+fn is_for_here(graph: &BuildGraph, drv: DrvId, options: &Options) -> bool {
+    let has = |known: &[String], name: &str| known.iter().any(|known| known == name);
+    // What comes with the engine runs wherever the engine does.
+    let runs = |system| system == BUILTIN || has(&options.platforms, system);
+    let mut features = graph.required_features(drv).split(',');
+    graph.system(drv).is_none_or(runs)
+        && features.all(|name| name.is_empty() || has(&options.system_features, name))
 }
 
 /// The inputs of a derivation that lack an output which it needs; nothing if one is not there
@@ -149,11 +166,9 @@ impl Choosing<'_> {
         (drv, missing): (DrvId, &[PathId]),
         substituters: &mut Substituters,
     ) -> Result<Choice> {
-        let is_for_here = graph
-            .system(drv)
-            .is_none_or(|system| self.options.platforms.iter().any(|known| known == system));
         // What is fixed is a download by itself, and needs a network that may be worse.
-        if graph.traits(drv).fixed || !is_for_here || self.options.max_jobs == 0 {
+        let is_for_here = !graph.traits(drv).fixed && is_for_here(graph, drv, self.options);
+        if !is_for_here || self.options.max_jobs == 0 {
             return Ok(Choice::Fetch);
         }
         let Some(own) = (self.times.0)(graph, drv) else {
@@ -167,7 +182,8 @@ impl Choosing<'_> {
         if own > most {
             return Ok(Choice::Fetch);
         }
-        let build = self.times.with_inputs((graph, store), drv, most)?;
+        let needs = (drv, self.options);
+        let build = self.times.with_inputs((graph, store), needs, most)?;
         Ok(match build {
             Some(build) => Choice::Build { build, download },
             None => Choice::Fetch,
@@ -230,6 +246,8 @@ impl Choice {
 
 #[cfg(test)]
 mod tests {
+    use windrow_components::derivation::Derivation;
+    use windrow_components::store_path::StoreDir;
     use windrow_components::substitution::SubstituteInfo;
     use windrow_components::task_graph::{Builder, Limits, TimeUnit};
 
@@ -371,6 +389,77 @@ mod tests {
         ));
         scene.options.max_jobs = 0;
         assert_eq!(scene.choose(near, &a_second_each()), Choice::Fetch);
+    }
+
+    #[test]
+    fn what_can_not_be_built_here_is_fetched() {
+        let read = |system: &str, features: &str, input: &str| {
+            let digit = if input.is_empty() { "1" } else { "2" };
+            format!(
+                r#"Derive([("out","/nix/store/{}-x","","")],[{input}],[],"{system}","/bin/sh",[],[("requiredSystemFeatures","{features}")])"#,
+                digit.repeat(32),
+            )
+        };
+        let is_built = |system: &str, features: &str, by_input: bool| {
+            let mut graph = BuildGraph::new(StoreDir::new("/nix/store"));
+            let [input, drv] = ["i", "d"].map(|letter| {
+                let path = format!("/nix/store/{}-x.drv", letter.repeat(32));
+                let path = graph.path(&path).unwrap();
+                graph.drv(path)
+            });
+            let other = ("x86_64-linux", "");
+            let needs = (system, features);
+            let (first, last) = if by_input {
+                (needs, other)
+            } else {
+                (other, needs)
+            };
+            let name = format!(r#"("{}",["out"])"#, graph.full_path(graph.drv_path(input)));
+            for (drv, text) in [
+                (input, read(first.0, first.1, "")),
+                (drv, read(last.0, last.1, &name)),
+            ] {
+                let parsed = Derivation::parse(text.as_bytes()).unwrap();
+                graph.load(drv, &parsed).unwrap();
+            }
+            let mut scene = Scene::new(seconds(1000));
+            let missing = [graph.outputs(drv)[0].path];
+            let info = SubstituteInfo {
+                download_size: seconds(1000),
+                ..SubstituteInfo::default()
+            };
+            let offers = [(missing[0], info)];
+            scene
+                .substituters
+                .answer(0, &missing, offers, Duration::ZERO);
+            scene.options.platforms = vec!["x86_64-linux".to_owned(), "i686-linux".to_owned()];
+            scene.options.system_features = vec!["kvm".to_owned(), "nixos-test".to_owned()];
+            let drvs = [input, drv].map(|drv| graph.drv_path(drv));
+            let mut store = Valid(drvs.into_iter().collect(), 0);
+            let times = a_second_each();
+            let choosing = Choosing {
+                times: &times,
+                speeds: &scene.speeds,
+                options: &scene.options,
+                now: Duration::ZERO,
+            };
+            let world = (&mut graph, &mut store as &mut dyn Store);
+            let choice = choosing.choose(world, (drv, &missing), &mut scene.substituters);
+            matches!(choice.unwrap(), Choice::Build { .. })
+        };
+        for by_input in [false, true] {
+            for (system, features, expected) in [
+                ("x86_64-linux", "", true),
+                ("x86_64-linux", "kvm nixos-test", true),
+                ("i686-linux", "kvm", true),
+                ("builtin", "", true),
+                ("x86_64-linux", "kvm big-parallel", false),
+                ("aarch64-linux", "", false),
+            ] {
+                let built = is_built(system, features, by_input);
+                assert_eq!(built, expected, "{system} {features} {by_input}");
+            }
+        }
     }
 
     #[test]

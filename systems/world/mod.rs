@@ -63,6 +63,8 @@ pub struct Options {
     pub always_allow_substitutes: bool,
     /// Platforms whose builders run on this machine.
     pub platforms: Vec<String>,
+    /// The features that derivations may require of this machine.
+    pub system_features: Vec<String>,
     /// When children are killed, unless a request says otherwise; what the hook is told.
     pub limits: ChildLimits,
     /// Whether the first signal lets the children end that run, and starts no more.
