@@ -260,21 +260,26 @@ pub fn blame(
     (!substituters.is_good(sub, now)).then_some(news)
 }
 
-/// Takes the time of an answer to a question.
+/// Takes the time of an answer to a question; of one that failed there is none.
 pub fn note_time(
     answer: &Answer,
     (substituters, speeds): (&Substituters, &mut Speeds),
     now: Duration,
 ) {
-    let (cache, token, remembered) = match *answer {
+    let (cache, token, remembered) = match answer {
         Answer::Has {
             cache,
             token,
             remembered,
             ..
-        } => (cache, token, remembered),
+        } => (*cache, *token, *remembered),
         Answer::Lacks { cache, token } | Answer::Distrusted { cache, token, .. } => {
-            (cache, token, false)
+            (*cache, *token, false)
+        }
+        Answer::Failed { cache, tokens, .. } => {
+            let sub = substituters.of_cache(*cache);
+            let paths = tokens.iter().map(|&token| path_of(token));
+            return paths.for_each(|path| speeds.give_up(sub, path));
         }
         _ => return,
     };

@@ -70,6 +70,19 @@ impl Speeds {
         }
     }
 
+    /// What was measured, for another run, whose clock is another one.
+    pub(crate) fn for_run(mut self) -> Self {
+        self.subs.values_mut().for_each(|speed| speed.asked = None);
+        self.under_way.clear();
+        self
+    }
+
+    /// It does not answer what it was asked for a path. The next question is timed.
+    pub fn give_up(&mut self, sub: usize, path: PathId) {
+        let speed = self.subs.entry(sub).or_default();
+        speed.asked.take_if(|(asked, _)| *asked == path);
+    }
+
     /// It has answered, or what it said in an earlier run was remembered.
     pub fn hear(&mut self, sub: usize, path: PathId, remembered: bool, now: Duration) {
         let speed = self.subs.entry(sub).or_default();
@@ -158,6 +171,25 @@ mod tests {
         speeds.end(path(3), true, SECOND * 99);
         assert_eq!(speeds.transfer(0, 10_000_000), expected);
         assert_eq!(speeds.latency(1), SUPPOSED_LATENCY);
+    }
+
+    #[test]
+    fn what_is_not_answered_is_not_timed() {
+        let mut speeds = Speeds::default();
+        speeds.ask(0, &[path(1), path(2)], SECOND);
+        speeds.give_up(0, path(2));
+        speeds.ask(0, &[path(3)], SECOND * 2);
+        speeds.give_up(0, path(1));
+        speeds.ask(0, &[path(1)], SECOND * 90);
+        speeds.hear(0, path(1), false, SECOND * 91);
+        assert_eq!(speeds.latency(0), SECOND);
+        // The clock of another run begins anew.
+        speeds.ask(0, &[path(4)], SECOND * 92);
+        let mut speeds = speeds.for_run();
+        assert_eq!(speeds.latency(0), SECOND);
+        speeds.ask(0, &[path(5)], SECOND);
+        speeds.hear(0, path(5), false, SECOND + SECOND / 2);
+        assert_eq!(speeds.latency(0), SECOND / 2);
     }
 
     #[test]

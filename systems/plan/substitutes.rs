@@ -48,12 +48,13 @@ pub struct Substitutes {
 pub struct Learnt {
     known: Substituters,
     caches: Caches,
+    speeds: Speeds,
 }
 
 impl Learnt {
-    /// What is known, and who may owe answers.
-    pub(crate) fn take(self) -> (Substituters, Caches) {
-        (self.known, self.caches)
+    /// What is known, who may owe answers, and how fast they are.
+    pub(crate) fn take(self) -> (Substituters, Caches, Speeds) {
+        (self.known, self.caches, self.speeds)
     }
 }
 
@@ -98,6 +99,7 @@ impl Substitutes {
         Some(Learnt {
             caches: self.caches?,
             known: self.known.for_run_from(self.began.elapsed()),
+            speeds: self.speeds.for_run(),
         })
     }
 

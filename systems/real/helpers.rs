@@ -30,11 +30,18 @@ pub fn plug_in(world: &mut World, config: HelperConfig, learnt: Option<Learnt>) 
     // Should the kernel refuse to wake, the next event or heartbeat brings the news.
     let wake = move || drop(waker.wake());
     let caches = &config.caches;
-    let (known, opened) = learnt.map(Learnt::take).unzip();
+    let (known, opened, speeds) = match learnt.map(Learnt::take) {
+        Some((known, opened, speeds)) => (known, Some(opened), speeds),
+        None => (
+            Substituters::of_config(&config),
+            None,
+            Speeds::of_config(&config),
+        ),
+    };
     if !config.substituters.is_empty() || !caches.urls.is_empty() {
         world.resource_mut::<Parts>().substituters = true;
-        world.insert_resource(known.unwrap_or_else(|| Substituters::of_config(&config)));
-        world.insert_resource(Speeds::of_config(&config));
+        world.insert_resource(known);
+        world.insert_resource(speeds);
         let env = Arc::clone(&config.env);
         let programs = config.substituters.clone();
         let queriers = Queriers::new(programs, env, config.patience_s, wake.clone());

@@ -93,6 +93,7 @@ pub(crate) fn advance(
                 }
                 let mut woken = vec![path];
                 if fails {
+                    speeds.give_up(sub, path);
                     substituters.give_no_answer(sub, path);
                     let failure = (CUT, Failing::Once);
                     woken.extend(note_failure(&mut substituters, sub, failure, now).0);
@@ -106,6 +107,7 @@ pub(crate) fn advance(
             }
             News::Silent(mut paths) => {
                 for &path in &paths {
+                    speeds.give_up(sub, path);
                     substituters.give_no_answer(sub, path);
                 }
                 let failure = ("it has not answered", Failing::Dead);
