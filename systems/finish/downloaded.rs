@@ -7,12 +7,13 @@ use bevy_ecs::prelude::{Entity, ResMut};
 use windrow_components::building::Deadlines;
 use windrow_components::ids::PathId;
 use windrow_components::substitution::Substitution;
-use windrow_net::asker::{DownloadError, OpenArchive};
+use windrow_net::asker::{AtFault, DownloadError, OpenArchive};
 use windrow_net::narinfo::NarInfo;
 
 use super::reap::Reaping;
 use crate::helpers::caches::{blame, understand};
 use crate::helpers::downloads::Downloads;
+use crate::outputs::fetched::NotTaken;
 use crate::outputs::unpack::{UnpackJob, unpack};
 use crate::report::{Event, Level};
 use crate::spawn::fetch::stays_in_the_way;
@@ -66,7 +67,7 @@ pub fn take_downloaded(mut params: Reaping<'_, '_>, mut downloads: ResMut<Downlo
 fn cannot_open(error: std::io::Error) -> DownloadError {
     DownloadError {
         message: format!("cannot open what was downloaded: {error}"),
-        is_the_caches: false,
+        at_fault: AtFault::Here,
     }
 }
 
@@ -127,7 +128,10 @@ impl Reaping<'_, '_> {
     /// A download has failed.
     fn has_not_come(&mut self, goal: Entity, path: PathId, error: &DownloadError) {
         let path = self.graph.full_path(path);
-        let message = format!("fetching path '{path}' failed: {error}");
-        self.try_next(goal, FAILED, &message);
+        let failure = NotTaken {
+            message: format!("fetching path '{path}' failed: {error}"),
+            is_local: error.at_fault == AtFault::Here,
+        };
+        self.try_next(goal, FAILED, &failure);
     }
 }

@@ -9,7 +9,7 @@ use windrow_sys::interrupt::Stop;
 
 use super::reap::Reaping;
 use crate::helpers::destination;
-use crate::outputs::fetched::FetchedPath;
+use crate::outputs::fetched::{FetchedPath, NotTaken};
 use crate::world::BuiltOutput;
 use crate::world::children::{Scanned, Unfit};
 
@@ -42,7 +42,7 @@ impl Reaping<'_, '_> {
         &self,
         (goal, status): (Entity, i32),
         (place, stop): (PathBuf, Stop),
-        take_in: impl FnOnce() -> Result<BuiltOutput, String> + Send + 'static,
+        take_in: impl FnOnce() -> Result<BuiltOutput, NotTaken> + Send + 'static,
     ) {
         let optimiser = self.host.config.optimiser.clone();
         self.host.pool.0.submit(move || {
@@ -52,7 +52,7 @@ impl Reaping<'_, '_> {
                 (Some(optimiser), Ok(_)) => optimiser.optimise_new(&[place]),
                 _ => Vec::new(),
             };
-            let unfit = |message| Unfit::Fetch { status, message };
+            let unfit = |why| Unfit::Fetch { status, why };
             Some(Scanned {
                 goal,
                 result: result.map(|output| vec![output]).map_err(unfit),

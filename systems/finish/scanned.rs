@@ -12,6 +12,7 @@ use crate::finish::reap::Reaping;
 use crate::helpers::Kind;
 use crate::helpers::caches::note_undelivered;
 use crate::outputs::MismatchedOutput;
+use crate::outputs::fetched::NotTaken;
 use crate::report::{BuildRef, Event, Level};
 use crate::world::children::{ChildEnv, Condemned, Scanned, Unfit};
 use crate::world::{OutputLocks, ReadyFetch};
@@ -70,7 +71,7 @@ impl Reaping<'_, '_> {
             Err(unfit) if let Some(seconds) = timed_out => self.time_out(goal, unfit, seconds),
             Err(Unfit::Build(failure, mismatched)) => self.fail_scanned(goal, failure, mismatched),
             Err(Unfit::Differs(diff)) => return self.begin_diff(goal, diff),
-            Err(Unfit::Fetch { status, message }) => self.try_next(goal, status, &message),
+            Err(Unfit::Fetch { status, why }) => self.try_next(goal, status, &why),
         }
         if let Some(kept) = kept {
             self.host.dirs.keep(&kept);
@@ -139,8 +140,11 @@ impl Reaping<'_, '_> {
     }
 
     /// A substituter could not deliver a path. What a cache said in an earlier run may not be true
-    /// any more: it is asked once more.
-    fn give_up_substitute(&mut self, sub: usize, path: PathId) {
+    /// any more: it is asked once more. Whoever is good is not blamed for what fails here.
+    fn give_up_substitute(&mut self, sub: usize, path: PathId, is_local: bool) {
+        if is_local {
+            return self.substituters.could_not_deliver(sub, path);
+        }
         let offer = self.substituters.offer(sub, path);
         let was_remembered = offer.is_some_and(|offer| offer.remembered);
         let kind = self.substituters.kind(sub);
@@ -173,7 +177,7 @@ impl Reaping<'_, '_> {
     }
 
     /// Reports that a substituter could not deliver a path, and lets its goal go to the next one.
-    pub(super) fn try_next(&mut self, goal: Entity, status: i32, message: &str) {
+    pub(super) fn try_next(&mut self, goal: Entity, status: i32, why: &NotTaken) {
         if self.scheduler.is_cancelled(goal) {
             return self.scheduler.fail(goal, Failure::cancelled());
         }
@@ -192,14 +196,14 @@ impl Reaping<'_, '_> {
                 name: self.graph.paths.name(known.path),
             },
             status: Some(status),
-            message,
+            message: &why.message,
             log_tail: &log_tail.unwrap_or_default(),
             at: self.scheduler.now,
         });
         let path = known.path;
         let sub = substitution.sub;
         self.give_up_locks(goal);
-        self.give_up_substitute(sub, path);
+        self.give_up_substitute(sub, path, why.is_local);
         self.scheduler.try_next(ReadyFetch { goal, path });
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::PathId;
 use windrow_components::substitution::SubstituteInfo;
-use windrow_net::asker::{self, Answer, Asker, DownloadError, Failing, Question};
+use windrow_net::asker::{self, Answer, Asker, AtFault, DownloadError, Failing, Question};
 use windrow_net::narinfo::NarInfo;
 use windrow_net::trust::Distrust;
 use windrow_sys::limits;
@@ -252,7 +252,7 @@ pub fn blame(
     error: &DownloadError,
     now: Duration,
 ) -> Option<(Vec<PathId>, String)> {
-    if !error.is_the_caches || !substituters.is_good(sub, now) {
+    if error.at_fault != AtFault::Cache || !substituters.is_good(sub, now) {
         return None;
     }
     let reason = (error.message.as_str(), Failing::Once);

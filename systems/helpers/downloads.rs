@@ -269,6 +269,7 @@ mod tests {
 
     fn info(size: u64) -> Arc<NarInfo> {
         let name = "00000000000000000000000000000000-x";
+    use windrow_net::asker::AtFault;
         Arc::new(NarInfo {
             store_path: StorePath::from_base_name(name).unwrap(),
             url: "nar/x".to_owned(),
@@ -402,7 +403,7 @@ mod tests {
         assert_eq!(downloads.awaited(), [0]);
         let error = DownloadError {
             message: String::new(),
-            is_the_caches: false,
+            at_fault: AtFault::Here,
         };
         downloads.fail_waiting(0, &error);
         assert!(downloads.awaited().is_empty());
@@ -421,7 +422,7 @@ mod tests {
         assert_eq!(downloads.begin_next().unwrap().1, 1);
         let error = DownloadError {
             message: String::new(),
-            is_the_caches: true,
+            at_fault: AtFault::Cache,
         };
         downloads.end(path, 1, Err(error));
         let goal = Entity::from_raw_u32(1).unwrap();

@@ -45,6 +45,36 @@ pub(super) struct Contents {
     pub(super) sigs: Vec<String>,
 }
 
+/// Why a fetched path is not taken in.
+#[derive(Debug)]
+pub struct NotTaken {
+    /// One message.
+    pub message: String,
+    /// Whether that is for something on this machine, such as a full disk, and whoever sent the
+    /// path has done nothing wrong.
+    pub is_local: bool,
+}
+
+impl From<String> for NotTaken {
+    /// What was fetched is wrong.
+    fn from(message: String) -> Self {
+        Self {
+            message,
+            is_local: false,
+        }
+    }
+}
+
+impl NotTaken {
+    /// Something on this machine fails.
+    pub(super) fn local(message: String) -> Self {
+        Self {
+            message,
+            is_local: true,
+        }
+    }
+}
+
 /// Outputs by name and full path.
 type Outputs = Vec<(String, String)>;
 
@@ -57,15 +87,15 @@ impl FetchedPath {
     /// Makes it part of the store, up to its registration.
     ///
     /// # Errors
-    /// One message that says what is wrong, and, where the store is at fault, that windrow `could
-    /// not` do it.
+    /// What is wrong, and, where the store is at fault, that windrow `could not` do it.
     pub(super) fn take_in(
         &self,
         contents: Contents,
         could_not: &str,
-    ) -> Result<BuiltOutput, String> {
+    ) -> Result<BuiltOutput, NotTaken> {
         let path = &self.store_path;
-        let about = |error: windrow_store::Error| format!("{could_not} '{path}': {error}");
+        let about =
+            |error: windrow_store::Error| NotTaken::local(format!("{could_not} '{path}': {error}"));
         let (content_address, drv_outputs) = if path.ends_with(".drv") {
             self.check_derivation()?
         } else {
@@ -93,7 +123,7 @@ impl FetchedPath {
     }
 
     /// Deletes it, if that was not to be taken in.
-    pub(super) fn delete_if_bad<T>(&self, taken: Result<T, String>) -> Result<T, String> {
+    pub(super) fn delete_if_bad<T>(&self, taken: Result<T, NotTaken>) -> Result<T, NotTaken> {
         if taken.is_err() {
             let _grace = Grace::new();
             // Should it stay, the next who wants to put something there moves it away.

@@ -4,7 +4,7 @@
 use windrow_components::hash::{Hash, HashAlgo};
 use windrow_store::nar::digest::{feed_nar, hash_nar};
 
-use super::fetched::{Contents, FetchedPath};
+use super::fetched::{Contents, FetchedPath, NotTaken};
 use crate::failure::describe_status;
 use crate::world::BuiltOutput;
 
@@ -22,27 +22,28 @@ pub struct ReceiveJob {
 /// Checks what was fetched; what is no good is deleted.
 ///
 /// # Errors
-/// One message that says what is wrong.
+/// What is wrong.
 ///
 /// Nix 1.8: `SubstitutionGoal::finished`.
-pub fn receive(job: &ReceiveJob) -> Result<BuiltOutput, String> {
+pub fn receive(job: &ReceiveJob) -> Result<BuiltOutput, NotTaken> {
     job.fetched.delete_if_bad(check(job))
 }
 
-fn check(job: &ReceiveJob) -> Result<BuiltOutput, String> {
+fn check(job: &ReceiveJob) -> Result<BuiltOutput, NotTaken> {
     let fetched = &job.fetched;
     let path = &fetched.store_path;
     if job.status != 0 {
         let how = describe_status(job.status);
-        return Err(format!("fetching path '{path}' {how}"));
+        return Err(format!("fetching path '{path}' {how}").into());
     }
     let expected =
         expected_hash(&job.said).map_err(|reason| format!("fetching path '{path}': {reason}"))?;
     if std::fs::symlink_metadata(&fetched.real_path).is_err() {
-        return Err(format!("substituter did not produce path '{path}'"));
+        return Err(format!("substituter did not produce path '{path}'").into());
     }
-    let about =
-        |error: windrow_store::Error| format!("cannot look at fetched path '{path}': {error}");
+    let about = |error: windrow_store::Error| {
+        NotTaken::local(format!("cannot look at fetched path '{path}': {error}"))
+    };
     let (nar_hash, nar_size) = hash_nar(&fetched.real_path).map_err(about)?;
     if let Some(expected) = expected {
         let got = if expected.algo() == HashAlgo::Sha256 {
@@ -57,7 +58,8 @@ fn check(job: &ReceiveJob) -> Result<BuiltOutput, String> {
                 "hash mismatch in downloaded path '{path}': expected {}, got {}",
                 expected.prefixed_base32(),
                 got.prefixed_base32()
-            ));
+            )
+            .into());
         }
     }
     let contents = Contents {

@@ -18,6 +18,7 @@ use windrow_sandbox::process::launch::Spawned;
 
 use crate::failure::{Failure, FailureKind};
 use crate::helpers::Substituters;
+use crate::outputs::fetched::NotTaken;
 use crate::process::kill;
 use crate::process::log_writer::LogFile;
 use crate::report::{BuildRef, Event, Level};
@@ -263,12 +264,15 @@ impl Launching<'_, '_> {
         let puts_off = failure.kind == FailureKind::Means && self.scheduler.may_try_again(goal);
         if let (Work::Fetch(path, _), false) = (work, puts_off) {
             let path = self.graph.full_path(*path);
-            let message = format!("fetching path '{path}' failed: {}", failure.message);
+            let why = NotTaken {
+                message: format!("fetching path '{path}' failed: {}", failure.message),
+                is_local: true,
+            };
             self.host.scanned.push(Scanned {
                 goal,
                 result: Err(Unfit::Fetch {
                     status: 1 << 8,
-                    message,
+                    why,
                 }),
                 warnings: Vec::new(),
                 kept: None,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bevy_ecs::prelude::{NonSendMut, Res, ResMut};
 use windrow_components::ids::PathId;
-use windrow_net::asker::{DownloadError, Left, Wish};
+use windrow_net::asker::{AtFault, DownloadError, Left, Wish};
 use windrow_net::narinfo::NarInfo;
 
 use crate::helpers::caches::{Caches, token};
@@ -53,7 +53,7 @@ pub fn begin_downloads<C: Carrier>(
         if !substituters.is_good(sub, scheduler.now) {
             let error = DownloadError {
                 message: format!("'{}' is left out", substituters.name(sub)),
-                is_the_caches: false,
+                at_fault: AtFault::Here,
             };
             downloads.fail_waiting(sub, &error);
         }

@@ -18,6 +18,7 @@ use windrow_sandbox::process::launch::Spawned;
 
 use crate::failure::{Failure, FailureKind};
 use crate::outputs::compare::Differing;
+use crate::outputs::fetched::NotTaken;
 use crate::outputs::{MismatchedOutput, ScanJob};
 use crate::process::lines::ShownLines;
 use crate::process::side_channel::SideChannel;
@@ -246,8 +247,8 @@ pub enum Unfit {
     Fetch {
         /// The substituter's raw wait status.
         status: i32,
-        /// One message.
-        message: String,
+        /// What is wrong, and with whom.
+        why: NotTaken,
     },
 }
 

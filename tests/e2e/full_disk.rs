@@ -192,3 +192,30 @@ fn garbage_is_collected_during_a_build_when_inodes_are_few() {
     assert_eq!(ran.out(), "status 0\nstatus 0\n", "{ran}");
     ran.says("running auto-GC to free inodes");
 }
+
+#[test]
+fn a_cache_is_not_to_blame_for_a_full_disk() {
+    need_mounts!();
+    let world = World::new();
+    let names: Vec<String> = (0..10).map(|n| format!("large{n}")).collect();
+    let large = |name: &str| {
+        sh(&format!(
+            "head -c 4000000 /dev/zero > $out; echo {name} >> $out"
+        ))
+    };
+    let graph = graph_of(names.iter().map(|name| (name.as_str(), large(name))));
+    let graph = world.graph("large.json", &graph);
+    let built = world.windrow("build").arg(&graph).ok();
+    let cache = format!("file://{}", world.at("cache").display());
+    let copy = world.windrow("copy").args(["--to", &cache]);
+    copy.args(built.lines()).ok();
+    world.set_aside("built");
+    world.conf(&format!(
+        "substitute = true\nsubstituters = {cache}?trusted=true\n"
+    ));
+    let script = format!("$w build -k {}; echo status $?", built.lines().join(" "));
+    let ran = world.on_disk("mount -t tmpfs -o size=3m none", &script);
+    assert_eq!(ran.out(), "status 1\n", "{ran}");
+    let ran = ran.no_panic().says("No space left on device");
+    ran.never_says("left out");
+}

@@ -176,8 +176,19 @@ pub enum Answer {
 pub struct DownloadError {
     /// One line with the address.
     pub message: String,
-    /// Whether the cache is at fault as a whole, rather than this path in it.
-    pub is_the_caches: bool,
+    /// Who is at fault.
+    pub at_fault: AtFault,
+}
+
+/// Who is at fault when nothing was downloaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtFault {
+    /// The cache as a whole.
+    Cache,
+    /// What it has of this path.
+    Archive,
+    /// Something on this machine, such as a full disk, or nobody.
+    Here,
 }
 
 /// Asks caches. When it is dropped, all that is under way is cancelled.

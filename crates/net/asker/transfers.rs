@@ -13,7 +13,7 @@ use super::archive::{Archive, PartialDir};
 use super::event::Event;
 use super::hold::Hold;
 use super::peers::{Fetch, Peers};
-use super::{Answer, DownloadError, Left, Wish};
+use super::{Answer, AtFault, DownloadError, Left, Wish};
 use crate::error::{Kind, NetError};
 use crate::narinfo::resolve;
 use crate::remote::{Expected, FilePath, Partial, Remote};
@@ -66,13 +66,13 @@ impl Transfers {
             Ok(name) => name,
             Err(error) => {
                 let text = format!("what '{url}' says of it can't be: {error}");
-                return Some(failed(&wish, text));
+                return Some(failed(&wish, text, AtFault::Archive));
             }
         };
         match remote.local_file(&name) {
             Ok(Some(path)) => return Some(answer(&wish, Ok(Archive::InPlace(path)))),
             Ok(None) => {}
-            Err(error) => return Some(failed(&wish, error.to_string())),
+            Err(error) => return Some(failed(&wish, error.to_string(), AtFault::Archive)),
         }
         let partial = self.dir.begin(&wish.info, &self.memory);
         let (number, partial) = match self.prepare(&wish, partial) {
@@ -108,7 +108,7 @@ impl Transfers {
             stop: stop.clone(),
         };
         if let Err(error) = peers.fetch(fetch) {
-            return Some(failed(&wish, error.to_string()));
+            return Some(failed(&wish, error.to_string(), AtFault::Here));
         }
         self.keep(number, &wish, place, Hold::of(&stop));
         None
@@ -122,7 +122,8 @@ impl Transfers {
     ) -> Result<(u64, Partial), Answer> {
         let partial = partial.map_err(|error| {
             let dir = self.dir.0.display();
-            failed(wish, format!("cannot make a file in '{dir}': {error}"))
+            let text = format!("cannot make a file in '{dir}': {error}");
+            failed(wish, text, AtFault::Here)
         })?;
         self.last += 1;
         Ok((self.last, partial))
@@ -161,7 +162,7 @@ impl Transfers {
             cache,
             token,
             result: result.map_err(|error| DownloadError {
-                is_the_caches: is_the_caches(&error),
+                at_fault: at_fault(&error),
                 message: error.to_string(),
             }),
         })
@@ -191,28 +192,21 @@ fn answer(wish: &Wish, result: Result<Archive, DownloadError>) -> Answer {
     }
 }
 
-/// A failure that says nothing of the cache as a whole.
-fn failed(wish: &Wish, message: String) -> Answer {
-    let is_the_caches = false;
-    let error = DownloadError {
-        message,
-        is_the_caches,
-    };
-    answer(wish, Err(error))
+fn failed(wish: &Wish, message: String, at_fault: AtFault) -> Answer {
+    answer(wish, Err(DownloadError { message, at_fault }))
 }
 
-/// Whether a failure says something of the cache as a whole.
-fn is_the_caches(error: &NetError) -> bool {
-    !matches!(
-        error.kind(),
+/// Who is at fault for a failure.
+fn at_fault(error: &NetError) -> AtFault {
+    match error.kind() {
         Kind::Status(403 | 404 | 410 | 416)
-            | Kind::TooLarge
-            | Kind::Short
-            | Kind::BadAddress
-            | Kind::BadRedirect
-            | Kind::TooManyRedirects
-            | Kind::Refused
-            | Kind::Io
-            | Kind::Cancelled
-    )
+        | Kind::TooLarge
+        | Kind::Short
+        | Kind::BadAddress
+        | Kind::BadRedirect
+        | Kind::TooManyRedirects
+        | Kind::Refused => AtFault::Archive,
+        Kind::Io | Kind::Cancelled => AtFault::Here,
+        _ => AtFault::Cache,
+    }
 }

@@ -8,7 +8,7 @@ use bevy_ecs::prelude::{NonSendMut, Query, Res, ResMut};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::PathId;
 use windrow_components::substitution::Substitution;
-use windrow_net::asker::{Archive, DownloadError, Failing};
+use windrow_net::asker::{Archive, AtFault, DownloadError, Failing};
 
 use super::{News, SimulatedCaches};
 use crate::helpers::caches::{blame, note_failure};
@@ -154,6 +154,6 @@ const CUT: &str = "the connection was cut";
 fn cut() -> DownloadError {
     DownloadError {
         message: CUT.to_owned(),
-        is_the_caches: true,
+        at_fault: AtFault::Cache,
     }
 }
