@@ -17,6 +17,7 @@ use crate::outputs::fetched::NotTaken;
 use crate::outputs::unpack::{UnpackJob, unpack};
 use crate::report::{Event, Level};
 use crate::spawn::fetch::stays_in_the_way;
+use crate::world::ReadyFetch;
 
 /// What stands for the wait status of a substituter that failed.
 const FAILED: i32 = 1 << 8;
@@ -29,11 +30,15 @@ pub fn take_downloaded(mut params: Reaping<'_, '_>, mut downloads: ResMut<Downlo
     for (goal, path) in downloads.take_over() {
         if downloads.is_here(path) {
             params.scheduler.archive_is_over(goal);
-        } else if params.scheduler.awaits_archive(goal)
-            && let Some((_, Err(error), _)) = downloads.take(path)
-        {
-            params.blame(goal, &error);
-            params.has_not_come(goal, path, &error);
+        } else if params.scheduler.awaits_archive(goal) {
+            match downloads.take(path) {
+                Some((_, Err(error), _)) => {
+                    params.blame(goal, &error);
+                    params.has_not_come(goal, path, &error);
+                }
+                // Another goal for the same path has taken it, and said what was wrong.
+                _ => params.scheduler.try_next(ReadyFetch { goal, path }),
+            }
         }
     }
     for fetch in downloads.take_to_unpack() {

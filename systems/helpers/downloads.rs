@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bevy_ecs::prelude::{Entity, Resource};
 use hashbrown::HashMap;
+use smallvec::SmallVec;
 use windrow_components::ids::PathId;
 use windrow_net::asker::{Archive, DownloadError, Left};
 use windrow_net::narinfo::NarInfo;
@@ -35,8 +36,9 @@ struct Download {
     sub: usize,
     info: Arc<NarInfo>,
     state: State,
-    /// The goal that can do nothing before it is over.
-    goal: Option<Entity>,
+    /// The goals that can do nothing before it is over: one that wants the path, one that repairs
+    /// it.
+    goals: SmallVec<[Entity; 2]>,
     /// Whether people have been told of it.
     is_announced: bool,
 }
@@ -85,8 +87,8 @@ impl Downloads {
     /// Has a path downloaded from that substituter, unless it is already, or the same is here from
     /// another one. Tells whether one from another substituter is to be cancelled for that.
     pub fn want(&mut self, path: PathId, sub: usize, info: &Arc<NarInfo>) -> bool {
-        let (mut replaces, mut goal) = (false, None);
-        if let Some(known) = self.all.get(&path) {
+        let (mut replaces, mut goals) = (false, SmallVec::new());
+        if let Some(known) = self.all.get_mut(&path) {
             let is_same =
                 known.info.nar_hash == info.nar_hash && known.info.references == info.references;
             let is_wanted = match known.state {
@@ -98,15 +100,15 @@ impl Downloads {
                 return false;
             }
             // What failed before the goal was there was another attempt.
-            goal = known.goal;
+            goals = std::mem::take(&mut known.goals);
             replaces = self.forget(path, Left::Kept);
         }
         let download = Download {
             sub,
             info: Arc::clone(info),
             state: State::Waiting,
-            goal,
-            is_announced: goal.is_some(),
+            is_announced: !goals.is_empty(),
+            goals,
         };
         self.all.insert(path, download);
         let size = info.file_size.unwrap_or(info.nar_size);
@@ -153,7 +155,8 @@ impl Downloads {
                 && matches!(download.state, State::Waiting)
             {
                 download.state = State::Over(Err(error.clone()));
-                self.over.extend(download.goal.map(|goal| (goal, path)));
+                let goals = download.goals.iter();
+                self.over.extend(goals.map(|&goal| (goal, path)));
             }
         }
     }
@@ -167,7 +170,8 @@ impl Downloads {
         };
         download.state = State::Over(result);
         self.lines.entry(sub).or_default().under_way -= 1;
-        self.over.extend(download.goal.map(|goal| (goal, path)));
+        let goals = download.goals.iter();
+        self.over.extend(goals.map(|&goal| (goal, path)));
     }
 
     /// A goal can do nothing before the download of its path is over, and is told then. It is begun
@@ -179,7 +183,9 @@ impl Downloads {
             self.want(path, sub, info);
         }
         if let Some(download) = self.all.get_mut(&path) {
-            download.goal = Some(goal);
+            if !download.goals.contains(&goal) {
+                download.goals.push(goal);
+            }
             if matches!(download.state, State::Over(_)) {
                 self.over.push((goal, path));
             }
@@ -263,13 +269,13 @@ impl Downloads {
 mod tests {
     use windrow_components::hash::Hash;
     use windrow_components::store_path::StorePath;
+    use windrow_net::asker::AtFault;
     use windrow_net::compression::Compression;
 
     use super::*;
 
     fn info(size: u64) -> Arc<NarInfo> {
         let name = "00000000000000000000000000000000-x";
-    use windrow_net::asker::AtFault;
         Arc::new(NarInfo {
             store_path: StorePath::from_base_name(name).unwrap(),
             url: "nar/x".to_owned(),
@@ -410,6 +416,19 @@ mod tests {
         assert_eq!(downloads.take_over(), [(goal(2), waits)]);
         assert!(matches!(downloads.take(waits), Some((0, Err(_), _))));
         assert!(downloads.take(begun).is_none() && downloads.take(elsewhere).is_none());
+    }
+
+    #[test]
+    fn who_repairs_a_path_and_who_wants_it_are_both_told() {
+        let mut downloads = Downloads::default();
+        let path = PathId::from_index(0);
+        let goals = [1, 2].map(|index| Entity::from_raw_u32(index).unwrap());
+        for goal in goals.into_iter().chain(goals) {
+            downloads.wait(ReadyFetch { goal, path }, 0, &info(1));
+        }
+        downloads.begin_next().unwrap();
+        downloads.end(path, 0, archive());
+        assert_eq!(downloads.take_over(), goals.map(|goal| (goal, path)));
     }
 
     #[test]

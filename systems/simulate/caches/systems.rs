@@ -129,14 +129,14 @@ pub(crate) fn take_downloaded(
     for (goal, path) in downloads.take_over() {
         if downloads.is_here(path) {
             scheduler.archive_is_over(goal);
-        } else if scheduler.awaits_archive(goal)
-            && let Some((sub, Err(error), _)) = downloads.take(path)
-        {
-            let now = scheduler.now;
-            if let Some((owed, _)) = blame(&mut substituters, sub, &error, now) {
-                scheduler.wake_askers(owed);
+        } else if scheduler.awaits_archive(goal) {
+            if let Some((sub, Err(error), _)) = downloads.take(path) {
+                let now = scheduler.now;
+                if let Some((owed, _)) = blame(&mut substituters, sub, &error, now) {
+                    scheduler.wake_askers(owed);
+                }
+                substituters.could_not_deliver(sub, path);
             }
-            substituters.could_not_deliver(sub, path);
             scheduler.try_next(ReadyFetch { goal, path });
         }
     }

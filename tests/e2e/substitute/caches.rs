@@ -370,3 +370,21 @@ fn paths_come_from_another_store_on_this_machine() {
     ran.says("it has paths of the store '/nix/store'");
     assert_eq!(scene.runs(), ["a", "b"]);
 }
+
+#[test]
+fn a_path_is_repaired_and_wanted_at_the_same_time() {
+    need!("nix", "nix-store", "sqlite3");
+    let (scene, cache) = Scene::with_cache("xz");
+    // Without their derivations; "b" refers to "a".
+    scene.world.set_aside("derivations");
+    let repair = scene
+        .world
+        .ours(["--repair-path"])
+        .args([&scene.a, &scene.b]);
+    let repair = repair.args(["--option", "substitute", "true"]);
+    let repair = repair.args(["--option", "substituters", &cache.url()]);
+    let repair = repair.args(["--option", "trusted-public-keys", &scene.key.public]);
+    repair.ok().never_says("warning");
+    assert!(scene.world.is_valid(&scene.a) && scene.world.is_valid(&scene.b));
+    scene.is_well();
+}
