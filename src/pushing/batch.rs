@@ -9,6 +9,9 @@ use windrow_store::own::uploads::UploadQueue;
 use windrow_store::roots::temporary::TempRoots;
 use windrow_store::{Database, Layout, Result as StoreResult};
 
+/// How many paths are locked at a time: each takes a descriptor.
+const LOCKED_AT_ONCE: usize = 64;
+
 /// What became of paths that waited.
 #[derive(Debug, Default)]
 pub(super) struct Pushed {
@@ -67,31 +70,47 @@ impl Batches<'_> {
     /// be registered.
     fn sort(&self, database: &Database, paths: &[String]) -> StoreResult<Sorted> {
         let mut sorted = Sorted::default();
-        let mut locks = Vec::new();
+        let mut others = Vec::new();
         for path in paths {
-            if database.is_valid(path)? {
-                sorted.valid.push(path.clone());
-                continue;
+            match database.is_valid(path)? {
+                true => sorted.valid.push(path.clone()),
+                false => others.push(path),
             }
+        }
+        for paths in others.chunks(LOCKED_AT_ONCE) {
+            self.sort_locked(database, paths, &mut sorted)?;
+        }
+        Ok(sorted)
+    }
+
+    /// Sorts paths that may have been registered just now, each under its lock.
+    fn sort_locked(
+        &self,
+        database: &Database,
+        paths: &[&String],
+        sorted: &mut Sorted,
+    ) -> StoreResult<()> {
+        let mut locks = Vec::new();
+        let gone_before = sorted.gone.len();
+        for &path in paths {
             // Whoever builds a path has it wait, registers it and gives up its lock, in this order.
             let real = self.layout.real_path(path);
             let Some(lock) = path_lock::try_lock(&real)? else {
                 continue;
             };
-            if database.is_valid(path)? {
-                sorted.valid.push(path.clone());
-            } else {
-                sorted.gone.push(path.clone());
+            match database.is_valid(path)? {
+                true => sorted.valid.push(path.clone()),
+                false => sorted.gone.push(path.clone()),
             }
             locks.push((real, lock));
         }
-        self.queue.remove(self.key, &sorted.gone)?;
+        self.queue.remove(self.key, &sorted.gone[gone_before..])?;
         for (real, lock) in locks {
             drop(lock);
             // What stays is only litter, which the collector sweeps up.
             let _ = path_lock::delete_retired(&real);
         }
-        Ok(sorted)
+        Ok(())
     }
 }
 
