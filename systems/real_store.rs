@@ -269,11 +269,16 @@ impl Store for RealStore {
         Ok(self.local.database.register(&trusted)?)
     }
 
-    fn registered_by_hook(&mut self, graph: &BuildGraph, paths: &[PathId]) {
-        if let Some(listener) = self.local.built.as_mut().filter(|_| !paths.is_empty()) {
-            let full: Vec<String> = paths.iter().map(|&path| graph.full_path(path)).collect();
-            listener.about_to_be_valid(&full.iter().map(String::as_str).collect::<Vec<_>>());
-            listener.are_valid();
+    fn begin_by_hook(&mut self, graph: &BuildGraph, paths: &[PathId]) {
+        if let Some(listener) = &mut self.local.built {
+            listener.about_to_be_valid(&full_paths(graph, paths));
+        }
+    }
+
+    fn end_by_hook(&mut self, graph: &BuildGraph, registered: &[PathId], others: &[PathId]) {
+        if let Some(listener) = &mut self.local.built {
+            listener.are_not_valid(&full_paths(graph, others));
+            listener.are_valid(&full_paths(graph, registered));
         }
     }
 
@@ -307,22 +312,30 @@ impl Store for RealStore {
         for info in built.filter(|info| info.ultimate) {
             self.local.signer.sign(info)?;
         }
-        let built = batch.iter().filter(|new| new.info.ultimate);
-        let built: Vec<&str> = built.map(|new| &*new.info.path).collect();
-        let mut listener = self.local.built.as_mut().filter(|_| !built.is_empty());
-        if let Some(listener) = &mut listener {
-            listener.about_to_be_valid(&built);
-        }
+        let mut listener = self.local.built.as_mut();
+        let built = match &mut listener {
+            Some(listener) => {
+                let built = batch.iter().filter(|new| new.info.ultimate);
+                let built: Vec<String> = built.map(|new| new.info.path.clone()).collect();
+                listener.about_to_be_valid(&built);
+                built
+            }
+            None => Vec::new(),
+        };
         // Where they are to be on disk by then, whoever scanned them has seen to it.
         self.local.database.register(&batch)?;
         if let Some(listener) = listener {
-            listener.are_valid();
+            listener.are_valid(&built);
         }
         for output in outputs() {
             self.closures.remember(output.path, &output.references);
         }
         Ok(())
     }
+}
+
+fn full_paths(graph: &BuildGraph, paths: &[PathId]) -> Vec<String> {
+    paths.iter().map(|&path| graph.full_path(path)).collect()
 }
 
 /// Stands for the place of references that there are none of.

@@ -17,11 +17,14 @@ use crate::signer::Signer;
 /// Hears of paths that are built, on the thread that registers them. What it makes of that is its
 /// own business, and so is what fails there.
 pub trait Built: Send {
-    /// Full paths were built, or should have been, and are about to be registered.
-    fn about_to_be_valid(&mut self, paths: &[&str]);
+    /// Full paths are about to be registered, or may be, by somebody who was told to build them.
+    fn about_to_be_valid(&mut self, paths: &[String]);
 
-    /// Some of those that were announced are valid now.
-    fn are_valid(&mut self);
+    /// These were, and are valid now.
+    fn are_valid(&mut self, paths: &[String]);
+
+    /// These were not, and won't be unless that is announced once more.
+    fn are_not_valid(&mut self, paths: &[String]);
 }
 
 /// A store on this machine, open.

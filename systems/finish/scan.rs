@@ -154,6 +154,11 @@ impl Reaping<'_, '_> {
             return Ok(());
         };
         let drv = known.drv;
+        let missing = MissingOutputs::of(ended.missing, &self.graph, drv);
+        let store = &mut self.services.store;
+        let valid = store.valid(&self.graph, &missing)?;
+        let (registered, missing) = split(&missing, &valid);
+        store.end_by_hook(&self.graph, &registered, &missing);
         if !reaped.is_good() {
             let lines = self.host.config.log_lines;
             let failure = why_hook_failed(&self.graph, &reaped, drv, log.last_lines(lines));
@@ -161,11 +166,6 @@ impl Reaping<'_, '_> {
             self.commands.entity(goal).remove::<BuildLog>();
             return Ok(());
         }
-        let missing = MissingOutputs::of(ended.missing, &self.graph, drv);
-        let store = &mut self.services.store;
-        let valid = store.valid(&self.graph, &missing)?;
-        let (registered, missing) = split(&missing, &valid);
-        store.registered_by_hook(&self.graph, &registered);
         if missing.is_empty() {
             let nothing: [BuiltOutput; 0] = [];
             self.scheduler.complete(goal, Some(drv), nothing);

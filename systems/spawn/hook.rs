@@ -73,7 +73,9 @@ impl Talking<'_> {
             paths
         };
         let inputs = full(inputs);
-        let outputs = full(MissingOutputs::of(missing, &self.graph, drv));
+        let outputs = MissingOutputs::of(missing, &self.graph, drv);
+        self.services.store.begin_by_hook(&self.graph, &outputs);
+        let outputs = full(outputs);
 
         let (process, mut talk, log) = instance.into_parts();
         let host = &mut *self.host;

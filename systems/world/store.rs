@@ -149,8 +149,11 @@ pub trait Store {
         Ok(())
     }
 
-    /// A hook has registered outputs that it built.
-    fn registered_by_hook(&mut self, _graph: &BuildGraph, _paths: &[PathId]) {}
+    /// A hook is told to build outputs, which it may register itself at any time.
+    fn begin_by_hook(&mut self, _graph: &BuildGraph, _paths: &[PathId]) {}
+
+    /// A hook that was to build outputs has ended: it has registered some, and not the others.
+    fn end_by_hook(&mut self, _graph: &BuildGraph, _registered: &[PathId], _others: &[PathId]) {}
 
     /// Registers outputs as valid, all in one transaction (`registerValidPaths`).
     ///
