@@ -1,12 +1,12 @@
 //! Pushes while builds run: a thread for each cache, from the first build on. A cache that fails is
-//! warned of once and left alone for the rest of the run. When the run ends, so do they; what is
-//! left waits in the queue.
+//! warned of once, and pushed to again after a pause, when something else is built. When the run
+//! ends, so do they; what is left waits in the queue.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use windrow_components::settings::Settings;
 use windrow_net::copy::{CopyError, Event as CopyEvent};
@@ -30,6 +30,10 @@ use crate::session::Session;
 /// How often is looked whether another process has done with a cache.
 const LOCKED: Duration = Duration::from_secs(1);
 
+/// How long a cache is left alone that has failed once, and at most after many failures in a row.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+
 /// Has what is built in a store pushed to the caches that the session's settings name, and what
 /// goes wrong there told to the reporter. When the reporter is dropped, the run has ended.
 pub(crate) fn while_building(
@@ -49,7 +53,7 @@ pub(crate) fn while_building(
         caches: caches.clone(),
         stop: Stop::default(),
         said: Mutex::default(),
-        threads: Mutex::default(),
+        pushers: Mutex::default(),
     });
     let outbox = Outbox::new(layout, options, &caches, Arc::clone(&background));
     store.built = Some(Box::new(outbox));
@@ -68,13 +72,67 @@ pub(super) struct Background {
     stop: Stop,
     /// What is yet to be told.
     said: Mutex<Vec<(Level, String)>>,
-    threads: Mutex<Threads>,
+    /// One for each cache, from the first build on.
+    pushers: Mutex<Vec<Pusher>>,
 }
 
-#[derive(Default)]
-struct Threads {
-    started: bool,
-    running: Vec<(Sender<()>, JoinHandle<()>)>,
+/// Who pushes to a cache.
+struct Pusher {
+    url: StoreUrl,
+    running: Option<Running>,
+    /// How long the cache is left alone after the next failure.
+    pause: Duration,
+    /// Until when it is, after the last one.
+    alone_until: Option<Instant>,
+}
+
+/// A thread that pushes, and what wakes it.
+struct Running {
+    wake: Sender<()>,
+    thread: JoinHandle<Option<Failed>>,
+}
+
+/// That a thread has ended because its cache failed.
+struct Failed {
+    at: Instant,
+    /// Whether something was pushed before.
+    had_pushed: bool,
+}
+
+impl Pusher {
+    fn new(url: StoreUrl) -> Self {
+        Self {
+            url,
+            running: None,
+            pause: FIRST_PAUSE,
+            alone_until: None,
+        }
+    }
+
+    /// Looks whether the thread has ended.
+    fn look(&mut self) {
+        let Some(Running { thread, .. }) = self.running.take_if(|it| it.thread.is_finished())
+        else {
+            return;
+        };
+        // One that panicked has said so.
+        if let Ok(Some(Failed { at, had_pushed })) = thread.join() {
+            self.failed(at, had_pushed);
+        }
+    }
+
+    fn failed(&mut self, at: Instant, had_pushed: bool) {
+        if had_pushed {
+            self.pause = FIRST_PAUSE;
+        }
+        self.alone_until = Some(at + self.pause);
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
+
+    /// Whether its cache may be tried at that moment, and nobody pushes to it.
+    fn is_due(&self, now: Instant) -> bool {
+        self.running.is_none() && self.alone_until.is_none_or(|until| now >= until)
+    }
 }
 
 impl Background {
@@ -83,50 +141,68 @@ impl Background {
         lock(&self.said).push((level, text));
     }
 
-    /// Something more waits. Starts the threads the first time.
+    /// Something more waits. Starts the threads that are not there.
     pub(super) fn wake(this: &Arc<Self>) {
-        let mut threads = lock(&this.threads);
-        if !threads.started {
-            threads.started = true;
-            let started = this.caches.iter().filter_map(|url| Self::start(this, url));
-            threads.running = started.collect();
+        let mut pushers = lock(&this.pushers);
+        if pushers.is_empty() {
+            pushers.extend(this.caches.iter().cloned().map(Pusher::new));
         }
-        for (wake, _) in &threads.running {
-            // One that has ended has said why.
-            let _ = wake.send(());
+        let now = Instant::now();
+        for pusher in &mut *pushers {
+            pusher.look();
+            if pusher.is_due(now) {
+                Self::start(this, pusher);
+            }
+            if let Some(Running { wake, .. }) = &pusher.running {
+                // One that has ended just now is looked at the next time.
+                let _ = wake.send(());
+            }
         }
     }
 
-    fn start(this: &Arc<Self>, url: &StoreUrl) -> Option<(Sender<()>, JoinHandle<()>)> {
+    fn start(this: &Arc<Self>, pusher: &mut Pusher) {
         let (wake, woken) = channel();
-        let (own, url) = (Arc::clone(this), url.clone());
+        let (own, url) = (Arc::clone(this), pusher.url.clone());
+        // What has been told once is not told again before it was otherwise.
+        let is_news = pusher.pause == FIRST_PAUSE;
         let thread = std::thread::Builder::new().name("pusher".to_owned());
-        match thread.spawn(move || own.work(&url, &woken)) {
-            Ok(thread) => Some((wake, thread)),
+        match thread.spawn(move || own.work(&url, &woken, is_news)) {
+            Ok(thread) => pusher.running = Some(Running { wake, thread }),
             Err(error) => {
-                let text = format!("nothing is pushed: {}", no_thread("pusher", &error));
-                this.say(Level::Warn, text);
-                None
+                if is_news {
+                    let text = format!("nothing is pushed: {}", no_thread("pusher", &error));
+                    this.say(Level::Warn, text);
+                }
+                pusher.failed(Instant::now(), false);
             }
         }
     }
 
     /// Pushes to one cache until the run ends, or the cache fails.
-    fn work(&self, url: &StoreUrl, woken: &Receiver<()>) {
+    fn work(&self, url: &StoreUrl, woken: &Receiver<()>, is_news: bool) -> Option<Failed> {
         let _entered = self.stop.enter();
         // Builds come first, on all processors.
         give_way();
-        let pushed = self.push_when_woken(url, woken);
-        if let Err(error) = pushed
-            && !interrupt::has_come()
-        {
+        let mut had_pushed = false;
+        let error = self.push_when_woken(url, woken, &mut had_pushed).err()?;
+        let at = Instant::now();
+        if (is_news || had_pushed) && !interrupt::has_come() {
             let key = url.key();
-            let text = format!("cannot push to '{key}': {error}; try 'windrow push' later");
+            let text = format!(
+                "cannot push to '{key}': {error}; what waits is tried again after later builds, or by \
+                 'windrow push'"
+            );
             self.say(Level::Warn, text);
         }
+        Some(Failed { at, had_pushed })
     }
 
-    fn push_when_woken(&self, url: &StoreUrl, woken: &Receiver<()>) -> Result<(), CopyError> {
+    fn push_when_woken(
+        &self,
+        url: &StoreUrl,
+        woken: &Receiver<()>,
+        had_pushed: &mut bool,
+    ) -> Result<(), CopyError> {
         if woken.recv().is_err() {
             return Ok(());
         }
@@ -148,7 +224,7 @@ impl Background {
                         there: HashSet::new(),
                     },
                 };
-                self.push_all(opened.insert(batches), &mut failed)?;
+                self.push_all(opened.insert(batches), &mut failed, had_pushed)?;
             }
             let has_waited = match lock {
                 Some(lock) => {
@@ -168,6 +244,7 @@ impl Background {
         &self,
         batches: &mut Batches<'_>,
         failed: &mut HashSet<String>,
+        had_pushed: &mut bool,
     ) -> Result<(), CopyError> {
         let mut tried = failed.clone();
         loop {
@@ -196,6 +273,7 @@ impl Background {
             if let Some(text) = not_pushed_for_they_are_gone(key, &gone) {
                 self.say(Level::Info, text);
             }
+            *had_pushed |= outcome.copied > 0;
             if let Some(error) = outcome.ended_by {
                 return Err(error);
             }
@@ -207,15 +285,15 @@ impl Background {
     /// Ends all threads, and says what is left.
     fn end(&self) {
         self.stop.set();
-        let mut threads = lock(&self.threads);
-        for (wake, thread) in threads.running.drain(..) {
+        let pushers = std::mem::take(&mut *lock(&self.pushers));
+        // A run that built nothing has nothing to say.
+        if pushers.is_empty() {
+            return;
+        }
+        for Running { wake, thread } in pushers.into_iter().filter_map(|it| it.running) {
             drop(wake);
             // One that panicked has said so.
             let _ = thread.join();
-        }
-        // A run that built nothing has nothing to say.
-        if !threads.started {
-            return;
         }
         match self.count() {
             Ok(0) => {}
@@ -289,5 +367,26 @@ impl Drop for Telling {
     fn drop(&mut self) {
         self.background.end();
         self.tell();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cache_that_fails_is_left_alone_for_longer_each_time() {
+        let url = StoreUrl::parse("http://h").unwrap();
+        let (mut pusher, start) = (Pusher::new(url), Instant::now());
+        assert!(pusher.is_due(start));
+        for (had_pushed, seconds) in [(false, 1), (false, 2), (false, 4), (true, 1), (false, 2)] {
+            pusher.failed(start, had_pushed);
+            let pause = Duration::from_secs(seconds);
+            assert!(!pusher.is_due(start + pause / 2) && pusher.is_due(start + pause));
+        }
+        for _ in 0..20 {
+            pusher.failed(start, false);
+        }
+        assert!(pusher.is_due(start + LONGEST_PAUSE));
     }
 }

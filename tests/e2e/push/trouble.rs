@@ -1,6 +1,7 @@
 //! Caches that fail, runs that are killed, and others that do the same at the same time.
 
 use std::fs;
+use std::path::PathBuf;
 
 use windrow::{Engine, Request, Store};
 use windrow_net::testing::{Behaviour, Server};
@@ -193,16 +194,65 @@ fn what_can_not_be_pushed_to_is_warned_of() {
         .one_error();
 }
 
+/// A hook that registers what it should build, and then does this.
+fn registering_hook(scene: &Scene, then: &str) -> PathBuf {
+    let hook = format!(
+        "read -r what; echo '# accept' >&2; read -r inputs; read -r outputs; \
+         for o in $outputs; do echo registered > $o; \
+         printf '%s\\n\\n0\\n' $o | nix-store --register-validity 2>&1; done; {then}"
+    );
+    scene.world.script("hook", &hook)
+}
+
+#[test]
+fn what_a_hook_registered_before_the_run_was_killed_is_pushed() {
+    need!("nix-store");
+    let scene = Scene::new();
+    scene.push_to(&["http://127.0.0.1:9"]);
+    let file = scene.world.file("registered");
+    let then = format!("echo > {}; sleep 300", file.display());
+    let hook = registering_hook(&scene, &then);
+    let x = graph_of([("x", sh("exit 3"))]);
+    let x = scene.world.graph("x.json", &x);
+    let build = scene.world.windrow("build").arg(x);
+    let running = build.env("NIX_BUILD_HOOK", hook).start();
+    wait_for_file(&file);
+    running.signal("KILL");
+    running.wait();
+    let path = scene.path("x");
+    assert!(scene.world.is_valid(&path));
+    assert_eq!(scene.waiting(), [format!("{path} http://127.0.0.1:9")]);
+}
+
+#[test]
+fn what_a_hook_did_not_register_does_not_wait() {
+    let scene = Scene::new();
+    scene.push_to(&["http://127.0.0.1:9"]);
+    let file = scene.world.file("told");
+    let accept = "read -r what; echo '# accept' >&2; read -r inputs; read -r outputs";
+    let x = graph_of([("x", sh("exit 3"))]);
+    let x = scene.world.graph("x.json", &x);
+    let build = |then: &str| {
+        let hook = scene.world.script("hook", &format!("{accept}; {then}"));
+        let build = scene.world.windrow("build").arg(&x);
+        build.env("NIX_BUILD_HOOK", hook)
+    };
+    build("exit 1").run().exits(1).never_says("wait");
+    assert!(scene.waiting().is_empty());
+    let running = build(&format!("echo > {}; sleep 300", file.display())).start();
+    wait_for_file(&file);
+    running.signal("INT");
+    running.wait().never_says("wait").no_panic();
+    assert!(scene.waiting().is_empty());
+}
+
 #[test]
 fn what_a_hook_built_and_registered_is_pushed() {
     need!("nix-store");
     let scene = Scene::new();
     scene.go();
     scene.push_to(&["http://127.0.0.1:9"]);
-    let hook = "read -r what; echo '# accept' >&2; read -r inputs; read -r outputs; \
-                for o in $outputs; do echo registered > $o; \
-                printf '%s\\n\\n0\\n' $o | nix-store --register-validity 2>&1; done";
-    let hook = scene.world.script("hook", hook);
+    let hook = registering_hook(&scene, "exit 0");
     let x = graph_of([("x", sh("exit 3"))]);
     let x = scene.world.graph("x.json", &x);
     let build = scene.world.windrow("build").arg(x);
@@ -225,4 +275,62 @@ fn an_engine_pushes_what_it_builds() {
     let outcome = outcome.wait().unwrap();
     let path = outcome.outputs().next().expect("an output").to_owned();
     wait_for_file(&pushed.narinfo(&path));
+}
+
+/// An engine lives long: a cache that was away for a while gets what was built meanwhile.
+#[test]
+fn an_engine_goes_on_pushing_to_a_cache_that_failed() {
+    let scene = Scene::new();
+    let pushed = cache(&scene.world, "cache");
+    fs::create_dir(&pushed.dir).unwrap();
+    let server = Server::start(&pushed.dir);
+    server.behave("*", Behaviour::Status(503));
+    let engine = Engine::builder(Store::In(scene.world.at("nix")))
+        .option("sandbox", "false")
+        .option("build-users-group", "")
+        .option("download-attempts", "1")
+        .option("upload-caches", server.url());
+    let engine = engine.build().unwrap();
+    let build = |name: &str| {
+        let graph = graph_of([(name, sh(&format!("echo {name} > $out")))]).to_string();
+        let outcome = engine.submit(Request::new().graph(graph)).unwrap();
+        let outcome = outcome.wait().unwrap();
+        outcome.outputs().next().expect("an output").to_owned()
+    };
+    let first = build("first");
+    wait_until("the cache has failed", || {
+        server.count("/nix-cache-info") > 0
+    });
+    server.behave_well();
+    let (mut number, narinfo) = (0, pushed.narinfo(&first));
+    wait_until("it is pushed with what is built later", || {
+        number += 1;
+        build(&format!("later-{number}"));
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        narinfo.exists()
+    });
+}
+
+#[test]
+fn paths_that_are_gone_do_not_take_a_descriptor_each() {
+    need!("bash", "sqlite3");
+    let scene = Scene::new();
+    let served = cache(&scene.world, "cache");
+    // A file where the directory is to be.
+    fs::write(&served.dir, "").unwrap();
+    scene.push_to(&[&served.url()]);
+    build_in_vain(&scene);
+    fs::remove_file(&served.dir).unwrap();
+    let gone = "insert into Uploads select cache, replace(path, '-last', '-' || value) from Uploads, \
+                generate_series(1, 500) where path like '%-last'";
+    let file = scene.world.state().join("db/windrow.sqlite");
+    scene.world.program("sqlite3").arg(file).arg(gone).ok();
+    assert_eq!(scene.waiting().len(), 503);
+    let limited = "ulimit -n 150 || exit 9; exec \"$@\"";
+    let ran = push(&scene)
+        .through("/bin/bash", &["-c", limited, "sh"])
+        .ok();
+    ran.says("copied 3 paths").says("and 490 more");
+    assert!(scene.waiting().is_empty());
+    scene.world.is_clean();
 }
