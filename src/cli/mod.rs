@@ -163,6 +163,7 @@ impl CommonArgs {
             build_logs: build_logs || format == LogFormat::BarWithLogs,
             names: true,
             trace: false,
+            copying: false,
         }
     }
 

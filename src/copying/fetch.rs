@@ -1,6 +1,7 @@
 //! What is copied into a store on this machine: fetched by the engine, as what substituters have.
 
 use std::collections::HashSet;
+use std::time::Instant;
 
 use windrow_components::settings::Sandbox;
 use windrow_store::local::LocalStore;
@@ -9,7 +10,7 @@ use windrow_systems::report::Level;
 use super::{Copy, Source};
 use crate::error::{Error, Result};
 use crate::outcome::not_fetched;
-use crate::progress::{self, NOTHING_NAMED, say};
+use crate::progress::{self, NOTHING_NAMED, Style, say, seconds};
 use crate::realise::{Planned, Wanted, hold, known_outputs, make_plan, realise, understand};
 use crate::session::Session;
 
@@ -111,8 +112,22 @@ fn fetch_all(mut session: Session, from: &Source, paths: Vec<String>, what: &Cop
     if !what.recursive {
         only_these(&session, &wanted, what)?;
     }
-    let reporter = progress::reporter(what.style);
+    let reporter = progress::reporter(Style {
+        copying: true,
+        ..what.style
+    });
+    let began = Instant::now();
     let (summary, _) = realise(&session, store, &wanted, reporter)?;
+    let paths = match summary.fetched {
+        0 => None,
+        1 => Some("1 path".to_owned()),
+        count => Some(format!("{count} paths")),
+    };
+    if let Some(paths) = paths {
+        let (from, time) = (&from.shown, seconds(began.elapsed()));
+        let text = format!("copied {paths} from '{from}' in {time}");
+        say(what.style, Level::Info, &text);
+    }
     if let Some(signal) = summary.interrupted {
         return Err(Error::Interrupted { signal });
     }

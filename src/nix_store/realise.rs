@@ -262,6 +262,7 @@ fn style(call: &Call) -> Result<Style> {
         build_logs: logs,
         names: format != LogFormat::Raw,
         trace: call.session.settings.print_build_trace,
+        copying: false,
     })
 }
 

@@ -31,7 +31,7 @@ pub(super) struct Bar {
 impl Bar {
     pub(super) fn new(style: Style) -> Self {
         let bar = live_line();
-        bar.set_prefix(numbers(Counts::default()));
+        bar.set_prefix(numbers(Counts::default(), style.copying));
         let text = Wording::new(Style {
             verbosity: style.verbosity - 1,
             ..style
@@ -66,7 +66,13 @@ fn can_draw() -> bool {
     stderr_is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-fn numbers(counts: Counts) -> String {
+fn numbers(counts: Counts, copying: bool) -> String {
+    if copying {
+        return match counts.fetched {
+            1 => "[1 path copied]".to_owned(),
+            count => format!("[{count} paths copied]"),
+        };
+    }
     let done = counts.built + counts.failed + counts.running;
     let waiting = counts.expected.saturating_sub(done);
     let fetched = match counts.fetched {
@@ -105,7 +111,7 @@ impl Reporter for Bar {
 
     fn report(&mut self, event: &Event<'_>) {
         match *event {
-            Event::Progress(counts) => self.bar.set_prefix(numbers(counts)),
+            Event::Progress(counts) => self.bar.set_prefix(numbers(counts, self.style.copying)),
             Event::Started { build, .. } | Event::FetchStarted { build, .. } => {
                 let label = visible(build.name).into_owned();
                 self.running.push((build.id, label));
@@ -163,9 +169,10 @@ mod tests {
             failed: 1,
         };
         assert_eq!(
-            numbers(counts),
+            numbers(counts, false),
             "[2 running, 5 done, 1 failed, 12 waiting, 3 fetched]"
         );
+        assert_eq!(numbers(counts, true), "[3 paths copied]");
         let running: Vec<_> = (1..7).map(|id| (id, format!("n{id}"))).collect();
         assert_eq!(names(&running[..2]), "n1, n2");
         assert_eq!(names(&running), "n1, n2, n3, n4, …");

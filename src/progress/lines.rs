@@ -140,8 +140,13 @@ impl Wording {
         match *event {
             Event::FetchStarted { build, at, .. } => {
                 self.last = at;
+                let doing = if self.style.copying {
+                    "copying"
+                } else {
+                    "fetching"
+                };
                 self.only(Level::Info, || {
-                    format!("fetching path '{}'...", build.drv_path)
+                    format!("{doing} path '{}'...", build.drv_path)
                 })
             }
             Event::FetchSucceeded { build, at } => {
@@ -180,7 +185,7 @@ impl Wording {
             (self.fetched, "fetched"),
             (self.failed, "failed"),
         ];
-        if done.iter().all(|(count, _)| *count == 0) {
+        if self.style.copying || done.iter().all(|(count, _)| *count == 0) {
             return None;
         }
         let mut parts = Vec::new();
@@ -326,7 +331,7 @@ pub(super) fn failure<T>(
 }
 
 /// A time in the unit people think in.
-pub(super) fn seconds(time: Duration) -> String {
+pub fn seconds(time: Duration) -> String {
     let whole = time.as_secs();
     match whole {
         0..60 => format!("{:.1} s", time.as_secs_f64()),
@@ -347,6 +352,7 @@ mod tests {
             build_logs,
             names: true,
             trace: false,
+            copying: false,
         }
     }
 
@@ -460,6 +466,29 @@ mod tests {
         let message = "@nix {\"action\":\"msg\",\"level\":1,\"msg\":\"hm\"}";
         assert_eq!(texts(&said(message)), ["hook: hm"]);
         assert!(said("@nix {\"action\":\"stop\",\"id\":1}").is_empty());
+    }
+
+    #[test]
+    fn a_copy_fetches_nothing_and_sums_up_by_itself() {
+        for (copying, doing, summary) in [
+            (true, "copying", None),
+            (
+                false,
+                "fetching",
+                Some("0 derivations built, 1 path fetched in 2.0 s"),
+            ),
+        ] {
+            let mut wording = Wording::new(Style {
+                copying,
+                ..style(false)
+            });
+            let at = Duration::from_secs(2);
+            let (build, program) = (BUILD, "x");
+            let begun = wording.lines(&Event::FetchStarted { build, program, at });
+            assert_eq!(texts(&begun), [format!("{doing} path '/s/x.drv'...")]);
+            wording.lines(&Event::FetchSucceeded { build, at });
+            assert_eq!(wording.summary().as_deref(), summary);
+        }
     }
 
     #[test]

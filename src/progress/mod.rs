@@ -16,6 +16,7 @@ use windrow_systems::report::{Event, Level, Reporter};
 use crate::terminal::complain;
 
 pub use copies::{Copies, retries};
+pub use lines::seconds;
 pub use tracing::Tracing;
 
 /// How to report what goes on.
@@ -44,6 +45,8 @@ pub struct Style {
     pub names: bool,
     /// Whether there are lines for programs about every start and end of a build.
     pub trace: bool,
+    /// Whether what is fetched is a copy, whose end is told of by whoever makes it.
+    pub copying: bool,
 }
 
 impl Style {

@@ -51,7 +51,7 @@ impl Scene {
         self.forget(&format!("{name}-built"));
         let copy = self.world.windrow("copy").args(["--from", &url]);
         let copy = there.reached_by(copy.arg(&self.b));
-        copy.ok().says("2 paths fetched").never_says("warning");
+        copy.ok().says("copied 2 paths from").never_says("warning");
         assert!(self.world.is_valid(&self.a) && self.world.is_valid(&self.b));
         self.world.is_clean();
         self.world.verifies();

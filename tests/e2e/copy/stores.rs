@@ -33,7 +33,7 @@ fn paths_come_from_a_cache_if_their_signatures_are_good() {
     from(&scene, &signed.url())
         .arg(&scene.b)
         .ok()
-        .says("2 paths fetched");
+        .says("copied 2 paths from");
     let ran = from(&scene, &signed.url()).arg(&scene.b).ok();
     ran.says("nothing to copy");
     scene.world.is_clean();
@@ -42,7 +42,7 @@ fn paths_come_from_a_cache_if_their_signatures_are_good() {
     let lax = from(&scene, &bare.url())
         .arg("--no-check-sigs")
         .arg(&scene.b);
-    lax.ok().says("2 paths fetched");
+    lax.ok().says("copied 2 paths from");
     scene.world.verifies();
     // Only these caches are asked.
     scene.forget("bare");
@@ -71,7 +71,7 @@ fn a_derivation_stands_for_its_outputs_and_is_not_built() {
         dir: scene.world.file("cache"),
     };
     let ran = from(&scene, &cache.url()).arg(&scene.drv).ok();
-    ran.says("fetched").never_says("building");
+    ran.says("copied 2 paths from").never_says("building");
     assert!(scene.world.is_valid(&scene.b) && scene.world.is_valid(&scene.drv));
     scene.world.verifies();
     scene.forget("outputs");
@@ -118,7 +118,7 @@ fn stores_on_this_machine_are_copied_to_and_from() {
     };
     let ran = to().run().exits(1).no_panic();
     ran.says("it is not signed").says("--no-check-sigs");
-    to().arg("--no-check-sigs").ok().says("2 paths fetched");
+    to().arg("--no-check-sigs").ok().says("copied 2 paths from");
     to().arg("--no-check-sigs").ok().says("nothing to copy");
     let name = scene.b.rsplit('/').next().unwrap().to_owned();
     let copied = other.join("nix/store").join(name);
@@ -138,7 +138,7 @@ fn stores_on_this_machine_are_copied_to_and_from() {
         .world
         .windrow("copy")
         .args(["--from", &root, "--no-check-sigs"]);
-    back.arg(&scene.b).ok().says("2 paths fetched");
+    back.arg(&scene.b).ok().says("copied 2 paths from");
     scene.world.is_clean();
     scene.world.verifies();
     let url = scene.signed("cache", "");
@@ -153,7 +153,7 @@ fn stores_on_this_machine_are_copied_to_and_from() {
     let out =
         out.args(["--from", &cache])
             .args(["--option", "trusted-public-keys", &scene.key.public]);
-    out.arg(&scene.b).ok().says("2 paths fetched");
+    out.arg(&scene.b).ok().says("copied 2 paths from");
 }
 
 #[test]
