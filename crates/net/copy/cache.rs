@@ -12,7 +12,7 @@ use windrow_store::{Layout, PathInfo};
 use windrow_sys::interrupt;
 
 use super::budget::Budget;
-use super::pack::{MEMORY_LEAST, Packing, memory};
+use super::pack::{MEMORY, Packing, much_memory};
 use super::state::lacking;
 use super::uploads::{Beside, Uploads};
 use super::{CopyError, Destination, Event, Outcome};
@@ -207,17 +207,17 @@ fn packing(url: &StoreUrl, config: &Config) -> Result<Packing, CopyError> {
         });
     }
     let mut signer = Signer::new(&url.params.secret_keys);
-    let memory = Budget::new(memory());
-    let parallel = match parallel_compression {
-        Some(wanted) => wanted.then_some(memory.total()),
-        // As for Nix 2.35, but nobody has said that it may take much.
-        None => (compression == Compression::Zstd).then_some(MEMORY_LEAST),
-    };
+    let memory = Budget::new(match parallel_compression {
+        Some(true) => much_memory(),
+        // Nobody has said that it may take much.
+        Some(false) | None => MEMORY,
+    });
+    let is_parallel = parallel_compression.unwrap_or(compression == Compression::Zstd);
     Ok(Packing {
         store_dir: config.store_dir.clone(),
         compression,
         level: compression_level.filter(|_| compression != Compression::None),
-        parallel,
+        parallel: is_parallel.then_some(memory.total()),
         memory,
         scratch_dir: config.scratch_dir.clone(),
         cache_dir: None,
@@ -313,6 +313,38 @@ impl Answers {
         let rows: Vec<_> = rows.collect();
         if !rows.is_empty() {
             self.lookup.put(&self.row, &rows);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compressing_takes_little_memory_unless_it_may_take_much() {
+        let config = Config {
+            client: client::Config::default(),
+            store_dir: StoreDir::new("/s"),
+            lookup_dir: None,
+            ttl: Ttl::default(),
+            scratch_dir: PathBuf::new(),
+        };
+        let of = |parameters: &str| {
+            let url = StoreUrl::parse(&format!("file:///c?{parameters}")).unwrap();
+            packing(&url, &config).unwrap()
+        };
+        for (parameters, much, parallel) in [
+            ("", false, false),
+            ("compression=zstd", false, true),
+            ("compression=zstd&parallel-compression=false", false, false),
+            ("parallel-compression=true", true, true),
+        ] {
+            let packing = of(parameters);
+            let total = packing.memory.total();
+            let expected = if much { much_memory() } else { MEMORY };
+            assert_eq!(total, expected, "{parameters}");
+            assert_eq!(packing.parallel, parallel.then_some(total), "{parameters}");
         }
     }
 }

@@ -27,10 +27,10 @@ const CHUNK: usize = 256 << 10;
 /// Smaller archives are compressed by one thread: starting others takes longer.
 const WORTH_THREADS: u64 = 4 << 20;
 
-/// How much memory compressing takes at most, all archives together: a part of the machine's, and
-/// between these, in bytes.
+/// How much memory compressing takes, all archives together, in bytes, unless one needs more.
+pub(super) const MEMORY: u64 = 112 << 20;
+/// Where somebody has said that it may take much: a part of the machine's, and at most this.
 const MEMORY_PART: u64 = 16;
-pub(super) const MEMORY_LEAST: u64 = 112 << 20;
 const MEMORY_MOST: u64 = 1 << 30;
 
 /// How paths are packed.
@@ -182,9 +182,9 @@ impl Packing {
     }
 }
 
-/// How much memory compressing takes at most on this machine, in bytes.
-pub(super) fn memory() -> u64 {
-    (limits::memory() / MEMORY_PART).clamp(MEMORY_LEAST, MEMORY_MOST)
+/// How much memory compressing may take on this machine where it may take much, in bytes.
+pub(super) fn much_memory() -> u64 {
+    (limits::memory() / MEMORY_PART).clamp(MEMORY, MEMORY_MOST)
 }
 
 /// A sink that takes nothing any more once the work at hand is to end: some encoders, when they are
