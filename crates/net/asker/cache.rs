@@ -145,10 +145,17 @@ impl Cache {
             (None, Kind::File(path)) if path.is_dir() => CacheInfo::default(),
             (None, Kind::File(path)) => return Ok(Err(no_directory(path))),
             (None, _) => {
-                let text = format!(
+                let mut text = format!(
                     "no binary cache is there, for it has no {}",
                     CacheInfo::NAME
                 );
+                // A bucket hides what it has from who may not read it.
+                if let Some(Reach::Remote(remote)) = &self.reach
+                    && let Some(looked_for) = remote.looked_for()
+                {
+                    text.push_str("; if it wants a login: ");
+                    text.push_str(looked_for);
+                }
                 return Ok(Err(text));
             }
         };

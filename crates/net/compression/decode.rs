@@ -10,7 +10,7 @@ use super::ahead::read_ahead;
 use super::brotli_stream::Brotli;
 use super::lz4_frames::Lz4Frames;
 use super::lzma_streams::LzmaStreams;
-use super::source::{SMALL, at_end, truncated};
+use super::source::{SMALL, at_end, too_large, truncated};
 
 /// How far back a compressed stream may refer, in bytes: what the highest level of xz writes, and
 /// what bounds the memory of a decoder. zstd's level 22 and `--long` write streams that want more.
@@ -72,9 +72,29 @@ pub fn decoder_within<'a>(
         Compression::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(source)?;
             decoder.window_log_max(window.trailing_zeros())?;
-            Box::new(decoder)
+            Box::new(Zstd { decoder, window })
         }
         Compression::Brotli => Box::new(Brotli::new(source)),
         Compression::Lz4 => Box::new(Lz4Frames::new(source)),
     })
+}
+
+/// What the library says of a frame that wants a longer window.
+const TOO_LONG: &str = "Frame requires too much memory for decoding";
+
+/// A decoder of zstd that says how much memory is too much.
+struct Zstd<R: BufRead> {
+    decoder: zstd::stream::read::Decoder<'static, R>,
+    window: u64,
+}
+
+impl<R: BufRead> Read for Zstd<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.decoder
+            .read(into)
+            .map_err(|error| match error.to_string().contains(TOO_LONG) {
+                true => too_large(self.window),
+                false => error,
+            })
+    }
 }

@@ -6,7 +6,7 @@ use std::io::{self, BufRead, ErrorKind, Read};
 use liblzma::stream::{Action, Error, MtStreamBuilder, Status, Stream};
 use windrow_sys::limits;
 
-use super::source::{SMALL, at_end, damaged, truncated};
+use super::source::{SMALL, at_end, damaged, too_large, truncated};
 
 /// What a decoder takes beside its window, in bytes.
 const OVERHEAD: u64 = 2 << 20;
@@ -154,10 +154,7 @@ impl<R: BufRead> Read for LzmaStreams<R> {
 
 fn error_of(error: Error, window: u64) -> io::Error {
     match error {
-        Error::MemLimit => io::Error::new(
-            ErrorKind::Unsupported,
-            format!("it takes more than {} MiB to unpack", window >> 20),
-        ),
+        Error::MemLimit => too_large(window),
         Error::Mem => ErrorKind::OutOfMemory.into(),
         Error::Data | Error::Format => damaged("the compressed data are damaged"),
         other => io::Error::new(ErrorKind::InvalidData, other),

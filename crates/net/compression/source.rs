@@ -27,3 +27,9 @@ pub(super) fn truncated() -> io::Error {
 pub(super) fn damaged(what: &str) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, what)
 }
+
+/// The error of what refers back further than `window` bytes.
+pub(super) fn too_large(window: u64) -> io::Error {
+    let text = format!("it takes more than {} MiB to unpack", window >> 20);
+    io::Error::new(ErrorKind::Unsupported, text)
+}

@@ -7,6 +7,9 @@ use std::path::PathBuf;
 use rusty_s3::Credentials;
 use windrow_sys::bounded;
 
+/// The profile of those who name none.
+const DEFAULT_PROFILE: &str = "default";
+
 /// What the environment says about credentials.
 pub(crate) type Environment<'e> = &'e dyn Fn(&str) -> Option<OsString>;
 
@@ -33,15 +36,8 @@ pub(crate) fn find(
         return Ok(Some(credentials(key, secret, text("AWS_SESSION_TOKEN"))));
     }
     let named = profile.map(str::to_owned).or_else(|| text("AWS_PROFILE"));
-    let name = named.as_deref().unwrap_or("default");
-    for (variable, default, prefix) in [
-        ("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials", ""),
-        ("AWS_CONFIG_FILE", ".aws/config", "profile "),
-    ] {
-        let home = || Some(PathBuf::from(environment("HOME")?).join(default));
-        let Some(file) = environment(variable).map(PathBuf::from).or_else(home) else {
-            continue;
-        };
+    let name = named.as_deref().unwrap_or(DEFAULT_PROFILE);
+    for (file, prefix) in files(environment) {
         let Ok(file) = bounded::read_file(&file, bounded::NAMED_FILE_MAX) else {
             continue;
         };
@@ -51,10 +47,45 @@ pub(crate) fn find(
     }
     match named {
         Some(name) => Err(format!(
-            "no file of credentials has a key for the profile '{name}'"
+            "there is no key for the profile '{name}' in {}",
+            shown_files(environment)
         )),
         None => Ok(None),
     }
+}
+
+/// The files that may have profiles, and what the titles of these may begin with in each.
+fn files(environment: Environment<'_>) -> Vec<(PathBuf, &'static str)> {
+    let known = [
+        ("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials", ""),
+        ("AWS_CONFIG_FILE", ".aws/config", "profile "),
+    ];
+    let file = |(variable, default, prefix)| {
+        let home = || Some(PathBuf::from(environment("HOME")?).join(default));
+        let file = environment(variable).map(PathBuf::from).or_else(home)?;
+        Some((file, prefix))
+    };
+    known.into_iter().filter_map(file).collect()
+}
+
+fn shown_files(environment: Environment<'_>) -> String {
+    let files = files(environment).into_iter();
+    let shown: Vec<String> = files
+        .map(|(file, _)| format!("'{}'", file.display()))
+        .collect();
+    match shown.is_empty() {
+        true => "a file, for HOME is not set".to_owned(),
+        false => shown.join(" or "),
+    }
+}
+
+/// Where was looked for credentials in vain.
+pub(crate) fn none_found(environment: Environment<'_>) -> String {
+    format!(
+        "there are no credentials in the variables AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, nor for \
+         the profile '{DEFAULT_PROFILE}' in {}, and they are taken from nowhere else",
+        shown_files(environment)
+    )
 }
 
 fn credentials(key: String, secret: String, token: Option<String>) -> Credentials {
@@ -130,8 +161,23 @@ mod tests {
         assert_eq!(of(Some("ci"), &keys), some("c", Some("u")));
         assert_eq!(of(None, &[("AWS_PROFILE", "other")]), some("o", None));
         assert!(of(Some("half"), &keys).is_err());
-        assert!(of(Some("none"), &[]).unwrap_err().contains("'none'"));
+        let error = of(Some("none"), &[]).unwrap_err();
+        let files = format!("'{}' or '{}'", file.display(), config.display());
+        assert!(
+            error.contains("'none'") && error.ends_with(&files),
+            "{error}"
+        );
         let nothing = |_: &str| None;
         assert!(find(None, &nothing).unwrap().is_none());
+        assert!(none_found(&nothing).contains("HOME is not set"));
+        let home = |name: &str| (name == "HOME").then(|| "/no/home".into());
+        let none = none_found(&home);
+        for place in [
+            "AWS_ACCESS_KEY_ID",
+            "'/no/home/.aws/credentials'",
+            "'/no/home/.aws/config'",
+        ] {
+            assert!(none.contains(place), "{none}");
+        }
     }
 }

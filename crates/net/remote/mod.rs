@@ -118,6 +118,17 @@ impl Remote {
         }
     }
 
+    /// Where was looked for credentials for a bucket, if there are none.
+    pub(crate) fn looked_for(&self) -> Option<&str> {
+        match &self.backend {
+            Backend::Network(reach) => match &*reach.place {
+                Place::S3(store) => store.looked_for.as_deref(),
+                Place::Http(_) => None,
+            },
+            Backend::Directory(_) => None,
+        }
+    }
+
     /// The file of a name, if the cache is a directory: it need not be downloaded. It may not be
     /// there.
     ///

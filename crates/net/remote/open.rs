@@ -30,12 +30,11 @@ impl Remote {
                 let found = credentials::find(url.params.profile.as_deref(), &environment);
                 let credentials =
                     found.map_err(|text| about(Fault::new(Kind::Credentials, text)))?;
+                let is_public = credentials.is_none();
                 let store = s3::Store::new((bucket, prefix), &url.params, credentials);
-                Ok(Self::reached(
-                    Place::S3(store.map_err(about)?),
-                    limits(),
-                    client,
-                ))
+                let mut store = store.map_err(about)?;
+                store.looked_for = is_public.then(|| credentials::none_found(&environment));
+                Ok(Self::reached(Place::S3(store), limits(), client))
             }
             _ => {
                 let text = "it is a store, but no binary cache";

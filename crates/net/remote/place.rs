@@ -59,7 +59,7 @@ impl Place {
     pub(crate) async fn refusal(&self, answer: Answer) -> Fault {
         match self {
             Self::Http(_) => refusal(&answer.response),
-            Self::S3(_) => super::s3::refusal(answer).await,
+            Self::S3(store) => super::s3::refusal(store, answer).await,
         }
     }
 }

@@ -38,6 +38,8 @@ const PASSING: [&str; 12] = [
 pub(crate) struct Store {
     pub(crate) bucket: Bucket,
     pub(crate) credentials: Option<Credentials>,
+    /// Where was looked for credentials, if there are none.
+    pub(crate) looked_for: Option<String>,
     prefix: String,
     pub(crate) parts: Parts,
 }
@@ -91,6 +93,7 @@ impl Store {
         Ok(Self {
             bucket,
             credentials,
+            looked_for: None,
             prefix: format!("{prefix}{slash}"),
             parts: PARTS,
         })
@@ -126,16 +129,26 @@ impl Store {
         format!("s3://{}/{}{name}", self.bucket.name(), self.prefix)
     }
 
+    /// Says of a login that is wanted where was looked for one.
+    fn explained(&self, mut fault: Fault) -> Fault {
+        if let Some(text) = &self.looked_for
+            && matches!(fault.kind, Kind::Denied | Kind::Status(401 | 403))
+        {
+            fault.reason = format!("{}; {text}", fault.reason);
+        }
+        fault
+    }
+
     pub(crate) fn takes_in_parts(&self, length: u64) -> bool {
         length > self.parts.above
     }
 }
 
 /// What an answer that is no success means: S3 says more than the status in a text of XML.
-pub(crate) async fn refusal(mut answer: Answer) -> Fault {
+pub(crate) async fn refusal(store: &Store, mut answer: Answer) -> Fault {
     let fault = plain_refusal(&answer.response);
     let body = answer.body(ERROR_MAX, ERROR_WAIT).await.unwrap_or_default();
-    with_error(fault, &String::from_utf8_lossy(&body))
+    store.explained(with_error(fault, &String::from_utf8_lossy(&body)))
 }
 
 /// Adds what an error's text says.
@@ -255,5 +268,20 @@ mod tests {
         assert_eq!(of(400, &xml("RequestTimeout")), (Kind::Status(400), true));
         assert_eq!(of(404, &xml("NoSuchKey")), (Kind::Status(404), false));
         assert_eq!(of(404, "<html>"), (Kind::Status(404), false));
+    }
+
+    #[test]
+    fn who_has_no_credentials_hears_where_they_were_looked_for() {
+        let mut store = store("s3://b", false);
+        store.looked_for = Some("there are none".to_owned());
+        for (kind, is_told) in [
+            (Kind::Denied, true),
+            (Kind::Status(403), true),
+            (Kind::Status(404), false),
+        ] {
+            let fault = store.explained(Fault::new(kind, "no"));
+            assert_eq!(fault.kind, kind);
+            assert_eq!(fault.reason.ends_with("; there are none"), is_told);
+        }
     }
 }
