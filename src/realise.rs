@@ -14,6 +14,7 @@ use windrow_store::own::history::{History, Recorder};
 use windrow_store::roots::temporary::TempRoots;
 use windrow_sys::interrupt::{Owing, Patient};
 use windrow_systems::engine::{Engine, Summary};
+use windrow_systems::helpers::HelperConfig;
 use windrow_systems::helpers::choice::BuildTimes;
 use windrow_systems::instantiate::{InstantiatedGraph, instantiate_file, instantiate_text};
 use windrow_systems::plan::{Learnt, Plan, Substitutes, plan};
@@ -197,6 +198,27 @@ pub fn known_outputs(store: &LocalStore, wanted: &Wanted) -> Result<Option<Vec<(
 /// that are not kept are a copy away, in the system's own cache.
 const CACHE_KIB: u32 = 2 << 10;
 
+/// The programs and caches that a session may use.
+fn helpers_of(session: &Session) -> HelperConfig {
+    let mut helpers = crate::helpers::helper_config(&session.settings, &session.layout);
+    if !session.substituter_programs {
+        helpers.substituters.clear();
+    }
+    helpers
+}
+
+/// What builds took before. Where that can't be read nothing is known, and there is something to
+/// say.
+fn load_history(session: &Session) -> (History, Option<String>) {
+    match History::load(&session.layout) {
+        Ok(history) => (history, None),
+        Err(error) => {
+            let text = format!("it is not known what builds took before: {error}");
+            (History::default(), Some(text))
+        }
+    }
+}
+
 /// An engine in the real world, whose reporter hears of all that happens; for requests that repair
 /// only if it `may_repair`, and for what was planned, if something was.
 ///
@@ -218,12 +240,12 @@ pub fn assemble(
     let policy = session.policy.clone();
     let prefers_builds = session.settings.prefer_build == PreferBuild::Auto;
     let history = (policy.uses_estimates() || prefers_builds).then(|| {
-        History::load(&session.layout).unwrap_or_else(|error| {
-            let text = format!("it is not known what builds took before: {error}");
+        let (history, problem) = load_history(session);
+        if let Some(text) = problem {
             let level = Level::Warn;
             reporter.report(&Event::Message { level, text: &text });
-            History::default()
-        })
+        }
+        history
     });
     let ranks = policy.uses_estimates();
     let recorder = Recorder::new(&session.layout, session.database_options());
@@ -232,11 +254,8 @@ pub fn assemble(
     let store = Box::new(RealStore::from(store));
     let mut engine = Engine::new(graph, store, reporter, options, policy);
     real::plug_in(&mut engine.world, config, may_repair)?;
-    let mut helpers = crate::helpers::helper_config(&session.settings, &session.layout);
+    let mut helpers = helpers_of(session);
     helpers.hook.take_if(|_| !session.build_hook);
-    if !session.substituter_programs {
-        helpers.substituters.clear();
-    }
     real::helpers::plug_in(&mut engine.world, helpers, learnt)?;
     if let Some(history) = history {
         if prefers_builds {
@@ -406,23 +425,13 @@ pub fn make_plan(session: &Session, store: LocalStore, wanted: &[Wanted]) -> Res
             Wanted::Path(path) | Wanted::Repair(path) => paths.push(graph.path(path)?),
         }
     }
-    let mut helpers = crate::helpers::helper_config(&session.settings, &session.layout);
-    if !session.substituter_programs {
-        helpers.substituters.clear();
+    let mut substitutes = Substitutes::new(&helpers_of(session), session.engine_options());
+    if session.settings.prefer_build == PreferBuild::Auto {
+        let (history, problem) = load_history(session);
+        let problem = problem.map(|text| format!("warning: {text}"));
+        substitutes.complaints.extend(problem);
+        substitutes = substitutes.or_build(BuildTimes::of_history(history));
     }
-    let substitutes = Substitutes::new(&helpers, session.engine_options());
-    let mut problem = None;
-    let times = (session.settings.prefer_build == PreferBuild::Auto).then(|| {
-        let history = History::load(&session.layout);
-        let history = history.unwrap_or_else(|error| {
-            let text = format!("warning: it is not known what builds took before: {error}");
-            problem = Some(text);
-            History::default()
-        });
-        BuildTimes::of_history(history)
-    });
-    let mut substitutes = substitutes.or_build(times);
-    substitutes.complaints.extend(problem);
     let mut plan = plan(&mut graph, &mut store, &targets, &mut substitutes)?;
     substitutes.fetch((&mut graph, &mut store), paths, &mut plan)?;
     plan.unknown.sort_unstable();

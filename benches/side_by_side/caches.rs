@@ -93,7 +93,7 @@ struct Closure {
 }
 
 impl Closure {
-    /// A path that refers to `count` others, each of them a small file, in so many levels.
+    /// A path that refers to `count` others, each of them a small file, in `depth` levels.
     fn new(count: usize, depth: usize) -> Self {
         let scratch = Scratch::new();
         let cache = scratch.path().join("cache");
@@ -204,7 +204,7 @@ fn asking(scratch: &Scratch, program: &str, urls: &str, path: &str) -> Command {
     command
 }
 
-/// Paths in so many levels, each referring to four of the level below; the last one refers to all.
+/// Paths in `depth` levels, each referring to four of the level below; the last one refers to all.
 fn layers(store: &StoreDir, count: usize, depth: usize) -> Vec<(StorePath, Vec<StorePath>)> {
     let path = |number: usize| {
         let hash = sha256(&number.to_le_bytes());

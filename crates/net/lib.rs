@@ -29,6 +29,7 @@ pub mod narinfo;
 pub mod netrc;
 pub mod params;
 pub mod peer;
+mod pieces;
 pub mod proxies;
 pub mod remote;
 pub mod serve;

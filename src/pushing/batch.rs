@@ -139,14 +139,15 @@ mod tests {
     }
 
     impl Destination for Picky {
-        fn has(&mut self, paths: &[PathInfo]) -> Result<Vec<bool>, CopyError> {
-            let has = paths.iter().map(|info| self.taken.contains(&info.path));
-            Ok(has.collect())
+        fn has(&mut self, paths: &[&str]) -> Result<Vec<bool>, CopyError> {
+            let taken = |path: &&str| self.taken.iter().any(|it| it == path);
+            Ok(paths.iter().map(taken).collect())
         }
 
         fn take(
             &mut self,
             paths: &[PathInfo],
+            _: Vec<(usize, String)>,
             _: &Layout,
             outcome: &mut Outcome,
             _: &mut dyn FnMut(Event<'_>),

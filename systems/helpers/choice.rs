@@ -331,7 +331,7 @@ mod tests {
         BuildTimes::new(|_, _| Some(Duration::from_secs(1)))
     }
 
-    /// As many bytes as are supposed to come in so many seconds.
+    /// As many bytes as are supposed to come in `count` seconds.
     const fn seconds(count: u64) -> u64 {
         count * 10_000_000
     }

@@ -95,7 +95,7 @@ impl Speeds {
         }
     }
 
-    /// A download of so many bytes begins.
+    /// A download of `bytes` bytes begins.
     pub fn begin(&mut self, sub: usize, path: PathId, bytes: u64, now: Duration) {
         let since = now;
         self.under_way.insert(path, UnderWay { sub, bytes, since });
@@ -124,7 +124,7 @@ impl Speeds {
         }
     }
 
-    /// How long a cache takes to send so many bytes once it has begun.
+    /// How long a cache takes to send `bytes` bytes once it has begun.
     pub fn transfer(&self, sub: usize, bytes: u64) -> Duration {
         let (mut known, mut time) = (SUPPOSED_BYTES, SUPPOSED_TIME);
         if let Some(speed) = self.subs.get(&sub) {

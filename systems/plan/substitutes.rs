@@ -84,8 +84,8 @@ impl Substitutes {
 
     /// The same where builds that are much quicker than downloads are preferred to these.
     #[must_use]
-    pub fn or_build(mut self, times: Option<BuildTimes>) -> Self {
-        self.times = times;
+    pub fn or_build(mut self, times: BuildTimes) -> Self {
+        self.times = Some(times);
         self
     }
 

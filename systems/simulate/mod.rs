@@ -87,8 +87,8 @@ pub struct Outcome {
     pub fetched: Fetched,
 }
 
-/// An estimate of the bytes that simulating a graph of that size takes with so many caches, the
-/// loaded graph not counted.
+/// An estimate of the bytes that simulating a graph of that size takes with that number of caches,
+/// the loaded graph not counted.
 pub fn memory_needed(tasks: u64, edges: u64, caches: u64) -> u64 {
     const BYTES_PER_TASK: u64 = 240;
     const BYTES_PER_EDGE: u64 = 8;

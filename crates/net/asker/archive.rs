@@ -35,7 +35,7 @@ pub enum Archive {
     InPlace(PathBuf),
     /// A path of another store, of which there is no archive yet.
     Tree(PathBuf),
-    /// A download, of so many bytes.
+    /// A download, and how many bytes it has.
     Downloaded(PathBuf, u64),
     /// A small download.
     InMemory(InMemory),

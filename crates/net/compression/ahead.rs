@@ -2,25 +2,18 @@
 //! used.
 
 use std::io::{self, ErrorKind, Read};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex};
+
+use windrow_sys::mutex::lock;
+
+use crate::pieces::PieceReader;
 
 /// How much is read at once, in bytes.
 const PIECE: usize = 256 << 10;
 
 /// How many pieces wait at most.
 const PIECES: usize = 3;
-
-/// What a thread has read of a reader.
-struct Ahead {
-    full: Receiver<io::Result<Vec<u8>>>,
-    /// Where pieces go that were used, to be filled again.
-    empty: Sender<Vec<u8>>,
-    piece: Vec<u8>,
-    /// How much of it was used.
-    used: usize,
-    is_over: bool,
-}
 
 /// Has a reader read by another thread, some pieces ahead. If there is none left it is read as it
 /// was.
@@ -30,7 +23,7 @@ pub(super) fn read_ahead(source: Box<dyn Read + Send>) -> Box<dyn Read + Send> {
     // Threads that can't be started do not give back what they were to have.
     let slot = Arc::new(Mutex::new(Some(source)));
     let theirs = Arc::clone(&slot);
-    let take = |slot: &Mutex<Option<_>>| slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let take = |slot: &Mutex<Option<_>>| lock(slot).take();
     let thread = std::thread::Builder::new().name("unpack".to_owned());
     let started = thread.spawn(move || {
         if let Some(source) = take(&theirs) {
@@ -42,13 +35,13 @@ pub(super) fn read_ahead(source: Box<dyn Read + Send>) -> Box<dyn Read + Send> {
     {
         return source;
     }
-    Box::new(Ahead {
-        full,
-        empty,
-        piece: Vec::new(),
-        used: 0,
-        is_over: false,
-    })
+    Box::new(PieceReader::new(move |used| {
+        // Whether it is wanted again is of no matter.
+        let _ = empty.send(used);
+        let next = full.recv();
+        let next = next.map_err(|_| io::Error::other("the thread that unpacks has ended"));
+        next.flatten()
+    }))
 }
 
 /// Reads to the end, to the first error, or until nobody wants more. An empty piece is the end.
@@ -74,24 +67,6 @@ fn fill(
         if full.send(read).is_err() || is_last {
             return;
         }
-    }
-}
-
-impl Read for Ahead {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        if self.used == self.piece.len() && !self.is_over && !into.is_empty() {
-            // Whether it is wanted again is of no matter.
-            let _ = self.empty.send(std::mem::take(&mut self.piece));
-            self.used = 0;
-            let next = self.full.recv();
-            let next = next.map_err(|_| io::Error::other("the thread that unpacks has ended"));
-            self.piece = next.flatten().inspect_err(|_| self.is_over = true)?;
-            self.is_over = self.piece.is_empty();
-        }
-        let count = into.len().min(self.piece.len() - self.used);
-        into[..count].copy_from_slice(&self.piece[self.used..][..count]);
-        self.used += count;
-        Ok(count)
     }
 }
 

@@ -5,12 +5,14 @@ use std::cell::RefCell;
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use windrow_store::nar::{self, Tee};
 use windrow_store::text::transfer::modified;
 use windrow_store::{Error, PathInfo, Result};
 use windrow_sys::limits::no_thread;
+
+use crate::pieces::PieceReader;
 
 /// How large pieces are, in bytes. An archive that is no larger needs no thread.
 const PIECE: usize = 256 << 10;
@@ -21,16 +23,8 @@ const WAITING: usize = 3;
 /// Why an archive could not be made, once somebody has met that as the end of it.
 pub(super) type Failure = Rc<RefCell<Option<Error>>>;
 
-/// Pieces of an archive; the last one is there only if all of it is what was registered.
-struct Archive {
-    pieces: Receiver<Result<Vec<u8>>>,
-    piece: Vec<u8>,
-    /// How much of it was read.
-    used: usize,
-    failure: Failure,
-}
-
-/// Opens the archive of the path that lies at `real`. What fails later is in `failure`.
+/// Opens the archive of the path that lies at `real`. Its last piece comes only if all of it is what
+/// was registered. What fails later is in `failure`.
 ///
 /// # Errors
 /// When no thread can be started.
@@ -51,12 +45,16 @@ pub(super) fn open(info: &PathInfo, real: PathBuf, failure: &Failure) -> io::Res
         let started = thread.spawn(make);
         started.map_err(|error| no_thread(name, &error))?;
     }
-    Ok(Box::new(Archive {
-        pieces,
-        piece: Vec::new(),
-        used: 0,
-        failure: Rc::clone(failure),
-    }))
+    let failure = Rc::clone(failure);
+    Ok(Box::new(PieceReader::new(move |_| match pieces.recv() {
+        Ok(Ok(piece)) => Ok(piece),
+        Ok(Err(error)) => {
+            let text = error.to_string();
+            *failure.borrow_mut() = Some(error);
+            Err(io::Error::other(text))
+        }
+        Err(_) => Ok(Vec::new()),
+    })))
 }
 
 /// Hands on the archive of the path, if it has that hash and size.
@@ -114,27 +112,6 @@ impl Write for Pieces<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-impl Read for Archive {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        if self.used == self.piece.len() {
-            self.used = 0;
-            self.piece = match self.pieces.recv() {
-                Ok(Ok(piece)) => piece,
-                Ok(Err(error)) => {
-                    let text = error.to_string();
-                    *self.failure.borrow_mut() = Some(error);
-                    return Err(io::Error::other(text));
-                }
-                Err(_) => Vec::new(),
-            };
-        }
-        let count = into.len().min(self.piece.len() - self.used);
-        into[..count].copy_from_slice(&self.piece[self.used..][..count]);
-        self.used += count;
-        Ok(count)
     }
 }
 

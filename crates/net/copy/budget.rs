@@ -40,7 +40,7 @@ impl Budget {
         self.total
     }
 
-    /// Takes so many bytes. What is more than there is can be had by itself.
+    /// Takes that number of bytes. What is more than there is can be had by itself.
     ///
     /// # Errors
     /// When the work at hand is to end.

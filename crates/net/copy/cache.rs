@@ -1,7 +1,6 @@
 //! A binary cache that paths are copied into: what it is, what it has, and what the file of answers
 //! is to know of it.
 
-use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +12,6 @@ use windrow_sys::interrupt;
 
 use super::budget::Budget;
 use super::pack::{MEMORY, Packing, much_memory};
-use super::state::lacking;
 use super::uploads::{Beside, Uploads};
 use super::{CopyError, Destination, Event, Outcome};
 use crate::cache_info::CacheInfo;
@@ -53,8 +51,7 @@ pub struct BinaryCache {
     remote: Remote,
     packing: Packing,
     beside: Beside,
-    /// What it is known to have.
-    there: HashSet<String>,
+    /// Where it is kept what it has, if that is.
     answers: Option<Answers>,
 }
 
@@ -86,7 +83,6 @@ impl BinaryCache {
                 debug_info: url.params.index_debug_info,
             },
             packing,
-            there: HashSet::new(),
             answers,
         })
     }
@@ -98,7 +94,7 @@ impl BinaryCache {
 
     /// Which of the paths the cache itself says that it has: what is known from before does not
     /// count, for somebody may have deleted it.
-    fn ask(&self, paths: &[&str]) -> Result<Vec<bool>, CopyError> {
+    fn look_for(&self, paths: &[&str]) -> Result<Vec<bool>, CopyError> {
         let mut has = vec![false; paths.len()];
         let (tell, told) = unbounded();
         let mut tickets = Vec::with_capacity(paths.len());
@@ -126,16 +122,11 @@ impl BinaryCache {
 }
 
 impl Destination for BinaryCache {
-    fn has(&mut self, paths: &[PathInfo]) -> Result<Vec<bool>, CopyError> {
-        let names: Vec<&str> = paths.iter().map(|info| &*info.path).collect();
-        let has = self.ask(&names)?;
-        let there = names.iter().zip(&has).filter(|(_, has)| **has);
-        self.there = there.map(|(path, _)| (*path).to_owned()).collect();
+    fn has(&mut self, paths: &[&str]) -> Result<Vec<bool>, CopyError> {
+        let has = self.look_for(paths)?;
         if let Some(answers) = &mut self.answers {
-            let parts = self
-                .there
-                .iter()
-                .filter_map(|it| self.packing.store_dir.parse(it).ok());
+            let there = paths.iter().zip(&has).filter(|(_, has)| **has);
+            let parts = there.filter_map(|(path, _)| self.packing.store_dir.parse(path).ok());
             let parts: Vec<String> = parts.map(|it| it.hash_part().to_owned()).collect();
             answers.are_there(&parts);
         }
@@ -145,19 +136,11 @@ impl Destination for BinaryCache {
     fn take(
         &mut self,
         paths: &[PathInfo],
+        lacking: Vec<(usize, String)>,
         from: &Layout,
         outcome: &mut Outcome,
         tell: &mut dyn FnMut(Event<'_>),
     ) {
-        let lacking = lacking(paths, &self.there, |unknown| self.ask(unknown));
-        let lacking = match lacking {
-            Ok(lacking) => lacking,
-            Err(error) => {
-                outcome.ended_by = Some(error);
-                outcome.left = paths.iter().map(|info| info.path.clone()).collect();
-                return;
-            }
-        };
         let mut answers = self.answers.as_mut();
         let uploads = Uploads {
             remote: &self.remote,

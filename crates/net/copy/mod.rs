@@ -13,12 +13,14 @@ mod served;
 mod state;
 mod uploads;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use windrow_store::{Layout, PathInfo};
 use windrow_sys::interrupt;
 
 use crate::error::{Kind, NetError};
+use state::lacking;
 
 pub use cache::{BinaryCache, Config};
 pub use served::ServedStore;
@@ -199,19 +201,21 @@ pub struct Outcome {
 
 /// A store that takes in paths.
 pub trait Destination {
-    /// Which of these paths it has, in their order.
+    /// Which of these paths, given in full, it has, in their order.
     ///
     /// # Errors
     /// When it can't be asked.
-    fn has(&mut self, paths: &[PathInfo]) -> Result<Vec<bool>, CopyError>;
+    fn has(&mut self, paths: &[&str]) -> Result<Vec<bool>, CopyError>;
 
     /// Takes in paths that it has not, from the store that lies there. `tell` hears of each that is
-    /// begun, copied or has failed.
+    /// begun, copied or has failed. Those in `lacking`, by their places, can't be taken: each refers
+    /// to the path that stands with it, which it has not and is not among these.
     ///
     /// How it went goes into `outcome`, in which nothing is counted yet but what was there.
     fn take(
         &mut self,
         paths: &[PathInfo],
+        lacking: Vec<(usize, String)>,
         from: &Layout,
         outcome: &mut Outcome,
         tell: &mut dyn FnMut(Event<'_>),
@@ -229,10 +233,12 @@ pub fn copy(
     from: &Layout,
     tell: &mut dyn FnMut(Event<'_>),
 ) -> Result<Outcome, CopyError> {
-    let has = to.has(&paths)?;
-    let mut has = has.into_iter();
+    let names: Vec<&str> = paths.iter().map(|info| &*info.path).collect();
+    let has = to.has(&names)?;
+    let there = names.iter().zip(has).filter(|(_, has)| *has);
+    let there: HashSet<String> = there.map(|(path, _)| (*path).to_owned()).collect();
     let all = paths.len();
-    paths.retain(|_| !has.next().unwrap_or(false));
+    paths.retain(|info| !there.contains(&info.path));
     let mut outcome = Outcome {
         there: all - paths.len(),
         ..Outcome::default()
@@ -242,9 +248,16 @@ pub fn copy(
         nar_size: paths.iter().map(|info| info.nar_size).sum(),
         there: outcome.there,
     });
-    if !paths.is_empty() {
-        to.take(&paths, from, &mut outcome, tell);
-        outcome.left.sort_unstable();
+    if paths.is_empty() {
+        return Ok(outcome);
     }
+    match lacking(&paths, &there, |unknown| to.has(unknown)) {
+        Ok(lacking) => to.take(&paths, lacking, from, &mut outcome, tell),
+        Err(error) => {
+            outcome.ended_by = Some(error);
+            outcome.left = paths.into_iter().map(|info| info.path).collect();
+        }
+    }
+    outcome.left.sort_unstable();
     Ok(outcome)
 }

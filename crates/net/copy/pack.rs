@@ -112,7 +112,7 @@ impl Packing {
         })
     }
 
-    /// How many threads compress an archive of so many bytes, of those that there are, and how
+    /// How many threads compress an archive of `size` bytes, of those that there are, and how
     /// much memory that takes.
     fn needs(&self, size: u64, threads: usize) -> (usize, u64) {
         let needs = |threads| encoder_memory(self.compression, self.level, threads);

@@ -2,7 +2,6 @@
 //! one connection.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
 
 use windrow_store::nar::digest::hash_nar;
 use windrow_store::signer::Signer;
@@ -10,7 +9,7 @@ use windrow_store::{Layout, PathInfo};
 use windrow_sys::interrupt;
 
 use super::archive::{self, Failure};
-use super::state::{Waiting, in_order, lacking};
+use super::state::{Waiting, in_order};
 use super::{Config, CopyError, Destination, Event, Outcome};
 use crate::error::NetError;
 use crate::peer::{Options, Peer, Signatures};
@@ -29,8 +28,6 @@ pub struct ServedStore {
     signatures: Signatures,
     signer: Signer,
     peer: Peer,
-    /// What it is known to have.
-    there: HashSet<String>,
 }
 
 impl ServedStore {
@@ -59,12 +56,11 @@ impl ServedStore {
             signatures,
             signer,
             peer,
-            there: HashSet::new(),
         })
     }
 
     /// Which of the paths the store has. It keeps all of them as long as the connection lasts.
-    fn ask(&mut self, paths: &[&str]) -> Result<Vec<bool>, CopyError> {
+    fn valid(&mut self, paths: &[&str]) -> Result<Vec<bool>, CopyError> {
         if paths.is_empty() {
             return Ok(Vec::new());
         }
@@ -80,10 +76,14 @@ impl ServedStore {
     ///
     /// # Errors
     /// What keeps the rest from being sent.
-    fn send_all(&mut self, course: &mut Course<'_>, from: &Layout) -> Result<(), CopyError> {
+    fn send_all(
+        &mut self,
+        lacking: Vec<(usize, String)>,
+        course: &mut Course<'_>,
+        from: &Layout,
+    ) -> Result<(), CopyError> {
         let paths = course.paths;
-        let there = std::mem::take(&mut self.there);
-        for (at, reference) in lacking(paths, &there, |unknown| self.ask(unknown))? {
+        for (at, reference) in lacking {
             course.failed(at, &CopyError::Reference(reference))?;
         }
         let order = in_order(paths);
@@ -137,7 +137,7 @@ impl ServedStore {
             }
             self.peer = Peer::connect(&self.url, &self.options).map_err(reason)?;
             let names: Vec<&str> = infos.iter().map(|info| &*info.path).collect();
-            let has = self.ask(&names)?;
+            let has = self.valid(&names)?;
             let there = sent.iter().zip(has).filter(|(_, has)| *has);
             there.for_each(|(&at, _)| course.copied(at));
         }
@@ -200,17 +200,14 @@ fn reason(error: NetError) -> CopyError {
 }
 
 impl Destination for ServedStore {
-    fn has(&mut self, paths: &[PathInfo]) -> Result<Vec<bool>, CopyError> {
-        let names: Vec<&str> = paths.iter().map(|info| &*info.path).collect();
-        let has = self.ask(&names)?;
-        let there = names.iter().zip(&has).filter(|(_, has)| **has);
-        self.there = there.map(|(path, _)| (*path).to_owned()).collect();
-        Ok(has)
+    fn has(&mut self, paths: &[&str]) -> Result<Vec<bool>, CopyError> {
+        self.valid(paths)
     }
 
     fn take(
         &mut self,
         paths: &[PathInfo],
+        lacking: Vec<(usize, String)>,
         from: &Layout,
         outcome: &mut Outcome,
         tell: &mut dyn FnMut(Event<'_>),
@@ -221,7 +218,7 @@ impl Destination for ServedStore {
             outcome,
             tell,
         };
-        let sent = self.send_all(&mut course, from);
+        let sent = self.send_all(lacking, &mut course, from);
         for at in 0..paths.len() {
             course.give_up(at);
         }

@@ -25,7 +25,7 @@ pub(super) enum Message {
     Last,
     /// It can't do what it was asked.
     Error(Fault),
-    /// It waits for so many bytes.
+    /// It waits for that number of bytes.
     Wants(u64),
     /// Something else.
     Other,

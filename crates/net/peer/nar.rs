@@ -118,7 +118,7 @@ impl<'a> Outgoing<'a> {
         }
     }
 
-    /// The next bytes, at most so many; none at the end.
+    /// The next bytes, `most` of them at most; none at the end.
     ///
     /// # Errors
     /// When it can't be read, or has another size.

@@ -52,11 +52,7 @@ impl Serve {
     /// # Errors
     /// When there is no answer, or none that is understood.
     pub(super) fn greet(mut wire: Wire) -> Result<Self, Fault> {
-        push_number(&mut wire.output, CLIENT_MAGIC);
-        push_number(&mut wire.output, VERSION);
-        wire.flush()?;
-        wire.expect_magic(SERVER_MAGIC)?;
-        let version = wire.number()?;
+        let version = wire.greet([CLIENT_MAGIC, SERVER_MAGIC], VERSION)?;
         if version >> 8 != VERSION >> 8 {
             let text = format!("it speaks a protocol with the unknown number {version:#x}");
             return Err(Fault::new(Kind::Unsupported, text));

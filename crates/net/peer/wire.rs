@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read};
 use std::time::Duration;
 
 use windrow_components::store_path::{StoreDir, StorePath};
-use windrow_store::wire::{self, WireError};
+use windrow_store::wire::{self, WireError, push_number};
 use windrow_sys::interrupt;
 use windrow_sys::stream::Stream;
 
@@ -145,7 +145,7 @@ impl Wire {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// How many there are of something, of which there may be so many.
+    /// How many there are of something; more than `most` are refused.
     pub(super) fn count(&mut self, most: u64, what: &str) -> Result<u64, Fault> {
         match self.number()? {
             count if count <= most => Ok(count),
@@ -185,8 +185,22 @@ impl Wire {
         Ok(paths)
     }
 
+    /// Greets: what a client begins with and the version it speaks go out, and the other side's
+    /// version is what comes back, of whatever protocol.
+    ///
+    /// # Errors
+    /// When there is no answer, or one that does not begin as it should.
+    pub(super) fn greet(&mut self, magics: [u64; 2], version: u64) -> Result<u64, Fault> {
+        let [client, other] = magics;
+        push_number(&mut self.output, client);
+        push_number(&mut self.output, version);
+        self.flush()?;
+        self.expect_magic(other)?;
+        self.number()
+    }
+
     /// The number that the other side begins with.
-    pub(super) fn expect_magic(&mut self, magic: u64) -> Result<(), Fault> {
+    fn expect_magic(&mut self, magic: u64) -> Result<(), Fault> {
         let found = match wire::number(self) {
             Ok(found) if found == magic => return Ok(()),
             Ok(found) => found,

@@ -67,11 +67,7 @@ impl Worker {
     /// When there is no answer, or none that is understood, or the daemon wants nothing of this
     /// user.
     pub(super) fn greet(mut wire: Wire) -> Result<Self, Fault> {
-        push_number(&mut wire.output, CLIENT_MAGIC);
-        push_number(&mut wire.output, VERSION);
-        wire.flush()?;
-        wire.expect_magic(DAEMON_MAGIC)?;
-        let version = wire.number()?;
+        let version = wire.greet([CLIENT_MAGIC, DAEMON_MAGIC], VERSION)?;
         let minor = version.min(VERSION) & 0xff;
         if version >> 8 != VERSION >> 8 || minor < OLDEST {
             let text = format!(

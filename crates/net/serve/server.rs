@@ -424,7 +424,7 @@ impl AsRef<[u8]> for Held {
     }
 }
 
-/// As many KiB as hold so many bytes.
+/// The least number of KiB that holds `bytes`.
 fn kib(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX)
 }

@@ -28,7 +28,7 @@ const SMALL_WINDOW_LOG: u32 = 16;
 pub(super) enum Source {
     /// The archive of a path, or a part of it.
     Archive(Archive),
-    /// The beginning of a file, so many bytes.
+    /// The beginning of a file, with its size in bytes.
     File(File, u64),
     /// What a file holds, unpacked with bzip2. It may end early, if it is still being written.
     Bzip2(File),
@@ -145,7 +145,7 @@ impl Archive {
     }
 }
 
-/// Packs so many bytes.
+/// Packs that number of bytes.
 fn encoder<W: Write>(sink: W, size: u64, memory: Memory) -> io::Result<Encoder<'static, W>> {
     let mut encoder = Encoder::new(sink, LEVEL)?;
     encoder.include_checksum(true)?;
@@ -227,7 +227,7 @@ impl<W: Write> Write for Checked<W> {
     }
 }
 
-/// Passes on so many bytes, and then fails.
+/// Passes on that number of bytes, and then fails.
 struct Window<W> {
     sink: W,
     left: u64,

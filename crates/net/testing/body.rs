@@ -96,7 +96,7 @@ pub(super) async fn read(body: hyper::body::Incoming) -> Result<Bytes, hyper::Er
     Ok(body.collect().await?.to_bytes())
 }
 
-/// Reads so many bytes of a body, or as many as there are.
+/// Reads that number of bytes of a body, or as many as there are.
 pub(super) async fn read_some(mut body: hyper::body::Incoming, most: u64) {
     use http_body_util::BodyExt as _;
     let mut count = 0;

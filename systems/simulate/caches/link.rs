@@ -36,7 +36,7 @@ impl<T> Link<T> {
         self.now = now;
     }
 
-    /// A transfer of so many bytes begins.
+    /// A transfer of `bytes` bytes begins.
     pub(super) fn begin(&mut self, transfer: T, bytes: u64, now: u64) {
         self.advance(now);
         let end = self.sent + u128::from(bytes) * 1_000_000;

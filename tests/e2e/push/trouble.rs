@@ -7,7 +7,7 @@ use windrow::{Engine, Request, Store};
 use windrow_net::testing::{Behaviour, Server};
 
 use super::{Scene, cache, wait_for_file};
-use crate::harness::{Cmd, Ran, Running, graph_of, need, sh, wait_until};
+use crate::harness::{BinaryCache, Cmd, Ran, Running, graph_of, need, sh, wait_until};
 
 /// Waits until as many threads push as that: one that could not has told why by then.
 #[track_caller]
@@ -28,6 +28,18 @@ pub(super) fn build_in_vain(scene: &Scene) -> Ran {
     until_pushers(&running, 0);
     scene.go();
     running.wait().exits(0).says("warning: cannot push to")
+}
+
+/// A cache in a directory that could not be made while something was built for it, and can be now.
+#[track_caller]
+fn queued(scene: &Scene) -> BinaryCache {
+    let cache = cache(&scene.world, "cache");
+    // A file where the directory is to be.
+    fs::write(&cache.dir, "").unwrap();
+    scene.push_to(&[&cache.url()]);
+    build_in_vain(scene);
+    fs::remove_file(&cache.dir).unwrap();
+    cache
 }
 
 fn push(scene: &Scene) -> Cmd {
@@ -145,12 +157,7 @@ fn two_at_once_send_everything_once() {
 fn a_collected_path_is_told_of_and_does_not_wait_any_more() {
     need!("sqlite3");
     let scene = Scene::new();
-    let served = cache(&scene.world, "cache");
-    // A file where the directory is to be.
-    fs::write(&served.dir, "").unwrap();
-    scene.push_to(&[&served.url()]);
-    build_in_vain(&scene);
-    fs::remove_file(&served.dir).unwrap();
+    queued(&scene);
     let last = scene.path("last");
     let delete = scene.world.windrow("nix-store").arg("--delete");
     delete.arg(&last).ok();
@@ -164,12 +171,7 @@ fn a_collected_path_is_told_of_and_does_not_wait_any_more() {
 fn a_path_that_was_changed_waits_and_the_rest_is_pushed() {
     need!("sqlite3");
     let scene = Scene::new();
-    let served = cache(&scene.world, "cache");
-    // A file where the directory is to be.
-    fs::write(&served.dir, "").unwrap();
-    scene.push_to(&[&served.url()]);
-    build_in_vain(&scene);
-    fs::remove_file(&served.dir).unwrap();
+    let served = queued(&scene);
     let b = scene.path("b");
     fs::set_permissions(&b, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     fs::write(&b, "other").unwrap();

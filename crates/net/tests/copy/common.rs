@@ -53,7 +53,7 @@ impl Scene {
         self.dir.path().join(name)
     }
 
-    /// Adds a path of that name, a file with so many bytes that can't be compressed.
+    /// Adds a path of that name, a file with that number of bytes that can't be compressed.
     pub(crate) fn add(&mut self, name: &str, size: usize, references: &[&str]) -> String {
         self.add_tree(name, references, |path| {
             fs::write(path, noise(name, size)).unwrap()
