@@ -2,5 +2,6 @@
 //! tools, generated graphs. Reads bytes that it is given and writes to sinks it is given; knows
 //! neither stores nor the engine.
 
+pub mod includes;
 pub mod json_graph;
 pub mod task_graph;

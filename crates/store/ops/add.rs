@@ -65,6 +65,43 @@ impl LocalStore {
     ) -> Result<StorePath> {
         let hash = content_hash(source, mode, algo)?;
         let path = self.store_dir().fixed_path(name, mode, &hash)?;
+        self.add_contents(source, path, (mode, algo), &hash, Vec::new())
+    }
+
+    /// Copies a tree into the store under `name`, unless it is there, as something that refers to
+    /// `references`: valid full store paths (Nix's `makeFixedOutputPath` with references). Returns
+    /// its path.
+    ///
+    /// # Errors
+    /// As [`LocalStore::add_source`], and when a reference is not valid.
+    pub fn add_referring(
+        &mut self,
+        source: &Path,
+        name: &str,
+        mut references: Vec<String>,
+    ) -> Result<StorePath> {
+        references.sort_unstable();
+        references.dedup();
+        let (mode, algo) = (HashMode::Recursive, HashAlgo::Sha256);
+        let hash = content_hash(source, mode, algo)?;
+        let mut nar_sha256 = [0; 32];
+        nar_sha256.copy_from_slice(hash.as_bytes());
+        let all = references.iter().map(String::as_str);
+        let path = self
+            .store_dir()
+            .source_path(name, &nar_sha256, all, false)?;
+        self.add_contents(source, path, (mode, algo), &hash, references)
+    }
+
+    /// Copies contents of this hash to their place in the store, unless they are there.
+    fn add_contents(
+        &mut self,
+        source: &Path,
+        path: StorePath,
+        (mode, algo): (HashMode, HashAlgo),
+        hash: &Hash,
+        references: Vec<String>,
+    ) -> Result<StorePath> {
         let full = self.store_dir().display(&path);
         self.keep(&[&full])?;
         if self.database.is_valid(&full)? {
@@ -78,7 +115,7 @@ impl LocalStore {
         }
         let _owing = Owing::new();
         delete_path(&real)?;
-        let copied = copy_as(source, &real, (mode, algo), &hash);
+        let copied = copy_as(source, &real, (mode, algo), hash);
         if copied.is_err() {
             // What can't be deleted, or not in time, goes with the next collection.
             let _grace = Grace::new();
@@ -91,7 +128,7 @@ impl LocalStore {
         };
         let info = PathInfo {
             ca: Some(format!("fixed:{recursive}{}", hash.prefixed_base32())),
-            ..path_info(full, nar_hash, nar_size, Vec::new())
+            ..path_info(full, nar_hash, nar_size, references)
         };
         self.register(&[Registration {
             info,
