@@ -3,7 +3,9 @@
 //! What Nix's `derivation` would put into the environment is put there, so that the same content
 //! gives the same `.drv` files (Nix's `derivationStrictInternal`).
 
+mod files;
 mod nix_json;
+mod sources;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +23,7 @@ use windrow_store::ops::add::NewDerivation;
 use windrow_sys::interrupt;
 
 use crate::error::{Error, Result};
+use files::SourceFiles;
 
 pub use nix_json::add_nix_json;
 
@@ -80,7 +83,9 @@ pub fn instantiate_text(
     file: &Path,
     default_system: &str,
 ) -> Result<InstantiatedGraph> {
-    let graph = json_graph::parse(text, default_system).map_err(|error| Error::GraphFile {
+    let dir = file.parent().unwrap_or(Path::new("."));
+    let parsed = json_graph::parse(text, default_system, &mut SourceFiles::new(dir));
+    let graph = parsed.map_err(|error| Error::GraphFile {
         file: file.to_owned(),
         place: error.place(),
         reason: error.to_string(),
@@ -92,7 +97,10 @@ struct Instantiation<'a> {
     store: &'a mut LocalStore,
     file: &'a Path,
     graph: &'a GraphFile,
+    /// The store paths of sources, by their indices; empty for those that are not needed.
     sources: Vec<String>,
+    /// The store paths of trees.
+    trees: Vec<String>,
     done: Vec<Instantiated>,
     modulo: Vec<Modulo>,
     by_path: HashMap<String, usize>,
@@ -133,6 +141,7 @@ impl<'a> Instantiation<'a> {
             file,
             graph,
             sources: Vec::new(),
+            trees: Vec::new(),
             done: Vec::with_capacity(graph.derivations.len()),
             modulo: Vec::with_capacity(graph.derivations.len()),
             by_path: HashMap::new(),
@@ -146,19 +155,7 @@ impl<'a> Instantiation<'a> {
         for reference in &graph.store_paths {
             self.look_up(reference)?;
         }
-        let dir = self.file.parent().unwrap_or(Path::new("."));
-        for source in &self.graph.sources {
-            let path = dir.join(&source.path);
-            if let Err(error) = std::fs::symlink_metadata(&path) {
-                let reason = format!("cannot read the source '{}': {error}", path.display());
-                return Err(self.mistake(source.place, reason));
-            }
-        }
-        for source in &self.graph.sources {
-            let path = dir.join(&source.path);
-            let path = self.store.add_source(&path, &source.store_name)?;
-            self.sources.push(self.store.store_dir().display(&path));
-        }
+        self.add_sources()?;
         for node in &graph.derivations {
             self.instantiate(node)?;
             if self.batch.len() >= BATCH {
@@ -198,7 +195,8 @@ impl<'a> Instantiation<'a> {
         }
     }
 
-    fn instantiate(&mut self, node: &Node) -> Result<()> {
+    /// The derivations that a derivation needs, with the outputs of each, and what else it needs.
+    fn inputs(&self, node: &Node) -> (BTreeMap<String, BTreeSet<String>>, BTreeSet<String>) {
         let mut input_drvs: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let mut input_srcs: BTreeSet<String> = BTreeSet::new();
         for piece in node.pieces() {
@@ -206,6 +204,9 @@ impl<'a> Instantiation<'a> {
                 Piece::Literal(_) | Piece::Placeholder(_) => {}
                 Piece::Source(source) => {
                     input_srcs.insert(self.sources[*source as usize].clone());
+                }
+                Piece::Tree(tree) => {
+                    input_srcs.insert(self.trees[*tree as usize].clone());
                 }
                 Piece::StorePath(path) => {
                     input_srcs.insert(path.clone());
@@ -226,6 +227,11 @@ impl<'a> Instantiation<'a> {
                 }
             }
         }
+        (input_drvs, input_srcs)
+    }
+
+    fn instantiate(&mut self, node: &Node) -> Result<()> {
+        let (input_drvs, input_srcs) = self.inputs(node);
         let mut drv = self.derivation(node)?;
         drv.input_drvs = input_drvs
             .into_iter()
@@ -343,6 +349,7 @@ impl<'a> Instantiation<'a> {
             match piece {
                 Piece::Literal(literal) => result.push_str(literal),
                 Piece::Source(source) => result.push_str(&self.sources[*source as usize]),
+                Piece::Tree(tree) => result.push_str(&self.trees[*tree as usize]),
                 Piece::StorePath(path) => result.push_str(path),
                 Piece::Placeholder(output) => {
                     result.push_str(&placeholder(&node.outputs[*output as usize]));

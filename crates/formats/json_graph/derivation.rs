@@ -1,101 +1,47 @@
-//! Reads the entries of a graph: a source whole, a derivation before and after names are known.
+//! Reads a derivation before and after names are known.
 //! Knows the fields' types and defaults; what references mean is `resolve.rs`.
 
-use std::path::Path;
-
-use super::error::nearest;
+use super::environment::environment;
 use super::outputs::Outputs;
-use super::place::Places;
+use super::own::Own;
+use super::place::{Places, Spot};
 use super::resolve::{Resolver, Where};
-use super::text::{interpolate, push_literal};
-use super::value::{JsonStr, Kind, Member, Value, duplicate_key};
+use super::sources::store_name;
+use super::template::Fielded;
+use super::text::interpolate;
+use super::value::{JsonStr, Value};
+use super::wording::nearest;
 use windrow_components::hash::HashAlgo;
 
-use super::{EnvVar, FixedOutput, GraphError, HashMode, Node, Piece, Source, Text};
-
-/// Reads one entry of `sources`.
-pub(super) fn source<'a>(member: &Member<'a>, places: &Places<'a>) -> Result<Source, GraphError> {
-    let name = &member.key.text;
-    let (path, store_name) = if member.value.kind() == Kind::String {
-        (member.value, None)
-    } else if member.value.kind() == Kind::Object {
-        let parent = format_args!("the source {name:?}");
-        let [path, store_name] = member.value.fields(&["path", "name"], places, parent)?;
-        let path = path.ok_or_else(|| GraphError::MissingKey {
-            place: member.value.place(places),
-            parent: parent.to_string(),
-            key: "path",
-        })?;
-        (path, store_name)
-    } else {
-        let what = format_args!("the source {name:?}");
-        return Err(member
-            .value
-            .wrong_type("a path (a string) or an object", places, what));
-    };
-    let path_place = path.place(places);
-    let path = path.filled_string(places, format_args!("the path of source {name:?}"))?;
-    let (store_name, store_name_place) = match store_name {
-        Some(value) => {
-            let what = format_args!("the \"name\" of source {name:?}");
-            (
-                value.filled_string(places, what)?.text.into_owned(),
-                value.place(places),
-            )
-        }
-        None => {
-            let last = Path::new(&*path.text)
-                .file_name()
-                .and_then(|last| last.to_str());
-            let last = last.ok_or_else(|| GraphError::NoStoreName {
-                place: path_place,
-                path: path.text.clone().into_owned(),
-            })?;
-            (last.to_owned(), path_place)
-        }
-    };
-    Ok(Source {
-        name: name.clone().into_owned(),
-        path: path.text.into_owned(),
-        store_name,
-        place: places.at(member.key.at),
-        store_name_place,
-    })
-}
+use super::{FixedOutput, GraphError, HashMode, Node, Piece, SelectionError, Text};
 
 /// A derivation's fields as slices of the file: its texts wait until all names are known.
+#[derive(Clone)]
 pub(super) struct Draft<'a> {
     pub(super) key: JsonStr<'a>,
+    /// What it chooses of the sources. Most choose nothing, and there may be a million.
+    pub(super) own: Option<Box<Own>>,
     explicit_outputs: bool,
     name: Option<Value<'a>>,
     system: Option<Value<'a>>,
     builder: Value<'a>,
     args: Option<Value<'a>>,
     env: Option<Value<'a>>,
+    /// The environments of templates, those that others stand above first.
+    env_below: Vec<Value<'a>>,
     inputs: Option<Value<'a>>,
+    /// What only a tree gives a meaning to.
+    of_tree: Option<(&'static str, Value<'a>)>,
     fixed: Option<FixedOutput>,
 }
 
 impl<'a> Draft<'a> {
     /// Reads what does not depend on other entries: the outputs and the fields' presence.
     pub(super) fn read(
-        member: Member<'a>,
+        key: JsonStr<'a>,
+        read: Fielded<'a>,
         places: &Places<'a>,
     ) -> Result<(Self, Outputs), GraphError> {
-        let Member { key, value } = member;
-        let keys = &[
-            "name",
-            "system",
-            "builder",
-            "args",
-            "env",
-            "outputs",
-            "outputHash",
-            "outputHashAlgo",
-            "outputHashMode",
-            "inputs",
-        ];
-        let parent = format_args!("the derivation {:?}", key.text);
         let [
             name,
             system,
@@ -107,15 +53,19 @@ impl<'a> Draft<'a> {
             algo,
             mode,
             inputs,
-        ] = value.fields(keys, places, parent)?;
+            _,
+            _,
+            tree,
+            headers,
+        ] = read.fields;
         let builder = builder.ok_or_else(|| GraphError::MissingKey {
-            place: value.place(places),
-            parent: parent.to_string(),
+            place: read.value.place(places),
+            parent: format!("the derivation {:?}", key.text),
             key: "builder",
         })?;
         let fixed = fixed_output(hash, algo, mode, places)?;
         let explicit_outputs = outputs.is_some();
-        let read = match outputs {
+        let read_outputs = match outputs {
             Some(list) => {
                 let read = Outputs::parse(list, places)?;
                 if fixed.is_some() && (read.names().len() != 1 || read.names()[0] != "out") {
@@ -127,23 +77,26 @@ impl<'a> Draft<'a> {
             }
             None => Outputs::default(),
         };
+        let of_tree = tree.map(|value| ("tree", value));
         let draft = Draft {
             key,
+            own: None,
             explicit_outputs,
             name,
             system,
             builder,
             args,
             env,
+            env_below: read.env_below,
             inputs,
+            of_tree: of_tree.or_else(|| headers.map(|value| ("headers", value))),
             fixed,
         };
-        Ok((draft, read))
+        Ok((draft, read_outputs))
     }
 
     /// Resolves the texts. `index` is the derivation's in the order of the file; the outputs are
-    /// filled in
-    /// when all derivations have been resolved, for until then others look them up.
+    /// filled in when all derivations have been resolved, for until then others look them up.
     pub(super) fn resolve(
         self,
         index: u32,
@@ -153,13 +106,7 @@ impl<'a> Draft<'a> {
         let places = resolver.places();
         let key = &*self.key.text;
         let place = places.at(self.key.at);
-        let name = match self.name {
-            Some(value) => value
-                .filled_string(places, format_args!("the \"name\" of derivation {key:?}"))?
-                .text
-                .into_owned(),
-            None => key.to_owned(),
-        };
+        let name = self.store_name(places)?;
         let system = match self.system {
             Some(value) => value
                 .filled_string(places, format_args!("the \"system\" of derivation {key:?}"))?
@@ -167,6 +114,12 @@ impl<'a> Draft<'a> {
                 .into_owned(),
             None => default_system.to_owned(),
         };
+        let has_own = self.own.is_some();
+        resolver.begin(
+            self.own
+                .as_ref()
+                .map(|own| (Own::clone(own), self.raw_texts())),
+        );
         let what = format_args!("the \"builder\" of derivation {key:?}");
         let builder = self.builder.filled_string(places, what)?;
         let builder = text(resolver, index, &builder)?;
@@ -174,14 +127,16 @@ impl<'a> Draft<'a> {
             Some(list) => arguments(list, index, key, resolver)?,
             None => Vec::new(),
         };
-        let env = match self.env {
-            Some(object) => environment(object, index, key, resolver)?,
-            None => Vec::new(),
-        };
+        let env = self.env_below.iter().copied().chain(self.env);
+        let env = environment(env, index, key, resolver)?;
         let inputs = match self.inputs {
             Some(list) => extra_inputs(list, index, key, resolver)?,
             None => Vec::new(),
         };
+        if let Some((key, value)) = self.of_tree.filter(|_| has_own && !resolver.has_own_tree()) {
+            let reason = "no text of the derivation refers to \"@{tree}\"";
+            return Err(SelectionError::NoEffect { key, reason }.at(value.place(places)));
+        }
         Ok(Node {
             name_place: self.name.map_or(place, |name| name.place(places)),
             place,
@@ -196,6 +151,30 @@ impl<'a> Draft<'a> {
             inputs,
             key: self.key.text.into_owned(),
         })
+    }
+
+    /// The name in its store paths. In that of a family's a `*` stands for the file.
+    fn store_name(&self, places: &Places<'a>) -> Result<String, GraphError> {
+        let key = &*self.key.text;
+        let file = self.own.as_ref().and_then(|own| own.file.as_ref());
+        let name = match self.name {
+            Some(value) => value
+                .filled_string(places, format_args!("the \"name\" of derivation {key:?}"))?
+                .text
+                .into_owned(),
+            None => key.to_owned(),
+        };
+        Ok(match file {
+            Some((_, _, stem)) => store_name(&name.replace('*', stem).replace('/', "-")),
+            None => name,
+        })
+    }
+
+    /// The texts with which its builder is called, as they stand in the file.
+    fn raw_texts(&self) -> Vec<&'a str> {
+        let env = self.env_below.iter().copied().chain(self.env);
+        let others = [Some(self.builder), self.args].into_iter().flatten();
+        others.chain(env).map(Value::raw).collect()
     }
 }
 
@@ -274,12 +253,34 @@ fn arguments<'a>(
 ) -> Result<Vec<Text>, GraphError> {
     let places = resolver.places();
     let elements = list.list(places, format_args!("the \"args\" of derivation {key:?}"))?;
-    let read = |element: Value<'a>| {
+    let mut arguments = Vec::with_capacity(elements.len());
+    for element in elements {
         let what = format_args!("an argument of derivation {key:?}");
         let string = element.string(places, what)?.without_nul(places)?;
-        text(resolver, owner, &string)
-    };
-    elements.into_iter().map(read).collect()
+        let alone = string
+            .text
+            .strip_prefix("@{")
+            .and_then(|it| it.strip_suffix('}'));
+        let family = alone.filter(|name| {
+            resolver
+                .family(name.split('^').next().unwrap_or_default())
+                .is_some()
+        });
+        match family {
+            // An argument for each of a family.
+            Some(family) => {
+                let spot = Spot {
+                    string: string.at,
+                    index: 1,
+                };
+                let mut pieces = Vec::new();
+                resolver.references(family, spot, Where::Text(owner), &mut pieces)?;
+                arguments.extend(pieces.into_iter().map(|piece| vec![piece]));
+            }
+            None => arguments.push(text(resolver, owner, &string)?),
+        }
+    }
+    Ok(arguments)
 }
 
 fn extra_inputs<'a>(
@@ -290,164 +291,16 @@ fn extra_inputs<'a>(
 ) -> Result<Vec<Piece>, GraphError> {
     let places = resolver.places();
     let elements = list.list(places, format_args!("the \"inputs\" of derivation {key:?}"))?;
-    let read = |element: Value<'a>| {
+    let mut inputs = Vec::with_capacity(elements.len());
+    for element in elements {
         let string = element.string(places, format_args!("an input of derivation {key:?}"))?;
         let string = string.without_nul(places)?;
-        resolver.reference(&string.text, string.spot(), Where::Inputs(owner))
-    };
-    elements.into_iter().map(read).collect()
-}
-
-/// The variables, sorted bytewise by name.
-fn environment<'a>(
-    object: Value<'a>,
-    owner: u32,
-    key: &str,
-    resolver: &mut Resolver<'a, '_>,
-) -> Result<Vec<EnvVar>, GraphError> {
-    let places = resolver.places();
-    let mut members = object.object(places, format_args!("the \"env\" of derivation {key:?}"))?;
-    // Stable, so that of two equal keys the first in the file stays first.
-    members.sort_by(|a, b| a.key.text.cmp(&b.key.text));
-    if let Some([first, second]) = members
-        .array_windows()
-        .find(|[first, second]| first.key.text == second.key.text)
-    {
-        return Err(duplicate_key(places, &second.key, first.key.at));
+        resolver.references(
+            &string.text,
+            string.spot(),
+            Where::Inputs(owner),
+            &mut inputs,
+        )?;
     }
-    let read = |Member {
-                    key: variable,
-                    value,
-                }: Member<'a>| {
-        check_env_key(&variable, owner, resolver)?;
-        let value = env_value(value, owner, &variable.text, resolver)?;
-        Ok(EnvVar {
-            name: variable.text.into_owned(),
-            value,
-        })
-    };
-    members.into_iter().map(read).collect()
-}
-
-fn check_env_key(
-    variable: &JsonStr<'_>,
-    owner: u32,
-    resolver: &Resolver<'_, '_>,
-) -> Result<(), GraphError> {
-    let text = &*variable.text;
-    let place = || resolver.places().at(variable.at);
-    let key = || text.to_owned();
-    let problem = if text.is_empty() {
-        Some("is empty")
-    } else if text.contains('=') {
-        Some("contains \"=\"")
-    } else if text.contains('\0') {
-        Some("contains a NUL")
-    } else {
-        None
-    };
-    if let Some(problem) = problem {
-        return Err(GraphError::InvalidEnvKey {
-            place: place(),
-            key: key(),
-            problem,
-        });
-    }
-    const FIELDS: [&str; 8] = [
-        "name",
-        "system",
-        "builder",
-        "args",
-        "outputs",
-        "outputHash",
-        "outputHashAlgo",
-        "outputHashMode",
-    ];
-    if FIELDS.contains(&text) {
-        return Err(GraphError::ReservedEnvKey {
-            place: place(),
-            key: key(),
-        });
-    }
-    if resolver.outputs(owner).find(text).is_some() {
-        return Err(GraphError::EnvKeyIsOutput {
-            place: place(),
-            key: key(),
-        });
-    }
-    Ok(())
-}
-
-fn env_value<'a>(
-    value: Value<'a>,
-    owner: u32,
-    variable: &str,
-    resolver: &mut Resolver<'a, '_>,
-) -> Result<Text, GraphError> {
-    let places = resolver.places();
-    let mut pieces = Vec::new();
-    match value.kind() {
-        Kind::Null => {}
-        Kind::Object => {
-            let what = format_args!("the variable {variable:?}");
-            let expected = "a string, an integer, true, false, null or a list";
-            return Err(value.wrong_type(expected, places, what));
-        }
-        Kind::List => {
-            let elements = value.list(places, format_args!("the variable {variable:?}"))?;
-            for (index, element) in elements.into_iter().enumerate() {
-                if index > 0 {
-                    push_literal(&mut pieces, " ");
-                }
-                if matches!(element.kind(), Kind::Null | Kind::Object | Kind::List) {
-                    let what = format_args!("an element of the variable {variable:?}");
-                    return Err(element.wrong_type(
-                        "a string, an integer or a boolean",
-                        places,
-                        what,
-                    ));
-                }
-                scalar(element, owner, variable, resolver, &mut pieces)?;
-            }
-        }
-        _ => scalar(value, owner, variable, resolver, &mut pieces)?,
-    }
-    Ok(pieces)
-}
-
-/// Appends a string, integer or boolean as Nix turns it into a string.
-fn scalar<'a>(
-    value: Value<'a>,
-    owner: u32,
-    variable: &str,
-    resolver: &mut Resolver<'a, '_>,
-    pieces: &mut Text,
-) -> Result<(), GraphError> {
-    let places = resolver.places();
-    match value.kind() {
-        Kind::True => push_literal(pieces, "1"),
-        Kind::False => {}
-        Kind::Number => push_literal(pieces, integer(value, places)?),
-        _ => {
-            let string = value.string(places, format_args!("the variable {variable:?}"))?;
-            interpolate(resolver, owner, &string.without_nul(places)?, pieces)?;
-        }
-    }
-    Ok(())
-}
-
-/// The decimal digits of an integer of any size.
-fn integer<'a>(value: Value<'a>, places: &Places<'a>) -> Result<&'a str, GraphError> {
-    match value.raw() {
-        // JSON lets zero have a sign, integers do not.
-        "-0" => Ok("0"),
-        number if number.contains(['.', 'e', 'E']) => {
-            let place = value.place(places);
-            Err(GraphError::NotAnInteger {
-                place,
-                number: number.to_owned(),
-            })
-        }
-        digits => Ok(digits),
-    }
+    Ok(inputs)
 }

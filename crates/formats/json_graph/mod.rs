@@ -1,35 +1,44 @@
 //! Build graphs written as JSON: the types of a graph that has been read, and its entry point.
-//! Text in, plain data out: opens no file, and leaves the form of store paths to be checked later.
+//! Text in, plain data out: asks others for what lies in files, and leaves the form of store paths
+//! to be checked later.
 
 mod derivation;
+mod environment;
 mod error;
+mod family;
+mod files;
+mod forest;
 mod names;
 mod order;
 mod outputs;
+mod own;
 mod place;
+mod read;
 mod resolve;
+mod selection_error;
+mod sources;
+mod template;
 #[cfg(test)]
 mod tests;
 mod text;
+mod tree;
 mod value;
+mod wording;
 
 pub use error::GraphError;
+pub use files::{Files, Found, NoFiles};
 pub use place::Position;
-
-use hashbrown::HashSet;
-
-use derivation::Draft;
-use order::Edges;
-use outputs::Outputs;
-use place::Places;
-use resolve::{Edge, Named, Names, Resolver, Where};
-use value::{Member, Value};
+pub use read::parse;
+pub use selection_error::SelectionError;
 
 /// A graph with every reference resolved to a number.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct GraphFile {
-    /// The sources in the order of the file; [`Piece::Source`] counts in it.
+    /// The sources in the order of the file, and single files out of them; [`Piece::Source`]
+    /// counts in it.
     pub sources: Vec<Source>,
+    /// Trees of such files; [`Piece::Tree`] counts in it.
+    pub trees: Vec<Tree>,
     /// The derivations, each after those it needs and otherwise in the order of the file;
     /// [`Piece::Output`] counts in it.
     pub derivations: Vec<Node>,
@@ -59,10 +68,33 @@ pub struct Source {
     pub path: String,
     /// The name part of its store path. Not empty, otherwise unchecked.
     pub store_name: String,
+    /// What of the path is meant.
+    pub contents: Contents,
     /// Where the entry stands.
     pub place: Position,
     /// Where the store name stands, or the path it was taken from.
     pub store_name_place: Position,
+}
+
+/// What of its path a source is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Contents {
+    /// What lies there, a link as a link.
+    Whole,
+    /// Of the directory there these files, sorted; relative to it, with `/` between their parts.
+    Chosen(Vec<String>),
+    /// The file there; a link is what it leads to.
+    File,
+    /// Nothing: only single files out of it are referred to.
+    Unused,
+}
+
+/// A directory of links to single sources.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Tree {
+    /// Where each file lies, with `/` between parts that are neither empty nor `.` nor `..`, and
+    /// its index in [`GraphFile::sources`]. Sorted by place; no file lies below another one.
+    pub files: Vec<(String, u32)>,
 }
 
 /// A derivation, with everything but store paths known.
@@ -137,6 +169,8 @@ pub enum Piece {
     Literal(String),
     /// The store path of [`GraphFile::sources`]`[i]`.
     Source(u32),
+    /// The store path of [`GraphFile::trees`]`[i]`.
+    Tree(u32),
     /// The path of an output of another derivation of the graph.
     Output {
         /// Index in [`GraphFile::derivations`].
@@ -202,184 +236,4 @@ pub struct Target {
     /// The outputs that are wanted: indices in its [`Node::outputs`], each once, as first asked
     /// for.
     pub outputs: Vec<u32>,
-}
-
-/// Reads a graph. `default_system` is the system of derivations where the file names none.
-///
-/// # Errors
-///
-/// The first mistake that is found: syntax before all else, then the graph's keys, the sources, the
-/// derivations' keys and outputs, their texts, the targets, and cycles at the end.
-pub fn parse(source: &str, default_system: &str) -> Result<GraphFile, GraphError> {
-    let places = Places::new(source)?;
-    let keys = &["system", "sources", "derivations", "targets"];
-    let [system, sources, derivations, targets] =
-        Value::document(&places)?.fields(keys, &places, format_args!("the graph"))?;
-
-    let system = match system {
-        Some(value) => Some(
-            value
-                .filled_string(&places, format_args!("\"system\""))?
-                .text,
-        ),
-        None => None,
-    };
-    let system = system.as_deref().unwrap_or(default_system);
-    let sources = members(sources, "sources", &places)?;
-    let derivations = members(derivations, "derivations", &places)?;
-
-    let mut names = Names::with_capacity(sources.len() + derivations.len());
-    let mut read_sources = Vec::with_capacity(sources.len());
-    for (index, member) in sources.iter().enumerate() {
-        names.insert(&member.key, Named::Source(index as u32), &places)?;
-        read_sources.push(derivation::source(member, &places)?);
-    }
-    let mut drafts = Vec::with_capacity(derivations.len());
-    let mut outputs = Vec::with_capacity(derivations.len());
-    for (index, member) in derivations.into_iter().enumerate() {
-        names.insert(&member.key, Named::Derivation(index as u32), &places)?;
-        let (draft, its_outputs) = Draft::read(member, &places)?;
-        drafts.push(draft);
-        outputs.push(its_outputs);
-    }
-
-    let mut resolver = Resolver::new(&places, names, outputs);
-    let mut nodes = Vec::with_capacity(drafts.len());
-    let mut starts = Vec::with_capacity(drafts.len() + 1);
-    for (index, draft) in drafts.into_iter().enumerate() {
-        starts.push(resolver.edge_count());
-        nodes.push(draft.resolve(index as u32, system, &mut resolver)?);
-    }
-    starts.push(resolver.edge_count());
-    let wanted = match targets {
-        Some(list) => Some(wanted_targets(list, nodes.len(), &mut resolver)?),
-        None => None,
-    };
-    let (outputs, mut edges, store_paths) = resolver.finish();
-    let mut targets = wanted.unwrap_or_else(|| unneeded(&outputs, &edges));
-    for (node, outputs) in nodes.iter_mut().zip(outputs) {
-        node.outputs = outputs.into_names();
-    }
-
-    let order = build_order(&nodes, &starts, &mut edges, &places)?;
-    reorder(&mut nodes, &mut targets, &order);
-    Ok(GraphFile {
-        sources: read_sources,
-        derivations: nodes,
-        targets,
-        store_paths,
-    })
-}
-
-/// The members of an object that may be missing.
-fn members<'a>(
-    object: Option<Value<'a>>,
-    what: &str,
-    places: &Places<'a>,
-) -> Result<Vec<Member<'a>>, GraphError> {
-    match object {
-        Some(object) => object.object(places, format_args!("\"{what}\"")),
-        None => Ok(Vec::new()),
-    }
-}
-
-/// The derivations in an order in which inputs come first. Puts the edges of each, which begin at
-/// `starts`, in the order of the file, wherever its inputs are named.
-fn build_order(
-    nodes: &[Node],
-    starts: &[u32],
-    edges: &mut [Edge],
-    places: &Places<'_>,
-) -> Result<Vec<u32>, GraphError> {
-    for bounds in starts.windows(2) {
-        edges[bounds[0] as usize..bounds[1] as usize].sort_by_key(|edge| edge.to);
-    }
-    let edges = &*edges;
-    order::topological(&Edges { starts, edges }).map_err(|cycle| {
-        let round = cycle.chain.iter().chain(cycle.chain.first());
-        GraphError::Cycle {
-            place: places.inside(edges[cycle.closing_edge as usize].spot),
-            chain: round
-                .map(|&node| nodes[node as usize].key.clone())
-                .collect(),
-        }
-    })
-}
-
-/// Reads the list of targets; a derivation that stands in it several times becomes one target.
-fn wanted_targets<'a>(
-    list: Value<'a>,
-    derivations: usize,
-    resolver: &mut Resolver<'a, '_>,
-) -> Result<Vec<Target>, GraphError> {
-    let places = resolver.places();
-    let mut targets: Vec<Target> = Vec::new();
-    let mut target_of = vec![None; derivations];
-    let mut seen = HashSet::new();
-    for element in list.list(places, format_args!("\"targets\""))? {
-        let string = element.string(places, format_args!("a target"))?;
-        let piece = resolver.reference(&string.text, string.spot(), Where::Targets)?;
-        let Piece::Output { node, output } = piece else {
-            let target = string.text.into_owned();
-            return Err(GraphError::NotATarget {
-                place: element.place(places),
-                target,
-            });
-        };
-        let target = *target_of[node as usize].get_or_insert(targets.len());
-        if target == targets.len() {
-            targets.push(Target {
-                node,
-                outputs: Vec::new(),
-            });
-        }
-        if seen.insert((node, output)) {
-            targets[target].outputs.push(output);
-        }
-    }
-    Ok(targets)
-}
-
-/// The derivations that no other one needs, by their main outputs.
-fn unneeded(outputs: &[Outputs], edges: &[Edge]) -> Vec<Target> {
-    let mut needed = vec![false; outputs.len()];
-    for edge in edges {
-        needed[edge.to as usize] = true;
-    }
-    let unneeded = needed
-        .iter()
-        .zip(outputs)
-        .enumerate()
-        .filter(|(_, (needed, _))| !**needed);
-    unneeded
-        .map(|(node, (_, outputs))| Target {
-            node: node as u32,
-            outputs: vec![outputs.main()],
-        })
-        .collect()
-}
-
-/// Brings the nodes into `order` and renames all that refers to them.
-fn reorder(nodes: &mut Vec<Node>, targets: &mut [Target], order: &[u32]) {
-    if order.is_sorted() {
-        return;
-    }
-    let mut position = vec![0; order.len()];
-    for (index, &node) in order.iter().enumerate() {
-        position[node as usize] = index as u32;
-    }
-    let mut waiting: Vec<Option<Node>> = std::mem::take(nodes).into_iter().map(Some).collect();
-    nodes.extend(
-        order
-            .iter()
-            .filter_map(|&node| waiting[node as usize].take()),
-    );
-    for piece in nodes.iter_mut().flat_map(Node::pieces_mut) {
-        if let Piece::Output { node, .. } = piece {
-            *node = position[*node as usize];
-        }
-    }
-    for target in targets {
-        target.node = position[target.node as usize];
-    }
 }

@@ -7,6 +7,7 @@ use super::place::Places;
 use super::value::{JsonStr, Value};
 
 /// A derivation's output names. There is at least one.
+#[derive(Clone)]
 pub(super) struct Outputs {
     names: Vec<String>,
     /// Indices of `names` in the order of the names; empty as long as a scan is cheaper.

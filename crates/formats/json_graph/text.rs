@@ -41,12 +41,28 @@ pub(super) fn interpolate(
                 });
             };
             let end = at + 2 + length;
-            pieces.push(resolver.reference(&text[at + 2..end], spot, Where::Text(owner))?);
+            let first = pieces.len();
+            resolver.references(&text[at + 2..end], spot, Where::Text(owner), pieces)?;
+            join(pieces, first);
             (pending, unread) = (end + 1, end + 1);
         }
     }
     push_literal(pieces, &text[pending..]);
     Ok(())
+}
+
+/// Puts blanks between the pieces from `first` on, and keeps literals from being adjacent.
+fn join(pieces: &mut Vec<Piece>, first: usize) {
+    if let [.., Piece::Literal(_)] = pieces[first..] {
+        if let Some(Piece::Literal(text)) = pieces.pop() {
+            push_literal(pieces, &text);
+        }
+    } else if pieces.len() > first + 1 {
+        for piece in pieces.split_off(first + 1) {
+            push_literal(pieces, " ");
+            pieces.push(piece);
+        }
+    }
 }
 
 /// Appends literal text, joining it to a literal that stands last.

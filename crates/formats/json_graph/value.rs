@@ -7,8 +7,9 @@ use std::fmt::{self, Arguments};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::GraphError;
 use super::place::{Places, Position, Spot};
-use super::{GraphError, error::nearest};
+use super::wording::nearest;
 
 /// A decoded string and the offset of its opening quote.
 #[derive(Debug, Clone)]

@@ -1,12 +1,18 @@
 //! Wrong graphs. `¦`, taken out first, marks the place that the error is expected to name.
 
 use super::super::*;
+use super::{Disk, FILES};
 
 /// Checks that `marked` fails at its mark, and gives the message.
 #[track_caller]
 fn mistake(marked: &str) -> String {
     let (before, after) = marked.split_once('¦').expect("a mark");
-    let error = parse(&format!("{before}{after}"), "x86_64-linux").expect_err("a mistake");
+    let error = parse(
+        &format!("{before}{after}"),
+        "x86_64-linux",
+        &mut Disk::of(FILES),
+    )
+    .expect_err("a mistake");
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     let place = Position {
         line: before.matches('\n').count() as u32 + 1,

@@ -1,12 +1,15 @@
 //! Whole graphs. What single modules promise is tested beside them.
 
+mod disk;
 mod mistakes;
 mod mutated;
+mod selections;
 
 use super::*;
+use disk::{Disk, FILES};
 
 fn read(source: &str) -> GraphFile {
-    match parse(source, "x86_64-linux") {
+    match parse(source, "x86_64-linux", &mut Disk::of(FILES)) {
         Ok(graph) => graph,
         Err(error) => panic!("{}: {error}", error.place()),
     }
@@ -236,7 +239,7 @@ fn long_chains_do_not_overflow_the_stack() {
             }]
     }));
 
-    let error = parse(&chain(LENGTH, "\"n0\""), "s").unwrap_err();
+    let error = parse(&chain(LENGTH, "\"n0\""), "s", &mut NoFiles).unwrap_err();
     assert_eq!(error.place().line, LENGTH as u32);
     let GraphError::Cycle { chain, .. } = error else {
         panic!("{error}")

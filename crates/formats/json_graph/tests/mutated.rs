@@ -3,19 +3,23 @@
 use proptest::prelude::*;
 
 use super::super::*;
-use super::{literal, read};
+use super::{Disk, FILES, literal, read};
 
 const VALID: &str = r#"{
   "system": "x86_64-linux",
-  "sources": {"main.c": "src/main.c", "data": {"path": "../data", "name": "my-data"}},
+  "sources": {"main.c": "src/main.c", "data": {"path": "../data", "name": "my-data"},
+    "src": {"path": "src", "include": ["**/*.[ch]"], "exclude": "old/**", "ignore-files": true}},
+  "templates": {"sh": {"builder": "/bin/sh"}, "cc": {"use": "sh", "env": {"W": "1"}}},
   "derivations": {
+    "*.o": {"use": "cc", "each": ["src/*.c"], "args": ["@{tree}/@{each}"], "headers": ["main.c"]},
+    "all": {"use": "cc", "tree": "src/b.c", "args": ["@{*.o}", "@{tree} @{src/b.c}"]},
     "hello": {"name": "h\u00e9", "builder": "/bin/sh", "args": ["-c", "cc @{main.c} -o @{^out}"],
       "env": {"V": ["a", 1, "@{lib^dev}", true], "W": null, "X": "@@{ä\n"},
       "inputs": ["data", "lib", "/nix/store/p", "/nix/store/x.drv^out"]},
     "lib": {"builder": "@{file}", "outputs": ["out", "dev"]},
     "file": {"builder": "b", "outputHash": "sha256-x", "outputHashMode": "flat"}
   },
-  "targets": ["hello", "lib^dev"]
+  "targets": ["hello", "lib^dev", "*.o"]
 }"#;
 
 fn reaches(source: &str, place: Position) -> bool {
@@ -25,10 +29,21 @@ fn reaches(source: &str, place: Position) -> bool {
 
 /// A graph has its dependencies first; an error is somewhere in the text.
 fn check(source: &str) -> Result<(), TestCaseError> {
-    match parse(source, "x86_64-linux") {
+    match parse(source, "x86_64-linux", &mut Disk::of(FILES)) {
         Ok(graph) => {
             for (index, node) in graph.derivations.iter().enumerate() {
                 for piece in node.pieces() {
+                    match piece {
+                        Piece::Source(source) => {
+                            let source = &graph.sources[*source as usize];
+                            prop_assert!(source.contents != Contents::Unused);
+                        }
+                        Piece::Tree(tree) => {
+                            let tree = &graph.trees[*tree as usize];
+                            prop_assert!(tree.files.is_sorted());
+                        }
+                        _ => {}
+                    }
                     if let Piece::Output { node, output } = piece {
                         prop_assert!((*node as usize) < index);
                         let outputs = &graph.derivations[*node as usize].outputs;
@@ -51,11 +66,11 @@ proptest! {
     /// Cut, doubled, moved and overwritten: the answer is a graph, or an error inside the text.
     #[test]
     fn mutated_graphs_never_panic(
-        edits in prop::collection::vec((0_usize..900, 0_usize..40, 0_usize..900, 0_u8..4), 1..5),
+        edits in prop::collection::vec((0_usize..1500, 0_usize..40, 0_usize..1500, 0_u8..4), 1..5),
         patch in prop::sample::select(vec![
             "\"", "\\", "{", "}", "@{", "@@{", "^", ",", ":", "[", "]", "\\u0000", "\\ud800",
             "ä", "\n",
-            "1e9", "-0", "null", "\"lib\"", "@{hello}", "\"out\"", "/",
+            "1e9", "-0", "null", "\"lib\"", "@{hello}", "\"out\"", "/", "*", "**", "@{tree}",
         ]),
     ) {
         let mut bytes = VALID.as_bytes().to_vec();
@@ -89,7 +104,7 @@ proptest! {
         let odd = [
             "\"", "\\ud800\"", "\\n\\u0000\"", "@{\"", "@{}\"", "ä\\u00e4@{^dev}\"", "@{hello}\"",
             "a=b\"", "hello^out\"", "^out\"", "recursiv\"", "@{lib}@{file}@@{\"",
-            "/nix/store/p^out\"",
+            "/nix/store/p^out\"", "src/*\"", "src/b.c\"", "[\"", "each\"", "*.o\"", "@{*.o}\"",
         ];
         let choices: Vec<&str> = strings.iter().copied().chain(odd).collect();
         let mut mutated = tokens.clone();
