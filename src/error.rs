@@ -114,6 +114,14 @@ pub enum Error {
         /// What is wrong where.
         source: serde_json::Error,
     },
+    /// Another tool's file can't become a graph.
+    #[error("cannot import '{}': {reason}", file.display())]
+    Import {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// A setting asks for what this release can't do.
     #[error("{0}")]
     Unsupported(String),

@@ -25,6 +25,7 @@ use windrow_sys::interrupt;
 use crate::error::{Error, Result};
 use files::SourceFiles;
 
+pub use files::files_below;
 pub use nix_json::add_nix_json;
 
 /// How many derivations are gathered before they are written to the store.

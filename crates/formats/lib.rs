@@ -2,6 +2,7 @@
 //! tools, generated graphs. Reads bytes that it is given and writes to sinks it is given; knows
 //! neither stores nor the engine.
 
+pub mod import;
 pub mod includes;
 pub mod json_graph;
 pub mod task_graph;

@@ -29,7 +29,7 @@ macro_rules! targets {
 
 targets! {
     address answer aterm attributes cache_info channel collector compression derivation_json durations
-    export hash hook includes json_graph lines listing log_message narinfo nar netrc ninja nix_conf peer
+    export hash hook import includes json_graph lines listing log_message narinfo nar netrc ninja nix_conf peer
     registrations request signing_key stg store_path store_url substituter temporary_roots terminal wfformat
 }
 

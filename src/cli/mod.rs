@@ -8,6 +8,7 @@ mod exit_status;
 mod failed_paths;
 mod graph;
 mod history;
+mod import;
 mod install;
 mod list;
 mod log;
@@ -60,6 +61,8 @@ enum Command {
     Plan(plan::PlanArgs),
     /// Write the derivations of a JSON graph, or of Nix's JSON, to the store; print their paths
     Add(add::AddArgs),
+    /// Write a JSON graph of what build.ninja or compile_commands.json says is to be built
+    Import(import::ImportArgs),
     /// Describe a task graph, or convert it to another format
     Graph(graph::GraphArgs),
     /// Print derivations as Nix's JSON
@@ -296,6 +299,7 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Plan(args) => plan::run(&args),
         Command::Add(args) => add::run(&args),
         Command::Graph(args) => graph::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::FailedPaths(args) => failed_paths::run(&args),

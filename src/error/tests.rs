@@ -75,6 +75,10 @@ fn files() -> Vec<Error> {
             path: "x.json".into(),
             source: json,
         },
+        Error::Import {
+            file: "build.ninja".into(),
+            reason: text("nothing makes 'x'"),
+        },
         Error::Derivation {
             path: "x.drv".into(),
             source: windrow_components::derivation::DerivationError::NoOutputs,

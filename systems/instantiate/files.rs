@@ -87,6 +87,17 @@ impl Files for SourceFiles<'_> {
     }
 }
 
+/// All files in a directory and below, as paths from there.
+///
+/// # Errors
+/// When it can't be read, or a name is not UTF-8.
+pub fn files_below(directory: &Path) -> Result<Vec<String>, String> {
+    match SourceFiles::new(directory).find(".", false)? {
+        Found::Directory(files) => Ok(files),
+        Found::File => Ok(Vec::new()),
+    }
+}
+
 /// The contents of a file; `None` of what is a directory behind a link, or no file at all.
 fn read(path: &PathBuf) -> io::Result<Option<Vec<u8>>> {
     if !std::fs::metadata(path)?.is_file() {

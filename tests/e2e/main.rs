@@ -40,6 +40,7 @@ mod help;
 mod history;
 mod hook;
 mod hostile_text;
+mod import;
 mod imports;
 mod interrupt;
 mod library;

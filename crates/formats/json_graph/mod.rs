@@ -30,6 +30,7 @@ pub use files::{Files, Found, NoFiles};
 pub use place::Position;
 pub use read::parse;
 pub use selection_error::SelectionError;
+pub(crate) use sources::store_name;
 
 /// A graph with every reference resolved to a number.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

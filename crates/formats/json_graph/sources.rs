@@ -301,7 +301,7 @@ impl Filter {
 }
 
 /// A name that a store path can have, for a file that may be called anything.
-pub(super) fn store_name(name: &str) -> String {
+pub(crate) fn store_name(name: &str) -> String {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "+-._?=".contains(c);
     let name: String = name
         .chars()

@@ -19,6 +19,7 @@ pub use distribution::{Distribution, bytes, time};
 pub use duration_file::read_durations;
 pub use generate::{Generator, LayerEdges, Shape};
 pub use load::{Format, load};
+pub(crate) use ninja::read_steps;
 pub use write::{write_dot, write_ninja, write_wfformat};
 
 use windrow_components::task_graph::{

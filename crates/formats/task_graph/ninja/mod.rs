@@ -11,6 +11,7 @@ mod resolve;
 mod scanner;
 mod scope;
 mod statements;
+mod steps;
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -28,6 +29,7 @@ use scanner::{Raw, Scanner};
 use scope::{Rule, ScopeId, Scopes};
 
 pub(super) use paths::is_canonical;
+pub(crate) use steps::read_steps;
 
 type Result<T> = std::result::Result<T, TaskGraphError>;
 

@@ -8,7 +8,7 @@ use super::scope::{DYNDEP, OwnVariables, POOL, Rule, ScopeId};
 use super::{Loader, Result};
 
 /// The variables that a rule may set.
-const OF_RULES: [&[u8]; 11] = [
+pub(super) const OF_RULES: [&[u8]; 11] = [
     b"command",
     b"depfile",
     b"deps",
