@@ -151,8 +151,8 @@ const TOGETHER: usize = 4;
 /// How long a complete build waits at most to be registered together with others.
 const GATHER: Duration = Duration::from_millis(10);
 
-/// How many paths that were fetched are registered in one transaction while others are unpacked, and
-/// how long one waits at most for that. It is short, for something may depend on it alone.
+/// How many paths that were fetched are registered in one transaction while others are unpacked,
+/// and how long one waits at most for that. It is short, for something may depend on it alone.
 const FETCHED_TOGETHER: usize = 16;
 const GATHER_FETCHED: Duration = Duration::from_millis(2);
 

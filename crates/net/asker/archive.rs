@@ -177,7 +177,8 @@ impl PartialDir {
         Partial::open_any(&self.place(info))
     }
 
-    /// As [`PartialDir::open`], without a file if there is none, it is small, and `memory` has room.
+    /// As [`PartialDir::open`], without a file if there is none, it is small, and `memory` has
+    /// room.
     ///
     /// # Errors
     /// When it can't be made.

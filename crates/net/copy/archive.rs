@@ -23,8 +23,8 @@ const WAITING: usize = 3;
 /// Why an archive could not be made, once somebody has met that as the end of it.
 pub(super) type Failure = Rc<RefCell<Option<Error>>>;
 
-/// Opens the archive of the path that lies at `real`. Its last piece comes only if all of it is what
-/// was registered. What fails later is in `failure`.
+/// Opens the archive of the path that lies at `real`. Its last piece comes only if all of it is
+/// what was registered. What fails later is in `failure`.
 ///
 /// # Errors
 /// When no thread can be started.

@@ -207,9 +207,9 @@ pub trait Destination {
     /// When it can't be asked.
     fn has(&mut self, paths: &[&str]) -> Result<Vec<bool>, CopyError>;
 
-    /// Takes in paths that it has not, from the store that lies there. `tell` hears of each that is
-    /// begun, copied or has failed. Those in `lacking`, by their places, can't be taken: each refers
-    /// to the path that stands with it, which it has not and is not among these.
+    /// Takes in paths that it has not, from the store that lies there. `tell` hears of each that
+    /// is begun, copied or has failed. Those in `lacking`, by their places, can't be taken: each
+    /// refers to the path that stands with it, which it has not and is not among these.
     ///
     /// How it went goes into `outcome`, in which nothing is counted yet but what was there.
     fn take(

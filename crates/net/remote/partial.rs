@@ -1,5 +1,5 @@
-//! A file that is being downloaded: what there is of it is kept over failures and over runs. What is
-//! small and comes at once never gets as far as a file.
+//! A file that is being downloaded: what there is of it is kept over failures and over runs. What
+//! is small and comes at once never gets as far as a file.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Seek as _};
@@ -91,8 +91,8 @@ impl Partial {
         }
     }
 
-    /// As [`Partial::open`], in a directory that need not be there. If somebody else downloads it at
-    /// present, an empty file with a name of its own.
+    /// As [`Partial::open`], in a directory that need not be there. If somebody else downloads it
+    /// at present, an empty file with a name of its own.
     ///
     /// # Errors
     /// When none can be opened.
