@@ -121,6 +121,12 @@ impl Stage {
         )
     }
 
+    /// Whether a child of this run has made what it is for.
+    #[inline]
+    pub const fn is_made(self) -> bool {
+        matches!(self, Self::Scanning | Self::PostBuild)
+    }
+
     /// Whether it has a slot for builds.
     #[inline]
     pub const fn has_slot(self) -> bool {

@@ -239,7 +239,9 @@ pub fn assemble(
     let config = session.builder_config(&mut store, true)?;
     let policy = session.policy.clone();
     let prefers_builds = session.settings.prefer_build == PreferBuild::Auto;
-    let history = (policy.uses_estimates() || prefers_builds).then(|| {
+    let tells_outlook = reporter.wants_outlook();
+    let ranks = policy.uses_estimates();
+    let history = (ranks || prefers_builds || tells_outlook).then(|| {
         let (history, problem) = load_history(session);
         if let Some(text) = problem {
             let level = Level::Warn;
@@ -247,7 +249,6 @@ pub fn assemble(
         }
         history
     });
-    let ranks = policy.uses_estimates();
     let recorder = Recorder::new(&session.layout, session.database_options());
     let reporter = pushing::while_building(session, &mut store, reporter);
     let reporter = Box::new(Recording::new(reporter, recorder));
@@ -262,9 +263,12 @@ pub fn assemble(
             let times = BuildTimes::of_history(history.clone());
             engine.world.insert_resource(times);
         }
-        if ranks {
+        if ranks || tells_outlook {
             let system = &session.settings.system;
             forecast::plug_in(&mut engine.world, history, system);
+        }
+        if tells_outlook {
+            forecast::tell_outlook(&mut engine.world);
         }
     }
     Ok(engine)

@@ -19,6 +19,10 @@ impl Recording {
 }
 
 impl Reporter for Recording {
+    fn wants_outlook(&self) -> bool {
+        self.shown.wants_outlook()
+    }
+
     fn is_behind(&self) -> bool {
         self.shown.is_behind()
     }

@@ -1,6 +1,8 @@
 //! What a run tells its user while it goes on. The engine says what happened; how it looks is the
 //! reporter's business.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use windrow_components::goal::BuildMode;
@@ -35,8 +37,39 @@ pub struct Counts {
     pub built: u32,
     /// Paths fetched from substituters.
     pub fetched: u32,
-    /// Derivations that failed, for themselves or for an input.
+    /// Derivations that failed for themselves.
     pub failed: u32,
+    /// Derivations that were not built because something they need failed.
+    pub not_built: u32,
+    /// Derivations and paths that turned out to be valid, made by nobody in this run.
+    pub there: u32,
+    /// How many builders may run at a time.
+    pub slots: u32,
+    /// How long the derivations that must be built and have not ended take together, as far as the
+    /// history says. What runs is in it as if it had just begun.
+    pub work: Duration,
+    /// How many derivations are in that.
+    pub estimated: u32,
+}
+
+/// What is thought of a build when it starts.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Outlook<'a> {
+    /// How long it will take, by the history.
+    pub expected: Option<Duration>,
+    /// How long it and what needs it will take one after the other, to the end of the run.
+    pub chain: Option<Duration>,
+    /// Names of derivations that wait for it, some of them if there are many.
+    pub needed_by: &'a [&'a str],
+}
+
+/// How far the archive of a path is that is being fetched.
+#[derive(Debug, Clone)]
+pub struct Transfer {
+    /// How many bytes it has.
+    pub size: u64,
+    /// How many bytes are here, at any moment.
+    pub received: Arc<AtomicU64>,
 }
 
 /// A build, as a report names it.
@@ -84,6 +117,8 @@ pub enum Event<'a> {
         outputs: &'a [String],
         /// Why they will be made.
         mode: BuildMode,
+        /// What is thought of it.
+        outlook: Outlook<'a>,
         /// When, since the run began.
         at: Duration,
     },
@@ -155,6 +190,8 @@ pub enum Event<'a> {
         build: BuildRef<'a>,
         /// The substituter's program.
         program: &'a str,
+        /// How far its archive is, where that can be seen.
+        transfer: Option<&'a Transfer>,
         /// When, since the run began.
         at: Duration,
     },
@@ -178,6 +215,14 @@ pub enum Event<'a> {
         /// When, since the run began.
         at: Duration,
     },
+    /// A build or fetch waits for a lock that somebody else holds: told when it begins to, and
+    /// again when that has taken long. It is started or ends when that is over.
+    LockAwaited {
+        /// The build, or the path as if it were one.
+        build: BuildRef<'a>,
+        /// The lock, and whose process holds it, if that was looked up: it is when it takes long.
+        what: Option<&'a str>,
+    },
     /// Where goals are, at most once a tick.
     Progress(Counts),
 }
@@ -198,7 +243,8 @@ impl<'a> Event<'a> {
             | Self::Cancelled { build, .. }
             | Self::FetchStarted { build, .. }
             | Self::FetchSucceeded { build, .. }
-            | Self::FetchFailed { build, .. } => Some(*build),
+            | Self::FetchFailed { build, .. }
+            | Self::LockAwaited { build, .. } => Some(*build),
         }
     }
 }
@@ -208,6 +254,11 @@ pub trait Reporter {
     /// Whether it looks at single builds at all; if not, nobody spells their paths out.
     fn wants_builds(&self) -> bool {
         true
+    }
+
+    /// Whether it tells how much time is left, for which the history of builds is needed.
+    fn wants_outlook(&self) -> bool {
+        false
     }
 
     /// Whether so much of what was reported has not been taken by whoever reads it that output of

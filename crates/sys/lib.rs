@@ -18,6 +18,7 @@ pub mod nameless;
 pub mod names;
 pub mod program;
 pub mod raw;
+pub mod resumed;
 pub mod space;
 pub mod stream;
 pub mod told;

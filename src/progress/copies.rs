@@ -1,47 +1,56 @@
 //! A copy into another store as its user sees it: a line for each path that is begun and for each
 //! that fails, a live line on a terminal, and one line about the whole.
 
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use indicatif::ProgressBar;
 use windrow_net::client::Notice;
 use windrow_net::copy::{Event, Outcome};
+use windrow_sys::mutex;
 use windrow_systems::report::Level;
 
-use super::bar::live_line;
-use super::lines::seconds;
+use super::summary::{seconds, whole_seconds};
 use super::{LogFormat, NOTHING_NAMED, Style, say};
-use crate::terminal::visible;
+use crate::terminal::{Line, Live, Tone};
 
-/// Says something about a copy, above what is shown of it; for any thread.
-#[derive(Clone)]
-struct Voice {
-    style: Style,
-    bar: Option<ProgressBar>,
+/// What the live line says of a copy, beside the time.
+#[derive(Debug)]
+struct Shown {
+    numbers: String,
+    /// The path begun last.
+    name: String,
+    began: Instant,
 }
 
-impl Voice {
-    fn say(&self, level: Level, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| say(self.style, level, text)),
-            None => say(self.style, level, text),
-        }
+impl Shown {
+    fn line(&self) -> Line {
+        let time = Duration::from_secs(self.began.elapsed().as_secs());
+        let time = format!(" {}", whole_seconds(time));
+        Line::toned(&[
+            (Tone::Strong, &self.numbers),
+            (Tone::Plain, &time),
+            (Tone::Plain, if self.name.is_empty() { "" } else { ": " }),
+            (Tone::Plain, &self.name),
+        ])
     }
+}
 
-    /// Tells of requests that failed and are made again.
-    fn notice(self) -> Notice {
-        Arc::new(move |error, pause| {
-            let seconds = pause.as_secs_f64();
-            let text = format!("warning: {error}; trying again in {seconds:.1} s");
-            self.say(Level::Warn, &text);
-        })
-    }
+/// A copy on the live line, on terminals.
+fn live_line() -> Option<(Live, Arc<Mutex<Shown>>)> {
+    let shown = Arc::new(Mutex::new(Shown {
+        numbers: "[comparing]".to_owned(),
+        name: String::new(),
+        began: Instant::now(),
+    }));
+    let seen = Arc::clone(&shown);
+    let live = Live::begin(move |_| vec![mutex::lock(&seen).line()])?;
+    Some((live, shown))
 }
 
 /// Shows what becomes of a copy.
 pub struct Copies {
-    voice: Voice,
+    style: Style,
+    live: Option<(Live, Arc<Mutex<Shown>>)>,
     to: String,
     missing: usize,
     nar_size: u64,
@@ -55,11 +64,9 @@ impl Copies {
     /// For a copy to the store of that name.
     pub fn new(style: Style, to: &str) -> Self {
         let is_live = matches!(style.format, LogFormat::Bar | LogFormat::BarWithLogs);
-        let this = Self {
-            voice: Voice {
-                style,
-                bar: is_live.then(live_line),
-            },
+        Self {
+            style,
+            live: is_live.then(live_line).flatten(),
             to: to.to_owned(),
             missing: 0,
             nar_size: 0,
@@ -67,16 +74,12 @@ impl Copies {
             copied_size: 0,
             sent: 0,
             began: Instant::now(),
-        };
-        if let Some(bar) = &this.voice.bar {
-            bar.set_prefix("[comparing]");
         }
-        this
     }
 
     /// What says of requests that they are made again.
     pub fn notice(&self) -> Notice {
-        self.voice.clone().notice()
+        retries(self.style)
     }
 
     /// Shows an event.
@@ -91,14 +94,15 @@ impl Copies {
             Event::Begun(path) => {
                 let text = format!("copying path '{}' to '{}'...", path.path, self.to);
                 // The live line says it.
-                let level = match &self.voice.bar {
+                let level = match &self.live {
                     Some(_) => Level::Talkative,
                     None => Level::Info,
                 };
-                self.voice.say(level, &text);
-                if let Some(bar) = &self.voice.bar {
+                say(self.style, level, &text);
+                if let Some((live, shown)) = &self.live {
                     let name = path.path.rsplit('/').next().unwrap_or_default();
-                    bar.set_message(visible(name.get(33..).unwrap_or(name)).into_owned());
+                    mutex::lock(shown).name = name.get(33..).unwrap_or(name).to_owned();
+                    live.touch();
                 }
             }
             Event::Copied { path, sent } => {
@@ -109,29 +113,28 @@ impl Copies {
             }
             Event::Failed { path, error } => {
                 let text = format!("error: cannot copy '{}': {error}", path.path);
-                self.voice.say(Level::Error, &text);
+                say(self.style, Level::Error, &text);
             }
-            Event::Warning(text) => self.voice.say(Level::Warn, &format!("warning: {text}")),
+            Event::Warning(text) => say(self.style, Level::Warn, &format!("warning: {text}")),
         }
     }
 
     fn draw(&self) {
-        if let Some(bar) = &self.voice.bar {
-            bar.set_prefix(format!(
+        if let Some((live, shown)) = &self.live {
+            mutex::lock(shown).numbers = format!(
                 "[{} of {} paths copied, {} of {}]",
                 self.copied,
                 self.missing,
                 size(self.copied_size),
                 size(self.nar_size)
-            ));
+            );
+            live.touch();
         }
     }
 
     /// Says how it went, unless there was nothing to do but what failed.
-    pub fn end(self, outcome: &Outcome) {
-        if let Some(bar) = &self.voice.bar {
-            bar.finish_and_clear();
-        }
+    pub fn end(mut self, outcome: &Outcome) {
+        drop(self.live.take());
         let paths = |count: usize| match count {
             1 => "1 path".to_owned(),
             count => format!("{count} paths"),
@@ -144,7 +147,7 @@ impl Copies {
                     1 => format!("nothing to copy: the path is in '{to}'"),
                     count => format!("nothing to copy: all {count} paths are in '{to}'"),
                 };
-                self.voice.say(Level::Info, &there);
+                say(self.style, Level::Info, &there);
             }
             return;
         }
@@ -160,17 +163,21 @@ impl Copies {
             size(self.sent),
             seconds(self.began.elapsed())
         );
-        self.voice.say(Level::Info, &text);
+        say(self.style, Level::Info, &text);
     }
 }
 
-/// Tells of requests that failed and are made again, where nothing is shown of a copy.
+/// Tells of requests that failed and are made again.
 pub fn retries(style: Style) -> Notice {
-    Voice { style, bar: None }.notice()
+    Arc::new(move |error, pause| {
+        let seconds = pause.as_secs_f64();
+        let text = format!("warning: {error}; trying again in {seconds:.1} s");
+        say(style, Level::Warn, &text);
+    })
 }
 
 /// A size as it is written in messages.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     let whole = bytes as f64;
     match bytes {
         0..1024 => format!("{bytes} bytes"),

@@ -1,10 +1,12 @@
 //! Events as Nix's `internal-json` lines: activities that start and stop, their results, and
 //! messages. Text of others is passed on as they wrote it, for it is the reader who shows it.
 
+use std::sync::atomic::Ordering;
+
 use hashbrown::HashMap;
 use serde_json::json;
 use windrow_components::log_line::LogMessage;
-use windrow_systems::report::{BuildRef, Event, Level, Reporter};
+use windrow_systems::report::{BuildRef, Event, Level, Reporter, Transfer};
 
 use super::Style;
 use super::lines::{failure, started};
@@ -17,15 +19,23 @@ const BUILD: u32 = 105;
 const SUBSTITUTE: u32 = 108;
 /// The activity of all builds, which carries the counts.
 const BUILDS: u32 = 104;
+/// The activity of all fetches, which carries theirs.
+const COPY_PATHS: u32 = 103;
+/// The activity of the bytes of one path on their way, below that of fetching it.
+const COPY_PATH: u32 = 100;
 /// The result that is one line of a builder's output.
 const BUILD_LOG_LINE: u32 = 101;
 /// The result that is the phase a build has come to.
 const SET_PHASE: u32 = 104;
 /// The result that is where an activity stands: done, expected, running, failed.
 const PROGRESS: u32 = 105;
+/// The result that is how much is expected of one kind of activities: the kind, how much.
+const SET_EXPECTED: u32 = 106;
 
 /// The id of the activity of all builds; those of builds are entity bits, which are larger.
 const ALL: u64 = 1;
+/// The id of the activity of all fetches.
+const ALL_FETCHES: u64 = 2;
 /// The first id of what builders report; entity bits do not reach it before an entity's place was
 /// used a million times.
 const FIRST_INNER: u64 = 1 << 52;
@@ -39,6 +49,94 @@ pub(super) struct Json {
     /// their ids.
     inner: HashMap<u64, HashMap<u64, u64>>,
     next_inner: u64,
+    fetches: Fetches,
+}
+
+/// A path that is being fetched, whose bytes can be seen.
+struct Bytes {
+    /// The id of their activity.
+    id: u64,
+    transfer: Transfer,
+    /// How many there were when it was last told.
+    told: u64,
+}
+
+/// All fetches of a run.
+#[derive(Default)]
+struct Fetches {
+    done: u32,
+    failed: u32,
+    running: HashMap<u64, Option<Bytes>>,
+    /// How many bytes those that were begun have together.
+    bytes: u64,
+}
+
+impl Fetches {
+    /// Tells how many there are.
+    fn tell(&self) {
+        let running = u32::try_from(self.running.len()).unwrap_or(u32::MAX);
+        let all = self.done + self.failed + running;
+        result(
+            ALL_FETCHES,
+            PROGRESS,
+            json!([self.done, all, running, self.failed]),
+        );
+    }
+
+    /// A fetch begins; `id` is for its bytes.
+    fn start(
+        &mut self,
+        build: BuildRef<'_>,
+        program: &str,
+        (id, transfer): (u64, Option<&Transfer>),
+    ) {
+        let bytes = transfer.map(|transfer| {
+            write(&json!({
+                "action": "start", "id": id, "level": 3, "type": COPY_PATH, "parent": build.id,
+                "text": format!("copying path '{}' from '{program}'", build.drv_path),
+                "fields": [build.drv_path, program, ""],
+            }));
+            self.bytes += transfer.size;
+            result(ALL_FETCHES, SET_EXPECTED, json!([COPY_PATH, self.bytes]));
+            Bytes {
+                id,
+                transfer: transfer.clone(),
+                told: 0,
+            }
+        });
+        self.running.insert(build.id, bytes);
+        self.tell();
+    }
+
+    /// A fetch ends, if it is one.
+    fn end(&mut self, id: u64, well: bool) {
+        let Some(bytes) = self.running.remove(&id) else {
+            return;
+        };
+        if let Some(mut bytes) = bytes {
+            bytes.tell();
+            write(&json!({"action": "stop", "id": bytes.id}));
+        }
+        match well {
+            true => self.done += 1,
+            false => self.failed += 1,
+        }
+        self.tell();
+    }
+}
+
+impl Bytes {
+    /// Tells how many are here, if there are more.
+    fn tell(&mut self) {
+        let here = self.transfer.received.load(Ordering::Relaxed);
+        if std::mem::replace(&mut self.told, here) != here {
+            result(self.id, PROGRESS, json!([here, self.transfer.size, 0, 0]));
+        }
+    }
+}
+
+fn result(id: u64, kind: u32, fields: serde_json::Value) {
+    write(&json!({"action": "result", "id": id, "type": kind, "fields": fields}));
 }
 
 impl Json {
@@ -47,11 +145,16 @@ impl Json {
             "action": "start", "id": ALL, "level": 5, "type": BUILDS, "text": "", "parent": 0, "fields": [],
         });
         write(&start);
+        write(&json!({
+            "action": "start", "id": ALL_FETCHES, "level": 5, "type": COPY_PATHS, "text": "",
+            "parent": 0, "fields": [],
+        }));
         Self {
             style,
             outputs: Outputs::default(),
             inner: HashMap::new(),
             next_inner: FIRST_INNER,
+            fetches: Fetches::default(),
         }
     }
 
@@ -61,13 +164,10 @@ impl Json {
     }
 
     fn said(&mut self, build: u64, said: Said) {
-        let result = |id: u64, kind: u64, fields: serde_json::Value| {
-            write(&json!({"action": "result", "id": id, "type": kind, "fields": fields}));
-        };
         match said {
-            Said::Text(line) => result(build, BUILD_LOG_LINE.into(), json!([line])),
+            Said::Text(line) => result(build, BUILD_LOG_LINE, json!([line])),
             Said::Message(LogMessage::SetPhase { phase }) => {
-                result(build, SET_PHASE.into(), json!([phase]));
+                result(build, SET_PHASE, json!([phase]));
             }
             Said::Message(LogMessage::Msg { level, msg }) => {
                 if self.style.shows(super::output::level(level)) {
@@ -101,11 +201,33 @@ impl Json {
             }
             Said::Message(LogMessage::Result { id, kind, fields }) => {
                 if let Some(&id) = self.inner.get(&build).and_then(|it| it.get(&id)) {
-                    result(id, kind, json!(fields.unwrap_or_default()));
+                    let fields = fields.unwrap_or_default();
+                    write(&json!({"action": "result", "id": id, "type": kind, "fields": fields}));
                 }
             }
             // What else there may be is not a builder's to report.
             Said::Message(LogMessage::Start { .. } | LogMessage::Unknown) => {}
+        }
+    }
+
+    fn fetch(&mut self, build: BuildRef<'_>, program: &str, transfer: Option<&Transfer>) {
+        write(&json!({
+            "action": "start", "id": build.id, "level": 3, "type": SUBSTITUTE,
+            "parent": ALL_FETCHES, "text": format!("fetching path '{}'", build.drv_path),
+            "fields": [build.drv_path, program],
+        }));
+        let bytes = (self.next_inner, transfer);
+        self.fetches.start(build, program, bytes);
+        self.next_inner += 1;
+    }
+
+    fn lock_awaited(&self, build: BuildRef<'_>, what: Option<&str>) {
+        if self.style.shows(Level::Info) {
+            let what = what.unwrap_or("locks or build slots");
+            message(
+                Level::Info,
+                &format!("'{}' is waiting for {what}...", build.drv_path),
+            );
         }
     }
 
@@ -149,24 +271,31 @@ impl Reporter for Json {
                 for (id, _, said) in self.outputs.overdue() {
                     self.said(id, said);
                 }
+                let fetches = self.fetches.running.values_mut();
+                fetches.flatten().for_each(Bytes::tell);
             }
             Event::HelperOutput { name, line } => self.helper_said(name, line),
-            Event::FetchStarted { build, program, .. } => write(&json!({
-                "action": "start", "id": build.id, "level": 3, "type": SUBSTITUTE, "parent": ALL,
-                "text": format!("fetching path '{}'", build.drv_path),
-                "fields": [build.drv_path, program],
-            })),
+            Event::FetchStarted {
+                build,
+                program,
+                transfer,
+                ..
+            } => self.fetch(build, program, transfer),
             Event::FetchFailed {
                 build,
                 message: text,
                 ..
             } => {
+                self.fetches.end(build.id, false);
                 self.stop(build.id);
                 message(Level::Warn, text);
             }
-            Event::Succeeded { build, .. }
-            | Event::FetchSucceeded { build, .. }
-            | Event::Cancelled { build, .. } => {
+            Event::FetchSucceeded { build, .. } => {
+                self.fetches.end(build.id, true);
+                self.stop(build.id);
+            }
+            Event::Succeeded { build, .. } | Event::Cancelled { build, .. } => {
+                self.fetches.end(build.id, false);
                 self.stop(build.id);
             }
             Event::Failed {
@@ -180,12 +309,13 @@ impl Reporter for Json {
                     self.stop(build.id);
                 }
                 let log = |margin: &str, line: &str| format!("{margin}{line}");
-                let lines = failure(build, text, log_tail, str::to_owned, log);
+                let lines = failure(build.drv_path, text, log_tail, str::to_owned, log);
                 message(Level::Error, &lines.join("\n"));
             }
+            Event::LockAwaited { build, what } => self.lock_awaited(build, what),
             Event::Progress(counts) => {
                 let fields = [counts.built, counts.expected, counts.running, counts.failed];
-                write(&json!({"action": "result", "id": ALL, "type": PROGRESS, "fields": fields}));
+                result(ALL, PROGRESS, json!(fields));
             }
             Event::Message { .. } | Event::Exited { .. } => {}
         }
@@ -194,6 +324,7 @@ impl Reporter for Json {
 
 impl Drop for Json {
     fn drop(&mut self) {
+        write(&json!({"action": "stop", "id": ALL_FETCHES}));
         write(&json!({"action": "stop", "id": ALL}));
     }
 }

@@ -1,13 +1,17 @@
-//! How a run looks to its user: plain lines, a live line, or JSON for programs; with trace lines if
-//! wanted.
+//! How a run looks to its user: plain lines, a live region, or JSON for programs; with trace lines
+//! if wanted.
 
 mod bar;
+mod board;
 mod copies;
 mod json;
 mod lines;
+mod outlook;
 mod output;
+mod summary;
 mod trace;
 mod tracing;
+mod wording;
 
 use clap::ValueEnum;
 use windrow_systems::engine::Summary;
@@ -16,7 +20,7 @@ use windrow_systems::report::{Event, Level, Reporter};
 use crate::terminal::complain;
 
 pub use copies::{Copies, retries};
-pub use lines::seconds;
+pub use summary::seconds;
 pub use tracing::Tracing;
 
 /// How to report what goes on.
@@ -26,9 +30,9 @@ pub enum LogFormat {
     Raw,
     /// One JSON object a line, as Nix writes them.
     InternalJson,
-    /// A live line.
+    /// A live region.
     Bar,
-    /// A live line, and what builders write above it.
+    /// A live region, and what builders write above it.
     BarWithLogs,
 }
 
@@ -61,7 +65,10 @@ impl Style {
 pub fn reporter(style: Style) -> Box<dyn Reporter + Send> {
     let main: Box<dyn Reporter + Send> = match style.format {
         LogFormat::Raw => Box::new(lines::Lines::new(style)),
-        LogFormat::Bar | LogFormat::BarWithLogs => Box::new(bar::Bar::new(style)),
+        LogFormat::Bar | LogFormat::BarWithLogs => match bar::Bar::begin(style) {
+            Some(bar) => Box::new(bar),
+            None => Box::new(lines::Lines::new(style)),
+        },
         LogFormat::InternalJson => Box::new(json::Json::new(style)),
     };
     if style.trace {
@@ -100,6 +107,10 @@ pub fn json_error(text: &str) {
 struct Both(trace::Trace, Box<dyn Reporter + Send>);
 
 impl Reporter for Both {
+    fn wants_outlook(&self) -> bool {
+        self.1.wants_outlook()
+    }
+
     fn is_behind(&self) -> bool {
         self.1.is_behind()
     }

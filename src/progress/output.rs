@@ -27,18 +27,44 @@ impl Said {
     }
 }
 
-/// The output of all builds that run, by the build's id.
+/// How much of a line is kept that is only the last one, in bytes.
+const LAST_BYTES: usize = 1 << 10;
+
+/// The output of all builds that run.
 #[derive(Default)]
-pub(super) struct Outputs(HashMap<u64, Output>);
+pub(super) struct Outputs {
+    /// By the build's id.
+    builds: HashMap<u64, Output>,
+    /// Whether the last line of each is kept, also where text is not wanted.
+    keeps_last: bool,
+}
 
 /// The output of one build.
 #[derive(Default)]
 struct Output {
     name: String,
     lines: ShownLines,
+    /// The last whole line that was left out, since it was asked for.
+    last: Vec<u8>,
 }
 
 impl Outputs {
+    /// With `keeps_last`, the last line of each build can be asked for.
+    pub(super) fn new(keeps_last: bool) -> Self {
+        Self {
+            builds: HashMap::new(),
+            keeps_last,
+        }
+    }
+
+    /// The last of the lines that were left out of what a build wrote, if there is a new one.
+    pub(super) fn take_last(&mut self, id: u64) -> Option<String> {
+        let last = &mut self.builds.get_mut(&id)?.last;
+        let line = (!last.is_empty()).then(|| String::from_utf8_lossy(last).into_owned());
+        last.clear();
+        line.map(|line| last_start(&line).to_owned())
+    }
+
     /// The lines that are whole now that a build has written more; where text is not wanted, some
     /// of it is left out.
     pub(super) fn feed(
@@ -47,7 +73,7 @@ impl Outputs {
         bytes: &[u8],
         text_wanted: bool,
     ) -> Vec<Said> {
-        let output = self.0.entry(build.id).or_insert_with(|| Output {
+        let output = self.builds.entry(build.id).or_insert_with(|| Output {
             name: build.name.to_owned(),
             ..Output::default()
         });
@@ -56,6 +82,11 @@ impl Outputs {
         while let Some(line) = output.lines.next_raw() {
             if text_wanted || LogMessage::may_be_in(line) {
                 said.push(Said::new(&String::from_utf8_lossy(line)));
+            } else if self.keeps_last {
+                output.last.clear();
+                output
+                    .last
+                    .extend_from_slice(&line[..line.len().min(LAST_BYTES)]);
             }
         }
         said
@@ -65,7 +96,7 @@ impl Outputs {
     /// its build: questions, and progress that is written over itself. To be asked once a second.
     pub(super) fn overdue(&mut self) -> Vec<(u64, String, Said)> {
         let mut overdue = Vec::new();
-        for (&id, output) in &mut self.0 {
+        for (&id, output) in &mut self.builds {
             if let Some(text) = output.lines.overdue(|_| false) {
                 overdue.push((id, output.name.clone(), Said::Text(text)));
             }
@@ -76,7 +107,7 @@ impl Outputs {
 
     /// What is left of a build's output when it ends without a line's end.
     pub(super) fn end(&mut self, id: u64) -> Option<Said> {
-        let rest = self.0.remove(&id)?.lines.rest()?;
+        let rest = self.builds.remove(&id)?.lines.rest()?;
         Some(Said::new(&rest))
     }
 }

@@ -59,6 +59,7 @@ impl Reporter for Trace {
             | Event::SecondPassed
             | Event::Exited { .. }
             | Event::Cancelled { .. }
+            | Event::LockAwaited { .. }
             | Event::Progress(_) => return,
         };
         Line::for_programs(&line).write();

@@ -101,6 +101,10 @@ impl Tracing {
 }
 
 impl Reporter for Tracing {
+    fn wants_outlook(&self) -> bool {
+        self.shown.wants_outlook()
+    }
+
     fn is_behind(&self) -> bool {
         self.shown.is_behind()
     }

@@ -349,6 +349,10 @@ impl Telling {
 }
 
 impl Reporter for Telling {
+    fn wants_outlook(&self) -> bool {
+        self.shown.wants_outlook()
+    }
+
     fn is_behind(&self) -> bool {
         self.shown.is_behind()
     }

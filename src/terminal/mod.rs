@@ -3,8 +3,8 @@
 //! control characters spelt out, logs lose all but their colours.
 
 mod filter;
+mod live;
 mod out;
-mod screen;
 mod stderr;
 mod visible;
 
@@ -17,9 +17,9 @@ use windrow_sys::interrupt;
 use crate::error::Error;
 
 pub use filter::log_text;
+pub use live::{Live, Size};
 pub use out::Out;
-pub use screen::Screen;
-pub use stderr::{flush, is_behind};
+pub use stderr::is_behind;
 pub use visible::{is_visible, visible};
 
 /// Makes the signals that ask for an end the program's own matter from here on: a run ends in good
@@ -50,7 +50,15 @@ pub fn tell_error(error: &Error) {
     }
 }
 
+/// Waits until all is written that was said on standard error. A signal ends the wait, unless the
+/// reader still reads.
+pub fn flush() {
+    live::flush();
+    stderr::flush();
+}
+
 fn say_last_words(signal: i32) {
+    live::leave();
     tell_error(&Error::Interrupted { signal });
     flush();
 }
@@ -80,9 +88,42 @@ pub fn stdout_is_terminal() -> bool {
 
 /// Whether colours are for what is, or is not, a terminal (Nix: `isTTY`).
 fn has_colours(is_terminal: bool) -> bool {
-    let is_set = |name: &str| std::env::var_os(name).is_some();
-    let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-    is_terminal && !is_dumb && !is_set("NO_COLOR") && !is_set("NOCOLOR")
+    let value = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    if value("NO_COLOR").is_some() || value("NOCOLOR").is_some() {
+        return false;
+    }
+    if value("CLICOLOR_FORCE").is_some_and(|value| value != "0") {
+        return true;
+    }
+    let is_dumb = value("TERM").is_none_or(|term| term == "dumb");
+    is_terminal && !is_dumb && value("CLICOLOR").is_none_or(|value| value != "0")
+}
+
+/// How a part of a line stands out, where there are colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    /// Not at all.
+    Plain,
+    /// It is what matters.
+    Strong,
+    /// It is beside the point.
+    Faint,
+    /// It has gone well.
+    Good,
+    /// It has gone wrong.
+    Bad,
+}
+
+impl Tone {
+    fn code(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Strong => "\x1b[1m",
+            Self::Faint => "\x1b[2m",
+            Self::Good => "\x1b[32m",
+            Self::Bad => "\x1b[1;31m",
+        }
+    }
 }
 
 /// A line for standard error, or several that belong together, safe for a terminal.
@@ -123,6 +164,20 @@ impl Line {
         Self(line)
     }
 
+    /// One line of windrow's own, whatever is in it.
+    pub fn toned(parts: &[(Tone, &str)]) -> Self {
+        let mut line = String::new();
+        for &(tone, text) in parts {
+            let code = if *COLOURS_ON_STDERR { tone.code() } else { "" };
+            line.push_str(code);
+            line.push_str(&visible(text).replace(['\n', '\t'], " "));
+            if !code.is_empty() {
+                line.push_str("\x1b[0m");
+            }
+        }
+        Self(line)
+    }
+
     /// Its text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -131,7 +186,7 @@ impl Line {
     /// Writes it to standard error. That nobody reads it is no reason to stop.
     pub fn write(mut self) {
         self.0.push('\n');
-        stderr::write(self.0.as_bytes());
+        live::write(&self.0);
     }
 }
 

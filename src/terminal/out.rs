@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, StdoutLock, Write};
 use windrow_components::log_line::last_start;
 use windrow_systems::process::lines::LineBuffer;
 
-use super::{has_colours, log_text, stderr, visible};
+use super::{has_colours, log_text, visible};
 
 const BUFFER_BYTES: usize = 64 << 10;
 
@@ -17,12 +17,12 @@ pub struct Ordered(StdoutLock<'static>);
 
 impl Write for Ordered {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        stderr::flush();
+        super::flush();
         self.0.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        stderr::flush();
+        super::flush();
         self.0.flush()
     }
 }

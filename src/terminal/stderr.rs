@@ -11,8 +11,8 @@ use windrow_sys::interrupt;
 use windrow_sys::limits::spawn_some;
 use windrow_sys::mutex;
 
-/// From this many unwritten bytes on, output of builders and helpers waits, and the live line is
-/// not drawn.
+/// From this many unwritten bytes on, output of builders and helpers waits, and the live region
+/// is not drawn.
 const BEHIND_BYTES: usize = 1 << 20;
 
 /// No more bytes than this wait to be written, and one line. Who has more to say waits, until a
@@ -92,15 +92,8 @@ pub fn is_behind() -> bool {
         .is_some_and(|pump| pump.lock().unwritten() > BEHIND_BYTES)
 }
 
-/// Writes what draws over what was drawn before. It is left out while the reader is behind.
-pub(super) fn draw(frame: &[u8]) {
-    if !is_behind() {
-        write(frame);
-    }
-}
-
 /// Waits until all is written. A signal ends the wait, unless the reader still reads.
-pub fn flush() {
+pub(super) fn flush() {
     if let Some(pump) = PUMP.get() {
         pump.wait_until(|state| state.unwritten() == 0);
     }

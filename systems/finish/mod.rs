@@ -250,7 +250,7 @@ pub fn fail(mut params: Finishing<'_, '_>) {
             continue;
         }
         if goal.drv().is_some() {
-            params.scheduler.count_failure();
+            params.scheduler.count_failure(failure.kind);
         }
         if reported {
             params.report_failure(goal, &failure);

@@ -5,6 +5,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bevy_ecs::prelude::{Entity, Resource};
 use hashbrown::HashMap;
@@ -13,11 +14,16 @@ use windrow_components::ids::PathId;
 use windrow_net::asker::{Archive, DownloadError, Left};
 use windrow_net::narinfo::NarInfo;
 
+use crate::report::Transfer;
 use crate::world::ReadyFetch;
 
 /// How many are under way from one substituter at a time, at most. How many connections they share
 /// is the client's matter.
 const AT_ONCE: usize = 64;
+
+/// A download that is to be begun: of which path, from which substituter, what that said of it, and
+/// where it is counted how many bytes are here.
+pub type Begun = (PathId, usize, Arc<NarInfo>, Arc<AtomicU64>);
 
 /// What came of a download.
 pub type Came = Result<Archive, DownloadError>;
@@ -41,6 +47,8 @@ struct Download {
     goals: SmallVec<[Entity; 2]>,
     /// Whether people have been told of it.
     is_announced: bool,
+    /// How many bytes of it are here.
+    received: Arc<AtomicU64>,
 }
 
 /// What one substituter is to send. Each has its own, so that a slow one holds up no other.
@@ -88,6 +96,7 @@ impl Downloads {
     /// another one. Tells whether one from another substituter is to be cancelled for that.
     pub fn want(&mut self, path: PathId, sub: usize, info: &Arc<NarInfo>) -> bool {
         let (mut replaces, mut goals) = (false, SmallVec::new());
+        let mut received = Arc::default();
         if let Some(known) = self.all.get_mut(&path) {
             let is_same =
                 known.info.nar_hash == info.nar_hash && known.info.references == info.references;
@@ -101,6 +110,8 @@ impl Downloads {
             }
             // What failed before the goal was there was another attempt.
             goals = std::mem::take(&mut known.goals);
+            received = Arc::clone(&known.received);
+            received.store(0, Ordering::Relaxed);
             replaces = self.forget(path, Left::Kept);
         }
         let download = Download {
@@ -109,6 +120,7 @@ impl Downloads {
             state: State::Waiting,
             is_announced: !goals.is_empty(),
             goals,
+            received,
         };
         self.all.insert(path, download);
         let size = info.file_size.unwrap_or(info.nar_size);
@@ -119,7 +131,7 @@ impl Downloads {
     }
 
     /// The next to be begun, from which substituter, if there may be one more.
-    pub fn begin_next(&mut self) -> Option<(PathId, usize, Arc<NarInfo>)> {
+    pub fn begin_next(&mut self) -> Option<Begun> {
         for (&sub, line) in &mut self.lines {
             while line.under_way < self.at_once
                 && let Some((.., path)) = line.waiting.pop()
@@ -130,7 +142,8 @@ impl Downloads {
                 {
                     download.state = State::UnderWay;
                     line.under_way += 1;
-                    return Some((path, sub, Arc::clone(&download.info)));
+                    let (info, received) = (&download.info, &download.received);
+                    return Some((path, sub, Arc::clone(info), Arc::clone(received)));
                 }
             }
         }
@@ -196,6 +209,15 @@ impl Downloads {
     pub fn is_here(&self, path: PathId) -> bool {
         let state = self.all.get(&path).map(|download| &download.state);
         matches!(state, Some(State::Over(Ok(_))))
+    }
+
+    /// How far a download is.
+    pub fn transfer(&self, path: PathId) -> Option<Transfer> {
+        let Download { info, received, .. } = self.all.get(&path)?;
+        Some(Transfer {
+            size: info.file_size.unwrap_or(info.nar_size),
+            received: Arc::clone(received),
+        })
     }
 
     /// Whether nobody has been told yet that a path is being fetched; asked once.

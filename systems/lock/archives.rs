@@ -8,7 +8,7 @@ use windrow_components::substitution::Substitution;
 
 use crate::helpers::downloads::Downloads;
 use crate::helpers::{Kind, Substituters};
-use crate::report::{BuildRef, Event};
+use crate::report::{BuildRef, Event, Transfer};
 use crate::world::{Parts, ReadyFetch, Reporters, Scheduler};
 
 /// What is known of archives.
@@ -52,11 +52,13 @@ impl Archives<'_, '_> {
                 self.downloads.wait(fetch, sub, &info);
             }
             if self.downloads.announce(fetch.path) {
+                let transfer = self.downloads.transfer(fetch.path);
                 let program = self
                     .substituters
                     .as_ref()
                     .map_or("", |known| known.name(sub));
-                report_start(fetch, (graph, reporter), program, scheduler.now);
+                let from = (program, transfer.as_ref());
+                report_start(fetch, (graph, reporter), from, scheduler.now);
             }
             false
         });
@@ -88,7 +90,7 @@ impl Archives<'_, '_> {
 pub(crate) fn report_start(
     fetch: ReadyFetch,
     (graph, reporter): (&BuildGraph, &mut Reporters),
-    program: &str,
+    (program, transfer): (&str, Option<&Transfer>),
     at: std::time::Duration,
 ) {
     if !reporter.wants_builds() {
@@ -101,6 +103,7 @@ pub(crate) fn report_start(
             name: graph.paths.name(fetch.path),
         },
         program,
+        transfer,
         at,
     });
 }

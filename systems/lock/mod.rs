@@ -23,7 +23,7 @@ use windrow_components::paths::PathTable;
 use crate::error::{Error, Result};
 use crate::failure::{Failure, FailureKind};
 use crate::finish::failure_cache::known_failure;
-use crate::report::{Event, Level};
+use crate::report::{BuildRef, Event};
 use crate::world::{
     Backoff, Options, OutputLocks, ReadyGoal, Reporters, Scheduler, Services, Store, WaitNews,
     Waiting,
@@ -50,23 +50,32 @@ fn wait_for_others(
     waiting: Waiting,
 ) {
     let (store, reporter) = services;
-    let text = match scheduler.wait_a_while(graph, waiting, Backoff::Doubling(FIRST_RETRY)) {
-        WaitNews::First => "waiting for locks or build slots...".to_owned(),
-        WaitNews::Long => {
-            let paths = match waiting {
-                Waiting::Build(ready) => graph
-                    .outputs(ready.drv)
-                    .iter()
-                    .map(|row| row.path)
-                    .collect(),
-                Waiting::Fetch(fetch) => vec![fetch.path],
-            };
-            format!("waiting for {}...", store.describe_lock(graph, &paths))
+    let news = scheduler.wait_a_while(graph, waiting, Backoff::Doubling(FIRST_RETRY));
+    if news == WaitNews::None || !reporter.wants_builds() {
+        return;
+    }
+    let (path, name, paths) = match waiting {
+        Waiting::Build(ready) => {
+            let outputs = graph.outputs(ready.drv).iter();
+            let outputs: Vec<PathId> = outputs.map(|row| row.path).collect();
+            (
+                graph.drv_path(ready.drv),
+                graph.drv_name(ready.drv),
+                outputs,
+            )
         }
-        WaitNews::None => return,
+        Waiting::Fetch(fetch) => (fetch.path, graph.paths.name(fetch.path), vec![fetch.path]),
     };
-    let level = Level::Info;
-    reporter.report(&Event::Message { level, text: &text });
+    let is_long = news == WaitNews::Long;
+    let what = is_long.then(|| store.describe_lock(graph, &paths));
+    reporter.report(&Event::LockAwaited {
+        build: BuildRef {
+            id: waiting.goal().to_bits(),
+            drv_path: &graph.full_path(path),
+            name,
+        },
+        what: what.as_deref(),
+    });
 }
 
 /// Takes locks for as many ready goals as there are free slots.

@@ -17,7 +17,7 @@ pub struct RemainingPaths {
 }
 
 /// For each derivation the longest path from its start to the end of the graph, in microseconds.
-fn remaining_paths(graph: &BuildGraph, estimates: &Estimates) -> Vec<u64> {
+pub(super) fn remaining_paths(graph: &BuildGraph, estimates: &Estimates) -> Vec<u64> {
     let count = graph.drv_count();
     let drvs = || (0..count).map(DrvId::from_index);
     // Memory that is new is zero, and need not be written twice.

@@ -19,14 +19,19 @@ use windrow_sandbox::process::launch::Spawned;
 use crate::failure::{Failure, FailureKind};
 use crate::helpers::Substituters;
 use crate::outputs::fetched::NotTaken;
+use crate::policy::Estimates;
+use crate::policy::forecast::Forecast;
 use crate::process::kill;
 use crate::process::log_writer::LogFile;
-use crate::report::{BuildRef, Event, Level};
+use crate::report::{BuildRef, Event, Level, Outlook};
 use crate::world::children::{
     ChildCgroup, ChildEnv, ChildSetup, HookLines, Launched, Made, PendingStart, ReapedChild,
     Scanned, Unfit,
 };
 use crate::world::{Host, Scheduler, Services};
+
+/// How many of the derivations that wait for a build are named when it starts.
+const NEEDED_BY_NAMED: usize = 3;
 
 /// What a goal whose child's process has been made, or could not be, is for.
 type LaunchedGoal = (
@@ -45,6 +50,8 @@ pub struct Launching<'w, 's> {
     services: NonSendMut<'w, Services>,
     host: NonSendMut<'w, Host>,
     scheduler: ResMut<'w, Scheduler>,
+    estimates: Option<Res<'w, Estimates>>,
+    forecast: Option<Res<'w, Forecast>>,
 }
 
 /// Takes up the processes that have been made: from now on they are watched and their time counts.
@@ -297,6 +304,7 @@ impl Launching<'_, '_> {
                         name: graph.paths.name(*path),
                     },
                     program: self.substituters.name(*sub),
+                    transfer: None,
                     at,
                 });
             }
@@ -311,6 +319,15 @@ impl Launching<'_, '_> {
                 format!("using hook to build path(s) '{}'", outputs.join("', '"))
             });
         }
+        let dependents = graph.dependents(drv).filter(|&after| {
+            let goal = self.scheduler.index.goal(after);
+            goal.is_some_and(|goal| self.scheduler.stage(goal).is_expected())
+        });
+        let needed_by: Vec<&str> = (dependents.take(NEEDED_BY_NAMED))
+            .map(|after| graph.drv_name(after))
+            .collect();
+        let expected = self.estimates.as_ref().and_then(|known| known.known(drv));
+        let chain = self.forecast.as_ref().and_then(|known| known.chain(drv));
         reporter.report(&Event::Started {
             build: BuildRef {
                 id,
@@ -321,6 +338,11 @@ impl Launching<'_, '_> {
             log_file,
             outputs: &outputs,
             mode: self.scheduler.mode_of(goal),
+            outlook: Outlook {
+                expected: expected.map(Duration::from_micros),
+                chain,
+                needed_by: &needed_by,
+            },
             at,
         });
     }

@@ -132,7 +132,7 @@ pub fn simulate(tasks: &TaskGraph, simulation: &Simulation) -> Result<Outcome> {
         waits,
         utilisation,
         succeeded: u64::from(counts.built),
-        failed: u64::from(counts.failed),
+        failed: u64::from(counts.failed + counts.not_built),
         ticks,
         runs: std::mem::take(&mut children.runs),
         fetched: fetched.0,

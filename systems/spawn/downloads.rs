@@ -2,6 +2,7 @@
 //! needs its references. So a chain of them is no chain of downloads.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use bevy_ecs::prelude::{NonSendMut, Res, ResMut};
 use windrow_components::ids::PathId;
@@ -15,17 +16,27 @@ use crate::world::{Need, Scheduler};
 
 /// Who has binary caches send archives.
 pub trait Carrier: 'static {
-    /// Has a cache, by its place in the list of all of them, send a path of which it said that.
-    fn download(&mut self, cache: usize, path: PathId, info: &Arc<NarInfo>);
+    /// Has a cache, by its place in the list of all of them, send a path of which it said that, and
+    /// counts the bytes that are here.
+    fn download(&mut self, cache: usize, path: PathId, said: (&Arc<NarInfo>, Arc<AtomicU64>));
 
     /// Ends a download that nobody wants any more.
     fn cancel(&mut self, path: PathId, left: Left);
 }
 
 impl Carrier for Caches {
-    fn download(&mut self, cache: usize, path: PathId, info: &Arc<NarInfo>) {
-        let (token, info) = (token(path), Arc::clone(info));
-        self.asker().download(Wish { token, cache, info });
+    fn download(
+        &mut self,
+        cache: usize,
+        path: PathId,
+        (info, received): (&Arc<NarInfo>, Arc<AtomicU64>),
+    ) {
+        self.asker().download(Wish {
+            token: token(path),
+            cache,
+            info: Arc::clone(info),
+            received,
+        });
     }
 
     fn cancel(&mut self, path: PathId, left: Left) {
@@ -58,11 +69,11 @@ pub fn begin_downloads<C: Carrier>(
             downloads.fail_waiting(sub, &error);
         }
     }
-    while let Some((path, sub, info)) = downloads.begin_next() {
+    while let Some((path, sub, info, received)) = downloads.begin_next() {
         if let Kind::Cache(cache) = substituters.kind(sub) {
             let bytes = info.file_size.unwrap_or(info.nar_size);
             speeds.begin(sub, path, bytes, scheduler.now);
-            carrier.download(cache, path, &info);
+            carrier.download(cache, path, (&info, received));
         }
     }
 }

@@ -117,7 +117,7 @@ pub(crate) fn unpack_archive(
     scheduler.start(fetch.goal);
     if downloads.announce(fetch.path) {
         let program = substituters.name(sub);
-        report_start(fetch, (graph, reporter), program, scheduler.now);
+        report_start(fetch, (graph, reporter), (program, None), scheduler.now);
     }
     downloads.unpack(fetch);
 }

@@ -45,6 +45,7 @@ mod imports;
 mod interrupt;
 mod library;
 mod limits;
+mod live;
 mod logs;
 mod long_names;
 mod man;

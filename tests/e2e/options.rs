@@ -414,7 +414,7 @@ fn every_level_says_what_the_seed_says_at_it() {
     let told = [
         ("building '", 0),
         ("scanning for references inside '", 1),
-        ("built '", 1),
+        ("built '", 0),
         ("executing builder '/bin/sh'", 2),
         ("error: builder for '", -1),
     ];

@@ -1,4 +1,4 @@
-//! What is shown while it builds: plain lines, traces, JSON for programs, and the live line at a
+//! What is shown while it builds: plain lines, traces, JSON for programs, and the live region at a
 //! terminal. Standard output carries nothing but paths in all of them.
 
 use serde_json::Value;
@@ -200,16 +200,16 @@ fn a_live_line_at_a_terminal() {
             .map(|b| String::from_utf8_lossy(&b).into_owned())
             .unwrap_or_default()
     };
-    crate::harness::wait_until("the line names what runs", || {
+    crate::harness::wait_until("the region names what runs", || {
         let seen = seen();
-        seen.contains("long-one") && seen.contains("long-two") && seen.contains("2 running")
+        seen.contains("long-one") && seen.contains("long-two") && seen.contains("[0/3]")
     });
     std::fs::write(&go, "").unwrap();
     let ran = running.wait().exits(0);
     let seen = seen();
     assert!(
         seen.contains('\r') || seen.contains('\x1b'),
-        "the line is drawn in place\n{ran}"
+        "the region is drawn in place\n{ran}"
     );
     assert!(!text(world.file("stdout")).contains(['\x1b', '\r']));
     assert!(

@@ -19,6 +19,7 @@ mod transfers;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -72,6 +73,8 @@ pub struct Wish {
     pub cache: usize,
     /// What that said of it.
     pub info: Arc<NarInfo>,
+    /// Where it is counted how many bytes are here.
+    pub received: Arc<AtomicU64>,
 }
 
 /// What becomes of a part of a download that is cancelled.

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write};
 use std::num::NonZero;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
@@ -31,6 +32,8 @@ pub(super) struct Fetch {
     pub(super) number: u64,
     pub(super) info: Arc<NarInfo>,
     pub(super) partial: Partial,
+    /// Where it is counted how many bytes are here.
+    pub(super) received: Arc<AtomicU64>,
     /// Ends it.
     pub(super) stop: Stop,
 }
@@ -302,12 +305,14 @@ impl Shared {
             number,
             info,
             mut partial,
+            received,
             stop,
         } = fetch;
         let _entered = stop.enter();
         let mut get = |peer: &mut Peer| {
             let mut target = Target {
                 partial: &mut partial,
+                received: &received,
                 excused: &self.way.excused,
                 client: self.way.client.as_ref(),
                 is_empty: false,
@@ -361,6 +366,7 @@ impl Way {
 /// Where an archive is put.
 struct Target<'a> {
     partial: &'a mut Partial,
+    received: &'a AtomicU64,
     excused: &'a Excused,
     client: Option<&'a Client>,
     /// What was there before is gone.
@@ -373,6 +379,7 @@ impl Write for Target<'_> {
             self.partial.clear()?;
         }
         self.partial.append(bytes)?;
+        (self.received).store(self.partial.length(), Ordering::Relaxed);
         self.excused.for_time(Duration::ZERO);
         if let Some(client) = self.client {
             let due = client.transport().speed.due_now(bytes.len());

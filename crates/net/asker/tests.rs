@@ -328,6 +328,7 @@ fn downloads_are_files_that_go_on_and_are_thrown_away() {
         token: 1,
         cache: 0,
         info: Arc::clone(info),
+        received: Arc::default(),
     };
     let files = || {
         let files = fs::read_dir(scene.dir.path().join("downloads"));
@@ -393,6 +394,7 @@ fn small_downloads_need_no_file_as_long_as_there_is_room() {
             token: 1,
             cache: 0,
             info,
+            received: Arc::default(),
         };
         asker.download(wish);
         match asker.wait(LIMIT).unwrap() {

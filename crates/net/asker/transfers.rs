@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crossbeam_channel::Sender;
 use tokio::sync::Semaphore;
@@ -88,7 +89,9 @@ impl Transfers {
             size: wish.info.file_size,
             hash: wish.info.file_hash,
         };
-        let ticket = remote.download(&name, partial, expected, drop, done);
+        let received = Arc::clone(&wish.received);
+        let count = move |bytes| received.store(bytes, Ordering::Relaxed);
+        let ticket = remote.download(&name, partial, expected, count, done);
         self.keep(number, &wish, place, Hold::Ticket(ticket));
         None
     }
@@ -105,6 +108,7 @@ impl Transfers {
             number,
             info: Arc::clone(&wish.info),
             partial,
+            received: Arc::clone(&wish.received),
             stop: stop.clone(),
         };
         if let Err(error) = peers.fetch(fetch) {

@@ -9,6 +9,7 @@ pub(crate) mod systems;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bevy_ecs::prelude::World;
@@ -404,7 +405,7 @@ impl SimulatedCaches {
 }
 
 impl Carrier for SimulatedCaches {
-    fn download(&mut self, cache: usize, path: PathId, info: &Arc<NarInfo>) {
+    fn download(&mut self, cache: usize, path: PathId, (info, _): (&Arc<NarInfo>, Arc<AtomicU64>)) {
         let all = info.file_size.unwrap_or(info.nar_size);
         let fails = self.fails(cache, path, true);
         // One that fails does so half way.

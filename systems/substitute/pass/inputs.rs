@@ -24,7 +24,8 @@ impl Pass<'_, '_> {
             }
         }
         self.rooted_validity(batch)?;
-        self.scheduler.expect_builds(batch.items.len());
+        let drvs = batch.items.iter().map(|item| item.drv);
+        self.scheduler.expect_builds(drvs);
         for &item in &batch.items {
             // From here on all outputs count, for all will be built.
             self.derivations.row(item.row).wanted = OutputSet::ALL;

@@ -82,7 +82,13 @@ impl Scheduler {
         self.ended.push(goal.entity, goal.drv(), how);
         self.cancelled.forget(goal.entity);
         self.note_end(goal.entity, how);
-        if how == Outcome::Cancelled && goal.drv().is_some() && from.is_expected() {
+        if let Some(drv) = goal.drv() {
+            self.forget_work(drv);
+        }
+        let is_there = how == Outcome::Success && !from.is_made();
+        self.counts.there += u32::from(is_there);
+        let may_be_expected = is_there || how == Outcome::Cancelled;
+        if may_be_expected && goal.drv().is_some() && from.is_expected() {
             self.expect_one_less();
         }
         if from.holds_paths() {
@@ -125,8 +131,9 @@ impl Scheduler {
     }
 
     /// Counts derivations that must be built, as far as is known.
-    pub fn expect_builds(&mut self, count: usize) {
-        self.counts.expected += u32::try_from(count).unwrap_or(u32::MAX);
+    pub fn expect_builds(&mut self, drvs: impl ExactSizeIterator<Item = DrvId>) {
+        self.counts.expected += u32::try_from(drvs.len()).unwrap_or(u32::MAX);
+        self.note_work(drvs);
     }
 
     /// One of them may be had from a substituter after all; it is counted again if it must be
@@ -148,9 +155,12 @@ impl Scheduler {
         self.counts
     }
 
-    /// Counts a derivation that failed.
-    pub fn count_failure(&mut self) {
-        self.counts.failed += 1;
+    /// Counts a derivation that failed, apart from those that could not be built for its failure.
+    pub fn count_failure(&mut self, kind: FailureKind) {
+        match kind {
+            FailureKind::Dependency => self.counts.not_built += 1,
+            _ => self.counts.failed += 1,
+        }
     }
 
     /// Ends the run, whatever its goals.

@@ -36,6 +36,7 @@ mod records;
 mod run;
 mod slots;
 mod wanted;
+mod work;
 
 use std::time::Duration;
 
@@ -122,6 +123,7 @@ pub struct Scheduler {
     hooks: hooks::Hooks,
     cancelled: cancel::Cancelled,
     wanted: Wanted,
+    work: work::Work,
     records: Option<Records>,
 }
 
@@ -140,6 +142,10 @@ struct Background {
 impl Scheduler {
     /// The state of a run without goals.
     pub fn new(options: Options) -> Self {
+        let counts = Counts {
+            slots: options.max_jobs,
+            ..Counts::default()
+        };
         Self {
             run: RunState::default(),
             options,
@@ -170,13 +176,14 @@ impl Scheduler {
             used: 0,
             used_by_fetches: 0,
             bound: bound::Bound::default(),
-            counts: Counts::default(),
+            counts,
             alarms_due: false,
             told: None,
             background: Background::default(),
             hooks: hooks::Hooks::default(),
             cancelled: cancel::Cancelled::default(),
             wanted: Wanted::default(),
+            work: work::Work::default(),
             records: None,
         }
     }

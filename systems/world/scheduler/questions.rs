@@ -143,9 +143,10 @@ impl Scheduler {
             running,
             built,
             failed,
+            not_built,
             ..
         } = self.counts;
-        expected > running + built + failed
+        expected > running + built + failed + not_built
     }
 
     /// The moment before the next end.

@@ -214,8 +214,9 @@ impl Scheduler {
     pub(super) fn drop_ready(&mut self, goal: Goal) {
         let from = self.set(goal.entity, Stage::Done(Outcome::Cancelled));
         assert!(matches!(from, Stage::Ready | Stage::Parked));
-        if goal.drv().is_some() {
+        if let Some(drv) = goal.drv() {
             self.expect_one_less();
+            self.forget_work(drv);
         }
         self.ended.push(goal.entity, goal.drv(), Outcome::Cancelled);
         self.cancelled.forget(goal.entity);

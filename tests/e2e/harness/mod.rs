@@ -14,6 +14,7 @@ mod mounts;
 mod needs;
 mod other_machine;
 mod sealed;
+mod terminal;
 mod world;
 
 pub(crate) use binary_cache::{BinaryCache, Key};
@@ -29,6 +30,7 @@ pub(crate) use needs::{
 };
 pub(crate) use other_machine::OtherMachine;
 pub(crate) use sealed::{Caller, SEALED, busybox, busybox_with, for_each_caller};
+pub(crate) use terminal::{Terminal, masked};
 pub(crate) use world::World;
 
 use std::path::Path;

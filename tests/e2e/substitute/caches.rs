@@ -7,6 +7,7 @@ mod misbehaving;
 mod newer;
 mod peers;
 mod served;
+mod shown;
 
 use std::fs;
 

@@ -125,6 +125,7 @@ fn wish(info: &Arc<NarInfo>) -> Wish {
         token: 1,
         cache: 0,
         info: Arc::clone(info),
+        received: Arc::default(),
     }
 }
 
