@@ -4,6 +4,7 @@
 pub mod bit_set;
 pub mod building;
 pub mod content_address;
+pub mod count;
 pub mod derivation;
 mod error;
 pub mod goal;

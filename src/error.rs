@@ -80,6 +80,12 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// Nothing was asked for.
+    #[error(
+        "nothing is named, and there is no 'windrow.json' in this directory; name a derivation ('x.drv'), a \
+         store path or a graph ('x.json', 'x.json#name')"
+    )]
+    NothingNamed,
     /// What was named can't be understood, where nothing is to be built.
     #[error("cannot use '{what}': {reason}")]
     BadArgument {

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use windrow_components::settings::Settings;
+use windrow_components::settings::{Host, Settings};
 use windrow_store::Layout;
 use windrow_systems::helpers::HelperConfig;
 use windrow_systems::process::helper::helper_env;
@@ -49,7 +49,10 @@ fn nix_config(settings: &Settings, layout: &Layout, outer: Option<OsString>) -> 
     if !text.is_empty() {
         text.push("\n");
     }
-    let defaults = Settings::for_host(&this_machine(Path::new("/etc/nix")));
+    let defaults = Settings::for_host(&Host {
+        as_nix: true,
+        ..this_machine(Path::new("/etc/nix"))
+    });
     for name in Settings::names() {
         let value = settings.get(name).unwrap_or_default().replace('\n', " ");
         let is_told = name != "store" && !UNKNOWN_TO_NIX.contains(&name);

@@ -1,13 +1,22 @@
-//! What the user asks to be built, as typed: derivations with outputs, store paths, graphs, or a
-//! list of these.
+//! What the user asks for, as typed: derivations with outputs, store paths, graphs and the names in
+//! them, or a list of these.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use windrow_components::store_path::StoreDir;
+use windrow_formats::json_graph::{Pick, PickedOutputs};
 
 use crate::error::{Error, Result};
+use crate::session::Session;
+use crate::standard_input::{self, Given};
 
-/// One thing to build.
+/// The graph that is meant where none is named.
+const USUAL_GRAPH: &str = "windrow.json";
+
+/// One thing that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Installable {
     /// Outputs of a derivation; none named means all.
@@ -19,45 +28,142 @@ pub(crate) enum Installable {
     },
     /// A store path as it is.
     Path(String),
-    /// A graph in JSON.
-    Graph(PathBuf),
+    /// A graph in JSON, or one of its derivations.
+    Graph(GraphTarget),
+}
+
+/// What of a graph was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GraphTarget {
+    /// As typed.
+    pub(crate) what: String,
+    /// Where the graph is.
+    pub(crate) source: GraphSource,
+    /// The derivation that is named; none means the graph's targets.
+    pub(crate) pick: Option<Pick>,
+}
+
+/// Where a graph is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum GraphSource {
+    /// In a file.
+    File(PathBuf),
+    /// On standard input, which had this text.
+    StandardInput(Arc<str>),
+}
+
+/// Understands the arguments of a command. A `-` is a list or a graph on standard input; without
+/// any argument the graph of this directory is meant.
+///
+/// # Errors
+/// [`Error::BadTarget`] says what can't be used and why, [`Error::NothingNamed`] that there is
+/// nothing; else when standard input can't be read.
+pub(crate) fn read<T: AsRef<OsStr>>(what: &[T], session: &Session) -> Result<Vec<Installable>> {
+    if what.is_empty() {
+        return match Path::new(USUAL_GRAPH).exists() {
+            true => Ok(vec![whole_graph(USUAL_GRAPH.into())]),
+            false => Err(Error::NothingNamed),
+        };
+    }
+    let mut input = None;
+    let mut found = Vec::with_capacity(what.len());
+    for what in what {
+        let what = what.as_ref();
+        match what.as_bytes() {
+            b"-" => {}
+            [b'-', b'#', ..] => {}
+            _ => {
+                found.push(Installable::parse(what, session)?);
+                continue;
+            }
+        }
+        // It can be read only once, whatever of it is asked for.
+        let given = match &input {
+            Some(given) => given,
+            None => input.insert(standard_input::read()?),
+        };
+        on_standard_input(what, given, session, &mut found)?;
+    }
+    Ok(found)
+}
+
+/// Whether there is a graph among them.
+pub(crate) fn have_graphs(what: &[Installable]) -> bool {
+    what.iter().any(|it| matches!(it, Installable::Graph(_)))
+}
+
+fn on_standard_input(
+    what: &OsStr,
+    given: &Given,
+    session: &Session,
+    found: &mut Vec<Installable>,
+) -> Result<()> {
+    let name = what.as_bytes().strip_prefix(b"-#");
+    match given {
+        Given::Graph(text) => {
+            let source = GraphSource::StandardInput(text.clone());
+            found.push(Installable::Graph(graph_target(what, source, name)?));
+        }
+        Given::List(_) if name.is_some() => {
+            return Err(bad(what, "standard input has a list, not a graph"));
+        }
+        Given::List(lines) if lines.is_empty() => {
+            return Err(bad(what, "the list on standard input is empty"));
+        }
+        Given::List(lines) => {
+            for line in lines {
+                found.push(Installable::parse(OsStr::new(line), session)?);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn whole_graph(file: PathBuf) -> Installable {
+    Installable::Graph(GraphTarget {
+        what: file.display().to_string(),
+        source: GraphSource::File(file),
+        pick: None,
+    })
+}
+
+fn bad(what: impl AsRef<OsStr>, reason: impl Into<String>) -> Error {
+    Error::BadTarget {
+        what: what.as_ref().to_string_lossy().into_owned(),
+        reason: reason.into(),
+    }
 }
 
 impl Installable {
-    /// Understands one argument.
+    /// Understands one argument that is not on standard input.
     ///
     /// # Errors
-    /// [`Error::BadTarget`] says why it can't be built.
-    pub(crate) fn parse(what: &str, store: &StoreDir, real_store: &Path) -> Result<Self> {
-        let bad = |reason: String| Error::BadTarget {
-            what: what.to_owned(),
-            reason,
-        };
+    /// [`Error::BadTarget`] says why it can't be used.
+    pub(crate) fn parse(what: &OsStr, session: &Session) -> Result<Self> {
+        Self::of(what, &session.store_dir(), &session.layout.real_store_dir)
+    }
+
+    fn of(what: &OsStr, store: &StoreDir, real_store: &Path) -> Result<Self> {
         if what.is_empty() {
-            return Err(bad("it is empty".to_owned()));
+            return Err(bad(what, "it is empty"));
         }
+        if let Some((file, name)) = split_graph(what) {
+            let source = GraphSource::File(file);
+            return Ok(Self::Graph(graph_target(what, source, name)?));
+        }
+        let Some(text) = what.to_str() else {
+            return Err(bad(what, "it is not UTF-8 text, which all store paths are"));
+        };
         // The outputs are what follows the last of the two marks, if a derivation stands before it.
-        if let Some((path, outputs)) = split_outputs(what) {
-            let path = store_path(path, store, real_store).map_err(bad)?;
+        if let Some((path, outputs)) = split_outputs(text) {
+            let path = store_path(path, store, real_store).map_err(|why| bad(what, why))?;
             let outputs = match outputs {
                 "*" => Vec::new(),
-                names => names.split(',').map(str::to_owned).collect::<Vec<_>>(),
+                names => output_names(names).ok_or_else(|| nameless_output(what, "x.drv"))?,
             };
-            if outputs.iter().any(String::is_empty) {
-                return Err(bad(
-                    "an output's name is missing; write 'x.drv^out,dev'".to_owned()
-                ));
-            }
             return Ok(Self::Derivation { path, outputs });
         }
-        let file = Path::new(what);
-        if file
-            .extension()
-            .is_some_and(|extension| extension == "json")
-        {
-            return Ok(Self::Graph(file.to_owned()));
-        }
-        let path = store_path(what, store, real_store).map_err(bad)?;
+        let path = store_path(text, store, real_store).map_err(|why| bad(what, why))?;
         Ok(if path.ends_with(".drv") {
             Self::Derivation {
                 path,
@@ -67,6 +173,68 @@ impl Installable {
             Self::Path(path)
         })
     }
+}
+
+/// The graph's file and the name in it, if an argument is of that form.
+fn split_graph(what: &OsStr) -> Option<(PathBuf, Option<&[u8]>)> {
+    const MARK: &[u8] = b".json#";
+    let bytes = what.as_bytes();
+    if let Some(name) = bytes.strip_prefix(b"#") {
+        return Some((USUAL_GRAPH.into(), Some(name)));
+    }
+    let path = Path::new(what);
+    let is_json = path.extension().is_some_and(|it| it == "json");
+    let mark = bytes.windows(MARK.len()).position(|it| it == MARK);
+    match mark {
+        // A file may have any name.
+        Some(mark) if !(is_json && path.exists()) => {
+            let (file, name) = bytes.split_at(mark + MARK.len() - 1);
+            Some((OsStr::from_bytes(file).into(), Some(&name[1..])))
+        }
+        _ => is_json.then(|| (path.to_owned(), None)),
+    }
+}
+
+/// What is asked of a graph by `NAME`, `NAME^OUTPUT,…` or `NAME^*`.
+fn graph_target(what: &OsStr, source: GraphSource, name: Option<&[u8]>) -> Result<GraphTarget> {
+    let pick = match name {
+        None => None,
+        Some(name) => {
+            let name = std::str::from_utf8(name);
+            let name = name.map_err(|_| bad(what, "the name is not UTF-8 text"))?;
+            let (name, outputs) = match name.split_once('^') {
+                None => (name, PickedOutputs::Main),
+                Some((name, "*")) => (name, PickedOutputs::All),
+                Some((name, outputs)) => {
+                    let outputs = output_names(outputs);
+                    let outputs = outputs.ok_or_else(|| nameless_output(what, "x.json#name"))?;
+                    (name, PickedOutputs::Named(outputs))
+                }
+            };
+            if name.is_empty() {
+                let reason = "the name of a derivation is missing after the '#'";
+                return Err(bad(what, reason));
+            }
+            let name = name.to_owned();
+            Some(Pick { name, outputs })
+        }
+    };
+    Ok(GraphTarget {
+        what: what.to_string_lossy().into_owned(),
+        source,
+        pick,
+    })
+}
+
+/// Names separated by commas; none if one is missing.
+fn output_names(names: &str) -> Option<Vec<String>> {
+    let names: Vec<String> = names.split(',').map(str::to_owned).collect();
+    (!names.iter().any(String::is_empty)).then_some(names)
+}
+
+fn nameless_output(what: &OsStr, example: &str) -> Error {
+    let reason = format!("an output's name is missing; write '{example}^out,dev'");
+    bad(what, reason)
 }
 
 fn split_outputs(what: &str) -> Option<(&str, &str)> {
@@ -99,7 +267,11 @@ fn store_path(what: &str, store: &StoreDir, real_store: &Path) -> Result<String,
             }
             _ => Err(format!(
                 "there is no such file, and it is no path in the store '{store}'; give a derivation \
-                 ('x.drv', 'x.drv^out'), a store path, or a graph ('x.json')"
+                 ('x.drv', 'x.drv^out'), a store path, a graph ('x.json') or a name in it ('{}')",
+                match Path::new(USUAL_GRAPH).exists() && !what.contains('/') {
+                    true => format!("#{what}"),
+                    false => "x.json#name".to_owned(),
+                }
             )),
         },
     }
@@ -112,7 +284,8 @@ mod tests {
     const BASE: &str = "8rhh74q2l84v5z1fa0n941xhbpgw3ncf-x";
 
     fn parse(what: &str) -> Result<Installable> {
-        Installable::parse(what, &StoreDir::new("/nix/store"), Path::new("/nix/store"))
+        let store = StoreDir::new("/nix/store");
+        Installable::of(OsStr::new(what), &store, Path::new("/nix/store"))
     }
 
     #[test]
@@ -134,10 +307,47 @@ mod tests {
             parse(&format!("{path}/bin/y")).unwrap(),
             Installable::Path(path)
         );
-        assert_eq!(
-            parse("a/b.json").unwrap(),
-            Installable::Graph("a/b.json".into())
-        );
+        assert_eq!(parse("a/b.json").unwrap(), whole_graph("a/b.json".into()));
+    }
+
+    #[test]
+    fn names_in_graphs_are_understood() {
+        let graph = |what: &str| match parse(what) {
+            Ok(Installable::Graph(GraphTarget { source, pick, .. })) => {
+                let GraphSource::File(file) = source else {
+                    panic!("a file")
+                };
+                let pick = pick.expect("a name");
+                (file.display().to_string(), pick.name, pick.outputs)
+            }
+            other => panic!("{other:?}"),
+        };
+        let [file, here, main] = ["a/b.json", USUAL_GRAPH, "main"].map(str::to_owned);
+        let named = |names: &[&str]| {
+            let names = names.iter().map(|name| (*name).to_owned());
+            PickedOutputs::Named(names.collect())
+        };
+        for (what, expected) in [
+            ("a/b.json#main", (&file, &main, PickedOutputs::Main)),
+            ("a/b.json#main^*", (&file, &main, PickedOutputs::All)),
+            ("a/b.json#main^x,y", (&file, &main, named(&["x", "y"]))),
+            ("#main^dev", (&here, &main, named(&["dev"]))),
+            (
+                "a/b.json#x.drv^out",
+                (&file, &"x.drv".to_owned(), named(&["out"])),
+            ),
+            (
+                "a/b.json#src/c.json#d",
+                (&file, &"src/c.json#d".to_owned(), PickedOutputs::Main),
+            ),
+        ] {
+            let (file, name, outputs) = expected;
+            assert_eq!(graph(what), (file.clone(), name.clone(), outputs), "{what}");
+        }
+        for what in ["#", "a.json#", "#^out", "#main^", "a.json#main^x,,y"] {
+            let message = parse(what).unwrap_err().to_string();
+            assert!(message.contains("is missing"), "{message}");
+        }
     }
 
     #[test]
@@ -159,7 +369,7 @@ mod tests {
         std::os::unix::fs::symlink(store.join(BASE), root.join("result")).unwrap();
         let dir = StoreDir::new(store.to_str().unwrap());
         let what = root.join("result");
-        let target = Installable::parse(what.to_str().unwrap(), &dir, &store).unwrap();
+        let target = Installable::of(what.as_os_str(), &dir, &store).unwrap();
         assert_eq!(target, Installable::Path(dir.join(BASE)));
     }
 }

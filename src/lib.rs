@@ -188,6 +188,7 @@ pub mod task_graph;
 #[doc(hidden)]
 pub mod terminal;
 mod trace;
+mod wanted;
 
 use std::process::ExitCode;
 

@@ -1,8 +1,5 @@
 //! From what was asked for to what is in the store: the engine, put together for the real world.
 
-use std::ffi::OsString;
-use std::path::Path;
-
 use windrow_components::goal::{BuildMode, Target};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
@@ -16,7 +13,6 @@ use windrow_sys::interrupt::{Owing, Patient};
 use windrow_systems::engine::{Engine, Summary};
 use windrow_systems::helpers::HelperConfig;
 use windrow_systems::helpers::choice::BuildTimes;
-use windrow_systems::instantiate::{InstantiatedGraph, instantiate_file, instantiate_text};
 use windrow_systems::plan::{Learnt, Plan, Substitutes, plan};
 use windrow_systems::policy::forecast;
 use windrow_systems::real;
@@ -25,7 +21,6 @@ use windrow_systems::report::{Event, Level, Reporter};
 use windrow_systems::world::Services;
 
 use crate::error::{Error, Result};
-use crate::installable::Installable;
 use crate::pushing;
 use crate::recording::Recording;
 use crate::session::Session;
@@ -44,67 +39,6 @@ pub enum Wanted {
     Path(String),
     /// A path in place of one that may be corrupt.
     Repair(String),
-}
-
-/// Understands what people type. Graphs are added to the store.
-///
-/// # Errors
-/// When one does not name anything to build, or a graph has a mistake.
-pub fn understand(
-    what: &[OsString],
-    session: &Session,
-    store: &mut LocalStore,
-) -> Result<Vec<Wanted>> {
-    let mut targets = Vec::new();
-    let (store_dir, real_store) = (session.store_dir(), &session.layout.real_store_dir);
-    for what in what {
-        if let Some(text) = what.to_str() {
-            targets.push(Installable::parse(text, &store_dir, real_store)?);
-        } else if what.as_encoded_bytes().ends_with(b".json") {
-            targets.push(Installable::Graph(what.into()));
-        } else {
-            return Err(Error::BadTarget {
-                what: what.to_string_lossy().into_owned(),
-                reason: "it is not UTF-8 text, which all store paths are".to_owned(),
-            });
-        }
-    }
-    let mut wanted = Vec::new();
-    for target in targets {
-        match target {
-            Installable::Derivation { path, outputs } => {
-                wanted.push(Wanted::Derivation { path, outputs });
-            }
-            Installable::Path(path) => wanted.push(Wanted::Path(path)),
-            Installable::Graph(file) => {
-                let graph = instantiate_file(store, &file, &session.settings.system)?;
-                wanted.extend(targets_of(graph));
-            }
-        }
-    }
-    Ok(wanted)
-}
-
-/// Adds a graph in JSON to the store; its targets.
-///
-/// # Errors
-/// When it has a mistake.
-pub fn add_graph(session: &Session, store: &mut LocalStore, text: &str) -> Result<Vec<Wanted>> {
-    let named = Path::new("graph.json");
-    let graph = instantiate_text(store, text, named, &session.settings.system)?;
-    Ok(targets_of(graph).collect())
-}
-
-/// The targets of a graph that was added.
-fn targets_of(graph: InstantiatedGraph) -> impl Iterator<Item = Wanted> {
-    let InstantiatedGraph {
-        derivations,
-        targets,
-    } = graph;
-    targets.into_iter().map(move |(index, outputs)| {
-        let path = derivations[index].drv_path.clone();
-        Wanted::Derivation { path, outputs }
-    })
 }
 
 /// Interns a wanted derivation with its outputs.
@@ -155,14 +89,17 @@ pub type Outputs = Vec<Vec<(String, String)>>;
 ///
 /// # Errors
 /// When the store or a derivation can't be read.
-pub fn already_valid(session: &Session, wanted: &[Wanted]) -> Result<Option<Outputs>> {
+pub fn already_valid(
+    session: &Session,
+    store: &LocalStore,
+    wanted: &[Wanted],
+) -> Result<Option<Outputs>> {
     if session.mode != BuildMode::Normal {
         return Ok(None);
     }
-    let store = session.open_read_only()?;
     let mut outputs = Vec::new();
     for wanted in wanted {
-        let Some(rows) = known_outputs(&store, wanted)? else {
+        let Some(rows) = known_outputs(store, wanted)? else {
             return Ok(None);
         };
         for (_, path) in &rows {
@@ -184,7 +121,7 @@ pub fn known_outputs(store: &LocalStore, wanted: &Wanted) -> Result<Option<Vec<(
     Ok(Some(match wanted {
         Wanted::Repair(_) => return Ok(None),
         Wanted::Path(path) => vec![("out".to_owned(), path.clone())],
-        Wanted::Derivation { path, .. } if !store.database.is_valid(path)? => return Ok(None),
+        Wanted::Derivation { path, .. } if !store.has(path)? => return Ok(None),
         Wanted::Derivation { path, outputs } => store.with_derivation(path, |drv| {
             let rows = drv.outputs.iter();
             let rows = rows.map(|output| (output.name.to_string(), output.path.to_string()));

@@ -153,7 +153,8 @@ impl Session {
     ) -> Result<Self> {
         let locations = Locations::from_env(&env)?;
         let read = |own_store| {
-            let (mut settings, warnings) = nix_conf::load(&env, &locations.conf_dir, own_store)?;
+            let kind = (own_store, unknown == Unknown::WarnedOf);
+            let (mut settings, warnings) = nix_conf::load(&env, &locations.conf_dir, kind)?;
             for (name, value) in options {
                 match settings.set(name, value)? {
                     Known::Yes | Known::Ignored => {}
@@ -309,6 +310,20 @@ impl Session {
             true => LocalStore::open_untouched(layout)?,
             false => LocalStore::open_read_only(layout)?,
         })
+    }
+
+    /// Opens the store for looking at what a graph is in it: nothing is written, and a store that does
+    /// not exist yet has nothing.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub(crate) fn open_for_drafts(&self) -> Result<LocalStore> {
+        match self.open_read_only() {
+            Err(Error::Store(windrow_store::Error::DatabaseMissing { .. })) => {
+                Ok(LocalStore::empty(self.layout.clone())?)
+            }
+            opened => opened,
+        }
     }
 
     /// What is written to disk before paths are registered.

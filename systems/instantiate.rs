@@ -61,37 +61,52 @@ pub fn instantiate_file(
     file: &Path,
     default_system: &str,
 ) -> Result<InstantiatedGraph> {
+    let graph = parse_graph(&read_graph(file)?, file, default_system)?;
+    instantiate_graph(store, file, &graph)
+}
+
+/// The text of the graph in `file`.
+///
+/// # Errors
+/// When it can't be read, or is not UTF-8.
+pub fn read_graph(file: &Path) -> Result<String> {
     let text = interrupt::read(file).map_err(Error::io("read the graph", file))?;
-    let text = String::from_utf8(text).map_err(|error| {
+    String::from_utf8(text).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = 1 + valid.iter().filter(|&&byte| byte == b'\n').count();
         Error::GraphNotUtf8 {
             file: file.to_owned(),
             line,
         }
-    })?;
-    instantiate_text(store, &text, file, default_system)
+    })
 }
 
-/// The same with a graph that has been read, or that never lay in a file: messages call it `file`,
-/// and sources are looked for beside that.
+/// Understands a graph, which messages call `file`.
 ///
 /// # Errors
-/// As [`instantiate_file`].
-pub fn instantiate_text(
-    store: &mut LocalStore,
-    text: &str,
-    file: &Path,
-    default_system: &str,
-) -> Result<InstantiatedGraph> {
+/// [`Error::GraphFile`] with the place of a mistake.
+pub fn parse_graph(text: &str, file: &Path, default_system: &str) -> Result<GraphFile> {
     let dir = file.parent().unwrap_or(Path::new("."));
     let parsed = json_graph::parse(text, default_system, &mut SourceFiles::new(dir));
-    let graph = parsed.map_err(|error| Error::GraphFile {
+    parsed.map_err(|error| Error::GraphFile {
         file: file.to_owned(),
         place: error.place(),
         reason: error.to_string(),
-    })?;
-    Instantiation::new(store, file, &graph)?.run()
+    })
+}
+
+/// Copies the sources of a graph into the store and writes its derivations. Messages call it
+/// `file`, and sources are looked for beside that. A store that is only looked at remembers both as
+/// drafts.
+///
+/// # Errors
+/// As [`instantiate_file`].
+pub fn instantiate_graph(
+    store: &mut LocalStore,
+    file: &Path,
+    graph: &GraphFile,
+) -> Result<InstantiatedGraph> {
+    Instantiation::new(store, file, graph)?.run()
 }
 
 struct Instantiation<'a> {
@@ -383,7 +398,7 @@ impl<'a> Instantiation<'a> {
             .parse(path)
             .map_err(|error| place_error(self.file, *place, &error))?;
         self.store.keep(&[path])?;
-        if !self.store.database.is_valid(path)? {
+        if !self.store.has(path)? {
             let reason = format!("'{path}' is not valid in this store; add it first");
             return Err(self.mistake(*place, reason));
         }

@@ -84,7 +84,14 @@ impl Store for RealStore {
     fn valid(&mut self, graph: &BuildGraph, paths: &[PathId]) -> Result<Vec<bool>> {
         let full: Vec<String> = paths.iter().map(|&path| graph.full_path(path)).collect();
         let full: Vec<&str> = full.iter().map(String::as_str).collect();
-        Ok(self.local.database.valid_paths(&full)?)
+        let mut valid = self.local.database.valid_paths(&full)?;
+        let drafts = self.local.drafts();
+        if !drafts.is_empty() {
+            for (valid, path) in valid.iter_mut().zip(full) {
+                *valid |= drafts.contains(path);
+            }
+        }
+        Ok(valid)
     }
 
     fn load(&mut self, graph: &mut BuildGraph, drv: DrvId) -> Result<()> {

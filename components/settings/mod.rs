@@ -40,6 +40,8 @@ pub struct Host {
     pub keeps_groups: bool,
     /// Whether the store is the user's own, rather than Nix's.
     pub own_store: bool,
+    /// Whether it is `nix-store` that runs, whose defaults are those of Nix.
+    pub as_nix: bool,
     /// Whether /dev/kvm can be read and written.
     pub kvm: bool,
     /// The type of machine, such as `x86_64-linux`.
@@ -58,6 +60,7 @@ impl Default for Host {
             root: false,
             keeps_groups: false,
             own_store: false,
+            as_nix: false,
             kvm: false,
             system: "x86_64-linux".to_owned(),
             extra_platforms: BTreeSet::new(),

@@ -96,6 +96,7 @@ fn default_text(setting: &Setting) -> String {
     }
     match setting.name {
         "cores" => "the number of CPUs",
+        "max-jobs" => "the number of CPUs; for `nix-store` `1`, as in Nix",
         "system" => "the type of this machine",
         "extra-platforms" => "what the kernel of this machine runs as well",
         "system-features" => "`benchmark big-parallel nixos-test`, and `kvm` where there is one",
@@ -119,6 +120,7 @@ fn another_host() -> Host {
         root: true,
         keeps_groups: false,
         own_store: false,
+        as_nix: false,
         kvm: true,
         system: "aarch64-linux".to_owned(),
         extra_platforms: BTreeSet::from(["armv7l-linux".to_owned()]),

@@ -125,7 +125,8 @@ settings! { with host;
 
     "How much at once, and for how long" {
     /// Builds that may run at once on this machine; `auto` for the number of CPUs, 0 for none.
-    max_jobs: u32 as Jobs = 1, "max-jobs" ["build-max-jobs"];
+    max_jobs: u32 as Jobs = if host.as_nix { 1 } else { host.cpus },
+        "max-jobs" ["build-max-jobs"];
     /// Substitutions that may run at once, beside builds; at least one may.
     max_substitution_jobs: u32 = 16, "max-substitution-jobs" ["substitution-max-jobs"];
     /// CPUs one build may use, told to builders as NIX_BUILD_CORES; 0 for all of them.

@@ -81,7 +81,7 @@ fn defaults_follow_the_machine() {
     };
     for (name, plain, here) in [
         ("cores", "1", "12"),
-        ("max-jobs", "1", "1"),
+        ("max-jobs", "1", "12"),
         ("build-users-group", "", "nixbld"),
         ("require-drop-supplementary-groups", "false", "true"),
         (
@@ -103,6 +103,16 @@ fn defaults_follow_the_machine() {
             "{name}"
         );
     }
+}
+
+#[test]
+fn nix_store_builds_one_at_a_time_as_nix_does() {
+    let settings = Settings::for_host(&Host {
+        cpus: 12,
+        as_nix: true,
+        ..Host::default()
+    });
+    assert_eq!((settings.max_jobs, settings.cores), (1, 12));
 }
 
 #[test]

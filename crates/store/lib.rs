@@ -15,6 +15,7 @@
 //! - [`ops`]: what is done to a whole store: adding, registering, verifying.
 
 pub mod db;
+mod drafts;
 mod error;
 pub mod files;
 #[doc(hidden)]
@@ -33,5 +34,6 @@ pub mod text;
 pub mod wire;
 
 pub use db::{Database, DatabaseOptions, Edges, PathInfo, Registration, WalkRoot};
+pub use drafts::Drafts;
 pub use error::{Error, Result};
 pub use layout::Layout;

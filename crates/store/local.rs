@@ -7,6 +7,7 @@ use windrow_components::store_path::StoreDir;
 use windrow_sys::bounded;
 
 use crate::db::{Database, DatabaseOptions, Registration};
+use crate::drafts::Drafts;
 use crate::error::{Error, Result};
 use crate::files::durable::Durability;
 use crate::layout::Layout;
@@ -42,6 +43,7 @@ pub struct LocalStore {
     /// What is written to disk before paths are registered.
     pub durability: Durability,
     modulo: ModuloMemo,
+    pub(crate) drafts: Drafts,
 }
 
 impl LocalStore {
@@ -74,6 +76,15 @@ impl LocalStore {
         Ok(Self::with(layout, database, None))
     }
 
+    /// The same for a store that is not there yet: one that has nothing.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub fn empty(layout: Layout) -> Result<Self> {
+        let database = Database::in_memory(&layout)?;
+        Ok(Self::with(layout, database, None))
+    }
+
     fn with(layout: Layout, database: Database, temp_roots: Option<TempRoots>) -> Self {
         let store_dir = StoreDir::new(&layout.store_dir);
         Self {
@@ -86,6 +97,7 @@ impl LocalStore {
             signer: Signer::default(),
             durability: Durability::default(),
             modulo: ModuloMemo::default(),
+            drafts: Drafts::default(),
         }
     }
 
@@ -145,6 +157,19 @@ impl LocalStore {
         self.temp_roots.is_none()
     }
 
+    /// What would be in a store that was opened for looking only.
+    pub fn drafts(&self) -> &Drafts {
+        &self.drafts
+    }
+
+    /// Whether a full path is valid, or would be if this store were written.
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    pub fn has(&self, path: &str) -> Result<bool> {
+        Ok(self.drafts.contains(path) || self.database.is_valid(path)?)
+    }
+
     /// The failures that are remembered, after [`LocalStore::remember_failures`].
     pub fn failed_paths(&self) -> Option<&FailedPaths> {
         self.failed_paths.as_ref()
@@ -155,6 +180,9 @@ impl LocalStore {
     /// # Errors
     /// When the file can't be read.
     pub fn read_derivation(&self, path: &str) -> Result<Vec<u8>> {
+        if let Some(draft) = self.drafts.derivation(path) {
+            return Ok(draft.to_owned());
+        }
         let file = self.layout.real_path(path);
         let read = bounded::read_derivation(&file);
         read.map_err(Error::io("read derivation", file))

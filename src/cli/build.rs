@@ -8,19 +8,20 @@ use windrow_components::goal::BuildMode;
 use windrow_store::roots::links::add_indirect_root;
 use windrow_systems::policy::Policy;
 
-use super::list::expand;
-use super::{BuildOptions, CommonArgs, names_a_graph, print_lines};
+use super::{BuildOptions, CommonArgs, print_lines};
 use crate::error::{Error, Result};
+use crate::installable::{self, Installable};
 use crate::outcome::{failure, root_name};
 use crate::progress::{self, Style, Tracing};
-use crate::realise::{already_valid, hold, realise, understand};
+use crate::realise::{already_valid, hold, realise};
 use crate::session::Session;
 use crate::trace::TraceFile;
+use crate::wanted::{look_up, understand};
 
 #[derive(Debug, Args)]
 pub(super) struct BuildArgs {
-    /// x.drv, x.drv^out,dev, a store path, a graph (x.json), or - for a list on standard input
-    #[arg(required = true)]
+    /// x.drv, x.drv^out,dev, a store path, a graph (x.json), a name in it (x.json#name, #name^dev),
+    /// or - for a list or a graph on standard input [default: windrow.json of this directory]
     what: Vec<OsString>,
 
     #[command(flatten)]
@@ -80,17 +81,18 @@ pub(super) fn run(args: &BuildArgs) -> Result<()> {
     } else if args.repair {
         session.mode = BuildMode::Repair;
     }
-    if args.dry_run && !names_a_graph(&args.what) {
-        return dry_run(args, &session);
-    }
-    let mut store = match session.open() {
-        Err(error) if error.is_read_only() => return read_only(args, &session, error),
-        opened => opened?,
-    };
-    let wanted = understand(&expand(&args.what)?, &session, &mut store)?;
+    let what = installable::read(&args.what, &session)?;
     if args.dry_run {
+        let (store, wanted) = look_up(&what, &session)?;
         return super::plan::describe(&session, store, &wanted, false);
     }
+    let mut store = match session.open() {
+        Err(error) if error.is_read_only() => {
+            return read_only(args, &what, &session, error);
+        }
+        opened => opened?,
+    };
+    let wanted = understand(&what, &session, &mut store)?;
     let style = Style {
         trace: args.print_build_trace || session.settings.print_build_trace,
         ..args.common.style(args.print_build_logs)
@@ -136,18 +138,16 @@ pub(super) fn run(args: &BuildArgs) -> Result<()> {
 
 /// Prints the output paths if all of them are valid in a store that can't be written, for that
 /// reason; nothing else can be done with one.
-fn read_only(args: &BuildArgs, session: &Session, reason: Error) -> Result<()> {
-    if names_a_graph(&args.what) || args.add_root.is_some() {
+fn read_only(
+    args: &BuildArgs,
+    what: &[Installable],
+    session: &Session,
+    reason: Error,
+) -> Result<()> {
+    if args.add_root.is_some() {
         return Err(reason);
     }
-    let mut store = session.open_read_only()?;
-    let wanted = understand(&expand(&args.what)?, session, &mut store)?;
-    let outputs = already_valid(session, &wanted)?.ok_or(reason)?;
+    let (store, wanted) = look_up(what, session)?;
+    let outputs = already_valid(session, &store, &wanted)?.ok_or(reason)?;
     print_lines(outputs.iter().flatten().map(|(_, path)| path))
-}
-
-fn dry_run(args: &BuildArgs, session: &Session) -> Result<()> {
-    let mut store = session.open_read_only()?;
-    let wanted = understand(&expand(&args.what)?, session, &mut store)?;
-    super::plan::describe(session, store, &wanted, false)
 }

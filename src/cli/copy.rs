@@ -4,17 +4,17 @@ use std::ffi::OsString;
 
 use clap::{ArgGroup, Args};
 
-use super::list::expand;
-use super::{CommonArgs, names_a_graph};
+use super::CommonArgs;
 use crate::copying::{Copy, Other, run as copy};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::installable;
 use crate::session::Session;
 
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("stores").args(["from", "to"]).required(true).multiple(true)))]
 pub(super) struct CopyArgs {
-    /// Store paths, links to them, x.drv or x.drv^out for outputs, graphs (x.json), or - for a
-    /// list on standard input
+    /// Store paths, links to them, x.drv or x.drv^out for outputs, graphs (x.json) or names in them
+    /// (x.json#name), or - for a list or a graph on standard input
     #[arg(required = true)]
     what: Vec<OsString>,
 
@@ -46,9 +46,8 @@ pub(super) struct CopyArgs {
 pub(super) fn run(args: &CopyArgs) -> Result<()> {
     let session = args.common.session(None)?;
     let other = |url: &Option<String>| url.as_deref().map(Other::parse).transpose();
-    let what = expand(&args.what)?;
+    let what = installable::read(&args.what, &session).map_err(Error::not_to_build)?;
     let what = Copy {
-        has_graphs: names_a_graph(&what),
         what,
         derivation: args.derivation,
         recursive: !args.no_recursive,

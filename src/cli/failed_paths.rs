@@ -4,12 +4,14 @@ use clap::Args;
 
 use super::{CommonArgs, print_lines};
 use crate::error::{Error, Result};
-use crate::installable::Installable;
+use crate::installable::{self, Installable};
+use crate::realise::Wanted;
 use crate::session::Session;
+use crate::wanted::look_up;
 
 #[derive(Debug, Args)]
 pub(super) struct FailedPathsArgs {
-    /// Only these: outputs, or derivations for all of their outputs
+    /// Only these: outputs, derivations for all of their outputs, or names of a graph (x.json#name)
     what: Vec<String>,
 
     /// Forget that they failed, so that they are built again
@@ -43,14 +45,16 @@ fn named_paths(what: &[String], session: &Session) -> Result<Option<Vec<String>>
     if what.is_empty() {
         return Ok(None);
     }
+    let what = installable::read(what, session).map_err(Error::not_to_build)?;
+    if let Some(paths) = plain_paths(&what) {
+        return Ok(Some(paths));
+    }
+    let (store, wanted) = look_up(&what, session).map_err(Error::not_to_build)?;
     let mut paths = Vec::new();
-    for what in what {
-        match Installable::parse(what, &session.store_dir(), &session.layout.real_store_dir)
-            .map_err(Error::not_to_build)?
-        {
-            Installable::Path(path) => paths.push(path),
-            Installable::Derivation { path, outputs } => {
-                let store = session.open_read_only()?;
+    for wanted in wanted {
+        match wanted {
+            Wanted::Path(path) | Wanted::Repair(path) => paths.push(path),
+            Wanted::Derivation { path, outputs } => {
                 let wanted = |name: &str| outputs.is_empty() || outputs.iter().any(|it| it == name);
                 store.with_derivation(&path, |drv| {
                     let rows = drv.outputs.iter().filter(|row| wanted(&row.name));
@@ -58,13 +62,16 @@ fn named_paths(what: &[String], session: &Session) -> Result<Option<Vec<String>>
                     Ok(())
                 })?;
             }
-            Installable::Graph(file) => {
-                return Err(Error::BadArgument {
-                    what: file.display().to_string(),
-                    reason: "name outputs or derivations, not a graph".to_owned(),
-                });
-            }
         }
     }
     Ok(Some(paths))
+}
+
+/// The arguments if all of them are outputs, for which no store need be there.
+fn plain_paths(what: &[Installable]) -> Option<Vec<String>> {
+    let path = |what: &Installable| match what {
+        Installable::Path(path) => Some(path.clone()),
+        _ => None,
+    };
+    what.iter().map(path).collect()
 }

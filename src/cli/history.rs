@@ -6,10 +6,15 @@ use windrow_store::own::history::{self, Known};
 
 use super::{CommonArgs, print_lines};
 use crate::error::{Error, Result};
+use crate::installable::{self, Installable};
+use crate::realise::Wanted;
+use crate::session::Session;
+use crate::wanted::look_up;
 
 #[derive(Debug, Args)]
 pub(super) struct HistoryArgs {
-    /// Names of derivations, such as hello-2.10, or patterns such as 'hello-*' [default: all]
+    /// Names of derivations, such as hello-2.10, patterns such as 'hello-*', or x.drv, a graph
+    /// (x.json) or a name in it (x.json#name) [default: all]
     names: Vec<String>,
 
     #[command(flatten)]
@@ -27,11 +32,13 @@ pub(super) fn run(args: &HistoryArgs) -> Result<()> {
         found = history::known(&session.layout, None)?;
     }
     for name in &args.names {
-        let matching = history::known(&session.layout, Some(name))?;
-        if matching.is_empty() {
-            return Err(Error::NoHistory { name: name.clone() });
+        for name in names(name, &session)? {
+            let matching = history::known(&session.layout, Some(&name))?;
+            if matching.is_empty() {
+                return Err(Error::NoHistory { name });
+            }
+            found.extend(matching);
         }
-        found.extend(matching);
     }
     if args.json {
         print_lines(found.iter().map(|known| as_json(known).to_string()))
@@ -45,6 +52,38 @@ pub(super) fn run(args: &HistoryArgs) -> Result<()> {
             std::iter::once(header(width)).chain(found.iter().map(|known| row(known, width))),
         )
     }
+}
+
+/// The names of derivations that an argument stands for: those of a graph, of derivations and of
+/// outputs, or what was typed, which may be a pattern.
+fn names(what: &str, session: &Session) -> Result<Vec<String>> {
+    let is_name = !what.contains(['/', '#']) && !what.ends_with(".json") && !what.ends_with(".drv");
+    if is_name && what != "-" {
+        return Ok(vec![what.to_owned()]);
+    }
+    let found = installable::read(&[what], session).map_err(Error::not_to_build)?;
+    let wanted = match found.as_slice() {
+        // It may be known no more, and its builds be recorded.
+        [Installable::Derivation { path, .. }] => vec![path.clone()],
+        found => {
+            let (store, wanted) = look_up(found, session).map_err(Error::not_to_build)?;
+            let derivations = wanted.into_iter().map(|wanted| match wanted {
+                Wanted::Derivation { path, .. } => Ok(path),
+                Wanted::Path(path) | Wanted::Repair(path) => {
+                    let info = store.database.path_info(&path)?;
+                    let deriver = info.and_then(|info| info.deriver);
+                    deriver.ok_or(Error::NoDeriver { path })
+                }
+            });
+            derivations.collect::<Result<Vec<_>>>()?
+        }
+    };
+    let store_dir = session.store_dir();
+    let name = |path: String| -> Result<String> {
+        let path = store_dir.parse(&path)?;
+        Ok(path.name().trim_end_matches(".drv").to_owned())
+    };
+    wanted.into_iter().map(name).collect()
 }
 
 fn header(width: usize) -> String {

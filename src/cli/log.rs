@@ -7,12 +7,15 @@ use clap::Args;
 use super::CommonArgs;
 use crate::build_log::{Log, copy, open};
 use crate::error::{Error, Result, print_failed};
-use crate::installable::Installable;
+use crate::installable::{self, Installable};
+use crate::realise::Wanted;
+use crate::session::Session;
 use crate::terminal::Out;
+use crate::wanted::look_up;
 
 #[derive(Debug, Args)]
 pub(super) struct LogArgs {
-    /// A derivation, or a path that was built from one
+    /// A derivation, a path that was built from one, or a name in a graph (x.json#name, #name)
     what: String,
 
     #[command(flatten)]
@@ -21,31 +24,37 @@ pub(super) struct LogArgs {
 
 pub(super) fn run(args: &LogArgs) -> Result<()> {
     let session = args.common.session(None)?;
+    let drv = derivation(&args.what, &session).map_err(Error::not_to_build)?;
     let store_dir = session.store_dir();
-    let no_log = |path: &str| Error::NoLog {
-        path: path.to_owned(),
-    };
-    let drv = match Installable::parse(&args.what, &store_dir, &session.layout.real_store_dir)
-        .map_err(Error::not_to_build)?
-    {
-        Installable::Derivation { path, .. } => path,
-        Installable::Path(path) => {
-            let store = session.open_read_only()?;
-            let info = store.database.path_info(&path)?;
-            info.and_then(|info| info.deriver)
-                .ok_or_else(|| no_log(&path))?
-        }
-        Installable::Graph(file) => {
-            return Err(Error::BadArgument {
-                what: file.display().to_string(),
-                reason: "a graph has no log; name one of its derivations".to_owned(),
-            });
-        }
-    };
     let base = store_dir.strip(&drv).unwrap_or(&drv);
     match open(&session.layout.log_dir, base)? {
         Some(mut log) => print(&mut log, &drv),
-        None => Err(no_log(&drv)),
+        None => Err(Error::NoLog { path: drv }),
+    }
+}
+
+/// The derivation whose log is asked for.
+fn derivation(what: &str, session: &Session) -> Result<String> {
+    let found = installable::read(&[what], session)?;
+    if let [Installable::Derivation { path, .. }] = found.as_slice() {
+        // It may be known no more, and its log be there.
+        return Ok(path.clone());
+    }
+    let (store, wanted) = look_up(&found, session)?;
+    match wanted.as_slice() {
+        [Wanted::Derivation { path, .. }] => Ok(path.clone()),
+        [Wanted::Path(path) | Wanted::Repair(path)] => {
+            let info = store.database.path_info(path)?;
+            let deriver = info.and_then(|info| info.deriver);
+            deriver.ok_or_else(|| Error::NoLog { path: path.clone() })
+        }
+        several => Err(Error::BadArgument {
+            what: what.to_owned(),
+            reason: format!(
+                "it names {} derivations, and a log is of one; name it, as in 'x.json#name'",
+                several.len()
+            ),
+        }),
     }
 }
 

@@ -10,7 +10,6 @@ mod graph;
 mod history;
 mod import;
 mod install;
-mod list;
 mod log;
 mod man;
 mod plan;
@@ -193,12 +192,6 @@ impl CommonArgs {
         }
         Ok(session)
     }
-}
-
-/// Whether an argument is a graph, whose derivations must be written to the store first.
-fn names_a_graph(what: &[OsString]) -> bool {
-    what.iter()
-        .any(|what| what == "-" || what.as_encoded_bytes().ends_with(b".json"))
 }
 
 /// Writes lines to standard output. A closed pipe is no error.

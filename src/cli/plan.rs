@@ -5,19 +5,20 @@ use std::ffi::OsString;
 use clap::Args;
 use windrow_store::local::LocalStore;
 
-use super::list::expand;
-use super::{CommonArgs, names_a_graph, print_lines};
+use super::{CommonArgs, print_lines};
 use crate::error::Result;
-use crate::realise::{Planned, Wanted, make_plan, understand};
+use crate::installable;
+use crate::realise::{Planned, Wanted, make_plan};
 use crate::session::Session;
 use crate::terminal::complain;
+use crate::wanted::look_up;
 use windrow_components::graph::BuildGraph;
 use windrow_systems::plan::Plan;
 
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {
-    /// x.drv, x.drv^out,dev, a store path, a graph (x.json), or - for a list on standard input
-    #[arg(required = true)]
+    /// x.drv, x.drv^out,dev, a store path, a graph (x.json), a name in it (x.json#name, #name^dev),
+    /// or - for a list or a graph on standard input [default: windrow.json of this directory]
     what: Vec<OsString>,
 
     #[command(flatten)]
@@ -26,14 +27,8 @@ pub(super) struct PlanArgs {
 
 pub(super) fn run(args: &PlanArgs) -> Result<()> {
     let session = args.common.session(None)?;
-    // A graph must be written to the store before its derivations have paths.
-    let graph = names_a_graph(&args.what);
-    let mut store = if graph {
-        session.open()?
-    } else {
-        session.open_read_only()?
-    };
-    let wanted = understand(&expand(&args.what)?, &session, &mut store)?;
+    let what = installable::read(&args.what, &session)?;
+    let (store, wanted) = look_up(&what, &session)?;
     describe(&session, store, &wanted, true)
 }
 

@@ -2,14 +2,18 @@
 
 use clap::{Args, ValueEnum};
 use windrow_components::derivation::{Derivation, JsonVersion, to_json};
+use windrow_store::PathInfo;
+use windrow_store::local::LocalStore;
 
 use super::{CommonArgs, print_lines};
 use crate::error::{Error, Result};
-use crate::installable::Installable;
+use crate::installable;
+use crate::realise::Wanted;
+use crate::wanted::look_up;
 
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
-    /// Derivations, or outputs of derivations
+    /// Derivations, outputs of derivations, graphs (x.json) or names in them (x.json#name)
     #[arg(required = true)]
     what: Vec<String>,
 
@@ -33,28 +37,14 @@ enum Version {
 
 pub(super) fn run(args: &ShowArgs) -> Result<()> {
     let session = args.common.session(None)?;
-    let store = session.open_read_only()?;
+    let what = installable::read(&args.what, &session).map_err(Error::not_to_build)?;
+    let (store, wanted) = look_up(&what, &session).map_err(Error::not_to_build)?;
     let mut drvs = Vec::new();
-    for what in &args.what {
-        let bad = |reason: &str| Error::BadArgument {
-            what: what.clone(),
-            reason: reason.to_owned(),
+    for wanted in wanted {
+        let path = match wanted {
+            Wanted::Derivation { path, .. } => path,
+            Wanted::Path(path) | Wanted::Repair(path) => deriver(&store, path)?,
         };
-        let path =
-            match Installable::parse(what, &session.store_dir(), &session.layout.real_store_dir)
-                .map_err(Error::not_to_build)?
-            {
-                Installable::Derivation { path, .. } => path,
-                Installable::Graph(_) => {
-                    return Err(bad("it is a graph; 'windrow add' prints its derivations"));
-                }
-                Installable::Path(path) => match store.database.path_info(&path)? {
-                    Some(info) => info
-                        .deriver
-                        .ok_or_else(|| bad("no derivation of it is known"))?,
-                    None => return Err(bad("it is not valid in this store")),
-                },
-            };
         let drv = store.with_derivation(&path, |drv| Ok(drv.clone().into_owned()))?;
         drvs.push((path, drv));
     }
@@ -67,4 +57,19 @@ pub(super) fn run(args: &ShowArgs) -> Result<()> {
     let json =
         to_json(&drvs, &session.store_dir(), version).map_err(windrow_components::Error::from)?;
     print_lines([format!("{json:#}")])
+}
+
+fn deriver(store: &LocalStore, path: String) -> Result<String> {
+    let reason = match store.database.path_info(&path)? {
+        Some(PathInfo {
+            deriver: Some(deriver),
+            ..
+        }) => return Ok(deriver),
+        Some(_) => "no derivation of it is known",
+        None => "it is not valid in this store",
+    };
+    Err(Error::BadArgument {
+        what: path,
+        reason: reason.to_owned(),
+    })
 }

@@ -19,6 +19,7 @@ pub(crate) fn this_machine(conf_dir: &Path) -> Host {
         keeps_groups: std::fs::read_to_string("/proc/self/setgroups")
             .is_ok_and(|text| text.trim() == "deny"),
         own_store: false,
+        as_nix: false,
         kvm: access("/dev/kvm", AccessFlags::R_OK | AccessFlags::W_OK).is_ok(),
         system: format!("{}-linux", cpu_type()),
         extra_platforms: extra_platforms(),

@@ -90,7 +90,7 @@ impl fmt::Display for Warning {
 }
 
 /// Reads the settings of this machine; `conf_dir` is where nix.conf is. With `own_store` they are
-/// for the user's own store.
+/// for the user's own store, and with `as_nix` the defaults are those of Nix.
 ///
 /// Later ones win: defaults, the variables that stand for one setting, `conf_dir`/nix.conf, the
 /// user's files from last to first, `NIX_CONFIG`, and `_NIX_OPTIONS`, with which Nix 1.8 passed
@@ -99,10 +99,11 @@ impl fmt::Display for Warning {
 pub(crate) fn load(
     env: &impl Fn(&str) -> Option<OsString>,
     conf_dir: &Path,
-    own_store: bool,
+    (own_store, as_nix): (bool, bool),
 ) -> Result<(Settings, Vec<Warning>), ConfError> {
     let host = Host {
         own_store,
+        as_nix,
         ..this_machine(conf_dir)
     };
     load_for(&host, env)

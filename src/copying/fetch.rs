@@ -11,8 +11,9 @@ use super::{Copy, Source};
 use crate::error::{Error, Result};
 use crate::outcome::not_fetched;
 use crate::progress::{self, NOTHING_NAMED, Style, say, seconds};
-use crate::realise::{Planned, Wanted, hold, known_outputs, make_plan, realise, understand};
+use crate::realise::{Planned, Wanted, hold, known_outputs, make_plan, realise};
 use crate::session::Session;
+use crate::wanted::understand;
 
 /// Copies what is asked for by its name into the store of a session.
 ///

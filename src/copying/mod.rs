@@ -8,21 +8,18 @@ mod effects;
 mod fetch;
 mod send;
 
-use std::ffi::OsString;
-
 use windrow_net::store_url::{Kind, Places, StoreUrl};
 
 use crate::error::{Error, Result};
+use crate::installable::Installable;
 use crate::progress::Style;
 use crate::session::Session;
 
 /// What is copied, and how.
 #[derive(Debug)]
 pub(crate) struct Copy {
-    /// As typed.
-    pub(crate) what: Vec<OsString>,
-    /// Whether there may be graphs among it, which are written to the store first.
-    pub(crate) has_graphs: bool,
+    /// What was asked for.
+    pub(crate) what: Vec<Installable>,
     /// Derivations stand for themselves rather than for their outputs.
     pub(crate) derivation: bool,
     /// With all that they refer to.

@@ -15,8 +15,9 @@ use crate::caches::copy_config;
 use crate::error::{Error, Result};
 use crate::outcome::{failure, not_copied};
 use crate::progress::{self, Copies};
-use crate::realise::{Outputs, Wanted, already_valid, hold, realise, understand};
+use crate::realise::{Outputs, Wanted, already_valid, hold, realise};
 use crate::session::Session;
+use crate::wanted::{look_up, understand};
 
 /// Paths that are valid, and kept from collection as long as this lives.
 pub(super) struct Found {
@@ -30,23 +31,22 @@ pub(super) struct Found {
 /// # Errors
 /// When something can't be understood, or not be made.
 pub(super) fn found(session: &Session, what: &Copy) -> Result<Found> {
-    if !what.has_graphs {
-        let mut store = session.open_read_only()?;
-        let wanted = wanted(session, what, &mut store)?;
-        if let Some(outputs) = already_valid(session, &wanted)? {
-            let paths = paths(outputs);
-            let mut roots = roots(session)?;
-            if let Some(roots) = &mut roots {
-                roots.add(&paths.iter().map(String::as_str).collect::<Vec<_>>())?;
-            }
-            return Ok(Found {
-                paths,
-                _roots: roots,
-            });
+    let (store, found) = look_up(&what.what, session).map_err(Error::not_to_build)?;
+    if let Some(outputs) = already_valid(session, &store, &paths_of(found, what))? {
+        let paths = paths(outputs);
+        let mut roots = roots(session)?;
+        if let Some(roots) = &mut roots {
+            roots.add(&paths.iter().map(String::as_str).collect::<Vec<_>>())?;
         }
+        return Ok(Found {
+            paths,
+            _roots: roots,
+        });
     }
+    drop(store);
     let mut store = session.open()?;
-    let wanted = wanted(session, what, &mut store)?;
+    let wanted = understand(&what.what, session, &mut store).map_err(Error::not_to_build)?;
+    let wanted = paths_of(wanted, what);
     let held = hold(session, &store, &wanted)?;
     let reporter = progress::reporter(what.style);
     let (summary, outputs) = realise(session, store, &wanted, reporter)?;
@@ -73,17 +73,13 @@ fn roots(session: &Session) -> Result<Option<TempRoots>> {
     }
 }
 
-fn wanted(
-    session: &Session,
-    what: &Copy,
-    store: &mut windrow_store::local::LocalStore,
-) -> Result<Vec<Wanted>> {
-    let wanted = understand(&what.what, session, store).map_err(Error::not_to_build)?;
+/// What is wanted, with derivations as paths if they are to be copied themselves.
+fn paths_of(wanted: Vec<Wanted>, what: &Copy) -> Vec<Wanted> {
     let plain = |wanted| match wanted {
         Wanted::Derivation { path, .. } if what.derivation => Wanted::Path(path),
         other => other,
     };
-    Ok(wanted.into_iter().map(plain).collect())
+    wanted.into_iter().map(plain).collect()
 }
 
 fn paths(outputs: Outputs) -> Vec<String> {

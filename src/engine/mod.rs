@@ -18,8 +18,10 @@ use windrow_systems::failure::Failure;
 use windrow_systems::results::{GoalResult, Verdict};
 
 use crate::error::{Error, Result};
-use crate::realise::{add_graph, to_repair, understand};
+use crate::installable::Installable;
+use crate::realise::to_repair;
 use crate::session::Session;
+use crate::wanted::{add_graph_text, understand};
 use runner::{Command, Line, Submission};
 
 pub use builder::{EngineBuilder, Store};
@@ -96,9 +98,12 @@ impl Engine {
     /// ended.
     pub fn submit(&self, request: Request) -> Result<Submitted> {
         let mut store = lock(&self.store);
-        let mut wanted = understand(&request.what, &self.session, &mut store)?;
+        let what = request.what.iter();
+        let what = what.map(|what| Installable::parse(what, &self.session));
+        let what = what.collect::<Result<Vec<_>>>()?;
+        let mut wanted = understand(&what, &self.session, &mut store)?;
         for text in &request.graphs {
-            wanted.extend(add_graph(&self.session, &mut store, text)?);
+            wanted.extend(add_graph_text(&self.session, &mut store, text)?);
         }
         if request.mode == BuildMode::Repair {
             wanted = to_repair(&store, &wanted)?;

@@ -96,7 +96,8 @@ fn hold_and_make_valid(
 ) -> Result<(Option<TempRoots>, Outputs, Option<Summary>)> {
     let store = match call.session.open() {
         Err(error) if error.is_read_only() => {
-            let outputs = already_valid(&call.session, wanted)?;
+            let store = call.session.open_read_only()?;
+            let outputs = already_valid(&call.session, &store, wanted)?;
             return outputs.map(|outputs| (None, outputs, None)).ok_or(error);
         }
         opened => opened?,

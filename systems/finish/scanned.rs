@@ -2,6 +2,7 @@
 
 use bevy_ecs::prelude::Entity;
 use windrow_components::building::{BuildDir, BuildLog, MissingOutputs};
+use windrow_components::count::count;
 use windrow_components::goal::{BuildMode, Stage};
 use windrow_components::ids::{DrvId, PathId};
 
@@ -104,7 +105,7 @@ impl Reaping<'_, '_> {
     fn time_out(&mut self, goal: Entity, unfit: Unfit, seconds: u64) {
         let (kind, limit) = (
             FailureKind::TimedOut,
-            format!("timed out after {seconds} seconds"),
+            format!("timed out after {}", count(seconds, "second")),
         );
         let reason = format!("{limit}, while what it made was being looked at");
         let Ok(ended) = self.children.get(goal) else {

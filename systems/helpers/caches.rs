@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use windrow_components::count::count;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::PathId;
 use windrow_components::substitution::SubstituteInfo;
@@ -217,8 +218,8 @@ pub fn note_undelivered(
 }
 
 fn left_out(name: &str, pause: Duration, reason: &str) -> String {
-    let seconds = pause.as_secs_f64().ceil();
-    format!("binary cache '{name}' is left out for {seconds} seconds: {reason}")
+    let seconds = count(pause.as_millis().div_ceil(1000), "second");
+    format!("binary cache '{name}' is left out for {seconds}: {reason}")
 }
 
 /// A cache has failed: what to say of that, and for which paths it owes answers that are not waited

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use windrow_components::count::count;
 use windrow_sandbox::process::launch::{SpawnError, Spawned};
 
 use crate::failure::describe_status;
@@ -54,7 +55,7 @@ pub enum QueryError {
         status: i32,
     },
     /// It did not answer for too long.
-    #[error("it said nothing for {seconds} seconds")]
+    #[error("it said nothing for {}", count(*seconds, "second"))]
     Silent {
         /// How long that is.
         seconds: u64,

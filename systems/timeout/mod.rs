@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bevy_ecs::prelude::{Commands, NonSendMut, Query, Res, ResMut};
 use windrow_components::building::{BuildLog, Child, Deadlines};
+use windrow_components::count::count;
 use windrow_components::request::ChildLimits;
 
 use crate::failure::FailureKind;
@@ -96,14 +97,14 @@ fn why_condemned(
     let is_late = deadlines.timeout(limits).is_some_and(|at| at <= now);
     let (silent_s, timeout_s) = (limits.max_silent_time_s, limits.timeout_s);
     let (kind, reason) = if over(deadlines.last_output, silent_s) {
-        let reason = format!("timed out after {silent_s} seconds of silence");
+        let reason = format!("timed out after {} of silence", count(silent_s, "second"));
         (FailureKind::TimedOut, reason)
     } else if is_late {
-        let reason = format!("timed out after {timeout_s} seconds");
+        let reason = format!("timed out after {}", count(timeout_s, "second"));
         (FailureKind::TimedOut, reason)
     } else if limits.max_log_size > 0 && log.size > limits.max_log_size {
-        let bytes = limits.max_log_size;
-        let reason = format!("was killed after writing more than {bytes} bytes of log output");
+        let bytes = count(limits.max_log_size, "byte");
+        let reason = format!("was killed after writing more than {bytes} of log output");
         (FailureKind::LogLimit, reason)
     } else {
         return None;

@@ -89,18 +89,6 @@ fn nothing_to_do() {
 }
 
 #[test]
-fn an_empty_list_is_nothing_to_build() {
-    let world = World::new();
-    world
-        .windrow("build")
-        .arg("-")
-        .stdin("")
-        .ok()
-        .prints_nothing();
-    world.is_clean();
-}
-
-#[test]
 fn help_and_version() {
     let world = World::new();
     let help = world

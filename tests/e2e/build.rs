@@ -443,6 +443,6 @@ fn a_chain_of_five_thousand() {
     );
     let ran = world.windrow("build").arg(file).run().exits(1).no_panic();
     ran.says("-n0.drv' failed to produce output path")
-        .says("-n4999.drv': 1 dependencies couldn't be built");
+        .says("-n4999.drv': 1 dependency couldn't be built");
     world.is_clean();
 }

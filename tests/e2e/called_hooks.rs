@@ -387,7 +387,7 @@ fn a_hook_may_not_take_longer_than_a_build() {
         ran.exits(101)
             .one_error()
             .says("the post-build-hook")
-            .says("timed out after 1 seconds");
+            .says("timed out after 1 second");
         world.is_clean();
     }
     let (world, drv) = sleepy();
@@ -489,7 +489,7 @@ fn the_diff_hook_ends_with_its_run_and_its_time() {
             running.signal("INT");
             running.wait().exits(130);
         } else {
-            let ran = running.wait().exits(104).says("timed out after 1 seconds");
+            let ran = running.wait().exits(104).says("timed out after 1 second");
             ran.says("may not be deterministic");
         }
         world.is_clean();

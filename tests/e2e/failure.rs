@@ -242,7 +242,7 @@ fn builds_that_take_too_long() {
         .run()
         .exits(101)
         .prints_nothing();
-    ran.says("timed out after 1 seconds").says(&drv);
+    ran.says("timed out after 1 second").says(&drv);
     world.is_clean();
     let ran = world
         .windrow("build")
@@ -250,7 +250,7 @@ fn builds_that_take_too_long() {
         .args(["--max-silent-time", "1"])
         .run()
         .exits(101);
-    ran.says("timed out after 1 seconds of silence");
+    ran.says("timed out after 1 second of silence");
     world.is_clean();
     world.conf("timeout = 1\n");
     world.windrow("build").arg(&drv).run().exits(101);

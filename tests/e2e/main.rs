@@ -75,6 +75,7 @@ mod simulate;
 mod stopped;
 mod stores;
 mod substitute;
+mod targets;
 mod task_graph;
 mod terminal;
 mod tidy;

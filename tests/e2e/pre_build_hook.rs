@@ -189,7 +189,7 @@ fn it_may_not_take_longer_than_a_build() {
         let cmd = build(&world, "echo > $out").args(["--option", limit, "1"]);
         let ran = cmd.run().exits(101).one_error();
         ran.says("the pre-build-hook")
-            .says("timed out after 1 seconds");
+            .says("timed out after 1 second");
         world.is_clean();
     }
 }

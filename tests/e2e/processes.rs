@@ -82,7 +82,7 @@ fn a_daemon_that_goes_on_writing_does_not_stall_the_build() {
 fn a_daemon_does_not_keep_a_build_from_timing_out() {
     need!("setsid");
     let ran = leaves_a_daemon("exec sleep 300", "sleep 300", &["--timeout", "1"]);
-    ran.exits(101).says("timed out after 1 seconds");
+    ran.exits(101).says("timed out after 1 second");
     let ran = leaves_a_daemon("exec sleep 300", "sleep 300", &["--max-silent-time", "1"]);
     ran.exits(101).says("of silence");
 }
@@ -131,7 +131,7 @@ fn a_builder_that_closes_its_output_is_killed_when_it_takes_too_long() {
     let world = World::new();
     let drv = world.add_one("x", sh("exec >&- 2>&-; sleep 300; echo > $out"));
     for (option, says) in [
-        ("--timeout", "after 1 seconds"),
+        ("--timeout", "after 1 second"),
         ("--max-silent-time", "of silence"),
     ] {
         let ran = world

@@ -19,7 +19,7 @@ fn a_dependency_that_fails() {
         .no_panic();
     ran.says("low.drv' failed with exit code 5")
         .says(format!(
-            "cannot build derivation '{drv}': 1 dependencies couldn't be built"
+            "cannot build derivation '{drv}': 1 dependency couldn't be built"
         ))
         .says(format!("build of '{drv}' failed"));
     world.is_clean();
@@ -47,7 +47,7 @@ fn failed_dependencies_are_counted_when_it_keeps_going() {
         .exits(100);
     let ran = ran
         .says("-mid.drv': 2 dependencies couldn't be built")
-        .says("-top.drv': 1 dependencies couldn't be built");
+        .says("-top.drv': 1 dependency couldn't be built");
     let ran = ran
         .says("exit code 1")
         .says("exit code 2")

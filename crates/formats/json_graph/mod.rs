@@ -15,6 +15,7 @@ mod own;
 mod place;
 mod read;
 mod resolve;
+mod select;
 mod selection_error;
 mod sources;
 mod template;
@@ -29,6 +30,7 @@ pub use error::GraphError;
 pub use files::{Files, Found, NoFiles};
 pub use place::Position;
 pub use read::parse;
+pub use select::{Pick, PickError, PickedOutputs, Picker};
 pub use selection_error::SelectionError;
 pub(crate) use sources::store_name;
 

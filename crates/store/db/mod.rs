@@ -156,6 +156,19 @@ impl Database {
         Self::open_to_read(layout, connect_untouched)
     }
 
+    /// A database without paths that is in no file, for a store that does not exist yet.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub fn in_memory(layout: &Layout) -> Result<Self> {
+        let path = PathBuf::from(":memory:");
+        let connection = Connection::open_in_memory();
+        let connection = connection.map_err(failed_to("open it", &path))?;
+        let new = Self::new(connection, path, layout, None)?;
+        schema::create_tables(&new)?;
+        Ok(new)
+    }
+
     fn open_to_read(
         layout: &Layout,
         connect: impl FnOnce(&Path) -> Result<Connection>,

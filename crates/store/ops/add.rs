@@ -42,7 +42,7 @@ pub struct NewDerivation {
 
 impl LocalStore {
     /// Copies a file or directory into the store under `name`, unless it is there (Nix's
-    /// `addToStore`). Returns its path.
+    /// `addToStore`). Returns its path. A store that is only looked at remembers it as a draft.
     ///
     /// # Errors
     /// When it can't be read, holds something that no store can, or the store can't be written.
@@ -103,6 +103,10 @@ impl LocalStore {
         references: Vec<String>,
     ) -> Result<StorePath> {
         let full = self.store_dir().display(&path);
+        if self.is_read_only() {
+            self.drafts.add_source(full);
+            return Ok(path);
+        }
         self.keep(&[&full])?;
         if self.database.is_valid(&full)? {
             return Ok(path);
@@ -139,11 +143,18 @@ impl LocalStore {
     }
 
     /// Writes derivations that are not valid yet (Nix's `writeDerivation`). Those they refer to
-    /// come before them.
+    /// come before them. A store that is only looked at remembers them as drafts.
     ///
     /// # Errors
     /// When the store can't be written, or a reference is not valid.
     pub fn add_derivations(&mut self, drvs: &[NewDerivation]) -> Result<()> {
+        if self.is_read_only() {
+            for drv in drvs {
+                let full = self.store_dir().display(&drv.path);
+                self.drafts.add_derivation(full, drv);
+            }
+            return Ok(());
+        }
         let spare = spare_descriptors().saturating_sub(RESERVED_DESCRIPTORS);
         for batch in drvs.chunks(BATCH.min(spare / 2).max(1)) {
             self.add_batch(batch)?;

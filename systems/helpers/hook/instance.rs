@@ -9,6 +9,7 @@
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
+use windrow_components::count::count;
 use windrow_sandbox::process::launch::Spawned;
 
 use crate::failure::describe_status;
@@ -45,7 +46,7 @@ pub enum HookError {
         reply: String,
     },
     /// It did not reply for too long.
-    #[error("it did not reply within {seconds} seconds")]
+    #[error("it did not reply within {}", count(*seconds, "second"))]
     Silent {
         /// How long that is.
         seconds: u64,

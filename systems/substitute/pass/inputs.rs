@@ -1,6 +1,7 @@
 //! Inputs of derivations that are to be built: asked for, all of a batch together, and looked at
 //! when they have ended.
 
+use windrow_components::count::count;
 use windrow_components::goal::{Moment, Outcome, Stage, Target};
 use windrow_components::graph::InputRow;
 use windrow_components::ids::DrvId;
@@ -104,9 +105,9 @@ impl Pass<'_, '_> {
         for &(item, failed) in &batch.inputs_done {
             if failed > 0 {
                 let path = self.graph.full_path(self.graph.drv_path(item.drv));
-                let message = format!(
-                    "cannot build derivation '{path}': {failed} dependencies couldn't be built"
-                );
+                let failed = count(failed, "dependency");
+                let message =
+                    format!("cannot build derivation '{path}': {failed} couldn't be built");
                 self.fail(item.goal, FailureKind::Dependency, message);
             } else if let Some(message) = self.unknown_input_output(item.drv) {
                 self.fail(item.goal, FailureKind::Other, message);

@@ -10,8 +10,9 @@ use serde_json::Value;
 use super::command::Cmd;
 use super::{is_root, leftovers, wait_until};
 
-/// What every world's nix.conf says: no sandbox, no build users, nothing from the network.
-const NIX_CONF: &str = "sandbox = false\nbuild-users-group =\nsubstitute = false\nsubstituters =\n\
+/// What every world's nix.conf says: no sandbox, no build users, nothing from the network, and one
+/// build at a time, whatever the machine.
+const NIX_CONF: &str = "max-jobs = 1\nsandbox = false\nbuild-users-group =\nsubstitute = false\nsubstituters =\n\
                         experimental-features = nix-command\n";
 
 /// A world of one test. Set `WINDROW_E2E_KEEP` to keep its directory.

@@ -80,7 +80,7 @@ fn a_hook_that_can_not_be_asked_costs_a_message_and_the_build_is_done_here() {
             "exec >/dev/null 2>&1; sleep 1000",
             "closed its standard error",
         ),
-        ("sleep 1000", "did not reply within 1 seconds"),
+        ("sleep 1000", "did not reply within 1 second"),
     ] {
         let (world, drv) = pair();
         let hook = hook(&world, "hook", decide, "");
@@ -174,7 +174,7 @@ fn keep_going_goes_on_past_a_hooks_failure() {
     let decide = "case $drv in *-bad.drv) accept;; *) decline;; esac";
     let hook = hook(&world, "hook", decide, "exit 100");
     let ran = with_hook(&world, &hook).arg(&file).arg("-k").run();
-    ran.exits(100).says("1 dependencies couldn't be built");
+    ran.exits(100).says("1 dependency couldn't be built");
     assert_eq!(runs(&world), ["good"]);
     is_well(&world);
 }

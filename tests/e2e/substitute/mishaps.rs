@@ -232,7 +232,7 @@ fn one_that_says_nothing_holds_nobody_up_for_ever() {
         .build(&[&mute])
         .args(patience)
         .ok()
-        .says("it said nothing for 1 seconds");
+        .says("it said nothing for 1 second");
     assert_eq!(scene.runs(), ["a", "b"]);
     scene.is_well();
 }
@@ -264,7 +264,7 @@ fn a_fetch_that_takes_too_long_is_ended() {
             .exits(1);
         let a = scene.path("a");
         ran.says(format!("@ substituter-failed {a} timeout"))
-            .says("timed out after 1 seconds");
+            .says("timed out after 1 second");
         scene.is_well();
     }
 }
@@ -371,7 +371,7 @@ fn keep_going_builds_what_does_not_depend_on_a_failed_substitute() {
     let bad = scene.cache.program_with(&scene.world, "", "echo; exit 3");
     let ran = scene.build(&[&bad]).arg("-k").run().exits(1);
     ran.says("some substitutes")
-        .says("1 dependencies couldn't be built");
+        .says("1 dependency couldn't be built");
     assert_eq!(scene.runs(), ["b"]);
     scene.is_well();
 }

@@ -1,0 +1,45 @@
+//! Numbers of things in messages: "1 path", "2 paths", "3 dependencies".
+
+use std::fmt;
+
+/// So many of what a noun names, in the singular; shown with the noun's form for the number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count<'n> {
+    number: u64,
+    noun: &'n str,
+}
+
+/// A number of things. `noun` is their name in the singular.
+pub fn count<'n>(number: impl TryInto<u64>, noun: &'n str) -> Count<'n> {
+    let number = number.try_into().unwrap_or(u64::MAX);
+    Count { number, noun }
+}
+
+impl fmt::Display for Count<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { number, noun } = self;
+        match (number, noun.strip_suffix('y')) {
+            (1, _) => write!(f, "1 {noun}"),
+            (_, Some(stem)) if !stem.ends_with(['a', 'e', 'o', 'u']) => {
+                write!(f, "{number} {stem}ies")
+            }
+            _ => write!(f, "{number} {noun}s"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_noun_follows_the_number() {
+        let text = |number: usize, noun| count(number, noun).to_string();
+        assert_eq!(text(0, "path"), "0 paths");
+        assert_eq!(text(1, "path"), "1 path");
+        assert_eq!(text(2, "path"), "2 paths");
+        assert_eq!(text(1, "dependency"), "1 dependency");
+        assert_eq!(text(3, "dependency"), "3 dependencies");
+        assert_eq!(text(2, "day"), "2 days");
+    }
+}
