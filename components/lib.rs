@@ -13,6 +13,7 @@ pub mod hash;
 pub mod ids;
 pub mod lexical;
 pub mod log_line;
+pub mod machine;
 pub mod nix32;
 pub mod outputs;
 pub mod paths;

@@ -257,6 +257,7 @@ impl Builder {
                 predecessors: self.rows,
             }),
             in_order,
+            demands: None,
         };
         if !in_order
             && let Err(cycle) =

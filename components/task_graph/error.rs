@@ -102,6 +102,12 @@ pub enum TaskGraphError {
         /// How many tasks there are.
         tasks: usize,
     },
+    /// What tasks need and make does not fit the graph.
+    #[error("what tasks need does not fit the graph: {reason}")]
+    BadDemands {
+        /// Why not.
+        reason: String,
+    },
     /// A list of durations that does not fit the graph.
     #[error("{given} durations were given for {tasks} tasks")]
     DurationCount {

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 mod builder;
+mod demands;
 mod durations;
 mod error;
 mod names;
@@ -12,6 +13,7 @@ mod order;
 mod stats;
 
 pub use builder::{Builder, Limits};
+pub use demands::{Cores, DataLists, Demands, Kind, Times};
 pub use durations::MAX_DURATION;
 pub use error::{Place, TaskGraphError};
 pub use names::{spelt, unspelt};
@@ -66,8 +68,9 @@ impl Rows {
     }
 }
 
-/// A directed acyclic graph of tasks. Immutable except for its durations; made by a [`Builder`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A directed acyclic graph of tasks. Immutable except for its durations and what tasks need; made
+/// by a [`Builder`].
+#[derive(Debug, Clone, PartialEq)]
 pub struct TaskGraph {
     /// All names back to back; empty if the graph has none.
     names: Vec<u8>,
@@ -79,6 +82,8 @@ pub struct TaskGraph {
     rows: Arc<Rows>,
     /// Every task stands behind its predecessors, so the ids themselves are a topological order.
     in_order: bool,
+    /// What tasks need and make, if anything is said of that.
+    demands: Option<Arc<Demands>>,
 }
 
 impl TaskGraph {
@@ -189,6 +194,32 @@ impl TaskGraph {
         self.durations.get(task.index()).copied().unwrap_or(1)
     }
 
+    /// What tasks need and make, if anything is said of that.
+    pub fn demands(&self) -> Option<&Arc<Demands>> {
+        self.demands.as_ref()
+    }
+
+    /// Says what tasks need and make.
+    ///
+    /// # Errors
+    /// If that is said of another number of tasks, or of data that there is not.
+    pub fn set_demands(&mut self, demands: Demands) -> Result<(), TaskGraphError> {
+        if let Some(reason) = demands.problem(self.len()) {
+            return Err(TaskGraphError::BadDemands { reason });
+        }
+        self.demands = (!demands.is_empty()).then(|| Arc::new(demands));
+        Ok(())
+    }
+
+    /// What is known of the work of tasks beside their durations does not hold any more.
+    fn forget_work(&mut self) {
+        if let Some(demands) = &mut self.demands {
+            let demands = Arc::make_mut(demands);
+            demands.work = Vec::new();
+            demands.times = Times::default();
+        }
+    }
+
     /// Gives the tasks other durations, one for each in order; an empty list takes them away.
     ///
     /// # Errors
@@ -202,6 +233,7 @@ impl TaskGraph {
         if durations.is_empty() {
             self.durations = durations;
             self.unit = TimeUnit::Units;
+            self.forget_work();
             return Ok(());
         }
         if durations.len() != self.len() {
@@ -223,6 +255,7 @@ impl TaskGraph {
         durations::total(&durations)?;
         self.durations = durations;
         self.unit = unit;
+        self.forget_work();
         Ok(())
     }
 

@@ -1,8 +1,9 @@
 //! Files that graphs come from and go to: derivations described in JSON, task graphs of other
-//! tools, generated graphs. Reads bytes that it is given and writes to sinks it is given; knows
+//! tools, generated graphs, machines. Reads bytes that it is given and writes to sinks it is given; knows
 //! neither stores nor the engine.
 
 pub mod import;
 pub mod includes;
 pub mod json_graph;
+pub mod machines;
 pub mod task_graph;

@@ -4,15 +4,21 @@
 use std::io;
 use std::path::Path;
 
-use super::{Limits, Place, TaskGraph, TaskGraphError, ninja, stg, wfformat};
+use super::{
+    Limits, Place, TaskGraph, TaskGraphError, estee, ninja, stg, tasks_json, wfformat, zipped,
+};
 
 /// The formats that can be read from a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// `build.ninja`.
     Ninja,
-    /// WfCommons WfFormat, schemas 1.0 to 1.5.
+    /// WfCommons WfFormat, schemas 1.0 to 1.6.
     WfFormat,
+    /// Tasks with work, cores and data, in JSON.
+    Tasks,
+    /// Estee's lists of tasks, or a table of them.
+    Estee,
     /// Standard Task Graph Set.
     Stg,
 }
@@ -22,13 +28,13 @@ impl Format {
     pub fn detect(file: &str, text: &[u8]) -> Option<Self> {
         match file.rsplit('.').next() {
             Some("ninja") => return Some(Self::Ninja),
-            Some("json") => return Some(Self::WfFormat),
+            Some("json") => return Some(Self::of_json(text)),
             Some("stg") => return Some(Self::Stg),
             _ => {}
         }
         let first = text.trim_ascii_start().first()?;
-        if *first == b'{' {
-            return Some(Self::WfFormat);
+        if matches!(*first, b'{' | b'[') {
+            return Some(Self::of_json(text));
         }
         if first.is_ascii_digit() {
             return Some(Self::Stg);
@@ -48,6 +54,25 @@ impl Format {
             .take(1_000)
             .any(ninja_line)
             .then_some(Self::Ninja)
+    }
+}
+
+impl Format {
+    /// What a file in JSON is, by the words in it.
+    fn of_json(text: &[u8]) -> Self {
+        let has = |word: &[u8]| memchr::memmem::find(text, word).is_some();
+        // Most files are that, and have the word at their beginning.
+        if has(b"\"workflow\"") {
+            return Self::WfFormat;
+        }
+        let is_list = text.trim_ascii_start().starts_with(b"[");
+        if has(b"\"graph_name\"") || is_list && has(b"\"d\"") {
+            return Self::Estee;
+        }
+        match has(b"\"tasks\"") {
+            true => Self::Tasks,
+            false => Self::WfFormat,
+        }
     }
 }
 
@@ -79,15 +104,61 @@ pub fn load(
     limits: Limits,
     read: &mut dyn FnMut(&Path) -> io::Result<Vec<u8>>,
 ) -> Result<TaskGraph, TaskGraphError> {
+    load_part(format, (file, None), text, limits, read)
+}
+
+/// The same of a file that may hold several graphs, a zip archive or a table, of which the one of
+/// that name is meant.
+///
+/// # Errors
+/// The same, and if there is no graph of that name, or a name is needed and not said.
+pub fn load_part(
+    format: Option<Format>,
+    (file, part): (&str, Option<&str>),
+    text: &[u8],
+    limits: Limits,
+    read: &mut dyn FnMut(&Path) -> io::Result<Vec<u8>>,
+) -> Result<TaskGraph, TaskGraphError> {
+    if format.is_none() && zipped::is_zip(text) {
+        let (content, used) = zipped::unzip(file, text, part, limits)?;
+        let part = part.filter(|_| !used);
+        return load_plain(None, (file, part), &content, limits, read);
+    }
+    load_plain(format, (file, part), text, limits, read)
+}
+
+fn load_plain(
+    format: Option<Format>,
+    (file, part): (&str, Option<&str>),
+    text: &[u8],
+    limits: Limits,
+    read: &mut dyn FnMut(&Path) -> io::Result<Vec<u8>>,
+) -> Result<TaskGraph, TaskGraphError> {
     refuse_byte_order_mark(file, text)?;
-    match format.or_else(|| Format::detect(file, text)) {
-        Some(Format::Ninja) => ninja::load(file, text, limits, read),
-        Some(Format::WfFormat) => wfformat::load(file, text, limits),
-        Some(Format::Stg) => stg::load(file, text, limits),
-        None => Err(TaskGraphError::Unsuitable {
-            file: file.to_owned(),
-            reason: "this is neither a ninja file nor WfFormat JSON nor an STG file".to_owned(),
-        }),
+    let unsuitable = |reason: String| TaskGraphError::Unsuitable {
+        file: file.to_owned(),
+        reason,
+    };
+    let format = format
+        .or_else(|| Format::detect(file, text))
+        .ok_or_else(|| {
+            unsuitable(
+                "this is neither a ninja file nor a graph in JSON nor an STG file".to_owned(),
+            )
+        })?;
+    if let Some(part) = part
+        && format != Format::Estee
+    {
+        return Err(unsuitable(format!(
+            "it holds one graph, none called `{part}`"
+        )));
+    }
+    match format {
+        Format::Ninja => ninja::load(file, text, limits, read),
+        Format::WfFormat => wfformat::load(file, text, limits),
+        Format::Tasks => tasks_json::load(file, text, limits),
+        Format::Estee => estee::load(file, text, part, limits),
+        Format::Stg => stg::load(file, text, limits),
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod distribution;
 mod duration_file;
+mod estee;
 mod generate;
 #[cfg(test)]
 mod list_schedule;
@@ -10,15 +11,17 @@ mod load;
 mod ninja;
 mod random;
 mod stg;
+mod tasks_json;
 #[cfg(test)]
 mod tests;
 mod wfformat;
 mod write;
+mod zipped;
 
 pub use distribution::{Distribution, bytes, time};
 pub use duration_file::read_durations;
 pub use generate::{Generator, LayerEdges, Shape};
-pub use load::{Format, load};
+pub use load::{Format, load, load_part};
 pub(crate) use ninja::read_steps;
 pub use write::{write_dot, write_ninja, write_wfformat};
 

@@ -1,6 +1,7 @@
-//! Reads WfCommons WfFormat, schemas 1.0 to 1.5: tasks, their run times, and the union of parents,
-//! children, and what files show. Machines and whatever else a workflow records are skipped.
+//! Reads WfCommons WfFormat, schemas 1.0 to 1.6: tasks, their run times, the union of parents,
+//! children, and what files show, and what tasks need. What else a workflow records is skipped.
 
+mod demands;
 mod files;
 
 use std::borrow::Cow;
@@ -40,6 +41,17 @@ struct Workflow<'t> {
 struct Specification<'t> {
     #[serde(borrow)]
     tasks: Vec<Task<'t>>,
+    #[serde(default)]
+    files: Option<Vec<File<'t>>>,
+}
+
+/// From schema 1.5 on: a file that tasks name by its id.
+#[derive(Deserialize)]
+struct File<'t> {
+    #[serde(borrow)]
+    id: Option<Text<'t>>,
+    #[serde(rename = "sizeInBytes")]
+    size_in_bytes: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -61,6 +73,12 @@ struct Task<'t> {
     parents: Option<Vec<Text<'t>>>,
     #[serde(default)]
     children: Option<Vec<Text<'t>>>,
+    /// Up to schema 1.4.
+    cores: Option<f64>,
+    /// Up to schema 1.3, in kB.
+    memory: Option<f64>,
+    #[serde(rename = "memoryInBytes")]
+    memory_in_bytes: Option<f64>,
     /// Up to schema 1.4: what it reads and writes.
     #[serde(default)]
     files: Option<Vec<FileUse<'t>>>,
@@ -78,6 +96,10 @@ struct FileUse<'t> {
     name: Option<Text<'t>>,
     /// `input` or `output`.
     link: Option<Text<'t>>,
+    /// Up to schema 1.3.
+    size: Option<f64>,
+    #[serde(rename = "sizeInBytes")]
+    size_in_bytes: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -87,9 +109,13 @@ struct Run<'t> {
     runtime: Option<f64>,
     #[serde(rename = "runtimeInSeconds")]
     runtime_in_seconds: Option<f64>,
+    #[serde(rename = "coreCount")]
+    core_count: Option<f64>,
+    #[serde(rename = "memoryInBytes")]
+    memory_in_bytes: Option<f64>,
 }
 
-const SCHEMAS: [&str; 6] = ["1.0", "1.1", "1.2", "1.3", "1.4", "1.5"];
+const SCHEMAS: [&str; 7] = ["1.0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6"];
 
 /// Reads a graph. Tasks are called by their names, or, should two share one, all by their ids. If
 /// some tasks have a run time and others none, the others take 0.
@@ -114,20 +140,19 @@ pub(super) fn load(file: &str, text: &[u8], limits: Limits) -> Result<TaskGraph,
     if !SCHEMAS.contains(&version) {
         return Err(unsuitable(
             file,
-            format!("the WfFormat schema `{version}` is not known; 1.0 to 1.5 are"),
+            format!("the WfFormat schema `{version}` is not known; 1.0 to 1.6 are"),
         ));
     }
     let workflow = document.workflow;
     let split = workflow.specification.is_some();
-    let tasks = workflow
-        .specification
-        .map(|specification| specification.tasks)
-        .or(workflow.tasks)
-        .or(workflow.jobs)
-        .ok_or_else(|| {
-            let reason = "`workflow` has neither `specification.tasks` nor `tasks` nor `jobs`";
-            unsuitable(file, reason.to_owned())
-        })?;
+    let (tasks, sizes) = match workflow.specification {
+        Some(specification) => (Some(specification.tasks), specification.files),
+        None => (None, None),
+    };
+    let tasks = tasks.or(workflow.tasks).or(workflow.jobs).ok_or_else(|| {
+        let reason = "`workflow` has neither `specification.tasks` nor `tasks` nor `jobs`";
+        unsuitable(file, reason.to_owned())
+    })?;
     limits.admit(tasks.len() as u64, 0)?;
     let keys = index_by_key(file, &tasks, split)?;
     let runs = workflow
@@ -154,11 +179,16 @@ pub(super) fn load(file: &str, text: &[u8], limits: Limits) -> Result<TaskGraph,
         split,
     )?;
     files::add_edges(&mut builder, &tasks)?;
-    builder.finish()
+    let mut graph = builder.finish()?;
+    let runs = workflow.execution.iter().flat_map(|run| &run.tasks);
+    let runs = runs.filter_map(|run| Some((*keys.get(&*run.id.0)?, run)));
+    let demands = demands::of(&graph, &tasks, sizes.iter().flatten(), runs);
+    graph.set_demands(demands)?;
+    Ok(graph)
 }
 
 /// Says in our words and places what the JSON reader says.
-fn malformed(file: &str, error: &serde_json::Error) -> TaskGraphError {
+pub(super) fn malformed(file: &str, error: &serde_json::Error) -> TaskGraphError {
     let place = Place {
         file: file.to_owned(),
         line: error.line(),
@@ -289,7 +319,7 @@ fn names_are_unique(tasks: &[Task<'_>]) -> bool {
         .all(|task| task.name.as_ref().is_some_and(|name| seen.insert(&*name.0)))
 }
 
-fn duration(file: &str, task: &str, seconds: f64) -> Result<u64, TaskGraphError> {
+pub(super) fn duration(file: &str, task: &str, seconds: f64) -> Result<u64, TaskGraphError> {
     let (origin, task) = (file.to_owned(), task.to_owned());
     // Without exponent the largest numbers have 300 digits.
     let duration = if seconds.abs() < 1e16 {

@@ -67,7 +67,8 @@ fn escape_path(name: &[u8], line: &mut Vec<u8>) -> Result<(), TaskGraphError> {
 
 /// Writes WfFormat 1.5. Ids are `t` and the task's number; names stay as they are, but bytes of
 /// them that are no text are spelt out ([`spelt`]). Without durations there is no `execution`;
-/// abstract units are written as seconds.
+/// abstract units are written as seconds. Of what tasks need, data is written as files called `f` and
+/// their number, and with durations the fewest cores and memory; nothing else of it is.
 ///
 /// # Errors
 /// If units are more than durations in seconds may be, or the sink fails.
@@ -87,9 +88,31 @@ pub fn write_wfformat(graph: &TaskGraph, sink: &mut impl Write) -> Result<(), Ta
         write_ids(graph.predecessors(task), sink)?;
         sink.write_all(b"],\"children\":[")?;
         write_ids(successors.of(task), sink)?;
-        sink.write_all(b"]}")?;
+        sink.write_all(b"]")?;
+        if let Some(demands) = graph.demands() {
+            for (key, data) in [
+                ("inputFiles", demands.inputs(task)),
+                ("outputFiles", demands.outputs(task)),
+            ] {
+                let ids: Vec<String> = data.iter().map(|number| format!("\"f{number}\"")).collect();
+                write!(sink, ",\"{key}\":[{}]", ids.join(","))?;
+            }
+        }
+        sink.write_all(b"}")?;
     }
-    sink.write_all(b"\n]}")?;
+    sink.write_all(b"\n]")?;
+    if let Some(demands) = graph.demands() {
+        sink.write_all(b",\n\"files\":[")?;
+        for (number, size) in demands.sizes.iter().enumerate() {
+            let comma = if number == 0 { "\n" } else { ",\n" };
+            write!(
+                sink,
+                "{comma}{{\"id\":\"f{number}\",\"sizeInBytes\":{size}}}"
+            )?;
+        }
+        sink.write_all(b"\n]")?;
+    }
+    sink.write_all(b"}")?;
     if graph.has_durations() {
         sink.write_all(b",\n\"execution\":{\"tasks\":[")?;
         for task in graph.tasks() {
@@ -97,9 +120,14 @@ pub fn write_wfformat(graph: &TaskGraph, sink: &mut impl Write) -> Result<(), Ta
             let seconds = seconds(graph, task);
             write!(
                 sink,
-                "{{\"id\":\"t{}\",\"runtimeInSeconds\":{seconds}}}",
+                "{{\"id\":\"t{}\",\"runtimeInSeconds\":{seconds}",
                 task.index()
             )?;
+            if let Some(demands) = graph.demands() {
+                let (cores, memory) = (demands.cores(task).least, demands.memory(task));
+                write!(sink, ",\"coreCount\":{cores},\"memoryInBytes\":{memory}")?;
+            }
+            sink.write_all(b"}")?;
         }
         sink.write_all(b"\n]}")?;
     }

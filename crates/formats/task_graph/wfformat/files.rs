@@ -49,7 +49,7 @@ pub(super) fn add_edges(builder: &mut Builder, tasks: &[Task<'_>]) -> Result<(),
 }
 
 /// The files that a task uses, and whether it writes each.
-fn uses<'a>(task: &'a Task<'_>) -> impl Iterator<Item = (&'a str, bool)> {
+pub(super) fn uses<'a>(task: &'a Task<'_>) -> impl Iterator<Item = (&'a str, bool)> {
     let texts = |list: &'a Option<Vec<Text<'_>>>, writes: bool| {
         let texts = list.iter().flatten();
         texts.map(move |text| (&*text.0, writes))
