@@ -166,6 +166,9 @@ pub enum Error {
     /// A task graph can't be read, made or written.
     #[error(transparent)]
     TaskGraph(Box<windrow_components::task_graph::TaskGraphError>),
+    /// A file of machines is wrong.
+    #[error(transparent)]
+    Machines(windrow_formats::machines::MachinesError),
     /// A file is not a derivation.
     #[error("cannot read derivation '{}': {source}", path.display())]
     Derivation {

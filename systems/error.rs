@@ -5,6 +5,15 @@ use std::path::PathBuf;
 
 use windrow_components::derivation::DerivationError;
 
+/// How many other tasks fit no machine.
+fn so_do_others(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        1 => "; nor does another one".to_owned(),
+        count => format!("; nor do {count} others"),
+    }
+}
+
 /// Everything that can go wrong in the engine.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -29,6 +38,20 @@ pub enum Error {
         "unable to start any build, since 'max-jobs' is 0; increase it with '--max-jobs 1' or more"
     )]
     NoSlots,
+
+    /// A task needs more than any machine has.
+    #[error(
+        "the task `{task}` fits no machine: it needs {needs}, on one of its platform and features{}",
+        so_do_others(*others)
+    )]
+    FitsNoMachine {
+        /// Its name.
+        task: String,
+        /// How many other tasks fit none.
+        others: usize,
+        /// What it needs.
+        needs: String,
+    },
 
     /// Goals are left, but nothing is under way that could end one.
     #[error("the scheduler is stuck with goals that wait for nothing [this is a bug]")]

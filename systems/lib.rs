@@ -30,6 +30,7 @@ pub mod helpers;
 pub mod host_store;
 pub mod instantiate;
 pub mod lock;
+pub mod machines;
 pub mod outputs;
 pub mod plan;
 pub mod policy;

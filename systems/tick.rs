@@ -14,6 +14,7 @@ use bevy_ecs::prelude::{IntoSystem, World};
 use crate::helpers::caches::Caches;
 use crate::policy::{Policy, PolicySystems};
 use crate::simulate::caches::{SimulatedCaches, systems as cached};
+use crate::simulate::machines::systems as on_machines;
 use crate::simulate::{children as simulated, faults as faulty};
 use crate::world::{Due, Parts, Scheduler, Step, TickSet, TickSystems};
 use crate::{finish, lock, policy, poll_io, spawn, substitute, timeout};
@@ -21,6 +22,7 @@ use crate::{finish, lock, policy, poll_io, spawn, substitute, timeout};
 /// Every system of a tick in a world that has these parts, with this policy.
 #[rustfmt::skip]
 fn sets(has: Parts, policy: PolicySystems) -> [Set; 7] {
+    let place = placing(has, policy.place);
     [
         // What is missing?
         Set::new(TickSet::Substitute).only(has.faults, faulty::shuffle)
@@ -38,6 +40,8 @@ fn sets(has: Parts, policy: PolicySystems) -> [Set; 7] {
         Set::new(TickSet::Lock).only(has.faults, faulty::shuffle)
             .only(has.others, lock::hook::take_reply).due(lock::hook::has_reply)
             .only(has.others || has.simulated_caches, lock::fetch::lock_paths).due(Scheduler::has_ready_fetches)
+            .of_policy(place)
+            .only(has.machines, on_machines::accept)
             .always(lock::lock).due(Scheduler::has_lockable),
         // Start what has a slot. A hook that accepted a build leaves with it before another build
         // is offered.
@@ -51,7 +55,8 @@ fn sets(has: Parts, policy: PolicySystems) -> [Set; 7] {
             .only(has.processes, spawn::post_build::call).due(Scheduler::has_post_build)
             .only(has.hook, spawn::hook::hand_over).due(spawn::hook::is_due)
             .only(has.hook, spawn::hook::offer_builds).due(spawn::hook::is_due)
-            .only(has.simulated, simulated::start).due(Scheduler::has_starting)
+            .only(has.simulated && !has.machines, simulated::start).due(Scheduler::has_starting)
+            .only(has.machines, on_machines::start).due(Scheduler::has_starting)
             .only(has.faults, faulty::answer_offers)
             .only(has.faults, faulty::start),
         // Sleep until something happens, and take in what has happened.
@@ -65,7 +70,8 @@ fn sets(has: Parts, policy: PolicySystems) -> [Set; 7] {
             .only(has.substituters, poll_io::circle::break_circle)
             .only(has.hook, poll_io::hook::hear_hook)
             .only(has.substituters || has.hook || has.pre_build, poll_io::talk::talk_on)
-            .only(has.simulated && !has.simulated_caches, simulated::advance).due(simulated::idle)
+            .only(has.simulated && !has.simulated_caches && !has.machines, simulated::advance).due(simulated::idle)
+            .only(has.machines, on_machines::advance).due(simulated::idle)
             .only(has.simulated_caches, cached::advance).due(simulated::idle)
             .only(has.faults, faulty::advance).due(simulated::idle),
         // What should have happened by now?
@@ -78,6 +84,15 @@ fn sets(has: Parts, policy: PolicySystems) -> [Set; 7] {
             .only(has.hook, timeout::hook::hurry_hook),
         finish_set(has, policy.at_ends),
     ]
+}
+
+/// What chooses machines, where there are any: the policy, or else the engine for it.
+fn placing(has: Parts, of_policy: Vec<Step>) -> Vec<Step> {
+    match (has.machines, of_policy.is_empty()) {
+        (false, _) => Vec::new(),
+        (true, true) => vec![Step::new(policy::place_greedily)],
+        (true, false) => of_policy,
+    }
 }
 
 /// Those of the last set.
@@ -96,6 +111,7 @@ fn finish_set(has: Parts, at_ends: Vec<Step>) -> Set {
         .always(finish::fail).due(Scheduler::has_failures)
         .only(has.others, finish::retry::wake_postponed).due(finish::retry::has_postponed)
         .of_policy(at_ends)
+        .only(has.machines, on_machines::forget).due(Scheduler::has_ended)
         .always(finish::tell_waiters).due(Scheduler::has_ended)
         .always(finish::requests::close).due(Scheduler::has_ended_requests)
         .only(has.caches, spawn::downloads::end_downloads::<Caches>)

@@ -93,6 +93,7 @@ fn simulation(graph: &TaskGraph) -> Duration {
         faults: Faults::default(),
         record_runs: false,
         caches: None,
+        cluster: None,
     };
     let began = Instant::now();
     let outcome = simulate(graph, &simulation).expect("a simulation");

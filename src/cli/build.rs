@@ -36,7 +36,7 @@ pub(super) struct BuildArgs {
 
     /// Order of ready derivations: fifo, random, shortest-first, longest-first,
     /// critical-path, most-dependents or depth-first-by-memory
-    #[arg(long, default_value = "fifo", value_name = "POLICY")]
+    #[arg(long, default_value = "fifo", value_name = "POLICY", value_parser = policy)]
     policy: Policy,
 
     /// Rebuild valid outputs, and fail if they differ; with -K the new output is
@@ -69,6 +69,15 @@ pub(super) struct BuildArgs {
     /// Print what builders write
     #[arg(short = 'L', long)]
     print_build_logs: bool,
+}
+
+/// A policy for builds, which run in slots.
+fn policy(text: &str) -> Result<Policy, String> {
+    let policy: Policy = text.parse()?;
+    match policy.places() {
+        true => Err("it chooses machines, which only 'windrow simulate' has".to_owned()),
+        false => Ok(policy),
+    }
 }
 
 pub(super) fn run(args: &BuildArgs) -> Result<()> {

@@ -35,8 +35,9 @@ pub(super) struct GraphArgs {
 /// Which graph.
 #[derive(Debug, Args)]
 pub(super) struct GraphSource {
-    /// build.ninja, WfFormat (x.json), STG (x.stg), a derivation (x.drv) with all it needs, a
-    /// directory of .drv files, or a generator such as
+    /// build.ninja, WfFormat and other JSON (x.json), STG (x.stg), FILE:NAME for one of several
+    /// graphs in a file, a derivation (x.drv) with all it needs, a directory of .drv files, or a
+    /// generator such as
     /// layered:n=1000,width=100,degree=3,time=uniform:1..10s,seed=7 (also chain, fan, tree,
     /// in-tree, random, scale-free)
     graph: String,

@@ -2,21 +2,27 @@
 //! with a given number of slots.
 
 mod caches;
+mod machine_report;
+mod machines;
 mod report;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
 use hashbrown::HashSet;
 use serde_json::json;
+use windrow_components::machine::Cluster;
 use windrow_components::task_graph::{TaskGraph, TaskId, spelt};
 use windrow_systems::policy::Policy;
-use windrow_systems::simulate::{CacheSet, Faults, Outcome, Simulation, peak_outputs, simulate};
+use windrow_systems::simulate::{Faults, Outcome, Simulation, peak_outputs, simulate};
 
 use self::caches::CacheArgs;
+use self::machine_report::MachineResult;
+use self::machines::MachineArgs;
 use self::report::{Cost, SimulationResult};
 use super::graph::GraphSource;
 use super::print_lines;
@@ -36,18 +42,15 @@ pub(super) struct SimulateArgs {
     jobs: Vec<u32>,
 
     /// Order of ready tasks: fifo, random, shortest-first, longest-first, critical-path,
-    /// most-dependents or depth-first-by-memory
+    /// most-dependents or depth-first-by-memory; or one that chooses machines as well, with
+    /// parameters as in heft:insertion=off: heft, cpop, peft, lookahead, dls, min-min, max-min,
+    /// sufferage, etf, blevel-gt or list:task=…,machine=…,cores=… (see docs/SCHEDULING.md)
     #[arg(long, default_value = "fifo", value_name = "POLICY")]
     policy: Policy,
 
     /// Compare these policies, separated by commas
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_name = "POLICIES",
-        conflicts_with = "policy"
-    )]
-    compare: Vec<Policy>,
+    #[arg(long, value_name = "POLICIES", conflicts_with = "policy", value_parser = policies)]
+    compare: Option<Policies>,
 
     /// Continue with tasks that do not depend on a failed one
     #[arg(short = 'k', long)]
@@ -66,6 +69,9 @@ pub(super) struct SimulateArgs {
     outputs: bool,
 
     #[command(flatten)]
+    machines: MachineArgs,
+
+    #[command(flatten)]
     caches: CacheArgs,
 
     /// Print the results as JSON, one object a line
@@ -76,6 +82,27 @@ pub(super) struct SimulateArgs {
     /// policy and one number of slots
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+}
+
+/// Policies to compare.
+#[derive(Debug, Clone)]
+struct Policies(Vec<Policy>);
+
+/// Policies separated by commas. A parameter behind a comma belongs to the policy before it.
+fn policies(text: &str) -> Result<Policies, String> {
+    let mut all: Vec<String> = Vec::new();
+    for part in text.split(',') {
+        let is_parameter = part.contains('=') && !part.contains(':');
+        match all.last_mut() {
+            Some(policy) if is_parameter => {
+                *policy += if policy.contains(':') { "," } else { ":" };
+                *policy += part;
+            }
+            _ => all.push(part.to_owned()),
+        }
+    }
+    let policies = all.iter().map(|policy| policy.parse());
+    policies.collect::<Result<_, String>>().map(Policies)
 }
 
 /// A probability in millionths.
@@ -89,32 +116,53 @@ fn probability(text: &str) -> Result<u32, String> {
     Ok((value * 1e6).round() as u32)
 }
 
-pub(super) fn run(args: &SimulateArgs) -> Result<()> {
-    let policies = if args.compare.is_empty() {
-        vec![args.policy.clone()]
-    } else {
-        args.compare.clone()
-    };
-    let single = policies.len() == 1 && args.jobs.len() == 1;
-    if args.trace.is_some() && !single {
-        return Err(Error::Unsupported(
-            "a trace is of one simulation: give one policy and one number of jobs".to_owned(),
-        ));
+impl SimulateArgs {
+    fn policies(&self) -> Vec<Policy> {
+        match &self.compare {
+            None => vec![self.policy.clone()],
+            Some(Policies(policies)) => policies.clone(),
+        }
     }
+
+    /// Policies that choose machines have slots as machines, and so have those they are compared
+    /// to; `on_machines` says so.
+    fn refuse_what_does_not_go(&self, single: bool, on_machines: bool) -> Result<()> {
+        let refused = if self.trace.is_some() && !single {
+            "a trace is of one simulation: give one policy and one number of jobs"
+        } else if on_machines && (self.caches.count() > 0 || self.outputs) {
+            "policies that choose machines know nothing of '--cache' and '--outputs'; leave these out"
+        } else {
+            return Ok(());
+        };
+        Err(Error::Unsupported(refused.to_owned()))
+    }
+}
+
+pub(super) fn run(args: &SimulateArgs) -> Result<()> {
+    let policies = args.policies();
+    let single = policies.len() == 1 && args.jobs.len() == 1;
+    let on_machines = args.machines.are_given() || policies.iter().any(Policy::places);
+    args.refuse_what_does_not_go(single, on_machines)?;
     let before = memory::resident();
     let graph = args.source.load()?;
     let stats = graph.stats();
     refuse_to_simulate(&stats, args.caches.count())?;
     let faults = faults(args, &graph)?;
+    let given = args.machines.cluster(&graph)?;
     let caches = args.caches.set(&graph, args.source.seed)?;
     // That it can't be made is told before a long simulation, not after it.
     let trace = args.trace.as_deref();
     let trace = trace.map(|file| TraceFile::create(file, "windrow simulate"));
     let mut trace = trace.transpose()?;
     if !args.json {
-        print_lines([report::header(caches.is_some())])?;
+        print_lines([match on_machines {
+            true => machine_report::header(),
+            false => report::header(caches.is_some()),
+        }])?;
     }
     for &jobs in &args.jobs {
+        let slots = || Arc::new(Cluster::of_slots(jobs));
+        let cluster = given.clone().or_else(|| on_machines.then(slots));
         for policy in &policies {
             let simulation = Simulation {
                 jobs,
@@ -124,6 +172,7 @@ pub(super) fn run(args: &SimulateArgs) -> Result<()> {
                 faults: faults.clone(),
                 record_runs: args.trace.is_some() || args.outputs,
                 caches: caches.clone(),
+                cluster: cluster.clone(),
             };
             memory::forget_peak();
             let began = Instant::now();
@@ -133,7 +182,7 @@ pub(super) fn run(args: &SimulateArgs) -> Result<()> {
                 memory: memory::peak().saturating_sub(before),
             };
             if let Some(trace) = trace.take() {
-                write_trace(&graph, &outcome, caches.as_ref(), trace)?;
+                write_trace(&graph, &outcome, &simulation, trace)?;
             }
             let result = SimulationResult {
                 held: args.outputs.then(|| peak_outputs(&graph, &outcome.runs)),
@@ -142,17 +191,43 @@ pub(super) fn run(args: &SimulateArgs) -> Result<()> {
                 stats: &stats,
                 cost,
             };
-            if args.json {
-                print_lines([result.as_json().to_string()])?;
-            } else {
-                print_lines([result.row()])?;
-                if single {
-                    print_lines(result.details())?;
-                }
-            }
+            print_result(args, single, &result)?;
         }
     }
     Ok(())
+}
+
+/// Prints what a simulation came to; more of one that stands alone.
+fn print_result(args: &SimulateArgs, single: bool, result: &SimulationResult<'_>) -> Result<()> {
+    let simulation = result.simulation;
+    let machines = result
+        .outcome
+        .machines
+        .as_ref()
+        .map(|outcome| MachineResult {
+            result,
+            outcome,
+            machines: simulation
+                .cluster
+                .as_ref()
+                .map_or(0, |all| all.machines.len()),
+        });
+    let (row, details) = match &machines {
+        _ if args.json => {
+            let json = machines.as_ref().map(MachineResult::as_json);
+            (
+                json.unwrap_or_else(|| result.as_json()).to_string(),
+                Vec::new(),
+            )
+        }
+        Some(machines) => (machines.row(), machines.details()),
+        None => (result.row(), result.details()),
+    };
+    print_lines([row])?;
+    match single {
+        true => print_lines(details),
+        false => Ok(()),
+    }
 }
 
 fn faults(args: &SimulateArgs, graph: &TaskGraph) -> Result<Faults> {
@@ -188,9 +263,13 @@ fn faults(args: &SimulateArgs, graph: &TaskGraph) -> Result<Faults> {
 fn write_trace(
     graph: &TaskGraph,
     outcome: &Outcome,
-    caches: Option<&CacheSet>,
+    simulation: &Simulation,
     mut trace: TraceFile,
 ) -> Result<()> {
+    if let (Some(outcome), Some(cluster)) = (&outcome.machines, &simulation.cluster) {
+        return machines::write_trace(graph, outcome, cluster, trace);
+    }
+    let caches = simulation.caches.as_ref();
     for run in &outcome.runs {
         trace.add(&Span {
             name: &graph.name(TaskId::from_index(run.task as usize)),
@@ -216,4 +295,34 @@ fn write_trace(
         trace.add_to(processes[fetch.cache as usize], &span)?;
     }
     trace.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_belong_to_the_policy_before_them() {
+        let Policies(all) = policies("fifo,list:task=CompSize,cores=MaxCores,random,list").unwrap();
+        let names: Vec<&str> = all.iter().map(Policy::name).collect();
+        assert_eq!(
+            names,
+            [
+                "fifo",
+                "list:task=CompSize,machine=Speed,cores=MaxCores",
+                "random",
+                "list:task=BottomLevel,machine=Speed,cores=MaxCores"
+            ]
+        );
+        for (text, wanted) in [
+            ("list:task=Size", "`Size` is no task; there are BottomLevel"),
+            ("list:speed=1", "no parameter `speed`"),
+            ("list:x", "as in key=value"),
+            ("fifo,x=1", "the policy fifo has no parameters"),
+            ("fofo", "there is no policy 'fofo'; there are fifo"),
+        ] {
+            let message = policies(text).unwrap_err();
+            assert!(message.contains(wanted), "{message}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use windrow_components::task_graph::{Limits, Stats, TaskGraph, TaskGraphError};
-use windrow_formats::task_graph::{Generator, load as load_text};
+use windrow_formats::task_graph::{Generator, load_part};
 use windrow_systems::simulate::memory_needed;
 
 use crate::error::{Error, Result};
@@ -44,8 +44,8 @@ impl From<TaskGraph> for Loaded {
     }
 }
 
-/// Loads the graph that `what` names: an existing file or directory, a derivation of the store,
-/// else a generator. Only derivations need a session, to find what they need.
+/// Loads the graph that `what` names: an existing file or directory, one of the graphs in a file as
+/// `FILE:NAME`, a derivation of the store, else a generator. Only derivations need a session, to find what they need.
 ///
 /// # Errors
 /// When the file can't be read or is malformed, the generator is unknown, or the graph would not
@@ -59,6 +59,12 @@ pub fn load(what: &str, session: impl FnOnce() -> Result<Session>) -> Result<Loa
     if what.ends_with(".drv") {
         return derivations::load_closure(path, &session()?.layout, limits);
     }
+    let (path, part) = match what.rsplit_once(':') {
+        Some((file, part)) if !path.exists() && Path::new(file).is_file() => {
+            (Path::new(file), Some(part))
+        }
+        _ => (path, None),
+    };
     if !path.exists() && what.contains(':') {
         return Ok(what.parse::<Generator>()?.generate(limits)?.into());
     }
@@ -67,7 +73,8 @@ pub fn load(what: &str, session: impl FnOnce() -> Result<Session>) -> Result<Loa
     let mut include =
         |file: &Path| read_at_most(&directory.join(file), self::limits().memory_bytes);
     // What is left now that the text is there.
-    Ok(load_text(None, what, &text, self::limits(), &mut include)?.into())
+    let file = path.display().to_string();
+    Ok(load_part(None, (&file, part), &text, self::limits(), &mut include)?.into())
 }
 
 /// Reads a file, unless it would not fit into memory.

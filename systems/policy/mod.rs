@@ -5,6 +5,7 @@ mod critical_path;
 pub mod forecast;
 mod memory;
 mod order;
+mod placing;
 mod rank;
 mod systems;
 
@@ -18,6 +19,7 @@ use windrow_components::ids::DrvId;
 
 pub use critical_path::{RemainingPaths, critical_path};
 pub use memory::{Releases, depth_first_by_memory};
+pub(crate) use placing::greedy::place as place_greedily;
 pub(crate) use rank::draw;
 pub use rank::{Dependents, fifo, longest_first, most_dependents, random, shortest_first};
 pub use systems::PolicySystems;
@@ -72,6 +74,11 @@ impl Extent {
 pub trait PolicyPlugin: fmt::Debug + Send + Sync {
     /// What reports call it, its parameters included.
     fn name(&self) -> &str;
+
+    /// Whether it chooses machines, so that a world without them can't have it.
+    fn places(&self) -> bool {
+        false
+    }
 
     /// Adds a system that ranks all goals that have become ready ([`PolicySystems::add_to_rank`],
     /// [`Scheduler::rank`](crate::world::Scheduler::rank)), and to the world the resources it
@@ -138,6 +145,11 @@ impl Policy {
         }
     }
 
+    /// Whether it chooses machines, and a world without them can't have it.
+    pub fn places(&self) -> bool {
+        matches!(self, Self::Other(plugin) if plugin.places())
+    }
+
     /// Whether it looks at how long derivations are thought to take, as one from outside may.
     pub const fn uses_estimates(&self) -> bool {
         matches!(
@@ -171,17 +183,24 @@ impl Policy {
 impl FromStr for Policy {
     type Err = String;
 
-    fn from_str(name: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|policy| policy.name() == name)
-            .ok_or_else(|| {
-                let names: Vec<&str> = Self::ALL.iter().map(|policy| policy.name()).collect();
-                format!(
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, parameters) = text.split_once(':').unwrap_or((text, ""));
+        if let Some(placing) = placing::parse(name, parameters) {
+            return placing.map(Self::Other);
+        }
+        let known = Self::ALL.into_iter().find(|policy| policy.name() == name);
+        match known {
+            Some(_) if text.contains(':') => Err(format!("the policy {name} has no parameters")),
+            Some(policy) => Ok(policy),
+            None => {
+                let names = Self::ALL.iter().map(|policy| policy.name());
+                let names: Vec<&str> = names.chain(placing::names()).collect();
+                Err(format!(
                     "there is no policy '{name}'; there are {}",
                     names.join(", ")
-                )
-            })
+                ))
+            }
+        }
     }
 }
 

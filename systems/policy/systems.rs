@@ -8,6 +8,7 @@ use crate::world::{Scheduler, Step};
 #[derive(Debug, Default)]
 pub struct PolicySystems {
     pub(crate) rank: Vec<Step>,
+    pub(crate) place: Vec<Step>,
     pub(crate) at_ends: Vec<Step>,
 }
 
@@ -17,6 +18,13 @@ impl PolicySystems {
     pub fn add_to_rank<M>(&mut self, system: impl IntoSystem<(), (), M>) {
         let step = Step::new(system).due(Scheduler::has_newly_ready);
         self.rank.push(step);
+    }
+
+    /// Adds a system that runs in [`TickSet::Lock`](crate::world::TickSet::Lock) of every tick in
+    /// worlds with machines, and places goals on them (see [`machines`](crate::machines)). Without
+    /// one, each goal takes the machine on which it ends first.
+    pub fn add_to_place<M>(&mut self, system: impl IntoSystem<(), (), M>) {
+        self.place.push(Step::new(system));
     }
 
     /// Adds a system that runs in [`TickSet::Finish`](crate::world::TickSet::Finish), in every tick

@@ -167,7 +167,19 @@ impl SimulatedChildren {
         self.running.next_end()
     }
 
-    fn fails(&self, drv: DrvId) -> bool {
+    /// A goal's child starts elsewhere than in a slot.
+    pub(super) fn note_start(&mut self, drv: DrvId, now: Duration) {
+        self.waits.start(drv.index(), units(now));
+    }
+
+    /// That many cores were busy.
+    pub(super) fn note_busy(&mut self, start: u64, end: u64, cores: u64) {
+        self.last_end = self.last_end.max(end);
+        self.busy += (end - start) * cores;
+        self.utilisation.add_many(start, end, cores);
+    }
+
+    pub(super) fn fails(&self, drv: DrvId) -> bool {
         let faults = &self.faults;
         // Another stream than the random policy draws from.
         let drawn = || draw(!self.seed, drv) % 1_000_000 < u64::from(faults.per_million);

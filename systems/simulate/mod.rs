@@ -7,15 +7,19 @@
 pub(crate) mod caches;
 pub(crate) mod children;
 pub(crate) mod faults;
+pub(crate) mod machines;
 mod measure;
 mod memory;
 pub mod mishaps;
 pub mod scenario;
 mod store;
 
+use std::sync::Arc;
+
 use windrow_components::goal::Target;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
+use windrow_components::machine::Cluster;
 use windrow_components::outputs::OutputSet;
 use windrow_components::request::Request;
 use windrow_components::task_graph::TaskGraph;
@@ -28,6 +32,7 @@ use crate::world::{Options, Pace, Parts, Scheduler};
 
 pub use caches::{ALL, Cache, CacheSet, Fetch, Fetched};
 pub use children::{Faults, SimulatedChildren};
+pub use machines::{MachineOutcome, MachineRun, Sent};
 pub use measure::{PARTS, Run, Utilisation, Waits, peak_outputs};
 
 /// What to simulate.
@@ -47,6 +52,9 @@ pub struct Simulation {
     pub record_runs: bool,
     /// The binary caches that have outputs, if there are any. The graph is then in microseconds.
     pub caches: Option<CacheSet>,
+    /// The machines that run tasks, instead of slots, if there are any. A policy that chooses
+    /// machines has, without them, as many of one core as there are slots. There are no caches then.
+    pub cluster: Option<Arc<Cluster>>,
 }
 
 impl Simulation {
@@ -60,6 +68,7 @@ impl Simulation {
             faults: Faults::default(),
             record_runs: false,
             caches: None,
+            cluster: None,
         }
     }
 }
@@ -85,6 +94,8 @@ pub struct Outcome {
     pub runs: Vec<Run>,
     /// What came from caches.
     pub fetched: Fetched,
+    /// What came of it on machines, if there were any.
+    pub machines: Option<MachineOutcome>,
 }
 
 /// An estimate of the bytes that simulating a graph of that size takes with that number of caches,
@@ -106,12 +117,20 @@ pub fn memory_needed(tasks: u64, edges: u64, caches: u64) -> u64 {
 /// Runs the engine's own systems over `tasks`, in simulated time.
 ///
 /// # Errors
-/// When the run gets stuck, which is a bug.
+/// When a task fits no machine, or the run gets stuck, which is a bug.
 ///
 /// # Panics
 /// If there are caches, and not a size for each task.
 pub fn simulate(tasks: &TaskGraph, simulation: &Simulation) -> Result<Outcome> {
+    let cluster = match &simulation.cluster {
+        Some(cluster) => Some(Arc::clone(cluster)),
+        None if simulation.policy.places() => Some(Arc::new(Cluster::of_slots(simulation.jobs))),
+        None => None,
+    };
     let mut engine = engine(tasks, simulation);
+    if let Some(cluster) = &cluster {
+        machines::plug_in(&mut engine.world, tasks, cluster, simulation.record_runs)?;
+    }
     let mut ticks = 0;
     while !engine.is_over() {
         engine.tick();
@@ -121,6 +140,8 @@ pub fn simulate(tasks: &TaskGraph, simulation: &Simulation) -> Result<Outcome> {
     let counts = engine.world.resource::<Scheduler>().counts();
     let mut fetched = caches::take_fetched(&mut engine.world);
     fetched.0.paths = u64::from(counts.fetched);
+    let on_machines =
+        cluster.and_then(|cluster| machines::take_outcome(&mut engine.world, &cluster));
     let children = engine
         .world
         .resource_mut::<SimulatedChildren>()
@@ -136,6 +157,7 @@ pub fn simulate(tasks: &TaskGraph, simulation: &Simulation) -> Result<Outcome> {
         ticks,
         runs: std::mem::take(&mut children.runs),
         fetched: fetched.0,
+        machines: on_machines,
     })
 }
 

@@ -42,6 +42,8 @@ pub struct Parts {
     pub forecast: bool,
     /// Children that are durations.
     pub simulated: bool,
+    /// Machines that run them.
+    pub machines: bool,
     /// Binary caches beside them that are simulated, too.
     pub simulated_caches: bool,
     /// Children, substituters and a hook that fail.

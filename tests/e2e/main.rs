@@ -48,6 +48,7 @@ mod limits;
 mod live;
 mod logs;
 mod long_names;
+mod machines;
 mod man;
 mod nix_1_8_table;
 mod nix_store;

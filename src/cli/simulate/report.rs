@@ -28,8 +28,8 @@ pub(super) struct SimulationResult<'a> {
 
 /// How many marks the table has for utilisation over time, and how many the details of one
 /// simulation have.
-const MARKS: usize = 16;
-const MANY_MARKS: usize = 64;
+pub(super) const MARKS: usize = 16;
+pub(super) const MANY_MARKS: usize = 64;
 
 /// The names of the columns, of which some are only for caches.
 pub(super) fn header(has_caches: bool) -> String {
@@ -82,12 +82,17 @@ impl SimulationResult<'_> {
     }
 
     fn marks(&self, count: usize) -> String {
+        self.marks_of(count, self.simulation.jobs)
+    }
+
+    /// Bars of how busy that many slots or cores were.
+    pub(super) fn marks_of(&self, count: usize, slots: u32) -> String {
         let Outcome {
             makespan,
             utilisation,
             ..
         } = self.outcome;
-        let shares = utilisation.shares(count, *makespan, self.simulation.jobs);
+        let shares = utilisation.shares(count, *makespan, slots);
         shares.into_iter().map(mark).collect()
     }
 
@@ -132,10 +137,22 @@ impl SimulationResult<'_> {
 
     /// More about a simulation that stands alone.
     pub(super) fn details(&self) -> Vec<String> {
+        let mut lines = self.details_of(&self.marks(MANY_MARKS));
+        let failures = self.outcome.fetched.failures;
+        lines.extend((failures > 0).then(|| format!("failed downloads      {failures}")));
+        lines.extend(
+            self.held
+                .map(|held| format!("live outputs          {held} at the peak")),
+        );
+        lines
+    }
+
+    /// What is told on slots as well as on machines.
+    pub(super) fn details_of(&self, marks: &str) -> Vec<String> {
         let (waits, unit) = (&self.outcome.waits, self.stats.unit);
-        let mut lines = vec![
+        vec![
             String::new(),
-            format!("busy slots over time  {}", self.marks(MANY_MARKS)),
+            format!("busy slots over time  {marks}"),
             format!(
                 "waiting for a slot    half at most {}, 90 % at most {}, 99 % at most {}",
                 time(waits.half, unit),
@@ -149,14 +166,21 @@ impl SimulationResult<'_> {
                 self.goals_per_second(),
                 self.memory_per_goal(),
             ),
-        ];
-        let failures = self.outcome.fetched.failures;
-        lines.extend((failures > 0).then(|| format!("failed downloads      {failures}")));
-        lines.extend(
-            self.held
-                .map(|held| format!("live outputs          {held} at the peak")),
-        );
-        lines
+        ]
+    }
+
+    /// How long tasks waited, where a second, or unit, has that many units of the engine's.
+    pub(super) fn waits_in(&self, units: f64) -> Value {
+        let waits = &self.outcome.waits;
+        let time = |value: u64| value as f64 / units;
+        json!({
+            "total": time(waits.total),
+            "mean": time(waits.mean()),
+            "p50": time(waits.half),
+            "p90": time(waits.p90),
+            "p99": time(waits.p99),
+            "max": time(waits.max),
+        })
     }
 
     pub(super) fn as_json(&self) -> Value {

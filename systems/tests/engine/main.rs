@@ -1,8 +1,10 @@
 //! The engine's own systems in worlds without processes.
 
 mod cached;
+mod machines;
 mod model;
 mod one_writer;
 mod outputs;
+mod planned;
 mod schedule;
 mod simulate;

@@ -13,7 +13,7 @@ fn simulated() -> Parts {
     }
 }
 
-fn worlds() -> [(&'static str, Parts); 10] {
+fn worlds() -> [(&'static str, Parts); 11] {
     let real = Parts {
         others: true,
         processes: true,
@@ -71,6 +71,13 @@ fn worlds() -> [(&'static str, Parts); 10] {
             },
         ),
         (
+            "simulated, with machines",
+            Parts {
+                machines: true,
+                ..simulated()
+            },
+        ),
+        (
             "faulty",
             Parts {
                 others: true,
@@ -123,7 +130,8 @@ fn each_policy_has_its_systems_at_their_places() {
 #[test]
 fn every_world_can_have_every_policy() {
     for (_, parts) in worlds() {
-        for policy in Policy::ALL {
+        let placing = ["list", "heft", "blevel-gt"].map(|name| name.parse().unwrap());
+        for policy in Policy::ALL.into_iter().chain(placing) {
             let (mut world, _) = plugged_in(parts, &Policy::Fifo);
             systems(&mut world, &policy);
         }

@@ -19,6 +19,7 @@ fn simulation(jobs: u32, policy: &Policy) -> Simulation {
         faults: Faults::default(),
         record_runs: true,
         caches: None,
+        cluster: None,
     }
 }
 

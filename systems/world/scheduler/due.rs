@@ -17,7 +17,11 @@ impl Scheduler {
 
     /// Whether a build that only lacks a slot could have one.
     pub(super) fn has_startable(&self) -> bool {
-        self.free_slots() > 0 && !self.queue.is_empty() && !self.run.is_closing()
+        let is_empty = match &self.may_start {
+            None => self.queue.is_empty(),
+            Some(goals) => goals.is_empty(),
+        };
+        self.free_slots() > 0 && !is_empty && !self.run.is_closing()
     }
 
     /// Whether builds have a slot and are to be started in it.

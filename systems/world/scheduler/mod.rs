@@ -93,6 +93,8 @@ pub struct Scheduler {
     /// Goals that have become ready since the policy last ranked goals.
     newly_ready: Vec<DrvId>,
     queue: ReadyQueue,
+    /// Where goals run on machines: those that may start now.
+    may_start: Option<std::collections::VecDeque<DrvId>>,
     fetches: std::collections::VecDeque<ReadyFetch>,
     /// Paths that wait for their archives, by their goals.
     awaiting: HashMap<Entity, PathId>,
@@ -161,6 +163,7 @@ impl Scheduler {
             askers: HashMap::new(),
             newly_ready: Vec::new(),
             queue: ReadyQueue::default(),
+            may_start: None,
             fetches: Default::default(),
             awaiting: HashMap::new(),
             starting: Vec::new(),

@@ -172,13 +172,39 @@ impl Scheduler {
     #[inline]
     pub fn pop_ready(&mut self) -> Option<ReadyGoal> {
         loop {
-            let drv = self.queue.pop()?;
+            let drv = match &mut self.may_start {
+                None => self.queue.pop()?,
+                Some(goals) => goals.pop_front()?,
+            };
             let goal = self.index.goal(drv).expect("what is ready has a goal");
             let ready = ReadyGoal { goal, drv };
             if !self.drop_unwanted(ready) {
                 return Some(ready);
             }
         }
+    }
+
+    /// From now on goals in the queue have to be placed on machines, and start when they are let
+    /// ([`let_start`](Self::let_start)).
+    pub fn place_goals(&mut self) {
+        self.may_start.get_or_insert_default();
+    }
+
+    /// The best goal that has not been placed, and its rank. It goes back into the queue, or is let
+    /// start in this or a later tick.
+    pub fn pop_to_place(&mut self) -> Option<(DrvId, u64)> {
+        loop {
+            let (drv, rank) = self.queue.pop_ranked()?;
+            let goal = self.index.goal(drv).expect("what is ready has a goal");
+            if !self.drop_unwanted(ReadyGoal { goal, drv }) {
+                return Some((drv, rank));
+            }
+        }
+    }
+
+    /// Lets a goal start that is ready and was taken from the queue.
+    pub fn let_start(&mut self, drv: DrvId) {
+        self.may_start.get_or_insert_default().push_back(drv);
     }
 
     /// The next build to look at where there is a hook, and its rank.

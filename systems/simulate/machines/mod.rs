@@ -1,0 +1,75 @@
+//! Machines in simulated time: each runs what the policy places on it, on its own cores and at its
+//! own speed, once the inputs have been sent there. Time is a number of seconds with all the digits
+//! there are, since published figures have them; only what the engine itself tells of time is
+//! rounded to microseconds.
+//!
+//! One event is taken at a time: the end of a task, after which the policy may place goals, or that
+//! of a transfer. Those at one instant come in the order in which they were foreseen.
+
+mod data;
+mod network;
+mod outcome;
+mod state;
+pub(crate) mod systems;
+
+use bevy_ecs::prelude::World;
+use windrow_components::machine::Cluster;
+use windrow_components::task_graph::TaskGraph;
+
+pub use outcome::{MachineOutcome, MachineRun, Sent};
+use state::SimulatedMachines;
+
+use crate::error::Result;
+use crate::machines::{Board, Fleet, Load, Placements, Workload, seconds};
+use crate::world::{Parts, Scheduler};
+
+/// Adds machines to a simulated world; `record` keeps when and where each task ran and what was
+/// sent.
+///
+/// # Errors
+/// When a task fits none of them.
+pub(super) fn plug_in(
+    world: &mut World,
+    tasks: &TaskGraph,
+    cluster: &Cluster,
+    record: bool,
+) -> Result<()> {
+    let workload = Workload::new(tasks, cluster);
+    outcome::refuse_unfit(tasks, &workload, cluster)?;
+    let machines = cluster.machines.iter().map(|machine| {
+        let load = Load {
+            free: machine.cores,
+            unreserved: i64::from(machine.cores),
+            free_memory: machine.memory.unwrap_or(u64::MAX),
+            unreserved_memory: machine.memory.map_or(i64::MAX / 2, |bytes| bytes as i64),
+        };
+        (machine.clone(), load)
+    });
+    let entities = machines.map(|machine| world.spawn(machine).id()).collect();
+    world.insert_resource(Fleet::new(cluster, entities));
+    let units = seconds(tasks.unit());
+    world.insert_resource(SimulatedMachines::new(cluster, &workload, units, record));
+    world.insert_resource(Board::new(workload.len()));
+    world.init_resource::<Placements>();
+    let mut scheduler = world.resource_mut::<Scheduler>();
+    scheduler.place_goals();
+    // What holds goals back is that they have to be let start.
+    scheduler.options.max_jobs = u32::MAX;
+    world.insert_resource(workload);
+    world.resource_mut::<Parts>().machines = true;
+    Ok(())
+}
+
+/// What came of it, once the run is over, if there were machines.
+pub(super) fn take_outcome(world: &mut World, cluster: &Cluster) -> Option<MachineOutcome> {
+    let mut machines = world.remove_resource::<SimulatedMachines>()?;
+    let mut board = world.remove_resource::<Board>()?;
+    let workload = world.remove_resource::<Workload>()?;
+    systems::let_transfers_end(&mut machines, &mut board, &workload);
+    let (critical_path, lower_bound) = outcome::lower_bounds(&workload, cluster);
+    Some(MachineOutcome {
+        critical_path,
+        lower_bound,
+        ..machines.outcome
+    })
+}

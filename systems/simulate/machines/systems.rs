@@ -1,0 +1,225 @@
+//! The systems by which simulated machines take part in a tick.
+
+use std::time::Duration;
+
+use bevy_ecs::prelude::{Query, Res, ResMut};
+use windrow_components::goal::Outcome;
+use windrow_components::graph::BuildGraph;
+use windrow_components::ids::DrvId;
+use windrow_components::machine::Machine;
+
+use super::data::Moves;
+use super::state::{SimulatedMachines, What};
+use crate::failure::{Failure, FailureKind};
+use crate::machines::{Board, Fleet, Load, Placements, Workload};
+use crate::simulate::children::SimulatedChildren;
+use crate::world::{NewOutput, ReadyGoal, Scheduler};
+
+impl SimulatedMachines {
+    /// Whether something more is known to happen at this instant.
+    fn has_more_now(&mut self) -> bool {
+        let next = [self.agenda.next(), self.data.next_end()];
+        next.into_iter().flatten().any(|time| time <= self.now)
+    }
+
+    /// Runs `act` on the data of all machines.
+    fn with_data<T>(
+        &mut self,
+        (board, workload): (&mut Board, &Workload),
+        act: impl FnOnce(&mut super::data::Data, &mut Moves<'_>) -> T,
+    ) -> T {
+        let mut moves = Moves {
+            now: self.now,
+            agenda: &mut self.agenda,
+            board,
+            workload,
+            outcome: &mut self.outcome,
+            record: self.record,
+        };
+        act(&mut self.data, &mut moves)
+    }
+}
+
+/// Takes up where the policy has placed goals, has their inputs sent there, and lets those start
+/// that can.
+pub(crate) fn accept(
+    mut scheduler: ResMut<Scheduler>,
+    mut machines: ResMut<SimulatedMachines>,
+    mut placements: ResMut<Placements>,
+    mut board: ResMut<Board>,
+    workload: Res<Workload>,
+    fleet: Res<Fleet>,
+    mut loads: Query<&mut Load>,
+) {
+    let (new, ready) = placements.take();
+    for drv in ready {
+        machines.note_ready(drv);
+        if let Some(machine) = board.machine_of(drv) {
+            machines.stir(machine);
+        }
+    }
+    let mut start = |machines: &mut SimulatedMachines, machine: usize, cores: i64, memory: i64| {
+        if let Ok(mut load) = loads.get_mut(fleet.entities[machine]) {
+            load.unreserved -= cores;
+            load.unreserved_memory -= memory;
+            machines.start_what_can(machine, &mut load, &workload, &mut scheduler);
+        }
+    };
+    for machine in machines.take_stirred() {
+        start(&mut machines, machine, 0, 0);
+    }
+    for placement in new {
+        let (drv, machine, cores) = (placement.drv, placement.machine, placement.cores);
+        board.place(drv, Some(machine));
+        machines.enqueue(placement);
+        let shared = (&mut *board, &*workload);
+        machines.with_data(shared, |data, moves| data.request(drv, machine, moves));
+        let memory = workload.memory(drv) as i64;
+        start(&mut machines, machine, i64::from(cores), memory);
+    }
+}
+
+/// Starts a simulated child for every goal that has been let start.
+pub(crate) fn start(
+    mut scheduler: ResMut<Scheduler>,
+    mut machines: ResMut<SimulatedMachines>,
+    mut children: ResMut<SimulatedChildren>,
+    workload: Res<Workload>,
+    fleet: Res<Fleet>,
+    specs: Query<&Machine>,
+) {
+    let mut starting = scheduler.take_starting();
+    for ReadyGoal { goal, drv } in starting.drain(..) {
+        scheduler.start(goal);
+        children.note_start(drv, scheduler.now);
+        let span = machines.seat(drv).and_then(|(number, cores)| {
+            let machine = specs.get(fleet.entities[number]).ok()?;
+            Some(workload.span(drv, (number, machine), cores))
+        });
+        let end = machines.now + span.unwrap_or(0.0);
+        machines.agenda.add(end, What::TaskEnds(goal, drv));
+    }
+    scheduler.keep_starting(starting);
+}
+
+/// Lets time jump to what happens next: a task ends, a transfer begins or ends.
+pub(crate) fn advance(
+    mut scheduler: ResMut<Scheduler>,
+    mut machines: ResMut<SimulatedMachines>,
+    mut children: ResMut<SimulatedChildren>,
+    mut board: ResMut<Board>,
+    (workload, fleet): (Res<Workload>, Res<Fleet>),
+    graph: Res<BuildGraph>,
+    mut loads: Query<&mut Load>,
+) {
+    board.has_news = false;
+    let Some(what) = next(&mut machines, &mut board) else {
+        scheduler.run.is_stuck = true;
+        return;
+    };
+    let micros = machines.now * machines.units;
+    scheduler.now = Duration::from_secs_f64(micros / 1e6);
+    let What::TaskEnds(goal, drv) = what else {
+        transfer(&mut machines, (&mut *board, &*workload), what);
+        board.is_settled = !machines.has_more_now();
+        return;
+    };
+    let failed = children.fails(drv);
+    if let Some((machine, start, cores)) = machines.leave(drv, failed) {
+        if let Ok(mut load) = loads.get_mut(fleet.entities[machine]) {
+            load.free += cores;
+            load.unreserved += i64::from(cores);
+            load.free_memory += workload.memory(drv);
+            load.unreserved_memory += workload.memory(drv) as i64;
+        }
+        let from = (start * machines.units).round() as u64;
+        children.note_busy(from, micros.round() as u64, u64::from(cores));
+        if !failed {
+            let shared = (&mut *board, &*workload);
+            machines.with_data(shared, |data, moves| data.made(drv, machine, moves));
+        }
+    }
+    (board.has_news, board.has_news_now) = (true, true);
+    board.is_settled = !machines.has_more_now();
+    scheduler.exited(goal);
+    if failed {
+        let failure = Failure::new(FailureKind::Permanent, "the simulated builder failed");
+        scheduler.fail(goal, failure);
+        return;
+    }
+    let outputs = graph.outputs(drv).iter().map(|row| NewOutput {
+        path: row.path,
+        built: None,
+    });
+    scheduler.complete(goal, Some(drv), outputs);
+}
+
+/// Lets time pass until something happens.
+fn next(machines: &mut SimulatedMachines, board: &mut Board) -> Option<What> {
+    let (planned, shared) = (machines.agenda.next(), machines.data.next_end());
+    let is_planned = match (planned, shared) {
+        (None, None) => return None,
+        (Some(planned), Some(shared)) => planned <= shared,
+        (planned, _) => planned.is_some(),
+    };
+    let time = if is_planned { planned } else { shared };
+    let time = time?;
+    board.has_news_now &= time <= machines.now;
+    machines.now = machines.now.max(time);
+    board.now = machines.now;
+    match is_planned {
+        true => machines.agenda.pop(),
+        false => machines.data.pop().map(What::TransferEnds),
+    }
+}
+
+fn transfer(machines: &mut SimulatedMachines, shared: (&mut Board, &Workload), what: What) {
+    let stirred = machines.with_data(shared, |data, moves| match what {
+        What::TransferBegins(id) => {
+            data.begin(id, moves);
+            None
+        }
+        What::TransferEnds(id) => data.end(id, moves),
+        What::TaskEnds(..) => None,
+    });
+    if let Some(machine) = stirred {
+        machines.stir(machine);
+    }
+}
+
+/// What is still being sent when the last goal has ended comes to its end.
+pub(super) fn let_transfers_end(
+    machines: &mut SimulatedMachines,
+    board: &mut Board,
+    workload: &Workload,
+) {
+    while let Some(what) = next(machines, board) {
+        transfer(machines, (&mut *board, workload), what);
+    }
+}
+
+/// Takes goals from their machines that have ended without having run.
+pub(crate) fn forget(
+    scheduler: Res<Scheduler>,
+    mut machines: ResMut<SimulatedMachines>,
+    mut board: ResMut<Board>,
+    workload: Res<Workload>,
+    fleet: Res<Fleet>,
+    mut loads: Query<&mut Load>,
+) {
+    let ended = scheduler.ended().iter();
+    let badly = ended.filter(|end| end.outcome != Outcome::Success);
+    for drv in badly.filter_map(|end| end.drv()).collect::<Vec<DrvId>>() {
+        let Some(machine) = board.machine_of(drv) else {
+            continue;
+        };
+        if let Some(cores) = machines.withdraw(drv, machine) {
+            board.place(drv, None);
+            (board.has_news, board.has_news_now) = (true, true);
+            if let Ok(mut load) = loads.get_mut(fleet.entities[machine]) {
+                load.unreserved += i64::from(cores);
+                load.unreserved_memory += workload.memory(drv) as i64;
+            }
+        }
+    }
+}
