@@ -3,31 +3,68 @@
 
 use std::borrow::Cow;
 
+use hashbrown::HashSet;
 use memchr::{memchr, memchr_iter, memmem};
 
 use super::{Header, Includes, Macro};
 
+/// How far the end of a comment is looked for that begins in a directive, in bytes.
+const COMMENT_MAX: usize = 4096;
+
+/// How many meanings of one macro are told apart.
+const MEANINGS_MAX: usize = 16;
+
 /// Finds what `text`, the contents of a file in C, C++ or assembly, includes.
 pub fn scan(text: &[u8]) -> Includes {
-    let text = spliced(text);
     let mut found = Includes::default();
+    directives(text, b"#", &mut found);
+    // Another way to write it.
+    directives(text, b"%:", &mut found);
+    let mut seen = HashSet::new();
+    found.headers.retain(|header| seen.insert(header.clone()));
+    let mut seen = HashSet::new();
+    found.computed.retain(|names| seen.insert(names.clone()));
+    found
+}
+
+/// Reads all directives that begin with `mark`.
+fn directives(text: &[u8], mark: &[u8], found: &mut Includes) {
     let mut end = 0;
-    for at in memchr_iter(b'#', &text) {
+    for at in memmem::find_iter(text, mark) {
         // What stands behind a directive on its line belongs to it.
         if at < end || !begins_line(&text[..at]) {
             continue;
         }
-        end = memchr(b'\n', &text[at..]).map_or(text.len(), |length| at + length);
-        directive(&text[at + 1..end], &mut found);
+        let start = at + mark.len();
+        end = start + line_length(&text[start..]);
+        let whole = end + rest_of_comment(&text[start..end], &text[end..]);
+        directive(&spliced(&text[start..whole]), found);
     }
-    // `%:` is another way to write `#`.
-    for at in memmem::find_iter(&text, b"%:") {
-        if begins_line(&text[..at]) {
-            let end = memchr(b'\n', &text[at..]).map_or(text.len(), |length| at + length);
-            directive(&text[at + 2..end], &mut found);
+}
+
+/// The length of a line with those that it is continued by, without the newline at its end.
+fn line_length(text: &[u8]) -> usize {
+    for newline in memchr_iter(b'\n', text) {
+        let line = text[..newline].trim_ascii_end();
+        // A blank line is no continuation of the one before.
+        if !line.ends_with(b"\\") || text[line.len()..newline].contains(&b'\n') {
+            return newline;
         }
     }
-    found
+    text.len()
+}
+
+/// The length of what belongs to a line because a comment begins in it and ends behind it.
+fn rest_of_comment(line: &[u8], behind: &[u8]) -> usize {
+    let open = memmem::rfind(line, b"/*").is_some_and(|at| {
+        let comment = &line[at + 2..];
+        memmem::find(comment, b"*/").is_none()
+    });
+    if !open {
+        return 0;
+    }
+    let near = &behind[..behind.len().min(COMMENT_MAX)];
+    memmem::find(near, b"*/").map_or(0, |at| at + 2 + line_length(&behind[at + 2..]))
 }
 
 /// The text with lines joined that end in a backslash.
@@ -80,10 +117,10 @@ fn include(rest: &[u8], may_be_beside: bool, found: &mut Includes) {
     let rest = skip(rest);
     if let Some((mut header, _)) = header(rest) {
         header.beside &= may_be_beside;
-        note(header, found);
+        found.headers.push(header);
     } else {
         let names = identifiers(rest);
-        if !names.is_empty() && !found.computed.contains(&names) {
+        if !names.is_empty() {
             found.computed.push(names);
         }
     }
@@ -100,7 +137,7 @@ fn conditions(rest: &[u8], found: &mut Includes) {
             };
             let end = memchr(b')', operand).unwrap_or(operand.len());
             match header(skip(operand)) {
-                Some((header, _)) => note(header, found),
+                Some((header, _)) => found.headers.push(header),
                 None => include(&operand[..end], true, found),
             }
         }
@@ -136,14 +173,12 @@ fn define(rest: &[u8], found: &mut Includes) {
     };
     let name = String::from_utf8_lossy(name).into_owned();
     let meanings = found.macros.entry(name).or_default();
-    if !meanings.contains(&meaning) {
-        meanings.push(meaning);
+    if meanings.contains(&meaning) {
+        return;
     }
-}
-
-fn note(header: Header, found: &mut Includes) {
-    if !found.headers.contains(&header) {
-        found.headers.push(header);
+    match meanings.len() {
+        MEANINGS_MAX => meanings[0] = Macro::Unknown,
+        _ => meanings.push(meaning),
     }
 }
 

@@ -47,6 +47,14 @@ fn conditions_and_strings_hide_nothing() {
 }
 
 #[test]
+fn a_comment_may_end_behind_the_line_of_a_directive() {
+    let text = "#include /* a\n b */ \"a.h\"\n#define X 1 /* more\n#include \"b.h\"\n*/\n#include \"c.h\"\n\
+        #define Y \\\n  z\n#include \"d.h\"\n#if 1 /* never ends\n#include \"e.h\"\n";
+    let expected = ["\"a.h\"", "\"b.h\"", "\"c.h\"", "\"d.h\"", "\"e.h\""];
+    assert_eq!(headers(text), expected);
+}
+
+#[test]
 fn macros_that_could_be_headers_are_kept() {
     let text = "#define A \"a.h\" /* x */\n#define B <b.h>\n#define C A\n#define D 12\n#define E\n\
         #define F(x) G(x)\n#define G(x) #x\n#define H a/b.h\n#define I(x) <x>\n\
