@@ -202,6 +202,28 @@ fn sources_are_those_nix_copies() {
 }
 
 #[test]
+fn chosen_files_are_those_nix_copies() {
+    need!(nix);
+    let world = World::new();
+    for file in ["a.c", "a.o", "sub/b.c", "sub/b.h", "sub/deep/c.c"] {
+        world.write(&format!("tree/{file}"), file);
+    }
+    symlink("a.o", world.file("tree/link.c")).unwrap();
+    let graph = json!({
+        "sources": {"tree": {"path": "tree", "name": "my-tree", "include": "**/*.[ch]", "exclude": "**/b.h"}},
+        "derivations": {"d": {"builder": "/bin/sh", "args": ["@{tree}", "@{tree/sub/b.c}"]}}
+    });
+    same_as_nix(
+        &world,
+        &graph,
+        r#"derivation { name = "d"; system = builtins.currentSystem; builder = "/bin/sh";
+             args = [ (builtins.path { path = ./tree; name = "my-tree";
+                 filter = path: type: type == "directory" || builtins.match ".*[.]c" path != null; })
+               ./tree/sub/b.c ]; }"#,
+    );
+}
+
+#[test]
 fn content_beyond_ascii_is_what_nix_makes() {
     need!(nix);
     let world = World::new();

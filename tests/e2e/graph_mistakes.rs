@@ -236,3 +236,27 @@ fn graph_files_that_cannot_be_read() {
         .one_error()
         .says("deep.json:1:");
 }
+
+#[test]
+fn globs_templates_and_trees() {
+    let source =
+        |more: &str| format!(r#"{{"sources": {{"s": {{"path": ".", "name": "s", {more}}}}}}}"#);
+    wrong(&source(r#""include": ["*.c", ¦"*.rs"]"#)).says("no file of the source");
+    wrong(&source(r#""exclude": ¦"a[""#)).says("no glob");
+    let derivation = |fields: &str| {
+        format!(
+            r#"{{
+  "sources": {{"src": {{"path": ".", "name": "src", "include": "*.c"}}, "s.c": "s.c"}},
+  "templates": {{"sh": {{"builder": "/bin/sh"}}}},
+  "derivations": {{{fields}}}
+}}"#
+        )
+    };
+    let wrong_in = |fields: &str| wrong(&derivation(fields));
+    wrong_in(r#""d": {"use": ¦"hs"}"#).says("did you mean \"sh\"?");
+    wrong_in(r#"¦"d": {"use": "sh", "each": "src/*.c"}"#).says("one \"*\"");
+    wrong_in(r#""*.o": {"use": "sh", "each": ¦"src/*.h"}"#).says("no file of the source");
+    wrong_in(r#""d": {"use": "sh", "args": ["@{src/s.c} ¦@{src/t.c}"]}"#).says("no file \"t.c\"");
+    wrong_in(r#""d": {"use": "sh", "tree": ¦"src/s.c"}"#).says("no effect");
+    wrong_in(r#""d": {"use": "sh", "args": ["¦@{tree}"]}"#).says("\"tree\"");
+}
