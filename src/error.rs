@@ -48,6 +48,20 @@ pub enum Error {
     /// A store can't be opened by its name.
     #[error(transparent)]
     StoreName(#[from] StoreNameError),
+    /// A store can't be opened by its name, which was not typed.
+    #[error("{source} ({origin} names that store)")]
+    StoreNamedBy {
+        /// What is wrong with the name.
+        source: StoreNameError,
+        /// Who gave it.
+        origin: String,
+    },
+    /// The setting `policy` names none.
+    #[error("invalid value for setting 'policy': {reason}")]
+    Policy {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The store can be read, but not written.
     #[error("the store '{store}' is read-only: {reason}")]
     StoreReadOnly {
@@ -57,12 +71,10 @@ pub enum Error {
         reason: String,
     },
     /// The store's directories or files are not this user's to write.
-    #[error(
-        "{source}; run as the owner of the store '{store}', or give '--store own' for a store of your own"
-    )]
+    #[error("{source}; {remedy}")]
     StoreForbidden {
-        /// Where the store lies.
-        store: String,
+        /// What to do about it.
+        remedy: String,
         /// What could not be done.
         source: Box<windrow_store::Error>,
     },

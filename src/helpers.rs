@@ -15,10 +15,11 @@ use crate::caches::cache_config;
 use crate::conf::host::this_machine;
 
 /// Settings that today's Nix does not have, and would warn of.
-const UNKNOWN_TO_NIX: [&str; 10] = [
+const UNKNOWN_TO_NIX: [&str; 11] = [
     "build-cache-failure",
     "build-hook-program",
     "build-poll-interval",
+    "policy",
     "prefer-build",
     "print-build-trace",
     "sandbox-allow-namespaces",

@@ -1,7 +1,7 @@
 //! What the user asks for, as typed: derivations with outputs, store paths, graphs and the names in
 //! them, or a list of these.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use windrow_components::store_path::StoreDir;
 use windrow_formats::json_graph::{Pick, PickedOutputs};
 
 use crate::error::{Error, Result};
-use crate::session::Session;
+use crate::session::{Session, Usual};
 use crate::standard_input::{self, Given};
 
 /// The graph that is meant where none is named.
@@ -52,79 +52,98 @@ pub(crate) enum GraphSource {
     StandardInput(Arc<str>),
 }
 
-/// Understands the arguments of a command. A `-` is a list or a graph on standard input; without
-/// any argument the graph of this directory is meant.
+/// An argument of a command, or a line of a list, before it is known in which store to look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// As typed.
+    Typed(OsString),
+    /// Of a graph that standard input gave.
+    Given(GraphTarget),
+}
+
+/// The arguments of a command. A `-` is a list or a graph on standard input; without any argument
+/// the graph of this directory is meant.
 ///
 /// # Errors
-/// [`Error::BadTarget`] says what can't be used and why, [`Error::NothingNamed`] that there is
-/// nothing; else when standard input can't be read.
-pub(crate) fn read<T: AsRef<OsStr>>(what: &[T], session: &Session) -> Result<Vec<Installable>> {
+/// [`Error::NothingNamed`] if there is nothing, [`Error::BadTarget`] if there is nothing on
+/// standard input; else when that can't be read.
+pub(crate) fn gather<T: AsRef<OsStr>>(what: &[T]) -> Result<Vec<Word>> {
+    gather_from(what, EmptyList::Refused)
+}
+
+/// What becomes of a list on standard input that names nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EmptyList {
+    Refused,
+    Allowed,
+}
+
+/// The same, where a list may be empty.
+///
+/// # Errors
+/// As [`gather`].
+pub(crate) fn gather_from<T: AsRef<OsStr>>(what: &[T], empty: EmptyList) -> Result<Vec<Word>> {
     if what.is_empty() {
         return match Path::new(USUAL_GRAPH).exists() {
-            true => Ok(vec![whole_graph(USUAL_GRAPH.into())]),
+            true => Ok(vec![Word::Typed(USUAL_GRAPH.into())]),
             false => Err(Error::NothingNamed),
         };
     }
-    let mut input = None;
-    let mut found = Vec::with_capacity(what.len());
+    let mut words = Vec::with_capacity(what.len());
     for what in what {
         let what = what.as_ref();
-        match what.as_bytes() {
-            b"-" => {}
-            [b'-', b'#', ..] => {}
-            _ => {
-                found.push(Installable::parse(what, session)?);
-                continue;
+        if what != "-" {
+            words.push(Word::Typed(what.to_owned()));
+            continue;
+        }
+        match standard_input::read()? {
+            Given::Graph(text) => {
+                let source = GraphSource::StandardInput(text);
+                words.push(Word::Given(graph_target(what, source, None)?));
+            }
+            Given::List(lines) if lines.is_empty() && empty == EmptyList::Refused => {
+                return Err(bad(what, "the list on standard input is empty"));
+            }
+            Given::List(lines) => {
+                words.extend(lines.into_iter().map(|line| Word::Typed(line.into())));
             }
         }
-        // It can be read only once, whatever of it is asked for.
-        let given = match &input {
-            Some(given) => given,
-            None => input.insert(standard_input::read()?),
-        };
-        on_standard_input(what, given, session, &mut found)?;
     }
-    Ok(found)
+    Ok(words)
+}
+
+/// Understands arguments.
+///
+/// # Errors
+/// [`Error::BadTarget`] says what can't be used and why.
+pub(crate) fn parse(words: &[Word], session: &Session) -> Result<Vec<Installable>> {
+    let parse = |word: &Word| match word {
+        Word::Typed(what) => Installable::parse(what, session),
+        Word::Given(target) => Ok(Installable::Graph(target.clone())),
+    };
+    words.iter().map(parse).collect()
+}
+
+/// Which store arguments are about where none is named: what lies in the machine's store, or leads
+/// there, is about that one, whether it may be written or not.
+pub(crate) fn usual_store(words: &[Word], machine: &Path) -> Usual {
+    let leads = |what: &OsStr| {
+        Path::new(what).starts_with(machine)
+            || std::fs::canonicalize(what).is_ok_and(|path| path.starts_with(machine))
+    };
+    let is_there = words.iter().any(|word| match word {
+        Word::Typed(what) => split_graph(what).is_none() && leads(what),
+        Word::Given(_) => false,
+    });
+    match is_there {
+        true => Usual::OfMachine,
+        false => Usual::Writable,
+    }
 }
 
 /// Whether there is a graph among them.
 pub(crate) fn have_graphs(what: &[Installable]) -> bool {
     what.iter().any(|it| matches!(it, Installable::Graph(_)))
-}
-
-fn on_standard_input(
-    what: &OsStr,
-    given: &Given,
-    session: &Session,
-    found: &mut Vec<Installable>,
-) -> Result<()> {
-    let name = what.as_bytes().strip_prefix(b"-#");
-    match given {
-        Given::Graph(text) => {
-            let source = GraphSource::StandardInput(text.clone());
-            found.push(Installable::Graph(graph_target(what, source, name)?));
-        }
-        Given::List(_) if name.is_some() => {
-            return Err(bad(what, "standard input has a list, not a graph"));
-        }
-        Given::List(lines) if lines.is_empty() => {
-            return Err(bad(what, "the list on standard input is empty"));
-        }
-        Given::List(lines) => {
-            for line in lines {
-                found.push(Installable::parse(OsStr::new(line), session)?);
-            }
-        }
-    }
-    Ok(())
-}
-
-fn whole_graph(file: PathBuf) -> Installable {
-    Installable::Graph(GraphTarget {
-        what: file.display().to_string(),
-        source: GraphSource::File(file),
-        pick: None,
-    })
 }
 
 fn bad(what: impl AsRef<OsStr>, reason: impl Into<String>) -> Error {
@@ -147,9 +166,8 @@ impl Installable {
         if what.is_empty() {
             return Err(bad(what, "it is empty"));
         }
-        if let Some((file, name)) = split_graph(what) {
-            let source = GraphSource::File(file);
-            return Ok(Self::Graph(graph_target(what, source, name)?));
+        if let Some(target) = in_graph(what)? {
+            return Ok(Self::Graph(target));
         }
         let Some(text) = what.to_str() else {
             return Err(bad(what, "it is not UTF-8 text, which all store paths are"));
@@ -193,6 +211,16 @@ fn split_graph(what: &OsStr) -> Option<(PathBuf, Option<&[u8]>)> {
         }
         _ => is_json.then(|| (path.to_owned(), None)),
     }
+}
+
+/// What is asked of a graph in a file, if an argument is of that form.
+///
+/// # Errors
+/// [`Error::BadTarget`] says why it can't be used.
+pub(crate) fn in_graph(what: &OsStr) -> Result<Option<GraphTarget>> {
+    let split = split_graph(what);
+    let target = split.map(|(file, name)| graph_target(what, GraphSource::File(file), name));
+    target.transpose()
 }
 
 /// What is asked of a graph by `NAME`, `NAME^OUTPUT,…` or `NAME^*`.
@@ -307,7 +335,12 @@ mod tests {
             parse(&format!("{path}/bin/y")).unwrap(),
             Installable::Path(path)
         );
-        assert_eq!(parse("a/b.json").unwrap(), whole_graph("a/b.json".into()));
+        let whole = Installable::Graph(GraphTarget {
+            what: "a/b.json".to_owned(),
+            source: GraphSource::File("a/b.json".into()),
+            pick: None,
+        });
+        assert_eq!(parse("a/b.json").unwrap(), whole);
     }
 
     #[test]

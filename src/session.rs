@@ -1,4 +1,6 @@
-//! What every command starts from: settings, and which of the three kinds of store to use.
+//! What every command starts from: settings, and a store.
+
+mod choice;
 
 use std::ffi::{CStr, OsString};
 use std::path::Path;
@@ -9,7 +11,7 @@ use windrow_components::goal::BuildMode;
 use windrow_components::request::ChildLimits;
 use windrow_components::settings::{Known, Settings, nearest};
 use windrow_components::store_path::StoreDir;
-use windrow_net::store_url::{self, StoreUrl, UrlError};
+use windrow_net::store_url::StoreUrl;
 use windrow_store::db::reader::Reader;
 use windrow_store::files::durable::Durability;
 use windrow_store::files::optimise::Optimiser;
@@ -24,14 +26,14 @@ use windrow_systems::policy::Policy;
 use windrow_systems::world::BuilderConfig;
 use windrow_systems::world::Options;
 
-use crate::conf::error::StoreNameError;
 use crate::conf::locations::Locations;
 use crate::conf::nix_conf;
-use crate::conf::store_name::{Kind, StoreName};
-use crate::conf::user_dirs;
+use crate::conf::store_name::StoreName;
 use crate::error::{Error, Result};
 use crate::isolation::{Isolated, builds_dir, isolation};
 use crate::option_warnings::{options_without_effect, unknown_options};
+pub(crate) use choice::Usual;
+use choice::{Chosen, choose, layout_in, named, store_elsewhere};
 
 /// The command that runs a builder which comes with the engine, in its process.
 pub const BUILTIN: &CStr = c"__builtin";
@@ -57,8 +59,12 @@ pub struct Session {
     pub has_builtins: bool,
     /// What to warn of before anything else.
     pub warnings: Vec<String>,
+    /// What to tell before anything else that is no warning.
+    pub notes: Vec<String>,
     /// Whether the store was named as one that is not to be written.
     pub read_only: bool,
+    /// Whether the store is the user's own.
+    own: bool,
     allow_symlinked_store: bool,
 }
 
@@ -69,13 +75,16 @@ enum Unknown {
     WarnedOf,
 }
 
-/// A store that was settled on.
-struct Chosen {
-    layout: Layout,
-    /// Whether it is the user's own, with other defaults of settings.
-    own: bool,
-    read_only: bool,
-    warnings: Vec<String>,
+/// The policy of a name, if builds can have it, which run in slots.
+///
+/// # Errors
+/// When there is none, or it chooses machines.
+pub fn build_policy(name: &str) -> std::result::Result<Policy, String> {
+    let policy: Policy = name.parse()?;
+    match policy.places() {
+        true => Err("it chooses machines, which only 'windrow simulate' has".to_owned()),
+        false => Ok(policy),
+    }
 }
 
 fn env(name: &str) -> Option<OsString> {
@@ -85,14 +94,27 @@ fn env(name: &str) -> Option<OsString> {
 impl Session {
     /// Reads settings from nix.conf, the environment and `options` (names and values, in order),
     /// and settles on a store: `store` if given, else what the environment says, else the system's
-    /// if there is one, else the user's own.
+    /// if there is one that may be written, else the user's own.
     ///
     /// # Errors
     /// When a configuration or a setting is malformed, or the store is not on this machine.
     pub fn new(options: &[(String, String)], store: Option<&str>) -> Result<Self> {
+        Self::with_usual(options, store, |_| Usual::Writable)
+    }
+
+    /// The same, with what `usual` says of the store where none is named; it is asked with the
+    /// directory of the machine's.
+    ///
+    /// # Errors
+    /// As [`Session::new`].
+    pub(crate) fn with_usual(
+        options: &[(String, String)],
+        store: Option<&str>,
+        usual: impl FnOnce(&Path) -> Usual,
+    ) -> Result<Self> {
         Self::with(options, Unknown::Refused, |locations, settings| {
-            let name = StoreName::parse(store.unwrap_or(&settings.store))?;
-            choose(locations, name)
+            let name = named(store, settings)?;
+            choose(locations, name, usual(&locations.store_dir))
         })
     }
 
@@ -110,10 +132,10 @@ impl Session {
             let name = store.unwrap_or(&settings.store);
             other = store_elsewhere(name)?;
             let here = match &other {
-                Some(_) => "local",
-                None => name,
+                Some(_) => StoreName::parse("local")?,
+                None => named(store, settings)?,
             };
-            choose(locations, StoreName::parse(here)?)
+            choose(locations, here, Usual::OfMachine)
         })?;
         Ok((session, other))
     }
@@ -125,7 +147,7 @@ impl Session {
     pub fn below(options: &[(String, String)], root: &Path) -> Result<Self> {
         let root = std::path::absolute(root).map_err(Error::io("find", root))?;
         Self::with(options, Unknown::Refused, |locations, _| {
-            choose(locations, StoreName::below(root))
+            choose(locations, StoreName::below(root), Usual::OfMachine)
         })
     }
 
@@ -142,6 +164,7 @@ impl Session {
                 own: true,
                 read_only: false,
                 warnings: Vec::new(),
+                notes: Vec::new(),
             })
         })
     }
@@ -181,11 +204,15 @@ impl Session {
         warnings.extend(unknown_options(options));
         warnings.extend(options_without_effect(options, &settings));
         warnings.extend(crate::helpers::warnings(&settings));
+        let policy = build_policy(&settings.policy);
+        let policy = policy.map_err(|reason| Error::Policy { reason })?;
         Ok(Self {
             settings,
             layout: chosen.layout,
+            notes: chosen.notes,
             read_only: chosen.read_only,
-            policy: Policy::default(),
+            own: chosen.own,
+            policy,
             mode: BuildMode::Normal,
             finish_running: false,
             build_hook: true,
@@ -239,7 +266,16 @@ impl Session {
                 reason: error.to_string(),
             },
             Some(std::io::ErrorKind::PermissionDenied) => Error::StoreForbidden {
-                store,
+                remedy: match self.own {
+                    true => {
+                        "change whose that directory is, or name another one by XDG_DATA_HOME or \
+                         '--store ./DIR'"
+                            .to_owned()
+                    }
+                    false => format!(
+                        "run as the owner of the store '{store}', or give '--store own' for a store of your own"
+                    ),
+                },
                 source: Box::new(error),
             },
             _ => error.into(),
@@ -312,8 +348,8 @@ impl Session {
         })
     }
 
-    /// Opens the store for looking at what a graph is in it: nothing is written, and a store that does
-    /// not exist yet has nothing.
+    /// Opens the store for looking at what a graph is in it: nothing is written, and a store that
+    /// does not exist yet has nothing.
     ///
     /// # Errors
     /// When it can't be read.
@@ -458,70 +494,4 @@ impl Session {
             layout: self.layout.clone(),
         })
     }
-}
-
-/// The store of that name, if it is a binary cache or on another machine.
-///
-/// # Errors
-/// When the name is of the wrong form for that.
-fn store_elsewhere(name: &str) -> Result<Option<StoreUrl>> {
-    match StoreUrl::parse(name) {
-        Ok(url) => Ok(match url.kind {
-            store_url::Kind::Local(_) | store_url::Kind::Daemon { .. } => None,
-            _ => Some(url),
-        }),
-        // Names of stores on this machine have errors of their own.
-        Err(UrlError::UnknownKind { .. }) => Ok(None),
-        Err(_) if !name.contains("://") || name.starts_with("local") => Ok(None),
-        Err(error) => Err(Error::Unsupported(error.to_string())),
-    }
-}
-
-/// Settles on the store of that name.
-fn choose(locations: &Locations, name: StoreName) -> Result<Chosen> {
-    let said = || {
-        let said = ["NIX_STORE_DIR", "NIX_STORE", "NIX_STATE_DIR"];
-        said.iter()
-            .any(|name| env(name).is_some_and(|value| !value.is_empty()))
-    };
-    let own = match name.kind {
-        Kind::Own => true,
-        Kind::Auto => !said() && !locations.store_dir.is_dir(),
-        Kind::Local => false,
-    };
-    let layout = match own {
-        true => own_layout()?,
-        false => name.layout(locations)?,
-    };
-    Ok(Chosen {
-        layout,
-        own,
-        read_only: name.read_only,
-        warnings: name.warnings,
-    })
-}
-
-/// A store under the user's data directory, whose paths are real paths.
-fn own_layout() -> Result<Layout> {
-    let data = user_dirs::data().ok_or(Error::NoHome)?;
-    // A path into a store must be the same however it is reached.
-    let data = std::fs::canonicalize(&data).unwrap_or(data);
-    layout_in(&data.join("windrow"))
-}
-
-/// A store in a directory, whose paths are real paths.
-///
-/// # Errors
-/// When the directory's name can't stand in store paths.
-fn layout_in(dir: &Path) -> Result<Layout> {
-    let store = dir.join("store");
-    let Some(text) = store.to_str() else {
-        return Err(StoreNameError::NotUtf8 { store }.into());
-    };
-    Ok(Layout {
-        store_dir: text.to_owned(),
-        real_store_dir: store,
-        state_dir: dir.join("state"),
-        log_dir: dir.join("log"),
-    })
 }

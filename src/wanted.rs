@@ -53,8 +53,8 @@ pub(crate) fn understand(
     Ok(found.into_iter().flatten().collect())
 }
 
-/// The same, with nothing written: the store, opened for looking, has graphs as drafts. With a graph
-/// it need not exist.
+/// The same, with nothing written: the store, opened for looking, has graphs as drafts. With a
+/// graph it need not exist.
 ///
 /// # Errors
 /// When a graph has a mistake, or not what is asked of it; when the store can't be read.
@@ -70,7 +70,8 @@ pub(crate) fn look_up(
     Ok((store, wanted))
 }
 
-/// Adds a graph in JSON to the store; its targets. Messages call it `graph.json`.
+/// Adds a graph in JSON that is in no file to the store; its targets. Messages call it
+/// `graph.json`.
 ///
 /// # Errors
 /// When it has a mistake, or the store can't be written.
@@ -85,8 +86,8 @@ pub(crate) fn add_graph_text(
     Ok(wanted(&graph, &graph.targets))
 }
 
-/// Adds to the store what of a graph is asked for; what is to be built for each, by the numbers that
-/// came with them.
+/// Adds to the store what of a graph is asked for; what is to be built for each, by the numbers
+/// that came with them.
 fn add(
     source: &GraphSource,
     asked: &[(usize, &GraphTarget)],

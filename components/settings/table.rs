@@ -127,6 +127,11 @@ settings! { with host;
     /// Builds that may run at once on this machine; `auto` for the number of CPUs, 0 for none.
     max_jobs: u32 as Jobs = if host.as_nix { 1 } else { host.cpus },
         "max-jobs" ["build-max-jobs"];
+    /// Which of the builds that are ready is started first, by the name of a policy.
+    ///
+    /// There are fifo, random, shortest-first, longest-first, critical-path, most-dependents and
+    /// depth-first-by-memory; what they go by is told in SCHEDULING.md. Not a setting of Nix.
+    policy: String = "fifo".to_owned(), "policy";
     /// Substitutions that may run at once, beside builds; at least one may.
     max_substitution_jobs: u32 = 16, "max-substitution-jobs" ["substitution-max-jobs"];
     /// CPUs one build may use, told to builders as NIX_BUILD_CORES; 0 for all of them.

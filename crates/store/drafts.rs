@@ -3,8 +3,6 @@
 
 use hashbrown::{HashMap, HashSet};
 
-use crate::ops::add::NewDerivation;
-
 /// Paths that were worked out and not written.
 #[derive(Debug, Default)]
 pub struct Drafts {
@@ -34,7 +32,7 @@ impl Drafts {
         self.sources.insert(path);
     }
 
-    pub(crate) fn add_derivation(&mut self, path: String, new: &NewDerivation) {
-        self.derivations.insert(path, new.text.clone());
+    pub(crate) fn add_derivation(&mut self, path: String, text: Vec<u8>) {
+        self.derivations.insert(path, text);
     }
 }

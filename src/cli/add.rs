@@ -24,7 +24,7 @@ pub(super) struct AddArgs {
 }
 
 pub(super) fn run(args: &AddArgs) -> Result<()> {
-    let session = args.common.session(None)?;
+    let session = args.common.session()?;
     let mut store = session.open()?;
     if let Some(derivations) = nix_json(&args.file)? {
         let added = add_nix_json(&mut store, &derivations).map_err(|source| Error::AddJson {

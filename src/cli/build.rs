@@ -1,7 +1,7 @@
 //! `windrow build`: realises what is asked for and prints the output paths.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use windrow_components::goal::BuildMode;
@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 use crate::installable::{self, Installable};
 use crate::outcome::{failure, root_name};
 use crate::progress::{self, Style, Tracing};
-use crate::realise::{already_valid, hold, realise};
-use crate::session::Session;
+use crate::realise::{Outputs, already_valid, hold, realise};
+use crate::session::{Session, build_policy};
 use crate::trace::TraceFile;
 use crate::wanted::{look_up, understand};
 
@@ -30,14 +30,14 @@ pub(super) struct BuildArgs {
     #[command(flatten)]
     pub(super) options: BuildOptions,
 
-    /// Print what would be built, and build nothing
+    /// Print what 'windrow plan' prints: what would be built and fetched; build and write nothing
     #[arg(long)]
     dry_run: bool,
 
     /// Order of ready derivations: fifo, random, shortest-first, longest-first,
-    /// critical-path, most-dependents or depth-first-by-memory
-    #[arg(long, default_value = "fifo", value_name = "POLICY", value_parser = policy)]
-    policy: Policy,
+    /// critical-path, most-dependents or depth-first-by-memory [default: setting policy, fifo]
+    #[arg(long, value_name = "POLICY", value_parser = build_policy)]
+    policy: Option<Policy>,
 
     /// Rebuild valid outputs, and fail if they differ; with -K the new output is
     /// kept beside it, as PATH.check
@@ -53,8 +53,13 @@ pub(super) struct BuildArgs {
     #[arg(long, conflicts_with_all = ["dry_run", "check"])]
     repair: bool,
 
-    /// Make LINK a garbage collector root for the results
-    #[arg(long, value_name = "LINK")]
+    /// Make LINK (LINK-2 for the second target, LINK-dev for an output dev) a link to the results,
+    /// which keeps them from the collector
+    #[arg(short, long, value_name = "LINK", conflicts_with = "dry_run")]
+    out_link: Option<PathBuf>,
+
+    /// The same, and print the links instead of the output paths
+    #[arg(long, value_name = "LINK", conflicts_with_all = ["out_link", "dry_run"])]
     add_root: Option<PathBuf>,
 
     /// Print a machine-readable line at every start and end of a build
@@ -71,29 +76,23 @@ pub(super) struct BuildArgs {
     print_build_logs: bool,
 }
 
-/// A policy for builds, which run in slots.
-fn policy(text: &str) -> Result<Policy, String> {
-    let policy: Policy = text.parse()?;
-    match policy.places() {
-        true => Err("it chooses machines, which only 'windrow simulate' has".to_owned()),
-        false => Ok(policy),
-    }
-}
-
 pub(super) fn run(args: &BuildArgs) -> Result<()> {
-    let mut session = args.common.session(Some(&args.options))?;
+    let words = installable::gather(&args.what)?;
+    let mut session = args.common.session_for(&args.options.settings(), &words)?;
     session.settings.print_build_trace |= args.print_build_trace;
-    session.policy = args.policy.clone();
+    if let Some(policy) = &args.policy {
+        session.policy = policy.clone();
+    }
     session.finish_running = args.finish_running;
     if args.check {
         session.mode = BuildMode::Check;
     } else if args.repair {
         session.mode = BuildMode::Repair;
     }
-    let what = installable::read(&args.what, &session)?;
+    let what = installable::parse(&words, &session)?;
     if args.dry_run {
         let (store, wanted) = look_up(&what, &session)?;
-        return super::plan::describe(&session, store, &wanted, false);
+        return super::plan::describe(&session, store, &wanted);
     }
     let mut store = match session.open() {
         Err(error) if error.is_read_only() => {
@@ -111,7 +110,8 @@ pub(super) fn run(args: &BuildArgs) -> Result<()> {
         let trace = TraceFile::create(file, "windrow build")?;
         reporter = Box::new(Tracing::new(reporter, trace));
     }
-    let held = match args.add_root {
+    let link = args.out_link.as_ref().or(args.add_root.as_ref());
+    let held = match link {
         Some(_) => Some(hold(&session, &store, &wanted)?),
         None => None,
     };
@@ -122,27 +122,33 @@ pub(super) fn run(args: &BuildArgs) -> Result<()> {
     if summary.lacks_something() {
         return Err(failure(&summary, session.mode));
     }
-    match &args.add_root {
-        None => {
-            progress::say_if_idle(style, &summary);
-            print_lines(outputs.iter().flatten().map(|(_, path)| path))
-        }
-        Some(link) => {
-            let mut links = Vec::new();
-            for (index, outputs) in outputs.iter().enumerate() {
-                for (name, path) in outputs {
-                    let link = root_name(link, index, name);
-                    links.push(add_indirect_root(&session.layout, &link, path)?);
-                }
-            }
-            if let Some(held) = &held {
-                let paths = outputs.iter().flatten().map(|(_, path)| path.as_str());
-                held.remind(&paths.collect::<Vec<_>>())?;
-            }
-            progress::say_if_idle(style, &summary);
-            print_lines(links.iter().map(|link| link.to_string_lossy().into_owned()))
+    let links = match link {
+        Some(link) => add_links(&session, link, &outputs)?,
+        None => Vec::new(),
+    };
+    if let Some(held) = &held {
+        let paths = outputs.iter().flatten().map(|(_, path)| path.as_str());
+        held.remind(&paths.collect::<Vec<_>>())?;
+    }
+    match args.add_root {
+        Some(_) => print_lines(links.iter().map(|link| link.to_string_lossy()))?,
+        None => print_lines(outputs.iter().flatten().map(|(_, path)| path))?,
+    }
+    // Not before all that may fail.
+    progress::say_if_idle(style, &summary);
+    Ok(())
+}
+
+/// Links to the outputs of each target, which are roots of the collector.
+fn add_links(session: &Session, link: &Path, outputs: &Outputs) -> Result<Vec<PathBuf>> {
+    let mut links = Vec::new();
+    for (index, outputs) in outputs.iter().enumerate() {
+        for (name, path) in outputs {
+            let link = root_name(link, index, name);
+            links.push(add_indirect_root(&session.layout, &link, path)?);
         }
     }
+    Ok(links)
 }
 
 /// Prints the output paths if all of them are valid in a store that can't be written, for that
@@ -153,7 +159,7 @@ fn read_only(
     session: &Session,
     reason: Error,
 ) -> Result<()> {
-    if args.add_root.is_some() {
+    if args.add_root.is_some() || args.out_link.is_some() {
         return Err(reason);
     }
     let (store, wanted) = look_up(what, session)?;

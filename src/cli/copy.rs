@@ -7,7 +7,7 @@ use clap::{ArgGroup, Args};
 use super::CommonArgs;
 use crate::copying::{Copy, Other, run as copy};
 use crate::error::{Error, Result};
-use crate::installable;
+use crate::installable::{self, EmptyList};
 use crate::session::Session;
 
 #[derive(Debug, Args)]
@@ -44,11 +44,12 @@ pub(super) struct CopyArgs {
 }
 
 pub(super) fn run(args: &CopyArgs) -> Result<()> {
-    let session = args.common.session(None)?;
+    let words =
+        installable::gather_from(&args.what, EmptyList::Allowed).map_err(Error::not_to_build)?;
+    let session = args.common.session_for(&[], &words)?;
     let other = |url: &Option<String>| url.as_deref().map(Other::parse).transpose();
-    let what = installable::read(&args.what, &session).map_err(Error::not_to_build)?;
     let what = Copy {
-        what,
+        what: words,
         derivation: args.derivation,
         recursive: !args.no_recursive,
         check_sigs: !args.no_check_sigs,

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::{CommonArgs, print_lines};
 use crate::error::{Error, Result};
-use crate::installable::{self, Installable};
+use crate::installable::{self, Installable, Word};
 use crate::realise::Wanted;
 use crate::session::Session;
 use crate::wanted::look_up;
@@ -23,8 +23,12 @@ pub(super) struct FailedPathsArgs {
 }
 
 pub(super) fn run(args: &FailedPathsArgs) -> Result<()> {
-    let session = args.common.session(None)?;
-    let only = named_paths(&args.what, &session)?;
+    let words = match args.what.as_slice() {
+        [] => Vec::new(),
+        what => installable::gather(what).map_err(Error::not_to_build)?,
+    };
+    let session = args.common.session_for(&[], &words)?;
+    let only = named_paths(&words, &session)?;
     let Some(failed) = session.failed_paths(args.clear)? else {
         return Ok(());
     };
@@ -41,11 +45,11 @@ pub(super) fn run(args: &FailedPathsArgs) -> Result<()> {
 }
 
 /// The outputs that arguments stand for; `None` if there are no arguments.
-fn named_paths(what: &[String], session: &Session) -> Result<Option<Vec<String>>> {
+fn named_paths(what: &[Word], session: &Session) -> Result<Option<Vec<String>>> {
     if what.is_empty() {
         return Ok(None);
     }
-    let what = installable::read(what, session).map_err(Error::not_to_build)?;
+    let what = installable::parse(what, session).map_err(Error::not_to_build)?;
     if let Some(paths) = plain_paths(&what) {
         return Ok(Some(paths));
     }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use windrow_components::task_graph::{Stats, TaskGraph, TimeUnit};
@@ -10,6 +10,7 @@ use windrow_formats::task_graph::{write_dot, write_ninja, write_wfformat};
 
 use super::print_lines;
 use crate::error::{Error, Result};
+use crate::installable::{Word, usual_store};
 use crate::session::Session;
 use crate::task_graph;
 use crate::terminal::{Out, complain};
@@ -35,9 +36,9 @@ pub(super) struct GraphArgs {
 /// Which graph.
 #[derive(Debug, Args)]
 pub(super) struct GraphSource {
-    /// build.ninja, WfFormat and other JSON (x.json), STG (x.stg), FILE:NAME for one of several
-    /// graphs in a file, a derivation (x.drv) with all it needs, a directory of .drv files, or a
-    /// generator such as
+    /// build.ninja, a graph of derivations (x.json, x.json#name), WfFormat and other JSON (x.json),
+    /// STG (x.stg), FILE:NAME for one of several graphs in a file, a derivation (x.drv) with all it
+    /// needs, a directory of .drv files, or a generator such as
     /// layered:n=1000,width=100,degree=3,time=uniform:1..10s,seed=7 (also chain, fan, tree,
     /// in-tree, random, scale-free)
     graph: String,
@@ -60,7 +61,9 @@ pub(super) struct GraphSource {
 impl GraphSource {
     /// Loads the graph, with the durations asked for.
     pub(super) fn load(&self) -> Result<TaskGraph> {
-        let session = || Session::new(&[], self.store.as_deref());
+        let words = [Word::Typed(self.graph.clone().into())];
+        let usual = |machine: &Path| usual_store(&words, machine);
+        let session = || Session::with_usual(&[], self.store.as_deref(), usual);
         let mut loaded = task_graph::load(&self.graph, session)?;
         if let Some(from) = &self.durations {
             let note = task_graph::set_durations(&mut loaded, from, self.seed, session)?;

@@ -6,7 +6,7 @@ use windrow_store::own::history::{self, Known};
 
 use super::{CommonArgs, print_lines};
 use crate::error::{Error, Result};
-use crate::installable::{self, Installable};
+use crate::installable::{self, Installable, Word};
 use crate::realise::Wanted;
 use crate::session::Session;
 use crate::wanted::look_up;
@@ -26,13 +26,15 @@ pub(super) struct HistoryArgs {
 }
 
 pub(super) fn run(args: &HistoryArgs) -> Result<()> {
-    let session = args.common.session(None)?;
+    let named = args.names.iter().map(|name| words(name));
+    let named = named.collect::<Result<Vec<Vec<Word>>>>()?;
+    let session = args.common.session_for(&[], &named.concat())?;
     let mut found = Vec::new();
     if args.names.is_empty() {
         found = history::known(&session.layout, None)?;
     }
-    for name in &args.names {
-        for name in names(name, &session)? {
+    for (name, words) in args.names.iter().zip(&named) {
+        for name in names((name, words), &session)? {
             let matching = history::known(&session.layout, Some(&name))?;
             if matching.is_empty() {
                 return Err(Error::NoHistory { name });
@@ -54,14 +56,22 @@ pub(super) fn run(args: &HistoryArgs) -> Result<()> {
     }
 }
 
+/// What an argument names in a store or in a graph; nothing if it is a name or a pattern.
+fn words(what: &str) -> Result<Vec<Word>> {
+    let is_name = !what.contains(['/', '#']) && !what.ends_with(".json") && !what.ends_with(".drv");
+    match is_name && what != "-" {
+        true => Ok(Vec::new()),
+        false => installable::gather(&[what]).map_err(Error::not_to_build),
+    }
+}
+
 /// The names of derivations that an argument stands for: those of a graph, of derivations and of
 /// outputs, or what was typed, which may be a pattern.
-fn names(what: &str, session: &Session) -> Result<Vec<String>> {
-    let is_name = !what.contains(['/', '#']) && !what.ends_with(".json") && !what.ends_with(".drv");
-    if is_name && what != "-" {
+fn names((what, words): (&str, &[Word]), session: &Session) -> Result<Vec<String>> {
+    if words.is_empty() {
         return Ok(vec![what.to_owned()]);
     }
-    let found = installable::read(&[what], session).map_err(Error::not_to_build)?;
+    let found = installable::parse(words, session).map_err(Error::not_to_build)?;
     let wanted = match found.as_slice() {
         // It may be known no more, and its builds be recorded.
         [Installable::Derivation { path, .. }] => vec![path.clone()],

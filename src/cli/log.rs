@@ -7,7 +7,7 @@ use clap::Args;
 use super::CommonArgs;
 use crate::build_log::{Log, copy, open};
 use crate::error::{Error, Result, print_failed};
-use crate::installable::{self, Installable};
+use crate::installable::{self, Installable, Word};
 use crate::realise::Wanted;
 use crate::session::Session;
 use crate::terminal::Out;
@@ -23,19 +23,22 @@ pub(super) struct LogArgs {
 }
 
 pub(super) fn run(args: &LogArgs) -> Result<()> {
-    let session = args.common.session(None)?;
-    let drv = derivation(&args.what, &session).map_err(Error::not_to_build)?;
+    let words = installable::gather(&[&args.what]).map_err(Error::not_to_build)?;
+    let session = args.common.session_for(&[], &words)?;
+    let drv = derivation((&args.what, &words), &session).map_err(Error::not_to_build)?;
     let store_dir = session.store_dir();
     let base = store_dir.strip(&drv).unwrap_or(&drv);
     match open(&session.layout.log_dir, base)? {
         Some(mut log) => print(&mut log, &drv),
-        None => Err(Error::NoLog { path: drv }),
+        None => Err(Error::NoLog {
+            path: args.what.clone(),
+        }),
     }
 }
 
 /// The derivation whose log is asked for.
-fn derivation(what: &str, session: &Session) -> Result<String> {
-    let found = installable::read(&[what], session)?;
+fn derivation((what, words): (&str, &[Word]), session: &Session) -> Result<String> {
+    let found = installable::parse(words, session)?;
     if let [Installable::Derivation { path, .. }] = found.as_slice() {
         // It may be known no more, and its log be there.
         return Ok(path.clone());
@@ -46,7 +49,9 @@ fn derivation(what: &str, session: &Session) -> Result<String> {
         [Wanted::Path(path) | Wanted::Repair(path)] => {
             let info = store.database.path_info(path)?;
             let deriver = info.and_then(|info| info.deriver);
-            deriver.ok_or_else(|| Error::NoLog { path: path.clone() })
+            deriver.ok_or_else(|| Error::NoLog {
+                path: what.to_owned(),
+            })
         }
         several => Err(Error::BadArgument {
             what: what.to_owned(),

@@ -21,6 +21,7 @@ mod simulate;
 
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -30,8 +31,9 @@ use windrow_sys::{interrupt, waiting};
 pub use reference::reference;
 
 use crate::error::{Result, print_failed};
+use crate::installable::{Word, usual_store};
 use crate::progress::{LogFormat, Style};
-use crate::session::Session;
+use crate::session::{Session, Usual};
 use crate::terminal::{
     Out, complain, stderr_is_terminal, take_over_signals, tell_error, tell_errors_as_json,
     usage_error,
@@ -116,9 +118,9 @@ struct CommonArgs {
 /// Options of commands that build.
 #[derive(Debug, Args)]
 struct BuildOptions {
-    /// Run at most N builders at a time (auto: one per CPU)
-    #[arg(short = 'j', long, value_name = "N")]
-    max_jobs: Option<String>,
+    /// Run at most N builders at a time [default: one per CPU, or setting max-jobs]
+    #[arg(short = 'j', long, visible_alias = "max-jobs", value_name = "N")]
+    jobs: Option<String>,
 
     /// Let each builder use N cores, by NIX_BUILD_CORES (0: all)
     #[arg(long, value_name = "N")]
@@ -145,6 +147,26 @@ struct BuildOptions {
     timeout: Option<String>,
 }
 
+impl BuildOptions {
+    /// The settings that they stand for.
+    fn settings(&self) -> Vec<(&str, &str)> {
+        let flag = |given: bool| given.then_some("true");
+        let all = [
+            ("max-jobs", self.jobs.as_deref()),
+            ("cores", self.cores.as_deref()),
+            ("keep-going", flag(self.keep_going)),
+            ("fallback", flag(self.fallback)),
+            ("keep-failed", flag(self.keep_failed)),
+            ("max-silent-time", self.max_silent_time.as_deref()),
+            ("timeout", self.timeout.as_deref()),
+        ];
+        let given = all.into_iter();
+        given
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect()
+    }
+}
+
 impl CommonArgs {
     /// The settings of the command line.
     fn pairs(&self) -> Vec<(String, String)> {
@@ -169,23 +191,30 @@ impl CommonArgs {
         }
     }
 
-    fn session(&self, build: Option<&BuildOptions>) -> Result<Session> {
+    /// Settings and store of a command that names nothing of a store.
+    fn session(&self) -> Result<Session> {
+        self.session_for(&[], &[])
+    }
+
+    /// The same of a command with these settings of its own and arguments.
+    fn session_for(&self, own: &[(&str, &str)], what: &[Word]) -> Result<Session> {
+        self.session_with(own, |machine| usual_store(what, machine))
+    }
+
+    fn session_with(
+        &self,
+        own: &[(&str, &str)],
+        usual: impl FnOnce(&Path) -> Usual,
+    ) -> Result<Session> {
         let mut options = self.pairs();
-        if let Some(build) = build {
-            let mut set = |name: &str, value: Option<&str>| {
-                options.extend(value.map(|value| (name.to_owned(), value.to_owned())));
-            };
-            set("max-jobs", build.max_jobs.as_deref());
-            set("cores", build.cores.as_deref());
-            set("keep-going", build.keep_going.then_some("true"));
-            set("fallback", build.fallback.then_some("true"));
-            set("keep-failed", build.keep_failed.then_some("true"));
-            set("max-silent-time", build.max_silent_time.as_deref());
-            set("timeout", build.timeout.as_deref());
-        }
-        let session = Session::new(&options, self.store.as_deref())?;
+        let own = own.iter();
+        options.extend(own.map(|&(name, value)| (name.to_owned(), value.to_owned())));
+        let session = Session::with_usual(&options, self.store.as_deref(), usual)?;
         if self.quiet == 0 {
             waiting::tell_by(complain);
+            for note in &session.notes {
+                complain(&format!("note: {note}"));
+            }
             for warning in &session.warnings {
                 complain(&format!("warning: {warning}"));
             }
@@ -231,6 +260,12 @@ fn run(args: Vec<OsString>) -> ExitCode {
     }
     if args.get(1).is_some_and(|arg| arg == crate::nix_store::NAME) {
         return crate::nix_store::main(args.into_iter().skip(2));
+    }
+    // What its operations are its own help tells.
+    if args.get(1).is_some_and(|arg| arg == "help")
+        && args.get(2).is_some_and(|arg| arg == crate::nix_store::NAME)
+    {
+        return crate::nix_store::main([OsString::from("--help")]);
     }
     if let Some(status) = crate::builtin_main() {
         return status;

@@ -1,19 +1,25 @@
-//! `windrow plan`: what would be built, in order, how many and how deep; also what a dry run says.
+//! `windrow plan`, and what a dry run prints: what would be built, in order, how long that takes by
+//! the history, and what would be fetched.
+
+mod times;
 
 use std::ffi::OsString;
 
 use clap::Args;
+use windrow_components::count::count;
+use windrow_components::graph::BuildGraph;
+use windrow_components::ids::PathId;
 use windrow_store::local::LocalStore;
+use windrow_systems::plan::Plan;
+use windrow_systems::policy::Policy;
 
 use super::{CommonArgs, print_lines};
 use crate::error::Result;
 use crate::installable;
 use crate::realise::{Planned, Wanted, make_plan};
-use crate::session::Session;
+use crate::session::{Session, build_policy};
 use crate::terminal::complain;
 use crate::wanted::look_up;
-use windrow_components::graph::BuildGraph;
-use windrow_systems::plan::Plan;
 
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {
@@ -23,23 +29,31 @@ pub(super) struct PlanArgs {
 
     #[command(flatten)]
     common: CommonArgs,
+
+    /// Say how long it takes with N builders at a time [default: one per CPU]
+    #[arg(short = 'j', long, visible_alias = "max-jobs", value_name = "N")]
+    jobs: Option<String>,
+
+    /// Say how long it takes in this order [default: setting policy, fifo]
+    #[arg(long, value_name = "POLICY", value_parser = build_policy)]
+    policy: Option<Policy>,
 }
 
 pub(super) fn run(args: &PlanArgs) -> Result<()> {
-    let session = args.common.session(None)?;
-    let what = installable::read(&args.what, &session)?;
+    let words = installable::gather(&args.what)?;
+    let jobs = args.jobs.iter().map(|jobs| ("max-jobs", jobs.as_str()));
+    let jobs: Vec<(&str, &str)> = jobs.collect();
+    let mut session = args.common.session_for(&jobs, &words)?;
+    if let Some(policy) = &args.policy {
+        session.policy = policy.clone();
+    }
+    let what = installable::parse(&words, &session)?;
     let (store, wanted) = look_up(&what, &session)?;
-    describe(&session, store, &wanted, true)
+    describe(&session, store, &wanted)
 }
 
-/// Prints the plan: with `on_stdout` the derivations on standard output and the numbers on standard
-/// error, else all on standard error, as a dry run does.
-pub(super) fn describe(
-    session: &Session,
-    store: LocalStore,
-    wanted: &[Wanted],
-    on_stdout: bool,
-) -> Result<()> {
+/// Prints the derivations that would be built on standard output, and all else on standard error.
+pub(super) fn describe(session: &Session, store: LocalStore, wanted: &[Wanted]) -> Result<()> {
     let Planned {
         graph,
         plan,
@@ -49,49 +63,59 @@ pub(super) fn describe(
     for complaint in &complaints {
         complain(complaint);
     }
-    let paths = plan
-        .builds
-        .iter()
-        .map(|&drv| graph.full_path(graph.drv_path(drv)));
-    let count = plan.builds.len();
-    let summary = match count {
-        0 => "nothing would be built".to_owned(),
-        1 => "this derivation would be built:".to_owned(),
-        _ => format!("these {count} derivations would be built:"),
-    };
-    if on_stdout {
-        print_lines(paths)?;
-        let chain = plan.depth;
-        complain(&match count {
-            0 => summary,
-            1 => "1 derivation would be built".to_owned(),
-            _ => format!("{count} derivations would be built, at most {chain} one after the other"),
-        });
-    } else {
-        complain(&summary);
-        paths.for_each(|path| complain(&format!("  {path}")));
+    let paths = plan.builds.iter();
+    print_lines(paths.map(|&drv| graph.full_path(graph.drv_path(drv))))?;
+    let builds = count(plan.builds.len(), "derivation");
+    complain(&match (plan.builds.len(), plan.depth) {
+        (0, _) => "nothing would be built".to_owned(),
+        (1, _) => format!("{builds} would be built"),
+        (_, depth) => format!("{builds} would be built, at most {depth} one after the other"),
+    });
+    match times::estimate(session, &graph, &plan) {
+        Ok(Some(times)) => complain(&times),
+        Ok(None) => {}
+        Err(error) => {
+            complain(&format!(
+                "warning: it is not known what builds took before: {error}"
+            ));
+        }
     }
     describe_fetches(&graph, &plan);
+    describe_unknown(&graph, &plan);
     Ok(())
 }
 
-/// Says on standard error what would be fetched, and what is nowhere to be had, as nix-store's dry
-/// run does.
+/// Says on standard error what would be fetched, as nix-store's dry run does.
 fn describe_fetches(graph: &BuildGraph, plan: &Plan) {
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    let count = plan.fetches.len();
-    if count > 0 {
-        let what = match count {
-            1 => "this path".to_owned(),
-            _ => format!("these {count} paths"),
-        };
-        complain(&format!(
-            "{what} would be fetched ({:.2} MiB download, {:.2} MiB unpacked):",
-            mib(plan.download_size),
-            mib(plan.nar_size)
-        ));
-        let mut paths: Vec<String> = plan.fetches.iter().map(|&p| graph.full_path(p)).collect();
-        paths.sort_unstable();
-        paths.iter().for_each(|path| complain(&format!("  {path}")));
-    }
+    let what = match plan.fetches.len() {
+        0 => return,
+        1 => "this path".to_owned(),
+        count => format!("these {count} paths"),
+    };
+    complain(&format!(
+        "{what} would be fetched ({:.2} MiB download, {:.2} MiB unpacked):",
+        mib(plan.download_size),
+        mib(plan.nar_size)
+    ));
+    list(graph, &plan.fetches);
+}
+
+/// Says on standard error what is needed and nowhere to be had.
+fn describe_unknown(graph: &BuildGraph, plan: &Plan) {
+    let what = match plan.unknown.len() {
+        0 => return,
+        1 => "this path is".to_owned(),
+        count => format!("these {count} paths are"),
+    };
+    complain(&format!(
+        "{what} neither in the store nor to be had from a substituter:"
+    ));
+    list(graph, &plan.unknown);
+}
+
+fn list(graph: &BuildGraph, paths: &[PathId]) {
+    let mut paths: Vec<String> = paths.iter().map(|&path| graph.full_path(path)).collect();
+    paths.sort_unstable();
+    paths.iter().for_each(|path| complain(&format!("  {path}")));
 }

@@ -25,7 +25,7 @@ pub(super) struct PushArgs {
 }
 
 pub(super) fn run(args: &PushArgs) -> Result<()> {
-    let session = args.common.session(None)?;
+    let session = args.common.session()?;
     let what = Push {
         to: args.to.clone(),
         forget: args.forget,

@@ -12,6 +12,7 @@ use windrow_sys::{interrupt, limits};
 
 use super::{CommonArgs, print_lines};
 use crate::error::{Error, Result};
+use crate::session::Usual;
 use crate::terminal::complain;
 
 #[derive(Debug, Args)]
@@ -49,7 +50,7 @@ enum Compression {
 }
 
 pub(super) fn run(args: &ServeCacheArgs) -> Result<()> {
-    let session = args.common.session(None)?;
+    let session = args.common.session_with(&[], |_| Usual::OfMachine)?;
     let files = match args.secret_key_file.is_empty() {
         true => session
             .settings

@@ -36,8 +36,9 @@ enum Version {
 }
 
 pub(super) fn run(args: &ShowArgs) -> Result<()> {
-    let session = args.common.session(None)?;
-    let what = installable::read(&args.what, &session).map_err(Error::not_to_build)?;
+    let words = installable::gather(&args.what).map_err(Error::not_to_build)?;
+    let session = args.common.session_for(&[], &words)?;
+    let what = installable::parse(&words, &session).map_err(Error::not_to_build)?;
     let (store, wanted) = look_up(&what, &session).map_err(Error::not_to_build)?;
     let mut drvs = Vec::new();
     for wanted in wanted {

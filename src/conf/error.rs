@@ -55,6 +55,25 @@ pub enum ConfError {
         /// Where the line stands.
         place: ConfLine,
     },
+    /// A windrow.toml that isn't TOML.
+    #[error("{place}: this is not TOML: {reason}; write 'NAME = VALUE' with texts in quotes")]
+    Toml {
+        /// Where the mistake is.
+        place: ConfLine,
+        /// What is wrong there.
+        reason: String,
+    },
+    /// A value in windrow.toml that no setting can have.
+    #[error(
+        "{place}: '{name}' has a value that no setting has; write a text in quotes, a whole number, true or \
+         false, or a list or table of these without blanks in them"
+    )]
+    TomlValue {
+        /// Where the setting stands.
+        place: ConfLine,
+        /// Its name.
+        name: String,
+    },
     /// An included file that isn't there.
     #[error(
         "{place}: the included file '{}' doesn't exist; create it, or write '!include' if it may \

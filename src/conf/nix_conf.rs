@@ -1,7 +1,8 @@
-//! Reads the settings from nix.conf, the user's files and the environment, in the order of Nix.
+//! Reads the settings from nix.conf, windrow.toml and the environment, in the order of Nix.
 //! Returns them with warnings; prints nothing. How one text is read stands in `nix_conf/text.rs`.
 
 mod text;
+mod windrow_toml;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -93,9 +94,10 @@ impl fmt::Display for Warning {
 /// for the user's own store, and with `as_nix` the defaults are those of Nix.
 ///
 /// Later ones win: defaults, the variables that stand for one setting, `conf_dir`/nix.conf, the
-/// user's files from last to first, `NIX_CONFIG`, and `_NIX_OPTIONS`, with which Nix 1.8 passed
-/// its settings to the programs it started. `NIX_BUILD_CORES` is not among them: Nix sets it for
-/// builders and never reads it.
+/// user's nix.conf files from last to first, the system's windrow.toml, the user's, `NIX_CONFIG`,
+/// `_NIX_OPTIONS`, with which Nix 1.8 passed its settings to the programs it started, and
+/// `WINDROW_STORE`. `NIX_BUILD_CORES` is not among them: Nix sets it for builders and never reads
+/// it.
 pub(crate) fn load(
     env: &impl Fn(&str) -> Option<OsString>,
     conf_dir: &Path,
@@ -121,6 +123,9 @@ pub(crate) fn load_for(
     for file in user_files(env).iter().rev() {
         reader.file(file)?;
     }
+    for file in windrow_files(env) {
+        reader.toml_file(&file)?;
+    }
     if let Some(text) = env("NIX_CONFIG") {
         reader.variable("NIX_CONFIG", &text.into_vec())?;
     }
@@ -128,6 +133,9 @@ pub(crate) fn load_for(
         reader.packed("_NIX_OPTIONS", &packed.into_vec())?;
     }
     let (mut warnings, without_effect) = (reader.warnings, reader.without_effect);
+    if let Some(store) = text_of(env, "WINDROW_STORE")?.filter(|store| !store.is_empty()) {
+        settings.store = store;
+    }
     let defaults = Settings::for_host(host);
     for (name, place) in without_effect {
         warn_of_no_effect(&mut warnings, (&settings, &defaults), name, place);
@@ -168,15 +176,10 @@ fn apply_variables(
     settings: &mut Settings,
     env: &impl Fn(&str) -> Option<OsString>,
 ) -> Result<(), ConfError> {
-    let text = |variable: &'static str| match env(variable).map(OsString::into_string) {
-        None => Ok(None),
-        Some(Ok(text)) => Ok(Some(text)),
-        Some(Err(_)) => Err(ConfError::Variable { variable }),
-    };
-    if let Some(store) = text("NIX_REMOTE")?.filter(|store| !store.is_empty()) {
+    if let Some(store) = text_of(env, "NIX_REMOTE")?.filter(|store| !store.is_empty()) {
         settings.store = store;
     }
-    if let Some(files) = text("NIX_REMOTE_SYSTEMS")? {
+    if let Some(files) = text_of(env, "NIX_REMOTE_SYSTEMS")? {
         let included = files.split(':').filter(|file| !file.is_empty());
         settings.builders = included
             .map(|file| format!("@{file}"))
@@ -193,7 +196,29 @@ fn apply_variables(
     Ok(())
 }
 
-/// The user's configuration files, the most important first; most of them won't exist.
+/// The value of a variable, which must be text.
+fn text_of(
+    env: &impl Fn(&str) -> Option<OsString>,
+    variable: &'static str,
+) -> Result<Option<String>, ConfError> {
+    let text = env(variable).map(OsString::into_string).transpose();
+    text.map_err(|_| ConfError::Variable { variable })
+}
+
+/// The files windrow.toml of the system and of the user, in this order; they need not exist.
+fn windrow_files(env: &impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
+    let filled = |variable| env(variable).filter(|value| !value.is_empty());
+    let system = filled("WINDROW_CONF_DIR").map_or_else(|| "/etc/windrow".into(), PathBuf::from);
+    let user = match filled("XDG_CONFIG_HOME") {
+        Some(config) => Some(PathBuf::from(config)),
+        None => filled("HOME").map(|home| Path::new(&home).join(".config")),
+    };
+    let user = user.map(|config| config.join("windrow"));
+    let dirs = std::iter::once(system).chain(user);
+    dirs.map(|dir| dir.join("windrow.toml")).collect()
+}
+
+/// The user's nix.conf files, the most important first; most of them won't exist.
 fn user_files(env: &impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
     let split = |list: OsString| -> Vec<PathBuf> {
         std::env::split_paths(&list)

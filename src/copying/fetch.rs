@@ -9,6 +9,7 @@ use windrow_systems::report::Level;
 
 use super::{Copy, Source};
 use crate::error::{Error, Result};
+use crate::installable;
 use crate::outcome::not_fetched;
 use crate::progress::{self, NOTHING_NAMED, Style, say, seconds};
 use crate::realise::{Planned, Wanted, hold, known_outputs, make_plan, realise};
@@ -21,7 +22,8 @@ use crate::wanted::understand;
 /// When something can't be understood or fetched.
 pub(super) fn by_name(session: Session, from: &Source, what: &Copy) -> Result<()> {
     let mut store = session.open()?;
-    let wanted = understand(&what.what, &session, &mut store).map_err(Error::not_to_build)?;
+    let named = installable::parse(&what.what, &session).map_err(Error::not_to_build)?;
+    let wanted = understand(&named, &session, &mut store).map_err(Error::not_to_build)?;
     let mut unknown = Vec::new();
     let mut paths = Vec::new();
     for wanted in &wanted {

@@ -11,15 +11,15 @@ mod send;
 use windrow_net::store_url::{Kind, Places, StoreUrl};
 
 use crate::error::{Error, Result};
-use crate::installable::Installable;
+use crate::installable::Word;
 use crate::progress::Style;
 use crate::session::Session;
 
 /// What is copied, and how.
 #[derive(Debug)]
 pub(crate) struct Copy {
-    /// What was asked for.
-    pub(crate) what: Vec<Installable>,
+    /// What was asked for, of whatever store that is about.
+    pub(crate) what: Vec<Word>,
     /// Derivations stand for themselves rather than for their outputs.
     pub(crate) derivation: bool,
     /// With all that they refer to.

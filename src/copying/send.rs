@@ -13,6 +13,7 @@ use windrow_sys::interrupt::Owing;
 use super::{Copy, shown};
 use crate::caches::copy_config;
 use crate::error::{Error, Result};
+use crate::installable;
 use crate::outcome::{failure, not_copied};
 use crate::progress::{self, Copies};
 use crate::realise::{Outputs, Wanted, already_valid, hold, realise};
@@ -31,7 +32,8 @@ pub(super) struct Found {
 /// # Errors
 /// When something can't be understood, or not be made.
 pub(super) fn found(session: &Session, what: &Copy) -> Result<Found> {
-    let (store, found) = look_up(&what.what, session).map_err(Error::not_to_build)?;
+    let named = installable::parse(&what.what, session).map_err(Error::not_to_build)?;
+    let (store, found) = look_up(&named, session).map_err(Error::not_to_build)?;
     if let Some(outputs) = already_valid(session, &store, &paths_of(found, what))? {
         let paths = paths(outputs);
         let mut roots = roots(session)?;
@@ -45,7 +47,7 @@ pub(super) fn found(session: &Session, what: &Copy) -> Result<Found> {
     }
     drop(store);
     let mut store = session.open()?;
-    let wanted = understand(&what.what, session, &mut store).map_err(Error::not_to_build)?;
+    let wanted = understand(&named, session, &mut store).map_err(Error::not_to_build)?;
     let wanted = paths_of(wanted, what);
     let held = hold(session, &store, &wanted)?;
     let reporter = progress::reporter(what.style);

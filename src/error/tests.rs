@@ -36,8 +36,14 @@ fn arguments() -> Vec<Error> {
             store: text("/nix/store"),
             reason: text("it is on a read-only file system"),
         },
+        Error::StoreNamedBy {
+            source: StoreNameError::Daemon {
+                store: text("daemon"),
+            },
+            origin: text("the environment variable NIX_REMOTE"),
+        },
         Error::StoreForbidden {
-            store: text("/nix/store"),
+            remedy: text("run as its owner"),
             source: Box::new(windrow_store::Error::io(
                 "create the directory",
                 "/nix/store/.links",
@@ -45,13 +51,17 @@ fn arguments() -> Vec<Error> {
         },
         Error::NoHome,
         Error::NoUserDirs,
+        Error::NothingNamed,
+        Error::Policy {
+            reason: text("there is no policy 'best'"),
+        },
         Error::BadTarget {
             what: text("x.txt"),
             reason: text("it is not in the store"),
         },
         Error::BadArgument {
-            what: text("g.json"),
-            reason: text("a graph has no log; name one of its derivations"),
+            what: text("/nix/store/…-x"),
+            reason: text("no derivation of it is known"),
         },
         Error::Unsupported(text("windrow does not do that")),
         Error::Usage(text("no operation specified")),

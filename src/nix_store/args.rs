@@ -175,6 +175,10 @@ pub(super) struct Command {
     pub(super) build_hook: bool,
 }
 
+/// What is said of the one operation of Nix that is missing.
+const NO_SERVING: &str = "nix-store --serve is not supported: windrow serves a store to other machines only \
+                          as a binary cache ('windrow serve-cache'); have them call Nix's own nix-store here";
+
 /// Flags of operations that take a value.
 const WITH_VALUE: [&str; 3] = ["--max-freed", "--max-links", "--max-atime"];
 
@@ -226,6 +230,7 @@ impl Command {
             "--stdin" if !std::io::stdin().is_terminal() => {
                 self.stdin_at.get_or_insert(self.args.len());
             }
+            "--serve" => return Err(Error::Unsupported(NO_SERVING.to_owned())),
             "--option" => {
                 let (name, value) = (text()?, text()?);
                 match Settings::default().set(&name, &value) {
@@ -236,7 +241,7 @@ impl Command {
                 }
             }
             "--log-format" | "--log-type" => self.log_format = Some(text()?),
-            "--max-jobs" | "-j" => set("max-jobs", text()?),
+            "--max-jobs" | "--jobs" | "-j" => set("max-jobs", text()?),
             "--cores" | "--max-silent-time" | "--timeout" => set(&flag[2..], text()?),
             "--keep-failed" | "-K" => set("keep-failed", "true".to_owned()),
             "--keep-going" | "-k" => set("keep-going", "true".to_owned()),

@@ -1,17 +1,22 @@
 //! Where task graphs come from: files of several formats, derivations, generators.
 
+mod build_graph;
 mod derivations;
 mod durations;
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use windrow_components::task_graph::{Limits, Stats, TaskGraph, TaskGraphError};
+use windrow_formats::json_graph::{Pick, Picker};
 use windrow_formats::task_graph::{Generator, load_part};
+use windrow_systems::instantiate::parse_graph;
 use windrow_systems::simulate::memory_needed;
 
 use crate::error::{Error, Result};
+use crate::installable::{GraphSource, GraphTarget, in_graph};
 use crate::memory;
 use crate::session::Session;
 
@@ -45,18 +50,27 @@ impl From<TaskGraph> for Loaded {
 }
 
 /// Loads the graph that `what` names: an existing file or directory, one of the graphs in a file as
-/// `FILE:NAME`, a derivation of the store, else a generator. Only derivations need a session, to find what they need.
+/// `FILE:NAME`, a derivation of the store, else a generator. Only derivations need a session, to
+/// find what they need or their platform.
 ///
 /// # Errors
 /// When the file can't be read or is malformed, the generator is unknown, or the graph would not
 /// fit into memory.
 pub fn load(what: &str, session: impl FnOnce() -> Result<Session>) -> Result<Loaded> {
     let limits = limits();
-    let path = Path::new(what);
+    let (path, pick) = match in_graph(OsStr::new(what)).map_err(Error::not_to_build)? {
+        Some(GraphTarget {
+            source: GraphSource::File(file),
+            pick,
+            ..
+        }) => (file, pick),
+        _ => (PathBuf::from(what), None),
+    };
+    let path = path.as_path();
     if path.is_dir() {
         return derivations::load_directory(path, limits);
     }
-    if what.ends_with(".drv") {
+    if pick.is_none() && what.ends_with(".drv") {
         return derivations::load_closure(path, &session()?.layout, limits);
     }
     let (path, part) = match what.rsplit_once(':') {
@@ -69,12 +83,59 @@ pub fn load(what: &str, session: impl FnOnce() -> Result<Session>) -> Result<Loa
         return Ok(what.parse::<Generator>()?.generate(limits)?.into());
     }
     let text = read("read the graph", path, limits)?;
+    if path.extension().is_some_and(|it| it == "json") {
+        let loaded = derivations_of(what, (path, &text), pick.as_ref(), session)?;
+        if let Some(loaded) = loaded {
+            return Ok(loaded);
+        }
+    }
     let directory = path.parent().unwrap_or(Path::new("."));
     let mut include =
         |file: &Path| read_at_most(&directory.join(file), self::limits().memory_bytes);
     // What is left now that the text is there.
     let file = path.display().to_string();
     Ok(load_part(None, (&file, part), &text, self::limits(), &mut include)?.into())
+}
+
+/// The graph of derivations that a file has, or a part of that; none if it has a graph of another
+/// kind.
+fn derivations_of(
+    what: &str,
+    (file, text): (&Path, &[u8]),
+    pick: Option<&Pick>,
+    session: impl FnOnce() -> Result<Session>,
+) -> Result<Option<Loaded>> {
+    let bad = |reason: &str| Error::BadArgument {
+        what: what.to_owned(),
+        reason: reason.to_owned(),
+    };
+    let Some(suspected) = build_graph::suspected(text) else {
+        return match pick {
+            Some(_) => Err(bad("only graphs of derivations have names to pick by")),
+            None => Ok(None),
+        };
+    };
+    let mut graph = match parse_graph(suspected, file, &session()?.settings.system) {
+        Ok(graph) => graph,
+        Err(error) => {
+            // The word may stand in a graph of another kind.
+            let other = load_part(None, (what, None), text, limits(), &mut no_include);
+            return match other {
+                Ok(graph) if pick.is_none() => Ok(Some(graph.into())),
+                _ => Err(error.into()),
+            };
+        }
+    };
+    if let Some(pick) = pick {
+        let target = Picker::new(&graph).pick(pick);
+        let target = target.map_err(|error| bad(&error.to_string()))?;
+        graph.keep_only(vec![target]);
+    }
+    build_graph::as_tasks(what, &graph, limits()).map(Some)
+}
+
+fn no_include(_: &Path) -> io::Result<Vec<u8>> {
+    Err(io::ErrorKind::NotFound.into())
 }
 
 /// Reads a file, unless it would not fit into memory.

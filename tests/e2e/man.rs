@@ -69,7 +69,7 @@ fn signs_are_shown_as_they_are_typed() {
     };
     let build = shown("build");
     assert!(build.contains("x.drv^out,dev"), "{build}");
-    assert!(build.contains("-j, --max-jobs"), "{build}");
+    assert!(build.contains("-j, --jobs"), "{build}");
     assert!(build.contains("windrow build [OPTIONS]"), "{build}");
     let store = shown("nix-store");
     assert!(store.contains("--add-fixed ALGO FILE…"), "{store}");

@@ -151,7 +151,7 @@ impl LocalStore {
         if self.is_read_only() {
             for drv in drvs {
                 let full = self.store_dir().display(&drv.path);
-                self.drafts.add_derivation(full, drv);
+                self.drafts.add_derivation(full, drv.text.clone());
             }
             return Ok(());
         }

@@ -22,9 +22,10 @@ impl Conf {
             env: Vec::new(),
         };
         // Without it the files of the machine that runs the tests would be read.
-        let nowhere = conf.path("nowhere").into();
+        let nowhere: OsString = conf.path("nowhere").into();
         conf.file("nix.conf", nix_conf)
-            .env("XDG_CONFIG_DIRS", nowhere)
+            .env("XDG_CONFIG_DIRS", nowhere.clone())
+            .env("WINDROW_CONF_DIR", nowhere)
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -22,7 +22,7 @@ type FileId = (u64, u64);
 
 /// Applies one source after the other to the same settings.
 pub(super) struct Reader<'a> {
-    settings: &'a mut Settings,
+    pub(super) settings: &'a mut Settings,
     pub(super) warnings: Vec<Warning>,
     /// Settings that were set and have no effect.
     pub(super) without_effect: Vec<(String, ConfLine)>,
@@ -39,6 +39,17 @@ impl<'a> Reader<'a> {
             without_effect: Vec::new(),
             open: Vec::new(),
             includes: 0,
+        }
+    }
+
+    /// The contents of a file; none if it is missing, or can't be read, which is warned of.
+    pub(super) fn read(&mut self, file: &Path) -> Option<Vec<u8>> {
+        match read(file) {
+            Ok((_, bytes)) => Some(bytes),
+            Err(error) => {
+                self.pass_over(file, &error);
+                None
+            }
         }
     }
 
@@ -162,7 +173,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn set(&mut self, name: &str, value: &str, place: ConfLine) -> Result<(), ConfError> {
+    pub(super) fn set(
+        &mut self,
+        name: &str,
+        value: &str,
+        place: ConfLine,
+    ) -> Result<(), ConfError> {
         match self.settings.set(name, value) {
             Ok(Known::Yes | Known::Ignored) => {}
             Ok(Known::No) => self.warnings.push(Warning::unknown(name, place)),
@@ -172,7 +188,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Not for packed options: whoever packed them has read them from where they were set.
-    fn note_effect(&mut self, name: &str, place: ConfLine) {
+    pub(super) fn note_effect(&mut self, name: &str, place: ConfLine) {
         let effect = Settings::todays_name(name).and_then(Settings::effect);
         if effect == Some(Effect::None) {
             self.without_effect.push((name.to_owned(), place));

@@ -98,6 +98,7 @@ impl World {
             ("NIX_STATE_DIR", self.state()),
             ("NIX_LOG_DIR", self.root.join("log")),
             ("NIX_CONF_DIR", self.root.join("conf")),
+            ("WINDROW_CONF_DIR", self.root.join("conf")),
             ("NIX_LOCALSTATE_DIR", self.root.join("var")),
             ("TMPDIR", self.root.join("tmp")),
             ("HOME", self.root.join("home")),
