@@ -181,6 +181,11 @@ impl Downloads {
         let Some(download) = download else {
             return drop(result.map(Archive::discard));
         };
+        if result.is_ok() {
+            // Also of what was here already.
+            let size = download.info.file_size.unwrap_or(download.info.nar_size);
+            download.received.store(size, Ordering::Relaxed);
+        }
         download.state = State::Over(result);
         self.lines.entry(sub).or_default().under_way -= 1;
         let goals = download.goals.iter();

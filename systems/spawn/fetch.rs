@@ -116,8 +116,9 @@ pub(crate) fn unpack_archive(
     }
     scheduler.start(fetch.goal);
     if downloads.announce(fetch.path) {
-        let program = substituters.name(sub);
-        report_start(fetch, (graph, reporter), (program, None), scheduler.now);
+        let transfer = downloads.transfer(fetch.path);
+        let from = (substituters.name(sub), transfer.as_ref());
+        report_start(fetch, (graph, reporter), from, scheduler.now);
     }
     downloads.unpack(fetch);
 }
