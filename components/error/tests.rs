@@ -124,6 +124,9 @@ fn task_graphs() -> Vec<TaskGraphError> {
             duration: text("1e300"),
         },
         TaskGraphError::WorkOverflow { tasks: 2 },
+        TaskGraphError::BadDemands {
+            reason: text("task 3 needs data 7, of which there is none"),
+        },
         TaskGraphError::DurationCount { given: 1, tasks: 2 },
         TaskGraphError::Unsuitable {
             file: origin.clone(),

@@ -45,8 +45,9 @@ impl Board {
         }
     }
 
-    /// Whether cores may have become free at this instant, at which nothing more is known to happen:
-    /// the time to place goals for policies that look at all that happens at an instant together.
+    /// Whether cores may have become free at this instant, at which nothing more is known to
+    /// happen: the time to place goals for policies that look at all that happens at an instant
+    /// together.
     pub fn is_time_to_place(&self) -> bool {
         self.has_news_now && self.is_settled
     }

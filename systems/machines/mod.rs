@@ -1,14 +1,15 @@
 //! Machines that goals run on, as policies see them and worlds keep them. A world has any of this
 //! only if it has machines; one with slots alone has none of it, and pays nothing for it.
 //!
-//! A machine is an entity with a [`Machine`](windrow_components::machine::Machine) and its [`Load`];
-//! [`Fleet`] has them in their order. A goal that is ready stands in the ready queue, in the order
-//! of the policy, until the policy places it: a system in
+//! A machine is an entity with a [`Machine`](windrow_components::machine::Machine) and its
+//! [`Load`]; [`Fleet`] has them in their order. A goal that is ready stands in the ready queue, in
+//! the order of the policy, until the policy places it: a system in
 //! [`TickSet::Lock`](crate::world::TickSet::Lock) takes it from there
-//! ([`Scheduler::pop_to_place`](crate::world::Scheduler::pop_to_place)) and tells [`Placements`] the
-//! machine. A policy may place a goal before it is ready, too. The world then has its inputs sent
-//! there, and lets it start ([`Scheduler::let_start`](crate::world::Scheduler::let_start)) when they
-//! are and its cores are free; from there on it is locked, started, registered as any other.
+//! ([`Scheduler::pop_to_place`](crate::world::Scheduler::pop_to_place)) and tells [`Placements`]
+//! the machine. A policy may place a goal before it is ready, too. The world then has its inputs
+//! sent there, and lets it start ([`Scheduler::let_start`](crate::world::Scheduler::let_start))
+//! when they are and its cores are free; from there on it is locked, started, registered as any
+//! other.
 //!
 //! What has a writer has one: a policy writes `Placements`, the world writes `Load` and [`Board`].
 
@@ -30,8 +31,8 @@ pub(crate) use workload::seconds;
 pub struct Load {
     /// Cores on which nothing runs.
     pub free: u32,
-    /// Cores that no goal has been given that is placed and has not ended: fewer than none, if goals
-    /// wait for each other on it.
+    /// Cores that no goal has been given that is placed and has not ended: fewer than none, if
+    /// goals wait for each other on it.
     pub unreserved: i64,
     /// Bytes of memory that nothing running needs.
     pub free_memory: u64,

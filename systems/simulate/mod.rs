@@ -53,7 +53,8 @@ pub struct Simulation {
     /// The binary caches that have outputs, if there are any. The graph is then in microseconds.
     pub caches: Option<CacheSet>,
     /// The machines that run tasks, instead of slots, if there are any. A policy that chooses
-    /// machines has, without them, as many of one core as there are slots. There are no caches then.
+    /// machines has, without them, as many of one core as there are slots. There are no caches
+    /// then.
     pub cluster: Option<Arc<Cluster>>,
 }
 

@@ -147,7 +147,7 @@ fn mistakes_in_graphs_are_named() {
     refused(
         "nothing",
         "hello\n",
-        "neither a ninja file nor WfFormat JSON nor an STG file",
+        "neither a ninja file nor a graph in JSON nor an STG file",
     );
 }
 

@@ -67,8 +67,8 @@ fn escape_path(name: &[u8], line: &mut Vec<u8>) -> Result<(), TaskGraphError> {
 
 /// Writes WfFormat 1.5. Ids are `t` and the task's number; names stay as they are, but bytes of
 /// them that are no text are spelt out ([`spelt`]). Without durations there is no `execution`;
-/// abstract units are written as seconds. Of what tasks need, data is written as files called `f` and
-/// their number, and with durations the fewest cores and memory; nothing else of it is.
+/// abstract units are written as seconds. Of what tasks need, data is written as files called `f`
+/// and their number, and with durations the fewest cores and memory; nothing else of it is.
 ///
 /// # Errors
 /// If units are more than durations in seconds may be, or the sink fails.

@@ -16,8 +16,8 @@ use crate::trace::{Span, TraceFile};
 
 #[derive(Debug, Args)]
 pub(super) struct MachineArgs {
-    /// Run on these machines instead of slots: a TOML file (see docs/SCHEDULING.md), or those that a
-    /// WfFormat file (x.json) recorded
+    /// Run on these machines instead of slots: a TOML file (see docs/SCHEDULING.md), or those that
+    /// a WfFormat file (x.json) recorded
     #[arg(long, value_name = "FILE", conflicts_with_all = ["jobs", "caches", "outputs"])]
     machines: Option<PathBuf>,
 }

@@ -2,8 +2,9 @@
 //! and ETF.
 //!
 //! The first three: M. Maheswaran and others: Dynamic mapping of a class of independent tasks onto
-//! heterogeneous computing systems, JPDC 59(2), 1999. ETF: J. Hwang and others: Scheduling precedence
-//! graphs in systems with interprocessor communication times, SIAM J. Comput. 18(2), 1989.
+//! heterogeneous computing systems, JPDC 59(2), 1999. ETF: J. Hwang and others: Scheduling
+//! precedence graphs in systems with interprocessor communication times, SIAM J. Comput. 18(2),
+//! 1989.
 
 use windrow_components::ids::DrvId;
 

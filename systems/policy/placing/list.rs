@@ -3,8 +3,8 @@
 //!
 //! A family of 36: four orders of goals, three of machines, and three ways to choose the number of
 //! cores, as compared in "One size does not fit all: selecting scheduling algorithms" (Casanova et
-//! al., JSSPP 2022). What a machine was given it starts in that order; until a goal starts its cores
-//! count as free, so that several may wait on a machine for their inputs.
+//! al., JSSPP 2022). What a machine was given it starts in that order; until a goal starts its
+//! cores count as free, so that several may wait on a machine for their inputs.
 
 use std::sync::Arc;
 

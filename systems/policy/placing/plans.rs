@@ -1,12 +1,12 @@
 //! Heuristics that plan one goal after the other: HEFT, CPOP, PEFT, lookahead and DLS.
 //!
 //! HEFT and CPOP: H. Topcuoglu, S. Hariri, M. Wu: Performance-effective and low-complexity task
-//! scheduling for heterogeneous computing, IEEE TPDS 13(3), 2002. PEFT: H. Arabnejad, J. Barbosa: List
-//! scheduling algorithm for heterogeneous systems by an optimistic cost table, IEEE TPDS 25(3), 2014.
-//! Lookahead: L. Bittencourt, R. Sakellariou, E. Madeira: DAG scheduling using a lookahead variant of
-//! the heterogeneous earliest finish time algorithm, PDP 2010. DLS: G. Sih, E. Lee: A compile-time
-//! scheduling heuristic for interconnection-constrained heterogeneous processor architectures, IEEE
-//! TPDS 4(2), 1993.
+//! scheduling for heterogeneous computing, IEEE TPDS 13(3), 2002. PEFT: H. Arabnejad, J. Barbosa:
+//! List scheduling algorithm for heterogeneous systems by an optimistic cost table, IEEE TPDS
+//! 25(3), 2014. Lookahead: L. Bittencourt, R. Sakellariou, E. Madeira: DAG scheduling using a
+//! lookahead variant of the heterogeneous earliest finish time algorithm, PDP 2010. DLS: G. Sih, E.
+//! Lee: A compile-time scheduling heuristic for interconnection-constrained heterogeneous processor
+//! architectures, IEEE TPDS 4(2), 1993.
 
 use windrow_components::ids::DrvId;
 

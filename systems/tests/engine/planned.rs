@@ -217,9 +217,9 @@ proptest! {
 }
 
 /// Estee 55c0834 on 8 machines of 4 cores with 128 MiB/s, with its two networks. Ties are broken by
-/// chance there and here. Three seeds there are few: with 24, `plain1cpus` takes from 1824 to 1968 s,
-/// while the three lie from 1863 to 1886. So of twelve seeds here some have to lie in the spread of
-/// the three, give or take one in a hundred, and all near it.
+/// chance there and here. Three seeds there are few: with 24, `plain1cpus` takes from 1824 to 1968
+/// s, while the three lie from 1863 to 1886. So of twelve seeds here some have to lie in the spread
+/// of the three, give or take one in a hundred, and all near it.
 #[test]
 fn the_makespans_of_estee_are_reproduced() {
     let Some(dir) = corpus() else { return };

@@ -14,28 +14,26 @@ fn simulated() -> Parts {
 }
 
 fn worlds() -> [(&'static str, Parts); 11] {
-    let real = Parts {
+    let others = Parts {
         others: true,
-        processes: true,
         ..Parts::default()
+    };
+    let real = Parts {
+        processes: true,
+        ..others
+    };
+    let substituters = Parts {
+        substituters: true,
+        ..real
+    };
+    let caches = Parts {
+        caches: true,
+        ..substituters
     };
     [
         ("real", real),
-        (
-            "real, with substituters",
-            Parts {
-                substituters: true,
-                ..real
-            },
-        ),
-        (
-            "real, with binary caches",
-            Parts {
-                substituters: true,
-                caches: true,
-                ..real
-            },
-        ),
+        ("real, with substituters", substituters),
+        ("real, with binary caches", caches),
         ("real, with a hook", Parts { hook: true, ..real }),
         (
             "real, with a pre-build hook",
@@ -54,12 +52,10 @@ fn worlds() -> [(&'static str, Parts); 11] {
         (
             "real, with everything",
             Parts {
-                substituters: true,
-                caches: true,
                 hook: true,
                 repair: true,
                 forecast: true,
-                ..real
+                ..caches
             },
         ),
         ("simulated", simulated()),
@@ -80,9 +76,8 @@ fn worlds() -> [(&'static str, Parts); 11] {
         (
             "faulty",
             Parts {
-                others: true,
                 faults: true,
-                ..Parts::default()
+                ..others
             },
         ),
     ]

@@ -57,6 +57,16 @@ pub(super) fn of<'r, 't: 'r>(
     demands
 }
 
+/// Numbers the files in the order in which tasks name them.
+fn numbered<'t>(tasks: &'t [Task<'_>]) -> HashMap<&'t str, u32> {
+    let mut numbers = HashMap::new();
+    for (file, _) in tasks.iter().flat_map(uses) {
+        let next = numbers.len() as u32;
+        numbers.entry(file).or_insert(next);
+    }
+    numbers
+}
+
 /// Files as data. A file has one maker: the first task that writes it and does not read it, or
 /// else the first that writes it.
 fn add_data<'r, 't: 'r>(
@@ -65,13 +75,7 @@ fn add_data<'r, 't: 'r>(
     tasks: &[Task<'_>],
     files: impl Iterator<Item = &'r File<'t>>,
 ) {
-    let mut numbers: HashMap<&str, u32> = HashMap::new();
-    for task in tasks {
-        for (file, _) in uses(task) {
-            let next = numbers.len() as u32;
-            numbers.entry(file).or_insert(next);
-        }
-    }
+    let numbers = numbered(tasks);
     if numbers.is_empty() {
         return;
     }
