@@ -8,7 +8,7 @@ use windrow_formats::json_graph::{NoFiles, parse};
 
 use crate::shared::seeds as seeds_of;
 
-/// What can be imported is a graph, but for what only the file system knows.
+/// What can be imported is a graph, except for what only the file system knows.
 pub fn check(bytes: &[u8]) {
     let mut nothing = |_: &Path| Err(io::ErrorKind::NotFound.into());
     if let Ok(manifest) = read_ninja("build.ninja", bytes, &mut nothing) {

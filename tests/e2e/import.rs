@@ -25,7 +25,7 @@ fn project(world: &World) -> PathBuf {
     world.file("p")
 }
 
-/// What CMake writes for such a project, but for its own program.
+/// What CMake writes for such a project, without its own program.
 fn ninja(project: &Path) -> String {
     let p = project.display();
     format!(

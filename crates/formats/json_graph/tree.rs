@@ -141,8 +141,8 @@ impl Pool {
         });
         let mut files: Vec<(String, u32)> = files.collect();
         files.sort_unstable();
-        // A file is no directory for another one, which would sort right behind it but for names
-        // that go on with a character before `/`.
+        // A file is no directory for another one. That one need not be next to it in the order:
+        // names that go on with a character before `/` lie between them.
         let paths: HashSet<&str> = files.iter().map(|(path, _)| path.as_str()).collect();
         for (path, _) in &files {
             let mut above = path.match_indices('/').map(|(at, _)| &path[..at]);

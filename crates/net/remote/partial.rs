@@ -130,7 +130,7 @@ impl Partial {
         }
     }
 
-    /// Whether so many more bytes need no file.
+    /// Whether `more` additional bytes need no file.
     pub(crate) fn has_room(&self, more: usize) -> bool {
         match &self.held {
             Held::File(_) => false,

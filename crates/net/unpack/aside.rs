@@ -31,7 +31,7 @@ pub(super) struct Aside {
 }
 
 impl AnyHasher {
-    /// For so many bytes.
+    /// For `size` bytes.
     pub(super) fn new(algo: HashAlgo, size: u64) -> Self {
         let aside =
             (size > SMALL && limits::processors(2) > 1).then(|| Aside::start(algo.hasher()));
