@@ -13,9 +13,7 @@ use windrow_components::ids::DrvId;
 use windrow_components::machine::Machine;
 
 use super::{Parameters, Room, rooms};
-use crate::machines::{
-    Board, DataAt, Fleet, Load, Order, Placement, Placements, Workload, upward_ranks,
-};
+use crate::machines::{Board, DataAt, Fleet, Load, Order, Placements, Workload, upward_ranks};
 use crate::policy::{PolicyPlugin, PolicySystems, Seed, draw};
 use crate::world::Scheduler;
 
@@ -120,15 +118,8 @@ fn place(
         let nth = draw(seed.0.wrapping_add(*drawn), drv) % best.len() as u64;
         let room = &mut rooms[best[nth as usize]];
         let cores = workload.cores(drv).least;
-        room.take(&workload, drv, cores);
         asked.extend(workload.inputs(drv).iter().map(|&data| (data, room.number)));
-        placements.note_ready(drv);
-        placements.place(Placement {
-            drv,
-            machine: room.number,
-            cores,
-            order: Order::Any,
-        });
+        room.place((drv, cores, Order::Any), &workload, &mut placements);
     }
     for (drv, rank) in left {
         scheduler.queue().push(drv, rank);

@@ -6,7 +6,7 @@ use windrow_components::ids::DrvId;
 use windrow_components::machine::Machine;
 
 use super::{Room, rooms};
-use crate::machines::{Board, DataAt, Fleet, Load, Order, Placement, Placements, Workload};
+use crate::machines::{Board, DataAt, Fleet, Load, Order, Placements, Workload};
 use crate::world::Scheduler;
 
 /// Gives ready goals to machines that have cores which were not given to others.
@@ -46,15 +46,8 @@ pub(crate) fn place(
         };
         let room = &mut rooms[best];
         let cores = cores(&workload, drv, room);
-        room.take(&workload, drv, cores);
         free -= i64::from(cores);
-        placements.note_ready(drv);
-        placements.place(Placement {
-            drv,
-            machine: room.number,
-            cores,
-            order: Order::Any,
-        });
+        room.place((drv, cores, Order::Any), &workload, &mut placements);
     }
     for (drv, rank) in left {
         scheduler.queue().push(drv, rank);

@@ -13,7 +13,7 @@ use windrow_components::ids::DrvId;
 use windrow_components::machine::Machine;
 
 use super::{Parameters, Room, rooms};
-use crate::machines::{Board, Fleet, Load, Order, Placement, Placements, Workload, upward_ranks};
+use crate::machines::{Board, Fleet, Load, Order, Placements, Workload, upward_ranks};
 use crate::policy::{PolicyPlugin, PolicySystems};
 use crate::world::Scheduler;
 
@@ -166,15 +166,8 @@ fn place(
         };
         let room = &mut rooms[best];
         let cores = list.cores(drv, room.cores as u32, &workload);
-        room.take(&workload, drv, cores);
         free -= i64::from(cores);
-        placements.note_ready(drv);
-        placements.place(Placement {
-            drv,
-            machine: room.number,
-            cores,
-            order: Order::Strict,
-        });
+        room.place((drv, cores, Order::Strict), &workload, &mut placements);
     }
     for (drv, rank) in left {
         scheduler.queue().push(drv, rank);

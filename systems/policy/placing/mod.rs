@@ -14,7 +14,7 @@ use std::sync::Arc;
 use windrow_components::ids::DrvId;
 use windrow_components::machine::Machine;
 
-use crate::machines::{Fleet, Load, Workload};
+use crate::machines::{Fleet, Load, Order, Placement, Placements, Workload};
 use crate::policy::PolicyPlugin;
 
 /// The names of all policies that choose machines.
@@ -109,9 +109,21 @@ impl Room<'_> {
             && workload.is_kind(drv, self.machine)
     }
 
-    /// Gives it to a goal.
-    fn take(&mut self, workload: &Workload, drv: DrvId, cores: u32) {
+    /// Places a goal that is ready here, on `cores` of its cores.
+    fn place(
+        &mut self,
+        (drv, cores, order): (DrvId, u32, Order),
+        workload: &Workload,
+        placements: &mut Placements,
+    ) {
         self.cores -= i64::from(cores);
         self.memory -= workload.memory(drv) as i64;
+        placements.note_ready(drv);
+        placements.place(Placement {
+            drv,
+            machine: self.number,
+            cores,
+            order,
+        });
     }
 }
