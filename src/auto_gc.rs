@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use windrow_store::gc::auto::{AutoGc, Limits};
-use windrow_sys::limits::no_thread;
 
 use crate::session::Session;
 
@@ -27,10 +26,8 @@ pub(crate) fn watch(session: &Session, say: impl Fn(&str) + Send + 'static) -> O
     match AutoGc::start(layout, options, limits, say) {
         Ok(watcher) => Some(watcher),
         Err(error) => {
-            let what = "free disk space is not watched ('min-free')";
             crate::terminal::complain(&format!(
-                "warning: {what}: {}",
-                no_thread("auto-gc", &error)
+                "warning: free disk space is not watched ('min-free'): {error}"
             ));
             None
         }

@@ -16,6 +16,7 @@ use windrow_store::{Database, Error as StoreError, PathInfo, Registration};
 
 use crate::error::Result;
 use crate::world::{NewOutput, OutputLocks, Store};
+use windrow_sys::threads::spawn_scoped;
 
 /// How many lock files are worth a thread to delete them.
 const RETIRED_A_THREAD: usize = 50;
@@ -233,8 +234,7 @@ impl Store for RealStore {
             let mut shares = retired.chunks(share);
             let ours = shares.next().unwrap_or_default();
             for theirs in shares {
-                let thread = std::thread::Builder::new();
-                if thread.spawn_scoped(scope, || delete(theirs)).is_err() {
+                if spawn_scoped(scope, || delete(theirs)).is_err() {
                     delete(theirs);
                 }
             }

@@ -88,6 +88,14 @@ impl DataLists {
     }
 }
 
+impl<L: IntoIterator<Item = u32>> FromIterator<L> for DataLists {
+    fn from_iter<T: IntoIterator<Item = L>>(tasks: T) -> Self {
+        let mut lists = Self::default();
+        tasks.into_iter().for_each(|list| lists.push(list));
+        lists
+    }
+}
+
 /// The time of each task on machines of some names.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Times {

@@ -1,17 +1,16 @@
 //! What the kernel gives this process: descriptors, whose limit the program raises and its children
-//! get back; threads and processes, of which fewer may do; and how large its files may be.
+//! get back; memory and processors; and how large its files may be.
 
 use std::io;
 use std::num::NonZero;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::{Builder, JoinHandle, Scope};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::raw;
 use crate::told::number;
-use crate::{interrupt, raw};
 
 /// That the limit was not changed. No process may have that number of descriptors.
 const UNCHANGED: u64 = u64::MAX;
@@ -59,6 +58,17 @@ pub fn fail_beyond_file_size() {
     let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
     // SAFETY: no handler is installed, and none of this program's is taken away.
     let _ = unsafe { sigaction(Signal::SIGXFSZ, &ignore) };
+}
+
+/// Has all threads allocate from one heap where memory is limited (`ulimit -v`). For a program, at
+/// its start. The C library would reserve up to 128 MiB of addresses for each thread that
+/// allocates, and use little of them.
+pub fn share_heap() {
+    #[cfg(target_env = "gnu")]
+    if has_memory_limit() {
+        // SAFETY: it sets a number that later allocations look at.
+        unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+    }
 }
 
 /// How many bytes a file of this process may have, if there is a limit.
@@ -135,7 +145,7 @@ pub fn remedy(error: &io::Error) -> String {
 }
 
 /// Whether this process may map no more than so much memory.
-fn has_memory_limit() -> bool {
+pub(crate) fn has_memory_limit() -> bool {
     getrlimit(Resource::As).current.is_some()
 }
 
@@ -151,59 +161,6 @@ pub fn processors(most: usize) -> usize {
     std::thread::available_parallelism()
         .map_or(1, NonZero::get)
         .min(most)
-}
-
-/// Starts up to `count` threads, and fewer where the kernel gives no more.
-///
-/// # Errors
-/// When it gives none at all; not if none was wanted.
-pub fn spawn_some<F: FnOnce() + Send + 'static>(
-    name: &str,
-    count: usize,
-    mut work: impl FnMut() -> F,
-) -> io::Result<Vec<JoinHandle<()>>> {
-    let mut threads = Vec::new();
-    for _ in 0..count {
-        match Builder::new().name(name.to_owned()).spawn(work()) {
-            Ok(thread) => threads.push(thread),
-            Err(error) if threads.is_empty() => return Err(no_thread(name, &error)),
-            Err(_) => break,
-        }
-    }
-    Ok(threads)
-}
-
-/// Has `count` threads do `work` until the scope ends, or as many as the kernel gives; how many
-/// those are. What ends the caller's work ends theirs. Where it may give none, the caller does the
-/// work too.
-pub fn share_work<'scope, F: FnOnce() + Send + 'scope>(
-    scope: &'scope Scope<'scope, '_>,
-    count: usize,
-    mut work: impl FnMut() -> F,
-) -> usize {
-    let stop = interrupt::current();
-    let mut start = || {
-        let (work, stop) = (work(), stop.clone());
-        Builder::new().spawn_scoped(scope, move || {
-            let _entered = stop.as_ref().map(interrupt::Stop::enter);
-            work();
-        })
-    };
-    let started = (0..count).take_while(|_| start().is_ok());
-    started.count()
-}
-
-/// Has this thread, and those that it starts from now on, get a processor after all others that
-/// want one. Nothing but speed depends on it.
-pub fn give_way() {
-    // SAFETY: a number goes in, and on Linux the thread's own priority alone changes.
-    unsafe { libc::nice(10) };
-}
-
-/// Why a thread could not be started, with what helps.
-pub fn no_thread(name: &str, error: &io::Error) -> io::Error {
-    let text = format!("cannot start the thread '{name}': {error}{}", remedy(error));
-    io::Error::new(error.kind(), text)
 }
 
 #[cfg(test)]
@@ -250,17 +207,5 @@ mod tests {
     #[test]
     fn the_machine_has_memory() {
         assert!((64 << 20..1 << 60).contains(&memory()));
-    }
-
-    #[test]
-    fn work_is_shared() {
-        let done = AtomicU64::new(0);
-        std::thread::scope(|scope| {
-            let count = || {
-                done.fetch_add(1, Ordering::Relaxed);
-            };
-            assert_eq!(share_work(scope, 3, || count), 3);
-        });
-        assert_eq!(done.into_inner(), 3);
     }
 }

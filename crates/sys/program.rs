@@ -17,10 +17,11 @@ use rustix::process::{
 };
 
 use crate::interrupt::SLICE;
-use crate::limits::{no_thread, restore_in};
+use crate::limits::restore_in;
 use crate::mutex::lock;
 use crate::raw;
 use crate::stream::Stream;
+use crate::threads::spawn;
 
 /// How much is kept of what it writes to its standard error, in bytes.
 const KEPT: usize = 4 << 10;
@@ -87,13 +88,10 @@ impl Program {
         let (Some(stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
             return Err(io::Error::other("it has no pipes"));
         };
-        let name = "standard error";
-        let thread = thread::Builder::new().name(name.to_owned());
-        let thread = thread.spawn(move || {
+        spawn("standard error", move || {
             keep_end(stderr, &said);
             drop(over);
-        });
-        thread.map_err(|error| no_thread(name, &error))?;
+        })?;
         Ok((this, Stream::new(stdout.into(), stdin.into())?))
     }
 

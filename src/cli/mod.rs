@@ -242,6 +242,7 @@ fn print_lines<T: AsRef<str>>(lines: impl IntoIterator<Item = T>) -> Result<()> 
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     windrow_sys::limits::raise_descriptors();
     windrow_sys::limits::fail_beyond_file_size();
+    windrow_sys::limits::share_heap();
     interrupt::expect_children();
     let status = run(args.into_iter().collect());
     crate::terminal::flush();

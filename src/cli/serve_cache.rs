@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use windrow_net::serve::{Event, Limits, Notice, Offer, Packing, ServeError, Server};
 use windrow_store::signer::Signer;
-use windrow_sys::{interrupt, limits};
+use windrow_sys::{interrupt, threads};
 
 use super::{CommonArgs, print_lines};
 use crate::error::{Error, Result};
@@ -82,14 +82,11 @@ pub(super) fn run(args: &ServeCacheArgs) -> Result<()> {
     let server = Server::bind(&args.listen, offer, Limits::default(), notice(&args.common))?;
     print_lines([format!("serving at http://{}", server.address())])?;
     let stopper = server.stopper();
-    let name = "stop";
-    let thread = std::thread::Builder::new().name(name.to_owned());
-    let thread = thread.spawn(move || {
+    let stopping = threads::spawn("stop", move || {
         wait_for_signal();
         stopper.stop();
     });
-    let no_thread = |error| ServeError::Means(limits::no_thread(name, &error));
-    thread.map_err(no_thread)?;
+    stopping.map_err(ServeError::Means)?;
     server.run();
     match interrupt::signal() {
         Some(signal) if interrupt::is_signalled() => Err(Error::Interrupted { signal }),

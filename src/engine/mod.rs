@@ -70,11 +70,8 @@ impl Engine {
         let own = session.clone();
         let notices = commands.clone();
         let run = move || runner::run(&own, builder.reporter, (received, notices), &tell);
-        let thread = std::thread::Builder::new().name("windrow".to_owned());
-        let thread = thread.spawn(run);
-        let thread = thread.map_err(|error| windrow_systems::Error::Threads {
-            source: windrow_sys::limits::no_thread("windrow", &error),
-        })?;
+        let thread = windrow_sys::threads::spawn("windrow", run)
+            .map_err(|source| windrow_systems::Error::Threads { source })?;
         let wake = started.recv().map_err(|_| Error::EngineEnded)??;
         Ok(Self {
             session,

@@ -16,8 +16,8 @@ use windrow_store::own::OwnDatabase;
 use windrow_store::own::uploads::{PushLock, UploadQueue};
 use windrow_store::{DatabaseOptions, Layout, Result as StoreResult};
 use windrow_sys::interrupt::{self, Stop};
-use windrow_sys::limits::{give_way, no_thread};
 use windrow_sys::mutex::lock;
+use windrow_sys::threads::{give_way, spawn};
 use windrow_systems::report::{Event, Level, Reporter};
 
 use super::batch::{Batches, Pushed};
@@ -165,13 +165,11 @@ impl Background {
         let (own, url) = (Arc::clone(this), pusher.url.clone());
         // What has been told once is not told again before it was otherwise.
         let is_news = pusher.pause == FIRST_PAUSE;
-        let thread = std::thread::Builder::new().name("pusher".to_owned());
-        match thread.spawn(move || own.work(&url, &woken, is_news)) {
+        match spawn("pusher", move || own.work(&url, &woken, is_news)) {
             Ok(thread) => pusher.running = Some(Running { wake, thread }),
             Err(error) => {
                 if is_news {
-                    let text = format!("nothing is pushed: {}", no_thread("pusher", &error));
-                    this.say(Level::Warn, text);
+                    this.say(Level::Warn, format!("nothing is pushed: {error}"));
                 }
                 pusher.failed(Instant::now(), false);
             }

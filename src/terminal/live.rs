@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use console::{Term, measure_text_width, truncate_str};
-use windrow_sys::limits::spawn_some;
+use windrow_sys::threads::spawn_some;
 use windrow_sys::{mutex, resumed};
 
 use super::{Line, stderr};

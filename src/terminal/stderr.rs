@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use windrow_sys::interrupt;
-use windrow_sys::limits::spawn_some;
 use windrow_sys::mutex;
+use windrow_sys::threads::spawn_some;
 
 /// From this many unwritten bytes on, output of builders and helpers waits, and the live region
 /// is not drawn.

@@ -11,6 +11,7 @@ use windrow_components::ids::PathId;
 
 use crate::helpers::query::{Around, QueryError, QueryProcess, RawInfo};
 use crate::process::helper::HelperEnv;
+use windrow_sys::threads::spawn;
 
 /// How many answers, and lines for people, wait to be taken. Who has more to say waits.
 const ANSWERS_MAX: usize = 256;
@@ -132,9 +133,7 @@ impl Queriers {
             sender: self.sender.clone(),
             wake: Arc::clone(&self.wake),
         };
-        let handle = std::thread::Builder::new()
-            .name("substituter".to_owned())
-            .spawn(move || talk.run())?;
+        let handle = spawn("substituter", move || talk.run())?;
         Ok(Thread {
             questions,
             stop,

@@ -19,7 +19,7 @@ use bzip2::write::BzEncoder;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use hashbrown::HashMap;
 use windrow_store::logs::{CUT, is_marked_cut, log_path};
-use windrow_sys::limits::no_thread;
+use windrow_sys::threads::spawn;
 
 use windrow_sys::interrupt;
 
@@ -114,13 +114,11 @@ impl LogThread {
             told: AtomicBool::new(false),
         });
         let teller = Arc::clone(&tell);
-        let name = "logs";
-        let thread = std::thread::Builder::new().name(name.to_owned());
+        let thread = spawn("logs", move || write_logs(&queue, &teller))?;
         let taken = Arc::new(AtomicUsize::new(0));
-        let thread = thread.spawn(move || write_logs(&queue, &teller));
         Ok(Self {
             orders: Some(orders),
-            thread: Some(thread.map_err(|error| no_thread(name, &error))?),
+            thread: Some(thread),
             problems,
             tell,
             opened: 0,

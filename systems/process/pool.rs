@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use windrow_sys::limits::spawn_some;
+use windrow_sys::threads::spawn_some;
 
 type Job<T> = Box<dyn FnOnce() -> Option<T> + Send>;
 

@@ -56,15 +56,6 @@ fn appended(world: &World, graph: &Path, file: &str) -> Vec<String> {
     changed_by(world, graph, || fs::write(&path, changed).unwrap())
 }
 
-fn runs(program: &Path, arguments: &[&str]) -> String {
-    let output = Command::new(program)
-        .args(arguments)
-        .output()
-        .expect("a program");
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
 #[test]
 fn lua_is_built_object_by_object() {
     need!("cc");
@@ -80,7 +71,7 @@ fn lua_is_built_object_by_object() {
         .arg(&graph)
         .ok()
         .path();
-    assert_eq!(runs(&run, &["print(6 * 7)"]), "42\n");
+    assert_eq!(world.program(&run).arg("print(6 * 7)").ok().out(), "42\n");
     assert_eq!(
         appended(&world, &graph, "lua-5.4/lmem.c"),
         ["lmem.o", "run"]
@@ -91,7 +82,7 @@ fn lua_is_built_object_by_object() {
     );
     assert_eq!(appended(&world, &graph, "lua/run.c"), ["run", "run.o"]);
     let run = world.windrow("build").arg(&graph).ok().path();
-    assert_eq!(runs(&run, &[]), "Lua 5.4\n");
+    assert_eq!(world.program(&run).ok().out(), "Lua 5.4\n");
     world.stays_valid();
 }
 
@@ -125,7 +116,7 @@ fn zlib_is_built_object_by_object() {
         let done = cc.arg("-o").arg(&out).status().unwrap();
         assert!(done.success());
         if library.ends_with(".a") {
-            assert!(runs(&out, &[]).starts_with("1."));
+            assert!(world.program(&out).ok().out().starts_with("1."));
         }
     }
     let twice = |names: &[&str]| {
@@ -168,7 +159,7 @@ fn sqlite_is_built_object_by_object() {
         .arg(&graph)
         .ok()
         .path();
-    assert!(runs(&program, &[]).starts_with("3."));
+    assert!(world.program(&program).ok().out().starts_with("3."));
     let version = world.file("sqlite/version.c");
     assert_eq!(
         appended(&world, &graph, "sqlite/version.c"),
@@ -176,7 +167,7 @@ fn sqlite_is_built_object_by_object() {
     );
     let ran = world.windrow("build").arg(&graph).ok();
     assert!(
-        runs(&ran.path(), &[]).starts_with("3."),
+        world.program(ran.path()).ok().out().starts_with("3."),
         "{}",
         version.display()
     );

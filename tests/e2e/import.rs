@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use crate::graph_files::changed_by;
 use crate::harness::{World, need, text};
@@ -51,12 +50,6 @@ const RULES: &str = "rule cc\n command = cc $flags $f -MD -MF $out.d -o $out -c 
     rule ld\n command = : && cc $in -o $out -Wl,-rpath,$root $libs && :\n\
     rule custom\n command = $COMMAND\n restat = 1\n";
 
-fn runs(program: impl AsRef<Path>) -> String {
-    let output = Command::new(program.as_ref()).output().expect("a program");
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
 #[test]
 fn what_ninja_builds_is_built_from_a_graph() {
     need!("cc", "ar");
@@ -79,7 +72,7 @@ fn what_ninja_builds_is_built_from_a_graph() {
         .arg(&graph)
         .ok()
         .path();
-    assert_eq!(runs(out.join("app")), "42\n");
+    assert_eq!(world.program(out.join("app")).ok().out(), "42\n");
     world.stays_valid();
 
     let change =
@@ -103,7 +96,7 @@ fn what_ninja_builds_is_built_from_a_graph() {
     );
     assert_eq!(change("p/build/made.h", "#error\n"), [""; 0]);
     let out = world.windrow("build").arg(&graph).ok().path();
-    assert_eq!(runs(out.join("app")), "143\n");
+    assert_eq!(world.program(out.join("app")).ok().out(), "143\n");
 
     let one = world.windrow("import").arg(&file).arg("liblow.a").ok();
     let printed: serde_json::Value = serde_json::from_slice(&one.stdout).unwrap();
@@ -194,7 +187,10 @@ fn what_cmake_writes_is_built_from_a_graph() {
             .iter()
             .map(|out| Path::new(out).join("app"))
             .find(|app| app.is_file());
-        assert_eq!(app.map(runs), wanted.map(|_| "42\n".to_owned()));
+        assert_eq!(
+            app.map(|app| world.program(app).ok().out()),
+            wanted.map(|_| "42\n".to_owned())
+        );
     }
     world.stays_valid();
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::Value;
 
-use crate::harness::{Cmd, World, graph_of, need, sh};
+use crate::harness::{Cmd, World, graph_of, need, sh, text};
 
 /// A user that nothing else runs as.
 const NOBODY_ELSE: &str = "48123";
@@ -224,6 +224,21 @@ fn a_limit_on_the_size_of_files_is_told_and_ends_nothing_but_builders() {
     world.stays_valid();
 }
 
+/// The C library would reserve some 64 MiB for each thread.
+#[test]
+fn threads_reserve_little_where_memory_is_limited() {
+    need!("bash");
+    let world = World::new();
+    let peak = "while read -r name size unit; do [ $name != VmPeak: ] || echo $size; done";
+    let graph = world.graph(
+        "graph.json",
+        &many(1, &format!("{peak} < /proc/$PPID/status > $out")),
+    );
+    let ran = limited(&world, "build", "-v=2000000").arg(&graph).ok();
+    let kibibytes: u64 = text(ran.path()).trim().parse().expect("a number");
+    assert!((10_000..200_000).contains(&kibibytes), "{kibibytes}");
+}
+
 /// A derivation in the store that only seems to be huge: it has a hole.
 #[test]
 fn a_huge_derivation_is_not_read() {
@@ -255,8 +270,10 @@ fn want_of_memory_is_one_message() {
     need!("bash");
     let world = World::new();
     let graph = world.graph("graph.json", &many(20, "echo x > $out"));
-    // From hardly enough for the program itself to enough for all.
-    for kibibytes in [100_000, 130_000, 200_000, 300_000, 400_000, 2_000_000] {
+    // From hardly enough for the program itself to enough for all: each thread that is started is
+    // the one too many for some of them.
+    let few = (52_000..80_000).step_by(500);
+    for kibibytes in few.chain([100_000, 200_000, 400_000, 2_000_000]) {
         let ran = limited(&world, "build", &format!("-v={kibibytes}"));
         let ran = ran.arg(&graph).run().no_panic();
         world.set_aside(&kibibytes.to_string());

@@ -25,6 +25,15 @@ fn start(world: &World, terminal: &Terminal, args: &[&str]) -> Running {
     windrow(world, terminal, args).start()
 }
 
+/// One that waits, in a terminal of the usual size.
+fn start_one(world: &World) -> (Terminal, Running) {
+    let graph = graph_of([("long-one", waits(world, "one", ""))]);
+    world.graph("g.json", &graph);
+    let terminal = Terminal::new(24, 80);
+    let running = start(world, &terminal, &["g.json"]);
+    (terminal, running)
+}
+
 /// The screen without what differs from run to run.
 fn screen(terminal: &Terminal) -> String {
     let text = masked(&terminal.transcript());
@@ -134,10 +143,7 @@ fn what_failed_is_shown_at_the_end_and_what_needs_it_is_counted_apart() {
 fn the_region_follows_the_size_and_leaves_nothing_behind() {
     need!("setsid");
     let world = World::new();
-    let graph = graph_of([("long-one", waits(&world, "one", ""))]);
-    world.graph("g.json", &graph);
-    let terminal = Terminal::new(24, 80);
-    let running = start(&world, &terminal, &["g.json"]);
+    let (terminal, running) = start_one(&world);
     terminal.shows(&["[0/1]", "long-one", "compiling one.c"]);
     for (rows, columns) in [(10, 100), (10, 40), (60, 250), (24, 80)] {
         terminal.resize(rows, columns);
@@ -160,10 +166,7 @@ fn the_region_follows_the_size_and_leaves_nothing_behind() {
 fn the_last_state_stays_after_control_c() {
     need!("setsid");
     let world = World::new();
-    let graph = graph_of([("long-one", waits(&world, "one", ""))]);
-    world.graph("g.json", &graph);
-    let mut terminal = Terminal::new(24, 80);
-    let running = start(&world, &terminal, &["g.json"]);
+    let (mut terminal, running) = start_one(&world);
     terminal.shows(&["[0/1]", "compiling one.c"]);
     terminal.types("\u{3}");
     running.wait().exits(130);
@@ -175,10 +178,7 @@ fn the_last_state_stays_after_control_c() {
 fn what_others_have_written_while_it_was_stopped_stays() {
     need!("setsid");
     let world = World::new();
-    let graph = graph_of([("long-one", waits(&world, "one", ""))]);
-    world.graph("g.json", &graph);
-    let terminal = Terminal::new(24, 80);
-    let running = start(&world, &terminal, &["g.json"]);
+    let (terminal, running) = start_one(&world);
     terminal.shows(&["[0/1]", "compiling one.c"]);
     running.signal("STOP");
     terminal.others_write("$ some command\nits output\n$ fg\n");

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use windrow_components::hash::Hash;
 use windrow_store::nar;
 use windrow_sys::interrupt;
+use windrow_sys::threads::spawn;
 
 use crate::compression::{Compression, decoder_ahead};
 use crate::narinfo::NarInfo;
@@ -154,8 +155,7 @@ fn archived(path: &Path) -> io::Result<Box<dyn Read + Send>> {
     let (reader, mut writer) = io::pipe()?;
     let path = path.to_owned();
     let stop = interrupt::current();
-    let thread = std::thread::Builder::new().name("archive".to_owned());
-    thread.spawn(move || {
+    spawn("archive", move || {
         let _entered = stop.map(|stop| stop.enter());
         // What can't be read ends the archive too early, which whoever reads it finds out.
         let _ = nar::dump(&path, &mut writer);

@@ -36,6 +36,7 @@ use crate::trust::{Distrust, Trust};
 pub use archive::{Archive, OpenArchive, PartialDir};
 use desk::Desk;
 use event::Event;
+use windrow_sys::threads::spawn;
 
 /// What an [`Asker`] is made from.
 #[derive(Debug, Clone)]
@@ -215,8 +216,7 @@ impl Asker {
         let (events, received) = unbounded();
         let (tell, answers) = unbounded();
         let own = events.clone();
-        let thread = std::thread::Builder::new().name("caches".to_owned());
-        let thread = thread.spawn(move || {
+        let thread = spawn("caches", move || {
             let tell = move |answer| {
                 // While others are there, whoever takes them has been woken.
                 if tell.send(answer).is_ok() && tell.len() == 1 {

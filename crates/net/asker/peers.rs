@@ -6,13 +6,14 @@ use std::io::{self, Write};
 use std::num::NonZero;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use windrow_components::store_path::StorePath;
 use windrow_sys::interrupt::{self, Stop};
 use windrow_sys::mutex::lock;
+use windrow_sys::threads::spawn;
 
 use super::Question;
 use super::archive::PartialDir;
@@ -178,8 +179,7 @@ impl Peers {
         // One that has been woken and does not know it yet has its job among those that wait.
         if queue.waiting() >= queue.idle && self.threads.len() < self.most {
             let shared = Arc::clone(&self.shared);
-            let thread = Builder::new().name("peer".to_owned());
-            match thread.spawn(move || shared.work()) {
+            match spawn("peer", move || shared.work()) {
                 Ok(thread) => self.threads.push(thread),
                 Err(error) if self.threads.is_empty() => return Err(error),
                 Err(_) => {}

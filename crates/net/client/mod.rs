@@ -20,6 +20,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 
 use crate::error::{Doing, Fault, NetError};
+use windrow_sys::threads::spawn;
 
 pub use config::{Config, Limits, Notice};
 pub(crate) use deadline::{Deadline, Excused, seconds, within};
@@ -71,10 +72,7 @@ impl Client {
             .map_err(failed)?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
-        let thread = thread::Builder::new()
-            .name("net".to_owned())
-            .spawn(move || run(runtime, stopped))
-            .map_err(failed)?;
+        let thread = spawn("net", move || run(runtime, stopped)).map_err(failed)?;
         Ok(Self {
             thread: Arc::new(NetThread {
                 handle,

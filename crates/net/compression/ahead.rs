@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 
 use windrow_sys::mutex::lock;
+use windrow_sys::threads::spawn;
 
 use crate::pieces::PieceReader;
 
@@ -24,8 +25,7 @@ pub(super) fn read_ahead(source: Box<dyn Read + Send>) -> Box<dyn Read + Send> {
     let slot = Arc::new(Mutex::new(Some(source)));
     let theirs = Arc::clone(&slot);
     let take = |slot: &Mutex<Option<_>>| lock(slot).take();
-    let thread = std::thread::Builder::new().name("unpack".to_owned());
-    let started = thread.spawn(move || {
+    let started = spawn("unpack", move || {
         if let Some(source) = take(&theirs) {
             fill(source, &sender, &emptied);
         }

@@ -5,6 +5,7 @@ use std::io::{self, BufRead, ErrorKind, Read};
 
 use liblzma::stream::{Action, Error, MtStreamBuilder, Status, Stream};
 use windrow_sys::limits;
+use windrow_sys::threads::spawn;
 
 use super::source::{SMALL, at_end, damaged, too_large, truncated};
 
@@ -54,7 +55,7 @@ impl Kind {
 /// How many threads may be used. liblzma fails where it is given none, so one is tried before.
 fn threads() -> u32 {
     let processors = limits::processors(THREADS_MAX);
-    let has_threads = || std::thread::Builder::new().spawn(|| ()).is_ok();
+    let has_threads = || spawn("unpack", || ()).is_ok();
     match u32::try_from(processors) {
         Ok(threads) if threads > 1 && has_threads() => threads,
         _ => 1,

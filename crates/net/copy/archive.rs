@@ -10,7 +10,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use windrow_store::nar::{self, Tee};
 use windrow_store::text::transfer::modified;
 use windrow_store::{Error, PathInfo, Result};
-use windrow_sys::limits::no_thread;
+use windrow_sys::threads::spawn;
 
 use crate::pieces::PieceReader;
 
@@ -40,10 +40,7 @@ pub(super) fn open(info: &PathInfo, real: PathBuf, failure: &Failure) -> io::Res
     if nar_size <= PIECE as u64 {
         make();
     } else {
-        let name = "archive";
-        let thread = std::thread::Builder::new().name(name.to_owned());
-        let started = thread.spawn(make);
-        started.map_err(|error| no_thread(name, &error))?;
+        spawn("archive", make)?;
     }
     let failure = Rc::clone(failure);
     Ok(Box::new(PieceReader::new(move |_| match pieces.recv() {

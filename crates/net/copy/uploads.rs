@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use windrow_store::{Layout, PathInfo};
 use windrow_sys::interrupt::{self, Stop};
-use windrow_sys::limits;
+use windrow_sys::{limits, threads};
 
 use super::pack::{Packed, Packing};
 use super::state::Waiting;
@@ -130,7 +130,7 @@ impl Uploads<'_> {
         };
         std::thread::scope(|scope| {
             let entered = stop.enter();
-            let threads = limits::share_work(scope, count, || {
+            let threads = threads::share_work(scope, count, || {
                 let (wanted, steps) = (Receiver::clone(&wanted), Sender::clone(&steps));
                 move || {
                     while let Ok(at) = wanted.recv()

@@ -1,10 +1,11 @@
 //! Hashing of what is large by a thread of its own, while it is being written.
 
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 
 use windrow_components::hash::{Hash, HashAlgo, Hasher};
 use windrow_sys::limits;
+use windrow_sys::threads::spawn;
 
 /// What has no more bytes is hashed before another thread would have begun.
 const SMALL: u64 = 2 << 20;
@@ -61,8 +62,7 @@ impl Aside {
     fn start(hasher: Hasher) -> std::io::Result<Self> {
         let (full, filled) = sync_channel(PIECES);
         let (emptied, empty) = channel();
-        let thread = Builder::new().name("hash".to_owned());
-        let thread = thread.spawn(move || hash(hasher, &filled, &emptied))?;
+        let thread = spawn("hash", move || hash(hasher, &filled, &emptied))?;
         Ok(Self {
             piece: Vec::with_capacity(PIECE),
             full,

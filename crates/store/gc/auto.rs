@@ -15,6 +15,7 @@ use crate::db::reserve_space;
 use crate::error::{Error, Result};
 use windrow_sys::interrupt::{self, Stop};
 use windrow_sys::space::Room;
+use windrow_sys::threads::spawn;
 
 /// Where inodes were few, a collection goes on until there are this many times as many.
 const INODES_WANTED: u64 = 4;
@@ -59,8 +60,7 @@ impl AutoGc {
         let stop = Stop::default();
         let (wake, woken) = bounded::<()>(0);
         let stopping = stop.clone();
-        let thread = std::thread::Builder::new().name("auto-gc".to_owned());
-        let thread = thread.spawn(move || {
+        let thread = spawn("auto-gc", move || {
             let _entered = stopping.enter();
             let mut after_last = None;
             loop {

@@ -14,9 +14,9 @@ use crate::Layout;
 use crate::error::{Error, Result};
 use windrow_sys::flock;
 use windrow_sys::interrupt::{self, Stop};
-use windrow_sys::limits;
 use windrow_sys::space::Room;
 use windrow_sys::tree::delete_store_path;
+use windrow_sys::{limits, threads as workers};
 
 /// How many entries lose their rows together; a process that wants one of them waits for no more
 /// than these.
@@ -102,7 +102,7 @@ impl Sweep<'_, '_> {
                 shared.end(entry.part);
                 freed
             };
-            let started = limits::share_work(scope, threads, || {
+            let started = workers::share_work(scope, threads, || {
                 let (mut waiting, results) = (waiting.clone().into_iter(), results.clone());
                 move || {
                     while waiting

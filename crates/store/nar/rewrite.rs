@@ -11,6 +11,7 @@ use crate::files::beside::unique_beside;
 use crate::nar;
 use crate::nar::scan::HASH_PART;
 use windrow_sys::interrupt::{self, Grace};
+use windrow_sys::threads::spawn_scoped;
 use windrow_sys::tree::delete_path;
 
 /// A hash part and what to put in its place.
@@ -39,8 +40,7 @@ fn copy_rewritten(from: &Path, to: &Path, rewrites: &[Rewrite]) -> Result<()> {
     let (reader, writer) = std::io::pipe().map_err(Error::io("make a pipe to rewrite", from))?;
     std::thread::scope(|scope| {
         let stop = interrupt::current();
-        let thread = std::thread::Builder::new();
-        let dump = thread.spawn_scoped(scope, move || {
+        let dump = spawn_scoped(scope, move || {
             let _entered = stop.as_ref().map(interrupt::Stop::enter);
             let mut sink = RewriteSink {
                 inner: writer,

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hashbrown::HashMap;
 use windrow_sys::interrupt;
-use windrow_sys::limits;
 use windrow_sys::mutex;
+use windrow_sys::{limits, threads as workers};
 
 use crate::Layout;
 use crate::PathInfo;
@@ -45,7 +45,7 @@ impl Contents {
             }
         };
         std::thread::scope(|scope| {
-            limits::share_work(scope, threads.saturating_sub(1), || work);
+            workers::share_work(scope, threads.saturating_sub(1), || work);
             work();
         });
         let known = self.known();

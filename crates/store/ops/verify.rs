@@ -12,7 +12,7 @@ use crate::local::LocalStore;
 use crate::nar::digest::hash_nar;
 use crate::text::transfer;
 use windrow_sys::flock;
-use windrow_sys::limits;
+use windrow_sys::{limits, threads};
 
 /// How the store is verified.
 #[derive(Debug, Clone, Copy, Default)]
@@ -215,7 +215,7 @@ fn check_contents(
             let path = paths.get(at)?;
             Some((at, hash_nar(&layout.real_path(path))))
         };
-        let started = limits::share_work(scope, limits::processors(8), || {
+        let started = threads::share_work(scope, limits::processors(8), || {
             let (results, next) = (results.clone(), &next);
             move || {
                 while let Some(hash) = hash_next(next)

@@ -21,6 +21,7 @@ use std::time::Duration;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 use crate::bounded;
+use crate::threads::spawn;
 
 pub use grace::{Grace, Shield};
 pub use input::{Input, stdin};
@@ -181,7 +182,7 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let (tell, told) = std::sync::mpsc::channel();
     let owned = path.to_owned();
     // It is left alone when the wait ends: nothing wakes it but a writer.
-    std::thread::Builder::new().spawn(move || tell.send(read_whole(&owned)))?;
+    spawn("file", move || tell.send(read_whole(&owned)))?;
     loop {
         match told.recv_timeout(SLICE) {
             Ok(read) => return read,

@@ -12,8 +12,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::{is_signalled, note, signal};
-use crate::limits::no_thread;
 use crate::raw;
+use crate::threads::spawn;
 
 /// How long a process that owes nothing may take to end by itself, with a message of its own.
 const MOMENT: Duration = Duration::from_millis(80);
@@ -79,10 +79,7 @@ pub(super) fn start(signals: &SigSet, last_words: fn(i32)) -> io::Result<()> {
     let _ = EVENT.set(eventfd(0, flags)?);
     let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
     let signals = SignalFd::with_flags(signals, flags)?;
-    let name = "signals";
-    let thread = std::thread::Builder::new().name(name.to_owned());
-    let thread = thread.spawn(move || watch(&signals, last_words));
-    thread.map(drop).map_err(|error| no_thread(name, &error))
+    spawn("signals", move || watch(&signals, last_words)).map(drop)
 }
 
 fn watch(signals: &SignalFd, last_words: fn(i32)) {

@@ -302,12 +302,8 @@ pub(crate) fn graphs() -> impl Strategy<Value = TaskGraph> {
                 }
             }
         }
-        inputs
-            .into_iter()
-            .for_each(|list| demands.inputs.push(list));
-        outputs
-            .into_iter()
-            .for_each(|list| demands.outputs.push(list));
+        demands.inputs = inputs.into_iter().collect();
+        demands.outputs = outputs.into_iter().collect();
         let mut graph = builder.finish().unwrap();
         graph.set_demands(demands).unwrap();
         graph

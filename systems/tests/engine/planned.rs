@@ -63,12 +63,8 @@ fn graph(
         outputs[from].push(number);
         inputs[to].push(number);
     }
-    inputs
-        .into_iter()
-        .for_each(|list| demands.inputs.push(list));
-    outputs
-        .into_iter()
-        .for_each(|list| demands.outputs.push(list));
+    demands.inputs = inputs.into_iter().collect();
+    demands.outputs = outputs.into_iter().collect();
     let mut graph = builder.finish().unwrap();
     graph.set_demands(demands).unwrap();
     graph

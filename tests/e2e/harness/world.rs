@@ -1,6 +1,7 @@
 //! A sealed world: a store, its state, logs, configuration and temporary directory below one
 //! scratch directory. Nothing in it sees the machine's own store or the caller's environment.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -107,7 +108,7 @@ impl World {
     }
 
     /// Any program in this world.
-    pub(crate) fn program(&self, program: &str) -> Cmd {
+    pub(crate) fn program(&self, program: impl AsRef<OsStr>) -> Cmd {
         let cmd = Cmd::new(program, &self.root.join("files"));
         self.variables()
             .into_iter()

@@ -109,6 +109,16 @@ impl Served {
     }
 }
 
+/// Waits until there are as many.
+#[track_caller]
+fn await_count(wanted: usize, count: impl Fn() -> usize) {
+    let begun = std::time::Instant::now();
+    while count() != wanted {
+        assert!(begun.elapsed() < LIMIT, "{} instead of {wanted}", count());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// What is known of "a", by the answer.
 fn info_in(asker: &Asker) -> Arc<NarInfo> {
     loop {
@@ -238,11 +248,7 @@ fn there_are_as_many_connections_as_there_may_be() {
                 ..wish(&info)
             });
         }
-        let begun = std::time::Instant::now();
-        while served.started().len() < most {
-            assert!(begun.elapsed() < LIMIT);
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        await_count(most, || served.started().len());
         drop(asker);
         assert_eq!(served.started().len(), most);
         assert_eq!(served.downloads(), 0);
@@ -258,16 +264,9 @@ fn a_download_that_nobody_wants_any_more_ends() {
     asker.ask(0, vec![question('a')]);
     let info = info_in(&asker);
     asker.download(wish(&info));
-    let begun = std::time::Instant::now();
-    while served.downloads() == 0 {
-        assert!(begun.elapsed() < LIMIT);
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    await_count(1, || served.downloads());
     asker.cancel(1, Left::Kept);
-    while served.downloads() > 0 {
-        assert!(begun.elapsed() < LIMIT);
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    await_count(0, || served.downloads());
     assert!(asker.is_empty());
     // The connection went with it, and there is a new one for what comes next.
     asker.ask(0, vec![question('a')]);
@@ -290,17 +289,10 @@ fn a_download_that_is_called_off_before_it_begins_leaves_the_queue() {
             ..wish(&info)
         });
     }
-    let wait_for = |count| {
-        let begun = std::time::Instant::now();
-        while served.downloads() != count {
-            assert!(begun.elapsed() < LIMIT, "{}", served.downloads());
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    };
-    wait_for(3);
+    await_count(3, || served.downloads());
     asker.cancel(2, Left::Kept);
-    wait_for(2);
+    await_count(2, || served.downloads());
     asker.cancel(3, Left::Discarded);
-    wait_for(1);
+    await_count(1, || served.downloads());
     assert!(asker.is_empty());
 }

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use windrow_sys::limits;
 use windrow_sys::mutex;
+use windrow_sys::{limits, threads};
 
 use super::{Optimised, Optimiser};
 use crate::error::Result;
@@ -64,7 +64,7 @@ fn optimise_all(optimiser: &Optimiser, paths: &[PathBuf]) -> Result<Optimised> {
         }
     };
     std::thread::scope(|scope| {
-        limits::share_work(scope, limits::processors(8) - 1, || work);
+        threads::share_work(scope, limits::processors(8) - 1, || work);
         work();
     });
     total

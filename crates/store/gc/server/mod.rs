@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use hashbrown::{HashMap, HashSet};
 use windrow_sys::mutex;
+use windrow_sys::threads::spawn;
 
 use crate::Layout;
 use crate::error::{Error, Result};
@@ -203,10 +204,8 @@ impl Server {
         shared.lock().wake = Some(wake);
         let state = Arc::clone(&shared);
         let layout = layout.clone();
-        let thread = std::thread::Builder::new().name("collector".to_owned());
-        let thread = thread
-            .spawn(move || clients::serve(&listener, &woken, &layout, &state))
-            .map_err(Error::io("start a thread for", &path))?;
+        let serve = move || clients::serve(&listener, &woken, &layout, &state);
+        let thread = spawn("collector", serve).map_err(Error::io("serve", &path))?;
         Ok(Self {
             shared,
             thread: Some(thread),

@@ -10,6 +10,7 @@ use super::{Record, Records};
 use crate::DatabaseOptions;
 use crate::Layout;
 use crate::error::Result;
+use windrow_sys::threads::spawn;
 
 /// How many records are handed to the thread together, so that it is not woken for each.
 const BATCH: usize = 512;
@@ -58,8 +59,7 @@ impl Recorder {
         if self.thread.is_none() {
             let (sender, batches) = unbounded();
             let (layout, options) = (self.layout.clone(), self.options.clone());
-            let thread = std::thread::Builder::new().name("recorder".to_owned());
-            let thread = thread.spawn(move || write(&layout, &options, &batches));
+            let thread = spawn("recorder", move || write(&layout, &options, &batches));
             // What was gathered waits for the next time, and in the end is written without a
             // thread.
             let Ok(thread) = thread else { return };
