@@ -24,11 +24,18 @@ pub(crate) enum Given {
 /// # Errors
 /// When it can't be read, has no end, or is not UTF-8.
 pub(crate) fn read() -> Result<Given> {
-    let text = String::from_utf8(read_list()?).map_err(|_| {
+    Ok(understand(read_text()?))
+}
+
+/// All that standard input gives, as text.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn read_text() -> Result<String> {
+    String::from_utf8(read_list()?).map_err(|_| {
         let source = io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text");
         Error::io("read", "standard input")(source)
-    })?;
-    Ok(understand(text))
+    })
 }
 
 fn understand(text: String) -> Given {

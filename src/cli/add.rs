@@ -1,18 +1,17 @@
 //! `windrow add`: writes derivations described in JSON to the store and prints their paths.
 
-use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use windrow_sys::interrupt;
-use windrow_systems::instantiate::{add_nix_json, instantiate_file};
+use windrow_systems::instantiate::{add_nix_json, instantiate_graph, parse_graph, read_graph};
 
 use super::{CommonArgs, print_lines};
 use crate::error::{Error, Result};
+use crate::standard_input;
 
 #[derive(Debug, Args)]
 pub(super) struct AddArgs {
-    /// A graph, or derivations as Nix prints them (nix derivation show)
+    /// A graph, or derivations as Nix prints them (nix derivation show); - reads standard input
     file: PathBuf,
 
     #[command(flatten)]
@@ -26,14 +25,19 @@ pub(super) struct AddArgs {
 pub(super) fn run(args: &AddArgs) -> Result<()> {
     let session = args.common.session()?;
     let mut store = session.open()?;
-    if let Some(derivations) = nix_json(&args.file)? {
+    let (text, file) = match args.file.as_os_str() == "-" {
+        true => (standard_input::read_text()?, Path::new("standard input")),
+        false => (read_graph(&args.file)?, args.file.as_path()),
+    };
+    if let Some(derivations) = nix_json(&text, file)? {
         let added = add_nix_json(&mut store, &derivations).map_err(|source| Error::AddJson {
-            path: args.file.clone(),
+            path: file.to_owned(),
             source: Box::new(source),
         })?;
         return print_lines(added);
     }
-    let graph = instantiate_file(&mut store, &args.file, &session.settings.system)?;
+    let graph = parse_graph(&text, file, &session.settings.system)?;
+    let graph = instantiate_graph(&mut store, file, &graph)?;
     if args.all {
         return print_lines(graph.derivations.iter().map(|drv| &drv.drv_path));
     }
@@ -47,17 +51,12 @@ pub(super) fn run(args: &AddArgs) -> Result<()> {
 
 /// The file's contents if they are Nix's JSON rather than a graph: what only Nix's form has is
 /// looked for first, so that large graphs are not read twice.
-fn nix_json(file: &std::path::Path) -> Result<Option<serde_json::Value>> {
-    let text = interrupt::read(file).map_err(Error::io("read", file))?;
-    let text = String::from_utf8(text).map_err(|_| {
-        let source = io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text");
-        Error::io("read", file)(source)
-    })?;
+fn nix_json(text: &str, file: &Path) -> Result<Option<serde_json::Value>> {
     let marks = ["\"inputDrvs\"", "\"inputSrcs\"", "\"version\"", "\"srcs\""];
     if !marks.iter().any(|mark| text.contains(mark)) {
         return Ok(None);
     }
-    let value: serde_json::Value = serde_json::from_str(&text).map_err(|source| Error::Json {
+    let value: serde_json::Value = serde_json::from_str(text).map_err(|source| Error::Json {
         path: file.to_owned(),
         source,
     })?;

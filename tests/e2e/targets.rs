@@ -97,6 +97,14 @@ fn standard_input_is_a_graph_or_a_list() {
         .exits(1)
         .one_error()
         .says("standard input:1:");
+    let add = |text: String| world.windrow("add").arg("-").stdin(text).run();
+    let drv = add(good.to_string()).exits(0).line();
+    let shown = world.windrow("show").arg(&drv).ok().out();
+    assert_eq!(add(shown).exits(0).line(), drv, "as Nix's JSON");
+    add("{".to_owned())
+        .exits(1)
+        .one_error()
+        .says("standard input:1:");
     let file = world.graph("g.json", &graph);
     let list = format!("{}#lib\n\n {lib}\n", file.display());
     let built = world.windrow("build").arg("-").stdin(list).ok();
