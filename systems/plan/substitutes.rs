@@ -109,40 +109,69 @@ impl Substitutes {
             let now = self.began.elapsed();
             let found = paths.iter().map(|&path| self.known.find(path, now));
             let found: Vec<Find> = found.collect();
+            let waits = found.iter().zip(paths);
+            let waits = waits.filter(|(find, _)| **find == Find::Asked);
+            let mut open: HashSet<PathId> = waits.map(|(_, &path)| path).collect();
             let questions = self.known.take_questions();
-            if questions.is_empty() && found.contains(&Find::Asked) {
-                self.hear(graph);
-                continue;
-            }
-            if questions.is_empty() {
+            if open.is_empty() && questions.is_empty() {
                 let info = |(find, &path): (Find, &PathId)| match find {
                     Find::At(sub) => self.known.info(sub, path).cloned(),
                     Find::Asked | Find::Nobody | Find::Failed { .. } => None,
                 };
                 return found.into_iter().zip(paths).map(info).collect();
             }
-            for (sub, asked) in questions {
-                if let Kind::Cache(cache) = self.known.kind(sub) {
-                    self.speeds.ask(sub, &asked, now);
-                    self.ask_cache(graph, cache, &asked);
-                    continue;
+            if self.put(graph, questions) {
+                continue;
+            }
+            // All are looked at again where nothing was heard of any.
+            while !open.is_empty() {
+                let heard_of = self.hear(graph).unwrap_or_default();
+                if heard_of.is_empty() {
+                    break;
                 }
-                match self.ask(graph, sub, &asked) {
-                    Ok(Some(infos)) => self.known.answer(sub, &asked, infos, now),
-                    Ok(None) => drop(self.known.disable(sub)),
-                    Err(QueryError::Stopped) => {
-                        self.interrupted = interrupt::signal();
-                        self.known.disable_all();
+                let now = self.began.elapsed();
+                // Others stand as they stood: to look at all of them each time would take longer
+                // than all else.
+                for path in heard_of {
+                    if open.contains(&path) && self.known.find(path, now) != Find::Asked {
+                        open.remove(&path);
                     }
-                    Err(error) => {
-                        let program = self.programs[sub].display();
-                        self.complaints
-                            .push(format!("substituter '{program}': {error}"));
-                        self.known.disable(sub);
-                    }
+                }
+                let questions = self.known.take_questions();
+                if self.put(graph, questions) {
+                    break;
                 }
             }
         }
+    }
+
+    /// Asks substituters; whether one of them was a program, which has answered by now.
+    fn put(&mut self, graph: &mut BuildGraph, questions: Vec<(usize, Vec<PathId>)>) -> bool {
+        let now = self.began.elapsed();
+        let mut any_program = false;
+        for (sub, asked) in questions {
+            if let Kind::Cache(cache) = self.known.kind(sub) {
+                self.speeds.ask(sub, &asked, now);
+                self.ask_cache(graph, cache, &asked);
+                continue;
+            }
+            any_program = true;
+            match self.ask(graph, sub, &asked) {
+                Ok(Some(infos)) => self.known.answer(sub, &asked, infos, now),
+                Ok(None) => drop(self.known.disable(sub)),
+                Err(QueryError::Stopped) => {
+                    self.interrupted = interrupt::signal();
+                    self.known.disable_all();
+                }
+                Err(error) => {
+                    let program = self.programs[sub].display();
+                    self.complaints
+                        .push(format!("substituter '{program}': {error}"));
+                    self.known.disable(sub);
+                }
+            }
+        }
+        any_program
     }
 
     /// Asks a binary cache, through the thread that asks all of them.
@@ -162,30 +191,36 @@ impl Substitutes {
         }
     }
 
-    /// Waits for what caches say, for as long as that may change anything.
-    fn hear(&mut self, graph: &mut BuildGraph) {
+    /// Waits for what caches say, for as long as that may change anything; the paths that it is
+    /// about. Nothing, once nobody is asked any more.
+    fn hear(&mut self, graph: &mut BuildGraph) -> Option<Vec<PathId>> {
         let Some(caches) = &mut self.caches else {
-            return self.known.disable_all();
+            self.known.disable_all();
+            return None;
         };
         let now = self.began.elapsed();
         let grace = self.known.next_end_of_grace();
         let time = grace.map_or(interrupt::SLICE, |at| at.saturating_sub(now));
         let mut answer = caches.asker().wait(time.min(interrupt::SLICE));
         let now = self.began.elapsed();
+        let mut paths = Vec::new();
         while let Some(heard) = answer {
             note_time(&heard, (&self.known, &mut self.speeds), now);
             let news = caches.hear(heard, (&mut self.known, graph), now);
+            paths.extend(news.wake);
             if self.complaints.len() < COMPLAINTS_MAX {
                 let warning = news.warning.map(|text| format!("warning: {text}"));
                 self.complaints.extend(warning);
             }
             answer = caches.asker().take();
         }
-        while self.known.pop_end_of_grace(now).is_some() {}
+        paths.extend(std::iter::from_fn(|| self.known.pop_end_of_grace(now)));
         if interrupt::has_come() {
             self.interrupted = interrupt::signal();
             self.known.disable_all();
+            return None;
         }
+        Some(paths)
     }
 
     fn ask(
