@@ -73,6 +73,11 @@ impl PathSet {
     pub fn remove(&mut self, path: PathId) -> bool {
         self.0.remove(path.index())
     }
+
+    /// What is in it, in ascending order.
+    pub fn iter(&self) -> impl Iterator<Item = PathId> {
+        self.0.iter().map(PathId::from_index)
+    }
 }
 
 #[cfg(test)]

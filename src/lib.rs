@@ -157,6 +157,7 @@ mod caches;
 mod cgroups;
 #[doc(hidden)]
 pub mod cli;
+mod collecting;
 mod conf;
 mod copying;
 mod engine;
@@ -174,6 +175,7 @@ mod memory;
 mod nix_store;
 mod option_warnings;
 mod outcome;
+mod path_bar;
 #[doc(hidden)]
 pub mod progress;
 mod pushing;

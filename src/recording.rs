@@ -1,8 +1,10 @@
-//! Hands what builders took to the history, and everything to the reporter that the user sees.
+//! Hands what builders took and what was used to the recorder, and everything to the reporter that
+//! the user sees.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use windrow_store::own::history::{Build, Record, Recorder};
+use windrow_store::own::history::{Build, Record};
+use windrow_store::own::recorder::Recorder;
 use windrow_systems::report::{Event, Level, Reporter};
 
 /// A reporter that records.
@@ -15,6 +17,19 @@ impl Recording {
     /// Records with `recorder` what `shown` shows.
     pub(crate) fn new(shown: Box<dyn Reporter>, recorder: Recorder) -> Self {
         Self { shown, recorder }
+    }
+
+    /// Waits until all is recorded.
+    fn finish(&mut self) {
+        if let Err(error) = self.recorder.finish() {
+            // Who may build in a store can nearly always record there too; if not, only estimates
+            // are missing, and times of last use.
+            let text = format!("what the builds took and used was not recorded: {error}");
+            self.shown.report(&Event::Message {
+                level: Level::Talkative,
+                text: &text,
+            });
+        }
     }
 }
 
@@ -32,6 +47,12 @@ impl Reporter for Recording {
     }
 
     fn report(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Used { paths } => self.recorder.note_used(paths),
+            // Before temporary roots go, so that a collector finds one or the other.
+            Event::Over => self.finish(),
+            _ => {}
+        }
         if let Event::Exited {
             build,
             system,
@@ -61,14 +82,6 @@ impl Reporter for Recording {
 
 impl Drop for Recording {
     fn drop(&mut self) {
-        if let Err(error) = self.recorder.finish() {
-            // Who may build in a store can nearly always record there too; if not, only estimates
-            // are missing.
-            let text = format!("what the builds took was not recorded: {error}");
-            self.shown.report(&Event::Message {
-                level: Level::Talkative,
-                text: &text,
-            });
-        }
+        self.finish();
     }
 }

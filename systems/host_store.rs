@@ -59,15 +59,7 @@ mod tests {
         let in_store = InStore::create(&host_store(&layout), &run).unwrap();
         let dir = in_store.path().to_owned();
         let mut run_collector = || {
-            let options = GcOptions {
-                action: Action::DeleteDead,
-                ignore_liveness: false,
-                max_freed: u64::MAX,
-                min_inodes: 0,
-                keep_outputs: false,
-                keep_derivations: false,
-                stop: None,
-            };
+            let options = GcOptions::new(Action::DeleteDead, DatabaseOptions::default());
             let mut collected = Collected::default();
             collect(
                 &layout,

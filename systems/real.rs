@@ -28,7 +28,7 @@ use crate::report::{Event, Level};
 use crate::world::children::{ChildCgroup, ChildEnv, Launched};
 use crate::world::{
     Alarms, BuilderConfig, Deleter, HelperEvents, Host, MountTemplateHandle, Parts, PoolHandle,
-    Scheduler, Services, Verifier,
+    Scheduler, Services, Verifier, used,
 };
 
 /// Adds the systems and resources of the real world; those that repair only if a request
@@ -226,6 +226,9 @@ fn clean_up_host(world: &mut World, host: Host) {
     dead_runs::clear(&host.config.layout);
     // A panic may have lost it.
     if world.contains_resource::<BuildGraph>() {
+        used::tell(world, &[]);
+        let mut services = world.non_send_mut::<Services>();
+        services.reporter.report(&Event::Over);
         world.resource_scope::<BuildGraph, _>(|world, graph| {
             world.non_send_mut::<Services>().store.close(&graph);
         });

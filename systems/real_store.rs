@@ -13,10 +13,10 @@ use windrow_store::local::LocalStore;
 use windrow_store::locks::path_lock;
 use windrow_store::own::failed_paths::FailedPaths;
 use windrow_store::{Database, Error as StoreError, PathInfo, Registration};
+use windrow_sys::threads::spawn_scoped;
 
 use crate::error::Result;
-use crate::world::{NewOutput, OutputLocks, Store};
-use windrow_sys::threads::spawn_scoped;
+use crate::world::{NewOutput, OutputLocks, Store, Used};
 
 /// How many lock files are worth a thread to delete them.
 const RETIRED_A_THREAD: usize = 50;
@@ -26,6 +26,7 @@ pub struct RealStore {
     /// The store.
     pub local: LocalStore,
     closures: ClosureCache,
+    used: Used,
     /// Paths of the run's graph that are temporary roots.
     rooted: PathSet,
     /// Paths that are valid now, whose lock files are to be deleted when the run ends: file systems
@@ -52,6 +53,7 @@ impl From<LocalStore> for RealStore {
         Self {
             local,
             closures: ClosureCache::default(),
+            used: Used::default(),
             rooted: PathSet::default(),
             retired_locks: Vec::new(),
             prepared: Prepared::default(),
@@ -86,6 +88,9 @@ impl Store for RealStore {
         let full: Vec<String> = paths.iter().map(|&path| graph.full_path(path)).collect();
         let full: Vec<&str> = full.iter().map(String::as_str).collect();
         let mut valid = self.local.database.valid_paths(&full)?;
+        for (&path, _) in paths.iter().zip(&valid).filter(|(_, valid)| **valid) {
+            self.used.found.insert(path);
+        }
         let drafts = self.local.drafts();
         if !drafts.is_empty() {
             for (valid, path) in valid.iter_mut().zip(full) {
@@ -215,6 +220,10 @@ impl Store for RealStore {
         }
     }
 
+    fn take_used(&mut self) -> Option<Used> {
+        Some(std::mem::take(&mut self.used))
+    }
+
     fn close(&mut self, graph: &BuildGraph) {
         let mut retired = std::mem::take(&mut self.retired_locks);
         let unused = std::mem::take(&mut self.prepared);
@@ -335,6 +344,7 @@ impl Store for RealStore {
             listener.are_valid(&built);
         }
         for output in outputs() {
+            self.used.made.insert(output.path);
             self.closures.remember(output.path, &output.references);
         }
         Ok(())

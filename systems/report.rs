@@ -225,6 +225,14 @@ pub enum Event<'a> {
     },
     /// Where goals are, at most once a tick.
     Progress(Counts),
+    /// A request has ended, or the run. In it these store paths were used, of those that were valid
+    /// before: it asked for them, or builds needed them.
+    Used {
+        /// Their full paths.
+        paths: &'a [String],
+    },
+    /// Nothing more will be done, and the store is about to be closed.
+    Over,
 }
 
 impl<'a> Event<'a> {
@@ -234,7 +242,9 @@ impl<'a> Event<'a> {
             Self::Message { .. }
             | Self::HelperOutput { .. }
             | Self::Progress(_)
-            | Self::SecondPassed => None,
+            | Self::SecondPassed
+            | Self::Used { .. }
+            | Self::Over => None,
             Self::Started { build, .. }
             | Self::Output { build, .. }
             | Self::Exited { build, .. }

@@ -6,10 +6,13 @@ use std::collections::BTreeSet;
 use indicatif::ProgressBar;
 use windrow_store::gc::{self, Action, Collected, Event, GcOptions, roots, runtime};
 use windrow_store::local::LocalStore;
+use windrow_systems::report;
 
 use super::args::Level;
 use super::{Call, verify};
+use crate::collecting;
 use crate::error::{Error, Result};
+use crate::terminal::complain;
 
 pub(super) fn gc(call: &mut Call) -> Result<()> {
     let mut print_roots = false;
@@ -84,13 +87,11 @@ fn run(
 ) -> Result<Collected> {
     let settings = &call.session.settings;
     let options = GcOptions {
-        action,
         ignore_liveness,
         max_freed,
-        min_inodes: 0,
         keep_outputs: settings.keep_outputs,
         keep_derivations: settings.keep_derivations,
-        stop: None,
+        ..GcOptions::new(action, call.session.database_options())
     };
     let deletes = matches!(options.action, Action::DeleteDead | Action::Delete(_));
     let mut database = match deletes {
@@ -122,37 +123,18 @@ fn run(
     Ok(collected)
 }
 
+/// Shows an event as `windrow gc` does, by the verbosity of this program.
 fn tell(call: &Call, bar: &ProgressBar, event: &Event<'_>) {
-    let say = |level, text: &str| verify::beside(bar, || call.say(level, text));
-    match event {
-        Event::Step(text) => say(Level::Info, text),
-        Event::Deleting { path, done, of } => {
-            bar.set_length(*of);
-            bar.set_position(*done);
-            // A live line is enough for a user who watches.
-            let level = if bar.is_hidden() {
-                Level::Info
-            } else {
-                Level::Talkative
-            };
-            if level <= call.command.level {
-                say(level, &format!("deleting '{path}'"));
-            }
-        }
-        Event::LimitReached(limit) => {
-            say(
-                Level::Info,
-                &format!("deleted more than {limit} bytes; stopping"),
-            );
-        }
-        Event::LinksSave(bytes) => {
-            let saved = *bytes as f64 / f64::from(1 << 20);
-            say(
-                Level::Info,
-                &format!("note: currently hard linking saves {saved:.2} MiB"),
-            );
-        }
-    }
+    let shows = |level| {
+        let level = match level {
+            report::Level::Error => Level::Error,
+            report::Level::Warn => Level::Warn,
+            report::Level::Info => Level::Info,
+            _ => Level::Talkative,
+        };
+        level <= call.command.level
+    };
+    collecting::tell(bar, event, &shows, &complain);
 }
 
 /// A number of bytes, perhaps with a unit (K, M, G, T); less than nothing is nothing.

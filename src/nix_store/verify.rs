@@ -1,12 +1,13 @@
 //! `--verify` and `--verify-path`: is the store what its database says?
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use windrow_store::ops::verify::{self, Finding, VerifyOptions};
 
 use super::Call;
 use super::args::Level;
 use crate::error::Result;
-use crate::terminal::{complain, stderr_is_terminal};
+use crate::path_bar::{self, beside};
+use crate::terminal::complain;
 
 pub(super) fn verify(call: &mut Call) -> Result<()> {
     call.no_args()?;
@@ -79,21 +80,9 @@ pub(super) fn verify(call: &mut Call) -> Result<()> {
     Ok(())
 }
 
-/// Writes something without disturbing a bar that is there.
-pub(super) fn beside(bar: &ProgressBar, write: impl FnOnce()) {
-    match bar.length() {
-        Some(_) => bar.suspend(write),
-        None => write(),
-    }
-}
-
-/// A bar on a terminal, else nothing. It appears with its first position.
+/// A bar on a terminal, unless little is to be said.
 pub(super) fn bar(call: &Call) -> ProgressBar {
-    if !stderr_is_terminal() || call.command.level < Level::Notice {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} paths, {eta} left");
-    ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    path_bar::bar(call.command.level >= Level::Notice)
 }
 
 pub(super) fn verify_path(call: &mut Call) -> Result<()> {

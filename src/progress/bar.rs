@@ -58,7 +58,9 @@ impl Bar {
             Event::Message { .. }
             | Event::Output { .. }
             | Event::HelperOutput { .. }
-            | Event::SecondPassed => return changed,
+            | Event::SecondPassed
+            | Event::Used { .. }
+            | Event::Over => return changed,
         }
         true
     }

@@ -317,7 +317,7 @@ impl Reporter for Json {
                 let fields = [counts.built, counts.expected, counts.running, counts.failed];
                 result(ALL, PROGRESS, json!(fields));
             }
-            Event::Message { .. } | Event::Exited { .. } => {}
+            Event::Message { .. } | Event::Exited { .. } | Event::Used { .. } | Event::Over => {}
         }
     }
 }

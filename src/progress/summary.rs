@@ -96,7 +96,9 @@ impl Tally {
             | Event::HelperOutput { .. }
             | Event::SecondPassed
             | Event::LockAwaited { .. }
-            | Event::Exited { .. } => {}
+            | Event::Exited { .. }
+            | Event::Used { .. }
+            | Event::Over => {}
         }
         None
     }

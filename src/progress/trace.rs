@@ -60,7 +60,9 @@ impl Reporter for Trace {
             | Event::Exited { .. }
             | Event::Cancelled { .. }
             | Event::LockAwaited { .. }
-            | Event::Progress(_) => return,
+            | Event::Progress(_)
+            | Event::Used { .. }
+            | Event::Over => return,
         };
         Line::for_programs(&line).write();
     }

@@ -114,7 +114,9 @@ impl Wording {
             }
             Event::Cancelled { build, .. } => self.rest(build),
             Event::LockAwaited { build, what } => self.lock_awaited(build, what),
-            Event::Exited { .. } | Event::Progress(_) => Vec::new(),
+            Event::Exited { .. } | Event::Progress(_) | Event::Used { .. } | Event::Over => {
+                Vec::new()
+            }
         }
     }
 

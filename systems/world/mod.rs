@@ -18,6 +18,7 @@ pub mod scheduler;
 mod store;
 mod tick_set;
 mod tick_systems;
+pub(crate) mod used;
 
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ pub use scheduler::{
     GoalSlot, HookDesk, HookQuestion, Need, ReadyFetch, ReadyGoal, Records, Reply, Scheduler,
     WaitNews, Waiting,
 };
-pub use store::{BuiltOutput, NewOutput, OutputLocks, Store};
+pub use store::{BuiltOutput, NewOutput, OutputLocks, Store, Used};
 pub use tick_set::{Parts, TickSet};
 pub use tick_systems::{Due, Step, TickSystems};
 

@@ -8,7 +8,7 @@ use windrow_components::graph::BuildGraph;
 use windrow_components::request::{Request, RequestBegan, RequestEnd, RequestState};
 
 use crate::report::Reporter;
-use crate::world::{Asked, Scheduler, Services, goals};
+use crate::world::{Asked, Scheduler, Services, goals, used};
 
 /// Adds a request, which begins with the next tick, or when requests of another mode have ended.
 /// Its reporter hears of the goals that it needs.
@@ -157,6 +157,11 @@ pub fn close_ended(world: &mut World) {
     scheduler.note_given_up(!ended.is_empty());
     for (request, end) in ended {
         world.entity_mut(request).insert(RequestState::Ended(end));
+        let asked = world
+            .get::<Request>(request)
+            .filter(|_| end == RequestEnd::Done);
+        let asked = asked.map(|request| request.targets.clone());
+        used::tell(world, &asked.unwrap_or_default());
         let needed = world.non_send_mut::<Services>().reporter.end(request);
         world.resource_scope::<Scheduler, _>(|world, mut scheduler| {
             // If nothing has ended badly, each goal of a sole request has waited for all that it

@@ -2,6 +2,7 @@
 //! what is registered in it.
 
 use bevy_ecs::prelude::Component;
+use windrow_components::bit_set::PathSet;
 use windrow_components::building::HashRewrites;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
@@ -112,6 +113,11 @@ pub trait Store {
     /// Gives locks up; with `delete` their files go too, which only outputs that are valid allow.
     fn unlock(&mut self, _locks: OutputLocks, _delete: bool) {}
 
+    /// What goals have used of it since this was asked last; `None` where nobody wants to know.
+    fn take_used(&mut self) -> Option<Used> {
+        None
+    }
+
     /// Tidies up when no goal needs the store any more.
     fn close(&mut self, _graph: &BuildGraph) {}
 
@@ -161,6 +167,15 @@ pub trait Store {
     /// When one refers to a path that is not valid, references form a circle, or the database can't
     /// be written. Then none is registered.
     fn register(&mut self, graph: &BuildGraph, outputs: &[NewOutput]) -> Result<()>;
+}
+
+/// What goals used of a store.
+#[derive(Debug, Default)]
+pub struct Used {
+    /// What they asked for and was valid.
+    pub found: PathSet,
+    /// What they registered.
+    pub made: PathSet,
 }
 
 /// Locks on all outputs of a derivation (Nix 1.8: `outputLocks`). Empty in a simulated world.

@@ -29,7 +29,7 @@ pub(crate) use connection::{connect, connect_read_only};
 pub(crate) use failure::failed_to;
 pub(crate) use transaction::retry_while_busy;
 pub use walk::{Edges, WalkRoot};
-pub use whole::StoreGraph;
+pub use whole::{Facts, Keep, StoreGraph};
 
 /// More than the number of different statements, so that none is ever compiled twice.
 const CACHED_STATEMENTS: usize = 64;

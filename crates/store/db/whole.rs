@@ -10,58 +10,91 @@ use crate::error::Result;
 
 const ACTION: &str = "read all references";
 
+/// In which ways paths keep others alive beyond references.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// Derivations keep their valid outputs (the setting `keep-outputs`).
+    pub outputs: bool,
+    /// Paths keep the derivation that built them (the setting `keep-derivations`).
+    pub derivations: bool,
+}
+
+/// What the database says of a path beside its references.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The size of its NAR in bytes; 0 if that is not known.
+    pub nar_size: u64,
+    /// When it was registered, in seconds since 1970.
+    pub registered: i64,
+}
+
+/// From where to where paths keep each other alive, sorted.
+#[derive(Debug, Default)]
+pub(crate) struct Pairs(Vec<(u32, u32)>);
+
+impl Pairs {
+    fn of(&self, at: u32) -> impl Iterator<Item = u32> {
+        let start = self.0.partition_point(|&(from, _)| from < at);
+        let rows = self.0[start..].iter();
+        rows.take_while(move |&&(from, _)| from == at)
+            .map(|&(_, to)| to)
+    }
+}
+
+impl From<Vec<(u32, u32)>> for Pairs {
+    fn from(mut pairs: Vec<(u32, u32)>) -> Self {
+        pairs.sort_unstable();
+        pairs.dedup();
+        Self(pairs)
+    }
+}
+
 /// Every valid path with its references, and the other ways in which paths keep each other alive.
 #[derive(Debug, Default)]
 pub struct StoreGraph {
     /// The paths and their references.
     pub graph: PathGraph,
-    /// From where to where settings keep paths alive beyond references, sorted.
-    kept: Vec<(u32, u32)>,
+    /// By place what else is known of each path; nothing unless it was asked for.
+    pub facts: Vec<Facts>,
+    /// From derivations to their outputs.
+    pub(crate) outputs: Pairs,
+    /// From paths to their derivations.
+    pub(crate) derivations: Pairs,
 }
 
 impl StoreGraph {
     /// What the path at a place keeps alive beyond its references.
-    pub fn kept_by(&self, at: u32) -> impl Iterator<Item = u32> {
-        let start = self.kept.partition_point(|&(from, _)| from < at);
-        let rows = self.kept[start..].iter();
-        rows.take_while(move |&&(from, _)| from == at)
-            .map(|&(_, to)| to)
+    pub fn kept_by(&self, at: u32, keep: Keep) -> impl Iterator<Item = u32> {
+        let outputs = keep.outputs.then(|| self.outputs.of(at));
+        let derivations = keep.derivations.then(|| self.derivations.of(at));
+        let derivations = derivations.into_iter().flatten();
+        outputs.into_iter().flatten().chain(derivations)
     }
 
     /// For each path, what would go with it: its referrers, and what keeps it alive by a setting.
-    pub fn reversed(&self) -> Vec<Vec<u32>> {
+    pub fn reversed(&self, keep: Keep) -> Vec<Vec<u32>> {
         let mut above = vec![Vec::new(); self.graph.len()];
         for at in 0..self.graph.len() as u32 {
-            self.graph
-                .references(at)
-                .iter()
-                .for_each(|&to| above[to as usize].push(at));
+            let references = self.graph.references(at).iter().copied();
+            references
+                .chain(self.kept_by(at, keep))
+                .for_each(|to| above[to as usize].push(at));
         }
-        self.kept
-            .iter()
-            .for_each(|&(from, to)| above[to as usize].push(from));
         above
     }
 }
 
 impl Database {
-    /// Reads everything. With `keep_outputs`, derivations keep their valid outputs alive; with
-    /// `keep_derivations`, paths keep the derivation that built them.
+    /// Reads everything: paths, references and these ways of keeping others; with `facts`, what
+    /// else is known of each path.
     ///
     /// # Errors
     /// Those of a damaged or unreadable database.
-    pub fn whole(&self, keep_outputs: bool, keep_derivations: bool) -> Result<StoreGraph> {
-        self.read(|| {
-            self.read_whole(keep_outputs, keep_derivations)
-                .map_err(self.failed_to(ACTION))
-        })
+    pub fn whole(&self, keep: Keep, facts: bool) -> Result<StoreGraph> {
+        self.read(|| self.read_whole(keep, facts).map_err(self.failed_to(ACTION)))
     }
 
-    fn read_whole(
-        &self,
-        keep_outputs: bool,
-        keep_derivations: bool,
-    ) -> rusqlite::Result<StoreGraph> {
+    fn read_whole(&self, keep: Keep, with_facts: bool) -> rusqlite::Result<StoreGraph> {
         let mut places: HashMap<i64, u32> = HashMap::new();
         let mut listed: Vec<(Box<str>, i64)> = Vec::new();
         let mut list = self
@@ -73,7 +106,7 @@ impl Database {
         }
         listed.sort_unstable();
         places.extend(listed.iter().zip(0..).map(|((_, id), place)| (*id, place)));
-        let pairs = |sql: &str| -> rusqlite::Result<Vec<(u32, u32)>> {
+        let pairs = |sql: &str| -> rusqlite::Result<Pairs> {
             let mut list = self.connection.prepare(sql)?;
             let mut rows = list.query([])?;
             let mut pairs = Vec::new();
@@ -83,30 +116,54 @@ impl Database {
                     pairs.push((from, to));
                 }
             }
-            pairs.sort_unstable();
-            pairs.dedup();
-            Ok(pairs)
+            Ok(Pairs::from(pairs))
         };
         let references = pairs("select referrer, reference from Refs")?;
-        let mut kept = Vec::new();
-        if keep_outputs {
-            kept = pairs(
+        let outputs = match keep.outputs {
+            true => pairs(
                 "select d.drv, v.id from DerivationOutputs d join ValidPaths v on v.path = d.path",
-            )?;
-        }
-        if keep_derivations {
-            kept.extend(pairs(
+            )?,
+            false => Pairs::default(),
+        };
+        let derivations = match keep.derivations {
+            true => pairs(
                 "select v.id, d.id from ValidPaths v join ValidPaths d on d.path = v.deriver",
-            )?);
-            kept.sort_unstable();
-        }
+            )?,
+            false => Pairs::default(),
+        };
+        let facts = match with_facts {
+            true => self.read_facts(&places)?,
+            false => Vec::new(),
+        };
         let mut graph = PathGraph::default();
-        let mut left = references.iter().peekable();
+        let mut left = references.0.iter().peekable();
         for (at, (path, _)) in listed.into_iter().enumerate() {
             let own = std::iter::from_fn(|| left.next_if(|&&(from, _)| from == at as u32));
             graph.push(path, own.map(|&(_, to)| to));
         }
-        Ok(StoreGraph { graph, kept })
+        Ok(StoreGraph {
+            graph,
+            facts,
+            outputs,
+            derivations,
+        })
+    }
+
+    fn read_facts(&self, places: &HashMap<i64, u32>) -> rusqlite::Result<Vec<Facts>> {
+        let mut facts = vec![Facts::default(); places.len()];
+        let sql = "select id, narSize, registrationTime from ValidPaths not indexed";
+        let mut list = self.connection.prepare(sql)?;
+        let mut rows = list.query([])?;
+        while let Some(row) = rows.next()? {
+            if let Some(&place) = places.get(&row.get::<_, i64>(0)?) {
+                let nar_size = row.get::<_, Option<i64>>(1)?.unwrap_or(0);
+                facts[place as usize] = Facts {
+                    nar_size: u64::try_from(nar_size).unwrap_or(0),
+                    registered: row.get(2)?,
+                };
+            }
+        }
+        Ok(facts)
     }
 
     /// Makes paths invalid in one transaction, given with whether they were valid before: referrers
@@ -150,6 +207,7 @@ impl Database {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{fresh, registration};
+    use super::*;
     use crate::layout::tests::store_path;
 
     #[test]
@@ -172,10 +230,21 @@ mod tests {
             (false, true, vec![(1, 0)]),
             (true, true, vec![(0, 1), (1, 0)]),
         ] {
-            let whole = database.whole(outputs, derivations).unwrap();
-            assert_eq!(whole.kept, kept);
+            let keep = Keep {
+                outputs,
+                derivations,
+            };
+            let whole = database.whole(keep, true).unwrap();
+            let pairs = (0..3).flat_map(|at| whole.kept_by(at, keep).map(move |to| (at, to)));
+            assert_eq!(pairs.collect::<Vec<_>>(), kept);
             assert_eq!(whole.graph.references(1), [2]);
-            assert_eq!(whole.reversed()[2], [1]);
+            assert_eq!(whole.reversed(keep)[2], [1]);
+            assert_eq!(whole.reversed(keep)[1].len(), usize::from(outputs));
+            let facts = Facts {
+                nar_size: 120,
+                registered: 1000,
+            };
+            assert_eq!(whole.facts, [facts; 3]);
         }
     }
 

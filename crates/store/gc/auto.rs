@@ -133,8 +133,6 @@ fn look(
         say("running auto-GC to free inodes");
     }
     let options = GcOptions {
-        action: Action::DeleteDead,
-        ignore_liveness: false,
         max_freed,
         min_inodes: if few_inodes {
             free.inodes_low * INODES_WANTED
@@ -144,6 +142,7 @@ fn look(
         keep_outputs: limits.keep_outputs,
         keep_derivations: limits.keep_derivations,
         stop: Some(stop.clone()),
+        ..GcOptions::new(Action::DeleteDead, database.clone())
     };
     let collected = super::open_database(layout, database).and_then(|mut database| {
         let mut collected = Collected::default();

@@ -6,49 +6,58 @@ use hashbrown::HashSet;
 use super::HashPart;
 use super::sweep::Entry;
 use crate::Layout;
-use crate::db::StoreGraph;
+use crate::db::{Keep, StoreGraph};
 use crate::error::Result;
 
 /// Which valid paths are alive, and by what else entries are protected.
 pub(super) struct Liveness<'a> {
     whole: &'a StoreGraph,
+    keep: Keep,
+    /// The places of roots, temporary ones among them.
+    roots: Vec<u32>,
     alive: Vec<bool>,
     /// Hash parts of temporary roots.
     parts: HashSet<HashPart>,
 }
 
 impl<'a> Liveness<'a> {
-    /// Marks what `roots` and temporary roots with these hash parts lead to.
+    /// Marks what `roots` and temporary roots with these hash parts lead to, along references and
+    /// what else keeps paths alive.
     pub(super) fn mark(
         layout: &Layout,
-        whole: &'a StoreGraph,
+        (whole, keep): (&'a StoreGraph, Keep),
         roots: &[String],
         parts: &HashSet<HashPart>,
     ) -> Self {
-        let mut live = Self {
-            whole,
-            alive: vec![false; whole.graph.len()],
-            parts: parts.clone(),
-        };
-        let mut left: Vec<u32> = roots
-            .iter()
-            .filter_map(|path| whole.graph.find(path))
-            .collect();
+        let graph = &whole.graph;
+        let mut places: Vec<u32> = roots.iter().filter_map(|path| graph.find(path)).collect();
         for part in parts {
             let part = str::from_utf8(part).unwrap_or_default();
-            left.extend(
-                whole
-                    .graph
-                    .starting_with(&format!("{}/{part}-", layout.store_dir)),
-            );
+            let prefix = format!("{}/{part}-", layout.store_dir);
+            places.extend(graph.starting_with(&prefix));
         }
-        while let Some(at) = left.pop() {
-            if !std::mem::replace(&mut live.alive[at as usize], true) {
-                left.extend(whole.graph.references(at));
-                left.extend(whole.kept_by(at));
-            }
+        Self {
+            whole,
+            keep,
+            alive: reached(whole, &places, keep),
+            roots: places,
+            parts: parts.clone(),
         }
-        live
+    }
+
+    /// What would be alive if paths kept others in these ways, by place.
+    pub(super) fn alive_with(&self, keep: Keep) -> Vec<bool> {
+        reached(self.whole, &self.roots, keep)
+    }
+
+    /// What is alive, by place.
+    pub(super) fn alive(&self) -> &[bool] {
+        &self.alive
+    }
+
+    /// The places of roots, temporary ones among them.
+    pub(super) fn roots(&self) -> &[u32] {
+        &self.roots
     }
 
     fn protects(&self, entry: &Entry) -> bool {
@@ -106,7 +115,7 @@ impl<'a> Liveness<'a> {
             let free = !self.parts.contains(part);
             return Ok(free.then(|| vec![target.to_owned()]));
         };
-        let above = self.whole.reversed();
+        let above = self.whole.reversed(self.keep);
         let mut seen: HashSet<u32> = HashSet::from([start]);
         let mut left = vec![start];
         while let Some(at) = left.pop() {
@@ -129,4 +138,17 @@ impl<'a> Liveness<'a> {
                 .collect(),
         ))
     }
+}
+
+/// What can be reached from places, by place.
+fn reached(whole: &StoreGraph, from: &[u32], keep: Keep) -> Vec<bool> {
+    let mut reached = vec![false; whole.graph.len()];
+    let mut left = from.to_vec();
+    while let Some(at) = left.pop() {
+        if !std::mem::replace(&mut reached[at as usize], true) {
+            left.extend(whole.graph.references(at));
+            left.extend(whole.kept_by(at, keep));
+        }
+    }
+    reached
 }

@@ -3,10 +3,14 @@
 //! itself have files of their own.
 
 pub mod auto;
+mod by_use;
+mod collection;
 mod liveness;
+mod noted;
 pub mod roots;
 pub mod runtime;
 mod server;
+mod survey;
 mod sweep;
 
 use std::fs::{self, File};
@@ -17,10 +21,14 @@ use std::time::Duration;
 use crate::Database;
 use crate::DatabaseOptions;
 use crate::Layout;
-use crate::db::StoreGraph;
+use crate::db::Keep;
 use crate::error::{Error, Result};
+pub use by_use::ByUse;
+use collection::Collection;
 use liveness::Liveness;
+use noted::Noted;
 use server::{HashPart, Server, Shared};
+pub use survey::{Amount, Survey};
 use sweep::{Entry, Sweep};
 use windrow_sys::flock;
 use windrow_sys::interrupt::{self, Stop};
@@ -57,19 +65,54 @@ pub struct GcOptions {
     pub keep_outputs: bool,
     /// Whether paths keep the derivation alive that built them, except from [`Action::Delete`].
     pub keep_derivations: bool,
+    /// Has the last use decide what of the dead goes, or is listed, and in which order; there is a
+    /// survey then. Not for [`Action::Delete`].
+    pub by_use: Option<ByUse>,
+    /// How windrow's own database is opened, in which uses are noted.
+    pub database: DatabaseOptions,
     /// Ends the deletion early, and in good order, when it is set.
     pub stop: Option<Stop>,
+}
+
+impl GcOptions {
+    /// Without any limit, and with nothing kept that roots don't need.
+    pub fn new(action: Action, database: DatabaseOptions) -> Self {
+        Self {
+            action,
+            ignore_liveness: false,
+            max_freed: u64::MAX,
+            min_inodes: 0,
+            keep_outputs: false,
+            keep_derivations: false,
+            by_use: None,
+            database,
+            stop: None,
+        }
+    }
+
+    /// In which ways paths keep others. Who names paths wants them gone, so only what is needed
+    /// holds them back, not what is kept for convenience (Nix 2.35).
+    fn keep(&self) -> Keep {
+        let collects = !matches!(self.action, Action::Delete(_));
+        Keep {
+            outputs: self.keep_outputs && collects,
+            derivations: self.keep_derivations && collects,
+        }
+    }
 }
 
 /// What came of it, as far as it went.
 #[derive(Debug, Default)]
 pub struct Collected {
-    /// The paths that were asked for, sorted; none when paths are deleted.
+    /// The paths that were asked for, sorted, or in the order of their deletion if the last use
+    /// decides that; none when paths are deleted.
     pub paths: Vec<String>,
     /// How many paths were deleted.
     pub deleted: u64,
     /// How many bytes that freed.
     pub bytes: u64,
+    /// What there was and what went of it, if the last use decided that.
+    pub survey: Option<Survey>,
 }
 
 /// What is said on the way.
@@ -90,6 +133,8 @@ pub enum Event<'a> {
     LimitReached(u64),
     /// How many bytes hard links save.
     LinksSave(i64),
+    /// When paths were last used could not be noted.
+    NotNoted(&'a Error),
 }
 
 /// Opens the database for a collection that deletes, on a disk that may be full: what was kept in
@@ -162,41 +207,36 @@ fn collect_here(
 
     tell(Event::Step("finding garbage collector roots..."));
     let roots = find_roots(layout, database, &shared, options.ignore_liveness)?;
-    let whole = whole(database, options)?;
-    let live = Liveness::mark(layout, &whole, &roots, &shared.roots());
-    let mut sweep = Sweep {
+    // Not before: a process notes what it has used while it still has its temporary roots.
+    let noted = Noted::read(layout, options)?;
+    let (keep, by_use) = (options.keep(), options.by_use.is_some());
+    let ways = Keep {
+        outputs: keep.outputs || by_use,
+        derivations: keep.derivations || by_use,
+    };
+    let whole = database.whole(ways, by_use)?;
+    let live = Liveness::mark(layout, (&whole, keep), &roots, &shared.roots());
+    let sweep = Sweep {
         layout,
         database,
         shared: &shared,
         max_freed: options.max_freed,
         min_inodes: options.min_inodes,
+        excess: None,
         stop: options.stop.as_ref(),
         collected,
+        gone: Vec::new(),
         tell,
     };
-    match &options.action {
-        Action::ListLive => {
-            sweep.collected.paths = live.list(layout, &entries(layout)?);
-        }
-        Action::ListDead => {
-            let (valid, unknown) = live.dead(layout, &entries(layout)?);
-            let mut paths: Vec<String> = unknown.iter().map(|entry| entry.path(layout)).collect();
-            paths.extend(valid.into_iter().map(|at| whole.graph.path(at).to_owned()));
-            paths.sort_unstable();
-            sweep.collected.paths = paths;
-        }
-        Action::DeleteDead if options.max_freed > 0 => {
-            (sweep.tell)(Event::Step("deleting garbage..."));
-            let (valid, unknown) = live.dead(layout, &entries(layout)?);
-            let valid = live.referrers_first(&valid)?;
-            let dead = valid
-                .into_iter()
-                .map(|at| Entry::valid(layout, whole.graph.path(at)));
-            sweep.delete(unknown.into_iter().chain(dead).collect())?;
-        }
-        Action::DeleteDead => {}
-        Action::Delete(paths) => delete_paths(layout, &live, &mut sweep, paths)?,
-    }
+    let collection = Collection {
+        options,
+        noted: &noted,
+        whole: &whole,
+        keep,
+        live: &live,
+        sweep,
+    };
+    collection.run()?;
     drop(server);
     if deletes {
         tell(Event::Step("deleting unused links..."));
@@ -204,16 +244,6 @@ fn collect_here(
         tell(Event::LinksSave(saved));
     }
     settle(layout, &shared)
-}
-
-/// The store's graph, with what keeps what. Who names paths wants them gone, so only what is
-/// needed holds them back, not what is kept for convenience (Nix 2.35).
-fn whole(database: &Database, options: &GcOptions) -> Result<StoreGraph> {
-    let collects = !matches!(options.action, Action::Delete(_));
-    database.whole(
-        options.keep_outputs && collects,
-        options.keep_derivations && collects,
-    )
 }
 
 /// The roots that are links or in use by processes, none with `ignore_liveness`. Temporary roots
@@ -238,31 +268,6 @@ fn find_roots(
     Ok(roots)
 }
 
-/// Deletes the given paths and what can go only with them, as far as nothing uses it.
-fn delete_paths(
-    layout: &Layout,
-    live: &Liveness<'_>,
-    sweep: &mut Sweep<'_, '_>,
-    paths: &[String],
-) -> Result<()> {
-    let mut targets = paths.to_vec();
-    targets.sort_unstable();
-    targets.dedup();
-    let mut done = hashbrown::HashSet::new();
-    for target in &targets {
-        let doomed = live.closure_within(layout, target, &targets)?;
-        let doomed = doomed.ok_or_else(|| still_alive(target))?;
-        let new = doomed.into_iter().filter(|path| done.insert(path.clone()));
-        let entries = new.map(|path| Entry::valid(layout, &path)).collect();
-        sweep.delete(entries)?;
-        // Somebody may have begun to use it since it was looked at.
-        if sweep.database.is_valid(target)? {
-            return Err(still_alive(target));
-        }
-    }
-    Ok(())
-}
-
 /// Waits a moment for clients that were answered just now to write their roots down, as those of
 /// Nix before 2.35 do only then: a collection that begins right after this one would not know of
 /// them.
@@ -282,12 +287,6 @@ fn settle(layout: &Layout, shared: &Shared) -> Result<()> {
         }
         interrupt::check().map_err(Error::io("wait for users of", layout.temproots_dir()))?;
         std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn still_alive(path: &str) -> Error {
-    Error::StillAlive {
-        path: path.to_owned(),
     }
 }
 

@@ -7,10 +7,12 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 
+use super::by_use::enough;
 use super::server::{HashPart, Shared};
 use super::{Collected, Event};
 use crate::Database;
 use crate::Layout;
+use crate::db::StoreGraph;
 use crate::error::{Error, Result};
 use windrow_sys::flock;
 use windrow_sys::interrupt::{self, Stop};
@@ -31,6 +33,10 @@ pub(super) struct Entry {
     /// If its name begins like a store path's.
     pub(super) part: Option<HashPart>,
     was_valid: bool,
+    /// Its place in the graph of the store, if it has one.
+    place: Option<u32>,
+    /// The size of its NAR, where that matters.
+    nar_size: u64,
 }
 
 impl Entry {
@@ -41,6 +47,8 @@ impl Entry {
             part: layout.hash_part(&path).ok().copied(),
             name,
             was_valid: false,
+            place: None,
+            nar_size: 0,
         }
     }
 
@@ -50,6 +58,15 @@ impl Entry {
         Self {
             was_valid: true,
             ..Self::unknown(layout, name.into())
+        }
+    }
+
+    /// The entry of the valid path at a place of the store's graph.
+    pub(super) fn at(layout: &Layout, whole: &StoreGraph, at: u32) -> Self {
+        Self {
+            place: Some(at),
+            nar_size: whole.facts.get(at as usize).map_or(0, |it| it.nar_size),
+            ..Self::valid(layout, whole.graph.path(at))
         }
     }
 
@@ -76,23 +93,24 @@ pub(super) struct Sweep<'a, 't> {
     pub(super) shared: &'a Shared,
     pub(super) max_freed: u64,
     pub(super) min_inodes: u64,
+    /// How many bytes of NARs are to go, if not all.
+    pub(super) excess: Option<u64>,
     pub(super) stop: Option<&'a Stop>,
     pub(super) collected: &'a mut Collected,
+    /// The places of what lost its row.
+    pub(super) gone: Vec<u32>,
     pub(super) tell: &'a mut (dyn FnMut(Event<'_>) + 't),
 }
 
 impl Sweep<'_, '_> {
     /// Deletes the entries in their order, until enough is freed.
     pub(super) fn delete(&mut self, entries: Vec<Entry>) -> Result<()> {
-        let limited = self.max_freed != u64::MAX;
         // What exceeds the limit should be little.
-        let batch = if limited { 1 } else { BATCH };
-        let threads = if limited {
-            1
-        } else {
-            limits::processors(THREADS)
+        let (batch, threads) = match self.max_freed {
+            u64::MAX => (BATCH, limits::processors(THREADS)),
+            _ => (1, 1),
         };
-        let total = self.collected.deleted + entries.len() as u64;
+        let total = self.collected.deleted + self.enough(&entries) as u64;
         let (layout, shared) = (self.layout, self.shared);
         std::thread::scope(|scope| {
             let (jobs, waiting) = crossbeam_channel::unbounded::<Entry>();
@@ -111,11 +129,15 @@ impl Sweep<'_, '_> {
                     {}
                 }
             });
-            for some in entries.chunks(batch) {
-                may_go_on(layout)?;
-                if self.stop.is_some_and(Stop::is_set) {
+            let mut left = &*entries;
+            loop {
+                let next = &left[..left.len().min(batch)];
+                let (some, rest) = left.split_at(self.enough(next));
+                left = rest;
+                if some.is_empty() || self.stop.is_some_and(Stop::is_set) {
                     break;
                 }
+                may_go_on(layout)?;
                 let mut under_way = 0;
                 for entry in self.invalidate(some)? {
                     let path = entry.path(layout);
@@ -132,25 +154,35 @@ impl Sweep<'_, '_> {
                     let ours = waiting.try_iter().map(delete);
                     ours.for_each(|freed| drop(results.send(freed)));
                 }
-                let mut failed = None;
-                for freed in done.iter().take(under_way as usize) {
-                    match freed {
-                        Ok(bytes) => {
-                            self.collected.deleted += 1;
-                            self.collected.bytes += bytes;
-                        }
-                        Err(error) => failed = Some(error),
-                    }
-                }
-                if let Some(error) = failed {
-                    return Err(error.into());
-                }
+                self.count(done.iter().take(under_way as usize))?;
                 if self.collected.bytes > self.max_freed && self.has_inodes() {
                     (self.tell)(Event::LimitReached(self.max_freed));
                     break;
                 }
             }
             Ok(())
+        })
+    }
+
+    /// Counts what was deleted; all of it, although something could not be.
+    fn count(&mut self, deleted: impl Iterator<Item = windrow_sys::Result<u64>>) -> Result<()> {
+        let mut failed = None;
+        for freed in deleted {
+            match freed {
+                Ok(bytes) => {
+                    self.collected.deleted += 1;
+                    self.collected.bytes += bytes;
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+        failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// How many of the first entries are to go.
+    fn enough(&self, entries: &[Entry]) -> usize {
+        self.excess.map_or(entries.len(), |excess| {
+            enough(entries.iter().map(|entry| entry.nar_size), excess)
         })
     }
 
@@ -186,6 +218,10 @@ impl Sweep<'_, '_> {
         let mut doomed = Vec::with_capacity(free.len());
         for (entry, may_go) in free.into_iter().zip(may_go) {
             if may_go {
+                self.gone.extend(entry.place);
+                if let Some(excess) = &mut self.excess {
+                    *excess = excess.saturating_sub(entry.nar_size);
+                }
                 doomed.push(entry.clone());
             } else {
                 self.shared.end(entry.part);

@@ -1,6 +1,8 @@
 //! The collector on small stores: what it keeps, what it deletes, and what it does when others are
 //! at work.
 
+mod by_use;
+
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
@@ -12,15 +14,7 @@ use crate::layout::tests::store_path;
 use crate::roots::temporary::TempRoots;
 
 fn options(action: Action) -> GcOptions {
-    GcOptions {
-        action,
-        ignore_liveness: false,
-        max_freed: u64::MAX,
-        min_inodes: 0,
-        keep_outputs: false,
-        keep_derivations: false,
-        stop: None,
-    }
+    GcOptions::new(action, crate::DatabaseOptions::default())
 }
 
 /// A store of `count` paths, each with a file of 100 bytes and a reference to the next.

@@ -4,7 +4,9 @@
 
 pub mod failed_paths;
 pub mod history;
+pub mod recorder;
 pub mod uploads;
+pub(crate) mod uses;
 
 use std::path::PathBuf;
 
@@ -17,7 +19,12 @@ use crate::error::Result;
 
 /// All tables. Older and newer releases share one file, so a table only ever gets columns that may
 /// be null.
-const TABLES: &[&str] = &[failed_paths::TABLE, history::TABLES, uploads::TABLES];
+const TABLES: &[&str] = &[
+    failed_paths::TABLE,
+    history::TABLES,
+    uploads::TABLES,
+    uses::TABLE,
+];
 
 /// How much of it is kept in memory, in KiB: it is written a row here and a row there, and hardly
 /// read.
@@ -37,7 +44,7 @@ impl OwnDatabase {
     /// # Errors
     /// Those of a damaged, full or unwritable database.
     pub fn open(layout: &Layout, options: &DatabaseOptions) -> Result<Self> {
-        let path = Self::path(layout);
+        let path = path(layout);
         let connection = connect(&path, OpenFlags::SQLITE_OPEN_CREATE, options)?;
         // The log is written into the database now and then, not at the end of every run, which
         // would have to wait for the disk.
@@ -60,16 +67,12 @@ impl OwnDatabase {
     /// # Errors
     /// Those of a damaged or unreadable database.
     pub fn open_read_only(layout: &Layout) -> Result<Option<Self>> {
-        let path = Self::path(layout);
+        let path = path(layout);
         if !path.exists() {
             return Ok(None);
         }
         let connection = connect_read_only(&path)?;
         Ok(Some(Self { connection, path }))
-    }
-
-    fn path(layout: &Layout) -> PathBuf {
-        layout.db_dir().join("windrow.sqlite")
     }
 
     /// Runs a body that only reads; `action` says what for, as an infinitive.
@@ -101,6 +104,15 @@ impl OwnDatabase {
         };
         retry_while_busy(|| once().map_err(failed_to(action, &self.path)))
     }
+}
+
+fn path(layout: &Layout) -> PathBuf {
+    layout.db_dir().join("windrow.sqlite")
+}
+
+/// Whether a store has such a database.
+pub(crate) fn exists(layout: &Layout) -> bool {
+    path(layout).exists()
 }
 
 #[cfg(test)]

@@ -3,17 +3,14 @@
 //! policies.
 
 mod estimate;
-mod recorder;
 
-use rusqlite::params;
+use rusqlite::{Connection, params};
 
 use crate::Layout;
-use crate::db::DatabaseOptions;
 use crate::error::Result;
 use crate::own::OwnDatabase;
 
 pub use estimate::{History, family};
-pub use recorder::Recorder;
 
 /// How many builds of one derivation name and platform are kept; the next one takes the place of
 /// the oldest.
@@ -84,6 +81,31 @@ pub struct Record {
     pub build: Build,
 }
 
+/// Adds builds, inside a transaction.
+pub(super) fn add(connection: &Connection, batch: &[Record]) -> rusqlite::Result<()> {
+    let mut count = connection.prepare_cached(COUNT_BUILD)?;
+    let mut keep = connection.prepare_cached(KEEP_BUILD)?;
+    for Record {
+        name,
+        system,
+        build,
+    } in batch
+    {
+        let row = params![name, system, build.wall_us, build.succeeded, KEPT];
+        let (id, slot): (i64, i64) = count.query_row(row, |row| Ok((row.get(0)?, row.get(1)?)))?;
+        keep.execute(params![
+            id,
+            slot,
+            build.ended_s,
+            build.wall_us,
+            build.cpu_us,
+            build.peak_memory,
+            build.succeeded,
+        ])?;
+    }
+    Ok(())
+}
+
 /// All that is known of a derivation name on a platform.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
@@ -106,12 +128,6 @@ struct Records {
 }
 
 impl Records {
-    /// Opens the database for writing, and makes it if there is none.
-    fn open(layout: &Layout, options: &DatabaseOptions) -> Result<Self> {
-        let database = OwnDatabase::open(layout, options)?;
-        Ok(Self { database })
-    }
-
     /// Opens the database for looking only; `None` if nothing was ever recorded.
     fn open_read_only(layout: &Layout) -> Result<Option<Self>> {
         let Some(database) = OwnDatabase::open_read_only(layout)? else {
@@ -124,31 +140,10 @@ impl Records {
     }
 
     /// Adds builds, all in one transaction.
+    #[cfg(test)]
     fn add(&self, batch: &[Record]) -> Result<()> {
-        self.database.write("record builds", |connection| {
-            let mut count = connection.prepare_cached(COUNT_BUILD)?;
-            let mut keep = connection.prepare_cached(KEEP_BUILD)?;
-            for Record {
-                name,
-                system,
-                build,
-            } in batch
-            {
-                let row = params![name, system, build.wall_us, build.succeeded, KEPT];
-                let (id, slot): (i64, i64) =
-                    count.query_row(row, |row| Ok((row.get(0)?, row.get(1)?)))?;
-                keep.execute(params![
-                    id,
-                    slot,
-                    build.ended_s,
-                    build.wall_us,
-                    build.cpu_us,
-                    build.peak_memory,
-                    build.succeeded,
-                ])?;
-            }
-            Ok(())
-        })
+        self.database
+            .write("record builds", |connection| add(connection, batch))
     }
 
     fn known(&self, pattern: Option<&str>) -> Result<Vec<Known>> {
@@ -208,10 +203,11 @@ pub fn known(layout: &Layout, pattern: Option<&str>) -> Result<Vec<Known>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::DatabaseOptions;
 
     pub(crate) fn record(name: &str, wall_us: u64, succeeded: bool) -> Record {
         Record {
@@ -239,7 +235,8 @@ mod tests {
     }
 
     fn open(layout: &Layout) -> Records {
-        Records::open(layout, &DatabaseOptions::default()).unwrap()
+        let database = OwnDatabase::open(layout, &DatabaseOptions::default()).unwrap();
+        Records { database }
     }
 
     #[test]
