@@ -190,6 +190,7 @@ pub mod task_graph;
 #[doc(hidden)]
 pub mod terminal;
 mod trace;
+mod units;
 mod wanted;
 
 use std::process::ExitCode;

@@ -364,6 +364,10 @@ settings! { with host;
     /// Allow symlinks in the path of the store directory.
     allow_symlinked_store: bool = false, "allow-symlinked-store";
     /// Keep the outputs of derivations that are alive.
+    ///
+    /// With `keep-derivations` these are what kept paths were built with, such as compilers, which
+    /// otherwise go and are fetched or built again when a path is rebuilt. `windrow gc` says how
+    /// much that is.
     keep_outputs: bool = false, "keep-outputs" ["gc-keep-outputs"];
     /// Keep the derivations of outputs that are alive.
     keep_derivations: bool = true, "keep-derivations" ["gc-keep-derivations"];

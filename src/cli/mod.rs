@@ -6,6 +6,7 @@ mod completions;
 mod copy;
 mod exit_status;
 mod failed_paths;
+mod gc;
 mod graph;
 mod history;
 mod import;
@@ -72,6 +73,8 @@ enum Command {
     Simulate(simulate::SimulateArgs),
     /// List outputs that are known to fail (setting build-cache-failure), or forget them
     FailedPaths(failed_paths::FailedPathsArgs),
+    /// Delete store paths that no root keeps: all, or those not used for longest
+    Gc(gc::GcArgs),
     /// Print the build log of a derivation or of an output
     Log(log::LogArgs),
     /// Print what builds took in this store: time, CPU time, memory
@@ -332,6 +335,7 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Show(args) => show::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::FailedPaths(args) => failed_paths::run(&args),
+        Command::Gc(args) => gc::run(&args),
         Command::Log(args) => log::run(&args),
         Command::History(args) => history::run(&args),
         Command::ServeCache(args) => serve_cache::run(&args),

@@ -177,12 +177,14 @@ pub fn retries(style: Style) -> Notice {
 }
 
 /// A size as it is written in messages.
-pub(super) fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     let whole = bytes as f64;
     match bytes {
+        1 => "1 byte".to_owned(),
         0..1024 => format!("{bytes} bytes"),
         1024..1_048_576 => format!("{:.1} KiB", whole / 1024.0),
-        _ => format!("{:.2} MiB", whole / 1_048_576.0),
+        1_048_576..1_073_741_824 => format!("{:.2} MiB", whole / 1_048_576.0),
+        _ => format!("{:.2} GiB", whole / 1_073_741_824.0),
     }
 }
 
@@ -197,7 +199,7 @@ mod tests {
             (1023, "1023 bytes"),
             (1024, "1.0 KiB"),
             (1_572_864, "1.50 MiB"),
-            (5 << 30, "5120.00 MiB"),
+            (5 << 30, "5.00 GiB"),
         ] {
             assert_eq!(size(bytes), expected);
         }

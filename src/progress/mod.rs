@@ -19,6 +19,7 @@ use windrow_systems::report::{Event, Level, Reporter};
 
 use crate::terminal::complain;
 
+pub(crate) use copies::size;
 pub use copies::{Copies, retries};
 pub use summary::seconds;
 pub use tracing::Tracing;
@@ -55,7 +56,7 @@ pub struct Style {
 
 impl Style {
     /// Whether messages of that level are shown.
-    fn shows(self, level: Level) -> bool {
+    pub(crate) fn shows(self, level: Level) -> bool {
         let usual = Level::Info as i16;
         level as i16 <= (usual + self.verbosity).max(Level::Error as i16)
     }

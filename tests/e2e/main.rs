@@ -33,6 +33,7 @@ mod failure;
 mod fidelity;
 mod fixed_output;
 mod full_disk;
+mod gc_command;
 mod graph;
 mod graph_files;
 mod graph_mistakes;
