@@ -8,10 +8,10 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, unbounded};
 use windrow_components::ids::PathId;
+use windrow_sys::threads::spawn;
 
 use crate::helpers::query::{Around, QueryError, QueryProcess, RawInfo};
 use crate::process::helper::HelperEnv;
-use windrow_sys::threads::spawn;
 
 /// How many answers, and lines for people, wait to be taken. Who has more to say waits.
 const ANSWERS_MAX: usize = 256;

@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use windrow_components::store_path::StorePath;
+use windrow_sys::threads::spawn;
 
 use crate::client;
 use crate::error::NetError;
@@ -36,7 +37,6 @@ use crate::trust::{Distrust, Trust};
 pub use archive::{Archive, OpenArchive, PartialDir};
 use desk::Desk;
 use event::Event;
-use windrow_sys::threads::spawn;
 
 /// What an [`Asker`] is made from.
 #[derive(Debug, Clone)]

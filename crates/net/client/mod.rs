@@ -18,9 +18,9 @@ use std::thread::{self, JoinHandle};
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
+use windrow_sys::threads::spawn;
 
 use crate::error::{Doing, Fault, NetError};
-use windrow_sys::threads::spawn;
 
 pub use config::{Config, Limits, Notice};
 pub(crate) use deadline::{Deadline, Excused, seconds, within};

@@ -5,13 +5,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use windrow_sys::threads::spawn;
 
 use super::history::{self, Record};
 use super::{OwnDatabase, uses};
 use crate::DatabaseOptions;
 use crate::Layout;
 use crate::error::Result;
-use windrow_sys::threads::spawn;
 
 /// How many builds are handed to the thread together, so that it is not woken for each.
 const BATCH: usize = 512;
