@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use windrow::components::task_graph::{Limits, TaskGraph, TaskId};
 use windrow::formats::task_graph::Generator;
 use windrow::systems::policy::Policy;
-use windrow::systems::simulate::{Faults, Simulation, simulate};
+use windrow::systems::simulate::{Simulation, simulate};
 
 use crate::common::{measuring, named, numbers};
 
@@ -85,16 +85,7 @@ fn kahn(graph: &TaskGraph) -> (Duration, Duration) {
 }
 
 fn simulation(graph: &TaskGraph) -> Duration {
-    let simulation = Simulation {
-        jobs: 64,
-        policy: Policy::CriticalPath,
-        seed: 0,
-        keep_going: false,
-        faults: Faults::default(),
-        record_runs: false,
-        caches: None,
-        cluster: None,
-    };
+    let simulation = Simulation::new(64, Policy::CriticalPath);
     let began = Instant::now();
     let outcome = simulate(graph, &simulation).expect("a simulation");
     assert_eq!(outcome.succeeded, graph.len() as u64);

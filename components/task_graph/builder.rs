@@ -258,6 +258,7 @@ impl Builder {
             }),
             in_order,
             demands: None,
+            attributes: None,
         };
         if !in_order
             && let Err(cycle) =

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+mod attributes;
 mod builder;
 mod demands;
 mod durations;
@@ -12,6 +13,7 @@ mod names;
 mod order;
 mod stats;
 
+pub use attributes::Attributes;
 pub use builder::{Builder, Limits};
 pub use demands::{Cores, DataLists, Demands, Kind, Times};
 pub use durations::MAX_DURATION;
@@ -84,6 +86,8 @@ pub struct TaskGraph {
     in_order: bool,
     /// What tasks need and make, if anything is said of that.
     demands: Option<Arc<Demands>>,
+    /// What else is said of them, if anything is.
+    attributes: Option<Arc<Attributes>>,
 }
 
 impl TaskGraph {
@@ -211,8 +215,64 @@ impl TaskGraph {
         Ok(())
     }
 
+    /// What is said of tasks beside what they need, if anything is.
+    pub fn attributes(&self) -> Option<&Arc<Attributes>> {
+        self.attributes.as_ref()
+    }
+
+    /// Says something of tasks beside what they need.
+    ///
+    /// # Errors
+    /// If that is said of another number of tasks, or of a kind that there is not.
+    pub fn set_attributes(&mut self, attributes: Attributes) -> Result<(), TaskGraphError> {
+        if let Some(reason) = attributes.problem(self.len()) {
+            return Err(TaskGraphError::BadDemands { reason });
+        }
+        self.attributes = (!attributes.is_empty()).then(|| Arc::new(attributes));
+        Ok(())
+    }
+
+    /// The work of a task on one core of speed 1: in seconds, or in units for graphs that count in
+    /// those.
+    pub fn work(&self, task: TaskId) -> f64 {
+        let exact = self.demands.as_ref().and_then(|d| d.work.get(task.index()));
+        let units = match self.unit {
+            TimeUnit::Microseconds => 1e6,
+            TimeUnit::Units => 1.0,
+        };
+        let duration = || self.duration(task) as f64 / units;
+        exact.copied().unwrap_or_else(duration)
+    }
+
+    /// The same graph in which each task takes another time: durations, work in seconds or units,
+    /// and the times on machines that it has times for.
+    ///
+    /// # Errors
+    /// As [`TaskGraph::set_durations`] and [`TaskGraph::set_demands`].
+    pub fn retimed(
+        &self,
+        durations: Vec<u64>,
+        work: Vec<f64>,
+        seconds: Vec<f64>,
+    ) -> Result<Self, TaskGraphError> {
+        let mut graph = self.clone();
+        let mut demands = self.demands.as_deref().cloned().unwrap_or_default();
+        let unit = self.unit;
+        graph.set_durations(unit, durations)?;
+        demands.work = work;
+        demands.times.seconds = seconds;
+        graph.set_demands(demands)?;
+        graph.attributes.clone_from(&self.attributes);
+        Ok(graph)
+    }
+
     /// What is known of the work of tasks beside their durations does not hold any more.
     fn forget_work(&mut self) {
+        if let Some(attributes) = &mut self.attributes
+            && !attributes.estimates.is_empty()
+        {
+            Arc::make_mut(attributes).estimates = Vec::new();
+        }
         if let Some(demands) = &mut self.demands {
             let demands = Arc::make_mut(demands);
             demands.work = Vec::new();

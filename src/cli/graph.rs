@@ -12,7 +12,7 @@ use super::print_lines;
 use crate::error::{Error, Result};
 use crate::installable::{Word, usual_store};
 use crate::session::Session;
-use crate::task_graph;
+use crate::task_graph::{self, Loaded};
 use crate::terminal::{Out, complain};
 
 #[derive(Debug, Args)]
@@ -60,18 +60,33 @@ pub(super) struct GraphSource {
 
 impl GraphSource {
     /// Loads the graph, with the durations asked for.
-    pub(super) fn load(&self) -> Result<TaskGraph> {
+    pub(super) fn load(&self) -> Result<Loaded> {
+        let mut loaded = task_graph::load(&self.graph, || self.session())?;
+        if let Some(from) = &self.durations {
+            self.set_durations(&mut loaded, from)?;
+        }
+        Ok(loaded)
+    }
+
+    fn session(&self) -> Result<Session> {
         let words = [Word::Typed(self.graph.clone().into())];
         let usual = |machine: &Path| usual_store(&words, machine);
-        let session = || Session::with_usual(&[], self.store.as_deref(), usual);
-        let mut loaded = task_graph::load(&self.graph, session)?;
-        if let Some(from) = &self.durations {
-            let note = task_graph::set_durations(&mut loaded, from, self.seed, session)?;
-            if let Some(note) = note {
-                complain(&format!("warning: {note}"));
-            }
+        Session::with_usual(&[], self.store.as_deref(), usual)
+    }
+
+    fn set_durations(&self, loaded: &mut Loaded, from: &str) -> Result<()> {
+        let note = task_graph::set_durations(loaded, from, self.seed, || self.session())?;
+        if let Some(note) = note {
+            complain(&format!("warning: {note}"));
         }
-        Ok(loaded.graph)
+        Ok(())
+    }
+
+    /// The same graph, in which tasks take what builds took in the store.
+    pub(super) fn by_history(&self, loaded: &Loaded) -> Result<TaskGraph> {
+        let mut known = loaded.clone();
+        self.set_durations(&mut known, task_graph::HISTORY)?;
+        Ok(known.graph)
     }
 }
 
@@ -83,7 +98,7 @@ enum OutputFormat {
 }
 
 pub(super) fn run(args: &GraphArgs) -> Result<()> {
-    let graph = args.source.load()?;
+    let graph = args.source.load()?.graph;
     match args.to {
         Some(format) => write(&graph, format, args.output.as_ref()),
         None if args.json => print_lines([json(&graph.stats()).to_string()]),

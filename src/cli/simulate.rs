@@ -5,6 +5,7 @@ mod caches;
 mod machine_report;
 mod machines;
 mod report;
+mod uncertainty;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
@@ -16,14 +17,15 @@ use clap::Args;
 use hashbrown::HashSet;
 use serde_json::json;
 use windrow_components::machine::Cluster;
-use windrow_components::task_graph::{TaskGraph, TaskId, spelt};
+use windrow_components::task_graph::{Stats, TaskGraph, TaskId, spelt};
 use windrow_systems::policy::Policy;
-use windrow_systems::simulate::{Faults, Outcome, Simulation, peak_outputs, simulate};
+use windrow_systems::simulate::{CacheSet, Faults, Outcome, Simulation, peak_outputs, simulate};
 
 use self::caches::CacheArgs;
 use self::machine_report::MachineResult;
 use self::machines::MachineArgs;
 use self::report::{Cost, SimulationResult};
+use self::uncertainty::UncertaintyArgs;
 use super::graph::GraphSource;
 use super::print_lines;
 use crate::error::{Error, Result};
@@ -67,6 +69,9 @@ pub(super) struct SimulateArgs {
     /// Report the peak number of live outputs
     #[arg(long, conflicts_with = "caches")]
     outputs: bool,
+
+    #[command(flatten)]
+    uncertainty: UncertaintyArgs,
 
     #[command(flatten)]
     machines: MachineArgs,
@@ -143,13 +148,8 @@ pub(super) fn run(args: &SimulateArgs) -> Result<()> {
     let single = policies.len() == 1 && args.jobs.len() == 1;
     let on_machines = args.machines.are_given() || policies.iter().any(Policy::places);
     args.refuse_what_does_not_go(single, on_machines)?;
-    let before = memory::resident();
-    let graph = args.source.load()?;
-    let stats = graph.stats();
-    refuse_to_simulate(&stats, args.caches.count())?;
-    let faults = faults(args, &graph)?;
-    let given = args.machines.cluster(&graph)?;
-    let caches = args.caches.set(&graph, args.source.seed)?;
+    let setting = Setting::new(args, single)?;
+    let given = args.machines.cluster(&setting.graph)?;
     // That it can't be made is told before a long simulation, not after it.
     let trace = args.trace.as_deref();
     let trace = trace.map(|file| TraceFile::create(file, "windrow simulate"));
@@ -157,7 +157,7 @@ pub(super) fn run(args: &SimulateArgs) -> Result<()> {
     if !args.json {
         print_lines([match on_machines {
             true => machine_report::header(),
-            false => report::header(caches.is_some()),
+            false => report::header(setting.caches.is_some()),
         }])?;
     }
     for &jobs in &args.jobs {
@@ -167,34 +167,89 @@ pub(super) fn run(args: &SimulateArgs) -> Result<()> {
             let simulation = Simulation {
                 jobs,
                 policy: policy.clone(),
-                seed: args.source.seed,
-                keep_going: args.keep_going,
-                faults: faults.clone(),
-                record_runs: args.trace.is_some() || args.outputs,
-                caches: caches.clone(),
                 cluster: cluster.clone(),
+                ..setting.simulation()
             };
-            memory::forget_peak();
-            let began = Instant::now();
-            let outcome = simulate(&graph, &simulation)?;
-            let cost = Cost {
-                seconds: began.elapsed().as_secs_f64(),
-                memory: memory::peak().saturating_sub(before),
-            };
-            if let Some(trace) = trace.take() {
-                write_trace(&graph, &outcome, &simulation, trace)?;
-            }
-            let result = SimulationResult {
-                held: args.outputs.then(|| peak_outputs(&graph, &outcome.runs)),
-                simulation: &simulation,
-                outcome: &outcome,
-                stats: &stats,
-                cost,
-            };
-            print_result(args, single, &result)?;
+            setting.simulate(&simulation, trace.take())?;
         }
     }
     Ok(())
+}
+
+/// What all simulations of a call have in common.
+struct Setting<'a> {
+    args: &'a SimulateArgs,
+    /// Whether there is only one.
+    single: bool,
+    graph: TaskGraph,
+    believed: Option<Arc<TaskGraph>>,
+    stats: Stats,
+    faults: Faults,
+    caches: Option<CacheSet>,
+    /// Options that results name.
+    said: Vec<(&'static str, String)>,
+    /// The memory of the process before the graph was loaded.
+    before: u64,
+}
+
+impl<'a> Setting<'a> {
+    fn new(args: &'a SimulateArgs, single: bool) -> Result<Self> {
+        let before = memory::resident();
+        let seed = args.source.seed;
+        let loaded = args.source.load()?;
+        let (graph, believed) = args.uncertainty.apply(&args.source, loaded, seed)?;
+        let stats = graph.stats();
+        refuse_to_simulate(&stats, args.caches.count())?;
+        Ok(Self {
+            faults: faults(args, &graph)?,
+            caches: args.caches.set(&graph, seed)?,
+            said: args.uncertainty.said(),
+            args,
+            single,
+            graph,
+            believed,
+            stats,
+            before,
+        })
+    }
+
+    /// What is the same in all of them.
+    fn simulation(&self) -> Simulation {
+        let args = self.args;
+        Simulation {
+            seed: args.source.seed,
+            keep_going: args.keep_going,
+            faults: self.faults.clone(),
+            record_runs: args.trace.is_some() || args.outputs,
+            caches: self.caches.clone(),
+            believed: self.believed.clone(),
+            ..Simulation::new(1, Policy::Fifo)
+        }
+    }
+
+    /// Runs one, and prints what came of it.
+    fn simulate(&self, simulation: &Simulation, trace: Option<TraceFile>) -> Result<()> {
+        memory::forget_peak();
+        let began = Instant::now();
+        let outcome = simulate(&self.graph, simulation)?;
+        let cost = Cost {
+            seconds: began.elapsed().as_secs_f64(),
+            memory: memory::peak().saturating_sub(self.before),
+        };
+        if let Some(trace) = trace {
+            write_trace(&self.graph, &outcome, simulation, trace)?;
+        }
+        let outputs = self.args.outputs;
+        let result = SimulationResult {
+            held: outputs.then(|| peak_outputs(&self.graph, &outcome.runs)),
+            simulation,
+            outcome: &outcome,
+            stats: &self.stats,
+            cost,
+            said: &self.said,
+        };
+        print_result(self.args, self.single, &result)
+    }
 }
 
 /// Prints what a simulation came to; more of one that stands alone.

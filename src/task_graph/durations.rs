@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::session::Session;
 
 /// The word for the history of a store.
-const HISTORY: &str = "history";
+pub const HISTORY: &str = "history";
 
 /// Gives the tasks other durations: `history`, a file, or a distribution drawn from `seed`. Returns
 /// what the user should be told.

@@ -20,7 +20,7 @@ use crate::installable::{GraphSource, GraphTarget, in_graph};
 use crate::memory;
 use crate::session::Session;
 
-pub use durations::set as set_durations;
+pub use durations::{HISTORY, set as set_durations};
 
 /// A derivation's name and platform.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub struct NamedDerivation {
 }
 
 /// A graph, and what its tasks are.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Loaded {
     /// The graph.
     pub graph: TaskGraph,

@@ -11,8 +11,9 @@ use windrow_components::task_graph::{Cores, Demands, Successors, TaskGraph, Task
 #[derive(Debug, Resource)]
 pub struct Workload {
     demands: Arc<Demands>,
-    /// In seconds of a core of speed 1.
-    work: Vec<f64>,
+    amounts: Amounts,
+    /// What really is, if policies believe something else.
+    truth: Option<Amounts>,
     /// For each machine its place among the names of times, if it has one.
     columns: Vec<Option<usize>>,
     successors: Successors,
@@ -20,6 +21,25 @@ pub struct Workload {
     order: Vec<TaskId>,
     /// Where the consumers of each piece of data begin, and all of them.
     consumers: (Vec<u32>, Vec<TaskId>),
+}
+
+/// How much there is to do.
+#[derive(Debug)]
+struct Amounts {
+    /// For each goal, in seconds of a core of speed 1.
+    work: Vec<f64>,
+    /// For each goal and each machine that has times, its time there, if it has one.
+    seconds: Vec<f64>,
+}
+
+impl Amounts {
+    fn of(tasks: &TaskGraph) -> Self {
+        let seconds = tasks.demands().map(|demands| &demands.times.seconds);
+        Self {
+            work: tasks.tasks().map(|task| tasks.work(task)).collect(),
+            seconds: seconds.cloned().unwrap_or_default(),
+        }
+    }
 }
 
 fn task(drv: DrvId) -> TaskId {
@@ -31,14 +51,6 @@ impl Workload {
     /// one core of speed 1.
     pub fn new(tasks: &TaskGraph, cluster: &Cluster) -> Self {
         let demands = tasks.demands().cloned().unwrap_or_default();
-        let work = match demands.work.is_empty() {
-            false => demands.work.clone(),
-            true => {
-                let seconds = seconds(tasks.unit());
-                let durations = tasks.tasks().map(|task| tasks.duration(task) as f64);
-                durations.map(|duration| duration / seconds).collect()
-            }
-        };
         let names = &demands.times.machines;
         let column = |machine: &Machine| names.iter().position(|name| *name == machine.name);
         Self {
@@ -46,19 +58,29 @@ impl Workload {
             successors: tasks.successors(),
             order: tasks.topological_order(),
             consumers: consumers(tasks, &demands),
+            amounts: Amounts::of(tasks),
+            truth: None,
             demands,
-            work,
+        }
+    }
+
+    /// The same, where policies believe goals to take what tasks take in `believed`.
+    pub(crate) fn believed(self, believed: &TaskGraph) -> Self {
+        Self {
+            truth: Some(self.amounts),
+            amounts: Amounts::of(believed),
+            ..self
         }
     }
 
     /// How many goals there are.
     pub fn len(&self) -> usize {
-        self.work.len()
+        self.amounts.work.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.work.is_empty()
+        self.amounts.work.is_empty()
     }
 
     /// Every goal behind all that it needs.
@@ -74,9 +96,14 @@ impl Workload {
         all.map(|task| DrvId::from_index(task.index()))
     }
 
-    /// The work of a goal in seconds of a core of speed 1.
+    /// The work of a goal in seconds of a core of speed 1, as far as is known.
     pub fn work(&self, drv: DrvId) -> f64 {
-        self.work[drv.index()]
+        self.amounts.work[drv.index()]
+    }
+
+    /// The work that a goal really is.
+    pub(crate) fn true_work(&self, drv: DrvId) -> f64 {
+        self.truth.as_ref().unwrap_or(&self.amounts).work[drv.index()]
     }
 
     /// How many cores it takes.
@@ -140,17 +167,33 @@ impl Workload {
     }
 
     /// How long a goal takes on that many cores of a machine, in seconds, once its inputs are
-    /// there.
-    pub fn span(&self, drv: DrvId, (number, machine): (usize, &Machine), cores: u32) -> f64 {
+    /// there, as far as is known.
+    pub fn span(&self, drv: DrvId, machine: (usize, &Machine), cores: u32) -> f64 {
+        self.span_of(&self.amounts, drv, machine, cores)
+    }
+
+    /// How long it really takes.
+    pub(crate) fn true_span(&self, drv: DrvId, machine: (usize, &Machine), cores: u32) -> f64 {
+        let amounts = self.truth.as_ref().unwrap_or(&self.amounts);
+        self.span_of(amounts, drv, machine, cores)
+    }
+
+    fn span_of(
+        &self,
+        amounts: &Amounts,
+        drv: DrvId,
+        (number, machine): (usize, &Machine),
+        cores: u32,
+    ) -> f64 {
         let own = self.cores(drv);
         if let Some(column) = self.columns[number] {
             let width = self.demands.times.machines.len();
-            let seconds = self.demands.times.seconds[drv.index() * width + column];
+            let seconds = amounts.seconds[drv.index() * width + column];
             if !seconds.is_nan() {
                 return seconds * own.speed_up(own.least) / own.speed_up(cores);
             }
         }
-        self.work(drv) / machine.speed / own.speed_up(cores)
+        amounts.work[drv.index()] / machine.speed / own.speed_up(cores)
     }
 
     /// Whether times are given for some machines.

@@ -132,6 +132,8 @@ pub struct SimulatedChildren {
     seed: u64,
     faults: Faults,
     record: bool,
+    /// How long tasks take, if policies believe something else.
+    durations: Option<Vec<u64>>,
     waits: WaitTimes,
     pub(super) last_end: u64,
     pub(super) busy: u64,
@@ -140,7 +142,12 @@ pub struct SimulatedChildren {
 }
 
 impl SimulatedChildren {
-    pub(super) fn new(seed: u64, faults: Faults, record: bool) -> Self {
+    pub(super) fn new(
+        seed: u64,
+        faults: Faults,
+        record: bool,
+        durations: Option<Vec<u64>>,
+    ) -> Self {
         Self {
             running: Ends::default(),
             slots: Vec::new(),
@@ -148,6 +155,7 @@ impl SimulatedChildren {
             seed,
             faults,
             record,
+            durations,
             waits: WaitTimes::default(),
             last_end: 0,
             busy: 0,
@@ -210,6 +218,8 @@ pub(crate) fn start(
     let mut starting = scheduler.take_starting();
     let children = &mut *children;
     let start = units(scheduler.now);
+    let durations = children.durations.as_ref().unwrap_or(&estimates.0);
+    let duration = |drv: DrvId| durations.get(drv.index()).copied().unwrap_or(1);
     for ReadyGoal { goal, drv } in starting.drain(..) {
         scheduler.start(goal);
         let slot = children.free.take();
@@ -224,7 +234,7 @@ pub(crate) fn start(
             Some(place) => *place = child,
             None => children.slots.push(child),
         }
-        let end = start + estimates.of(drv);
+        let end = start + duration(drv);
         children.waits.start(drv.index(), start);
         children.running.push(end, slot, &mut children.slots);
     }

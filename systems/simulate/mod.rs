@@ -56,6 +56,8 @@ pub struct Simulation {
     /// machines has, without them, as many of one core as there are slots. There are no caches
     /// then.
     pub cluster: Option<Arc<Cluster>>,
+    /// The same graph in which tasks take what the policy believes, if that is not what they take.
+    pub believed: Option<Arc<TaskGraph>>,
 }
 
 impl Simulation {
@@ -70,6 +72,7 @@ impl Simulation {
             record_runs: false,
             caches: None,
             cluster: None,
+            believed: None,
         }
     }
 }
@@ -121,7 +124,8 @@ pub fn memory_needed(tasks: u64, edges: u64, caches: u64) -> u64 {
 /// When a task fits no machine, or the run gets stuck, which is a bug.
 ///
 /// # Panics
-/// If there are caches, and not a size for each task.
+/// If there are caches, and not a size for each task; if what is believed is of another number of
+/// tasks.
 pub fn simulate(tasks: &TaskGraph, simulation: &Simulation) -> Result<Outcome> {
     let cluster = match &simulation.cluster {
         Some(cluster) => Some(Arc::clone(cluster)),
@@ -130,7 +134,8 @@ pub fn simulate(tasks: &TaskGraph, simulation: &Simulation) -> Result<Outcome> {
     };
     let mut engine = engine(tasks, simulation);
     if let Some(cluster) = &cluster {
-        machines::plug_in(&mut engine.world, tasks, cluster, simulation.record_runs)?;
+        let graphs = (tasks, simulation.believed.as_deref());
+        machines::plug_in(&mut engine.world, graphs, cluster, simulation.record_runs)?;
     }
     let mut ticks = 0;
     while !engine.is_over() {
@@ -188,15 +193,18 @@ fn engine(tasks: &TaskGraph, simulation: &Simulation) -> Engine {
         goals_per_tick: usize::MAX,
         slots_before_paperwork: false,
     };
-    if tasks.has_durations() {
-        let durations = tasks.tasks().map(|task| tasks.duration(task)).collect();
-        world.insert_resource(Estimates(durations));
+    let durations = |tasks: &TaskGraph| tasks.tasks().map(|task| tasks.duration(task)).collect();
+    let believed = simulation.believed.as_deref();
+    assert!(believed.is_none_or(|believed| believed.len() == tasks.len()));
+    if tasks.has_durations() || believed.is_some() {
+        world.insert_resource(Estimates(durations(believed.unwrap_or(tasks))));
     }
     world.insert_resource(Seed(simulation.seed));
     world.insert_resource(SimulatedChildren::new(
         simulation.seed,
         simulation.faults.clone(),
         simulation.record_runs,
+        believed.map(|_| durations(tasks)),
     ));
     world.resource_mut::<Parts>().simulated = true;
     if let Some(set) = &simulation.caches {

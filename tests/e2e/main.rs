@@ -83,3 +83,4 @@ mod targets;
 mod task_graph;
 mod terminal;
 mod tidy;
+mod uncertain;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use windrow_components::task_graph::{Cores, Demands};
+use windrow_components::task_graph::{Attributes, Cores, Demands};
 
 use super::wfformat::{duration, malformed};
 use super::{Builder, Limits, TaskGraph, TaskGraphError, TaskId, TimeUnit};
@@ -19,6 +19,9 @@ struct Table {
 struct Task {
     /// Seconds.
     d: f64,
+    /// What its user thought, in seconds.
+    #[serde(default)]
+    e_d: Option<f64>,
     #[serde(default)]
     cpus: Option<u32>,
     #[serde(default)]
@@ -133,7 +136,23 @@ fn graph(file: &str, text: &[u8], limits: Limits) -> Result<TaskGraph, TaskGraph
     }
     let mut graph = builder.finish()?;
     graph.set_demands(demands)?;
+    graph.set_attributes(attributes(file, &tasks)?)?;
     Ok(graph)
+}
+
+/// What users thought of tasks.
+fn attributes(file: &str, tasks: &[Task]) -> Result<Attributes, TaskGraphError> {
+    let is_wrong = |task: &Task| task.e_d.is_some_and(|time| !(0.0..=1e9).contains(&time));
+    if let Some(number) = tasks.iter().position(is_wrong) {
+        let reason = format!("task {number} has an absurd estimate");
+        return Err(unsuitable(file, reason));
+    }
+    let is_said = tasks.iter().any(|task| task.e_d.is_some());
+    let estimates = tasks.iter().map(|task| task.e_d.unwrap_or(f64::NAN));
+    Ok(Attributes {
+        estimates: estimates.filter(|_| is_said).collect(),
+        ..Attributes::default()
+    })
 }
 
 #[cfg(test)]
@@ -155,6 +174,13 @@ mod tests {
         let demands = graph.demands().unwrap();
         assert_eq!((demands.inputs(b), demands.sizes[1]), (&[1][..], 1 << 19));
         assert_eq!(demands.cores(a), Cores::rigid(2));
+        assert_eq!(graph.attributes(), None);
+        let estimated = read(&LIST.replacen("null", "2.5", 1), None).unwrap();
+        let attributes = estimated.attributes().unwrap();
+        assert_eq!(
+            (attributes.estimate(a), attributes.estimate(b)),
+            (Some(2.5), None)
+        );
     }
 
     #[test]
@@ -179,6 +205,7 @@ mod tests {
         for (text, wanted) in [
             (r#"[{"d":-1}]"#, "negative duration"),
             (r#"[{"d":1,"cpus":0}]"#, "takes no core"),
+            (r#"[{"d":1,"e_d":-1}]"#, "absurd estimate"),
             (r#"[{"d":1,"outputs":[{"s":-1}]}]"#, "absurd size"),
             (r#"[{"d":1,"inputs":[[0,0]]}]"#, "does not have"),
             (r#"[{"d":1"#, "a.json:1:"),

@@ -1,6 +1,7 @@
 //! Task graphs as other tools write them, and made from a description: readers, writers,
 //! generators, durations. The graph itself is [`windrow_components::task_graph::TaskGraph`].
 
+mod belief;
 mod distribution;
 mod duration_file;
 mod estee;
@@ -9,6 +10,7 @@ mod generate;
 mod list_schedule;
 mod load;
 mod ninja;
+mod noise;
 mod random;
 mod stg;
 mod tasks_json;
@@ -18,11 +20,13 @@ mod wfformat;
 mod write;
 mod zipped;
 
+pub use belief::Belief;
 pub use distribution::{Distribution, bytes, time};
 pub use duration_file::read_durations;
 pub use generate::{Generator, LayerEdges, Shape};
 pub use load::{Format, load, load_part};
 pub(crate) use ninja::read_steps;
+pub use noise::{Draws, Noise};
 pub use write::{write_dot, write_ninja, write_wfformat};
 
 use windrow_components::task_graph::{

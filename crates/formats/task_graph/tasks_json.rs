@@ -1,6 +1,8 @@
 //! Reads graphs whose tasks have work, cores, memory and data: a JSON object with the lists `tasks`
 //! and `data`, in which each is an object, or a list as in the graphs of published portfolios.
 
+mod attributes;
+
 use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
@@ -59,6 +61,8 @@ impl Size {
 struct Task {
     name: Option<String>,
     work: Option<f64>,
+    kind: Option<String>,
+    estimate: Option<f64>,
     cores: Option<CoreRange>,
     alpha: Option<f64>,
     memory: Option<Size>,
@@ -122,6 +126,8 @@ fn task(text: &str) -> Result<Task, String> {
     Ok(Task {
         name: Some(name),
         work: Some(work),
+        kind: None,
+        estimate: None,
         cores: Some(CoreRange::Between(least, u32::MAX)),
         alpha: Some(alpha),
         memory: None,
@@ -246,8 +252,12 @@ impl<'f> Reader<'f> {
                 builder.add_edge(before, id)?;
             }
         }
+        let attributes = attributes::of(tasks);
+        let attributes =
+            attributes.map_err(|(number, reason)| self.unsuitable("task", number, &reason))?;
         let mut graph = builder.finish()?;
         graph.set_demands(self.demands)?;
+        graph.set_attributes(attributes)?;
         Ok(graph)
     }
 
@@ -394,12 +404,27 @@ mod tests {
         assert_eq!(graph.duration(b), 4_000_000);
         assert_eq!(demands.times.seconds[2..4], [3.0, 5.0]);
         assert_eq!(demands.kind(b).unwrap().features, ["kvm"]);
+        assert_eq!(graph.attributes(), None);
+    }
+
+    #[test]
+    fn kinds_and_estimates_are_read() {
+        let text = r#"{"tasks":[{"work":2,"kind":"x","estimate":1.5},{"work":2},{"kind":"x"}]}"#;
+        let graph = read(text).unwrap();
+        assert_eq!(graph.kinds(), (vec![0, 1, 0], 2));
+        let attributes = graph.attributes().unwrap();
+        let estimates = graph.tasks().map(|task| attributes.estimate(task));
+        assert_eq!(estimates.collect::<Vec<_>>(), [Some(1.5), None, None]);
     }
 
     #[test]
     fn mistakes_are_told() {
         for (text, wanted) in [
             (r#"{"tasks":[{"wrk":1}]}"#, "unknown field `wrk`"),
+            (
+                r#"{"tasks":[{"estimate":-1}]}"#,
+                "number 0 (from 0): `estimate` should be",
+            ),
             (r#"{"tasks":[["a",1,0,0,[],[]]]}"#, "at least one core"),
             (r#"{"tasks":[["a",1,1,2,[],[]]]}"#, "alpha is from 0 to 1"),
             (

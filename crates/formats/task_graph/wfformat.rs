@@ -1,119 +1,17 @@
 //! Reads WfCommons WfFormat, schemas 1.0 to 1.6: tasks, their run times, the union of parents,
 //! children, and what files show, and what tasks need. What else a workflow records is skipped.
 
+mod attributes;
 mod demands;
 mod files;
-
-use std::borrow::Cow;
+mod schema;
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
-use serde::Deserialize;
 
+use self::schema::{Document, File, Run, Task, Text};
 use super::distribution::microseconds;
 use super::{Builder, Limits, Place, TaskGraph, TaskGraphError, TaskId, TimeUnit, unspelt};
-
-/// A text that borrows from the file where it has no escapes.
-#[derive(Deserialize)]
-#[serde(transparent)]
-struct Text<'t>(#[serde(borrow)] Cow<'t, str>);
-
-#[derive(Deserialize)]
-struct Document<'t> {
-    #[serde(borrow, rename = "schemaVersion")]
-    schema_version: Option<Text<'t>>,
-    workflow: Workflow<'t>,
-}
-
-#[derive(Deserialize)]
-struct Workflow<'t> {
-    /// Up to schema 1.2.
-    #[serde(borrow)]
-    jobs: Option<Vec<Task<'t>>>,
-    /// Schemas 1.3 and 1.4.
-    tasks: Option<Vec<Task<'t>>>,
-    /// From schema 1.5 on.
-    specification: Option<Specification<'t>>,
-    execution: Option<Execution<'t>>,
-}
-
-#[derive(Deserialize)]
-struct Specification<'t> {
-    #[serde(borrow)]
-    tasks: Vec<Task<'t>>,
-    #[serde(default)]
-    files: Option<Vec<File<'t>>>,
-}
-
-/// From schema 1.5 on: a file that tasks name by its id.
-#[derive(Deserialize)]
-struct File<'t> {
-    #[serde(borrow)]
-    id: Option<Text<'t>>,
-    #[serde(rename = "sizeInBytes")]
-    size_in_bytes: Option<f64>,
-}
-
-#[derive(Deserialize)]
-struct Execution<'t> {
-    #[serde(borrow, default)]
-    tasks: Vec<Run<'t>>,
-}
-
-#[derive(Deserialize)]
-struct Task<'t> {
-    #[serde(borrow)]
-    name: Option<Text<'t>>,
-    id: Option<Text<'t>>,
-    /// Up to schema 1.3; migrated files may keep it beside the newer key.
-    runtime: Option<f64>,
-    #[serde(rename = "runtimeInSeconds")]
-    runtime_in_seconds: Option<f64>,
-    #[serde(default)]
-    parents: Option<Vec<Text<'t>>>,
-    #[serde(default)]
-    children: Option<Vec<Text<'t>>>,
-    /// Up to schema 1.4.
-    cores: Option<f64>,
-    /// Up to schema 1.3, in kB.
-    memory: Option<f64>,
-    #[serde(rename = "memoryInBytes")]
-    memory_in_bytes: Option<f64>,
-    /// Up to schema 1.4: what it reads and writes.
-    #[serde(default)]
-    files: Option<Vec<FileUse<'t>>>,
-    /// From schema 1.5 on: ids of files.
-    #[serde(rename = "inputFiles", default)]
-    input_files: Option<Vec<Text<'t>>>,
-    #[serde(rename = "outputFiles", default)]
-    output_files: Option<Vec<Text<'t>>>,
-}
-
-#[derive(Deserialize)]
-struct FileUse<'t> {
-    #[serde(borrow)]
-    id: Option<Text<'t>>,
-    name: Option<Text<'t>>,
-    /// `input` or `output`.
-    link: Option<Text<'t>>,
-    /// Up to schema 1.3.
-    size: Option<f64>,
-    #[serde(rename = "sizeInBytes")]
-    size_in_bytes: Option<f64>,
-}
-
-#[derive(Deserialize)]
-struct Run<'t> {
-    #[serde(borrow)]
-    id: Text<'t>,
-    runtime: Option<f64>,
-    #[serde(rename = "runtimeInSeconds")]
-    runtime_in_seconds: Option<f64>,
-    #[serde(rename = "coreCount")]
-    core_count: Option<f64>,
-    #[serde(rename = "memoryInBytes")]
-    memory_in_bytes: Option<f64>,
-}
 
 const SCHEMAS: [&str; 7] = ["1.0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6"];
 
@@ -182,8 +80,11 @@ pub(super) fn load(file: &str, text: &[u8], limits: Limits) -> Result<TaskGraph,
     let mut graph = builder.finish()?;
     let runs = workflow.execution.iter().flat_map(|run| &run.tasks);
     let runs = runs.filter_map(|run| Some((*keys.get(&*run.id.0)?, run)));
-    let demands = demands::of(&graph, &tasks, sizes.iter().flatten(), runs);
+    let runs: Vec<(TaskId, &Run<'_>)> = runs.collect();
+    let attributes = attributes::of(&tasks, &runs, by_name);
+    let demands = demands::of(&graph, &tasks, sizes.iter().flatten(), runs.into_iter());
     graph.set_demands(demands)?;
+    graph.set_attributes(attributes)?;
     Ok(graph)
 }
 
@@ -368,6 +269,29 @@ mod tests {
         assert_eq!((stats.tasks, stats.edges, stats.work), (3, 3, 3_500_001));
         let names: Vec<_> = graph.tasks().map(|task| graph.name(task)).collect();
         assert_eq!(names, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn kinds_are_categories_programs_or_names_that_several_have() {
+        let kinds = |text: &str| {
+            let graph = read(text).unwrap();
+            let attributes = graph.attributes().cloned().unwrap_or_default();
+            let kinds = attributes.kind_of.iter();
+            kinds
+                .map(|&kind| attributes.kinds[kind as usize].clone())
+                .collect::<Vec<String>>()
+        };
+        assert!(kinds(NEW).is_empty());
+        let same_names = NEW.replace(r#""name":"c""#, r#""name":"a""#);
+        assert_eq!(kinds(&same_names), ["a", "b", "a"]);
+        let programs = same_names.replace(
+            r#""coreCount":4"#,
+            r#""coreCount":4,"command":{"program":"p","arguments":[]}"#,
+        );
+        assert_eq!(kinds(&programs), ["a", "b", "p"]);
+        let categories =
+            programs.replace(r#""id":"c1","name""#, r#""id":"c1","category":"q","name""#);
+        assert_eq!(kinds(&categories), ["a", "b", "q"]);
     }
 
     #[test]

@@ -94,7 +94,7 @@ impl MachineResult<'_> {
     pub(super) fn as_json(&self) -> Value {
         let outcome = self.outcome;
         let cost = &self.result.cost;
-        json!({
+        self.result.say_options(json!({
             "policy": self.result.simulation.policy.name(),
             "machines": self.machines,
             "cores": outcome.cores,
@@ -122,6 +122,6 @@ impl MachineResult<'_> {
             "ticks": self.result.outcome.ticks,
             "seconds": cost.seconds,
             "memory": cost.memory,
-        })
+        }))
     }
 }

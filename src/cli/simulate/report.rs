@@ -24,6 +24,8 @@ pub(super) struct SimulationResult<'a> {
     pub(super) cost: Cost,
     /// The most outputs kept at a time, if that was asked for.
     pub(super) held: Option<u64>,
+    /// Options that results name, by their keys.
+    pub(super) said: &'a [(&'static str, String)],
 }
 
 /// How many marks the table has for utilisation over time, and how many the details of one
@@ -234,6 +236,14 @@ impl SimulationResult<'_> {
         }
         if let Some(held) = self.held {
             value["outputsKept"] = held.into();
+        }
+        self.say_options(value)
+    }
+
+    /// Adds the options that results name.
+    pub(super) fn say_options(&self, mut value: Value) -> Value {
+        for (key, text) in self.said {
+            value[*key] = text.as_str().into();
         }
         value
     }

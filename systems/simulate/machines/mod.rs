@@ -23,18 +23,21 @@ use crate::error::Result;
 use crate::machines::{Board, Fleet, Load, Placements, Workload, seconds};
 use crate::world::{Parts, Scheduler};
 
-/// Adds machines to a simulated world; `record` keeps when and where each task ran and what was
-/// sent.
+/// Adds machines to a simulated world, where policies believe tasks to take what they do in
+/// `believed`; `record` keeps when and where each task ran and what was sent.
 ///
 /// # Errors
 /// When a task fits none of them.
 pub(super) fn plug_in(
     world: &mut World,
-    tasks: &TaskGraph,
+    (tasks, believed): (&TaskGraph, Option<&TaskGraph>),
     cluster: &Cluster,
     record: bool,
 ) -> Result<()> {
-    let workload = Workload::new(tasks, cluster);
+    let mut workload = Workload::new(tasks, cluster);
+    if let Some(believed) = believed {
+        workload = workload.believed(believed);
+    }
     outcome::refuse_unfit(tasks, &workload, cluster)?;
     let machines = cluster.machines.iter().map(|machine| {
         let load = Load {

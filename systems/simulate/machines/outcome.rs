@@ -105,7 +105,7 @@ pub(super) fn lower_bounds(workload: &Workload, cluster: &Cluster) -> (f64, f64)
         let fitting = computing().filter(|(_, machine)| workload.fits(drv, machine));
         let spans = fitting.map(|(number, machine)| {
             let count = cores.most.min(machine.cores);
-            workload.span(drv, (number, machine), count)
+            workload.true_span(drv, (number, machine), count)
         });
         spans.fold(f64::INFINITY, f64::min)
     };
@@ -119,7 +119,7 @@ pub(super) fn lower_bounds(workload: &Workload, cluster: &Cluster) -> (f64, f64)
     // On fewer cores a task takes fewer seconds of all of them together.
     let least = |drv: DrvId| {
         let cores = workload.cores(drv);
-        workload.work(drv) / cores.speed_up(cores.least) * f64::from(cores.least)
+        workload.true_work(drv) / cores.speed_up(cores.least) * f64::from(cores.least)
     };
     let work: f64 = drvs.map(least).sum();
     (critical_path, critical_path.max(work / speed))

@@ -94,7 +94,7 @@ pub(crate) fn start(
         children.note_start(drv, scheduler.now);
         let span = machines.seat(drv).and_then(|(number, cores)| {
             let machine = specs.get(fleet.entities[number]).ok()?;
-            Some(workload.span(drv, (number, machine), cores))
+            Some(workload.true_span(drv, (number, machine), cores))
         });
         let end = machines.now + span.unwrap_or(0.0);
         machines.agenda.add(end, What::TaskEnds(goal, drv));

@@ -8,3 +8,4 @@ mod outputs;
 mod planned;
 mod schedule;
 mod simulate;
+mod uncertain;

@@ -12,14 +12,9 @@ use windrow_systems::simulate::{Faults, Outcome, Simulation, peak_outputs, simul
 
 fn simulation(jobs: u32, policy: &Policy) -> Simulation {
     Simulation {
-        jobs,
-        policy: policy.clone(),
-        seed: 0,
         keep_going: true,
-        faults: Faults::default(),
         record_runs: true,
-        caches: None,
-        cluster: None,
+        ..Simulation::new(jobs, policy.clone())
     }
 }
 
