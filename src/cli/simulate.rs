@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use clap::Args;
 use hashbrown::HashSet;
-use serde_json::json;
+use serde_json::{Value, json};
 use windrow_components::machine::Cluster;
 use windrow_components::task_graph::{Stats, TaskGraph, TaskId, spelt};
 use windrow_systems::policy::Policy;
@@ -146,7 +146,7 @@ impl SimulateArgs {
 pub(super) fn run(args: &SimulateArgs) -> Result<()> {
     let policies = args.policies();
     let single = policies.len() == 1 && args.jobs.len() == 1;
-    let on_machines = args.machines.are_given() || policies.iter().any(Policy::places);
+    let on_machines = args.machines.are_needed() || policies.iter().any(Policy::places);
     args.refuse_what_does_not_go(single, on_machines)?;
     let setting = Setting::new(args, single)?;
     let given = args.machines.cluster(&setting.graph)?;
@@ -187,7 +187,7 @@ struct Setting<'a> {
     faults: Faults,
     caches: Option<CacheSet>,
     /// Options that results name.
-    said: Vec<(&'static str, String)>,
+    said: Vec<(&'static str, Value)>,
     /// The memory of the process before the graph was loaded.
     before: u64,
 }
@@ -203,7 +203,7 @@ impl<'a> Setting<'a> {
         Ok(Self {
             faults: faults(args, &graph)?,
             caches: args.caches.set(&graph, seed)?,
-            said: args.uncertainty.said(),
+            said: [args.uncertainty.said(), args.machines.said()].concat(),
             args,
             single,
             graph,
@@ -223,6 +223,7 @@ impl<'a> Setting<'a> {
             record_runs: args.trace.is_some() || args.outputs,
             caches: self.caches.clone(),
             believed: self.believed.clone(),
+            delays: args.machines.delays(),
             ..Simulation::new(1, Policy::Fifo)
         }
     }

@@ -32,7 +32,7 @@ use crate::world::{Options, Pace, Parts, Scheduler};
 
 pub use caches::{ALL, Cache, CacheSet, Fetch, Fetched};
 pub use children::{Faults, SimulatedChildren};
-pub use machines::{MachineOutcome, MachineRun, Sent};
+pub use machines::{Delays, MachineOutcome, MachineRun, Sent};
 pub use measure::{PARTS, Run, Utilisation, Waits, peak_outputs};
 
 /// What to simulate.
@@ -53,11 +53,13 @@ pub struct Simulation {
     /// The binary caches that have outputs, if there are any. The graph is then in microseconds.
     pub caches: Option<CacheSet>,
     /// The machines that run tasks, instead of slots, if there are any. A policy that chooses
-    /// machines has, without them, as many of one core as there are slots. There are no caches
-    /// then.
+    /// machines, or decides slowly, has, without them, as many of one core as there are slots.
+    /// There are no caches then.
     pub cluster: Option<Arc<Cluster>>,
     /// The same graph in which tasks take what the policy believes, if that is not what they take.
     pub believed: Option<Arc<TaskGraph>>,
+    /// How slow decisions are.
+    pub delays: Delays,
 }
 
 impl Simulation {
@@ -73,7 +75,13 @@ impl Simulation {
             caches: None,
             cluster: None,
             believed: None,
+            delays: Delays::default(),
         }
+    }
+
+    /// Whether slots have to be machines.
+    pub fn needs_machines(&self) -> bool {
+        self.policy.places() || self.delays.are_given()
     }
 }
 
@@ -129,13 +137,14 @@ pub fn memory_needed(tasks: u64, edges: u64, caches: u64) -> u64 {
 pub fn simulate(tasks: &TaskGraph, simulation: &Simulation) -> Result<Outcome> {
     let cluster = match &simulation.cluster {
         Some(cluster) => Some(Arc::clone(cluster)),
-        None if simulation.policy.places() => Some(Arc::new(Cluster::of_slots(simulation.jobs))),
+        None if simulation.needs_machines() => Some(Arc::new(Cluster::of_slots(simulation.jobs))),
         None => None,
     };
     let mut engine = engine(tasks, simulation);
     if let Some(cluster) = &cluster {
         let graphs = (tasks, simulation.believed.as_deref());
-        machines::plug_in(&mut engine.world, graphs, cluster, simulation.record_runs)?;
+        let how = (simulation.delays, simulation.record_runs);
+        machines::plug_in(&mut engine.world, graphs, cluster, how)?;
     }
     let mut ticks = 0;
     while !engine.is_over() {

@@ -123,3 +123,40 @@ fn mistakes_about_machines_are_named() {
     ran.no_panic()
         .says("it chooses machines, which only 'windrow simulate' has");
 }
+
+#[test]
+fn decisions_may_be_slow() {
+    let world = World::new();
+    let makespan = |args: &[&str]| {
+        let command = world
+            .windrow("simulate")
+            .args(["chain:n=4,time=constant:1s", "--json"]);
+        let ran = command.args(args).ok();
+        let result: Value = serde_json::from_str(&ran.lines()[0]).unwrap();
+        result
+    };
+    // Each task is decided about when the one before has ended, at whole seconds.
+    for (args, wanted) in [
+        (&["--decision-time", "500ms"][..], 6.0),
+        (&["--decision-interval", "1500ms"], 5.5),
+        (&["--decision-interval", "3", "--decision-time", "0"], 10.0),
+        (&["--decision-time", "1s", "--policy", "heft"], 5.0),
+    ] {
+        assert_eq!(makespan(args)["makespan"], wanted, "{args:?}");
+    }
+    let result = makespan(&["--decision-interval", "2s", "--decision-time", "250ms"]);
+    assert_eq!(
+        (&result["decisionInterval"], &result["decisionTime"]),
+        (&json!(2.0), &json!(0.25))
+    );
+    for (args, says) in [
+        (&["--decision-time", "1MB"][..], "no unit of time"),
+        (
+            &["--decision-interval", "1s", "--outputs"],
+            "cannot be used with",
+        ),
+    ] {
+        let ran = world.windrow("simulate").arg("chain:n=4").args(args).run();
+        ran.exits(2).one_error().no_panic().says(says);
+    }
+}

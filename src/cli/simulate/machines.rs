@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 use windrow_components::machine::Cluster;
 use windrow_components::task_graph::{TaskGraph, TaskId};
 use windrow_formats::machines::read_machines;
-use windrow_systems::simulate::MachineOutcome;
+use windrow_formats::task_graph::time;
+use windrow_systems::simulate::{Delays, MachineOutcome};
 
 use crate::error::{Error, Result};
 use crate::terminal::complain;
@@ -20,12 +21,49 @@ pub(super) struct MachineArgs {
     /// a WfFormat file (x.json) recorded
     #[arg(long, value_name = "FILE", conflicts_with_all = ["jobs", "caches", "outputs"])]
     machines: Option<PathBuf>,
+
+    /// Let at least this much time pass from one question to the policy to the next, as in 100ms;
+    /// what happens in between it is asked about together
+    #[arg(long, value_name = "TIME", value_parser = delay, conflicts_with_all = ["caches", "outputs"])]
+    decision_interval: Option<Delay>,
+
+    /// Let what the policy decides come into effect this much later
+    #[arg(long, value_name = "TIME", value_parser = delay, conflicts_with_all = ["caches", "outputs"])]
+    decision_time: Option<Delay>,
+}
+
+/// A time in seconds, or units.
+#[derive(Debug, Clone, Copy)]
+struct Delay(f64);
+
+fn delay(text: &str) -> Result<Delay, String> {
+    Ok(Delay(time(text, "s")? as f64 / 1e6))
 }
 
 impl MachineArgs {
-    /// Whether there are any.
-    pub(super) fn are_given(&self) -> bool {
-        self.machines.is_some()
+    /// Whether there are any, or slots have to be machines.
+    pub(super) fn are_needed(&self) -> bool {
+        self.machines.is_some() || self.delays().are_given()
+    }
+
+    /// How slow decisions are.
+    pub(super) fn delays(&self) -> Delays {
+        let time = |delay: Option<Delay>| delay.map_or(0.0, |Delay(time)| time);
+        Delays {
+            interval: time(self.decision_interval),
+            time: time(self.decision_time),
+        }
+    }
+
+    /// What results say of it.
+    pub(super) fn said(&self) -> Vec<(&'static str, Value)> {
+        let interval = self
+            .decision_interval
+            .map(|Delay(time)| ("decisionInterval", time.into()));
+        let time = self
+            .decision_time
+            .map(|Delay(time)| ("decisionTime", time.into()));
+        interval.into_iter().chain(time).collect()
     }
 
     /// The machines, if there are any; else what tasks ask of them and the run has no regard for

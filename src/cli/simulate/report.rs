@@ -25,7 +25,7 @@ pub(super) struct SimulationResult<'a> {
     /// The most outputs kept at a time, if that was asked for.
     pub(super) held: Option<u64>,
     /// Options that results name, by their keys.
-    pub(super) said: &'a [(&'static str, String)],
+    pub(super) said: &'a [(&'static str, Value)],
 }
 
 /// How many marks the table has for utilisation over time, and how many the details of one
@@ -242,8 +242,8 @@ impl SimulationResult<'_> {
 
     /// Adds the options that results name.
     pub(super) fn say_options(&self, mut value: Value) -> Value {
-        for (key, text) in self.said {
-            value[*key] = text.as_str().into();
+        for (key, said) in self.said {
+            value[*key] = said.clone();
         }
         value
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use clap::Args;
+use serde_json::Value;
 use windrow_components::task_graph::TaskGraph;
 use windrow_formats::task_graph::{Belief, Draws, Noise};
 
@@ -48,9 +49,11 @@ impl UncertaintyArgs {
     }
 
     /// What results say of it.
-    pub(super) fn said(&self) -> Vec<(&'static str, String)> {
-        let noise = self.noise.map(|noise| ("noise", noise.to_string()));
-        let belief = self.belief.map(|belief| ("belief", belief.to_string()));
+    pub(super) fn said(&self) -> Vec<(&'static str, Value)> {
+        let noise = self.noise.map(|noise| ("noise", noise.to_string().into()));
+        let belief = self
+            .belief
+            .map(|belief| ("belief", belief.to_string().into()));
         noise.into_iter().chain(belief).collect()
     }
 }

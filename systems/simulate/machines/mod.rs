@@ -7,6 +7,7 @@
 //! of a transfer. Those at one instant come in the order in which they were foreseen.
 
 mod data;
+mod decisions;
 mod network;
 mod outcome;
 mod state;
@@ -16,6 +17,7 @@ use bevy_ecs::prelude::World;
 use windrow_components::machine::Cluster;
 use windrow_components::task_graph::TaskGraph;
 
+pub use decisions::Delays;
 pub use outcome::{MachineOutcome, MachineRun, Sent};
 use state::SimulatedMachines;
 
@@ -24,7 +26,8 @@ use crate::machines::{Board, Fleet, Load, Placements, Workload, seconds};
 use crate::world::{Parts, Scheduler};
 
 /// Adds machines to a simulated world, where policies believe tasks to take what they do in
-/// `believed`; `record` keeps when and where each task ran and what was sent.
+/// `believed`, and decide as slowly as `delays` say; `record` keeps when and where each task ran and
+/// what was sent.
 ///
 /// # Errors
 /// When a task fits none of them.
@@ -32,7 +35,7 @@ pub(super) fn plug_in(
     world: &mut World,
     (tasks, believed): (&TaskGraph, Option<&TaskGraph>),
     cluster: &Cluster,
-    record: bool,
+    (delays, record): (Delays, bool),
 ) -> Result<()> {
     let mut workload = Workload::new(tasks, cluster);
     if let Some(believed) = believed {
@@ -51,7 +54,8 @@ pub(super) fn plug_in(
     let entities = machines.map(|machine| world.spawn(machine).id()).collect();
     world.insert_resource(Fleet::new(cluster, entities));
     let units = seconds(tasks.unit());
-    world.insert_resource(SimulatedMachines::new(cluster, &workload, units, record));
+    let machines = SimulatedMachines::new(cluster, &workload, units, (delays, record));
+    world.insert_resource(machines);
     world.insert_resource(Board::new(workload.len()));
     world.init_resource::<Placements>();
     let mut scheduler = world.resource_mut::<Scheduler>();

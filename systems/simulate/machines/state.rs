@@ -8,8 +8,9 @@ use windrow_components::ids::DrvId;
 use windrow_components::machine::Cluster;
 
 use super::data::Data;
+use super::decisions::{Decisions, Delays};
 use super::outcome::{MachineOutcome, MachineRun};
-use crate::machines::{Load, Order, Placement, Workload};
+use crate::machines::{Board, Load, Order, Placement, Workload};
 use crate::world::Scheduler;
 
 /// What happens at an instant.
@@ -21,6 +22,10 @@ pub(super) enum What {
     TransferBegins(u64),
     /// The last byte of a transfer has come.
     TransferEnds(u64),
+    /// The policy is asked about what has happened since it was last.
+    PolicyIsAsked,
+    /// What it decided comes into effect.
+    DecisionIsDue(u64),
 }
 
 /// An instant at which something happens; what was foreseen first comes first.
@@ -109,6 +114,7 @@ pub(crate) struct SimulatedMachines {
     pub(super) data: Data,
     pub(super) outcome: MachineOutcome,
     pub(super) record: bool,
+    pub(super) decisions: Decisions,
     sites: Vec<Site>,
     /// Machines on which something might start now.
     stirred: BTreeSet<usize>,
@@ -117,7 +123,12 @@ pub(crate) struct SimulatedMachines {
 }
 
 impl SimulatedMachines {
-    pub(super) fn new(cluster: &Cluster, workload: &Workload, units: f64, record: bool) -> Self {
+    pub(super) fn new(
+        cluster: &Cluster,
+        workload: &Workload,
+        units: f64,
+        (delays, record): (Delays, bool),
+    ) -> Self {
         let site = |cores: u32| Site {
             queue: VecDeque::new(),
             busy: vec![false; cores as usize],
@@ -133,10 +144,18 @@ impl SimulatedMachines {
                 ..MachineOutcome::default()
             },
             record,
+            decisions: Decisions::new(delays),
             sites: sites.collect(),
             stirred: BTreeSet::new(),
             seats: vec![None; workload.len()],
             ready: vec![false; workload.len()],
+        }
+    }
+
+    /// Something has happened that the policy should decide about, now or later.
+    pub(super) fn tell(&mut self, board: &mut Board) {
+        if self.decisions.may_ask(self.now, &mut self.agenda) {
+            (board.has_news, board.has_news_now) = (true, true);
         }
     }
 

@@ -11,7 +11,7 @@ use windrow_components::machine::Machine;
 use super::data::Moves;
 use super::state::{SimulatedMachines, What};
 use crate::failure::{Failure, FailureKind};
-use crate::machines::{Board, Fleet, Load, Placements, Workload};
+use crate::machines::{Board, Fleet, Load, Placement, Placements, Workload};
 use crate::simulate::children::SimulatedChildren;
 use crate::world::{NewOutput, ReadyGoal, Scheduler};
 
@@ -40,6 +40,17 @@ impl SimulatedMachines {
     }
 }
 
+impl SimulatedMachines {
+    /// Takes what the policy has just decided, and gives what is in effect now of what it has,
+    /// without goals that have ended in the meantime.
+    fn take_in_effect(&mut self, new: Vec<Placement>, scheduler: &Scheduler) -> Vec<Placement> {
+        let now = self.now;
+        let mut all = self.decisions.take_in_effect(new, now, &mut self.agenda);
+        all.retain(|placement| !scheduler.has_ended_goal(placement.drv));
+        all
+    }
+}
+
 /// Takes up where the policy has placed goals, has their inputs sent there, and lets those start
 /// that can.
 pub(crate) fn accept(
@@ -58,6 +69,7 @@ pub(crate) fn accept(
             machines.stir(machine);
         }
     }
+    let new = machines.take_in_effect(new, &scheduler);
     let mut start = |machines: &mut SimulatedMachines, machine: usize, cores: i64, memory: i64| {
         if let Ok(mut load) = loads.get_mut(fleet.entities[machine]) {
             load.unreserved -= cores;
@@ -120,7 +132,7 @@ pub(crate) fn advance(
     let micros = machines.now * machines.units;
     scheduler.now = Duration::from_secs_f64(micros / 1e6);
     let What::TaskEnds(goal, drv) = what else {
-        transfer(&mut machines, (&mut *board, &*workload), what);
+        happen(&mut machines, (&mut *board, &*workload), what);
         board.is_settled = !machines.has_more_now();
         return;
     };
@@ -139,7 +151,7 @@ pub(crate) fn advance(
             machines.with_data(shared, |data, moves| data.made(drv, machine, moves));
         }
     }
-    (board.has_news, board.has_news_now) = (true, true);
+    machines.tell(&mut board);
     board.is_settled = !machines.has_more_now();
     scheduler.exited(goal);
     if failed {
@@ -173,17 +185,22 @@ fn next(machines: &mut SimulatedMachines, board: &mut Board) -> Option<What> {
     }
 }
 
-fn transfer(machines: &mut SimulatedMachines, shared: (&mut Board, &Workload), what: What) {
-    let stirred = machines.with_data(shared, |data, moves| match what {
-        What::TransferBegins(id) => {
-            data.begin(id, moves);
-            None
+/// Lets something happen that is not the end of a task.
+fn happen(machines: &mut SimulatedMachines, shared: (&mut Board, &Workload), what: What) {
+    match what {
+        What::TransferBegins(id) => machines.with_data(shared, |data, moves| data.begin(id, moves)),
+        What::TransferEnds(id) => {
+            let arrived = machines.with_data(shared, |data, moves| data.end(id, moves));
+            if let Some(machine) = arrived {
+                machines.stir(machine);
+            }
         }
-        What::TransferEnds(id) => data.end(id, moves),
-        What::TaskEnds(..) => None,
-    });
-    if let Some(machine) = stirred {
-        machines.stir(machine);
+        What::PolicyIsAsked => {
+            machines.decisions.ask(machines.now);
+            (shared.0.has_news, shared.0.has_news_now) = (true, true);
+        }
+        What::DecisionIsDue(number) => machines.decisions.come_into_effect(number),
+        What::TaskEnds(..) => {}
     }
 }
 
@@ -194,7 +211,7 @@ pub(super) fn let_transfers_end(
     workload: &Workload,
 ) {
     while let Some(what) = next(machines, board) {
-        transfer(machines, (&mut *board, workload), what);
+        happen(machines, (&mut *board, workload), what);
     }
 }
 
@@ -215,7 +232,7 @@ pub(crate) fn forget(
         };
         if let Some(cores) = machines.withdraw(drv, machine) {
             board.place(drv, None);
-            (board.has_news, board.has_news_now) = (true, true);
+            machines.tell(&mut board);
             if let Ok(mut load) = loads.get_mut(fleet.entities[machine]) {
                 load.unreserved += i64::from(cores);
                 load.unreserved_memory += workload.memory(drv) as i64;

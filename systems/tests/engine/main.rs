@@ -1,6 +1,7 @@
 //! The engine's own systems in worlds without processes.
 
 mod cached;
+mod decisions;
 mod machines;
 mod model;
 mod one_writer;

@@ -22,6 +22,12 @@ impl Scheduler {
         !self.awake.is_empty()
     }
 
+    /// Whether a derivation's goal has ended.
+    pub(crate) fn has_ended_goal(&self, drv: DrvId) -> bool {
+        let goal = self.index.goal(drv);
+        goal.is_some_and(|goal| self.stage(goal).outcome().is_some())
+    }
+
     /// Goals that have become ready since the policy last ranked goals.
     pub fn newly_ready(&self) -> &[DrvId] {
         &self.newly_ready
