@@ -13,6 +13,33 @@ pub enum Role {
     Storage,
 }
 
+/// A time during which a machine is down.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Outage {
+    /// When it begins, in seconds.
+    pub at: f64,
+    /// How long it lasts, in seconds.
+    pub length: f64,
+}
+
+/// When a machine is down. What runs on it then is lost; what its disk has is there again
+/// afterwards.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Reliability {
+    /// Never.
+    #[default]
+    Perfect,
+    /// At these times, which are in order and do not overlap.
+    Listed(Vec<Outage>),
+    /// By chance: the times for which it is up, and for which it is down, are exponential.
+    ByChance {
+        /// The mean time from a restart to the next failure, in seconds; above 0.
+        up: f64,
+        /// The mean time from a failure to the restart, in seconds.
+        down: f64,
+    },
+}
+
 /// A machine.
 #[derive(Debug, Clone, PartialEq, Component)]
 pub struct Machine {
@@ -24,6 +51,10 @@ pub struct Machine {
     pub cores: u32,
     /// In bytes, if it is limited.
     pub memory: Option<u64>,
+    /// How many bytes of outputs it can keep, if that is limited.
+    pub disk: Option<u64>,
+    /// When it is down.
+    pub reliability: Reliability,
     /// The platforms whose tasks it runs; all, if none is named.
     pub systems: Vec<String>,
     /// What it offers to tasks that ask for it.
@@ -106,6 +137,8 @@ impl Cluster {
             speed: 1.0,
             cores: 1,
             memory: None,
+            disk: None,
+            reliability: Reliability::Perfect,
             systems: Vec::new(),
             features: Vec::new(),
             role: Role::Compute,

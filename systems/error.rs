@@ -53,6 +53,16 @@ pub enum Error {
         needs: String,
     },
 
+    /// Machines fail before anything on them ends.
+    #[error(
+        "machines have failed {failures} times without any task having ended in between; a task \
+         takes much longer than machines are up"
+    )]
+    FailsTooOften {
+        /// How often they have.
+        failures: u64,
+    },
+
     /// Goals are left, but nothing is under way that could end one.
     #[error("the scheduler is stuck with goals that wait for nothing [this is a bug]")]
     Stuck,

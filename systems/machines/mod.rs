@@ -29,6 +29,8 @@ pub(crate) use workload::seconds;
 /// How much of a machine is free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Component)]
 pub struct Load {
+    /// Whether it has failed and is not back yet.
+    pub is_down: bool,
     /// Cores on which nothing runs.
     pub free: u32,
     /// Cores that no goal has been given that is placed and has not ended: fewer than none, if

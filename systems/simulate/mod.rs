@@ -143,7 +143,7 @@ pub fn simulate(tasks: &TaskGraph, simulation: &Simulation) -> Result<Outcome> {
     let mut engine = engine(tasks, simulation);
     if let Some(cluster) = &cluster {
         let graphs = (tasks, simulation.believed.as_deref());
-        let how = (simulation.delays, simulation.record_runs);
+        let how = (simulation.delays, simulation.record_runs, simulation.seed);
         machines::plug_in(&mut engine.world, graphs, cluster, how)?;
     }
     let mut ticks = 0;

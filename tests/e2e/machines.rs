@@ -160,3 +160,59 @@ fn decisions_may_be_slow() {
         ran.exits(2).one_error().no_panic().says(says);
     }
 }
+
+#[test]
+fn machines_fail_and_come_back() {
+    let world = World::new();
+    let machines = world.write(
+        "m.toml",
+        "[[machine]]\nname = \"m\"\nfailures = [{ at = \"2500ms\", for = \"5s\" }]\n",
+    );
+    let trace = world.file("t.json");
+    let run = |policy: &str| {
+        let command = world.windrow("simulate").arg("chain:n=3,time=constant:1s");
+        let command = command.arg("--machines").arg(&machines);
+        command.args(["--policy", policy])
+    };
+    for policy in ["fifo", "heft", "list"] {
+        let ran = run(policy).arg("--json").arg("--trace").arg(&trace).ok();
+        let result: Value = serde_json::from_str(&ran.lines()[0]).unwrap();
+        // The third task runs from 2 s, and again from 7.5 s.
+        for (key, wanted) in [
+            ("makespan", json!(8.5)),
+            ("machineFailures", json!(1)),
+            ("lostTasks", json!(1)),
+            ("lostTime", json!(0.5)),
+            ("coreTime", json!(3.0)),
+            ("succeeded", json!(3)),
+        ] {
+            assert_eq!(result[key], wanted, "{policy}: {key} of {result}");
+        }
+        let spans: Vec<Value> = serde_json::from_slice(&std::fs::read(&trace).unwrap()).unwrap();
+        let lost = spans.iter().filter(|span| span["args"]["lost"] == true);
+        assert_eq!(lost.count(), 1);
+    }
+    let table = run("fifo").ok().out();
+    assert!(
+        table.contains("failures of machines  1; 1 times a task was lost"),
+        "{table}"
+    );
+    let by_chance = world.write(
+        "c.toml",
+        "[[machine]]\nname = \"m\"\ncount = 4\nmtbf = \"1m\"\nmttr = \"5s\"\n",
+    );
+    let makespan = |seed: &str| {
+        let command = world
+            .windrow("simulate")
+            .arg("layered:n=200,width=20,degree=2,time=constant:10s");
+        let command = command
+            .arg("--machines")
+            .arg(&by_chance)
+            .args(["--json", "--seed", seed]);
+        let result: Value = serde_json::from_str(&command.ok().lines()[0]).unwrap();
+        assert!(result["lostTasks"].as_u64().unwrap() > 0, "{result}");
+        result["makespan"].as_f64().unwrap()
+    };
+    assert_eq!(makespan("1"), makespan("1"));
+    assert_ne!(makespan("1"), makespan("2"));
+}

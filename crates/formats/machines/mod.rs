@@ -1,6 +1,7 @@
 //! Reads which machines there are and what lies between them: a TOML file of windrow's own, or what
 //! a workflow of WfFormat recorded.
 
+mod outages;
 mod wfformat;
 
 use serde::Deserialize;
@@ -83,6 +84,10 @@ struct MachineTable {
     #[serde(default = "one")]
     cores: u32,
     memory: Option<String>,
+    disk: Option<String>,
+    mtbf: Option<String>,
+    mttr: Option<String>,
+    failures: Option<Vec<outages::OutageTable>>,
     #[serde(default)]
     systems: Vec<String>,
     #[serde(default)]
@@ -142,42 +147,52 @@ fn of_toml(text: &str) -> Result<Cluster, String> {
         return Err(format!("{all} machines are more than {MACHINES_MAX}"));
     }
     for table in &document.machine {
-        let name = &table.name;
-        if !(table.speed.is_finite() && table.speed > 0.0) {
+        let machine = table.machine()?;
+        machines.extend((1..=table.count).map(|number| Machine {
+            name: match table.count {
+                1 => machine.name.clone(),
+                _ => format!("{}-{number}", machine.name),
+            },
+            ..machine.clone()
+        }));
+    }
+    refuse_doubles(&machines)?;
+    Ok(Cluster { machines, network })
+}
+
+impl MachineTable {
+    /// The machine that it describes, whose name is for the first of several.
+    fn machine(&self) -> Result<Machine, String> {
+        let name = &self.name;
+        if !(self.speed.is_finite() && self.speed > 0.0) {
             return Err(format!("the speed of machine `{name}` should be above 0"));
         }
-        if !(1..=CORES_MAX).contains(&table.cores) {
+        if !(1..=CORES_MAX).contains(&self.cores) {
             return Err(format!(
                 "machine `{name}` should have from 1 to {CORES_MAX} cores"
             ));
         }
-        let memory = table
-            .memory
-            .as_deref()
-            .map(|text| bytes(text, "B"))
-            .transpose();
-        let memory =
-            memory.map_err(|reason| format!("the memory of machine `{name}`: {reason}"))?;
-        for number in 1..=table.count {
-            machines.push(Machine {
-                name: match table.count {
-                    1 => name.clone(),
-                    _ => format!("{name}-{number}"),
-                },
-                speed: table.speed,
-                cores: table.cores,
-                memory,
-                systems: table.systems.clone(),
-                features: table.features.clone(),
-                role: match table.role {
-                    RoleWord::Compute => Role::Compute,
-                    RoleWord::Storage => Role::Storage,
-                },
-            });
-        }
+        let size = |what: &str, text: &Option<String>| {
+            let bytes = text.as_deref().map(|text| bytes(text, "B")).transpose();
+            bytes.map_err(|reason| format!("the {what} of machine `{name}`: {reason}"))
+        };
+        let outages = (&self.mtbf, &self.mttr, self.failures.as_deref());
+        let reliability = outages::reliability(outages);
+        Ok(Machine {
+            name: name.clone(),
+            speed: self.speed,
+            cores: self.cores,
+            memory: size("memory", &self.memory)?,
+            disk: size("disk", &self.disk)?,
+            reliability: reliability.map_err(|reason| format!("machine `{name}`: {reason}"))?,
+            systems: self.systems.clone(),
+            features: self.features.clone(),
+            role: match self.role {
+                RoleWord::Compute => Role::Compute,
+                RoleWord::Storage => Role::Storage,
+            },
+        })
     }
-    refuse_doubles(&machines)?;
-    Ok(Cluster { machines, network })
 }
 
 fn refuse_doubles(machines: &[Machine]) -> Result<(), String> {
@@ -235,6 +250,7 @@ fn network(table: &NetworkTable) -> Result<Network, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use windrow_components::machine::{Outage, Reliability};
 
     fn read(text: &str) -> Result<Cluster, MachinesError> {
         read_machines("m.toml", text.as_bytes())
@@ -275,6 +291,36 @@ mod tests {
     }
 
     #[test]
+    fn disks_and_outages_are_read() {
+        let cluster = read(
+            r#"[[machine]]
+            name = "a"
+            count = 2
+            disk = "100GB"
+            mtbf = "2h"
+            mttr = "5m"
+            [[machine]]
+            name = "b"
+            failures = [{ at = "10s", for = "5s" }, { at = "15s", for = "1ms" }]"#,
+        )
+        .unwrap();
+        let [a, other, b] = &cluster.machines[..] else {
+            panic!("{cluster:?}")
+        };
+        assert_eq!((a.disk, b.disk), (Some(100_000_000_000), None));
+        let by_chance = Reliability::ByChance {
+            up: 7200.0,
+            down: 300.0,
+        };
+        assert_eq!(
+            (&a.reliability, &other.reliability),
+            (&by_chance, &by_chance)
+        );
+        let listed = [(10.0, 5.0), (15.0, 0.001)].map(|(at, length)| Outage { at, length });
+        assert_eq!(b.reliability, Reliability::Listed(listed.to_vec()));
+    }
+
+    #[test]
     fn mistakes_are_told() {
         let machine = "[[machine]]\nname = \"a\"\n";
         for (text, wanted) in [
@@ -284,7 +330,37 @@ mod tests {
                 "no machine computes",
             ),
             ("[[machine]]", "missing field `name`"),
-            (&format!("{machine}disk = 1"), "unknown field `disk`"),
+            (&format!("{machine}gpus = 1"), "unknown field `gpus`"),
+            (
+                &format!("{machine}disk = \"1s\""),
+                "the disk of machine `a`",
+            ),
+            (&format!("{machine}mtbf = \"1h\""), "both mtbf and mttr"),
+            (&format!("{machine}mttr = \"1h\""), "both mtbf and mttr"),
+            (
+                &format!("{machine}mtbf = \"0s\"\nmttr = \"1s\""),
+                "mtbf should be above 0",
+            ),
+            (
+                &format!("{machine}mtbf = \"1 year\"\nmttr = \"1s\""),
+                "machine `a`: mtbf: ",
+            ),
+            (
+                &format!("{machine}failures = [{{ at = \"5s\" }}]"),
+                "missing field `for`",
+            ),
+            (
+                &format!(
+                    "{machine}failures = [{{ at = \"5s\", for = \"2s\" }}, {{ at = \"6s\", for = \"1s\" }}]"
+                ),
+                "in their order, and not overlap",
+            ),
+            (
+                &format!(
+                    "{machine}mtbf = \"1s\"\nmttr = \"1s\"\nfailures = [{{ at = \"5s\", for = \"2s\" }}]"
+                ),
+                "either",
+            ),
             (&format!("{machine}speed = 0"), "speed of machine `a`"),
             (&format!("{machine}speed = nan"), "speed of machine `a`"),
             (&format!("{machine}cores = 0"), "from 1 to 65536 cores"),

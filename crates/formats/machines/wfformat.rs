@@ -1,7 +1,7 @@
 //! The machines that a workflow of WfFormat ran on.
 
 use serde::Deserialize;
-use windrow_components::machine::{Cluster, Machine, Network, Role};
+use windrow_components::machine::{Cluster, Machine, Network, Reliability, Role};
 
 #[derive(Deserialize)]
 struct Document {
@@ -71,6 +71,8 @@ pub(super) fn read(text: &str) -> Result<Cluster, String> {
             memory: memory
                 .filter(|&bytes| bytes > 0.0)
                 .map(|bytes| bytes as u64),
+            disk: None,
+            reliability: Reliability::Perfect,
             systems: Vec::new(),
             features: Vec::new(),
             role: Role::Compute,

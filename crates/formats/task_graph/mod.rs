@@ -26,7 +26,7 @@ pub use duration_file::read_durations;
 pub use generate::{Generator, LayerEdges, Shape};
 pub use load::{Format, load, load_part};
 pub(crate) use ninja::read_steps;
-pub use noise::{Draws, Noise};
+pub use noise::{Draws, Noise, exponential};
 pub use write::{write_dot, write_ninja, write_wfformat};
 
 use windrow_components::task_graph::{

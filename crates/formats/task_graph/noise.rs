@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::random::{Random, exp};
+use super::random::{Random, exp, ln};
 use super::{MAX_DURATION, TaskGraph, TaskGraphError, TimeUnit};
 
 /// The distribution of a factor whose mean is 1.
@@ -29,6 +29,14 @@ pub enum Draws {
     Truth = 3,
     /// What is believed.
     Belief = 4,
+    /// When machines fail, and come back.
+    Outages = 5,
+}
+
+/// A number of the exponential distribution of mean 1: it depends on the seed and its place among
+/// those that are drawn for the same purpose alone.
+pub fn exponential(seed: u64, draws: Draws, place: usize) -> f64 {
+    -ln(of_task(seed, draws, place).fraction())
 }
 
 impl Noise {
@@ -96,7 +104,7 @@ fn mean_of_exp(sigma: f64) -> f64 {
     (0..12).fold(1.0, |product, _| product * one)
 }
 
-/// The stream of a task.
+/// The stream of a task, or of whatever numbers are drawn for.
 fn of_task(seed: u64, draws: Draws, task: usize) -> Random {
     let task = (task as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     Random::new(seed.wrapping_add(task), draws as u64)
@@ -189,6 +197,16 @@ mod tests {
         }
         let wide = (0..50_000).map(|task| noise("normal:1").factor(1, Draws::Truth, task));
         assert!((wide.sum::<f64>() / 50_000.0 - 1.0).abs() < 0.02);
+    }
+
+    #[test]
+    fn exponential_numbers_have_the_mean_1() {
+        let drawn = (0..100_000).map(|place| exponential(2, Draws::Outages, place));
+        let mean = drawn.clone().sum::<f64>() / 100_000.0;
+        assert!((mean - 1.0).abs() < 0.02, "{mean}");
+        assert!(drawn.clone().all(|one| one >= 0.0));
+        let above = drawn.filter(|&one| one > 1.0).count();
+        assert!((36_000..37_600).contains(&above), "{above}");
     }
 
     #[test]

@@ -82,12 +82,21 @@ impl MachineResult<'_> {
 
     /// More about a simulation that stands alone.
     pub(super) fn details(&self) -> Vec<String> {
+        let outcome = self.outcome;
         let mut lines = self.result.details_of(&self.marks(MANY_MARKS));
         lines.push(format!(
             "schedule length       {:.3} times the critical path on the fastest machines, {}",
             over(self.outcome.makespan, self.outcome.critical_path),
             self.time(self.outcome.critical_path),
         ));
+        lines.extend((outcome.outages > 0).then(|| {
+            format!(
+                "failures of machines  {}; {} times a task was lost, and {} of cores with that",
+                outcome.outages,
+                outcome.lost,
+                self.time(outcome.lost_time),
+            )
+        }));
         lines
     }
 
@@ -113,6 +122,9 @@ impl MachineResult<'_> {
             "coreTime": outcome.core_time,
             "megabytesMoved": outcome.megabytes,
             "transfers": outcome.transfers,
+            "machineFailures": outcome.outages,
+            "lostTasks": outcome.lost,
+            "lostTime": outcome.lost_time,
             "wait": self.result.waits_in(match self.result.stats.unit {
                 TimeUnit::Microseconds => 1e6,
                 TimeUnit::Units => 1.0,

@@ -113,8 +113,11 @@ pub(super) fn write_trace(
             slot: run.cores.first().copied().unwrap_or(0),
             start: micros(run.start),
             end: micros(run.end),
-            good: !run.failed,
-            args: json!({"task": run.task, "cores": run.cores.len()}),
+            good: !run.failed && !run.lost,
+            args: match run.lost {
+                true => json!({"task": run.task, "cores": run.cores.len(), "lost": true}),
+                false => json!({"task": run.task, "cores": run.cores.len()}),
+            },
         };
         trace.add_to(processes[run.machine], &span)?;
     }

@@ -1,6 +1,6 @@
 //! Policies that plan everything beforehand: at the beginning of the run each goal is given its
 //! machine, its cores and its turn on them. What takes longer than was thought moves what comes
-//! after it, and changes no place.
+//! after it, and changes no place; nor does a machine that fails.
 
 use std::sync::Arc;
 
@@ -129,7 +129,18 @@ impl Fixed {
     }
 }
 
-/// Places all goals at the beginning, and then only passes on which have become ready.
+/// What has been planned.
+#[derive(Default)]
+struct Plan {
+    is_made: bool,
+    /// By goal: where it goes.
+    placements: Vec<Option<Placement>>,
+    /// By goal: whether it has been ready before.
+    was_ready: Vec<bool>,
+}
+
+/// Places all goals at the beginning, and then only passes on which have become ready. One that is
+/// ready a second time was lost, and goes where it was.
 fn place(
     mut scheduler: ResMut<Scheduler>,
     mut placements: ResMut<Placements>,
@@ -137,9 +148,11 @@ fn place(
     workload: Res<Workload>,
     fleet: Res<Fleet>,
     machines: Query<&Machine>,
-    mut is_planned: Local<bool>,
+    mut plan: Local<Plan>,
 ) {
-    if !std::mem::replace(&mut *is_planned, true) {
+    if !std::mem::replace(&mut plan.is_made, true) {
+        plan.placements.resize(workload.len(), None);
+        plan.was_ready.resize(workload.len(), false);
         let computing = fleet.computing.iter();
         let computing = computing
             .filter_map(|&number| Some((number, machines.get(fleet.entities[number]).ok()?)));
@@ -147,16 +160,24 @@ fn place(
         let order = fixed.plan(&mut planner);
         let numbers: Vec<usize> = planner.machines.iter().map(|(number, _)| *number).collect();
         for (drv, spot) in planner.into_spots(&order) {
-            placements.place(Placement {
+            let placement = Placement {
                 drv,
                 machine: numbers[spot.place],
                 cores: spot.cores.len() as u32,
                 order: Order::OnCores(spot.cores),
-            });
+            };
+            plan.placements[drv.index()] = Some(placement.clone());
+            placements.place(placement);
         }
     }
     while let Some((drv, _)) = scheduler.pop_to_place() {
         placements.note_ready(drv);
+        if std::mem::replace(&mut plan.was_ready[drv.index()], true) {
+            let placement = plan.placements[drv.index()].clone();
+            placement
+                .into_iter()
+                .for_each(|placement| placements.place(placement));
+        }
     }
 }
 

@@ -81,7 +81,7 @@ struct Room<'m> {
     memory: i64,
 }
 
-/// How much of each computing machine counts as free.
+/// How much of each computing machine that is up counts as free.
 fn rooms<'m>(
     fleet: &Fleet,
     machine: impl Fn(usize) -> Option<(&'m Machine, &'m Load)>,
@@ -89,7 +89,7 @@ fn rooms<'m>(
 ) -> Vec<Room<'m>> {
     let computing = fleet.computing.iter();
     let room = |&number: &usize| {
-        let (machine, load) = machine(number)?;
+        let (machine, load) = machine(number).filter(|(_, load)| !load.is_down)?;
         let (cores, memory) = free(load);
         Some(Room {
             number,

@@ -43,6 +43,8 @@ pub(super) struct Data {
     active_pairs: HashMap<(usize, usize), u32>,
     under_way: HashMap<u64, Transfer>,
     begun: u64,
+    /// Whether each machine has failed and is not back.
+    down: Vec<bool>,
 }
 
 /// What data moves through: the agenda, what policies see, what is counted.
@@ -84,6 +86,7 @@ impl Data {
             active_pairs: HashMap::new(),
             under_way: HashMap::new(),
             begun: 0,
+            down: vec![false; machines.len()],
         }
     }
 
@@ -166,6 +169,9 @@ impl Data {
 
     /// Begins the transfers to a machine whose turn it is.
     fn begin_what_may(&mut self, to: usize, moves: &mut Moves<'_>) {
+        if self.down[to] {
+            return;
+        }
         let mut at = 0;
         while let Some(transfer) = self.queued[to].get(at).copied() {
             let all = self.active.get(&to).copied().unwrap_or(0);
@@ -174,10 +180,8 @@ impl Data {
             }
             let pair = (transfer.from, to);
             let of_pair = self.active_pairs.get(&pair).copied().unwrap_or(0);
-            if self
-                .network
-                .downloads_from_each
-                .is_some_and(|most| of_pair >= most)
+            let has_enough = |most: u32| of_pair >= most;
+            if self.down[transfer.from] || self.network.downloads_from_each.is_some_and(has_enough)
             {
                 at += 1;
                 continue;
@@ -228,19 +232,13 @@ impl Data {
 
     /// A transfer has ended; the machine at which its data is now.
     pub(super) fn end(&mut self, id: u64, moves: &mut Moves<'_>) -> Option<usize> {
-        let transfer = self.under_way.remove(&id)?;
+        let transfer = self.take(id)?;
         let Transfer {
             data,
             from,
             to,
             start,
         } = transfer;
-        if let Some(count) = self.active.get_mut(&to) {
-            *count -= 1;
-        }
-        if let Some(count) = self.active_pairs.get_mut(&(from, to)) {
-            *count -= 1;
-        }
         let end = moves.now;
         moves.outcome.makespan = moves.outcome.makespan.max(end);
         if moves.record {
@@ -255,5 +253,74 @@ impl Data {
         self.arrive(data, to, moves);
         self.begin_what_may(to, moves);
         Some(to)
+    }
+
+    /// Takes a transfer that is not under way any more.
+    fn take(&mut self, id: u64) -> Option<Transfer> {
+        let transfer = self.under_way.remove(&id)?;
+        let Transfer { from, to, .. } = transfer;
+        if let Some(count) = self.active.get_mut(&to) {
+            *count -= 1;
+        }
+        if let Some(count) = self.active_pairs.get_mut(&(from, to)) {
+            *count -= 1;
+        }
+        Some(transfer)
+    }
+
+    /// Whether a transfer is under way, and was not cut.
+    pub(super) fn is_under_way(&self, id: u64) -> bool {
+        self.under_way.contains_key(&id)
+    }
+
+    /// Whether a machine has failed and is not back.
+    pub(super) fn is_down(&self, machine: usize) -> bool {
+        self.down[machine]
+    }
+
+    /// A goal does not wait any more on the machine that it was placed on. What it asked for comes
+    /// all the same.
+    pub(super) fn withdraw(&mut self, drv: DrvId, machine: usize, workload: &Workload) {
+        for &data in workload.inputs(drv) {
+            if let Some(waiting) = self.waiting.get_mut(&(data, machine)) {
+                waiting.retain(|&other| other != drv);
+            }
+        }
+        self.missing[drv.index()] = 0;
+    }
+
+    /// A machine fails: what is on its way from it or to it is cut, and will be sent anew.
+    pub(super) fn take_down(&mut self, machine: usize, moves: &mut Moves<'_>) {
+        self.down[machine] = true;
+        let cut = self.under_way.iter();
+        let cut = cut.filter(|(_, transfer)| transfer.from == machine || transfer.to == machine);
+        let mut cut: Vec<u64> = cut.map(|(&id, _)| id).collect();
+        cut.sort_unstable();
+        let mut others = Vec::new();
+        for id in cut.into_iter().rev() {
+            self.flows.cut(id, moves.now);
+            let Some(transfer) = self.take(id) else {
+                continue;
+            };
+            moves.outcome.transfers -= 1;
+            moves.outcome.megabytes -= megabytes(moves.workload.size(transfer.data));
+            self.queued[transfer.to].push_front(transfer);
+            others.push(transfer.to);
+        }
+        others.sort_unstable();
+        others.dedup();
+        for to in others {
+            self.begin_what_may(to, moves);
+        }
+    }
+
+    /// A machine comes back.
+    pub(super) fn bring_back(&mut self, machine: usize, moves: &mut Moves<'_>) {
+        self.down[machine] = false;
+        for to in 0..self.queued.len() {
+            if !self.queued[to].is_empty() {
+                self.begin_what_may(to, moves);
+            }
+        }
     }
 }

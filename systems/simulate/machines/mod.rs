@@ -9,6 +9,7 @@
 mod data;
 mod decisions;
 mod network;
+mod outages;
 mod outcome;
 mod state;
 pub(crate) mod systems;
@@ -35,7 +36,7 @@ pub(super) fn plug_in(
     world: &mut World,
     (tasks, believed): (&TaskGraph, Option<&TaskGraph>),
     cluster: &Cluster,
-    (delays, record): (Delays, bool),
+    (delays, record, seed): (Delays, bool, u64),
 ) -> Result<()> {
     let mut workload = Workload::new(tasks, cluster);
     if let Some(believed) = believed {
@@ -46,6 +47,7 @@ pub(super) fn plug_in(
         let load = Load {
             free: machine.cores,
             unreserved: i64::from(machine.cores),
+            is_down: false,
             free_memory: machine.memory.unwrap_or(u64::MAX),
             unreserved_memory: machine.memory.map_or(i64::MAX / 2, |bytes| bytes as i64),
         };
@@ -54,7 +56,7 @@ pub(super) fn plug_in(
     let entities = machines.map(|machine| world.spawn(machine).id()).collect();
     world.insert_resource(Fleet::new(cluster, entities));
     let units = seconds(tasks.unit());
-    let machines = SimulatedMachines::new(cluster, &workload, units, (delays, record));
+    let machines = SimulatedMachines::new(cluster, &workload, units, (delays, record, seed));
     world.insert_resource(machines);
     world.insert_resource(Board::new(workload.len()));
     world.init_resource::<Placements>();

@@ -88,6 +88,15 @@ impl Flows {
         Some(self.active.remove(place).id)
     }
 
+    /// A transfer is cut, if it is under way.
+    pub(super) fn cut(&mut self, id: u64, now: f64) {
+        if let Some(place) = self.active.iter().position(|flow| flow.id == id) {
+            self.advance(now);
+            self.active.remove(place);
+            self.is_stale = true;
+        }
+    }
+
     /// Works out the rate of each transfer.
     fn share(&mut self) {
         match self.model {

@@ -22,6 +22,8 @@ pub struct MachineRun {
     pub end: f64,
     /// Whether it failed.
     pub failed: bool,
+    /// Whether its machine failed before it had ended, so that it has to run again.
+    pub lost: bool,
 }
 
 /// When and between which machines data was sent.
@@ -56,6 +58,13 @@ pub struct MachineOutcome {
     pub task_time: f64,
     /// The same, each counted as often as it had cores.
     pub core_time: f64,
+    /// How often machines failed.
+    pub outages: u64,
+    /// How often tasks were lost that way, and had to run again.
+    pub lost: u64,
+    /// How long they had run by then, each counted as often as it had cores; this is in no other
+    /// sum.
+    pub lost_time: f64,
     /// How many cores there are.
     pub cores: u64,
     /// When and where each task ran, if that was asked for.

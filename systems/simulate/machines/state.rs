@@ -9,6 +9,7 @@ use windrow_components::machine::Cluster;
 
 use super::data::Data;
 use super::decisions::{Decisions, Delays};
+use super::outages::Outages;
 use super::outcome::{MachineOutcome, MachineRun};
 use crate::machines::{Board, Load, Order, Placement, Workload};
 use crate::world::Scheduler;
@@ -16,8 +17,8 @@ use crate::world::Scheduler;
 /// What happens at an instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum What {
-    /// A goal's child exits.
-    TaskEnds(Entity, DrvId),
+    /// A goal's child exits that was started as the goal's nth, from 0.
+    TaskEnds(Entity, DrvId, u32),
     /// The first byte of a transfer comes.
     TransferBegins(u64),
     /// The last byte of a transfer has come.
@@ -26,6 +27,10 @@ pub(super) enum What {
     PolicyIsAsked,
     /// What it decided comes into effect.
     DecisionIsDue(u64),
+    /// A machine fails.
+    MachineFails(usize),
+    /// It is back.
+    MachineIsBack(usize),
 }
 
 /// An instant at which something happens; what was foreseen first comes first.
@@ -75,6 +80,11 @@ impl Agenda {
         self.heap.peek().map(|Reverse(event)| event.time)
     }
 
+    /// What happens next.
+    fn first(&self) -> Option<What> {
+        self.heap.peek().map(|Reverse(event)| event.what)
+    }
+
     pub(super) fn pop(&mut self) -> Option<What> {
         self.heap.pop().map(|Reverse(event)| event.what)
     }
@@ -92,9 +102,11 @@ struct Queued {
 #[derive(Debug)]
 struct Site {
     queue: VecDeque<Queued>,
-    /// Whether each core is busy.
-    busy: Vec<bool>,
+    /// The goal that each core is busy with, or `FREE`.
+    busy: Vec<u32>,
 }
+
+const FREE: u32 = u32::MAX;
 
 /// A goal whose child is about to run or runs.
 #[derive(Debug, Clone)]
@@ -120,6 +132,9 @@ pub(crate) struct SimulatedMachines {
     stirred: BTreeSet<usize>,
     seats: Vec<Option<Seat>>,
     ready: Vec<bool>,
+    /// How often each goal was lost with its machine, if machines may fail.
+    lost: Vec<u32>,
+    pub(super) outages: Outages,
 }
 
 impl SimulatedMachines {
@@ -127,11 +142,17 @@ impl SimulatedMachines {
         cluster: &Cluster,
         workload: &Workload,
         units: f64,
-        (delays, record): (Delays, bool),
+        (delays, record, seed): (Delays, bool, u64),
     ) -> Self {
         let site = |cores: u32| Site {
             queue: VecDeque::new(),
-            busy: vec![false; cores as usize],
+            busy: vec![FREE; cores as usize],
+        };
+        let outages = Outages::new(cluster, seed);
+        let counted = if outages.are_possible {
+            workload.len()
+        } else {
+            0
         };
         let sites = cluster.machines.iter().map(|machine| site(machine.cores));
         Self {
@@ -149,6 +170,8 @@ impl SimulatedMachines {
             stirred: BTreeSet::new(),
             seats: vec![None; workload.len()],
             ready: vec![false; workload.len()],
+            lost: vec![0; counted],
+            outages,
         }
     }
 
@@ -174,13 +197,25 @@ impl SimulatedMachines {
         self.ready[drv.index()] = true;
     }
 
-    /// Gives a goal to its machine.
+    /// Gives a goal to its machine. One that was lost on its cores is the next on them.
     pub(super) fn enqueue(&mut self, placement: Placement) {
-        self.sites[placement.machine].queue.push_back(Queued {
+        let is_next =
+            self.times_lost(placement.drv) > 0 && matches!(placement.order, Order::OnCores(_));
+        let queued = Queued {
             drv: placement.drv,
             cores: placement.cores,
             order: placement.order,
-        });
+        };
+        let queue = &mut self.sites[placement.machine].queue;
+        match is_next {
+            true => queue.push_front(queued),
+            false => queue.push_back(queued),
+        }
+    }
+
+    /// How often a goal was lost with its machine.
+    pub(super) fn times_lost(&self, drv: DrvId) -> u32 {
+        self.lost.get(drv.index()).copied().unwrap_or(0)
     }
 
     /// Lets all start that can start on a machine, whose load is that.
@@ -191,6 +226,9 @@ impl SimulatedMachines {
         workload: &Workload,
         scheduler: &mut Scheduler,
     ) {
+        if load.is_down {
+            return;
+        }
         let site = &mut self.sites[machine];
         // Cores that what came earlier waits for.
         let mut awaited: Vec<u32> = Vec::new();
@@ -203,11 +241,11 @@ impl SimulatedMachines {
             let cores = match &queued.order {
                 Order::OnCores(cores) => {
                     let is_free =
-                        |core: &u32| !site.busy[*core as usize] && !awaited.contains(core);
+                        |core: &u32| site.busy[*core as usize] == FREE && !awaited.contains(core);
                     cores.iter().all(is_free).then(|| cores.clone())
                 }
                 _ if queued.cores <= load.free => {
-                    let free = (0..).zip(&site.busy).filter(|(_, busy)| !**busy);
+                    let free = (0..).zip(&site.busy).filter(|(_, busy)| **busy == FREE);
                     Some(
                         free.map(|(core, _)| core)
                             .take(queued.cores as usize)
@@ -221,7 +259,7 @@ impl SimulatedMachines {
                 && workload.memory(drv) <= load.free_memory;
             if let Some(cores) = cores.filter(|_| is_ready) {
                 for &core in &cores {
-                    site.busy[core as usize] = true;
+                    site.busy[core as usize] = drv.index() as u32;
                 }
                 load.free -= cores.len() as u32;
                 load.free_memory -= workload.memory(drv);
@@ -255,7 +293,7 @@ impl SimulatedMachines {
     pub(super) fn leave(&mut self, drv: DrvId, failed: bool) -> Option<(usize, f64, u32)> {
         let seat = self.seats[drv.index()].take()?;
         for &core in &seat.cores {
-            self.sites[seat.machine].busy[core as usize] = false;
+            self.sites[seat.machine].busy[core as usize] = FREE;
         }
         let (time, cores) = (self.now - seat.start, seat.cores.len() as u32);
         self.outcome.task_time += time;
@@ -270,9 +308,95 @@ impl SimulatedMachines {
                 start: seat.start,
                 end: self.now,
                 failed,
+                lost: false,
             });
         }
         Some((seat.machine, seat.start, cores))
+    }
+
+    /// A machine fails. The goals that run on it and those that wait there for a core, in an order
+    /// that was not planned beforehand, are its goals no more: both, each with its cores.
+    pub(super) fn take_down(&mut self, machine: usize) -> (Vec<(DrvId, u32)>, Vec<(DrvId, u32)>) {
+        let site = &mut self.sites[machine];
+        let mut running: Vec<u32> = site.busy.iter().copied().filter(|&it| it != FREE).collect();
+        site.busy.fill(FREE);
+        running.sort_unstable();
+        running.dedup();
+        let ready = &self.ready;
+        let goes = |queued: &Queued| {
+            ready[queued.drv.index()] && !matches!(queued.order, Order::OnCores(_))
+        };
+        let (gone, left): (VecDeque<Queued>, VecDeque<Queued>) =
+            std::mem::take(&mut site.queue).into_iter().partition(goes);
+        site.queue = left;
+        let waiting: Vec<(DrvId, u32)> = gone.iter().map(|it| (it.drv, it.cores)).collect();
+        let running: Vec<(DrvId, u32)> = running
+            .into_iter()
+            .filter_map(|number| self.lose(DrvId::from_index(number as usize)))
+            .collect();
+        for (drv, _) in running.iter().chain(&waiting) {
+            self.ready[drv.index()] = false;
+        }
+        (running, waiting)
+    }
+
+    /// A goal's child is lost; how many cores it had.
+    fn lose(&mut self, drv: DrvId) -> Option<(DrvId, u32)> {
+        let seat = self.seats[drv.index()].take()?;
+        let cores = seat.cores.len() as u32;
+        self.lost[drv.index()] += 1;
+        self.outcome.lost += 1;
+        self.outcome.lost_time += (self.now - seat.start) * f64::from(cores);
+        if self.record {
+            self.outcome.runs.push(MachineRun {
+                task: drv.index() as u32,
+                machine: seat.machine,
+                cores: seat.cores,
+                start: seat.start,
+                end: self.now,
+                failed: false,
+                lost: true,
+            });
+        }
+        Some((drv, cores))
+    }
+
+    /// What was placed on a machine that has failed by now has to be placed again.
+    pub(super) fn refuse_what_is_down(&mut self, new: &mut Vec<Placement>) -> Vec<DrvId> {
+        if !self.outages.are_possible {
+            return Vec::new();
+        }
+        let (data, ready) = (&self.data, &mut self.ready);
+        let refused = new.extract_if(.., |placement| {
+            data.is_down(placement.machine)
+                && ready[placement.drv.index()]
+                && !matches!(placement.order, Order::OnCores(_))
+        });
+        let refused: Vec<DrvId> = refused.map(|placement| placement.drv).collect();
+        for drv in &refused {
+            ready[drv.index()] = false;
+        }
+        refused
+    }
+
+    /// Takes from the agenda what was foreseen and will not happen: what a machine that failed had
+    /// begun.
+    pub(super) fn forget_what_was_cut(&mut self) {
+        while self.outages.are_possible
+            && let Some(what) = self.agenda.first()
+        {
+            let is_void = match what {
+                What::TaskEnds(_, drv, nth) => {
+                    nth != self.times_lost(drv) || self.seats[drv.index()].is_none()
+                }
+                What::TransferBegins(id) | What::TransferEnds(id) => !self.data.is_under_way(id),
+                _ => false,
+            };
+            if !is_void {
+                return;
+            }
+            self.agenda.pop();
+        }
     }
 
     /// A goal has ended that was placed and never let start: its machine has it no more. How many

@@ -18,12 +18,17 @@ use crate::world::{NewOutput, ReadyGoal, Scheduler};
 impl SimulatedMachines {
     /// Whether something more is known to happen at this instant.
     fn has_more_now(&mut self) -> bool {
-        let next = [self.agenda.next(), self.data.next_end()];
+        self.forget_what_was_cut();
+        let next = [
+            self.agenda.next(),
+            self.data.next_end(),
+            self.outages.next(),
+        ];
         next.into_iter().flatten().any(|time| time <= self.now)
     }
 
     /// Runs `act` on the data of all machines.
-    fn with_data<T>(
+    pub(super) fn with_data<T>(
         &mut self,
         (board, workload): (&mut Board, &Workload),
         act: impl FnOnce(&mut super::data::Data, &mut Moves<'_>) -> T,
@@ -69,7 +74,11 @@ pub(crate) fn accept(
             machines.stir(machine);
         }
     }
-    let new = machines.take_in_effect(new, &scheduler);
+    let mut new = machines.take_in_effect(new, &scheduler);
+    for drv in machines.refuse_what_is_down(&mut new) {
+        scheduler.place_again(drv);
+        machines.tell(&mut board);
+    }
     let mut start = |machines: &mut SimulatedMachines, machine: usize, cores: i64, memory: i64| {
         if let Ok(mut load) = loads.get_mut(fleet.entities[machine]) {
             load.unreserved -= cores;
@@ -109,7 +118,8 @@ pub(crate) fn start(
             Some(workload.true_span(drv, (number, machine), cores))
         });
         let end = machines.now + span.unwrap_or(0.0);
-        machines.agenda.add(end, What::TaskEnds(goal, drv));
+        let nth = machines.times_lost(drv);
+        machines.agenda.add(end, What::TaskEnds(goal, drv, nth));
     }
     scheduler.keep_starting(starting);
 }
@@ -131,11 +141,20 @@ pub(crate) fn advance(
     };
     let micros = machines.now * machines.units;
     scheduler.now = Duration::from_secs_f64(micros / 1e6);
-    let What::TaskEnds(goal, drv) = what else {
-        happen(&mut machines, (&mut *board, &*workload), what);
+    let What::TaskEnds(goal, drv, _) = what else {
+        let shared = (&mut *board, &*workload);
+        match what {
+            What::MachineFails(number) | What::MachineIsBack(number) => {
+                let mut load = loads.get_mut(fleet.entities[number]).ok();
+                let engine = (&mut *scheduler, &*graph);
+                machines.come_or_go((number, load.as_deref_mut()), engine, shared);
+            }
+            _ => happen(&mut machines, shared, what),
+        }
         board.is_settled = !machines.has_more_now();
         return;
     };
+    machines.outages.note_end();
     let failed = children.fails(drv);
     if let Some((machine, start, cores)) = machines.leave(drv, failed) {
         if let Ok(mut load) = loads.get_mut(fleet.entities[machine]) {
@@ -168,21 +187,35 @@ pub(crate) fn advance(
 
 /// Lets time pass until something happens.
 fn next(machines: &mut SimulatedMachines, board: &mut Board) -> Option<What> {
+    machines.forget_what_was_cut();
     let (planned, shared) = (machines.agenda.next(), machines.data.next_end());
+    let first = [planned, shared].into_iter().flatten().reduce(f64::min);
+    // A machine that fails while nothing else is to happen changes nothing.
+    let is_first = |time: f64| first.map_or(time <= machines.now, |first| time < first);
+    if let Some(time) = machines.outages.next().filter(|&time| is_first(time))
+        && let Some((machine, until)) = machines.outages.pop()
+    {
+        machines.agenda.add(until, What::MachineIsBack(machine));
+        move_on(machines, board, time);
+        return Some(What::MachineFails(machine));
+    }
+    let first = first?;
     let is_planned = match (planned, shared) {
-        (None, None) => return None,
         (Some(planned), Some(shared)) => planned <= shared,
         (planned, _) => planned.is_some(),
     };
-    let time = if is_planned { planned } else { shared };
-    let time = time?;
-    board.has_news_now &= time <= machines.now;
-    machines.now = machines.now.max(time);
-    board.now = machines.now;
+    move_on(machines, board, first);
     match is_planned {
         true => machines.agenda.pop(),
         false => machines.data.pop().map(What::TransferEnds),
     }
+}
+
+/// Lets time pass until then.
+fn move_on(machines: &mut SimulatedMachines, board: &mut Board, time: f64) {
+    board.has_news_now &= time <= machines.now;
+    machines.now = machines.now.max(time);
+    board.now = machines.now;
 }
 
 /// Lets something happen that is not the end of a task.
@@ -200,16 +233,18 @@ fn happen(machines: &mut SimulatedMachines, shared: (&mut Board, &Workload), wha
             (shared.0.has_news, shared.0.has_news_now) = (true, true);
         }
         What::DecisionIsDue(number) => machines.decisions.come_into_effect(number),
-        What::TaskEnds(..) => {}
+        What::MachineIsBack(machine) => machines.come_back(machine, None, shared),
+        What::TaskEnds(..) | What::MachineFails(_) => {}
     }
 }
 
-/// What is still being sent when the last goal has ended comes to its end.
+/// What is still being sent when the last goal has ended comes to its end. No machine fails then.
 pub(super) fn let_transfers_end(
     machines: &mut SimulatedMachines,
     board: &mut Board,
     workload: &Workload,
 ) {
+    machines.outages.stop();
     while let Some(what) = next(machines, board) {
         happen(machines, (&mut *board, workload), what);
     }

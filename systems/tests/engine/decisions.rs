@@ -69,7 +69,7 @@ proptest! {
         graph in graphs_in(TimeUnit::Units), jobs in 1..5_u32, interval in 0..6_u8, time in 0..4_u8,
     ) {
         let graph = without_zeros(&graph);
-        let delays = Delays { interval: f64::from(interval) / 2.0, time: f64::from(time) / 2.0 };
+        let delays = Delays { interval: f64::from(interval), time: f64::from(time) };
         let simulation = Simulation {
             delays,
             record_runs: true,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use windrow_components::machine::{Cluster, Machine, Network, NetworkModel, Role};
+use windrow_components::machine::{Cluster, Machine, Network, NetworkModel, Reliability, Role};
 use windrow_components::task_graph::{
     Builder, Cores, Demands, Limits, TaskGraph, TaskId, TimeUnit,
 };
@@ -47,6 +47,8 @@ pub(crate) fn machine(name: &str, speed: f64, cores: u32) -> Machine {
         speed,
         cores,
         memory: None,
+        disk: None,
+        reliability: Reliability::Perfect,
         systems: Vec::new(),
         features: Vec::new(),
         role: Role::Compute,
@@ -144,7 +146,7 @@ fn validate(graph: &TaskGraph, cluster: &Cluster, outcome: &MachineOutcome) -> R
 }
 
 /// Whether cores and memory are never given twice.
-fn validate_room(
+pub(crate) fn validate_room(
     cluster: &Cluster,
     demands: &Demands,
     outcome: &MachineOutcome,

@@ -5,6 +5,7 @@ mod decisions;
 mod machines;
 mod model;
 mod one_writer;
+mod outages;
 mod outputs;
 mod planned;
 mod schedule;

@@ -4,6 +4,7 @@
 use bevy_ecs::entity::Entities;
 use bevy_ecs::prelude::Entity;
 use windrow_components::goal::{Stage, Target};
+use windrow_components::graph::BuildGraph;
 use windrow_components::ids::{DrvId, PathId};
 
 use super::{Awake, ReadyFetch, ReadyGoal, Scheduler};
@@ -205,6 +206,28 @@ impl Scheduler {
     /// Lets a goal start that is ready and was taken from the queue.
     pub fn let_start(&mut self, drv: DrvId) {
         self.may_start.get_or_insert_default().push_back(drv);
+    }
+
+    /// A goal that was taken from the queue and was not let start has to be placed again.
+    ///
+    /// # Panics
+    /// If it is not ready.
+    pub fn place_again(&mut self, drv: DrvId) {
+        let goal = self.index.goal(drv).expect("what is ready has a goal");
+        assert!(self.stage(goal) == Stage::Ready);
+        self.newly_ready.push(drv);
+    }
+
+    /// A goal's child is lost together with what it ran on: the goal is ready again.
+    ///
+    /// # Panics
+    /// If no child of it runs.
+    pub fn lose(&mut self, graph: &BuildGraph, ready: ReadyGoal) {
+        let from = self.set(ready.goal, Stage::Ready);
+        assert!(from == Stage::Running);
+        self.cancelled.forget(ready.goal);
+        self.release_of(graph, ready.into());
+        self.newly_ready.push(ready.drv);
     }
 
     /// The next build to look at where there is a hook, and its rank.
