@@ -53,6 +53,19 @@ pub enum Error {
         needs: String,
     },
 
+    /// Nothing can run any more, because of what is kept.
+    #[error(
+        "the disks are full: `{task}` needs {bytes} bytes for its outputs where it is to run, and all \
+         that is kept is needed by tasks that can't run; give machines more disk, or use another \
+         policy"
+    )]
+    DisksAreFull {
+        /// A task that is ready.
+        task: String,
+        /// What it needs.
+        bytes: u64,
+    },
+
     /// Machines fail before anything on them ends.
     #[error(
         "machines have failed {failures} times without any task having ended in between; a task \

@@ -19,7 +19,7 @@ mod workload;
 
 use bevy_ecs::prelude::{Component, Entity, Resource};
 use windrow_components::ids::DrvId;
-use windrow_components::machine::{Cluster, Network, Role};
+use windrow_components::machine::{Cluster, Machine, Network, Role};
 
 pub use board::{Board, DataAt};
 pub use ranks::upward_ranks;
@@ -40,6 +40,29 @@ pub struct Load {
     pub free_memory: u64,
     /// Bytes of memory that no goal placed here needs.
     pub unreserved_memory: i64,
+    /// Bytes of the disk in which nothing is kept that was made or is being made here.
+    pub free_disk: u64,
+    /// The same, what goals will make that have been placed here not counted as free.
+    pub unreserved_disk: i64,
+}
+
+/// What stands for an amount that is not limited.
+const UNLIMITED: i64 = i64::MAX / 2;
+
+impl Load {
+    /// That of a machine on which nothing has been placed.
+    pub fn of(machine: &Machine) -> Self {
+        let limit = |bytes: Option<u64>| bytes.map_or(UNLIMITED, |bytes| bytes as i64);
+        Self {
+            is_down: false,
+            free: machine.cores,
+            unreserved: i64::from(machine.cores),
+            free_memory: machine.memory.unwrap_or(u64::MAX),
+            unreserved_memory: limit(machine.memory),
+            free_disk: machine.disk.unwrap_or(u64::MAX),
+            unreserved_disk: limit(machine.disk),
+        }
+    }
 }
 
 /// The machines of a world by their numbers.

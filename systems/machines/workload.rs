@@ -116,6 +116,11 @@ impl Workload {
         self.demands.memory(task(drv))
     }
 
+    /// How many bytes of a disk it needs for what it makes.
+    pub fn disk(&self, drv: DrvId) -> u64 {
+        self.outputs(drv).iter().map(|&data| self.size(data)).sum()
+    }
+
     /// The data that it needs.
     pub fn inputs(&self, drv: DrvId) -> &[u32] {
         self.demands.inputs(task(drv))
@@ -157,6 +162,7 @@ impl Workload {
             && machine
                 .memory
                 .is_none_or(|memory| self.memory(drv) <= memory)
+            && machine.disk.is_none_or(|disk| self.disk(drv) <= disk)
             && self.is_kind(drv, machine)
     }
 

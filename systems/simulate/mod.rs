@@ -25,7 +25,7 @@ use windrow_components::request::Request;
 use windrow_components::task_graph::TaskGraph;
 
 use crate::engine::{Engine, default_options};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::policy::{Estimates, Policy, Seed};
 use crate::report::Silent;
 use crate::world::{Options, Pace, Parts, Scheduler};
@@ -151,7 +151,12 @@ pub fn simulate(tasks: &TaskGraph, simulation: &Simulation) -> Result<Outcome> {
         engine.tick();
         ticks += 1;
     }
-    engine.check()?;
+    engine.check().map_err(|error| match (&error, &cluster) {
+        (Error::Stuck, Some(cluster)) => {
+            machines::why_stuck(&engine.world, tasks, cluster).unwrap_or(error)
+        }
+        _ => error,
+    })?;
     let counts = engine.world.resource::<Scheduler>().counts();
     let mut fetched = caches::take_fetched(&mut engine.world);
     fetched.0.paths = u64::from(counts.fetched);

@@ -12,7 +12,7 @@ use hashbrown::HashSet;
 use windrow_components::ids::DrvId;
 use windrow_components::machine::Machine;
 
-use super::{Parameters, Room, rooms};
+use super::{Parameters, Room, rooms, unreserved};
 use crate::machines::{Board, DataAt, Fleet, Load, Order, Placements, Workload, upward_ranks};
 use crate::policy::{PolicyPlugin, PolicySystems, Seed, draw};
 use crate::world::Scheduler;
@@ -83,9 +83,7 @@ fn place(
         return;
     }
     let machine = |number: usize| machines.get(fleet.entities[number]).ok();
-    let mut rooms = rooms(&fleet, machine, |load| {
-        (load.unreserved, load.unreserved_memory)
-    });
+    let mut rooms = rooms(&fleet, machine, unreserved);
     let mut left = Vec::new();
     // What goals need that were placed just now, and the board does not know of.
     let mut asked: HashSet<(u32, usize)> = HashSet::new();

@@ -5,7 +5,7 @@ use bevy_ecs::prelude::{Query, Res, ResMut};
 use windrow_components::ids::DrvId;
 use windrow_components::machine::Machine;
 
-use super::{Room, rooms};
+use super::{Room, rooms, unreserved};
 use crate::machines::{Board, DataAt, Fleet, Load, Order, Placements, Workload};
 use crate::world::Scheduler;
 
@@ -22,9 +22,7 @@ pub(crate) fn place(
         return;
     }
     let machine = |number: usize| machines.get(fleet.entities[number]).ok();
-    let mut rooms = rooms(&fleet, machine, |load| {
-        (load.unreserved, load.unreserved_memory)
-    });
+    let mut rooms = rooms(&fleet, machine, unreserved);
     let mut free: i64 = rooms.iter().map(|room| room.cores.max(0)).sum();
     let mut left = Vec::new();
     while free > 0

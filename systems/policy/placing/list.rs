@@ -152,6 +152,7 @@ fn place(
         (
             i64::from(load.free),
             load.free_memory.try_into().unwrap_or(i64::MAX),
+            load.free_disk.try_into().unwrap_or(i64::MAX),
         )
     };
     let mut rooms = rooms(&fleet, machine, free);

@@ -79,23 +79,34 @@ struct Room<'m> {
     machine: &'m Machine,
     cores: i64,
     memory: i64,
+    disk: i64,
+}
+
+/// Cores, memory and disk of which nothing was given to a goal.
+fn unreserved(load: &Load) -> (i64, i64, i64) {
+    (
+        load.unreserved,
+        load.unreserved_memory,
+        load.unreserved_disk,
+    )
 }
 
 /// How much of each computing machine that is up counts as free.
 fn rooms<'m>(
     fleet: &Fleet,
     machine: impl Fn(usize) -> Option<(&'m Machine, &'m Load)>,
-    free: impl Fn(&Load) -> (i64, i64),
+    free: impl Fn(&Load) -> (i64, i64, i64),
 ) -> Vec<Room<'m>> {
     let computing = fleet.computing.iter();
     let room = |&number: &usize| {
         let (machine, load) = machine(number).filter(|(_, load)| !load.is_down)?;
-        let (cores, memory) = free(load);
+        let (cores, memory, disk) = free(load);
         Some(Room {
             number,
             machine,
             cores,
             memory,
+            disk,
         })
     };
     computing.filter_map(room).collect()
@@ -106,6 +117,7 @@ impl Room<'_> {
     fn holds(&self, workload: &Workload, drv: DrvId) -> bool {
         i64::from(workload.cores(drv).least) <= self.cores
             && workload.memory(drv) as i64 <= self.memory
+            && (self.machine.disk.is_none() || workload.disk(drv) as i64 <= self.disk)
             && workload.is_kind(drv, self.machine)
     }
 
@@ -118,6 +130,9 @@ impl Room<'_> {
     ) {
         self.cores -= i64::from(cores);
         self.memory -= workload.memory(drv) as i64;
+        if self.machine.disk.is_some() {
+            self.disk -= workload.disk(drv) as i64;
+        }
         placements.note_ready(drv);
         placements.place(Placement {
             drv,

@@ -13,10 +13,10 @@ use crate::machines::{Board, DataAt, Workload};
 
 /// Something that is sent, or is to be.
 #[derive(Debug, Clone, Copy)]
-struct Transfer {
-    data: u32,
-    from: usize,
-    to: usize,
+pub(super) struct Transfer {
+    pub(super) data: u32,
+    pub(super) from: usize,
+    pub(super) to: usize,
     start: f64,
 }
 
@@ -126,10 +126,13 @@ impl Data {
     /// A goal has made its data on a machine: that is sent to whoever has asked for it, and to the
     /// storage machine what no goal needs.
     pub(super) fn made(&mut self, drv: DrvId, machine: usize, moves: &mut Moves<'_>) {
+        let workload = moves.workload;
         if !self.is_sent {
+            for &data in workload.outputs(drv) {
+                self.origins[data as usize] = Some(machine);
+            }
             return;
         }
-        let workload = moves.workload;
         for &data in workload.outputs(drv) {
             self.origins[data as usize] = Some(machine);
             self.arrive(data, machine, moves);
@@ -230,8 +233,13 @@ impl Data {
         self.flows.pop()
     }
 
-    /// A transfer has ended; the machine at which its data is now.
-    pub(super) fn end(&mut self, id: u64, moves: &mut Moves<'_>) -> Option<usize> {
+    /// The machine that made a piece of data, or had it from the beginning.
+    pub(super) fn origin(&self, data: u32) -> Option<usize> {
+        self.origins[data as usize]
+    }
+
+    /// A transfer has ended.
+    pub(super) fn end(&mut self, id: u64, moves: &mut Moves<'_>) -> Option<Transfer> {
         let transfer = self.take(id)?;
         let Transfer {
             data,
@@ -252,7 +260,7 @@ impl Data {
         }
         self.arrive(data, to, moves);
         self.begin_what_may(to, moves);
-        Some(to)
+        Some(transfer)
     }
 
     /// Takes a transfer that is not under way any more.

@@ -8,6 +8,7 @@
 
 mod data;
 mod decisions;
+mod disks;
 mod network;
 mod outages;
 mod outcome;
@@ -19,6 +20,7 @@ use windrow_components::machine::Cluster;
 use windrow_components::task_graph::TaskGraph;
 
 pub use decisions::Delays;
+pub(super) use disks::full_disks as why_stuck;
 pub use outcome::{MachineOutcome, MachineRun, Sent};
 use state::SimulatedMachines;
 
@@ -43,16 +45,8 @@ pub(super) fn plug_in(
         workload = workload.believed(believed);
     }
     outcome::refuse_unfit(tasks, &workload, cluster)?;
-    let machines = cluster.machines.iter().map(|machine| {
-        let load = Load {
-            free: machine.cores,
-            unreserved: i64::from(machine.cores),
-            is_down: false,
-            free_memory: machine.memory.unwrap_or(u64::MAX),
-            unreserved_memory: machine.memory.map_or(i64::MAX / 2, |bytes| bytes as i64),
-        };
-        (machine.clone(), load)
-    });
+    let machines = cluster.machines.iter();
+    let machines = machines.map(|machine| (machine.clone(), Load::of(machine)));
     let entities = machines.map(|machine| world.spawn(machine).id()).collect();
     world.insert_resource(Fleet::new(cluster, entities));
     let units = seconds(tasks.unit());

@@ -130,6 +130,7 @@ impl SimulatedMachines {
             load.free_memory += workload.memory(drv);
             load.unreserved += i64::from(cores);
             load.unreserved_memory += workload.memory(drv) as i64;
+            load.give_disk_back(workload.disk(drv));
             board.place(drv, None);
             if let Some(goal) = scheduler.index.goal(drv) {
                 scheduler.lose(graph, ReadyGoal { goal, drv });
@@ -138,6 +139,7 @@ impl SimulatedMachines {
         for (drv, cores) in waiting {
             load.unreserved += i64::from(cores);
             load.unreserved_memory += workload.memory(drv) as i64;
+            load.unreserved_disk += workload.disk(drv) as i64;
             board.place(drv, None);
             self.data.withdraw(drv, machine, workload);
             scheduler.place_again(drv);

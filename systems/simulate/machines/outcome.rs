@@ -90,15 +90,20 @@ pub(super) fn refuse_unfit(
     let Some(&first) = unfit.first() else {
         return Ok(());
     };
-    let (cores, memory) = (workload.cores(first).least, workload.memory(first));
+    let mut needs = format!("{} cores", workload.cores(first).least);
+    for (bytes, what) in [
+        (workload.memory(first), "memory"),
+        (workload.disk(first), "disk for what it makes"),
+    ] {
+        if bytes > 0 {
+            needs += &format!(" and {bytes} bytes of {what}");
+        }
+    }
     let id = windrow_components::task_graph::TaskId::from_index(first.index());
     Err(Error::FitsNoMachine {
         task: tasks.name(id).into_owned(),
         others: unfit.len() - 1,
-        needs: match memory {
-            0 => format!("{cores} cores"),
-            _ => format!("{cores} cores and {memory} bytes of memory"),
-        },
+        needs,
     })
 }
 

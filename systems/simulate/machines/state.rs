@@ -9,6 +9,7 @@ use windrow_components::machine::Cluster;
 
 use super::data::Data;
 use super::decisions::{Decisions, Delays};
+use super::disks::Disks;
 use super::outages::Outages;
 use super::outcome::{MachineOutcome, MachineRun};
 use crate::machines::{Board, Load, Order, Placement, Workload};
@@ -127,6 +128,7 @@ pub(crate) struct SimulatedMachines {
     pub(super) outcome: MachineOutcome,
     pub(super) record: bool,
     pub(super) decisions: Decisions,
+    pub(super) disks: Disks,
     sites: Vec<Site>,
     /// Machines on which something might start now.
     stirred: BTreeSet<usize>,
@@ -166,6 +168,7 @@ impl SimulatedMachines {
             },
             record,
             decisions: Decisions::new(delays),
+            disks: Disks::new(cluster, workload),
             sites: sites.collect(),
             stirred: BTreeSet::new(),
             seats: vec![None; workload.len()],
@@ -256,13 +259,17 @@ impl SimulatedMachines {
             };
             let is_ready = self.ready[drv.index()]
                 && self.data.missing(drv) == 0
-                && workload.memory(drv) <= load.free_memory;
+                && workload.memory(drv) <= load.free_memory
+                && (load.free_disk == u64::MAX || workload.disk(drv) <= load.free_disk);
             if let Some(cores) = cores.filter(|_| is_ready) {
                 for &core in &cores {
                     site.busy[core as usize] = drv.index() as u32;
                 }
                 load.free -= cores.len() as u32;
                 load.free_memory -= workload.memory(drv);
+                if load.free_disk != u64::MAX {
+                    load.free_disk -= workload.disk(drv);
+                }
                 let start = self.now;
                 self.seats[drv.index()] = Some(Seat {
                     machine,

@@ -79,15 +79,17 @@ pub(crate) fn accept(
         scheduler.place_again(drv);
         machines.tell(&mut board);
     }
-    let mut start = |machines: &mut SimulatedMachines, machine: usize, cores: i64, memory: i64| {
+    let mut start = |machines: &mut SimulatedMachines, machine: usize, needs: [i64; 3]| {
         if let Ok(mut load) = loads.get_mut(fleet.entities[machine]) {
+            let [cores, memory, disk] = needs;
             load.unreserved -= cores;
             load.unreserved_memory -= memory;
+            load.unreserved_disk -= disk;
             machines.start_what_can(machine, &mut load, &workload, &mut scheduler);
         }
     };
     for machine in machines.take_stirred() {
-        start(&mut machines, machine, 0, 0);
+        start(&mut machines, machine, [0; 3]);
     }
     for placement in new {
         let (drv, machine, cores) = (placement.drv, placement.machine, placement.cores);
@@ -95,8 +97,8 @@ pub(crate) fn accept(
         machines.enqueue(placement);
         let shared = (&mut *board, &*workload);
         machines.with_data(shared, |data, moves| data.request(drv, machine, moves));
-        let memory = workload.memory(drv) as i64;
-        start(&mut machines, machine, i64::from(cores), memory);
+        let (memory, disk) = (workload.memory(drv) as i64, workload.disk(drv) as i64);
+        start(&mut machines, machine, [i64::from(cores), memory, disk]);
     }
 }
 
@@ -151,6 +153,9 @@ pub(crate) fn advance(
             }
             _ => happen(&mut machines, shared, what),
         }
+        if machines.give_back_disk(|number, bytes| free(&mut loads, &fleet, number, bytes)) {
+            machines.tell(&mut board);
+        }
         board.is_settled = !machines.has_more_now();
         return;
     };
@@ -162,14 +167,19 @@ pub(crate) fn advance(
             load.unreserved += i64::from(cores);
             load.free_memory += workload.memory(drv);
             load.unreserved_memory += workload.memory(drv) as i64;
+            if failed {
+                load.give_disk_back(workload.disk(drv));
+            }
         }
         let from = (start * machines.units).round() as u64;
         children.note_busy(from, micros.round() as u64, u64::from(cores));
         if !failed {
             let shared = (&mut *board, &*workload);
             machines.with_data(shared, |data, moves| data.made(drv, machine, moves));
+            machines.let_go_of_what_only(drv, Some(machine), &workload);
         }
     }
+    machines.give_back_disk(|number, bytes| free(&mut loads, &fleet, number, bytes));
     machines.tell(&mut board);
     board.is_settled = !machines.has_more_now();
     scheduler.exited(goal);
@@ -223,9 +233,11 @@ fn happen(machines: &mut SimulatedMachines, shared: (&mut Board, &Workload), wha
     match what {
         What::TransferBegins(id) => machines.with_data(shared, |data, moves| data.begin(id, moves)),
         What::TransferEnds(id) => {
+            let workload = shared.1;
             let arrived = machines.with_data(shared, |data, moves| data.end(id, moves));
-            if let Some(machine) = arrived {
-                machines.stir(machine);
+            if let Some(transfer) = arrived {
+                machines.stir(transfer.to);
+                machines.note_arrival(transfer.data, transfer.from, workload);
             }
         }
         What::PolicyIsAsked => {
@@ -262,6 +274,7 @@ pub(crate) fn forget(
     let ended = scheduler.ended().iter();
     let badly = ended.filter(|end| end.outcome != Outcome::Success);
     for drv in badly.filter_map(|end| end.drv()).collect::<Vec<DrvId>>() {
+        machines.let_go_of_what_only(drv, None, &workload);
         let Some(machine) = board.machine_of(drv) else {
             continue;
         };
@@ -271,7 +284,16 @@ pub(crate) fn forget(
             if let Ok(mut load) = loads.get_mut(fleet.entities[machine]) {
                 load.unreserved += i64::from(cores);
                 load.unreserved_memory += workload.memory(drv) as i64;
+                load.unreserved_disk += workload.disk(drv) as i64;
             }
         }
+    }
+    machines.give_back_disk(|number, bytes| free(&mut loads, &fleet, number, bytes));
+}
+
+/// That many bytes of a machine's disk are free again.
+fn free(loads: &mut Query<&mut Load>, fleet: &Fleet, number: usize, bytes: u64) {
+    if let Ok(mut load) = loads.get_mut(fleet.entities[number]) {
+        load.give_disk_back(bytes);
     }
 }

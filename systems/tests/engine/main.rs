@@ -2,6 +2,7 @@
 
 mod cached;
 mod decisions;
+mod disks;
 mod machines;
 mod model;
 mod one_writer;

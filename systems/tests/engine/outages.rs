@@ -223,7 +223,7 @@ proptest! {
 }
 
 /// Each task makes a piece of data of 0 to 2 MB for all that need it.
-fn with_data(graph: &TaskGraph) -> TaskGraph {
+pub(crate) fn with_data(graph: &TaskGraph) -> TaskGraph {
     use windrow_components::task_graph::Demands;
     let mut demands = Demands::default();
     for task in graph.tasks() {

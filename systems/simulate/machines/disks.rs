@@ -1,0 +1,156 @@
+//! What is kept on the disks of simulated machines: what a goal makes has its place from the goal's
+//! start on, until all goals that need it have ended. What none needs stays, or goes to the storage
+//! machine.
+
+use bevy_ecs::prelude::World;
+use windrow_components::goal::Stage;
+use windrow_components::ids::DrvId;
+use windrow_components::machine::{Cluster, Role};
+use windrow_components::task_graph::{TaskGraph, TaskId};
+
+use super::outcome::sends;
+use super::state::SimulatedMachines;
+use crate::error::Error;
+use crate::machines::{Load, Workload};
+use crate::world::Scheduler;
+
+/// Who still needs what is kept.
+#[derive(Debug, Default)]
+pub(super) struct Disks {
+    /// Whether the disk of any machine is limited; else nothing is counted.
+    pub(super) are_limited: bool,
+    /// How many goals that need each piece of data have not ended.
+    users: Vec<u32>,
+    /// Whether each goal has ended.
+    ended: Vec<bool>,
+    /// Whether what no goal needs goes to a storage machine, and whether that takes time.
+    has_storage: bool,
+    is_sent: bool,
+    /// What has gone and has not been given back.
+    gone: Gone,
+}
+
+/// Data that goes, by the machine that has it.
+type Gone = Vec<(usize, u64)>;
+
+impl Disks {
+    pub(super) fn new(cluster: &Cluster, workload: &Workload) -> Self {
+        let machines = &cluster.machines;
+        if machines.iter().all(|machine| machine.disk.is_none()) {
+            return Self::default();
+        }
+        let users = |data: usize| workload.consumers(data as u32).count() as u32;
+        Self {
+            are_limited: true,
+            ended: vec![false; workload.len()],
+            users: (0..workload.data_count()).map(users).collect(),
+            has_storage: machines.iter().any(|machine| machine.role == Role::Storage),
+            is_sent: sends(cluster),
+            gone: Gone::new(),
+        }
+    }
+
+    /// A goal has ended: what only it needed goes, and, if it made something, what goes to the
+    /// storage machine at once. `origin` tells which machine has made a piece of data.
+    fn end(
+        &mut self,
+        (drv, made): (DrvId, Option<usize>),
+        workload: &Workload,
+        origin: impl Fn(u32) -> Option<usize>,
+    ) -> Gone {
+        let mut gone = Gone::new();
+        if !self.are_limited || std::mem::replace(&mut self.ended[drv.index()], true) {
+            return gone;
+        }
+        for &data in workload.inputs(drv) {
+            let users = &mut self.users[data as usize];
+            *users -= 1;
+            if *users == 0
+                && workload.maker(data).is_some()
+                && let Some(machine) = origin(data)
+            {
+                gone.push((machine, workload.size(data)));
+            }
+        }
+        if let Some(machine) = made.filter(|_| self.has_storage && !self.is_sent) {
+            let results = workload.outputs(drv).iter();
+            let results = results.filter(|&&data| workload.consumers(data).next().is_none());
+            gone.extend(results.map(|&data| (machine, workload.size(data))));
+        }
+        gone
+    }
+
+    /// Data has come from one machine to another: what no goal needs is at the storage machine then,
+    /// and goes where it was made.
+    fn arrive(&self, data: u32, from: usize, workload: &Workload) -> Gone {
+        let is_result = self.are_limited && workload.consumers(data).next().is_none();
+        is_result
+            .then(|| (from, workload.size(data)))
+            .into_iter()
+            .collect()
+    }
+}
+
+impl SimulatedMachines {
+    /// A goal has ended, which made something on a machine or did not: what only it needed goes.
+    pub(super) fn let_go_of_what_only(
+        &mut self,
+        drv: DrvId,
+        made_on: Option<usize>,
+        workload: &Workload,
+    ) {
+        let data = &self.data;
+        let gone = self
+            .disks
+            .end((drv, made_on), workload, |one| data.origin(one));
+        self.disks.gone.extend(gone);
+    }
+
+    /// Data has come to a machine.
+    pub(super) fn note_arrival(&mut self, data: u32, from: usize, workload: &Workload) {
+        let gone = self.disks.arrive(data, from, workload);
+        self.disks.gone.extend(gone);
+    }
+
+    /// Gives back what was kept by data that is gone: something might start there, or be placed.
+    /// Tells whether there was any.
+    pub(super) fn give_back_disk(&mut self, mut free: impl FnMut(usize, u64)) -> bool {
+        let gone = std::mem::take(&mut self.disks.gone);
+        for &(machine, bytes) in &gone {
+            free(machine, bytes);
+            self.stir(machine);
+        }
+        !gone.is_empty()
+    }
+}
+
+impl Load {
+    /// That many bytes of the disk are free again.
+    pub(super) fn give_disk_back(&mut self, bytes: u64) {
+        self.free_disk = self.free_disk.saturating_add(bytes);
+        self.unreserved_disk += bytes as i64;
+    }
+}
+
+/// Why a run on machines is stuck, if it is for their disks: the first task that is ready, and what
+/// it needs.
+pub(crate) fn full_disks(world: &World, tasks: &TaskGraph, cluster: &Cluster) -> Option<Error> {
+    if cluster
+        .machines
+        .iter()
+        .all(|machine| machine.disk.is_none())
+    {
+        return None;
+    }
+    let (scheduler, workload) = (world.resource::<Scheduler>(), world.resource::<Workload>());
+    let is_ready = |drv: &DrvId| {
+        let goal = scheduler.index.goal(*drv);
+        goal.is_some_and(|goal| scheduler.stage(goal) == Stage::Ready)
+    };
+    let mut drvs = (0..workload.len()).map(DrvId::from_index);
+    let waiting = drvs.find(is_ready)?;
+    Some(Error::DisksAreFull {
+        task: tasks.name(TaskId::from_index(waiting.index())).into_owned(),
+        bytes: workload.disk(waiting),
+    })
+}
