@@ -122,6 +122,22 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! With a name it stands beside those that come with the engine: in `--policy` and in the setting
+//! `policy` of a program that calls [`command_line`], and wherever a policy is parsed.
+//!
+//! ```
+//! use windrow::systems::policy::{Policy, register};
+//!
+//! register("mine", |parameters| match parameters {
+//!     "" => Ok(Policy::LongestFirst),
+//!     other => Err(format!("the policy mine has no parameters, and `{other}` is one")),
+//! });
+//! assert_eq!("mine".parse::<Policy>()?, Policy::LongestFirst);
+//! let args = ["windrow", "simulate", "chain:n=3", "--compare", "fifo,mine"];
+//! windrow::command_line(args.map(Into::into));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Simulating
 //!
 //! The same systems run in simulated time, a million tasks in a fraction of a second.
@@ -193,6 +209,7 @@ mod trace;
 mod units;
 mod wanted;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 pub use engine::{Engine, EngineBuilder, Outcome, Request, Store, Submitted};
@@ -204,6 +221,13 @@ pub use windrow_systems as systems;
 pub use windrow_systems::failure::{Failure, FailureKind};
 pub use windrow_systems::report::{Event, Reporter};
 pub use windrow_systems::results::{GoalResult, Verdict};
+
+/// Does what the program `windrow` does with these arguments, of which the first is its name: the
+/// exit status. It is for programs that add policies to it ([`systems::policy::register`]), and the
+/// last thing they do: it sets limits, signals and the umask of the process as the program does.
+pub fn command_line(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    cli::main(args)
+}
 
 /// Does the work of a builder that comes with the engine, such as `builtin:fetchurl`, if an engine
 /// has started this process for that; the exit status to end with then. To be called before

@@ -10,5 +10,5 @@ use windrow::huge_pages::HugePages;
 static ALLOCATOR: HugePages = HugePages;
 
 fn main() -> ExitCode {
-    windrow::cli::main(std::env::args_os())
+    windrow::command_line(std::env::args_os())
 }

@@ -53,6 +53,15 @@ pub enum Error {
         needs: String,
     },
 
+    /// A policy can't do its work.
+    #[error("the policy {what}: {reason}")]
+    Policy {
+        /// As it was named.
+        what: String,
+        /// Why not.
+        reason: String,
+    },
+
     /// Nothing can run any more, because of what is kept.
     #[error(
         "the disks are full: `{task}` needs {bytes} bytes for its outputs where it is to run, and all \

@@ -34,8 +34,9 @@ pub(super) struct BuildArgs {
     #[arg(long)]
     dry_run: bool,
 
-    /// Order of ready derivations: fifo, random, shortest-first, longest-first,
-    /// critical-path, most-dependents or depth-first-by-memory [default: setting policy, fifo]
+    /// Order of ready derivations: fifo, random, shortest-first, longest-first, critical-path,
+    /// most-dependents, depth-first-by-memory, file:FILE with priorities or program:PROGRAM, which
+    /// is asked [default: setting policy, fifo]
     #[arg(long, value_name = "POLICY", value_parser = build_policy)]
     policy: Option<Policy>,
 

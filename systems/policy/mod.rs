@@ -2,11 +2,15 @@
 //! them in that order.
 
 mod critical_path;
+mod file;
 pub mod forecast;
 mod memory;
+mod names;
 mod order;
 mod placing;
+mod program;
 mod rank;
+mod registry;
 mod systems;
 
 use std::fmt;
@@ -19,9 +23,11 @@ use windrow_components::ids::DrvId;
 
 pub use critical_path::{RemainingPaths, critical_path};
 pub use memory::{Releases, depth_first_by_memory};
+pub use names::TaskNames;
 pub(crate) use placing::greedy::place as place_greedily;
 pub(crate) use rank::draw;
 pub use rank::{Dependents, fifo, longest_first, most_dependents, random, shortest_first};
+pub use registry::register;
 pub use systems::PolicySystems;
 
 /// How long derivations are thought to take, by derivation id, in microseconds. Where nothing is
@@ -77,6 +83,11 @@ pub trait PolicyPlugin: fmt::Debug + Send + Sync {
 
     /// Whether it chooses machines, so that a world without them can't have it.
     fn places(&self) -> bool {
+        false
+    }
+
+    /// Whether it wants to know what tasks of a simulation are called ([`TaskNames`]).
+    fn wants_names(&self) -> bool {
         false
     }
 
@@ -150,6 +161,11 @@ impl Policy {
         matches!(self, Self::Other(plugin) if plugin.places())
     }
 
+    /// Whether it wants to know what tasks of a simulation are called.
+    pub(crate) fn wants_names(&self) -> bool {
+        matches!(self, Self::Other(plugin) if plugin.wants_names())
+    }
+
     /// Whether it looks at how long derivations are thought to take, as one from outside may.
     pub const fn uses_estimates(&self) -> bool {
         matches!(
@@ -188,18 +204,26 @@ impl FromStr for Policy {
         if let Some(placing) = placing::parse(name, parameters) {
             return placing.map(Self::Other);
         }
+        match name {
+            file::NAME => return file::parse(parameters).map(Self::Other),
+            program::NAME => return program::parse(parameters).map(Self::Other),
+            _ => {}
+        }
         let known = Self::ALL.into_iter().find(|policy| policy.name() == name);
         match known {
             Some(_) if text.contains(':') => Err(format!("the policy {name} has no parameters")),
             Some(policy) => Ok(policy),
-            None => {
-                let names = Self::ALL.iter().map(|policy| policy.name());
-                let names: Vec<&str> = names.chain(placing::names()).collect();
+            None => registry::parse(name, parameters).unwrap_or_else(|| {
+                let names = Self::ALL.iter().map(|policy| policy.name().to_owned());
+                let placing = placing::names().map(str::to_owned);
+                let outside = ["file:FILE", "program:PROGRAM"].map(str::to_owned);
+                let all = names.chain(placing).chain(outside).chain(registry::names());
+                let all: Vec<String> = all.collect();
                 Err(format!(
                     "there is no policy '{name}'; there are {}",
-                    names.join(", ")
+                    all.join(", ")
                 ))
-            }
+            }),
         }
     }
 }

@@ -26,7 +26,7 @@ use windrow_components::task_graph::TaskGraph;
 
 use crate::engine::{Engine, default_options};
 use crate::error::{Error, Result};
-use crate::policy::{Estimates, Policy, Seed};
+use crate::policy::{Estimates, Policy, Seed, TaskNames};
 use crate::report::Silent;
 use crate::world::{Options, Pace, Parts, Scheduler};
 
@@ -153,7 +153,7 @@ pub fn simulate(tasks: &TaskGraph, simulation: &Simulation) -> Result<Outcome> {
     }
     engine.check().map_err(|error| match (&error, &cluster) {
         (Error::Stuck, Some(cluster)) => {
-            machines::why_stuck(&engine.world, tasks, cluster).unwrap_or(error)
+            machines::why_stuck(&engine.world, tasks, cluster, &simulation.policy).unwrap_or(error)
         }
         _ => error,
     })?;
@@ -214,6 +214,9 @@ fn engine(tasks: &TaskGraph, simulation: &Simulation) -> Engine {
         world.insert_resource(Estimates(durations(believed.unwrap_or(tasks))));
     }
     world.insert_resource(Seed(simulation.seed));
+    if simulation.policy.wants_names() {
+        world.insert_resource(TaskNames::of(tasks));
+    }
     world.insert_resource(SimulatedChildren::new(
         simulation.seed,
         simulation.faults.clone(),

@@ -64,6 +64,7 @@ mod overlay;
 mod pages;
 mod pipes;
 mod platforms;
+mod policies;
 mod pre_build_hook;
 mod processes;
 mod propagation;

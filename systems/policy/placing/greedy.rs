@@ -11,41 +11,56 @@ use crate::world::Scheduler;
 
 /// Gives ready goals to machines that have cores which were not given to others.
 pub(crate) fn place(
-    mut scheduler: ResMut<Scheduler>,
-    mut placements: ResMut<Placements>,
+    scheduler: ResMut<Scheduler>,
+    placements: ResMut<Placements>,
     board: Res<Board>,
     workload: Res<Workload>,
     fleet: Res<Fleet>,
     machines: Query<(&Machine, &Load)>,
 ) {
+    place_where(
+        |_, _| true,
+        (scheduler, placements),
+        (&board, &workload, &fleet),
+        &machines,
+    );
+}
+
+/// The same, each to one of those machines, by their numbers, on which it may run.
+pub(crate) fn place_where(
+    may_run: impl Fn(DrvId, usize) -> bool,
+    (mut scheduler, mut placements): (ResMut<Scheduler>, ResMut<Placements>),
+    (board, workload, fleet): (&Board, &Workload, &Fleet),
+    machines: &Query<(&Machine, &Load)>,
+) {
     if !board.is_time_to_place() || scheduler.is_awake() {
         return;
     }
     let machine = |number: usize| machines.get(fleet.entities[number]).ok();
-    let mut rooms = rooms(&fleet, machine, unreserved);
+    let mut rooms = rooms(fleet, machine, unreserved);
     let mut free: i64 = rooms.iter().map(|room| room.cores.max(0)).sum();
     let mut left = Vec::new();
     while free > 0
         && let Some((drv, rank)) = scheduler.pop_to_place()
     {
         let end = |room: &Room<'_>| {
-            let cores = cores(&workload, drv, room);
+            let cores = cores(workload, drv, room);
             let span = workload.span(drv, (room.number, room.machine), cores);
-            transfer(&workload, &board, &fleet, drv, room.number) + span
+            transfer(workload, board, fleet, drv, room.number) + span
         };
         let with_room = rooms
             .iter()
             .enumerate()
-            .filter(|(_, room)| room.holds(&workload, drv));
+            .filter(|(_, room)| may_run(drv, room.number) && room.holds(workload, drv));
         let ends = with_room.map(|(place, room)| (place, end(room)));
         let Some((best, _)) = ends.min_by(|one, other| one.1.total_cmp(&other.1)) else {
             left.push((drv, rank));
             continue;
         };
         let room = &mut rooms[best];
-        let cores = cores(&workload, drv, room);
+        let cores = cores(workload, drv, room);
         free -= i64::from(cores);
-        room.place((drv, cores, Order::Any), &workload, &mut placements);
+        room.place((drv, cores, Order::Any), workload, &mut placements);
     }
     for (drv, rank) in left {
         scheduler.queue().push(drv, rank);

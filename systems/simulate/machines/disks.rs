@@ -12,6 +12,7 @@ use super::outcome::sends;
 use super::state::SimulatedMachines;
 use crate::error::Error;
 use crate::machines::{Load, Workload};
+use crate::policy::Policy;
 use crate::world::Scheduler;
 
 /// Who still needs what is kept.
@@ -132,16 +133,14 @@ impl Load {
     }
 }
 
-/// Why a run on machines is stuck, if it is for their disks: the first task that is ready, and what
-/// it needs.
-pub(crate) fn full_disks(world: &World, tasks: &TaskGraph, cluster: &Cluster) -> Option<Error> {
-    if cluster
-        .machines
-        .iter()
-        .all(|machine| machine.disk.is_none())
-    {
-        return None;
-    }
+/// Why a run on machines is stuck: a task is ready, and finds no disk, or its policy does not place
+/// it.
+pub(crate) fn why_stuck(
+    world: &World,
+    tasks: &TaskGraph,
+    cluster: &Cluster,
+    policy: &Policy,
+) -> Option<Error> {
     let (scheduler, workload) = (world.resource::<Scheduler>(), world.resource::<Workload>());
     let is_ready = |drv: &DrvId| {
         let goal = scheduler.index.goal(*drv);
@@ -149,8 +148,19 @@ pub(crate) fn full_disks(world: &World, tasks: &TaskGraph, cluster: &Cluster) ->
     };
     let mut drvs = (0..workload.len()).map(DrvId::from_index);
     let waiting = drvs.find(is_ready)?;
-    Some(Error::DisksAreFull {
-        task: tasks.name(TaskId::from_index(waiting.index())).into_owned(),
-        bytes: workload.disk(waiting),
+    let task = tasks.name(TaskId::from_index(waiting.index()));
+    let is_limited = cluster
+        .machines
+        .iter()
+        .any(|machine| machine.disk.is_some());
+    Some(match is_limited {
+        true => Error::DisksAreFull {
+            task: task.into_owned(),
+            bytes: workload.disk(waiting),
+        },
+        false => Error::Policy {
+            what: policy.name().to_owned(),
+            reason: format!("it leaves `{task}` unplaced, though nothing runs"),
+        },
     })
 }

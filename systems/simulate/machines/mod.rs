@@ -20,7 +20,7 @@ use windrow_components::machine::Cluster;
 use windrow_components::task_graph::TaskGraph;
 
 pub use decisions::Delays;
-pub(super) use disks::full_disks as why_stuck;
+pub(super) use disks::why_stuck;
 pub use outcome::{MachineOutcome, MachineRun, Sent};
 use state::SimulatedMachines;
 
