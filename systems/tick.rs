@@ -15,7 +15,7 @@ use crate::helpers::caches::Caches;
 use crate::policy::{Policy, PolicySystems};
 use crate::simulate::caches::{SimulatedCaches, systems as cached};
 use crate::simulate::machines::systems as on_machines;
-use crate::simulate::{children as simulated, faults as faulty};
+use crate::simulate::{arrivals, children as simulated, faults as faulty};
 use crate::world::{Due, Parts, Scheduler, Step, TickSet, TickSystems};
 use crate::{finish, lock, policy, poll_io, spawn, substitute, timeout};
 
@@ -31,6 +31,7 @@ fn sets(has: Parts, policy: PolicySystems) -> [Set; 7] {
             .only(has.repair, substitute::repair::ask).due(Scheduler::has_repair_questions)
             .only(has.substituters, substitute::questions::ask)
             .only(has.forecast, policy::forecast::estimate)
+            .only(has.arrivals, arrivals::hold).due(Scheduler::has_newly_ready)
             .only(has.simulated, simulated::note_ready).due(Scheduler::has_newly_ready)
             .only(has.simulated_caches, cached::ask)
             .only(has.faults, faulty::answer_questions),
@@ -70,7 +71,8 @@ fn sets(has: Parts, policy: PolicySystems) -> [Set; 7] {
             .only(has.substituters, poll_io::circle::break_circle)
             .only(has.hook, poll_io::hook::hear_hook)
             .only(has.substituters || has.hook || has.pre_build, poll_io::talk::talk_on)
-            .only(has.simulated && !has.simulated_caches && !has.machines, simulated::advance).due(simulated::idle)
+            .only(has.has_slots_alone(), simulated::advance).due(simulated::idle)
+            .only(has.arrivals && !has.machines, arrivals::advance).due(simulated::idle)
             .only(has.machines, on_machines::advance).due(simulated::idle)
             .only(has.simulated_caches, cached::advance).due(simulated::idle)
             .only(has.faults, faulty::advance).due(simulated::idle),

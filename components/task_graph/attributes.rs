@@ -1,5 +1,6 @@
 //! What a file says of tasks beside what they need: of which kind each is, how long it was thought
-//! to take. All in arrays beside the graph, each empty if nothing is said of any task.
+//! to take, when it comes, how much it matters. All in arrays beside the graph, each empty if
+//! nothing is said of any task.
 
 use hashbrown::HashMap;
 
@@ -15,12 +16,18 @@ pub struct Attributes {
     /// How long each task was thought to take, in seconds of a core of speed 1, or in units; not a
     /// number where nothing is said.
     pub estimates: Vec<f64>,
+    /// When each task comes, before which it can't start, in seconds, or in units.
+    pub arrivals: Vec<f64>,
+    /// How much each task matters: the largest number the most.
+    pub priorities: Vec<f64>,
+    /// How often each task is tried again when it fails.
+    pub retries: Vec<u32>,
 }
 
 impl Attributes {
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
-        self.kind_of.is_empty() && self.estimates.is_empty()
+        *self == Self::default()
     }
 
     /// Says of which kind each task is, in order. Tasks of no kind make up one that has no name;
@@ -48,11 +55,24 @@ impl Attributes {
         estimate.filter(|estimate| !estimate.is_nan())
     }
 
+    /// When a task comes: at the beginning, if nothing is said.
+    pub fn arrival(&self, task: TaskId) -> f64 {
+        self.arrivals.get(task.index()).copied().unwrap_or(0.0)
+    }
+
+    /// Whether any task comes later than at the beginning.
+    pub fn has_arrivals(&self) -> bool {
+        self.arrivals.iter().any(|&time| time > 0.0)
+    }
+
     /// What is wrong with it for a graph of that many tasks, if anything is.
     pub(super) fn problem(&self, tasks: usize) -> Option<String> {
         let lists = [
             ("kinds", self.kind_of.len()),
             ("estimates", self.estimates.len()),
+            ("arrivals", self.arrivals.len()),
+            ("priorities", self.priorities.len()),
+            ("retries", self.retries.len()),
         ];
         let wrong = |&&(_, length): &&(&str, usize)| length != 0 && length != tasks;
         if let Some((what, length)) = lists.iter().find(wrong) {

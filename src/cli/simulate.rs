@@ -44,7 +44,7 @@ pub(super) struct SimulateArgs {
     jobs: Vec<u32>,
 
     /// Order of ready tasks: fifo, random, shortest-first, longest-first, critical-path,
-    /// most-dependents or depth-first-by-memory; or one that chooses machines as well, with
+    /// most-dependents, depth-first-by-memory or priority; or one that chooses machines as well, with
     /// parameters as in heft:insertion=off: heft, cpop, peft, lookahead, dls, min-min, max-min,
     /// sufferage, etf, blevel-gt or list:task=…,machine=…,cores=…; or file:FILE with priorities, or
     /// program:PROGRAM, which is asked (see docs/SCHEDULING.md)
@@ -66,6 +66,10 @@ pub(super) struct SimulateArgs {
     /// Fail these tasks: names, separated by commas
     #[arg(long, value_delimiter = ',', value_name = "TASKS")]
     fail: Vec<OsString>,
+
+    /// Try each task that fails again, up to this often [default: what the graph says, else 0]
+    #[arg(long, value_name = "N")]
+    retries: Option<u32>,
 
     /// Report the peak number of live outputs
     #[arg(long, conflicts_with = "caches")]
@@ -201,6 +205,11 @@ impl<'a> Setting<'a> {
         let (graph, believed) = args.uncertainty.apply(&args.source, loaded, seed)?;
         let stats = graph.stats();
         refuse_to_simulate(&stats, args.caches.count())?;
+        let attributes = graph.attributes();
+        if args.caches.count() > 0 && attributes.is_some_and(|it| it.has_arrivals()) {
+            let refused = "caches know nothing of tasks that come later; leave out '--cache'";
+            return Err(Error::Unsupported(refused.to_owned()));
+        }
         Ok(Self {
             faults: faults(args, &graph)?,
             caches: args.caches.set(&graph, seed)?,
@@ -307,6 +316,7 @@ fn faults(args: &SimulateArgs, graph: &TaskGraph) -> Result<Faults> {
         None => Ok(Faults {
             tasks,
             per_million: args.fail_probability,
+            retries: args.retries.map_or(Vec::new(), |n| vec![n; graph.len()]),
         }),
         Some(unknown) => Err(Error::BadArgument {
             what: spelt(unknown).into_owned(),

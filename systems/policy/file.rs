@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bevy_ecs::prelude::{Query, Res, ResMut, Resource, World};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 use windrow_components::machine::{Machine, Role};
@@ -81,12 +81,11 @@ impl FilePolicy {
         let Some(tasks) = world.get_resource::<TaskNames>() else {
             return Ok(Vec::new());
         };
-        let mut known: HashMap<&str, ()> = HashMap::new();
-        known.extend(tasks.all().iter().map(|name| (name.as_str(), ())));
+        let known: HashSet<&str> = tasks.all().iter().map(String::as_str).collect();
         if let Some(unknown) = self
             .ranks
             .keys()
-            .filter(|name| !known.contains_key(name.as_str()))
+            .filter(|name| !known.contains(name.as_str()))
             .min()
         {
             return Err(format!("the graph has no task `{unknown}`"));

@@ -8,6 +8,7 @@ mod memory;
 mod names;
 mod order;
 mod placing;
+mod priority;
 mod program;
 mod rank;
 mod registry;
@@ -25,6 +26,7 @@ pub use critical_path::{RemainingPaths, critical_path};
 pub use memory::{Releases, depth_first_by_memory};
 pub use names::TaskNames;
 pub(crate) use placing::greedy::place as place_greedily;
+pub use priority::TaskPriorities;
 pub(crate) use rank::draw;
 pub use rank::{Dependents, fifo, longest_first, most_dependents, random, shortest_first};
 pub use registry::register;
@@ -205,6 +207,7 @@ impl FromStr for Policy {
             return placing.map(Self::Other);
         }
         match name {
+            priority::NAME => return priority::parse(parameters).map(Self::Other),
             file::NAME => return file::parse(parameters).map(Self::Other),
             program::NAME => return program::parse(parameters).map(Self::Other),
             _ => {}
@@ -216,7 +219,7 @@ impl FromStr for Policy {
             None => registry::parse(name, parameters).unwrap_or_else(|| {
                 let names = Self::ALL.iter().map(|policy| policy.name().to_owned());
                 let placing = placing::names().map(str::to_owned);
-                let outside = ["file:FILE", "program:PROGRAM"].map(str::to_owned);
+                let outside = [priority::NAME, "file:FILE", "program:PROGRAM"].map(str::to_owned);
                 let all = names.chain(placing).chain(outside).chain(registry::names());
                 let all: Vec<String> = all.collect();
                 Err(format!(

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::Policy;
 
 /// Makes a policy of the parameters behind its name, or says what is wrong with them.
-pub type Parser = fn(&str) -> Result<Policy, String>;
+type Parser = fn(&str) -> Result<Policy, String>;
 
 static KNOWN: Mutex<BTreeMap<String, Parser>> = Mutex::new(BTreeMap::new());
 
@@ -18,7 +18,7 @@ fn known() -> MutexGuard<'static, BTreeMap<String, Parser>> {
 /// From now on `NAME` and `NAME:PARAMETERS` are policies, wherever this process reads the name of
 /// one: `--policy`, the setting `policy`, `str::parse`. The parser is given what stands behind the
 /// colon. A name that comes with the engine keeps its meaning.
-pub fn register(name: &str, parser: Parser) {
+pub fn register(name: &str, parser: fn(&str) -> Result<Policy, String>) {
     known().insert(name.to_owned(), parser);
 }
 

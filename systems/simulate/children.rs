@@ -22,6 +22,8 @@ pub struct Faults {
     pub tasks: HashSet<u32>,
     /// How many of a million others, drawn by the seed.
     pub per_million: u32,
+    /// How often each task is tried again, by task; one that is not named is not.
+    pub retries: Vec<u32>,
 }
 
 /// A child in its slot.
@@ -134,6 +136,9 @@ pub struct SimulatedChildren {
     record: bool,
     /// How long tasks take, if policies believe something else.
     durations: Option<Vec<u64>>,
+    /// How often each task was tried again, if that was so for any.
+    tried: Vec<u32>,
+    pub(super) retried: u64,
     waits: WaitTimes,
     pub(super) last_end: u64,
     pub(super) busy: u64,
@@ -156,6 +161,8 @@ impl SimulatedChildren {
             faults,
             record,
             durations,
+            tried: Vec::new(),
+            retried: 0,
             waits: WaitTimes::default(),
             last_end: 0,
             busy: 0,
@@ -189,10 +196,33 @@ impl SimulatedChildren {
 
     pub(super) fn fails(&self, drv: DrvId) -> bool {
         let faults = &self.faults;
-        // Another stream than the random policy draws from.
-        let drawn = || draw(!self.seed, drv) % 1_000_000 < u64::from(faults.per_million);
+        // Another stream than the random policy draws from, and another number for each try.
+        let drawn = || {
+            let tried = self.tried.get(drv.index()).copied().unwrap_or(0);
+            let seed = (!self.seed).wrapping_add(u64::from(tried).wrapping_mul(TRIES));
+            draw(seed, drv) % 1_000_000 < u64::from(faults.per_million)
+        };
         faults.per_million > 0 && drawn()
             || !faults.tasks.is_empty() && faults.tasks.contains(&(drv.index() as u32))
+    }
+}
+
+/// How far the streams are apart that successive tries of a task draw from.
+const TRIES: u64 = 0xd1b5_4a32_d192_ed03;
+
+impl SimulatedChildren {
+    /// Whether a task that has failed is to be tried again, which is noted.
+    pub(super) fn try_again(&mut self, drv: DrvId) -> bool {
+        let index = drv.index();
+        let most = self.faults.retries.get(index).copied().unwrap_or(0);
+        if most == 0 {
+            return false;
+        }
+        self.tried.resize(self.faults.retries.len(), 0);
+        let may = self.tried[index] < most;
+        self.tried[index] += u32::from(may);
+        self.retried += u64::from(may);
+        may
     }
 }
 
@@ -298,6 +328,11 @@ pub(super) fn end_builds(
                 end,
                 failed,
             });
+        }
+        if failed && children.try_again(child.drv) {
+            let Child { goal, drv, .. } = child;
+            scheduler.lose(graph, ReadyGoal { goal, drv });
+            continue;
         }
         scheduler.exited(child.goal);
         if failed {

@@ -4,9 +4,11 @@
 //! Everything else, from finding out what is missing to telling the waiters, is done by the same
 //! systems as in a real build.
 
+pub(crate) mod arrivals;
 pub(crate) mod caches;
 pub(crate) mod children;
 pub(crate) mod faults;
+mod flow;
 pub(crate) mod machines;
 mod measure;
 mod memory;
@@ -16,22 +18,24 @@ mod store;
 
 use std::sync::Arc;
 
+use bevy_ecs::prelude::World;
 use windrow_components::goal::Target;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 use windrow_components::machine::Cluster;
 use windrow_components::outputs::OutputSet;
 use windrow_components::request::Request;
-use windrow_components::task_graph::TaskGraph;
+use windrow_components::task_graph::{Attributes, TaskGraph};
 
 use crate::engine::{Engine, default_options};
 use crate::error::{Error, Result};
-use crate::policy::{Estimates, Policy, Seed, TaskNames};
+use crate::policy::{Estimates, Policy, Seed, TaskNames, TaskPriorities};
 use crate::report::Silent;
 use crate::world::{Options, Pace, Parts, Scheduler};
 
 pub use caches::{ALL, Cache, CacheSet, Fetch, Fetched};
 pub use children::{Faults, SimulatedChildren};
+pub use flow::Flow;
 pub use machines::{Delays, MachineOutcome, MachineRun, Sent};
 pub use measure::{PARTS, Run, Utilisation, Waits, peak_outputs};
 
@@ -79,6 +83,15 @@ impl Simulation {
         }
     }
 
+    /// What came of it without runs, if these are not asked for.
+    fn trim(&self, mut outcome: MachineOutcome) -> MachineOutcome {
+        if !self.record_runs {
+            outcome.runs.clear();
+            outcome.sent.clear();
+        }
+        outcome
+    }
+
     /// Whether slots have to be machines.
     pub fn needs_machines(&self) -> bool {
         self.policy.places() || self.delays.are_given()
@@ -104,6 +117,10 @@ pub struct Outcome {
     pub ticks: u64,
     /// When and where each task ran, if that was asked for.
     pub runs: Vec<Run>,
+    /// How often tasks that failed were tried again.
+    pub retried: u64,
+    /// How long jobs took from their arrivals on, if tasks come later than at the beginning.
+    pub flow: Option<Flow>,
     /// What came from caches.
     pub fetched: Fetched,
     /// What came of it on machines, if there were any.
@@ -143,7 +160,8 @@ pub fn simulate(tasks: &TaskGraph, simulation: &Simulation) -> Result<Outcome> {
     let mut engine = engine(tasks, simulation);
     if let Some(cluster) = &cluster {
         let graphs = (tasks, simulation.believed.as_deref());
-        let how = (simulation.delays, simulation.record_runs, simulation.seed);
+        let record = simulation.record_runs || arrivals::are_given(tasks);
+        let how = (simulation.delays, record, simulation.seed);
         machines::plug_in(&mut engine.world, graphs, cluster, how)?;
     }
     let mut ticks = 0;
@@ -160,14 +178,23 @@ pub fn simulate(tasks: &TaskGraph, simulation: &Simulation) -> Result<Outcome> {
     let counts = engine.world.resource::<Scheduler>().counts();
     let mut fetched = caches::take_fetched(&mut engine.world);
     fetched.0.paths = u64::from(counts.fetched);
-    let on_machines =
-        cluster.and_then(|cluster| machines::take_outcome(&mut engine.world, &cluster));
+    let on_machines = cluster
+        .and_then(|cluster| machines::take_outcome(&mut engine.world, tasks, &cluster))
+        .map(|(outcome, flow)| (simulation.trim(outcome), flow));
+    let (on_machines, flow) = on_machines.unzip();
     let children = engine
         .world
         .resource_mut::<SimulatedChildren>()
         .into_inner();
     let (waits, utilisation) = children.measured();
+    let flow =
+        arrivals::are_given(tasks).then(|| flow.unwrap_or_else(|| flow_of(tasks, &children.runs)));
+    if !simulation.record_runs {
+        children.runs.clear();
+    }
     Ok(Outcome {
+        retried: children.retried,
+        flow,
         makespan: children.last_end.max(fetched.1),
         busy: children.busy,
         waits,
@@ -179,6 +206,26 @@ pub fn simulate(tasks: &TaskGraph, simulation: &Simulation) -> Result<Outcome> {
         fetched: fetched.0,
         machines: on_machines,
     })
+}
+
+/// How long jobs took in slots.
+fn flow_of(tasks: &TaskGraph, runs: &[Run]) -> Flow {
+    let units = crate::machines::seconds(tasks.unit());
+    let runs = runs
+        .iter()
+        .map(|run| (run.task, run.end as f64 / units, !run.failed));
+    let ends = flow::ends(tasks.len(), runs);
+    Flow::of(tasks, &ends, |task| tasks.duration(task) as f64 / units)
+}
+
+/// What a graph says of its tasks beside what they need.
+fn plug_in_attributes(world: &mut World, tasks: &TaskGraph, attributes: &Attributes) {
+    if arrivals::are_given(tasks) {
+        arrivals::plug_in(world, tasks, attributes);
+    }
+    if !attributes.priorities.is_empty() {
+        world.insert_resource(TaskPriorities(attributes.priorities.clone()));
+    }
 }
 
 /// The engine for that, with the request for all that no other task needs.
@@ -213,17 +260,26 @@ fn engine(tasks: &TaskGraph, simulation: &Simulation) -> Engine {
     if tasks.has_durations() || believed.is_some() {
         world.insert_resource(Estimates(durations(believed.unwrap_or(tasks))));
     }
+    let mut faults = simulation.faults.clone();
+    if faults.retries.is_empty()
+        && let Some(attributes) = tasks.attributes()
+    {
+        faults.retries.clone_from(&attributes.retries);
+    }
     world.insert_resource(Seed(simulation.seed));
     if simulation.policy.wants_names() {
         world.insert_resource(TaskNames::of(tasks));
     }
     world.insert_resource(SimulatedChildren::new(
         simulation.seed,
-        simulation.faults.clone(),
-        simulation.record_runs,
+        faults,
+        simulation.record_runs || arrivals::are_given(tasks),
         believed.map(|_| durations(tasks)),
     ));
     world.resource_mut::<Parts>().simulated = true;
+    if let Some(attributes) = tasks.attributes() {
+        plug_in_attributes(world, tasks, attributes);
+    }
     if let Some(set) = &simulation.caches {
         let of_runs = (simulation.seed, simulation.record_runs);
         caches::plug_in(world, set, of_runs, tasks);

@@ -44,8 +44,17 @@ pub struct Parts {
     pub simulated: bool,
     /// Machines that run them.
     pub machines: bool,
+    /// Tasks that come later than at the beginning.
+    pub arrivals: bool,
     /// Binary caches beside them that are simulated, too.
     pub simulated_caches: bool,
     /// Children, substituters and a hook that fail.
     pub faults: bool,
+}
+
+impl Parts {
+    /// Whether children are durations in slots, and nothing else takes time.
+    pub(crate) fn has_slots_alone(&self) -> bool {
+        self.simulated && !self.simulated_caches && !self.machines && !self.arrivals
+    }
 }

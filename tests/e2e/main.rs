@@ -46,6 +46,7 @@ mod hostile_text;
 mod import;
 mod imports;
 mod interrupt;
+mod jobs;
 mod library;
 mod limits;
 mod live;

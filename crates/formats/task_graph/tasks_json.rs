@@ -63,6 +63,9 @@ struct Task {
     work: Option<f64>,
     kind: Option<String>,
     estimate: Option<f64>,
+    arrival: Option<f64>,
+    priority: Option<f64>,
+    retries: Option<u32>,
     cores: Option<CoreRange>,
     alpha: Option<f64>,
     memory: Option<Size>,
@@ -128,6 +131,9 @@ fn task(text: &str) -> Result<Task, String> {
         work: Some(work),
         kind: None,
         estimate: None,
+        arrival: None,
+        priority: None,
+        retries: None,
         cores: Some(CoreRange::Between(least, u32::MAX)),
         alpha: Some(alpha),
         memory: None,
@@ -415,12 +421,26 @@ mod tests {
         let attributes = graph.attributes().unwrap();
         let estimates = graph.tasks().map(|task| attributes.estimate(task));
         assert_eq!(estimates.collect::<Vec<_>>(), [Some(1.5), None, None]);
+        assert!(attributes.arrivals.is_empty() && attributes.retries.is_empty());
+    }
+
+    #[test]
+    fn arrivals_priorities_and_retries_are_read() {
+        let text = r#"{"tasks":[{"arrival":2.5},{"priority":-1,"retries":3},{}]}"#;
+        let graph = read(text).unwrap();
+        let attributes = graph.attributes().unwrap();
+        assert_eq!(attributes.arrivals, [2.5, 0.0, 0.0]);
+        assert_eq!(attributes.priorities, [0.0, -1.0, 0.0]);
+        assert_eq!(attributes.retries, [0, 3, 0]);
     }
 
     #[test]
     fn mistakes_are_told() {
         for (text, wanted) in [
             (r#"{"tasks":[{"wrk":1}]}"#, "unknown field `wrk`"),
+            (r#"{"tasks":[{"arrival":2e9}]}"#, "`arrival` should be"),
+            (r#"{"tasks":[{"priority":1e16}]}"#, "`priority` should be"),
+            (r#"{"tasks":[{"retries":-1}]}"#, "-1"),
             (
                 r#"{"tasks":[{"estimate":-1}]}"#,
                 "number 0 (from 0): `estimate` should be",

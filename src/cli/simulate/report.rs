@@ -152,7 +152,20 @@ impl SimulationResult<'_> {
     /// What is told on slots as well as on machines.
     pub(super) fn details_of(&self, marks: &str) -> Vec<String> {
         let (waits, unit) = (&self.outcome.waits, self.stats.unit);
-        vec![
+        let unit_name = match unit {
+            TimeUnit::Microseconds => " s",
+            TimeUnit::Units => "",
+        };
+        let flow = self.outcome.flow.map(|flow| {
+            format!(
+                "time in the system    of {} jobs {:.6}{unit_name} in the mean, {:.6}{unit_name} at most; that is {:.3} and \
+                 {:.3} times as long as alone",
+                flow.jobs, flow.mean, flow.max, flow.mean_slowdown, flow.max_slowdown
+            )
+        });
+        let retried = self.outcome.retried;
+        let retried = (retried > 0).then(|| format!("tried again           {retried} times"));
+        let lines = vec![
             String::new(),
             format!("busy slots over time  {marks}"),
             format!(
@@ -168,7 +181,8 @@ impl SimulationResult<'_> {
                 self.goals_per_second(),
                 self.memory_per_goal(),
             ),
-        ]
+        ];
+        lines.into_iter().chain(retried).chain(flow).collect()
     }
 
     /// How long tasks waited, where a second, or unit, has that many units of the engine's.
@@ -244,6 +258,18 @@ impl SimulationResult<'_> {
     pub(super) fn say_options(&self, mut value: Value) -> Value {
         for (key, said) in self.said {
             value[*key] = said.clone();
+        }
+        if self.outcome.retried > 0 {
+            value["retried"] = self.outcome.retried.into();
+        }
+        if let Some(flow) = &self.outcome.flow {
+            value["flow"] = json!({
+                "jobs": flow.jobs,
+                "mean": flow.mean,
+                "max": flow.max,
+                "meanSlowdown": flow.mean_slowdown,
+                "maxSlowdown": flow.max_slowdown,
+            });
         }
         value
     }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use windrow_components::machine::{Machine, Role};
 
 /// The version of what is said.
 pub(super) const VERSION: u32 = 1;
@@ -36,6 +37,18 @@ pub(super) struct MachineInfo<'a> {
     pub(super) speed: f64,
     pub(super) cores: u32,
     pub(super) memory: Option<u64>,
+}
+
+impl<'a> MachineInfo<'a> {
+    pub(super) fn of(machine: &'a Machine) -> Self {
+        let computes = machine.role == Role::Compute;
+        Self {
+            name: &machine.name,
+            speed: machine.speed,
+            cores: if computes { machine.cores } else { 0 },
+            memory: machine.memory,
+        }
+    }
 }
 
 /// What a machine has for tasks that are placed now.

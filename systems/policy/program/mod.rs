@@ -17,7 +17,7 @@ use bevy_ecs::system::SystemParam;
 use serde::de::DeserializeOwned;
 use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
-use windrow_components::machine::{Machine, Role};
+use windrow_components::machine::Machine;
 use windrow_formats::task_graph::time;
 
 use self::messages::{MachineInfo, Message, Needs, Task, VERSION};
@@ -178,23 +178,7 @@ impl Known<'_, '_> {
     fn machines(&self) -> Vec<MachineInfo<'_>> {
         let entities = self.fleet.iter().flat_map(|fleet| &fleet.entities);
         let machines = entities.filter_map(|&entity| self.machines.get(entity).ok());
-        let info = |machine| {
-            let Machine {
-                name,
-                speed,
-                cores,
-                memory,
-                role,
-                ..
-            } = machine;
-            MachineInfo {
-                name,
-                speed: *speed,
-                cores: if *role == Role::Compute { *cores } else { 0 },
-                memory: *memory,
-            }
-        };
-        machines.map(info).collect()
+        machines.map(MachineInfo::of).collect()
     }
 }
 

@@ -8,7 +8,7 @@ use windrow_components::machine::{Machine, Role};
 use super::messages::{Free, Message, Place, Places};
 use super::talk::Silence;
 use super::{Asked, Known};
-use crate::machines::{Board, Fleet, Load, Order, Placement, Placements, Workload};
+use crate::machines::{Board, Load, Order, Placement, Placements, Workload};
 use crate::world::{Scheduler, Services};
 
 /// Asks where what is ready goes, whenever something has happened.

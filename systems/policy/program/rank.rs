@@ -70,7 +70,7 @@ impl Asked {
             if let Some(unknown) = answer.ranks.keys().find(|&&task| task as usize >= count) {
                 return Err(format!("there is no task {unknown}"));
             }
-            match ready.iter().find(|task| !answer.ranks.contains_key(task)) {
+            match ready.iter().find(|task| !answer.ranks.contains_key(*task)) {
                 Some(missing) => Err(format!("the rank of task {missing} is missing")),
                 None => Ok(()),
             }

@@ -16,14 +16,16 @@ mod state;
 pub(crate) mod systems;
 
 use bevy_ecs::prelude::World;
+use windrow_components::ids::DrvId;
 use windrow_components::machine::Cluster;
-use windrow_components::task_graph::TaskGraph;
+use windrow_components::task_graph::{TaskGraph, TaskId};
 
 pub use decisions::Delays;
 pub(super) use disks::why_stuck;
 pub use outcome::{MachineOutcome, MachineRun, Sent};
-use state::SimulatedMachines;
+pub(crate) use state::SimulatedMachines;
 
+use super::flow::{self, Flow};
 use crate::error::Result;
 use crate::machines::{Board, Fleet, Load, Placements, Workload, seconds};
 use crate::world::{Parts, Scheduler};
@@ -63,16 +65,28 @@ pub(super) fn plug_in(
     Ok(())
 }
 
-/// What came of it, once the run is over, if there were machines.
-pub(super) fn take_outcome(world: &mut World, cluster: &Cluster) -> Option<MachineOutcome> {
+/// What came of it, once the run is over, if there were machines; and how long jobs took, as far as
+/// runs were kept.
+pub(super) fn take_outcome(
+    world: &mut World,
+    tasks: &TaskGraph,
+    cluster: &Cluster,
+) -> Option<(MachineOutcome, Flow)> {
     let mut machines = world.remove_resource::<SimulatedMachines>()?;
     let mut board = world.remove_resource::<Board>()?;
     let workload = world.remove_resource::<Workload>()?;
     systems::let_transfers_end(&mut machines, &mut board, &workload);
     let (critical_path, lower_bound) = outcome::lower_bounds(&workload, cluster);
-    Some(MachineOutcome {
+    let runs = machines.outcome.runs.iter();
+    let runs = runs.map(|run| (run.task, run.end, !run.failed && !run.lost));
+    let ends = flow::ends(tasks.len(), runs);
+    let least =
+        |task: TaskId| outcome::fastest(&workload, cluster, DrvId::from_index(task.index()));
+    let flow = Flow::of(tasks, &ends, least);
+    let outcome = MachineOutcome {
         critical_path,
         lower_bound,
         ..machines.outcome
-    })
+    };
+    Some((outcome, flow))
 }

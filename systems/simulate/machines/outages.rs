@@ -124,7 +124,7 @@ impl SimulatedMachines {
             return;
         }
         load.is_down = true;
-        let (running, waiting) = self.take_down(machine);
+        let [running, waiting] = self.take_down(machine);
         for (drv, cores) in running {
             load.free += cores;
             load.free_memory += workload.memory(drv);
@@ -144,7 +144,7 @@ impl SimulatedMachines {
             self.data.withdraw(drv, machine, workload);
             scheduler.place_again(drv);
         }
-        self.with_data((board, workload), |data, moves| {
+        self.with_data((&mut *board, workload), |data, moves| {
             data.take_down(machine, moves)
         });
         self.tell(board);
@@ -161,7 +161,7 @@ impl SimulatedMachines {
             load.is_down = false;
         }
         self.outages.foresee(machine, self.now);
-        self.with_data((board, workload), |data, moves| {
+        self.with_data((&mut *board, workload), |data, moves| {
             data.bring_back(machine, moves)
         });
         self.stir(machine);

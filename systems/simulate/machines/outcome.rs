@@ -1,7 +1,7 @@
 //! What came of a simulation on machines, in seconds, or in units for graphs that count in those.
 
 use windrow_components::ids::DrvId;
-use windrow_components::machine::{Cluster, NetworkModel, Role};
+use windrow_components::machine::{Cluster, Machine, NetworkModel, Role};
 use windrow_components::task_graph::TaskGraph;
 
 use crate::error::{Error, Result};
@@ -107,28 +107,34 @@ pub(super) fn refuse_unfit(
     })
 }
 
+/// How long a goal takes on the machine on which it is fastest.
+pub(super) fn fastest(workload: &Workload, cluster: &Cluster, drv: DrvId) -> f64 {
+    let cores = workload.cores(drv);
+    let fitting = computing(cluster).filter(|(_, machine)| workload.fits(drv, machine));
+    let spans = fitting.map(|(number, machine)| {
+        let count = cores.most.min(machine.cores);
+        workload.true_span(drv, (number, machine), count)
+    });
+    spans.fold(f64::INFINITY, f64::min)
+}
+
+fn computing(cluster: &Cluster) -> impl Iterator<Item = (usize, &Machine)> {
+    let all = cluster.machines.iter().enumerate();
+    all.filter(|(_, machine)| machine.role == Role::Compute)
+}
+
 /// The longest path with each task on its fastest machine, and the larger of that and the work
 /// shared evenly by all cores.
 pub(super) fn lower_bounds(workload: &Workload, cluster: &Cluster) -> (f64, f64) {
-    let computing = || {
-        let all = cluster.machines.iter().enumerate();
-        all.filter(|(_, machine)| machine.role == Role::Compute)
-    };
-    let fastest = |drv: DrvId| {
-        let cores = workload.cores(drv);
-        let fitting = computing().filter(|(_, machine)| workload.fits(drv, machine));
-        let spans = fitting.map(|(number, machine)| {
-            let count = cores.most.min(machine.cores);
-            workload.true_span(drv, (number, machine), count)
-        });
-        spans.fold(f64::INFINITY, f64::min)
-    };
+    let fastest = |drv: DrvId| fastest(workload, cluster, drv);
     let ranks = upward_ranks(workload, fastest, |_| 0.0);
     let critical_path = ranks.into_iter().fold(0.0, f64::max);
     if workload.has_times() {
         return (critical_path, critical_path);
     }
-    let speed: f64 = computing().map(|(_, m)| m.speed * f64::from(m.cores)).sum();
+    let speed: f64 = computing(cluster)
+        .map(|(_, m)| m.speed * f64::from(m.cores))
+        .sum();
     let drvs = (0..workload.len()).map(DrvId::from_index);
     // On fewer cores a task takes fewer seconds of all of them together.
     let least = |drv: DrvId| {

@@ -28,6 +28,8 @@ pub(super) enum What {
     PolicyIsAsked,
     /// What it decided comes into effect.
     DecisionIsDue(u64),
+    /// A task comes.
+    TaskArrives(DrvId),
     /// A machine fails.
     MachineFails(usize),
     /// It is back.
@@ -134,8 +136,8 @@ pub(crate) struct SimulatedMachines {
     stirred: BTreeSet<usize>,
     seats: Vec<Option<Seat>>,
     ready: Vec<bool>,
-    /// How often each goal was lost with its machine, if machines may fail.
-    lost: Vec<u32>,
+    /// How often each goal has had a child that did not end well, so that it was ready again.
+    again: Vec<u32>,
     pub(super) outages: Outages,
 }
 
@@ -151,11 +153,6 @@ impl SimulatedMachines {
             busy: vec![FREE; cores as usize],
         };
         let outages = Outages::new(cluster, seed);
-        let counted = if outages.are_possible {
-            workload.len()
-        } else {
-            0
-        };
         let sites = cluster.machines.iter().map(|machine| site(machine.cores));
         Self {
             now: 0.0,
@@ -173,9 +170,19 @@ impl SimulatedMachines {
             stirred: BTreeSet::new(),
             seats: vec![None; workload.len()],
             ready: vec![false; workload.len()],
-            lost: vec![0; counted],
+            again: vec![0; workload.len()],
             outages,
         }
+    }
+
+    /// The time.
+    pub(crate) fn now(&self) -> f64 {
+        self.now
+    }
+
+    /// A task comes at that time.
+    pub(crate) fn foresee_arrival(&mut self, time: f64, drv: DrvId) {
+        self.agenda.add(time, What::TaskArrives(drv));
     }
 
     /// Something has happened that the policy should decide about, now or later.
@@ -200,10 +207,11 @@ impl SimulatedMachines {
         self.ready[drv.index()] = true;
     }
 
-    /// Gives a goal to its machine. One that was lost on its cores is the next on them.
+    /// Gives a goal to its machine. One that ran on its cores in vain is the next
+    /// on them.
     pub(super) fn enqueue(&mut self, placement: Placement) {
         let is_next =
-            self.times_lost(placement.drv) > 0 && matches!(placement.order, Order::OnCores(_));
+            self.times_again(placement.drv) > 0 && matches!(placement.order, Order::OnCores(_));
         let queued = Queued {
             drv: placement.drv,
             cores: placement.cores,
@@ -216,9 +224,9 @@ impl SimulatedMachines {
         }
     }
 
-    /// How often a goal was lost with its machine.
-    pub(super) fn times_lost(&self, drv: DrvId) -> u32 {
-        self.lost.get(drv.index()).copied().unwrap_or(0)
+    /// How often a goal was ready again.
+    pub(super) fn times_again(&self, drv: DrvId) -> u32 {
+        self.again[drv.index()]
     }
 
     /// Lets all start that can start on a machine, whose load is that.
@@ -323,7 +331,7 @@ impl SimulatedMachines {
 
     /// A machine fails. The goals that run on it and those that wait there for a core, in an order
     /// that was not planned beforehand, are its goals no more: both, each with its cores.
-    pub(super) fn take_down(&mut self, machine: usize) -> (Vec<(DrvId, u32)>, Vec<(DrvId, u32)>) {
+    pub(super) fn take_down(&mut self, machine: usize) -> [Vec<(DrvId, u32)>; 2] {
         let site = &mut self.sites[machine];
         let mut running: Vec<u32> = site.busy.iter().copied().filter(|&it| it != FREE).collect();
         site.busy.fill(FREE);
@@ -344,14 +352,14 @@ impl SimulatedMachines {
         for (drv, _) in running.iter().chain(&waiting) {
             self.ready[drv.index()] = false;
         }
-        (running, waiting)
+        [running, waiting]
     }
 
     /// A goal's child is lost; how many cores it had.
     fn lose(&mut self, drv: DrvId) -> Option<(DrvId, u32)> {
         let seat = self.seats[drv.index()].take()?;
         let cores = seat.cores.len() as u32;
-        self.lost[drv.index()] += 1;
+        self.again[drv.index()] += 1;
         self.outcome.lost += 1;
         self.outcome.lost_time += (self.now - seat.start) * f64::from(cores);
         if self.record {
@@ -366,6 +374,12 @@ impl SimulatedMachines {
             });
         }
         Some((drv, cores))
+    }
+
+    /// A goal's child has failed, and the goal is to be tried again.
+    pub(super) fn try_again(&mut self, drv: DrvId) {
+        self.again[drv.index()] += 1;
+        self.ready[drv.index()] = false;
     }
 
     /// What was placed on a machine that has failed by now has to be placed again.
@@ -394,7 +408,7 @@ impl SimulatedMachines {
         {
             let is_void = match what {
                 What::TaskEnds(_, drv, nth) => {
-                    nth != self.times_lost(drv) || self.seats[drv.index()].is_none()
+                    nth != self.times_again(drv) || self.seats[drv.index()].is_none()
                 }
                 What::TransferBegins(id) | What::TransferEnds(id) => !self.data.is_under_way(id),
                 _ => false,

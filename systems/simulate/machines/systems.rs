@@ -120,7 +120,7 @@ pub(crate) fn start(
             Some(workload.true_span(drv, (number, machine), cores))
         });
         let end = machines.now + span.unwrap_or(0.0);
-        let nth = machines.times_lost(drv);
+        let nth = machines.times_again(drv);
         machines.agenda.add(end, What::TaskEnds(goal, drv, nth));
     }
     scheduler.keep_starting(starting);
@@ -150,6 +150,10 @@ pub(crate) fn advance(
                 let mut load = loads.get_mut(fleet.entities[number]).ok();
                 let engine = (&mut *scheduler, &*graph);
                 machines.come_or_go((number, load.as_deref_mut()), engine, shared);
+            }
+            What::TaskArrives(drv) => {
+                scheduler.place_again(drv);
+                machines.tell(&mut board);
             }
             _ => happen(&mut machines, shared, what),
         }
@@ -182,6 +186,12 @@ pub(crate) fn advance(
     machines.give_back_disk(|number, bytes| free(&mut loads, &fleet, number, bytes));
     machines.tell(&mut board);
     board.is_settled = !machines.has_more_now();
+    if failed && children.try_again(drv) {
+        machines.try_again(drv);
+        board.place(drv, None);
+        scheduler.lose(&graph, ReadyGoal { goal, drv });
+        return;
+    }
     scheduler.exited(goal);
     if failed {
         let failure = Failure::new(FailureKind::Permanent, "the simulated builder failed");
@@ -246,7 +256,7 @@ fn happen(machines: &mut SimulatedMachines, shared: (&mut Board, &Workload), wha
         }
         What::DecisionIsDue(number) => machines.decisions.come_into_effect(number),
         What::MachineIsBack(machine) => machines.come_back(machine, None, shared),
-        What::TaskEnds(..) | What::MachineFails(_) => {}
+        What::TaskEnds(..) | What::TaskArrives(_) | What::MachineFails(_) => {}
     }
 }
 

@@ -1,5 +1,6 @@
 //! The engine's own systems in worlds without processes.
 
+mod arrivals;
 mod cached;
 mod decisions;
 mod disks;

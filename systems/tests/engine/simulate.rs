@@ -182,7 +182,7 @@ proptest! {
     fn failures_spread_to_what_needs_them_and_no_further(
         graph in graphs(), jobs in 1..5_u32, failing in proptest::collection::hash_set(0..40_u32, 0..5),
     ) {
-        let faults = Faults { tasks: failing.into_iter().collect(), per_million: 0 };
+        let faults = Faults { tasks: failing.into_iter().collect(), ..Faults::default() };
         let mut simulation = simulation(jobs, &Policy::Fifo);
         simulation.faults = faults.clone();
         let outcome = run(&graph, &simulation);

@@ -208,7 +208,14 @@ impl Scheduler {
         self.may_start.get_or_insert_default().push_back(drv);
     }
 
-    /// A goal that was taken from the queue and was not let start has to be placed again.
+    /// Takes goals that have just become ready from the policy's sight, if that says so. They come
+    /// back by [`place_again`](Self::place_again).
+    pub fn hold_back(&mut self, mut holds: impl FnMut(DrvId) -> bool) {
+        self.newly_ready.retain(|&drv| !holds(drv));
+    }
+
+    /// A goal that was held back, or taken from the queue and not let start, has to be ranked and
+    /// placed.
     ///
     /// # Panics
     /// If it is not ready.

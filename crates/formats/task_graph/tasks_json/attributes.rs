@@ -9,6 +9,20 @@ pub(super) fn of(tasks: &[Task]) -> Result<Attributes, (usize, String)> {
     let mut attributes = Attributes::default();
     attributes.set_kinds(tasks.iter().map(|task| task.kind.as_deref()));
     attributes.estimates = times(tasks, "estimate", f64::NAN, |task| task.estimate)?;
+    attributes.arrivals = times(tasks, "arrival", 0.0, |task| task.arrival)?;
+    let absurd = |task: &Task| task.priority.is_some_and(|it| it.abs() > 1e15);
+    if let Some(number) = tasks.iter().position(absurd) {
+        return Err((
+            number,
+            "`priority` should be from -10^15 to 10^15".to_owned(),
+        ));
+    }
+    let is_said = tasks.iter().any(|task| task.priority.is_some());
+    let priorities = tasks.iter().map(|task| task.priority.unwrap_or(0.0));
+    attributes.priorities = priorities.filter(|_| is_said).collect();
+    let is_said = tasks.iter().any(|task| task.retries.is_some());
+    let retries = tasks.iter().map(|task| task.retries.unwrap_or(0));
+    attributes.retries = retries.filter(|_| is_said).collect();
     Ok(attributes)
 }
 

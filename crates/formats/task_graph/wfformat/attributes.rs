@@ -1,24 +1,19 @@
-//! Of which kind the tasks of a workflow are: their category, else their program, else what several
-//! of them have as their name.
+//! How much the tasks of a workflow matter, and of which kind they are: their category, else their
+//! program, else what several of them have as their name.
 
 use windrow_components::task_graph::Attributes;
 
-use super::schema::{Run, Task};
+use super::schema::{Command, Run, Task};
 use crate::task_graph::TaskId;
 
 /// What a workflow says of its tasks beside what they need; `by_name` says that each has a name of
 /// its own.
 pub(super) fn of(tasks: &[Task<'_>], runs: &[(TaskId, &Run<'_>)], by_name: bool) -> Attributes {
-    let program_of = |task: &Task<'_>| task.command.as_ref().and_then(|it| it.program.as_ref());
-    let mut kinds: Vec<Option<&str>> = tasks
-        .iter()
-        .map(|task| program_of(task).map(|program| &*program.0))
-        .collect();
+    let programs = tasks.iter().map(|task| program(task.command.as_ref()));
+    let mut kinds: Vec<Option<&str>> = programs.collect();
     for (task, run) in runs {
-        let program = run.command.as_ref().and_then(|it| it.program.as_ref());
-        if let Some(program) = program {
-            kinds[task.index()] = Some(&*program.0);
-        }
+        let kind = &mut kinds[task.index()];
+        *kind = program(run.command.as_ref()).or(*kind);
     }
     for (task, kind) in tasks.iter().zip(&mut kinds) {
         let name = task.name.as_ref().filter(|_| !by_name);
@@ -27,5 +22,14 @@ pub(super) fn of(tasks: &[Task<'_>], runs: &[(TaskId, &Run<'_>)], by_name: bool)
     }
     let mut attributes = Attributes::default();
     attributes.set_kinds(kinds);
+    if tasks.iter().any(|task| task.priority.is_some()) {
+        let priorities = tasks.iter().map(|task| task.priority.unwrap_or(0.0));
+        attributes.priorities = priorities.collect();
+    }
     attributes
+}
+
+fn program<'a>(command: Option<&'a Command<'_>>) -> Option<&'a str> {
+    let program = command?.program.as_ref()?;
+    Some(&*program.0)
 }

@@ -64,6 +64,7 @@ pub(super) struct Task<'t> {
     pub(super) parents: Option<Vec<Text<'t>>>,
     #[serde(default)]
     pub(super) children: Option<Vec<Text<'t>>>,
+    pub(super) priority: Option<f64>,
     /// What kind of task it is.
     pub(super) category: Option<Text<'t>>,
     /// Up to schema 1.4.
