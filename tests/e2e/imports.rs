@@ -11,10 +11,11 @@ use syn::visit::Visit;
 type Module = Vec<String>;
 
 /// Where crates begin.
-const CRATES: [&str; 8] = [
+const CRATES: [&str; 9] = [
     "components",
     "crates/formats",
     "crates/net",
+    "crates/report",
     "crates/sandbox",
     "crates/store",
     "crates/sys",
