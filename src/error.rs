@@ -140,6 +140,23 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// A file that is to be reported on is nothing that windrow wrote.
+    #[error(
+        "cannot report on '{}': it is neither a trace ('--trace') nor results ('windrow simulate --json'): {reason}",
+        path.display()
+    )]
+    NotReportable {
+        /// The file.
+        path: PathBuf,
+        /// What it lacks.
+        reason: String,
+    },
+    /// There is no report, although what it is about is known.
+    #[error(transparent)]
+    Page(#[from] windrow_report::page::PageError),
+    /// There is no picture, although what it is of is known.
+    #[error(transparent)]
+    Plot(#[from] windrow_report::plots::PlotError),
     /// A setting asks for what this release can't do.
     #[error("{0}")]
     Unsupported(String),

@@ -198,6 +198,7 @@ mod pushing;
 #[doc(hidden)]
 pub mod realise;
 mod recording;
+mod reports;
 #[doc(hidden)]
 pub mod session;
 mod standard_input;

@@ -242,6 +242,20 @@ pub fn realise(
     realise_planned(session, store, (wanted, None), reporter)
 }
 
+/// As [`realise`]; `look` sees the graph at the end of the run, however that ended.
+///
+/// # Errors
+/// As [`realise`].
+pub(crate) fn realise_and_look(
+    session: &Session,
+    store: LocalStore,
+    wanted: &[Wanted],
+    reporter: Box<dyn Reporter>,
+    look: impl FnOnce(&mut BuildGraph),
+) -> Result<(Summary, Outputs)> {
+    run(session, store, (wanted, None), reporter, look)
+}
+
 /// As [`realise`], after what is wanted was planned.
 ///
 /// # Errors
@@ -251,6 +265,16 @@ pub fn realise_planned(
     store: LocalStore,
     (wanted, planned): (&[Wanted], Option<Planned>),
     reporter: Box<dyn Reporter>,
+) -> Result<(Summary, Outputs)> {
+    run(session, store, (wanted, planned), reporter, |_| {})
+}
+
+fn run(
+    session: &Session,
+    store: LocalStore,
+    (wanted, planned): (&[Wanted], Option<Planned>),
+    reporter: Box<dyn Reporter>,
+    look: impl FnOnce(&mut BuildGraph),
 ) -> Result<(Summary, Outputs)> {
     let _owing = Owing::new();
     let _patient = session.finish_running.then(Patient::new);
@@ -273,6 +297,7 @@ pub fn realise_planned(
     let ended = engine.run();
     drop(watcher);
     real::clean_up(&mut engine.world);
+    look(&mut engine.world.resource_mut::<BuildGraph>());
     ended?;
     let summary = engine.summary(request);
     let outputs = output_paths(&mut engine, &targets);

@@ -11,23 +11,23 @@ use crate::error::{Error, Result};
 
 /// Something that ran.
 #[derive(Debug)]
-pub struct Span<'a> {
+pub(crate) struct Span<'a> {
     /// What.
-    pub name: &'a str,
+    pub(crate) name: &'a str,
     /// In which slot, from 0.
-    pub slot: u32,
+    pub(crate) slot: u32,
     /// From when, in microseconds.
-    pub start: u64,
+    pub(crate) start: u64,
     /// Until when.
-    pub end: u64,
+    pub(crate) end: u64,
     /// Whether it ended well.
-    pub good: bool,
+    pub(crate) good: bool,
     /// What else is known, an object.
-    pub args: Value,
+    pub(crate) args: Value,
 }
 
 /// A trace that is being written.
-pub struct TraceFile {
+pub(crate) struct TraceFile {
     path: PathBuf,
     sink: BufWriter<File>,
     /// How many slots have got their names, of each process.
@@ -44,7 +44,7 @@ impl TraceFile {
     ///
     /// # Errors
     /// When the file can't be made or written.
-    pub fn create(path: &Path, what: &str) -> Result<Self> {
+    pub(crate) fn create(path: &Path, what: &str) -> Result<Self> {
         let sink = File::create(path).map_err(Error::io("create the trace", path))?;
         let mut trace = Self {
             path: path.to_owned(),
@@ -63,7 +63,7 @@ impl TraceFile {
     ///
     /// # Errors
     /// When the file can't be written.
-    pub fn begin_process(&mut self, what: &str, kind: &'static str) -> Result<usize> {
+    pub(crate) fn begin_process(&mut self, what: &str, kind: &'static str) -> Result<usize> {
         let process = self.slots.len();
         let name = json!({
             "name": "process_name", "ph": "M", "pid": process + 1, "tid": 0, "args": {"name": what},
@@ -80,7 +80,7 @@ impl TraceFile {
     ///
     /// # Errors
     /// When the file can't be written.
-    pub fn add(&mut self, span: &Span<'_>) -> Result<()> {
+    pub(crate) fn add(&mut self, span: &Span<'_>) -> Result<()> {
         self.add_to(BUILDS, span)
     }
 
@@ -88,7 +88,7 @@ impl TraceFile {
     ///
     /// # Errors
     /// When the file can't be written.
-    pub fn add_to(&mut self, process: usize, span: &Span<'_>) -> Result<()> {
+    pub(crate) fn add_to(&mut self, process: usize, span: &Span<'_>) -> Result<()> {
         let written = self.write(process, span);
         self.checked(written)
     }
@@ -120,7 +120,7 @@ impl TraceFile {
     ///
     /// # Errors
     /// When the file can't be written.
-    pub fn finish(mut self) -> Result<()> {
+    pub(crate) fn finish(mut self) -> Result<()> {
         let ended = writeln!(self.sink, "\n]").and_then(|()| self.sink.flush());
         self.checked(ended)
     }

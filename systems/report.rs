@@ -119,6 +119,8 @@ pub enum Event<'a> {
         mode: BuildMode,
         /// What is thought of it.
         outlook: Outlook<'a>,
+        /// Whether a hook has it built elsewhere.
+        by_hook: bool,
         /// When, since the run began.
         at: Duration,
     },

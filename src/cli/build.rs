@@ -2,19 +2,27 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use clap::Args;
 use windrow_components::goal::BuildMode;
+use windrow_components::graph::BuildGraph;
+use windrow_report::page::html;
 use windrow_store::roots::links::add_indirect_root;
+use windrow_sys::interrupt::Owing;
+use windrow_sys::mutex;
 use windrow_systems::policy::Policy;
+use windrow_systems::report::Reporter;
 
 use super::{BuildOptions, CommonArgs, print_lines};
 use crate::error::{Error, Result};
 use crate::installable::{self, Installable};
 use crate::outcome::{failure, root_name};
-use crate::progress::{self, Style, Tracing};
-use crate::realise::{Outputs, already_valid, hold, realise};
+use crate::progress::{self, Record, Style, Tracing};
+use crate::realise::{Outputs, already_valid, hold, realise_and_look};
+use crate::reports::{About, WholeFile, of_build};
 use crate::session::{Session, build_policy};
+use crate::terminal::complain;
 use crate::trace::TraceFile;
 use crate::wanted::{look_up, understand};
 
@@ -48,6 +56,11 @@ pub(super) struct BuildArgs {
     /// Write a trace of when and in which slot each builder ran, for Chrome and Perfetto
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+
+    /// Write a report when the build has ended, also if it fails or is interrupted: one HTML
+    /// file with a timeline, the critical path, what took longest, failures with their logs
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
+    report: Option<PathBuf>,
 
     /// Verify the contents of valid outputs and their closures, and fetch or build again
     /// what is corrupt or missing
@@ -106,23 +119,25 @@ pub(super) fn run(args: &BuildArgs) -> Result<()> {
         trace: args.print_build_trace || session.settings.print_build_trace,
         ..args.common.style(args.print_build_logs)
     };
-    let mut reporter = progress::reporter(style);
-    if let Some(file) = &args.trace {
-        let trace = TraceFile::create(file, "windrow build")?;
-        reporter = Box::new(Tracing::new(reporter, trace));
-    }
+    let records = Records::begin(args)?;
+    let reporter = records.keep_of(progress::reporter(style), args)?;
     let link = args.out_link.as_ref().or(args.add_root.as_ref());
     let held = match link {
         Some(_) => Some(hold(&session, &store, &wanted)?),
         None => None,
     };
-    let (summary, outputs) = realise(&session, store, &wanted, reporter)?;
-    if let Some(signal) = summary.interrupted {
-        return Err(Error::Interrupted { signal });
-    }
-    if summary.lacks_something() {
-        return Err(failure(&summary, session.mode));
-    }
+    // A signal ends the process when the report is there, not before.
+    let _owing = Owing::new();
+    let ended = realise_and_look(&session, store, &wanted, reporter, |graph| {
+        records.look(graph)
+    });
+    let ended = ended.and_then(|(summary, outputs)| match summary.interrupted {
+        Some(signal) => Err(Error::Interrupted { signal }),
+        None if summary.lacks_something() => Err(failure(&summary, session.mode)),
+        None => Ok((summary, outputs)),
+    });
+    records.report(&session, &args.what, ended.as_ref().err())?;
+    let (summary, outputs) = ended?;
     let links = match link {
         Some(link) => add_links(&session, link, &outputs)?,
         None => Vec::new(),
@@ -138,6 +153,78 @@ pub(super) fn run(args: &BuildArgs) -> Result<()> {
     // Not before all that may fail.
     progress::say_if_idle(style, &summary);
     Ok(())
+}
+
+/// What is kept of the build for its report, if there is to be one.
+struct Records {
+    file: Option<WholeFile>,
+    record: Arc<Mutex<Record>>,
+}
+
+impl Records {
+    /// Nothing yet. That the report can't be written is told before the build.
+    fn begin(args: &BuildArgs) -> Result<Self> {
+        let file = args.report.as_deref();
+        let file = file.map(|file| WholeFile::expect(file, "write the report"));
+        let record = match file {
+            Some(_) => Record::for_report(),
+            None => Record::default(),
+        };
+        Ok(Self {
+            file: file.transpose()?,
+            record: Arc::new(Mutex::new(record)),
+        })
+    }
+
+    /// A reporter that keeps what `shown` shows, and writes the trace, if that is wanted.
+    fn keep_of(
+        &self,
+        shown: Box<dyn Reporter + Send>,
+        args: &BuildArgs,
+    ) -> Result<Box<dyn Reporter + Send>> {
+        let trace = args.trace.as_deref();
+        let trace = trace.map(|file| TraceFile::create(file, "windrow build"));
+        let trace = trace.transpose()?;
+        Ok(match trace.is_some() || self.file.is_some() {
+            true => Box::new(Tracing::new(shown, trace, Arc::clone(&self.record))),
+            false => shown,
+        })
+    }
+
+    fn look(&self, graph: &mut BuildGraph) {
+        if self.file.is_some() {
+            mutex::lock(&self.record).note_needs(graph);
+        }
+    }
+
+    /// Writes the report of a build that ended with that error, or well.
+    fn report(&self, session: &Session, what: &[OsString], error: Option<&Error>) -> Result<()> {
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
+        let about = About {
+            what: what
+                .iter()
+                .map(|it| it.to_string_lossy().into_owned())
+                .collect(),
+            jobs: session.settings.max_jobs,
+            policy: session.policy.name(),
+            store: session.layout.real_store_dir.display().to_string(),
+            error: error.map(ToString::to_string),
+            is_interrupted: matches!(error, Some(Error::Interrupted { .. })),
+        };
+        let report = of_build(&mutex::lock(&self.record), &about);
+        let written = html(&report).map_err(Error::from);
+        let written = written.and_then(|html| file.write(&html));
+        match (written, error) {
+            // Why the build failed is the message that the command ends with.
+            (Err(problem), Some(_)) => {
+                complain(&format!("warning: {problem}"));
+                Ok(())
+            }
+            (written, _) => written,
+        }
+    }
 }
 
 /// Links to the outputs of each target, which are roots of the collector.

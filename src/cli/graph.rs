@@ -59,6 +59,11 @@ pub(super) struct GraphSource {
 }
 
 impl GraphSource {
+    /// What the graph is called: as it was given.
+    pub(super) fn name(&self) -> &str {
+        &self.graph
+    }
+
     /// Loads the graph, with the durations asked for.
     pub(super) fn load(&self) -> Result<Loaded> {
         let mut loaded = task_graph::load(&self.graph, || self.session())?;

@@ -16,6 +16,7 @@ mod man;
 mod plan;
 mod push;
 mod reference;
+mod report;
 mod serve_cache;
 mod show;
 mod simulate;
@@ -71,6 +72,8 @@ enum Command {
     Show(show::ShowArgs),
     /// Run a task graph in simulated time, with one policy or several
     Simulate(simulate::SimulateArgs),
+    /// Write a report of traces and results of simulations: one HTML file, or a picture
+    Report(report::ReportArgs),
     /// List outputs that are known to fail (setting build-cache-failure), or forget them
     FailedPaths(failed_paths::FailedPathsArgs),
     /// Delete store paths that no root keeps: all, or those not used for longest
@@ -334,6 +337,7 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Import(args) => import::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Simulate(args) => simulate::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::FailedPaths(args) => failed_paths::run(&args),
         Command::Gc(args) => gc::run(&args),
         Command::Log(args) => log::run(&args),

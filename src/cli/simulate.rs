@@ -4,6 +4,7 @@
 mod caches;
 mod machine_report;
 mod machines;
+mod pages;
 mod report;
 mod uncertainty;
 
@@ -24,6 +25,7 @@ use windrow_systems::simulate::{CacheSet, Faults, Outcome, Simulation, peak_outp
 use self::caches::CacheArgs;
 use self::machine_report::MachineResult;
 use self::machines::MachineArgs;
+use self::pages::{PageArgs, Pages};
 use self::report::{Cost, SimulationResult};
 use self::uncertainty::UncertaintyArgs;
 use super::graph::GraphSource;
@@ -92,6 +94,9 @@ pub(super) struct SimulateArgs {
     /// policy and one number of slots
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+
+    #[command(flatten)]
+    pages: PageArgs,
 }
 
 /// Policies to compare.
@@ -127,6 +132,11 @@ fn probability(text: &str) -> Result<u32, String> {
 }
 
 impl SimulateArgs {
+    /// Whether it is kept when and where each task ran.
+    fn records_runs(&self) -> bool {
+        self.outputs || self.trace.is_some() || self.pages.are_wanted()
+    }
+
     fn policies(&self) -> Vec<Policy> {
         match &self.compare {
             None => vec![self.policy.clone()],
@@ -139,6 +149,8 @@ impl SimulateArgs {
     fn refuse_what_does_not_go(&self, single: bool, on_machines: bool) -> Result<()> {
         let refused = if self.trace.is_some() && !single {
             "a trace is of one simulation: give one policy and one number of jobs"
+        } else if self.pages.gantt.is_some() && !single {
+            "a picture of the timeline is of one simulation: give one policy and one number of jobs"
         } else if on_machines && (self.caches.count() > 0 || self.outputs) {
             "policies that choose machines know nothing of '--cache' and '--outputs'; leave these out"
         } else {
@@ -159,6 +171,7 @@ pub(super) fn run(args: &SimulateArgs) -> Result<()> {
     let trace = args.trace.as_deref();
     let trace = trace.map(|file| TraceFile::create(file, "windrow simulate"));
     let mut trace = trace.transpose()?;
+    let mut pages = Pages::begin(&args.pages, &setting.graph, args.source.name())?;
     if !args.json {
         print_lines([match on_machines {
             true => machine_report::header(),
@@ -175,10 +188,10 @@ pub(super) fn run(args: &SimulateArgs) -> Result<()> {
                 cluster: cluster.clone(),
                 ..setting.simulation()
             };
-            setting.simulate(&simulation, trace.take())?;
+            setting.simulate(&simulation, trace.take(), &mut pages)?;
         }
     }
-    Ok(())
+    pages.write()
 }
 
 /// What all simulations of a call have in common.
@@ -230,7 +243,7 @@ impl<'a> Setting<'a> {
             seed: args.source.seed,
             keep_going: args.keep_going,
             faults: self.faults.clone(),
-            record_runs: args.trace.is_some() || args.outputs,
+            record_runs: args.records_runs(),
             caches: self.caches.clone(),
             believed: self.believed.clone(),
             delays: args.machines.delays(),
@@ -239,7 +252,12 @@ impl<'a> Setting<'a> {
     }
 
     /// Runs one, and prints what came of it.
-    fn simulate(&self, simulation: &Simulation, trace: Option<TraceFile>) -> Result<()> {
+    fn simulate(
+        &self,
+        simulation: &Simulation,
+        trace: Option<TraceFile>,
+        pages: &mut Pages<'_>,
+    ) -> Result<()> {
         memory::forget_peak();
         let began = Instant::now();
         let outcome = simulate(&self.graph, simulation)?;
@@ -259,25 +277,25 @@ impl<'a> Setting<'a> {
             cost,
             said: &self.said,
         };
+        pages.add(&result)?;
         print_result(self.args, self.single, &result)
     }
 }
 
+/// What a simulation came to on machines, if it had some.
+fn machine_result<'r>(result: &'r SimulationResult<'r>) -> Option<MachineResult<'r>> {
+    let outcome = result.outcome.machines.as_ref()?;
+    let cluster = result.simulation.cluster.as_ref();
+    Some(MachineResult {
+        result,
+        outcome,
+        machines: cluster.map_or(0, |all| all.machines.len()),
+    })
+}
+
 /// Prints what a simulation came to; more of one that stands alone.
 fn print_result(args: &SimulateArgs, single: bool, result: &SimulationResult<'_>) -> Result<()> {
-    let simulation = result.simulation;
-    let machines = result
-        .outcome
-        .machines
-        .as_ref()
-        .map(|outcome| MachineResult {
-            result,
-            outcome,
-            machines: simulation
-                .cluster
-                .as_ref()
-                .map_or(0, |all| all.machines.len()),
-        });
+    let machines = machine_result(result);
     let (row, details) = match &machines {
         _ if args.json => {
             let json = machines.as_ref().map(MachineResult::as_json);

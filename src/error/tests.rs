@@ -89,6 +89,10 @@ fn files() -> Vec<Error> {
             file: "build.ninja".into(),
             reason: text("nothing makes 'x'"),
         },
+        Error::NotReportable {
+            path: "x.json".into(),
+            reason: text("it is empty"),
+        },
         Error::Derivation {
             path: "x.drv".into(),
             source: windrow_components::derivation::DerivationError::NoOutputs,

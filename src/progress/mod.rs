@@ -8,6 +8,8 @@ mod json;
 mod lines;
 mod outlook;
 mod output;
+mod record;
+mod spans;
 mod summary;
 mod trace;
 mod tracing;
@@ -21,6 +23,8 @@ use crate::terminal::complain;
 
 pub(crate) use copies::size;
 pub use copies::{Copies, retries};
+pub(crate) use record::Record;
+pub(crate) use spans::{End, Place};
 pub use summary::seconds;
 pub use tracing::Tracing;
 

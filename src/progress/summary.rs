@@ -19,19 +19,34 @@ const NOT_BUILT_NAMED: usize = 10;
 
 /// A build that failed, in words.
 #[derive(Debug)]
-pub(super) struct FailedBuild {
-    pub(super) drv_path: String,
-    pub(super) message: String,
-    pub(super) log_tail: Vec<String>,
+pub(crate) struct FailedBuild {
+    pub(crate) drv_path: String,
+    pub(crate) message: String,
+    pub(crate) log_tail: Vec<String>,
+}
+
+/// How much of what came of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Totals {
+    pub(crate) built: u32,
+    pub(crate) checked: u32,
+    pub(crate) repaired: u32,
+    pub(crate) fetched: u32,
+    pub(crate) failed: u32,
+    pub(crate) not_built: u32,
+    /// Valid before.
+    pub(crate) there: u32,
+    /// When something last happened, since the run began.
+    pub(crate) last: Duration,
 }
 
 /// What has come of a run so far.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     /// What the engine said last.
     pub(super) counts: Counts,
     /// Builds that failed for themselves, in the order in which they did.
-    pub(super) failures: Vec<FailedBuild>,
+    pub(crate) failures: Vec<FailedBuild>,
     built: u32,
     checked: u32,
     repaired: u32,
@@ -156,6 +171,25 @@ impl Tally {
         }
     }
 
+    /// All counts.
+    pub(crate) fn totals(&self) -> Totals {
+        Totals {
+            built: self.built,
+            checked: self.checked,
+            repaired: self.repaired,
+            fetched: self.fetched,
+            failed: self.failed,
+            not_built: self.not_built(),
+            there: self.counts.there,
+            last: self.last,
+        }
+    }
+
+    /// Names of what was not built because something it needs failed, the first of them.
+    pub(crate) fn not_built_names(&self) -> &[String] {
+        &self.not_built_names
+    }
+
     /// One line about the whole run, if there is anything to say.
     pub(super) fn summary(&self) -> Option<String> {
         let done = [
@@ -263,6 +297,7 @@ mod tests {
             outputs: &[],
             mode: BuildMode::Normal,
             outlook: Outlook::default(),
+            by_hook: false,
             at: Duration::from_secs(at),
         }
     }

@@ -312,7 +312,8 @@ impl Launching<'_, '_> {
         };
         let outputs = outputs.iter().map(|&path| graph.full_path(path));
         let mut outputs: Vec<String> = outputs.collect();
-        if self.scheduler.stage(goal) == Stage::Away {
+        let by_hook = self.scheduler.stage(goal) == Stage::Away;
+        if by_hook {
             outputs.sort_unstable();
             outputs.dedup();
             reporter.say(Level::Talkative, || {
@@ -343,6 +344,7 @@ impl Launching<'_, '_> {
                 chain,
                 needed_by: &needed_by,
             },
+            by_hook,
             at,
         });
     }

@@ -73,6 +73,7 @@ mod push;
 mod real_nix;
 mod registration;
 mod repair;
+mod report;
 mod same_results;
 mod sandbox;
 mod signals;
