@@ -4,9 +4,9 @@
 use serde::Deserialize;
 
 use crate::page::{Cell, Picture, Table};
-use crate::plots::{Bar, BoxRow, Curve, PlotError, Point, bars, boxes, curves};
+use crate::plots::{Bar, BoxRow, Curve, PlotError, Point, Values, bars, boxes, curves};
 use crate::stats::{Mean, Quartiles};
-use crate::time::{Unit, significant};
+use crate::time::Unit;
 
 /// A result, as it is written. What else stands there is passed over.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -191,7 +191,7 @@ impl<'a> Comparison<'a> {
                     "Means of {seeds} seeds, lines are 95 % confidence intervals (Student's t); the shortest is green."
                 ),
             },
-            svg: bars(&rows, |value| show(value, groups[0].unit))?,
+            svg: bars(&rows, Values::Times(groups[0].unit))?,
         })
     }
 
@@ -212,7 +212,7 @@ impl<'a> Comparison<'a> {
             pictures.push(Picture {
                 title: self.titled(graph, "Makespan over slots or cores"),
                 note: "Means; vertical lines are 95 % confidence intervals where there are several seeds.".to_owned(),
-                svg: curves(&all, ("slots or cores", "makespan"), |value| show(value, groups[0].unit))?,
+                svg: curves(&all, ("slots or cores", "makespan"), Values::Times(groups[0].unit))?,
             });
         }
         Ok(pictures)
@@ -232,7 +232,7 @@ impl<'a> Comparison<'a> {
         Ok(Some(Picture {
             title: "Makespan over its lower bound".to_owned(),
             note: "All graphs, numbers of slots and seeds. A box is the middle half, its line the median; points lie more than one and a half boxes outside.".to_owned(),
-            svg: boxes(&rows, significant)?,
+            svg: boxes(&rows, Values::Numbers)?,
         }))
     }
 
@@ -259,10 +259,16 @@ impl<'a> Comparison<'a> {
             "Utilisation",
             "Failed tasks",
         ];
+        // One graph needs no name.
+        let skipped = usize::from(self.graphs().len() < 2);
+        let rows = self
+            .groups
+            .iter()
+            .map(|group| table_row(group).split_off(skipped));
         Table {
             title: "Results".to_owned(),
-            columns: columns.map(str::to_owned).to_vec(),
-            rows: self.groups.iter().map(table_row).collect(),
+            columns: columns.map(str::to_owned).to_vec().split_off(skipped),
+            rows: rows.collect(),
         }
     }
 }
@@ -389,6 +395,6 @@ mod tests {
         );
         let table = Comparison::new(&all).table();
         assert_eq!(table.rows.len(), 4);
-        assert_eq!(table.rows[0][3].text, "3");
+        assert_eq!(table.rows[0][2].text, "3");
     }
 }

@@ -38,7 +38,7 @@ pub(crate) fn of_build(record: &Record, about: &About<'_>) -> Report {
     run.figures = figures(record, about);
     let failures = record.tally().failures.iter();
     let failures = failures.map(|failed| Failure {
-        name: file_name(&failed.drv_path),
+        name: name_of(&failed.drv_path),
         message: failed.message.clone(),
         log: failed
             .log_tail
@@ -73,8 +73,11 @@ fn named(what: &[String]) -> String {
     }
 }
 
-fn file_name(path: &str) -> String {
-    path.rsplit('/').next().unwrap_or(path).to_owned()
+/// The name in the path of a derivation, without its hash.
+fn name_of(path: &str) -> String {
+    let file = path.rsplit('/').next().unwrap_or(path);
+    let name = file.split_once('-').map_or(file, |(_, name)| name);
+    name.strip_suffix(".drv").unwrap_or(name).to_owned()
 }
 
 fn micros(time: Duration) -> u64 {
@@ -219,6 +222,6 @@ mod tests {
             |what: &[&str]| named(&what.iter().map(ToString::to_string).collect::<Vec<_>>());
         assert_eq!(named(&["a.json"]), "a.json");
         assert_eq!(named(&["a", "b", "c"]), "a and 2 more");
-        assert_eq!(file_name("/nix/store/x-a.drv"), "x-a.drv");
+        assert_eq!(name_of("/nix/store/x-a-1.drv"), "a-1");
     }
 }

@@ -6,6 +6,39 @@ const AXIS = 26;
 const RIGHT = 12;
 const LANES_MAX = 560;
 
+/** A row of pixels, each with what share of it spans take that are narrower than it. */
+class Bins {
+  constructor(size) {
+    this.size = size;
+    this.share = new Float32Array(size);
+    this.rank = new Uint8Array(size);
+    this.sought = new Uint8Array(size);
+    this.word = new Uint32Array(size);
+  }
+
+  /** Adds to a pixel; what is of the highest rank gives it its colour. */
+  add(at, share, rank, sought, word) {
+    if (at >= this.size) return;
+    this.share[at] += share;
+    if (sought) this.sought[at] = 1;
+    if (rank > this.rank[at]) {
+      this.rank[at] = rank;
+      this.word[at] = word;
+    }
+  }
+
+  image() {
+    const words = new Uint32Array(this.size);
+    for (let at = 0; at < this.size; at += 1) {
+      if (!this.rank[at]) continue;
+      // What is rare and matters is seen however short it is.
+      const strength = this.rank[at] > 1 ? 1 : Math.min(1, Math.max(0.25, this.share[at]));
+      words[at] = this.word[at] | Math.round(255 * strength * (this.sought[at] ? 1 : 0.2)) << 24;
+    }
+    return new ImageData(new Uint8ClampedArray(words.buffer), this.size, 1);
+  }
+}
+
 class Timeline {
   constructor(section, run) {
     this.section = section;
@@ -47,7 +80,7 @@ class Timeline {
     this.box.style.height = `${height}px`;
     this.box.querySelector(".space").style.height = `${wanted}px`;
     this.box.style.overflowY = wanted > height ? "scroll" : "hidden";
-    this.width = this.box.clientWidth;
+    this.width = Math.max(this.box.clientWidth, GUTTER + RIGHT + 1);
     this.height = height;
     this.size(this.canvas, height);
     this.size(this.usage, 84);
@@ -83,7 +116,7 @@ class Timeline {
   }
 
   draw() {
-    if (this.width <= GUTTER + RIGHT) return;
+    if (this.width <= GUTTER + RIGHT + 1) return;
     const context = this.canvas.getContext("2d");
     context.clearRect(0, 0, this.width, this.height);
     context.font = "11px system-ui, sans-serif";
@@ -137,7 +170,7 @@ class Timeline {
       const x = this.x(at);
       const label = this.tickLabel(at, step);
       const half = context.measureText(label).width / 2;
-      if (x - half > GUTTER - 12 && x + half < this.width) context.fillText(label, x, AXIS / 2);
+      if (x - half > GUTTER - 40 && x + half < this.width) context.fillText(label, x, AXIS / 2);
     }
     context.textAlign = "left";
     context.fillStyle = text;
@@ -210,45 +243,57 @@ class Timeline {
     let place = firstAbove(ends, from, 0, size);
     // What took no time stands at its instant.
     while (place > 0 && ends[place - 1] === from) place -= 1;
-    let block = null;
+    const bins = new Bins(this.width - GUTTER - RIGHT);
+    const wide = [];
     while (place < size) {
       const span = spans[place];
       const start = run.start[span];
       if (start > to) break;
       if (run.end[span] - start >= 2 * pixel) {
-        this.drawSpan(context, span, top, inner);
+        wide.push(span);
         place += 1;
         continue;
       }
-      // All that ends before the next whole pixel, or is as short and begins in this one.
       const x = Math.max(GUTTER, Math.floor(this.x(start)));
       const until = this.time(x + 1);
-      let next = Math.max(place + 1, firstAbove(ends, until, place, size));
-      if (next > place + 1 && run.end[spans[next - 1]] - run.start[spans[next - 1]] >= 2 * pixel) next -= 1;
-      const share = Math.min(1, (lane.busy[next] - lane.busy[place]) / pixel);
-      const failed = lane.failed[next] > lane.failed[place];
-      const critical = lane.critical[next] > lane.critical[place];
-      const colour = failed ? this.colours.failed : critical ? this.colours.onPath : this.colour(span);
-      const plain = this.isSought(place, next, lane);
-      // In few steps, so that neighbours are alike and are drawn as one.
-      const strength = failed || critical ? (plain ? 1 : 0.25) : (plain ? 1 : 0.2) * Math.max(0.25, Math.ceil(share * 4) / 4);
-      if (block && block.right === x && block.colour === colour && block.strength === strength) {
-        block.right = x + 1;
+      // All that ends before the next whole pixel; or one that ends in it, or in the one behind it.
+      const next = Math.max(place + 1, firstAbove(ends, until, place, size));
+      const rank = lane.failed[next] > lane.failed[place] ? 3 : lane.critical[next] > lane.critical[place] ? 2 : 1;
+      const sought = this.isSought(place, next, lane);
+      const colour = rank === 3 ? this.colours.failed : rank === 2 ? this.colours.onPath : this.colour(span);
+      if (run.end[span] <= until) {
+        bins.add(x - GUTTER, (lane.busy[next] - lane.busy[place]) / pixel, rank, sought, this.word(colour));
       } else {
-        this.drawBlock(context, block, top, inner);
-        block = { left: x, right: x + 1, colour, strength };
+        for (let at = x; at < this.x(run.end[span]); at += 1) {
+          const share = (Math.min(run.end[span], this.time(at + 1)) - Math.max(start, this.time(at))) / pixel;
+          bins.add(at - GUTTER, share, rank, sought, this.word(colour));
+        }
       }
       place = next;
     }
-    this.drawBlock(context, block, top, inner);
+    this.drawBins(context, bins, top, inner);
+    for (const span of wide) this.drawSpan(context, span, top, inner);
   }
 
-  drawBlock(context, block, top, height) {
-    if (!block) return;
-    context.fillStyle = block.colour;
-    context.globalAlpha = block.strength;
-    context.fillRect(block.left, top, block.right - block.left, height);
-    context.globalAlpha = 1;
+  /** A row of pixels, made as high as the lane: one call, however many there are. */
+  drawBins(context, bins, top, height) {
+    this.strip ??= document.createElement("canvas");
+    if (this.strip.width !== bins.size) [this.strip.width, this.strip.height] = [bins.size, 1];
+    this.strip.getContext("2d").putImageData(bins.image(), 0, 0);
+    context.imageSmoothingEnabled = false;
+    context.drawImage(this.strip, GUTTER, top, bins.size, height);
+  }
+
+  /** A colour as the word that a pixel of it is, without its opacity. */
+  word(colour) {
+    this.words ??= new Map();
+    let word = this.words.get(colour);
+    if (word === undefined) {
+      const rgb = parseInt(colour.slice(1), 16);
+      word = (rgb & 255) << 16 | rgb & 0xff00 | rgb >> 16;
+      this.words.set(colour, word);
+    }
+    return word;
   }
 
   /** Whether one of these was searched for, or nothing was. */

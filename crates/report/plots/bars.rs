@@ -5,7 +5,7 @@ use plotters::style::Color as _;
 use plotters::style::text_anchor::HPos;
 
 use super::axis::Axis;
-use super::{BLUE, GREEN, GREY, GRID, INK, Result, fitting, picture, style, width};
+use super::{BLUE, GREEN, GREY, GRID, INK, Result, Values, fitting, picture, style, width};
 
 /// A bar.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,25 +22,25 @@ const WIDTH: i32 = 720;
 const ROW: i32 = 26;
 const TOP: i32 = 10;
 
-/// Bars from zero; the shortest has a colour of its own. `show` writes values.
+/// Bars from zero; the shortest has a colour of its own.
 ///
 /// # Errors
 /// Never, as far as is known: it is drawn into memory.
-pub fn bars(bars: &[Bar], show: impl Fn(f64) -> String) -> Result<String> {
+pub fn bars(bars: &[Bar], values: Values) -> Result<String> {
     let left = bars
         .iter()
         .map(|bar| width(&bar.label, 12))
         .max()
         .unwrap_or(0);
     let left = left.clamp(60, 300) + 16;
-    let texts: Vec<String> = bars.iter().map(|bar| show(bar.value)).collect();
+    let texts: Vec<String> = bars.iter().map(|bar| values.show(bar.value)).collect();
     let right = texts.iter().map(|text| width(text, 12)).max().unwrap_or(0) + 20;
     let most = |bar: &Bar| {
         bar.interval
             .map_or(bar.value, |(_, high)| high.max(bar.value))
     };
     let high = bars.iter().map(most).fold(0.0, f64::max);
-    let axis = Axis::from_zero(high, left..WIDTH - right);
+    let axis = Axis::from_zero(high, values, left..WIDTH - right);
     let least = bars
         .iter()
         .map(|bar| bar.value)
@@ -51,7 +51,7 @@ pub fn bars(bars: &[Bar], show: impl Fn(f64) -> String) -> Result<String> {
             let x = axis.place(mark);
             area.draw(&PathElement::new([(x, TOP), (x, bottom)], GRID))?;
             let text = style(&INK, 11, HPos::Center);
-            area.draw(&Text::new(show(mark), (x, bottom + 13), text))?;
+            area.draw(&Text::new(values.mark(mark), (x, bottom + 13), text))?;
         }
         for (nth, (bar, text)) in bars.iter().zip(texts).enumerate() {
             let (top, middle) = (TOP + ROW * nth as i32, TOP + ROW * nth as i32 + ROW / 2);

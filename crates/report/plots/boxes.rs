@@ -6,7 +6,7 @@ use plotters::style::Color as _;
 use plotters::style::text_anchor::HPos;
 
 use super::axis::Axis;
-use super::{BLUE, GREY, GRID, INK, Result, fitting, picture, style, width};
+use super::{BLUE, GREY, GRID, INK, Result, Values, fitting, picture, style, width};
 use crate::stats::Quartiles;
 
 /// A group of measurements.
@@ -22,27 +22,36 @@ const WIDTH: i32 = 720;
 const ROW: i32 = 28;
 const TOP: i32 = 10;
 
-/// A box for each group, from zero. `show` writes values.
+/// A box for each group.
 ///
 /// # Errors
 /// Never, as far as is known: it is drawn into memory.
-pub fn boxes(rows: &[BoxRow], show: impl Fn(f64) -> String) -> Result<String> {
+pub fn boxes(rows: &[BoxRow], values: Values) -> Result<String> {
     let left = rows
         .iter()
         .map(|row| width(&row.label, 12))
         .max()
         .unwrap_or(0);
     let left = left.clamp(60, 300) + 16;
-    let values = rows.iter().flat_map(|row| &row.values);
-    let high = values.copied().fold(0.0, f64::max);
-    let axis = Axis::from_zero(high, left..WIDTH - 30);
+    let all = || rows.iter().flat_map(|row| row.values.iter().copied());
+    let (low, high) = (
+        all().fold(f64::INFINITY, f64::min),
+        all().fold(0.0, f64::max),
+    );
+    // What is all far from zero would be drawn at one end.
+    let low = if low > high / 2.0 && low.is_finite() {
+        low
+    } else {
+        0.0
+    };
+    let axis = Axis::between(low, high, values, left..WIDTH - 30);
     let bottom = TOP + ROW * rows.len() as i32;
     picture((WIDTH as u32, (bottom + 30) as u32), |area| {
         for mark in axis.marks() {
             let x = axis.place(mark);
             area.draw(&PathElement::new([(x, TOP), (x, bottom)], GRID))?;
             area.draw(&Text::new(
-                show(mark),
+                values.mark(mark),
                 (x, bottom + 13),
                 style(&INK, 11, HPos::Center),
             ))?;

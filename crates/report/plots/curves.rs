@@ -6,7 +6,7 @@ use plotters::style::text_anchor::HPos;
 use plotters::style::{Color as _, RGBColor};
 
 use super::axis::Axis;
-use super::{Area, GREY, GRID, INK, Result, SERIES, fitting, picture, style};
+use super::{Area, GREY, GRID, INK, Result, SERIES, Values, fitting, picture, style};
 use crate::time::significant;
 
 /// A point of a curve.
@@ -49,7 +49,7 @@ struct Axes {
 }
 
 impl Axes {
-    fn of(curves: &[Curve]) -> Self {
+    fn of(curves: &[Curve], values: Values) -> Self {
         let points = || curves.iter().flat_map(|curve| &curve.points);
         let least = |of: fn(&Point) -> f64| points().map(of).fold(f64::INFINITY, f64::min);
         let most = |of: fn(&Point) -> f64| points().map(of).fold(0.0, f64::max);
@@ -69,7 +69,7 @@ impl Axes {
             ),
             up: match low > 0.0 && high / low >= FACTORS {
                 true => Axis::in_factors(low * 0.9, high * 1.1, upwards),
-                false => Axis::from_zero(high, upwards),
+                false => Axis::from_zero(high, values, upwards),
             },
         }
     }
@@ -83,18 +83,14 @@ impl Axes {
     }
 }
 
-/// Curves; `x_is` and `y_is` name the axes, `show` writes heights.
+/// Curves; `x_is` and `y_is` name the axes,
 ///
 /// # Errors
 /// Never, as far as is known: it is drawn into memory.
-pub fn curves(
-    curves: &[Curve],
-    (x_is, y_is): (&str, &str),
-    show: impl Fn(f64) -> String,
-) -> Result<String> {
-    let axes = Axes::of(curves);
+pub fn curves(curves: &[Curve], (x_is, y_is): (&str, &str), values: Values) -> Result<String> {
+    let axes = Axes::of(curves, values);
     picture((WIDTH as u32, HEIGHT as u32), |area| {
-        draw_axes(area, curves, &axes, show)?;
+        draw_axes(area, curves, &axes, values)?;
         let middle = (LEFT + END) / 2;
         let text = |text: &str, at, side| Text::new(text.to_owned(), at, style(&INK, 12, side));
         area.draw(&text(x_is, (middle, HEIGHT - 12), HPos::Center))?;
@@ -119,17 +115,12 @@ pub fn curves(
     })
 }
 
-fn draw_axes(
-    area: &Area<'_>,
-    curves: &[Curve],
-    axes: &Axes,
-    show: impl Fn(f64) -> String,
-) -> Result {
+fn draw_axes(area: &Area<'_>, curves: &[Curve], axes: &Axes, values: Values) -> Result {
     for mark in axes.up.marks() {
         let y = axes.height(mark);
         area.draw(&PathElement::new([(LEFT, y), (END, y)], GRID))?;
         let label = style(&INK, 11, HPos::Right);
-        area.draw(&Text::new(show(mark), (LEFT - 8, y), label))?;
+        area.draw(&Text::new(values.mark(mark), (LEFT - 8, y), label))?;
     }
     let points = curves.iter().flat_map(|curve| &curve.points);
     let mut steps: Vec<f64> = points.map(|point| point.x).collect();

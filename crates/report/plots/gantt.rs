@@ -7,7 +7,8 @@ use plotters::style::{Color as _, RGBColor};
 
 use super::axis::Axis;
 use super::{
-    Area, BLUE, GREEN, GREY, GRID, INK, ORANGE, PINK, RED, Result, fitting, picture, style, width,
+    Area, BLUE, GREEN, GREY, GRID, INK, ORANGE, PINK, RED, Result, Values, fitting, picture, style,
+    width,
 };
 use crate::page;
 use crate::run::{Kind, Run, Span, Verdict};
@@ -30,13 +31,14 @@ pub fn gantt(run: &Run, names: &[String]) -> Result<String> {
     };
     let bottom = TOP + row * i32::try_from(lanes).unwrap_or(i32::MAX / 4);
     let end = run.end() as f64 / 1e6;
-    let axis = Axis::from_zero(end, LEFT..WIDTH - 24);
+    let values = Values::Times(run.unit);
+    let axis = Axis::from_zero(end, values, LEFT..WIDTH - 24);
     let critical = critical(run);
     picture((WIDTH as u32, (bottom + 40) as u32), |area| {
         for mark in axis.marks() {
             let x = axis.place(mark);
             area.draw(&PathElement::new([(x, TOP), (x, bottom)], GRID))?;
-            let label = run.unit.show((mark * 1e6).round() as u64);
+            let label = values.mark(mark);
             area.draw(&Text::new(
                 label,
                 (x, bottom + 14),

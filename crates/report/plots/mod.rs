@@ -5,6 +5,7 @@ mod bars;
 mod boxes;
 mod curves;
 mod gantt;
+mod values;
 
 use plotters::coord::Shift;
 use plotters::prelude::{
@@ -16,6 +17,7 @@ pub use bars::{Bar, bars};
 pub use boxes::{BoxRow, boxes};
 pub use curves::{Curve, Point, curves};
 pub use gantt::gantt;
+pub use values::Values;
 
 /// Why there is no picture.
 #[derive(Debug, thiserror::Error)]

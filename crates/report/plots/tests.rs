@@ -3,7 +3,7 @@
 use super::*;
 use crate::run::tests::span;
 use crate::run::{LaneGroup, Run};
-use crate::time::{Unit, significant};
+use crate::time::Unit;
 
 const HOSTILE: &str = "</text><script>\u{1} \" & ' </svg>";
 
@@ -78,7 +78,7 @@ fn bars_curves_and_boxes_say_what_they_are_of() {
         value,
         interval: Some((value - 1.0, value + 1.0)),
     };
-    let texts_of = texts(&bars(&[bar("heft", 12.0), bar(HOSTILE, 15.5)], significant).unwrap());
+    let texts_of = texts(&bars(&[bar("heft", 12.0), bar(HOSTILE, 15.5)], Values::Numbers).unwrap());
     assert!(texts_of.contains(&"heft".to_owned()) && texts_of.contains(&"15.5".to_owned()));
     let point = |x, y| Point {
         x,
@@ -92,7 +92,7 @@ fn bars_curves_and_boxes_say_what_they_are_of() {
     let svg = curves(
         &[curve("fifo"), curve(HOSTILE)],
         ("jobs", "makespan"),
-        significant,
+        Values::Numbers,
     )
     .unwrap();
     let texts_of = texts(&svg);
@@ -106,12 +106,12 @@ fn bars_curves_and_boxes_say_what_they_are_of() {
         label: label.to_owned(),
         values: vec![1.0, 1.1, 1.2, 1.3, 9.0],
     };
-    let texts_of = texts(&boxes(&[row("fifo"), row(HOSTILE)], significant).unwrap());
+    let texts_of = texts(&boxes(&[row("fifo"), row(HOSTILE)], Values::Numbers).unwrap());
     assert!(texts_of.contains(&"fifo".to_owned()));
     for svg in [
-        bars(&[], significant),
-        curves(&[], ("", ""), significant),
-        boxes(&[], significant),
+        bars(&[], Values::Numbers),
+        curves(&[], ("", ""), Values::Numbers),
+        boxes(&[], Values::Numbers),
     ] {
         texts(&svg.unwrap());
     }
