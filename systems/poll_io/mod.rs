@@ -145,6 +145,9 @@ pub fn poll_children(mut params: Watching<'_, '_>) {
             if let Some(lines) = &mut watched.lines {
                 lines.tell_overdue(kind, reporter);
             }
+            if let Some(file) = &mut watched.file {
+                params.host.logs.show(file);
+            }
         }
     }
 }
