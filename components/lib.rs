@@ -18,6 +18,7 @@ pub mod nix32;
 pub mod outputs;
 pub mod paths;
 pub mod request;
+pub mod run_record;
 pub mod settings;
 pub mod signing_key;
 pub mod store_path;

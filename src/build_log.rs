@@ -13,9 +13,9 @@ use crate::terminal::{Out, complain};
 
 /// A log that was found.
 pub(crate) struct Log {
-    reader: Box<dyn Read>,
+    pub(crate) reader: Box<dyn Read>,
     /// Whether its end is missing, as far as that is known before it is read.
-    is_cut: bool,
+    pub(crate) is_cut: bool,
 }
 
 /// Prints a log, and says so if its end is missing.
@@ -44,7 +44,11 @@ pub(crate) fn copy(log: &mut Log, of: &str, out: &mut Out) -> Result<()> {
     Ok(())
 }
 
-fn readable(file: File, compressed: bool) -> io::Result<Log> {
+/// A log in an open file.
+///
+/// # Errors
+/// When the system can't tell about the file.
+pub(crate) fn readable(file: File, compressed: bool) -> io::Result<Log> {
     let metadata = file.metadata()?;
     // What is compressed has a beginning and an end, though nothing be in between.
     let is_cut = match compressed {

@@ -273,6 +273,14 @@ pub enum Error {
         /// The name, as far as it can be shown.
         name: String,
     },
+    /// A build that was followed had no end of its own.
+    #[error("the build of '{path}' did not end: {reason}")]
+    NotEnded {
+        /// The derivation.
+        path: String,
+        /// What became of the run.
+        reason: String,
+    },
     /// There is no log of that.
     #[error("there is no build log of '{path}'; only what was built in this store has one")]
     NoLog {

@@ -167,6 +167,7 @@
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+mod announcing;
 mod auto_gc;
 mod build_log;
 mod caches;
@@ -199,6 +200,7 @@ mod pushing;
 pub mod realise;
 mod recording;
 mod reports;
+mod running;
 #[doc(hidden)]
 pub mod session;
 mod standard_input;

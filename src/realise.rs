@@ -21,6 +21,7 @@ use windrow_systems::real_store::RealStore;
 use windrow_systems::report::{Event, Level, Reporter};
 use windrow_systems::world::Services;
 
+use crate::announcing::Announcer;
 use crate::error::{Error, Result};
 use crate::pushing;
 use crate::recording::Recording;
@@ -158,7 +159,8 @@ fn load_history(session: &Session) -> (History, Option<String>) {
 }
 
 /// An engine in the real world, whose reporter hears of all that happens; for requests that repair
-/// only if it `may_repair`, and for what was planned, if something was.
+/// only if it `may_repair`, and for what was planned, if something was. Others are told that it is
+/// to make `targets`.
 ///
 /// # Errors
 /// When there can be no sandbox although there must be one, or the system has no descriptors left.
@@ -166,6 +168,7 @@ pub fn assemble(
     session: &Session,
     mut store: LocalStore,
     mut reporter: Box<dyn Reporter>,
+    targets: Vec<String>,
     (may_repair, planned): (bool, Option<Planned>),
 ) -> Result<Engine> {
     store.database.limit_cache(CACHE_KIB)?;
@@ -190,6 +193,7 @@ pub fn assemble(
     let recorder = Recorder::new(&session.layout, session.database_options());
     let reporter = pushing::while_building(session, &mut store, reporter);
     let reporter = Box::new(Recording::new(reporter, recorder));
+    let reporter = Box::new(Announcer::new(reporter, session.layout.clone(), targets));
     let store = Box::new(RealStore::from(store));
     let mut engine = Engine::new(graph, store, reporter, options, policy);
     real::plug_in(&mut engine.world, config, may_repair)?;
@@ -283,7 +287,11 @@ fn run(
         true => to_repair(&store, wanted)?,
         false => wanted.to_vec(),
     };
-    let mut engine = assemble(session, store, reporter, (is_repair, planned))?;
+    let targets = to_do.iter().map(|wanted| match wanted {
+        Wanted::Derivation { path, .. } | Wanted::Path(path) | Wanted::Repair(path) => path.clone(),
+    });
+    let targets = targets.collect();
+    let mut engine = assemble(session, store, reporter, targets, (is_repair, planned))?;
     let mut graph = engine.world.resource_mut::<BuildGraph>();
     let targets = to_do.iter().map(|wanted| target(&mut graph, wanted));
     let targets = targets.collect::<Result<Vec<_>>>()?;

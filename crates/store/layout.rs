@@ -42,6 +42,11 @@ impl Layout {
         self.state_dir.join("temproots")
     }
 
+    /// The directory with one file for each run of windrow that builds in the store.
+    pub fn runs_dir(&self) -> PathBuf {
+        self.state_dir.join("windrow").join("runs")
+    }
+
     /// The directory of permanent and indirect roots.
     pub fn gcroots_dir(&self) -> PathBuf {
         self.state_dir.join("gcroots")

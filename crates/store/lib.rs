@@ -10,6 +10,7 @@
 //!   others.
 //! - [`text`]: paths written down for others: registrations, exports, graphs.
 //! - [`logs`] of builds: where they lie.
+//! - [`runs`]: what works in the store at this moment.
 //! - [`wire`]: numbers and texts in the streams that Nix reads and writes.
 //! - [`signer`]: signatures of what was built here.
 //! - [`ops`]: what is done to a whole store: adding, registering, verifying.
@@ -29,6 +30,7 @@ pub mod nar;
 pub mod ops;
 pub mod own;
 pub mod roots;
+pub mod runs;
 pub mod signer;
 pub mod text;
 pub mod wire;

@@ -72,8 +72,11 @@ pub fn find(log_dir: &Path, drv_base_name: &str) -> Result<Option<Found>> {
     Ok(None)
 }
 
-/// Opens a regular file; none if there is nothing of that name, or something else.
-fn open_regular(path: &Path) -> io::Result<Option<File>> {
+/// Opens a log by its path; none if there is nothing of that name, or no regular file.
+///
+/// # Errors
+/// When it can't be opened.
+pub fn open_regular(path: &Path) -> io::Result<Option<File>> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let opened = OpenOptions::new()
         .read(true)

@@ -1,6 +1,7 @@
 //! Waits for what others hold: they end when they are asked to, and say for what and for whom they
 //! wait when that takes long.
 
+use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -80,6 +81,24 @@ pub fn holder_elsewhere(path: &Path) -> Option<String> {
 /// How often the kernel's table is read before a lock counts as one that it does not show: it gives
 /// the table in pieces, and while others give up their locks rows fall between two of them.
 const READS: usize = 5;
+
+/// The locks that the kernel shows at one moment.
+#[derive(Debug, Default)]
+pub struct LockTable(String);
+
+impl LockTable {
+    /// Reads it. Nothing is in it where the kernel does not show locks.
+    pub fn read() -> Self {
+        // More than once: see `READS`.
+        let reads = (0..2).filter_map(|_| std::fs::read_to_string("/proc/locks").ok());
+        Self(reads.collect())
+    }
+
+    /// The process that holds a lock on a file, if that can be seen from here.
+    pub fn holder(&self, metadata: &Metadata) -> Option<u32> {
+        find(&self.0, (metadata.dev(), metadata.ino()), |_| true)
+    }
+}
 
 fn find_holder(path: &Path, counts: impl Fn(u32) -> bool) -> Option<String> {
     let metadata = path.metadata().ok()?;
@@ -164,6 +183,8 @@ mod tests {
         let file = std::fs::File::create(&path).unwrap();
         file.lock().unwrap();
         assert_eq!(holder(&path).as_deref(), Some("this process itself"));
+        let (table, metadata) = (LockTable::read(), file.metadata().unwrap());
+        assert_eq!(table.holder(&metadata), Some(std::process::id()));
         assert!(lock_on(&path).contains("held by this process itself"));
     }
 }

@@ -30,7 +30,7 @@ macro_rules! targets {
 targets! {
     address answer aterm attributes cache_info channel collector compression derivation_json durations
     export hash hook import includes json_graph lines listing log_message machines narinfo nar netrc ninja nix_conf peer
-    registrations report request signing_key stg store_path store_url substituter tasks temporary_roots terminal wfformat
+    registrations report request run_record signing_key stg store_path store_url substituter tasks temporary_roots terminal wfformat
 }
 
 mod bounded;

@@ -20,6 +20,7 @@ mod report;
 mod serve_cache;
 mod show;
 mod simulate;
+mod status;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -78,8 +79,10 @@ enum Command {
     FailedPaths(failed_paths::FailedPathsArgs),
     /// Delete store paths that no root keeps: all, or those not used for longest
     Gc(gc::GcArgs),
-    /// Print the build log of a derivation or of an output
+    /// Print the build log of a derivation or of an output, or follow that of a running build
     Log(log::LogArgs),
+    /// List what is being built in this store now, by any process: phase, time, log, locks
+    Status(status::StatusArgs),
     /// Print what builds took in this store: time, CPU time, memory
     History(history::HistoryArgs),
     /// Serve the store as a binary cache over HTTP, for other machines to fetch from
@@ -341,6 +344,7 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::FailedPaths(args) => failed_paths::run(&args),
         Command::Gc(args) => gc::run(&args),
         Command::Log(args) => log::run(&args),
+        Command::Status(args) => status::run(&args),
         Command::History(args) => history::run(&args),
         Command::ServeCache(args) => serve_cache::run(&args),
         Command::Completions(_) | Command::Man(_) | Command::NixStore { .. } => Ok(()),

@@ -87,7 +87,7 @@ pub(super) fn run(
 ) {
     let engine = session
         .open()
-        .and_then(|store| assemble(session, store, reporter, (true, None)));
+        .and_then(|store| assemble(session, store, reporter, Vec::new(), (true, None)));
     let mut engine = match engine {
         Ok(engine) => engine,
         Err(error) => return drop(started.send(Err(error))),

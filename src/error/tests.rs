@@ -139,6 +139,10 @@ fn things() -> Vec<Error> {
         Error::BadName {
             name: text("\u{fffd}"),
         },
+        Error::NotEnded {
+            path: path.clone(),
+            reason: text("process 7, which built it, was killed"),
+        },
         Error::NoLog { path },
     ]
 }

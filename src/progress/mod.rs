@@ -7,7 +7,7 @@ mod copies;
 mod json;
 mod lines;
 mod outlook;
-mod output;
+pub(crate) mod output;
 mod record;
 mod spans;
 mod summary;
@@ -26,6 +26,7 @@ pub use copies::{Copies, retries};
 pub(crate) use record::Record;
 pub(crate) use spans::{End, Place};
 pub use summary::seconds;
+pub(crate) use summary::whole_seconds;
 pub use tracing::Tracing;
 
 /// How to report what goes on.

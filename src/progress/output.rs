@@ -6,10 +6,10 @@ use windrow_systems::process::lines::ShownLines;
 use windrow_systems::report::{BuildRef, Level};
 
 /// The one kind of activity that a builder may report (Nix: `actFileTransfer`).
-pub(super) const FILE_TRANSFER: u64 = 101;
+pub(crate) const FILE_TRANSFER: u64 = 101;
 
 /// A line.
-pub(super) enum Said {
+pub(crate) enum Said {
     /// Text, as it was written.
     Text(String),
     /// A message.
@@ -18,7 +18,7 @@ pub(super) enum Said {
 
 impl Said {
     /// Reads a whole line.
-    pub(super) fn new(line: &str) -> Self {
+    pub(crate) fn new(line: &str) -> Self {
         let line = last_start(line);
         match LogMessage::parse(line) {
             Some(message) => Self::Message(message),
@@ -32,7 +32,7 @@ const LAST_BYTES: usize = 1 << 10;
 
 /// The output of all builds that run.
 #[derive(Default)]
-pub(super) struct Outputs {
+pub(crate) struct Outputs {
     /// By the build's id.
     builds: HashMap<u64, Output>,
     /// Whether the last line of each is kept, also where text is not wanted.
@@ -50,7 +50,7 @@ struct Output {
 
 impl Outputs {
     /// With `keeps_last`, the last line of each build can be asked for.
-    pub(super) fn new(keeps_last: bool) -> Self {
+    pub(crate) fn new(keeps_last: bool) -> Self {
         Self {
             builds: HashMap::new(),
             keeps_last,
@@ -58,7 +58,7 @@ impl Outputs {
     }
 
     /// The last of the lines that were left out of what a build wrote, if there is a new one.
-    pub(super) fn take_last(&mut self, id: u64) -> Option<String> {
+    pub(crate) fn take_last(&mut self, id: u64) -> Option<String> {
         let last = &mut self.builds.get_mut(&id)?.last;
         let line = (!last.is_empty()).then(|| String::from_utf8_lossy(last).into_owned());
         last.clear();
@@ -67,7 +67,7 @@ impl Outputs {
 
     /// The lines that are whole now that a build has written more; where text is not wanted, some
     /// of it is left out.
-    pub(super) fn feed(
+    pub(crate) fn feed(
         &mut self,
         build: BuildRef<'_>,
         bytes: &[u8],
@@ -94,7 +94,7 @@ impl Outputs {
 
     /// What has waited for the end of its line for a second or longer, with the id and the name of
     /// its build: questions, and progress that is written over itself. To be asked once a second.
-    pub(super) fn overdue(&mut self) -> Vec<(u64, String, Said)> {
+    pub(crate) fn overdue(&mut self) -> Vec<(u64, String, Said)> {
         let mut overdue = Vec::new();
         for (&id, output) in &mut self.builds {
             if let Some(text) = output.lines.overdue(|_| false) {
@@ -106,14 +106,14 @@ impl Outputs {
     }
 
     /// What is left of a build's output when it ends without a line's end.
-    pub(super) fn end(&mut self, id: u64) -> Option<Said> {
+    pub(crate) fn end(&mut self, id: u64) -> Option<Said> {
         let rest = self.builds.remove(&id)?.lines.rest()?;
         Some(Said::new(&rest))
     }
 }
 
 /// The level that Nix has a number for.
-pub(super) fn level(number: u64) -> Level {
+pub(crate) fn level(number: u64) -> Level {
     match number {
         0 => Level::Error,
         1 => Level::Warn,

@@ -268,7 +268,7 @@ pub fn seconds(time: Duration) -> String {
 }
 
 /// The same for a clock that runs.
-pub(super) fn whole_seconds(time: Duration) -> String {
+pub(crate) fn whole_seconds(time: Duration) -> String {
     match time.as_secs() {
         whole @ 0..60 => format!("{whole} s"),
         _ => seconds(time),

@@ -2,6 +2,7 @@
 //! what would act on it.
 
 use std::io::{self, BufWriter, StdoutLock, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use windrow_components::log_line::last_start;
 use windrow_systems::process::lines::LineBuffer;
@@ -45,6 +46,13 @@ impl Out {
         let for_people = super::stdout_is_terminal();
         let sink = Ordered(super::stdout().lock());
         Self::on(sink, for_people, has_colours(for_people))
+    }
+}
+
+impl AsFd for Out {
+    /// Standard output, to wait until nobody reads it any more.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.sink.get_ref().0.as_fd()
     }
 }
 

@@ -73,7 +73,7 @@ fn a_temporary_directory_that_is_not_there() {
 }
 
 /// The command as a user without rights.
-fn as_nobody(cmd: Cmd) -> Cmd {
+pub(crate) fn as_nobody(cmd: Cmd) -> Cmd {
     cmd.through(
         "/usr/bin/setpriv",
         &["--reuid=65534", "--regid=65534", "--clear-groups"],
@@ -81,7 +81,7 @@ fn as_nobody(cmd: Cmd) -> Cmd {
 }
 
 /// Whether that user can execute windrow where it lies.
-fn nobody_reaches_windrow() -> bool {
+pub(crate) fn nobody_reaches_windrow() -> bool {
     as_nobody(Cmd::new(env!("CARGO_BIN_EXE_windrow"), "/".as_ref()).arg("--version"))
         .run()
         .status

@@ -79,6 +79,7 @@ mod sandbox;
 mod signals;
 mod signing;
 mod simulate;
+mod status;
 mod stopped;
 mod stores;
 mod substitute;

@@ -1,6 +1,6 @@
 //! What processes that were killed have left beside the paths they worked on: lock files. Their
 //! files of temporary roots tell which paths these are, so that the store needs not be searched;
-//! they go last.
+//! they go last. So do the files in which they told what they did.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -9,11 +9,14 @@ use std::path::Path;
 
 use crate::Layout;
 use crate::locks::path_lock::delete_retired;
+use crate::runs;
 use windrow_sys::flock;
 
 /// Takes away the lock files and the temporary roots of processes that are dead. What can't be
 /// taken away is left to the next one who tries: it is no harm.
 pub fn clear(layout: &Layout) {
+    // Whoever looks for those who live deletes them.
+    let _ = runs::living(layout);
     let Ok(files) = fs::read_dir(layout.temproots_dir()) else {
         return;
     };

@@ -263,6 +263,8 @@ impl World {
         assert!(locks.is_empty(), "locks are held: {locks:?}");
         let roots = leftovers::entries(&self.state().join("temproots"));
         assert!(roots.is_empty(), "temporary roots are left: {roots:?}");
+        let runs = leftovers::entries(&self.state().join("windrow/runs"));
+        assert!(runs.is_empty(), "files of runs are left: {runs:?}");
     }
 
     /// Moves the store, its state and logs away, to `NAME.store` and so on, so that the paths are

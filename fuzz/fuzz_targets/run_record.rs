@@ -1,0 +1,4 @@
+//! Fuzzes [`windrow_fuzz::run_record`].
+#![cfg_attr(fuzzing, no_main)]
+
+windrow_fuzz::target!(run_record);
