@@ -33,6 +33,7 @@ pub(crate) struct Announcer {
     shown: Box<dyn Reporter>,
     layout: Layout,
     targets: Vec<String>,
+    began_ms: u64,
     file: Place,
     /// What the file says by now.
     told: RunState,
@@ -60,6 +61,7 @@ impl Announcer {
             shown,
             layout,
             targets,
+            began_ms: now_ms(),
             file: Place::None,
             told: RunState::default(),
             pending: Vec::new(),
@@ -216,7 +218,7 @@ impl Announcer {
         RunInfo {
             pid: std::process::id(),
             command: command.collect(),
-            began: now_ms(),
+            began: self.began_ms,
             targets: self.targets.clone(),
         }
     }

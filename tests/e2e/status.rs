@@ -185,18 +185,29 @@ fn by_an_output_and_from_the_middle() {
 fn whoever_follows_a_build_is_told_that_it_failed() {
     for (end, options, status, why) in [
         ("exit 3", &[][..], 100, "failed with exit code 3"),
-        ("exec sleep 600", &["--timeout", "1"], 101, "timed out"),
+        (
+            "exec sleep 600",
+            &["--max-silent-time", "5"],
+            101,
+            "timed out",
+        ),
         (":", &[], 1, "failed to produce output"),
     ] {
         let world = World::new();
-        let drv = world.add_one("x", steps(&world, &["echo one"], end));
+        let go = world.file("go0");
+        // It is silent only from then on.
+        let script = format!(
+            "until [ -e {} ]; do echo waiting; sleep 0.05; done; echo one; {end}",
+            go.display()
+        );
+        let drv = world.add_one("x", sh(&script));
         let engine = world.windrow("build").arg(&drv).args(options).start();
         wait_for(&world, "it is built", builds);
         let (follower, file) = follow(&world, &drv);
         world.write("go0", "");
         engine.wait().exits(status);
         follower.wait().exits(status).one_error().says(why);
-        assert_eq!(text(file), "one\n");
+        assert!(text(file).ends_with("waiting\none\n"));
         nothing_runs(&world);
     }
 }

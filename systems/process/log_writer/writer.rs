@@ -217,8 +217,8 @@ impl Writer<'_> {
     }
 }
 
-/// A log as it is, beside the one that is being compressed. It is opened for each piece of it: there
-/// may be as many as there are builds, and descriptors are short.
+/// A log as it is, beside the one that is being compressed. It is opened for each piece of it:
+/// there may be as many as there are builds, and descriptors are short.
 struct Live {
     path: PathBuf,
     /// Whether all of it could be written so far. What lacks a part gets no end.
