@@ -1,5 +1,5 @@
 //! What a run tells others of itself while it lasts, a line of JSON for each thing that happens,
-//! and what these lines come to: what it has under way. Where they are kept is the store's business.
+//! and what these lines come to: what it has under way. Where they are kept the store knows.
 
 use std::collections::BTreeMap;
 
