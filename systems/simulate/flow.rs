@@ -54,6 +54,8 @@ impl Jobs {
 struct Job {
     arrival: f64,
     end: f64,
+    /// Whether all its tasks have ended well.
+    is_done: bool,
     /// When it would end alone.
     ideal: f64,
 }
@@ -76,6 +78,7 @@ impl Flow {
             let job = known[jobs.root(task.index())].get_or_insert(Job {
                 arrival: f64::INFINITY,
                 end: 0.0,
+                is_done: true,
                 ideal: 0.0,
             });
             if tasks.predecessors(task).is_empty() {
@@ -83,14 +86,15 @@ impl Flow {
             }
             job.ideal = job.ideal.max(alone[task.index()]);
             let end = ends[task.index()];
-            job.end = if end.is_nan() { end } else { end.max(job.end) };
+            job.is_done &= !end.is_nan();
+            job.end = job.end.max(end);
         }
         Self::sum(known.into_iter().flatten())
     }
 
     fn sum(jobs: impl Iterator<Item = Job>) -> Self {
         let mut flow = Self::default();
-        for job in jobs.filter(|job| !job.end.is_nan()) {
+        for job in jobs.filter(|job| job.is_done) {
             let (time, ideal) = (job.end - job.arrival, job.ideal - job.arrival);
             let slowdown = if ideal > 0.0 { time / ideal } else { 1.0 };
             flow.jobs += 1;

@@ -157,7 +157,7 @@ fn decisions_may_be_slow() {
         ),
     ] {
         let ran = world.windrow("simulate").arg("chain:n=4").args(args).run();
-        ran.exits(2).one_error().no_panic().says(says);
+        ran.exits(1).one_error().no_panic().says(says);
     }
 }
 

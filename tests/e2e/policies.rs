@@ -211,7 +211,7 @@ fn programs_that_fail_are_told_of() {
         .one_error()
         .says("it can't be started");
     run("program:./none")
-        .exits(2)
+        .exits(1)
         .one_error()
         .says("cannot use the program './none'");
 }

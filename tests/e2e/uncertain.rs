@@ -109,19 +109,19 @@ fn mistakes_about_noise_and_beliefs_are_named() {
     };
     refused(
         &["--noise", "gamma:1"],
-        2,
+        1,
         "`lognormal:0.3`, `normal:0.1` or `uniform:0.2`",
     );
     refused(
         &["--noise", "normal:2"],
-        2,
+        1,
         "`normal` takes a number from 0 to 1",
     );
-    refused(&["--belief", "guess"], 2, "kind-mean");
+    refused(&["--belief", "guess"], 1, "kind-mean");
     refused(&["--belief", "file"], 1, "no task has an estimate");
     refused(
         &["--noise", "normal:0.1", "--cache", "hit=1"],
-        2,
+        1,
         "cannot be used with",
     );
 }

@@ -382,20 +382,20 @@ impl SimulatedMachines {
         self.ready[drv.index()] = false;
     }
 
-    /// What was placed on a machine that has failed by now has to be placed again.
-    pub(super) fn refuse_what_is_down(&mut self, new: &mut Vec<Placement>) -> Vec<DrvId> {
+    /// Takes what was placed on a machine that has failed by now, and has to be placed again.
+    pub(super) fn refuse_what_is_down(&mut self, new: &mut Vec<Placement>) -> Vec<Placement> {
         if !self.outages.are_possible {
             return Vec::new();
         }
-        let (data, ready) = (&self.data, &mut self.ready);
-        let refused = new.extract_if(.., |placement| {
+        let (data, ready) = (&self.data, &self.ready);
+        let is_refused = |placement: &mut Placement| {
             data.is_down(placement.machine)
                 && ready[placement.drv.index()]
                 && !matches!(placement.order, Order::OnCores(_))
-        });
-        let refused: Vec<DrvId> = refused.map(|placement| placement.drv).collect();
-        for drv in &refused {
-            ready[drv.index()] = false;
+        };
+        let refused: Vec<Placement> = new.extract_if(.., is_refused).collect();
+        for placement in &refused {
+            self.ready[placement.drv.index()] = false;
         }
         refused
     }

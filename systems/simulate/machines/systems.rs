@@ -46,13 +46,34 @@ impl SimulatedMachines {
 }
 
 impl SimulatedMachines {
-    /// Takes what the policy has just decided, and gives what is in effect now of what it has,
-    /// without goals that have ended in the meantime.
-    fn take_in_effect(&mut self, new: Vec<Placement>, scheduler: &Scheduler) -> Vec<Placement> {
+    /// Takes what the policy has just decided, and gives what is in effect now of what it has, and
+    /// what can't be any more, for the goal has ended or the machine is down.
+    fn take_in_effect(
+        &mut self,
+        new: Vec<Placement>,
+        scheduler: &Scheduler,
+    ) -> [Vec<Placement>; 2] {
         let now = self.now;
         let mut all = self.decisions.take_in_effect(new, now, &mut self.agenda);
-        all.retain(|placement| !scheduler.has_ended_goal(placement.drv));
-        all
+        let has_ended = |placement: &mut Placement| scheduler.has_ended_goal(placement.drv);
+        let mut void: Vec<Placement> = all.extract_if(.., has_ended).collect();
+        void.extend(self.refuse_what_is_down(&mut all));
+        [all, void]
+    }
+}
+
+/// Keeps a place for a goal on a machine, as a policy sees it; or, with 1, gives it back.
+fn reserve(
+    placement: &Placement,
+    sign: i64,
+    workload: &Workload,
+    (loads, fleet): (&mut Query<&mut Load>, &Fleet),
+) {
+    if let Ok(mut load) = loads.get_mut(fleet.entities[placement.machine]) {
+        let drv = placement.drv;
+        load.unreserved += sign * i64::from(placement.cores);
+        load.unreserved_memory += sign * workload.memory(drv) as i64;
+        load.unreserved_disk += sign * workload.disk(drv) as i64;
     }
 }
 
@@ -74,31 +95,33 @@ pub(crate) fn accept(
             machines.stir(machine);
         }
     }
-    let mut new = machines.take_in_effect(new, &scheduler);
-    for drv in machines.refuse_what_is_down(&mut new) {
-        scheduler.place_again(drv);
-        machines.tell(&mut board);
+    // The policy has to see at once what it has decided, whenever that comes into effect.
+    for placement in &new {
+        reserve(placement, -1, &workload, (&mut loads, &fleet));
     }
-    let mut start = |machines: &mut SimulatedMachines, machine: usize, needs: [i64; 3]| {
+    let [new, void] = machines.take_in_effect(new, &scheduler);
+    for placement in void {
+        reserve(&placement, 1, &workload, (&mut loads, &fleet));
+        if !scheduler.has_ended_goal(placement.drv) {
+            scheduler.place_again(placement.drv);
+            machines.tell(&mut board);
+        }
+    }
+    let mut start = |machines: &mut SimulatedMachines, machine: usize| {
         if let Ok(mut load) = loads.get_mut(fleet.entities[machine]) {
-            let [cores, memory, disk] = needs;
-            load.unreserved -= cores;
-            load.unreserved_memory -= memory;
-            load.unreserved_disk -= disk;
             machines.start_what_can(machine, &mut load, &workload, &mut scheduler);
         }
     };
     for machine in machines.take_stirred() {
-        start(&mut machines, machine, [0; 3]);
+        start(&mut machines, machine);
     }
     for placement in new {
-        let (drv, machine, cores) = (placement.drv, placement.machine, placement.cores);
+        let (drv, machine) = (placement.drv, placement.machine);
         board.place(drv, Some(machine));
         machines.enqueue(placement);
         let shared = (&mut *board, &*workload);
         machines.with_data(shared, |data, moves| data.request(drv, machine, moves));
-        let (memory, disk) = (workload.memory(drv) as i64, workload.disk(drv) as i64);
-        start(&mut machines, machine, [i64::from(cores), memory, disk]);
+        start(&mut machines, machine);
     }
 }
 

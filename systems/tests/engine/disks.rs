@@ -14,7 +14,12 @@ const MB: u64 = 1_000_000;
 
 /// What was kept on a machine at an instant, from the starts of tasks until all that need what they
 /// make have ended, or until that is at the storage machine if none does.
-fn kept(graph: &TaskGraph, outcome: &MachineOutcome, number: usize, now: f64) -> u64 {
+fn kept(
+    graph: &TaskGraph,
+    (outcome, has_storage): (&MachineOutcome, bool),
+    number: usize,
+    now: f64,
+) -> u64 {
     let demands = graph.demands().unwrap();
     let run_of = |task: TaskId| {
         let mut runs = outcome.runs.iter();
@@ -29,6 +34,8 @@ fn kept(graph: &TaskGraph, outcome: &MachineOutcome, number: usize, now: f64) ->
         .iter()
         .filter(|run| run.machine == number && run.start <= now);
     let until = |data: u32| {
+        let maker = demands.makers[data as usize].unwrap();
+        let made = run_of(maker).end;
         let users = graph
             .tasks()
             .filter(|&task| demands.inputs(task).contains(&data));
@@ -37,6 +44,8 @@ fn kept(graph: &TaskGraph, outcome: &MachineOutcome, number: usize, now: f64) ->
         match (ends.is_empty(), arrived) {
             (false, _) => ends.into_iter().fold(0.0, f64::max),
             (true, Some(sent)) => sent.end,
+            // Without a network it is there at once.
+            (true, None) if has_storage => made,
             (true, None) => f64::INFINITY,
         }
     };
@@ -83,7 +92,7 @@ proptest! {
                 prop_assert_eq!(outcome.succeeded, graph.len() as u64);
                 let outcome = outcome.machines.unwrap();
                 for run in &outcome.runs {
-                    let kept = kept(&graph, &outcome, run.machine, run.start);
+                    let kept = kept(&graph, (&outcome, has_storage), run.machine, run.start);
                     let disk = disks[run.machine] * MB;
                     prop_assert!(kept <= disk, "{} kept at {}: {:?}", kept, run.start, outcome);
                 }

@@ -142,12 +142,15 @@ fn validate(graph: &TaskGraph, cluster: &Cluster, outcome: &MachineOutcome) -> R
             }
         }
     }
+    // No machine fails once all tasks have ended.
+    let last = outcome.runs.iter().map(|run| run.end);
+    let last = last.fold(0.0, f64::max);
     for sent in &outcome.sent {
         for machine in [sent.from, sent.to] {
             if let Reliability::Listed(all) = &cluster.machines[machine].reliability
                 && let Some(outage) = all
                     .iter()
-                    .find(|it| it.at < sent.end && sent.end < it.at + it.length)
+                    .find(|it| it.at < last && it.at < sent.end && sent.end < it.at + it.length)
             {
                 return Err(format!("{sent:?} ends in {outage:?}"));
             }

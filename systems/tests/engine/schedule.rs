@@ -13,7 +13,7 @@ fn simulated() -> Parts {
     }
 }
 
-fn worlds() -> [(&'static str, Parts); 11] {
+fn worlds() -> [(&'static str, Parts); 12] {
     let others = Parts {
         others: true,
         ..Parts::default()
@@ -63,6 +63,13 @@ fn worlds() -> [(&'static str, Parts); 11] {
             "simulated, with binary caches",
             Parts {
                 simulated_caches: true,
+                ..simulated()
+            },
+        ),
+        (
+            "simulated, with tasks that come later",
+            Parts {
+                arrivals: true,
                 ..simulated()
             },
         ),
