@@ -25,8 +25,8 @@ pub struct Ranked {
 }
 
 /// Reads priorities by the names of tasks. A line is `TASK,PRIORITY` or `TASK,PRIORITY,MACHINE`; a
-/// first line whose priority is no number is a heading, lines that begin with `#` and empty ones are
-/// skipped. A field may stand in double quotes, in which two stand for one.
+/// first line whose priority is no number is a heading, lines that begin with `#` and empty ones
+/// are skipped. A field may stand in double quotes, in which two stand for one.
 ///
 /// # Errors
 /// If a line is malformed, or a task has two.

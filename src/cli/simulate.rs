@@ -46,8 +46,8 @@ pub(super) struct SimulateArgs {
     jobs: Vec<u32>,
 
     /// Order of ready tasks: fifo, random, shortest-first, longest-first, critical-path,
-    /// most-dependents, depth-first-by-memory or priority; or one that chooses machines as well, with
-    /// parameters as in heft:insertion=off: heft, cpop, peft, lookahead, dls, min-min, max-min,
+    /// most-dependents, depth-first-by-memory or priority; or one that chooses machines as well,
+    /// with parameters as in heft:insertion=off: heft, cpop, peft, lookahead, dls, min-min, max-min,
     /// sufferage, etf, blevel-gt or list:task=…,machine=…,cores=…; or file:FILE with priorities, or
     /// program:PROGRAM, which is asked (see docs/SCHEDULING.md)
     #[arg(long, default_value = "fifo", value_name = "POLICY")]

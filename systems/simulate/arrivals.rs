@@ -1,5 +1,5 @@
-//! Tasks that come later than at the beginning: until then they are held back, even if they have all
-//! they need.
+//! Tasks that come later than at the beginning: until then they are held back, even if they have
+//! all they need.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -6,9 +6,9 @@ use hashbrown::HashMap;
 use windrow_components::ids::DrvId;
 use windrow_components::machine::{Cluster, Network, NetworkModel, Role};
 
+use super::agenda::{Agenda, What};
 use super::network::Flows;
 use super::outcome::{MachineOutcome, Sent, sends};
-use super::state::{Agenda, What};
 use crate::machines::{Board, DataAt, Workload};
 
 /// Something that is sent, or is to be.

@@ -3,7 +3,7 @@
 
 use hashbrown::HashMap;
 
-use super::state::{Agenda, What};
+use super::agenda::{Agenda, What};
 use crate::machines::Placement;
 
 /// How slow decisions are, in seconds, or in units for graphs that count in those.

@@ -9,7 +9,6 @@ use windrow_components::machine::{Cluster, Role};
 use windrow_components::task_graph::{TaskGraph, TaskId};
 
 use super::outcome::sends;
-use super::state::SimulatedMachines;
 use crate::error::Error;
 use crate::machines::{Load, Workload};
 use crate::policy::Policy;
@@ -28,11 +27,11 @@ pub(super) struct Disks {
     has_storage: bool,
     is_sent: bool,
     /// What has gone and has not been given back.
-    gone: Gone,
+    pub(super) gone: Gone,
 }
 
 /// Data that goes, by the machine that has it.
-type Gone = Vec<(usize, u64)>;
+pub(super) type Gone = Vec<(usize, u64)>;
 
 impl Disks {
     pub(super) fn new(cluster: &Cluster, workload: &Workload) -> Self {
@@ -53,7 +52,7 @@ impl Disks {
 
     /// A goal has ended: what only it needed goes, and, if it made something, what goes to the
     /// storage machine at once. `origin` tells which machine has made a piece of data.
-    fn end(
+    pub(super) fn end(
         &mut self,
         (drv, made): (DrvId, Option<usize>),
         workload: &Workload,
@@ -81,47 +80,14 @@ impl Disks {
         gone
     }
 
-    /// Data has come from one machine to another: what no goal needs is at the storage machine then,
-    /// and goes where it was made.
-    fn arrive(&self, data: u32, from: usize, workload: &Workload) -> Gone {
+    /// Data has come from one machine to another: what no goal needs is at the storage machine
+    /// then, and goes where it was made.
+    pub(super) fn arrive(&self, data: u32, from: usize, workload: &Workload) -> Gone {
         let is_result = self.are_limited && workload.consumers(data).next().is_none();
         is_result
             .then(|| (from, workload.size(data)))
             .into_iter()
             .collect()
-    }
-}
-
-impl SimulatedMachines {
-    /// A goal has ended, which made something on a machine or did not: what only it needed goes.
-    pub(super) fn let_go_of_what_only(
-        &mut self,
-        drv: DrvId,
-        made_on: Option<usize>,
-        workload: &Workload,
-    ) {
-        let data = &self.data;
-        let gone = self
-            .disks
-            .end((drv, made_on), workload, |one| data.origin(one));
-        self.disks.gone.extend(gone);
-    }
-
-    /// Data has come to a machine.
-    pub(super) fn note_arrival(&mut self, data: u32, from: usize, workload: &Workload) {
-        let gone = self.disks.arrive(data, from, workload);
-        self.disks.gone.extend(gone);
-    }
-
-    /// Gives back what was kept by data that is gone: something might start there, or be placed.
-    /// Tells whether there was any.
-    pub(super) fn give_back_disk(&mut self, mut free: impl FnMut(usize, u64)) -> bool {
-        let gone = std::mem::take(&mut self.disks.gone);
-        for &(machine, bytes) in &gone {
-            free(machine, bytes);
-            self.stir(machine);
-        }
-        !gone.is_empty()
     }
 }
 

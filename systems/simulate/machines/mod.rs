@@ -6,9 +6,11 @@
 //! One event is taken at a time: the end of a task, after which the policy may place goals, or that
 //! of a transfer. Those at one instant come in the order in which they were foreseen.
 
+mod agenda;
 mod data;
 mod decisions;
 mod disks;
+mod failing;
 mod network;
 mod outages;
 mod outcome;
@@ -31,8 +33,8 @@ use crate::machines::{Board, Fleet, Load, Placements, Workload, seconds};
 use crate::world::{Parts, Scheduler};
 
 /// Adds machines to a simulated world, where policies believe tasks to take what they do in
-/// `believed`, and decide as slowly as `delays` say; `record` keeps when and where each task ran and
-/// what was sent.
+/// `believed`, and decide as slowly as `delays` say; `record` keeps when and where each task ran
+/// and what was sent.
 ///
 /// # Errors
 /// When a task fits none of them.

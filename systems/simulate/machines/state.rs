@@ -1,12 +1,12 @@
-//! Simulated machines at work: their queues, what runs, what is to happen when.
+//! Simulated machines at work: their queues, and what runs.
 
-use std::cmp::{Ordering, Reverse};
-use std::collections::{BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
-use bevy_ecs::prelude::{Entity, Resource};
+use bevy_ecs::prelude::Resource;
 use windrow_components::ids::DrvId;
 use windrow_components::machine::Cluster;
 
+use super::agenda::{Agenda, What};
 use super::data::Data;
 use super::decisions::{Decisions, Delays};
 use super::disks::Disks;
@@ -14,84 +14,6 @@ use super::outages::Outages;
 use super::outcome::{MachineOutcome, MachineRun};
 use crate::machines::{Board, Load, Order, Placement, Workload};
 use crate::world::Scheduler;
-
-/// What happens at an instant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum What {
-    /// A goal's child exits that was started as the goal's nth, from 0.
-    TaskEnds(Entity, DrvId, u32),
-    /// The first byte of a transfer comes.
-    TransferBegins(u64),
-    /// The last byte of a transfer has come.
-    TransferEnds(u64),
-    /// The policy is asked about what has happened since it was last.
-    PolicyIsAsked,
-    /// What it decided comes into effect.
-    DecisionIsDue(u64),
-    /// A task comes.
-    TaskArrives(DrvId),
-    /// A machine fails.
-    MachineFails(usize),
-    /// It is back.
-    MachineIsBack(usize),
-}
-
-/// An instant at which something happens; what was foreseen first comes first.
-#[derive(Debug, Clone, Copy)]
-struct Event {
-    time: f64,
-    number: u64,
-    what: What,
-}
-
-impl Ord for Event {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let by_time = self.time.total_cmp(&other.time);
-        by_time.then(self.number.cmp(&other.number))
-    }
-}
-
-impl PartialOrd for Event {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Event {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Event {}
-
-/// What is to happen.
-#[derive(Debug, Default)]
-pub(super) struct Agenda {
-    heap: BinaryHeap<Reverse<Event>>,
-    foreseen: u64,
-}
-
-impl Agenda {
-    pub(super) fn add(&mut self, time: f64, what: What) {
-        let number = self.foreseen;
-        self.foreseen += 1;
-        self.heap.push(Reverse(Event { time, number, what }));
-    }
-
-    pub(super) fn next(&self) -> Option<f64> {
-        self.heap.peek().map(|Reverse(event)| event.time)
-    }
-
-    /// What happens next.
-    fn first(&self) -> Option<What> {
-        self.heap.peek().map(|Reverse(event)| event.what)
-    }
-
-    pub(super) fn pop(&mut self) -> Option<What> {
-        self.heap.pop().map(|Reverse(event)| event.what)
-    }
-}
 
 /// What a machine was given and has not started.
 #[derive(Debug)]
@@ -428,5 +350,36 @@ impl SimulatedMachines {
         let queued = queue.remove(at)?;
         self.stir(machine);
         Some(queued.cores)
+    }
+
+    /// A goal has ended, which made something on a machine or did not: what only it needed goes.
+    pub(super) fn let_go_of_what_only(
+        &mut self,
+        drv: DrvId,
+        made_on: Option<usize>,
+        workload: &Workload,
+    ) {
+        let data = &self.data;
+        let gone = self
+            .disks
+            .end((drv, made_on), workload, |one| data.origin(one));
+        self.disks.gone.extend(gone);
+    }
+
+    /// Data has come to a machine.
+    pub(super) fn note_arrival(&mut self, data: u32, from: usize, workload: &Workload) {
+        let gone = self.disks.arrive(data, from, workload);
+        self.disks.gone.extend(gone);
+    }
+
+    /// Gives back what was kept by data that is gone: something might start there, or be placed.
+    /// Tells whether there was any.
+    pub(super) fn give_back_disk(&mut self, mut free: impl FnMut(usize, u64)) -> bool {
+        let gone = std::mem::take(&mut self.disks.gone);
+        for &(machine, bytes) in &gone {
+            free(machine, bytes);
+            self.stir(machine);
+        }
+        !gone.is_empty()
     }
 }

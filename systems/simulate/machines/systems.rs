@@ -8,8 +8,9 @@ use windrow_components::graph::BuildGraph;
 use windrow_components::ids::DrvId;
 use windrow_components::machine::Machine;
 
+use super::agenda::What;
 use super::data::Moves;
-use super::state::{SimulatedMachines, What};
+use super::state::SimulatedMachines;
 use crate::failure::{Failure, FailureKind};
 use crate::machines::{Board, Fleet, Load, Placement, Placements, Workload};
 use crate::simulate::children::SimulatedChildren;
@@ -167,19 +168,13 @@ pub(crate) fn advance(
     let micros = machines.now * machines.units;
     scheduler.now = Duration::from_secs_f64(micros / 1e6);
     let What::TaskEnds(goal, drv, _) = what else {
+        let mut load = machine_of(what).and_then(|number| {
+            let entity = fleet.entities[number];
+            loads.get_mut(entity).ok()
+        });
+        let engine = (&mut *scheduler, &*graph);
         let shared = (&mut *board, &*workload);
-        match what {
-            What::MachineFails(number) | What::MachineIsBack(number) => {
-                let mut load = loads.get_mut(fleet.entities[number]).ok();
-                let engine = (&mut *scheduler, &*graph);
-                machines.come_or_go((number, load.as_deref_mut()), engine, shared);
-            }
-            What::TaskArrives(drv) => {
-                scheduler.place_again(drv);
-                machines.tell(&mut board);
-            }
-            _ => happen(&mut machines, shared, what),
-        }
+        pass(&mut machines, (what, load.as_deref_mut()), engine, shared);
         if machines.give_back_disk(|number, bytes| free(&mut loads, &fleet, number, bytes)) {
             machines.tell(&mut board);
         }
@@ -228,6 +223,33 @@ pub(crate) fn advance(
     scheduler.complete(goal, Some(drv), outputs);
 }
 
+/// The machine that something happens to as a whole.
+fn machine_of(what: What) -> Option<usize> {
+    match what {
+        What::MachineFails(number) | What::MachineIsBack(number) => Some(number),
+        _ => None,
+    }
+}
+
+/// Lets something happen that is not the end of a task, to a machine whose load that is.
+fn pass(
+    machines: &mut SimulatedMachines,
+    (what, load): (What, Option<&mut Load>),
+    (scheduler, graph): (&mut Scheduler, &BuildGraph),
+    (board, workload): (&mut Board, &Workload),
+) {
+    match what {
+        What::MachineFails(number) | What::MachineIsBack(number) => {
+            machines.come_or_go((number, load), (scheduler, graph), (board, workload));
+        }
+        What::TaskArrives(drv) => {
+            scheduler.place_again(drv);
+            machines.tell(board);
+        }
+        _ => happen(machines, (board, workload), what),
+    }
+}
+
 /// Lets time pass until something happens.
 fn next(machines: &mut SimulatedMachines, board: &mut Board) -> Option<What> {
     machines.forget_what_was_cut();
@@ -261,7 +283,7 @@ fn move_on(machines: &mut SimulatedMachines, board: &mut Board, time: f64) {
     board.now = machines.now;
 }
 
-/// Lets something happen that is not the end of a task.
+/// Lets something happen that concerns no task.
 fn happen(machines: &mut SimulatedMachines, shared: (&mut Board, &Workload), what: What) {
     match what {
         What::TransferBegins(id) => machines.with_data(shared, |data, moves| data.begin(id, moves)),
