@@ -119,7 +119,11 @@ impl Announcer {
                 }
             }
             Event::SecondPassed => self.write(),
-            Event::Failed { .. } | Event::Message { .. } | Event::HelperOutput { .. } => {}
+            Event::Failed { .. }
+            | Event::Message { .. }
+            | Event::HelperOutput { .. }
+            | Event::Used { .. }
+            | Event::Over => {}
         }
     }
 
@@ -404,6 +408,7 @@ mod tests {
         told.announcer.report(&Event::Started {
             build: build(id),
             system,
+            by_hook: false,
             log_file,
             outputs,
             mode,

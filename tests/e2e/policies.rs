@@ -197,7 +197,7 @@ fn programs_that_fail_are_told_of() {
         let ran = run(&format!("program:{program}"));
         ran.exits(1)
             .no_panic()
-            .says(&format!("the policy program:{program}: "))
+            .says(format!("the policy program:{program}: "))
             .says(says);
     }
     let late = shell(&world, "late", "sleep 600");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::list_schedule::{Rule, makespan};
 use super::*;
 use proptest::prelude::*;
-use windrow_components::task_graph::Demands;
+use windrow_components::task_graph::{Attributes, Demands};
 
 const CORPUS: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -155,6 +155,7 @@ fn the_corpus_survives_being_written_and_read() {
         // What a ninja file has no place for.
         graph.set_durations(TimeUnit::Units, Vec::new()).unwrap();
         graph.set_demands(Demands::default()).unwrap();
+        graph.set_attributes(Attributes::default()).unwrap();
         assert_eq!(again(&graph, Format::Ninja), graph, "{file}");
     }
 }

@@ -49,7 +49,7 @@ fn kept(
             (true, None) => f64::INFINITY,
         }
     };
-    let all = here.flat_map(|run| data_of(run));
+    let all = here.flat_map(data_of);
     let there = all.filter(|&data| until(data) > now);
     there.map(|data| demands.sizes[data as usize]).sum()
 }
