@@ -47,9 +47,9 @@ pub(super) struct SimulateArgs {
 
     /// Order of ready tasks: fifo, random, shortest-first, longest-first, critical-path,
     /// most-dependents, depth-first-by-memory or priority; or one that chooses machines as well,
-    /// with parameters as in heft:insertion=off: heft, cpop, peft, lookahead, dls, min-min, max-min,
-    /// sufferage, etf, blevel-gt or list:task=…,machine=…,cores=…; or file:FILE with priorities, or
-    /// program:PROGRAM, which is asked (see docs/SCHEDULING.md)
+    /// with parameters as in heft:insertion=off: heft, cpop, peft, lookahead, dls, min-min,
+    /// max-min, sufferage, etf, blevel-gt or list:task=…,machine=…,cores=…; or file:FILE with
+    /// priorities, or program:PROGRAM, which is asked (see docs/SCHEDULING.md)
     #[arg(long, default_value = "fifo", value_name = "POLICY")]
     policy: Policy,
 

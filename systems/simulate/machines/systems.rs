@@ -185,10 +185,7 @@ pub(crate) fn advance(
     let failed = children.fails(drv);
     if let Some((machine, start, cores)) = machines.leave(drv, failed) {
         if let Ok(mut load) = loads.get_mut(fleet.entities[machine]) {
-            load.free += cores;
-            load.unreserved += i64::from(cores);
-            load.free_memory += workload.memory(drv);
-            load.unreserved_memory += workload.memory(drv) as i64;
+            give_back(&mut load, cores, workload.memory(drv));
             if failed {
                 load.give_disk_back(workload.disk(drv));
             }
@@ -221,6 +218,14 @@ pub(crate) fn advance(
         built: None,
     });
     scheduler.complete(goal, Some(drv), outputs);
+}
+
+/// What a task had of a machine is free, and nobody's.
+fn give_back(load: &mut Load, cores: u32, memory: u64) {
+    load.free += cores;
+    load.unreserved += i64::from(cores);
+    load.free_memory += memory;
+    load.unreserved_memory += memory as i64;
 }
 
 /// The machine that something happens to as a whole.
