@@ -68,9 +68,9 @@ fn naive(graph: &TaskGraph, all: &[Vec<Outage>]) -> Vec<(u32, usize, f64, f64, b
             !all[machine].iter().any(down)
         };
         ready.sort_by(|one, other| one.partial_cmp(other).unwrap());
-        for (machine, running) in running.iter_mut().enumerate() {
-            if running.is_none() && is_up(machine) && !ready.is_empty() {
-                *running = Some((ready.remove(0).1, now));
+        for (machine, task) in running.iter_mut().enumerate() {
+            if task.is_none() && is_up(machine) && !ready.is_empty() {
+                *task = Some((ready.remove(0).1, now));
             }
         }
         let end = |&(task, start): &(TaskId, f64)| start + graph.work(task);
@@ -85,13 +85,13 @@ fn naive(graph: &TaskGraph, all: &[Vec<Outage>]) -> Vec<(u32, usize, f64, f64, b
             return runs;
         }
         now = next;
-        for (machine, running) in running.iter_mut().enumerate() {
-            let Some((task, start)) = *running else {
+        for machine in 0..all.len() {
+            let Some((task, start)) = running[machine] else {
                 continue;
             };
             let number = task.index() as u32;
             if end(&(task, start)) == now {
-                *running = None;
+                running[machine] = None;
                 runs.push((number, machine, start, now, false));
                 for &after in successors.of(task) {
                     left[after.index()] -= 1;
@@ -100,7 +100,7 @@ fn naive(graph: &TaskGraph, all: &[Vec<Outage>]) -> Vec<(u32, usize, f64, f64, b
                     }
                 }
             } else if all[machine].iter().any(|outage| outage.at == now) {
-                *running = None;
+                running[machine] = None;
                 runs.push((number, machine, start, now, true));
                 ready.push((now, task));
             }
