@@ -168,10 +168,8 @@ pub(crate) fn advance(
     let micros = machines.now * machines.units;
     scheduler.now = Duration::from_secs_f64(micros / 1e6);
     let What::TaskEnds(goal, drv, _) = what else {
-        let mut load = machine_of(what).and_then(|number| {
-            let entity = fleet.entities[number];
-            loads.get_mut(entity).ok()
-        });
+        let entity = machine_of(what).map(|number| fleet.entities[number]);
+        let mut load = entity.and_then(|entity| loads.get_mut(entity).ok());
         let engine = (&mut *scheduler, &*graph);
         let shared = (&mut *board, &*workload);
         pass(&mut machines, (what, load.as_deref_mut()), engine, shared);
