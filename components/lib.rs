@@ -20,6 +20,7 @@ pub mod paths;
 pub mod request;
 pub mod run_record;
 pub mod settings;
+pub mod shell_word;
 pub mod signing_key;
 pub mod store_path;
 pub mod substitution;

@@ -281,6 +281,9 @@ pub enum Error {
         /// What became of the run.
         reason: String,
     },
+    /// There can be no shell where a derivation is built.
+    #[error("{0}")]
+    Shell(String),
     /// There is no log of that.
     #[error("there is no build log of '{path}'; only what was built in this store has one")]
     NoLog {

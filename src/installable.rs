@@ -124,6 +124,15 @@ pub(crate) fn parse(words: &[Word], session: &Session) -> Result<Vec<Installable
     words.iter().map(parse).collect()
 }
 
+/// Arguments as they were typed, in one text.
+pub(crate) fn shown(words: &[Word]) -> String {
+    let each = words.iter().map(|word| match word {
+        Word::Typed(what) => what.to_string_lossy(),
+        Word::Given(target) => target.what.as_str().into(),
+    });
+    each.collect::<Vec<_>>().join(" ")
+}
+
 /// Which store arguments are about where none is named: what lies in the machine's store, or leads
 /// there, is about that one, whether it may be written or not.
 pub(crate) fn usual_store(words: &[Word], machine: &Path) -> Usual {

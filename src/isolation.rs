@@ -94,6 +94,7 @@ pub(crate) fn isolation(
         max_processes: (settings.sandbox_max_processes > 0)
             .then_some(settings.sandbox_max_processes),
         allow_namespaces: settings.sandbox_allow_namespaces,
+        kept: None,
     };
     let always = always.iter().map(c_path).collect();
     let dirs_pool = DirsPool::new(host_store(layout), builds_dir(settings), config.tmp_dirs());

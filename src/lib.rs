@@ -203,6 +203,7 @@ mod reports;
 mod running;
 #[doc(hidden)]
 pub mod session;
+mod shell;
 mod standard_input;
 #[doc(hidden)]
 pub mod task_graph;

@@ -70,6 +70,32 @@ pub(crate) fn look_up(
     Ok((store, wanted))
 }
 
+/// The one derivation that is wanted, or that the one path that is wanted was built from; none if
+/// that is not known. `what` is what was typed.
+///
+/// # Errors
+/// [`Error::BadArgument`] if it is not one; when the database can't be read.
+pub(crate) fn one_derivation(
+    what: &str,
+    store: &LocalStore,
+    wanted: &[Wanted],
+) -> Result<Option<String>> {
+    match wanted {
+        [Wanted::Derivation { path, .. }] => Ok(Some(path.clone())),
+        [Wanted::Path(path) | Wanted::Repair(path)] => {
+            let info = store.database.path_info(path)?;
+            Ok(info.and_then(|info| info.deriver))
+        }
+        several => Err(Error::BadArgument {
+            what: what.to_owned(),
+            reason: format!(
+                "it names {} derivations, and only one can be meant; name it, as in 'x.json#name'",
+                several.len()
+            ),
+        }),
+    }
+}
+
 /// Adds a graph in JSON that is in no file to the store; its targets. Messages call it
 /// `graph.json`.
 ///

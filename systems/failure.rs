@@ -1,6 +1,7 @@
 //! Why a goal failed, in words for people and in kinds for the exit status.
 
 use std::io;
+use std::path::PathBuf;
 
 use windrow_sandbox::process::kill::UNKNOWN_STATUS;
 use windrow_store::Error as StoreError;
@@ -71,6 +72,8 @@ pub struct Failure {
     pub message: String,
     /// The end of the builder's log, if it ran.
     pub log_tail: Vec<String>,
+    /// The directory it worked in, if that stays.
+    pub kept: Option<PathBuf>,
 }
 
 impl Failure {
@@ -80,6 +83,7 @@ impl Failure {
             kind,
             message: message.into(),
             log_tail: Vec::new(),
+            kept: None,
         }
     }
 

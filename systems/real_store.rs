@@ -68,6 +68,50 @@ impl Prepared {
     }
 }
 
+impl RealStore {
+    /// Scratch names for all outputs of a derivation that nobody else has, nor ever will. `unique`
+    /// is a number that nobody else has either.
+    ///
+    /// # Errors
+    /// When they can't be kept from collection.
+    pub fn outputs_to_throw_away(
+        &mut self,
+        graph: &BuildGraph,
+        drv: DrvId,
+        unique: [u8; 32],
+    ) -> Result<HashRewrites> {
+        let outputs = graph.outputs(drv).iter().map(|row| row.path);
+        let outputs: Vec<PathId> = outputs.collect();
+        self.scratch_names(graph, drv, (&outputs, "shell", unique))
+    }
+
+    fn scratch_names(
+        &mut self,
+        graph: &BuildGraph,
+        drv: DrvId,
+        (outputs, purpose, hash): (&[PathId], &str, [u8; 32]),
+    ) -> Result<HashRewrites> {
+        let drv_name = graph.paths.base_name(graph.drv_path(drv));
+        let mut rewrites = HashRewrites::default();
+        for &path in outputs {
+            let kind = format!("{purpose}:{drv_name}:{}", graph.paths.base_name(path));
+            let store_dir = self.local.store_dir();
+            let scratch = store_dir.make_path(&kind, &hash, graph.paths.name(path))?;
+            let mut scratch_hash = [0; 32];
+            scratch_hash.copy_from_slice(scratch.hash_part().as_bytes());
+            let scratch_path = self.local.store_dir().display(&scratch);
+            self.local.keep(&[&scratch_path])?;
+            let hash = graph.paths.hash_part(path);
+            rewrites.scratch.push(ScratchOutput {
+                hash,
+                scratch_hash,
+                scratch_path,
+            });
+        }
+        Ok(rewrites)
+    }
+}
+
 impl Store for RealStore {
     fn add_temp_roots(&mut self, graph: &BuildGraph, paths: &[PathId]) -> Result<()> {
         if self.local.is_read_only() {
@@ -188,26 +232,7 @@ impl Store for RealStore {
         drv: DrvId,
         valid: &[PathId],
     ) -> Result<HashRewrites> {
-        let drv_name = graph.paths.base_name(graph.drv_path(drv));
-        let mut rewrites = HashRewrites::default();
-        for &path in valid {
-            let kind = format!("rewrite:{drv_name}:{}", graph.paths.base_name(path));
-            let scratch =
-                self.local
-                    .store_dir()
-                    .make_path(&kind, &[0; 32], graph.paths.name(path))?;
-            let mut scratch_hash = [0; 32];
-            scratch_hash.copy_from_slice(scratch.hash_part().as_bytes());
-            let scratch_path = self.local.store_dir().display(&scratch);
-            self.local.keep(&[&scratch_path])?;
-            let hash = graph.paths.hash_part(path);
-            rewrites.scratch.push(ScratchOutput {
-                hash,
-                scratch_hash,
-                scratch_path,
-            });
-        }
-        Ok(rewrites)
+        self.scratch_names(graph, drv, (valid, "rewrite", [0; 32]))
     }
 
     fn failed_paths(&mut self) -> Option<&FailedPaths> {

@@ -1,6 +1,7 @@
 //! What a run tells its user while it goes on. The engine says what happened; how it looks is the
 //! reporter's business.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -175,6 +176,8 @@ pub enum Event<'a> {
         message: &'a str,
         /// The end of its log.
         log_tail: &'a [String],
+        /// The directory that its builder worked in, if it stays.
+        kept: Option<&'a Path>,
         /// When, since the run began.
         at: Duration,
     },

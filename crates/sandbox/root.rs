@@ -37,6 +37,9 @@ pub struct SandboxConfig {
     pub max_processes: Option<u64>,
     /// Whether they may make user namespaces, and others in them (`sandbox-allow-namespaces`).
     pub allow_namespaces: bool,
+    /// A directory of the machine that is the build directory, if that is not a new one. Only where
+    /// one build has a template of its own.
+    pub kept: Option<PathBuf>,
 }
 
 /// Whose sandbox it is.
@@ -86,6 +89,9 @@ pub const GUARDED: [&str; 8] = [
 ];
 
 const TMP: &str = "/tmp";
+
+/// Where the template has a build directory that is not a new one.
+const KEPT: &str = "kept";
 
 const DEVICES: [&str; 6] = ["full", "null", "random", "tty", "urandom", "zero"];
 
@@ -165,16 +171,32 @@ impl Draft {
 
 impl SandboxConfig {
     /// The same with `more` beside what all sandboxes show, or instead of what these show at the
-    /// same place.
-    pub fn showing(&self, more: &[(SandboxPath, Shown)]) -> Cow<'_, Self> {
-        if more.is_empty() {
+    /// same place, and with `kept` for its build directory if there is one.
+    pub fn showing(&self, more: &[(SandboxPath, Shown)], kept: Option<&Path>) -> Cow<'_, Self> {
+        if more.is_empty() && kept.is_none() {
             return Cow::Borrowed(self);
         }
         let all = self.paths.iter().chain(more).cloned();
         let by_target: BTreeMap<_, _> = all.map(|it| (it.0.target.clone(), it)).collect();
         Cow::Owned(Self {
             paths: by_target.into_values().collect(),
+            kept: kept.map(Path::to_owned),
             ..self.clone()
+        })
+    }
+
+    /// Where on the machine that lies which is shown at a path; `None` if nothing is.
+    pub fn source_of(&self, path: &Path) -> Option<PathBuf> {
+        let rows = self.paths.iter();
+        let above = rows.filter_map(|(shown, _)| {
+            let rest = path.strip_prefix(&shown.target).ok()?;
+            Some((shown, rest))
+        });
+        // What is shown deepest hides the others.
+        let (shown, rest) = above.min_by_key(|(_, rest)| rest.as_os_str().len())?;
+        Some(match rest.as_os_str().is_empty() {
+            true => shown.source.clone(),
+            false => shown.source.join(rest),
         })
     }
 
@@ -197,11 +219,13 @@ impl SandboxConfig {
             Action::mount(None, "/", None, private, None),
             tmpfs(base, "mode=0755,size=1m"),
         ];
-        for (name, source) in [
+        let kept = self.kept.as_ref().map(|kept| (KEPT, kept));
+        let sources = [
             ("inputs", &self.real_store_dir),
             ("store", &run.store),
             ("builds", &run.builds),
-        ] {
+        ];
+        for (name, source) in sources.into_iter().chain(kept) {
             let target = base.join(name);
             actions.push(Action::dir(&target));
             // Without what is mounted below, for the template itself may be.
@@ -357,7 +381,9 @@ impl SandboxConfig {
             let source = Path::new("/inputs").join(name);
             actions.push(Action::bind(source, store.join(name)));
         }
-        actions.push(Action::bind(&place.build, at(&self.build_dir)));
+        let kept = self.kept.as_ref().map(|_| Path::new("/").join(KEPT));
+        let build_dir = kept.as_ref().unwrap_or(&place.build);
+        actions.push(Action::bind(build_dir, at(&self.build_dir)));
         self.show_below_tmp(root, &mut actions);
         self.mount_proc(&at(Path::new("/proc")), proc, &mut actions);
         self.mount_dev(at, &mut actions);

@@ -21,6 +21,7 @@ pub mod raw;
 pub mod resumed;
 pub mod space;
 pub mod stream;
+pub mod terminal;
 pub mod threads;
 pub mod told;
 pub mod tree;

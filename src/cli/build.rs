@@ -120,7 +120,7 @@ pub(super) fn run(args: &BuildArgs) -> Result<()> {
         ..args.common.style(args.print_build_logs)
     };
     let records = Records::begin(args)?;
-    let reporter = records.keep_of(progress::reporter(style), args)?;
+    let reporter = records.keep_of(progress::reporter(style.clone()), args)?;
     let link = args.out_link.as_ref().or(args.add_root.as_ref());
     let held = match link {
         Some(_) => Some(hold(&session, &store, &wanted)?),
@@ -151,7 +151,7 @@ pub(super) fn run(args: &BuildArgs) -> Result<()> {
         None => print_lines(outputs.iter().flatten().map(|(_, path)| path))?,
     }
     // Not before all that may fail.
-    progress::say_if_idle(style, &summary);
+    progress::say_if_idle(&style, &summary);
     Ok(())
 }
 

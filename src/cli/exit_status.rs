@@ -1,7 +1,7 @@
 //! What the exit statuses mean, for the manual pages and the reference of commands.
 
 /// Exit statuses of every command, and when a command ends with them. Those of `nix-store` are the
-/// same.
+/// same; that of `shell` is the program's, once that runs.
 pub(super) const EXIT_STATUSES: &[(&str, &str)] = &[
     ("0", "everything asked for is valid, or done"),
     (
@@ -21,6 +21,10 @@ pub(super) const EXIT_STATUSES: &[(&str, &str)] = &[
         "104",
         "with --check, an output came out different; together with other failures 96 plus 1 for \
          timeouts, 2 for hashes, 4 for any failure above, 8 for differences",
+    ),
+    (
+        "any",
+        "with shell, that of the program that ran, or 128 and the number of the signal that ended it",
     ),
     (
         "129, 130, 143",

@@ -104,7 +104,7 @@ pub(super) fn run(args: &GcArgs) -> Result<()> {
         if result.is_err() {
             lines.truncate(1);
         }
-        lines.iter().for_each(|line| say(style, Level::Info, line));
+        lines.iter().for_each(|line| say(&style, Level::Info, line));
     }
     result
 }

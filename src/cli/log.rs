@@ -8,11 +8,10 @@ use super::CommonArgs;
 use crate::build_log::{Log, copy, open};
 use crate::error::{Error, Result, print_failed};
 use crate::installable::{self, Installable, Word};
-use crate::realise::Wanted;
 use crate::running::{Followed, builder_of, follow};
 use crate::session::Session;
 use crate::terminal::{Out, complain};
-use crate::wanted::look_up;
+use crate::wanted::{look_up, one_derivation};
 
 #[derive(Debug, Args)]
 pub(super) struct LogArgs {
@@ -66,23 +65,9 @@ fn derivation((what, words): (&str, &[Word]), session: &Session, may_run: bool) 
         return Ok(path.clone());
     }
     let (store, wanted) = look_up(&found, session)?;
-    match wanted.as_slice() {
-        [Wanted::Derivation { path, .. }] => Ok(path.clone()),
-        [Wanted::Path(path) | Wanted::Repair(path)] => {
-            let info = store.database.path_info(path)?;
-            let deriver = info.and_then(|info| info.deriver);
-            deriver.ok_or_else(|| Error::NoLog {
-                path: what.to_owned(),
-            })
-        }
-        several => Err(Error::BadArgument {
-            what: what.to_owned(),
-            reason: format!(
-                "it names {} derivations, and a log is of one; name it, as in 'x.json#name'",
-                several.len()
-            ),
-        }),
-    }
+    one_derivation(what, &store, &wanted)?.ok_or_else(|| Error::NoLog {
+        path: what.to_owned(),
+    })
 }
 
 fn print(log: &mut Log, drv: &str) -> Result<()> {

@@ -18,6 +18,7 @@ mod push;
 mod reference;
 mod report;
 mod serve_cache;
+mod shell;
 mod show;
 mod simulate;
 mod status;
@@ -35,7 +36,7 @@ pub use reference::reference;
 
 use crate::error::{Result, print_failed};
 use crate::installable::{Word, usual_store};
-use crate::progress::{LogFormat, Style};
+use crate::progress::{Hints, LogFormat, Style};
 use crate::session::{Session, Usual};
 use crate::terminal::{
     Out, complain, stderr_is_terminal, take_over_signals, tell_error, tell_errors_as_json,
@@ -81,6 +82,8 @@ enum Command {
     Gc(gc::GcArgs),
     /// Print the build log of a derivation or of an output, or follow that of a running build
     Log(log::LogArgs),
+    /// Open a shell where a derivation is built: the builder's environment, in a build directory
+    Shell(shell::ShellArgs),
     /// List what is being built in this store now, by any process: phase, time, log, locks
     Status(status::StatusArgs),
     /// Print what builds took in this store: time, CPU time, memory
@@ -197,6 +200,7 @@ impl CommonArgs {
             names: true,
             trace: false,
             copying: false,
+            hints: Hints::new(self.store.as_deref(), &self.pairs()),
         }
     }
 
@@ -302,6 +306,7 @@ fn run(args: Vec<OsString>) -> ExitCode {
         Command::Build(args) => args.common.log_format,
         Command::Copy(args) => args.common.log_format,
         Command::Push(args) => args.common.log_format,
+        Command::Shell(args) => args.common.log_format,
         _ => None,
     };
     if format == Some(LogFormat::InternalJson) {
@@ -334,6 +339,7 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Build(args) => build::run(&args),
         Command::Copy(args) => copy::run(&args),
         Command::Push(args) => push::run(&args),
+        Command::Shell(args) => return shell::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Add(args) => add::run(&args),
         Command::Graph(args) => graph::run(&args),

@@ -23,14 +23,14 @@ pub(super) fn warn(from: Option<&Other>, to: Option<&Other>, copy: &Copy) {
         if !names.is_empty() {
             let names = names.join("', '");
             let text = format!("warning: '{url}' has parameters without effect: '{names}'");
-            say(copy.style, Level::Warn, &text);
+            say(&copy.style, Level::Warn, &text);
         }
         if role == Role::To && is_cache(url) && !copy.check_sigs {
             let text = format!(
                 "warning: --no-check-sigs has no effect: '{url}' is a binary cache, which takes what \
                  nobody has signed"
             );
-            say(copy.style, Level::Warn, &text);
+            say(&copy.style, Level::Warn, &text);
         }
     }
 }

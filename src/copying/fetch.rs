@@ -79,7 +79,7 @@ pub(super) fn fetch(
     what: &Copy,
 ) -> Result<()> {
     if paths.is_empty() {
-        say(what.style, Level::Info, NOTHING_NAMED);
+        say(&what.style, Level::Info, NOTHING_NAMED);
         return Ok(());
     }
     let fetched = fetch_all(session.clone(), from, paths, what)?;
@@ -91,7 +91,7 @@ fn say_if_idle(session: &Session, fetched: u32, what: &Copy) {
     if fetched == 0 {
         let store = session.layout.real_store_dir.display();
         let text = format!("nothing to copy: all of it is in '{store}'");
-        say(what.style, Level::Info, &text);
+        say(&what.style, Level::Info, &text);
     }
 }
 
@@ -117,7 +117,7 @@ fn fetch_all(mut session: Session, from: &Source, paths: Vec<String>, what: &Cop
     }
     let reporter = progress::reporter(Style {
         copying: true,
-        ..what.style
+        ..what.style.clone()
     });
     let began = Instant::now();
     let (summary, _) = realise(&session, store, &wanted, reporter)?;
@@ -129,7 +129,7 @@ fn fetch_all(mut session: Session, from: &Source, paths: Vec<String>, what: &Cop
     if let Some(paths) = paths {
         let (from, time) = (&from.shown, seconds(began.elapsed()));
         let text = format!("copied {paths} from '{from}' in {time}");
-        say(what.style, Level::Info, &text);
+        say(&what.style, Level::Info, &text);
     }
     if let Some(signal) = summary.interrupted {
         return Err(Error::Interrupted { signal });
@@ -149,7 +149,7 @@ fn only_these(session: &Session, wanted: &[Wanted], what: &Copy) -> Result<()> {
         complaints,
         ..
     } = make_plan(session, store, wanted)?;
-    let complain = |text: &String| say(what.style, Level::Warn, text);
+    let complain = |text: &String| say(&what.style, Level::Warn, text);
     complaints.iter().for_each(complain);
     let fetched = plan.fetches.iter().map(|&path| graph.full_path(path));
     let paths = wanted.iter().filter_map(|wanted| match wanted {

@@ -50,7 +50,7 @@ pub(super) fn found(session: &Session, what: &Copy) -> Result<Found> {
     let wanted = understand(&named, session, &mut store).map_err(Error::not_to_build)?;
     let wanted = paths_of(wanted, what);
     let held = hold(session, &store, &wanted)?;
-    let reporter = progress::reporter(what.style);
+    let reporter = progress::reporter(what.style.clone());
     let (summary, outputs) = realise(session, store, &wanted, reporter)?;
     if let Some(signal) = summary.interrupted {
         return Err(Error::Interrupted { signal });
@@ -118,7 +118,7 @@ pub(super) fn send(session: &Session, to: &StoreUrl, what: &Copy) -> Result<()> 
     // What lies on a server in part is given up, and there may be much.
     let _owing = Owing::new();
     let shown = shown(to);
-    let mut copies = Copies::new(what.style, &shown);
+    let mut copies = Copies::new(what.style.clone(), &shown);
     let config = copy_config(&session.settings, &session.layout, copies.notice());
     let mut store = open(to, &config, what)?;
     let tell = &mut |event: windrow_net::copy::Event<'_>| copies.report(&event);

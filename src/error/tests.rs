@@ -65,6 +65,7 @@ fn arguments() -> Vec<Error> {
         },
         Error::Unsupported(text("windrow does not do that")),
         Error::Usage(text("no operation specified")),
+        Error::Shell(text("cannot open a shell for '/nix/store/…-x.drv'")),
     ]
 }
 

@@ -16,7 +16,7 @@ use super::elsewhere;
 use super::paths::path_of;
 use crate::error::{Error, Result};
 use crate::outcome::{failure, root_name};
-use crate::progress::{self, LogFormat, Style};
+use crate::progress::{self, Hints, LogFormat, Style};
 use crate::realise::{Outputs, Planned, Wanted, already_valid, hold, make_plan, realise_planned};
 use crate::terminal::complain;
 
@@ -201,7 +201,7 @@ fn announce(
 fn say_if_idle(call: &Call, summary: &Option<Summary>) -> Result<()> {
     let style = style(call)?;
     if let Some(summary) = summary {
-        progress::say_if_idle(style, summary);
+        progress::say_if_idle(&style, summary);
     }
     Ok(())
 }
@@ -264,6 +264,7 @@ fn style(call: &Call) -> Result<Style> {
         names: format != LogFormat::Raw,
         trace: call.session.settings.print_build_trace,
         copying: false,
+        hints: Hints::new(call.command.store.as_deref(), &call.command.settings),
     })
 }
 

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use windrow_components::derivation::Derivation;
+use windrow_components::shell_word::quote;
 
 use super::args::Level;
 use super::paths::with_derivation;
@@ -63,18 +64,6 @@ fn environment_for_shell(drv: &Derivation<'_>) -> (Vec<u8>, Vec<String>) {
 fn is_variable_name(name: &[u8]) -> bool {
     let allowed = |&byte: &u8| byte.is_ascii_alphanumeric() || byte == b'_';
     name.first().is_some_and(|first| !first.is_ascii_digit()) && name.iter().all(allowed)
-}
-
-/// Puts a value into single quotes, as a shell reads it.
-fn quote(value: &[u8], out: &mut Vec<u8>) {
-    out.push(b'\'');
-    for &byte in value {
-        match byte {
-            b'\'' => out.extend(b"'\\''"),
-            _ => out.push(byte),
-        }
-    }
-    out.push(b'\'');
 }
 
 pub(super) fn read_log(call: &mut Call) -> Result<()> {

@@ -79,7 +79,7 @@ impl Copies {
 
     /// What says of requests that they are made again.
     pub fn notice(&self) -> Notice {
-        retries(self.style)
+        retries(self.style.clone())
     }
 
     /// Shows an event.
@@ -98,7 +98,7 @@ impl Copies {
                     Some(_) => Level::Talkative,
                     None => Level::Info,
                 };
-                say(self.style, level, &text);
+                say(&self.style, level, &text);
                 if let Some((live, shown)) = &self.live {
                     let name = path.path.rsplit('/').next().unwrap_or_default();
                     mutex::lock(shown).name = name.get(33..).unwrap_or(name).to_owned();
@@ -113,9 +113,9 @@ impl Copies {
             }
             Event::Failed { path, error } => {
                 let text = format!("error: cannot copy '{}': {error}", path.path);
-                say(self.style, Level::Error, &text);
+                say(&self.style, Level::Error, &text);
             }
-            Event::Warning(text) => say(self.style, Level::Warn, &format!("warning: {text}")),
+            Event::Warning(text) => say(&self.style, Level::Warn, &format!("warning: {text}")),
         }
     }
 
@@ -147,7 +147,7 @@ impl Copies {
                     1 => format!("nothing to copy: the path is in '{to}'"),
                     count => format!("nothing to copy: all {count} paths are in '{to}'"),
                 };
-                say(self.style, Level::Info, &there);
+                say(&self.style, Level::Info, &there);
             }
             return;
         }
@@ -163,7 +163,7 @@ impl Copies {
             size(self.sent),
             seconds(self.began.elapsed())
         );
-        say(self.style, Level::Info, &text);
+        say(&self.style, Level::Info, &text);
     }
 }
 
@@ -172,7 +172,7 @@ pub fn retries(style: Style) -> Notice {
     Arc::new(move |error, pause| {
         let seconds = pause.as_secs_f64();
         let text = format!("warning: {error}; trying again in {seconds:.1} s");
-        say(style, Level::Warn, &text);
+        say(&style, Level::Warn, &text);
     })
 }
 

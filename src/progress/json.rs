@@ -9,7 +9,8 @@ use windrow_components::log_line::LogMessage;
 use windrow_systems::report::{BuildRef, Event, Level, Reporter, Transfer};
 
 use super::Style;
-use super::lines::{failure, started};
+use super::failures::FailedBuild;
+use super::lines::started;
 use super::output::{FILE_TRANSFER, Outputs, Said};
 use crate::terminal::write_json as write;
 
@@ -158,6 +159,14 @@ impl Json {
         }
     }
 
+    fn failed(&self, event: &Event<'_>) {
+        let log = |margin: &str, line: &str| format!("{margin}{line}");
+        if let Some(failed) = FailedBuild::of(event) {
+            let lines = failed.lines(&self.style.hints, str::to_owned, log);
+            message(Level::Error, &lines.join("\n"));
+        }
+    }
+
     fn output(&mut self, build: BuildRef<'_>, bytes: &[u8]) {
         let said = self.outputs.feed(build, bytes, true);
         said.into_iter().for_each(|said| self.said(build.id, said));
@@ -298,19 +307,11 @@ impl Reporter for Json {
                 self.fetches.end(build.id, false);
                 self.stop(build.id);
             }
-            Event::Failed {
-                build,
-                started,
-                message: text,
-                log_tail,
-                ..
-            } => {
+            Event::Failed { build, started, .. } => {
                 if started {
                     self.stop(build.id);
                 }
-                let log = |margin: &str, line: &str| format!("{margin}{line}");
-                let lines = failure(build.drv_path, text, log_tail, str::to_owned, log);
-                message(Level::Error, &lines.join("\n"));
+                self.failed(event);
             }
             Event::LockAwaited { build, what } => self.lock_awaited(build, what),
             Event::Progress(counts) => {

@@ -4,6 +4,7 @@
 mod bar;
 mod board;
 mod copies;
+mod failures;
 mod json;
 mod lines;
 mod outlook;
@@ -15,7 +16,10 @@ mod trace;
 mod tracing;
 mod wording;
 
+use std::sync::Arc;
+
 use clap::ValueEnum;
+use windrow_components::shell_word::quoted;
 use windrow_systems::engine::Summary;
 use windrow_systems::report::{Event, Level, Reporter};
 
@@ -43,7 +47,7 @@ pub enum LogFormat {
 }
 
 /// What the user wants to see.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Style {
     /// In which form.
     pub format: LogFormat,
@@ -57,11 +61,52 @@ pub struct Style {
     pub trace: bool,
     /// Whether what is fetched is a copy, whose end is told of by whoever makes it.
     pub copying: bool,
+    /// What commands have that messages name.
+    pub hints: Hints,
+}
+
+/// What commands have that messages name, beside what they are about: what makes them work on the
+/// same store, and builds with the same settings. Each is text that begins with a blank, or none.
+#[derive(Debug, Clone, Default)]
+pub struct Hints {
+    /// Of every command.
+    pub store: Arc<str>,
+    /// Of those that build.
+    pub settings: Arc<str>,
+}
+
+/// Settings that concern a run, and not what one builder finds.
+const OF_RUNS: [&str; 9] = [
+    "fallback",
+    "keep-failed",
+    "keep-going",
+    "log-lines",
+    "max-jobs",
+    "max-silent-time",
+    "policy",
+    "print-build-trace",
+    "timeout",
+];
+
+impl Hints {
+    /// Those after a command with this store, if one was named, and these settings, names and
+    /// values in turn.
+    pub fn new(store: Option<&str>, settings: &[(String, String)]) -> Self {
+        let store = store.map_or_else(String::new, |store| format!(" --store {}", quoted(store)));
+        let counts = |(name, _): &&(String, String)| !OF_RUNS.contains(&name.as_str());
+        let settings = settings.iter().filter(counts);
+        let settings =
+            settings.map(|(name, value)| format!(" --option {} {}", quoted(name), quoted(value)));
+        Self {
+            store: store.into(),
+            settings: settings.collect::<String>().into(),
+        }
+    }
 }
 
 impl Style {
     /// Whether messages of that level are shown.
-    pub(crate) fn shows(self, level: Level) -> bool {
+    pub(crate) fn shows(&self, level: Level) -> bool {
         let usual = Level::Info as i16;
         level as i16 <= (usual + self.verbosity).max(Level::Error as i16)
     }
@@ -69,15 +114,16 @@ impl Style {
 
 /// The reporter for a style.
 pub fn reporter(style: Style) -> Box<dyn Reporter + Send> {
+    let trace = style.trace;
     let main: Box<dyn Reporter + Send> = match style.format {
         LogFormat::Raw => Box::new(lines::Lines::new(style)),
-        LogFormat::Bar | LogFormat::BarWithLogs => match bar::Bar::begin(style) {
+        LogFormat::Bar | LogFormat::BarWithLogs => match bar::Bar::begin(style.clone()) {
             Some(bar) => Box::new(bar),
             None => Box::new(lines::Lines::new(style)),
         },
         LogFormat::InternalJson => Box::new(json::Json::new(style)),
     };
-    if style.trace {
+    if trace {
         Box::new(Both(trace::Trace, main))
     } else {
         main
@@ -88,7 +134,7 @@ pub fn reporter(style: Style) -> Box<dyn Reporter + Send> {
 pub const NOTHING_NAMED: &str = "nothing to copy: nothing was named";
 
 /// Says that a run has ended well without anything to do, if that is said in this style.
-pub fn say_if_idle(style: Style, summary: &Summary) {
+pub fn say_if_idle(style: &Style, summary: &Summary) {
     let for_people = style.format != LogFormat::InternalJson;
     if for_people && style.shows(Level::Info) && summary.built + summary.fetched == 0 {
         complain("nothing to build: everything asked for is valid");
@@ -96,7 +142,7 @@ pub fn say_if_idle(style: Style, summary: &Summary) {
 }
 
 /// Writes a message while nothing else is shown, if that is said in this style.
-pub fn say(style: Style, level: Level, text: &str) {
+pub fn say(style: &Style, level: Level, text: &str) {
     if style.shows(level) {
         match style.format {
             LogFormat::InternalJson => json::message(level, text),

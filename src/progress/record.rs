@@ -5,6 +5,7 @@ use windrow_components::graph::BuildGraph;
 use windrow_components::ids::PathId;
 use windrow_systems::report::Event;
 
+use super::failures::FailedBuild;
 use super::spans::{Begun, End, Ended, Place, Spans};
 use super::summary::Tally;
 
@@ -48,14 +49,7 @@ impl Record {
         if let Some(ended) = ended {
             self.add(ended.clone());
         }
-        let Event::Failed {
-            build,
-            kind,
-            message,
-            log_tail,
-            ..
-        } = event
-        else {
+        let Event::Failed { build, kind, .. } = event else {
             return;
         };
         // A builder may have ended well, and what it made be refused.
@@ -63,7 +57,7 @@ impl Record {
             self.ended[place].how = End::Failed;
         }
         if *kind != windrow_systems::failure::FailureKind::Dependency {
-            self.tally.keep_failure(*build, message, log_tail);
+            self.tally.failures.extend(FailedBuild::of(event));
         }
     }
 

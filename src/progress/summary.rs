@@ -6,7 +6,9 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use windrow_components::goal::BuildMode;
 use windrow_systems::failure::FailureKind;
-use windrow_systems::report::{BuildRef, Counts, Event};
+use windrow_systems::report::{Counts, Event};
+
+use super::failures::FailedBuild;
 
 /// How many of the builds that took longest are named.
 const SLOWEST: usize = 5;
@@ -16,14 +18,6 @@ const SLOW: Duration = Duration::from_secs(1);
 
 /// How many names of what was not built are kept.
 const NOT_BUILT_NAMED: usize = 10;
-
-/// A build that failed, in words.
-#[derive(Debug)]
-pub(crate) struct FailedBuild {
-    pub(crate) drv_path: String,
-    pub(crate) message: String,
-    pub(crate) log_tail: Vec<String>,
-}
 
 /// How much of what came of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,15 +110,6 @@ impl Tally {
             | Event::Over => {}
         }
         None
-    }
-
-    /// Keeps a failure in words for the end of the run.
-    pub(super) fn keep_failure(&mut self, build: BuildRef<'_>, message: &str, log_tail: &[String]) {
-        self.failures.push(FailedBuild {
-            drv_path: build.drv_path.to_owned(),
-            message: message.to_owned(),
-            log_tail: log_tail.to_vec(),
-        });
     }
 
     fn end(&mut self, id: u64, at: Duration) -> (Option<Duration>, BuildMode) {
@@ -277,7 +262,7 @@ pub(crate) fn whole_seconds(time: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use windrow_systems::report::Outlook;
+    use windrow_systems::report::{BuildRef, Outlook};
 
     use super::*;
 
@@ -310,6 +295,7 @@ mod tests {
             system: "",
             message: "it failed",
             log_tail: &[],
+            kept: None,
             at: Duration::from_secs(2),
         }
     }

@@ -7,7 +7,8 @@ use windrow_systems::failure::FailureKind;
 use windrow_systems::report::{BuildRef, Event, Level};
 
 use super::Style;
-use super::lines::{LOG_MARGIN, failure, started};
+use super::failures::{FailedBuild, LOG_MARGIN};
+use super::lines::started;
 use super::output::{FILE_TRANSFER, Outputs, Said, level};
 use super::summary::{Tally, seconds};
 use crate::outcome::quoted;
@@ -101,15 +102,11 @@ impl Wording {
                 }
                 lines
             }
-            Event::Failed {
-                build,
-                kind,
-                message,
-                log_tail,
-                ..
-            } => {
+            Event::Failed { build, kind, .. } => {
                 let mut lines = self.rest(build);
-                lines.extend(self.failure(build, kind, (message, log_tail), took));
+                if let Some(failed) = FailedBuild::of(event) {
+                    lines.extend(self.failure(build.name, kind, failed, took));
+                }
                 lines
             }
             Event::Cancelled { build, .. } => self.rest(build),
@@ -202,25 +199,24 @@ impl Wording {
     /// the end of a live region it is named.
     fn failure(
         &mut self,
-        build: BuildRef<'_>,
+        name: &str,
         kind: FailureKind,
-        (message, log_tail): (&str, &[String]),
+        mut failed: FailedBuild,
         took: Option<Duration>,
     ) -> Vec<Line> {
-        // What was shown when it was written is not shown again.
-        let log_tail: &[String] = match self.style.build_logs {
-            true => &[],
-            false => log_tail,
-        };
+        if self.style.build_logs {
+            // What was shown when it was written is not shown again.
+            failed.log_tail.clear();
+        }
         if self.form != Form::Live {
-            return failure(build.drv_path, message, log_tail, Line::message, Line::log);
+            return failed.lines(&self.style.hints, Line::message, Line::log);
         }
         if kind == FailureKind::Dependency {
             return Vec::new();
         }
-        self.tally.keep_failure(build, message, log_tail);
         let time = took.map_or_else(String::new, |took| format!(" after {}", seconds(took)));
-        let rest = format!(" {}{time}: {message}", build.name);
+        let rest = format!(" {name}{time}: {}", failed.message);
+        self.tally.failures.push(failed);
         vec![Line::toned(&[(Tone::Bad, "failed"), (Tone::Plain, &rest)])]
     }
 
@@ -230,14 +226,7 @@ impl Wording {
         let failures = std::mem::take(&mut self.tally.failures);
         let mut lines = Vec::new();
         for failed in failures.iter().take(FAILURES_SHOWN) {
-            let (path, tail) = (&failed.drv_path, &failed.log_tail);
-            lines.extend(failure(
-                path,
-                &failed.message,
-                tail,
-                Line::message,
-                Line::log,
-            ));
+            lines.extend(failed.lines(&self.style.hints, Line::message, Line::log));
         }
         let more = failures.iter().skip(FAILURES_SHOWN);
         let more: Vec<String> = more.map(|failed| failed.drv_path.clone()).collect();

@@ -51,7 +51,7 @@ pub(crate) fn run(session: &Session, what: &Push) -> Result<()> {
             queue.remove(&url.key(), &waiting)?;
             continue;
         }
-        problems.extend(push(session, &queue, &url, what.style));
+        problems.extend(push(session, &queue, &url, &what.style));
         if interrupt::has_come() {
             break;
         }
@@ -60,7 +60,7 @@ pub(crate) fn run(session: &Session, what: &Push) -> Result<()> {
         return Err(not_pushed(problems));
     }
     if !was_something {
-        say(what.style, Level::Info, "nothing waits to be pushed");
+        say(&what.style, Level::Info, "nothing waits to be pushed");
     }
     Ok(())
 }
@@ -105,7 +105,7 @@ fn wanted(session: &Session, what: &Push) -> Result<Vec<StoreUrl>> {
             let text = format!(
                 "warning: paths wait for '{key}', which the setting 'upload-caches' does not name{but}"
             );
-            say(what.style, Level::Warn, &text);
+            say(&what.style, Level::Warn, &text);
         }
         known.extend(url);
     }
@@ -126,7 +126,12 @@ fn wanted(session: &Session, what: &Push) -> Result<Vec<StoreUrl>> {
 }
 
 /// Pushes what waits for a cache; says what could not be pushed.
-fn push(session: &Session, queue: &UploadQueue, url: &StoreUrl, style: Style) -> Option<NotPushed> {
+fn push(
+    session: &Session,
+    queue: &UploadQueue,
+    url: &StoreUrl,
+    style: &Style,
+) -> Option<NotPushed> {
     let (key, layout) = (url.key(), &session.layout);
     let mut left = Vec::new();
     let mut attempt = || -> Result<(), CopyError> {
@@ -135,7 +140,7 @@ fn push(session: &Session, queue: &UploadQueue, url: &StoreUrl, style: Style) ->
             queue,
             layout,
             key: &key,
-            to: open(url, &session.settings, layout, retries(style))?,
+            to: open(url, &session.settings, layout, retries(style.clone()))?,
             there: HashSet::new(),
         };
         let mut tried = HashSet::new();
@@ -145,7 +150,7 @@ fn push(session: &Session, queue: &UploadQueue, url: &StoreUrl, style: Style) ->
             if waiting.is_empty() {
                 return Ok(());
             }
-            let mut copies = Copies::new(style, &key);
+            let mut copies = Copies::new(style.clone(), &key);
             let pushed = batches.push(&waiting, &mut |event| copies.report(&event))?;
             copies.end(&pushed.outcome);
             if let Some(text) = not_pushed_for_they_are_gone(&key, &pushed.gone) {

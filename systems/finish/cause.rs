@@ -52,6 +52,7 @@ pub(super) fn why_build_failed(
         kind,
         message: format!("builder for '{path}' {what}{note}"),
         log_tail: log.last_lines(config.log_lines),
+        kept: None,
     }
 }
 
@@ -103,6 +104,7 @@ pub(super) fn why_hook_failed(
         kind,
         message,
         log_tail,
+        kept: None,
     }
 }
 

@@ -139,6 +139,7 @@ impl Finishing<'_, '_> {
             system: system.unwrap_or_default(),
             message: &failure.message,
             log_tail: &failure.log_tail,
+            kept: failure.kept.as_deref(),
             at: self.scheduler.now,
         });
     }

@@ -1,10 +1,7 @@
 //! What comes of the program of `pre-build-hook`: its build is started, with a sandbox that shows
 //! what it named, or fails.
 
-use std::path::Path;
-
 use windrow_components::building::BuildLog;
-use windrow_sandbox::paths::SandboxPath;
 
 use crate::error::Result;
 use crate::failure::{Failure, FailureKind};
@@ -47,7 +44,11 @@ impl Reaping<'_, '_> {
             _ => (None, hook_answer::read(&said)),
         };
         let taken = match answer {
-            Ok(paths) => self.show(&paths)?,
+            Ok(paths) => {
+                let store = &mut *self.services.store;
+                let layout = &self.host.config.layout;
+                PreBuilt::showing(&paths, &mut self.graph, store, layout)?
+            }
             Err(reason) => Err(reason),
         };
         match taken {
@@ -65,50 +66,5 @@ impl Reaping<'_, '_> {
             }
         }
         Ok(())
-    }
-
-    /// Looks at what a sandbox is to show, and keeps what that takes of the store.
-    fn show(&mut self, paths: &[SandboxPath]) -> Result<std::result::Result<PreBuilt, String>> {
-        let mut pre_built = PreBuilt::default();
-        let layout = &self.host.config.layout;
-        let store_dir = Path::new(&layout.store_dir);
-        for path in paths {
-            let mut path = path.clone();
-            let mut in_store: Vec<String> = path.store_path(store_dir).into_iter().collect();
-            if path.source.starts_with(store_dir) {
-                path.source = layout.real_path(&path.source.to_string_lossy());
-            }
-            in_store.extend(path.store_path(store_dir));
-            let kind = match path.kind(store_dir) {
-                Ok(kind) => kind,
-                Err(error) => {
-                    let source = path.source.display();
-                    return Ok(Err(format!(
-                        "wants '{source}' shown in the sandbox: {error}"
-                    )));
-                }
-            };
-            for full in in_store {
-                match self.graph.path(&full) {
-                    Ok(known) => pre_built.inputs.push(known),
-                    Err(error) => {
-                        return Ok(Err(format!("wants '{full}' shown in the sandbox: {error}")));
-                    }
-                }
-            }
-            pre_built.shown.push((path, kind));
-        }
-        let store = &mut self.services.store;
-        store.add_temp_roots(&self.graph, &pre_built.inputs)?;
-        let valid = store.valid(&self.graph, &pre_built.inputs)?;
-        let mut invalid = pre_built.inputs.iter().zip(valid);
-        if let Some((&path, _)) = invalid.find(|(_, valid)| !valid) {
-            let path = self.graph.full_path(path);
-            return Ok(Err(format!(
-                "wants '{path}' shown in the sandbox, which is not valid"
-            )));
-        }
-        pre_built.inputs = store.closure(&mut self.graph, &pre_built.inputs)?;
-        Ok(Ok(pre_built))
     }
 }

@@ -1,5 +1,7 @@
 //! Takes up what was scanned, of whatever kind: outputs to register, or why there are none.
 
+use std::path::Path;
+
 use bevy_ecs::prelude::Entity;
 use windrow_components::building::{BuildDir, BuildLog, MissingOutputs};
 use windrow_components::count::count;
@@ -69,8 +71,13 @@ impl Reaping<'_, '_> {
                 }
                 self.scheduler.complete(goal, drv, outputs);
             }
-            Err(unfit) if let Some(seconds) = timed_out => self.time_out(goal, unfit, seconds),
-            Err(Unfit::Build(failure, mismatched)) => self.fail_scanned(goal, failure, mismatched),
+            Err(unfit) if let Some(seconds) = timed_out => {
+                self.time_out(goal, unfit, (seconds, kept.as_deref()));
+            }
+            Err(Unfit::Build(mut failure, mismatched)) => {
+                failure.kept.clone_from(&kept);
+                self.fail_scanned(goal, failure, mismatched);
+            }
             Err(Unfit::Differs(diff)) => return self.begin_diff(goal, diff),
             Err(Unfit::Fetch { status, why }) => self.try_next(goal, status, &why),
         }
@@ -102,7 +109,7 @@ impl Reaping<'_, '_> {
     }
 
     /// What was made could not be looked at in the time that its making had.
-    fn time_out(&mut self, goal: Entity, unfit: Unfit, seconds: u64) {
+    fn time_out(&mut self, goal: Entity, unfit: Unfit, (seconds, kept): (u64, Option<&Path>)) {
         let (kind, limit) = (
             FailureKind::TimedOut,
             format!("timed out after {}", count(seconds, "second")),
@@ -119,7 +126,11 @@ impl Reaping<'_, '_> {
             (_, Some(known), _) => {
                 let drv_path = self.graph.full_path(self.graph.drv_path(known.drv));
                 let text = format!("builder for '{drv_path}' {reason}");
-                self.fail_scanned(goal, Failure::new(kind, text), None);
+                let failure = Failure {
+                    kept: kept.map(Path::to_owned),
+                    ..Failure::new(kind, text)
+                };
+                self.fail_scanned(goal, failure, None);
             }
             _ => {}
         }

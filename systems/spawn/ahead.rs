@@ -55,6 +55,7 @@ pub fn execute_ahead(place: Place<'_>, awaited: DrvId, next: NextBuild) -> Optio
         spare,
         leftovers: Vec::new(),
         next: Some(next),
+        by_hand: None,
     };
     let Prepared {
         launch,

@@ -17,6 +17,7 @@ use windrow_sandbox::dirs::build_dir::SpareDirs;
 use windrow_sandbox::filter::makes_sockets_by_socketcall;
 use windrow_sandbox::ids::users::UserLock;
 use windrow_sandbox::paths::{SandboxPath, Shown};
+use windrow_sandbox::process::launch::Session;
 use windrow_sandbox::process::launch::action::{Action, c_path};
 use windrow_sandbox::{Isolation, SandboxRequest, become_user};
 use windrow_sys::bounded::read_derivation;
@@ -56,6 +57,15 @@ pub(super) struct BuilderInputs<'a> {
     pub(super) leftovers: Vec<PathBuf>,
     /// What was prepared of it.
     pub(super) next: Option<NextBuild>,
+    /// What is asked of it where a person is to be in the builder's place.
+    pub(super) by_hand: Option<ByHand<'a>>,
+}
+
+/// What differs where a person is in a builder's place.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ByHand<'a> {
+    /// The directory to work in, if that is not a new one.
+    pub(super) kept: Option<&'a Path>,
 }
 
 /// A builder that lacks only its process.
@@ -70,16 +80,63 @@ pub(super) struct Prepared {
     pub(super) warning: Option<String>,
 }
 
+/// The making of a builder's process, prepared.
+pub(super) struct PreparedLaunch {
+    pub(super) launch: Launch,
+    pub(super) kind: SetupKind,
+    /// What its standard input is to be, if it reads one.
+    pub(super) input: Option<File>,
+    /// Its build directory; `None` if it is made together with the sandbox.
+    pub(super) dir: Option<PathBuf>,
+    /// What to warn of.
+    pub(super) warning: Option<String>,
+}
+
 /// Makes everything a builder needs but its process.
+///
+/// # Errors
+/// As [`prepare_launch`].
+pub(super) fn prepare(
+    inputs: &mut BuilderInputs<'_>,
+    dirs: &SpareDirs,
+) -> Result<Prepared, Failure> {
+    let PreparedLaunch {
+        launch,
+        kind,
+        input,
+        dir,
+        warning,
+    } = prepare_launch(inputs, dirs)?;
+    match origin(&launch, kind, inputs.spare, input) {
+        Ok((origin, log)) => Ok(Prepared {
+            launch,
+            origin,
+            log,
+            dir,
+            warning,
+        }),
+        Err(error) => {
+            if let Some(dir) = &dir {
+                // Nothing is in it yet.
+                dirs.delete(dir);
+            }
+            let path = launch.drv_path();
+            let text = format!("failed to set up the build environment for '{path}': {error}");
+            Err(Failure::to_start(&error, text))
+        }
+    }
+}
+
+/// Makes everything a builder needs but its process and its log.
 ///
 /// # Errors
 /// The failure to report for this goal; what was made so far is removed again.
 ///
 /// Nix 1.8: `DerivationGoal::startBuilder`.
-pub(super) fn prepare(
+pub(super) fn prepare_launch(
     inputs: &mut BuilderInputs<'_>,
     dirs: &SpareDirs,
-) -> Result<Prepared, Failure> {
+) -> Result<PreparedLaunch, Failure> {
     let (graph, config) = (inputs.graph, inputs.config);
     let path = graph.full_path(graph.drv_path(inputs.drv));
     let other = |message: String| Failure::new(FailureKind::Other, message);
@@ -107,9 +164,11 @@ pub(super) fn prepare(
         .map(|builtin| builtin.prepare(&attributes, sandbox.as_mut().map(|(_, request)| request)))
         .transpose()
         .map_err(|reason| other(because(&reason)))?;
-    let dir = match sandbox {
-        Some(_) => None,
-        None => {
+    let kept = inputs.by_hand.and_then(|by_hand| by_hand.kept);
+    let dir = match (&sandbox, kept) {
+        (Some(_), _) => None,
+        (None, Some(kept)) => Some(kept.to_owned()),
+        (None, None) => {
             let name = graph.paths.name(graph.drv_path(inputs.drv));
             let dir = made.take().map_or_else(|| dirs.create(name), Ok);
             Some(dir.map_err(|error| Failure::of_error(&error.into()))?)
@@ -123,10 +182,10 @@ pub(super) fn prepare(
         (sandbox, builtin),
         inputs,
     ) {
-        Ok((launch, origin, log)) => Ok(Prepared {
+        Ok((launch, kind, input)) => Ok(PreparedLaunch {
             launch,
-            origin,
-            log,
+            kind,
+            input,
             dir,
             warning,
         }),
@@ -303,7 +362,8 @@ fn sandbox_request(
             .map(|&path| c_path(paths.base_name(path)))
             .collect(),
         network: drv.is_fixed(),
-        has_input: wants_builtin(drv),
+        has_input: wants_builtin(drv) || inputs.by_hand.is_some(),
+        kept: inputs.by_hand.and_then(|it| it.kept.map(Path::to_owned)),
         shown: inputs.shown.to_vec(),
         socketcall: makes_sockets_by_socketcall(&drv.system),
     };
@@ -320,15 +380,17 @@ fn launch(
         Option<PreparedBuiltin<'_>>,
     ),
     inputs: &mut BuilderInputs<'_>,
-) -> Result<(Launch, Origin, OwnedFd), Failure> {
+) -> Result<(Launch, SetupKind, Option<File>), Failure> {
     let other = |message: String| Failure::new(FailureKind::Other, message);
     let config = inputs.config;
     // In a sandbox nothing is in the way of outputs that are valid already.
     let rewrites = inputs.rewrites.filter(|_| sandbox.is_none());
     let rewrites = rewrites.map_or(&[][..], |rewrites| &rewrites.scratch);
+    let by_hand = inputs.by_hand;
+    let keeps = by_hand.is_some_and(|by_hand| by_hand.kept.is_some());
     let seen_at = match (&sandbox, dir) {
         (Some((isolation, _)), _) => isolation.build_dir(),
-        (None, Some(dir)) if inputs.user.is_some() => &dir.join(admit::BUILD),
+        (None, Some(dir)) if inputs.user.is_some() && !keeps => &dir.join(admit::BUILD),
         (None, dir) => dir.unwrap_or(Path::new("/")),
     };
     let drv = attributes.derivation();
@@ -341,10 +403,6 @@ fn launch(
         files,
         input,
     } = program.map_err(|error| other(format!("cannot build derivation '{path}': {error}")))?;
-    let set_up = |error: io::Error| {
-        let text = format!("failed to set up the build environment for '{path}': {error}");
-        Failure::to_start(&error, text)
-    };
     let cwd = c_path(seen_at);
     let mount = config.store_mount.as_ref().filter(|_| sandbox.is_none());
     let mut actions: Vec<Action> = mount.map_or_else(Vec::new, |mount| mount.actions.clone());
@@ -372,13 +430,14 @@ fn launch(
         fixed: drv.is_fixed(),
         leftovers: std::mem::take(&mut inputs.leftovers),
         unfit: None,
+        by_hand: by_hand.map(|_| Session::Own),
+        keeps,
     };
     let kind = SetupKind {
         personality: launch.personality,
         socketcall,
     };
-    let (origin, log) = origin(&launch, kind, inputs.spare, input).map_err(set_up)?;
-    Ok((launch, origin, log))
+    Ok((launch, kind, input))
 }
 
 /// What a builder's process comes from, and the read end of its log. A builder that reads no

@@ -19,13 +19,14 @@ use windrow_sandbox::ids::users::UserLock;
 use windrow_sandbox::process::kill_user::kill_user;
 use windrow_sandbox::process::launch::action::Action;
 use windrow_sandbox::process::launch::{
-    self, HeldProcess, PendingExec, Request, SpawnError, SpawnRequest, Spawned, Standby, Step,
-    Streams,
+    self, HeldProcess, PendingExec, Request, Session, SpawnError, SpawnRequest, Spawned, Standby,
+    Step, Streams,
 };
 use windrow_sandbox::{BuildEnv, Isolation, MountTemplate, SandboxRequest, refusal};
 use windrow_store::db::reader::Reader;
 use windrow_sys::limits::lacks_means;
 use windrow_sys::mutex;
+use windrow_sys::terminal::standard_streams;
 use windrow_sys::tree::delete_path;
 
 use crate::failure::{Failure, FailureKind};
@@ -84,6 +85,10 @@ pub(super) struct Launch {
     pub(super) leftovers: Vec<PathBuf>,
     /// Why it can't be started, if that was found out by [`Launch::get_ready`].
     pub(super) unfit: Option<Failure>,
+    /// If a person is in the builder's place, to which session the person's program belongs.
+    pub(super) by_hand: Option<Session>,
+    /// Whether its directory is an old one, which has an owner and files.
+    pub(super) keeps: bool,
 }
 
 impl Launch {
@@ -152,7 +157,30 @@ impl Launch {
             Ok(made) => made,
             Err(failure) => return Made::new(Err(failure)),
         };
-        let (process, env) = self.make(&ends.streams(entrance.as_ref()), template);
+        let (process, env) = self.make(&ends.streams(entrance.as_ref()), Some(template));
+        Made {
+            env,
+            cgroup,
+            ..Made::new(process)
+        }
+    }
+
+    /// The same with the standard streams of this process, on any thread that outlives the process:
+    /// its sandbox is made from nothing.
+    pub(super) fn run_here(self) -> Made {
+        let (cgroup, entrance) = match self.make_cgroup() {
+            Ok(made) => made,
+            Err(failure) => return Made::new(Err(failure)),
+        };
+        let [stdin, output, error] = standard_streams();
+        let streams = Streams {
+            stdin,
+            output,
+            error: Some(error),
+            builder_log: None,
+            cgroup: entrance.as_ref().map(AsFd::as_fd),
+        };
+        let (process, env) = self.make(&streams, None);
         Made {
             env,
             cgroup,
@@ -163,7 +191,7 @@ impl Launch {
     fn make(
         mut self,
         streams: &Streams<'_>,
-        template: &Mutex<Option<MountTemplate>>,
+        template: Option<&Mutex<Option<MountTemplate>>>,
     ) -> (Result<Spawned, Failure>, Option<BuildEnv>) {
         if let Some(failure) = self.unfit.take() {
             return (Err(failure), None);
@@ -180,7 +208,8 @@ impl Launch {
         let Some((isolation, request)) = &self.sandbox else {
             let owner = user.as_ref().map(UserLock::owner);
             let above = self.dir.parent().unwrap_or(&self.dir).to_owned();
-            let made = owner.map_or(Ok(()), |owner| admit::make_build_dir(&above, owner));
+            let new = owner.filter(|_| !self.keeps);
+            let made = new.map_or(Ok(()), |owner| admit::make_build_dir(&above, owner));
             let env = user.map(|user| BuildEnv::without_sandbox(self.dirs.clone(), above, user));
             let started = match made {
                 Ok(()) => self.start(streams, owner),
@@ -197,22 +226,21 @@ impl Launch {
             let path = &self.drv_path;
             format!("failed to set up the sandbox for '{path}': {error}")
         };
-        let mut template = mutex::lock(template);
-        let template = if isolation.wants_template(request) {
-            if template.is_none() {
-                match MountTemplate::enter(isolation) {
-                    Ok(entered) => *template = Some(entered),
-                    Err(error) => {
-                        let text = cannot_set_up(&error);
-                        return (Err(Failure::to_start(&error, text)), None);
-                    }
+        let wanted = template.filter(|_| isolation.wants_template(request));
+        let mut template = wanted.map(mutex::lock);
+        if let Some(template) = &mut template
+            && template.is_none()
+        {
+            match MountTemplate::enter(isolation) {
+                Ok(entered) => **template = Some(entered),
+                Err(error) => {
+                    let text = cannot_set_up(&error);
+                    return (Err(Failure::to_start(&error, text)), None);
                 }
             }
-            template.as_ref()
-        } else {
-            None
-        };
-        let setup = match isolation.set_up(request, template, user) {
+        }
+        let entered = template.as_ref().and_then(|template| template.as_ref());
+        let setup = match isolation.set_up(request, entered, user) {
             Ok(setup) => setup,
             Err(error) => {
                 let text = cannot_set_up(&error);
@@ -272,7 +300,8 @@ impl Launch {
         })
     }
 
-    fn write_files(&mut self) -> Result<bool, Failure> {
+    /// Tells which files it has written.
+    fn write_files(&mut self) -> Result<Vec<PathBuf>, Failure> {
         let files = std::mem::take(&mut self.files);
         files.write(&self.dir).map_err(|problem| {
             let text = format!("cannot build derivation '{}': {problem}", self.drv_path);
@@ -281,17 +310,22 @@ impl Launch {
     }
 
     fn start(&mut self, streams: &Streams<'_>, owner: Option<Owner>) -> Result<Spawned, Failure> {
-        let wrote = self.write_files()?;
-        // The sandbox's is its user's already, and what nobody touched can be used again.
-        if let Some(owner) = owner.filter(|_| wrote || self.sandbox.is_none()) {
-            give_dir(&self.dir, owner).map_err(|error| {
+        let mut written = self.write_files()?;
+        if self.sandbox.is_none() && !self.keeps {
+            written.push(self.dir.clone());
+        }
+        // The sandbox's directory is its user's already, and what nobody touched can be used again.
+        if let Some(owner) = owner {
+            give(&written, owner).map_err(|error| {
                 let path = &self.drv_path;
                 let text =
                     format!("cannot give the build directory of '{path}' to its user: {error}");
                 Failure::to_start(&error, text)
             })?;
         }
-        launch::spawn(&self.request(), streams).map_err(|error| self.failure(error, owner))
+        let session = self.by_hand.unwrap_or_default();
+        launch::spawn_in(session, &self.request(), streams)
+            .map_err(|error| self.failure(error, owner))
     }
 
     fn failure(&self, error: SpawnError, owner: Option<Owner>) -> Failure {
@@ -315,6 +349,14 @@ impl Launch {
             return Failure::to_start(&error.source, text);
         }
         let program = OsStr::from_bytes(self.invocation.program.as_bytes());
+        let problem = self.execution_problem(&error.source, Path::new(program), owner);
+        if self.by_hand.is_some() {
+            let text = format!(
+                "'{}' can't be executed where '{path}' is built: {problem}",
+                program.display()
+            );
+            return Failure::new(FailureKind::Other, text);
+        }
         let kind = if self.fixed {
             FailureKind::Other
         } else {
@@ -325,7 +367,7 @@ impl Launch {
             format!(
                 "cannot build derivation '{path}': its builder '{}' can't be executed: {}",
                 program.display(),
-                self.execution_problem(&error.source, Path::new(program), owner),
+                problem,
             ),
         )
     }
@@ -380,13 +422,11 @@ impl SpawnRequest for Launch {
     }
 }
 
-/// Gives a build directory and the files that were put into it to a build user. Nothing of that
-/// user's runs yet.
-fn give_dir(dir: &Path, owner: Owner) -> io::Result<()> {
-    let files = std::fs::read_dir(dir)?;
-    let paths = files.map(|entry| Ok::<_, io::Error>(entry?.path()));
-    for path in paths.chain([Ok(dir.to_owned())]) {
-        std::os::unix::fs::lchown::<PathBuf>(path?, Some(owner.uid), Some(owner.gid))?;
+/// Gives what was put into a build directory, and that if it is among it, to a build user. Nothing
+/// of that user's runs yet.
+fn give(paths: &[PathBuf], owner: Owner) -> io::Result<()> {
+    for path in paths {
+        std::os::unix::fs::lchown(path, Some(owner.uid), Some(owner.gid))?;
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ mod launch;
 pub mod post_build;
 mod pre_build;
 mod program;
+pub mod shell;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -184,6 +185,7 @@ impl Spawning<'_, '_> {
             spare,
             leftovers: Vec::new(),
             next: ahead.take(drv),
+            by_hand: None,
         };
         if let Some((released, dir)) = release(&mut inputs, dirs, ahead) {
             self.take_up(goal, released, dir);

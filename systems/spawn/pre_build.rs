@@ -1,7 +1,7 @@
 //! Calls the pre-build hook for builds that will have a sandbox, while they have their slot: how it
 //! ends decides whether a build is started, and what its sandbox shows.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 
 use bevy_ecs::prelude::Entity;
 use windrow_components::building::ChildKind;
@@ -12,8 +12,8 @@ use crate::failure::{Failure, FailureKind};
 use crate::process::hook::{Call, Launch};
 use crate::process::side_channel::{FetchPipe, SideChannel};
 use crate::report::Level;
-use crate::world::ReadyGoal;
 use crate::world::children::{ChildSetup, Made, Maker, PreBuilt};
+use crate::world::{BuilderConfig, ReadyGoal};
 
 impl Spawning<'_, '_> {
     /// Calls the hook for a build, if there is one and it has not answered already; tells whether
@@ -35,8 +35,7 @@ impl Spawning<'_, '_> {
             return Err(GiveUp::Goal(Failure::cancelled()));
         }
         let drv_path = self.graph.full_path(self.graph.drv_path(drv));
-        let mut root = config.layout.real_path(&drv_path).into_os_string();
-        root.push(".chroot");
+        let root = root_of(config, &drv_path);
         let call = Call {
             program: &program,
             args: &[OsStr::new(&drv_path), &root],
@@ -91,4 +90,11 @@ impl Spawning<'_, '_> {
             _ => PreBuilt::default(),
         }
     }
+}
+
+/// What the hook is told of where a sandbox will be, for which Nix had a directory in the store.
+pub(super) fn root_of(config: &BuilderConfig, drv_path: &str) -> OsString {
+    let mut root = config.layout.real_path(drv_path).into_os_string();
+    root.push(".chroot");
+    root
 }

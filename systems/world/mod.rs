@@ -9,6 +9,7 @@ mod first_set;
 mod goal_set;
 pub mod goals;
 mod pools;
+mod pre_built;
 mod ready_queue;
 mod repairs;
 mod reporters;

@@ -76,6 +76,7 @@ mod repair;
 mod report;
 mod same_results;
 mod sandbox;
+mod shell;
 mod signals;
 mod signing;
 mod simulate;

@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use windrow_components::shell_word::quoted;
+
 use crate::params::Login;
-use crate::peer::words::{quoted, split};
+use crate::peer::words::split;
 use crate::store_url::Host;
 
 /// What is to be run, and where.

@@ -1,4 +1,4 @@
-//! Words on a shell's command line: taken apart, as Nix does it with `NIX_SSHOPTS`, and quoted.
+//! Words on a shell's command line: taken apart, as Nix does it with `NIX_SSHOPTS`.
 
 /// The words of a line: blanks part them, quotes and backslashes keep them together, and nothing
 /// else is special (Nix's `shellSplitString`).
@@ -41,15 +41,6 @@ pub(super) fn split(line: &str) -> Result<Vec<String>, String> {
     Ok(words)
 }
 
-/// The word, so that a shell takes it for what it is.
-pub(super) fn quoted(word: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/:._-+=@,%".contains(&byte);
-    match !word.is_empty() && word.bytes().all(is_plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', "'\\''")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,18 +57,5 @@ mod tests {
         for line in ["'a", "\"a", "\"a\\\""] {
             assert!(split(line).unwrap_err().contains("not closed"), "{line}");
         }
-    }
-
-    #[test]
-    fn a_shell_takes_a_quoted_word_as_it_is() {
-        for word in ["/a/b?x=1&y=$HOME", "it's; `id`", "", "a b\\", "plain"] {
-            let script = format!("printf %s {}", quoted(word));
-            let output = std::process::Command::new("/bin/sh")
-                .args(["-c", &script])
-                .output()
-                .unwrap();
-            assert_eq!(output.stdout, word.as_bytes(), "{script}");
-        }
-        assert_eq!(quoted("/nix/store"), "/nix/store");
     }
 }

@@ -145,12 +145,29 @@ impl UserPool {
     /// Nix 1.8: `UserLock::UserLock`, `UserLock::~UserLock`, `UserLock::acquire`.
     /// Nix 1.8: `UserLock::release`.
     pub fn acquire(&self) -> Result<Option<UserLock>, String> {
+        self.acquire_one(|_| true)
+    }
+
+    /// The user of that number, if it is one of them and nobody uses it.
+    ///
+    /// # Errors
+    /// As [`UserPool::acquire`].
+    pub fn acquire_uid(&self, uid: u32) -> Result<Option<UserLock>, String> {
+        self.acquire_one(|owner| owner.uid == uid)
+    }
+
+    /// Whether that is the number of one of them.
+    pub fn has(&self, uid: u32) -> bool {
+        self.0.users.iter().any(|(_, owner)| owner.uid == uid)
+    }
+
+    fn acquire_one(&self, fits: impl Fn(&Owner) -> bool) -> Result<Option<UserLock>, String> {
         let pool = &self.0;
         if let Some((gid, store)) = &pool.store {
             check_store(store, *gid)?;
         }
         let mut held = mutex::lock(&pool.held);
-        for (name, owner) in &pool.users {
+        for (name, owner) in pool.users.iter().filter(|(_, owner)| fits(owner)) {
             if held.contains(&owner.uid) {
                 continue;
             }
@@ -264,6 +281,8 @@ mod tests {
         assert_eq!(second.owner().uid, (1 << 20) + IDS_PER_SLOT);
         assert!(one.acquire().unwrap().is_none() && other.acquire().unwrap().is_none());
         assert!(one.is_used_by_us());
+        assert!(one.has(1 << 20) && !one.has(1 + (1 << 20)));
+        assert!(other.acquire_uid(1 << 20).unwrap().is_none());
         drop(first);
         assert!(!one.is_used_by_us());
         // A process that another test makes has a copy of the lock's descriptor for a moment.

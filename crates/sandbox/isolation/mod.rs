@@ -78,6 +78,8 @@ pub struct SandboxRequest {
     pub network: bool,
     /// Whether there is something for it on its standard input.
     pub has_input: bool,
+    /// A directory of the machine that it works in, instead of a new one.
+    pub kept: Option<PathBuf>,
     /// What of the machine it sees beside what all sandboxes show.
     pub shown: Vec<(SandboxPath, Shown)>,
     /// Whether [its programs make sockets](crate::filter::makes_sockets_by_socketcall) by
@@ -166,8 +168,14 @@ impl Isolation {
         // What has gone through the filter of the template can't be given back, and what is shown
         // to one build only can't be in what all have in common.
         let filtered_alike = !request.socketcall || self.limits.filter.is_none();
-        let shown_alike = request.shown.is_empty();
+        let shown_alike = request.shown.is_empty() && request.kept.is_none();
         self.shared.support.root && !request.network && filtered_alike && shown_alike
+    }
+
+    /// Where on the machine that lies which every sandbox shows at a path, the store left aside;
+    /// `None` if it shows nothing there.
+    pub fn shown_at(&self, path: &Path) -> Option<PathBuf> {
+        self.shared.config.source_of(path)
     }
 
     /// Deletes the directories of the run, when all environments have been left.
@@ -312,7 +320,8 @@ impl Isolation {
             (&view, &inside),
         ) {
             Ok((namespaces, actions)) => {
-                let build_dir = dirs.place(&view).build;
+                let kept = request.kept.clone();
+                let build_dir = kept.unwrap_or_else(|| dirs.place(&view).build);
                 env.sandbox = Some((self.clone(), dirs));
                 Ok(Setup {
                     namespaces,
@@ -342,7 +351,7 @@ impl Isolation {
     ) -> io::Result<(c_int, Vec<Action>)> {
         let (shared, owner) = (&*self.shared, env.owner);
         let support = &shared.support;
-        let config = shared.config.showing(&request.shown);
+        let config = (shared.config).showing(&request.shown, request.kept.as_deref());
         let mut namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC;
         let mut actions = Vec::new();
         let proc = if support.root {

@@ -4,6 +4,7 @@ use super::*;
 
 fn config() -> SandboxConfig {
     SandboxConfig {
+        kept: None,
         store_dir: "/nix/store".into(),
         real_store_dir: "/nix/store".into(),
         build_dir: "/build".into(),
@@ -103,14 +104,14 @@ fn what_one_build_shows_goes_before_what_all_show() {
         paths: vec![path("/bin/sh", "/bin/sh"), path("/z", "/z")],
         ..config()
     };
-    assert_eq!(config.showing(&[]).paths, config.paths);
+    assert_eq!(config.showing(&[], None).paths, config.paths);
     let more = [
         path("/z", "/first"),
         path("/tmp/x", "/x"),
         path("/z", "/last"),
     ];
     assert_eq!(
-        config.showing(&more).paths,
+        config.showing(&more, None).paths,
         [
             path("/bin/sh", "/bin/sh"),
             path("/tmp/x", "/x"),
@@ -131,4 +132,44 @@ fn a_build_of_an_ordinary_user_takes_the_proc_that_waits() {
     let inputs = [c"0000-glibc".to_owned()];
     let actions = config().build(&inside(), &inputs, Proc::Waiting);
     insta::assert_snapshot!(plan(&actions));
+}
+
+#[test]
+fn a_directory_that_was_kept_is_the_build_directory() {
+    let all = config();
+    let config = all.showing(&[], Some(Path::new("/tmp/kept")));
+    let ids = SandboxIds {
+        uid: 1000,
+        gid: 100,
+    };
+    let base = Path::new("/base");
+    let template = plan(&config.template(base, &view(), ids, false, WaitingProc::None));
+    assert!(template.contains("/tmp/kept"), "{template}");
+    let build = plan(&config.build(&inside(), &[], Proc::Waiting));
+    assert!(build.contains("show '/kept' at '/root/build'"), "{build}");
+    assert!(!build.contains("/builds/1/build"), "{build}");
+}
+
+#[test]
+fn what_is_shown_is_found_where_it_lies() {
+    let path = |target: &str, source: &str, shown| {
+        let path = SandboxPath {
+            target: target.into(),
+            source: source.into(),
+            optional: false,
+        };
+        (path, shown)
+    };
+    let config = SandboxConfig {
+        paths: vec![
+            path("/bin", "/usr/bin", Shown::Directory),
+            path("/bin/sh", "/other/busybox", Shown::File),
+        ],
+        ..config()
+    };
+    let at = |text: &str| config.source_of(Path::new(text));
+    assert_eq!(at("/bin/env"), Some("/usr/bin/env".into()));
+    assert_eq!(at("/bin/sh"), Some("/other/busybox".into()));
+    assert_eq!(at("/bin"), Some("/usr/bin".into()));
+    assert_eq!(at("/usr/bin/env"), None);
 }

@@ -8,6 +8,7 @@
 
 mod grace;
 mod input;
+mod relay;
 mod stop;
 mod watch;
 
@@ -25,6 +26,7 @@ use crate::threads::spawn;
 
 pub use grace::{Grace, Shield};
 pub use input::{Input, stdin};
+pub use relay::{Relay, Told};
 pub use stop::{Entered, Stop, current};
 pub use watch::{Owing, conclude, event};
 

@@ -11,7 +11,7 @@ use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::{is_signalled, note, signal};
+use super::{is_signalled, note, relay, signal};
 use crate::raw;
 use crate::threads::spawn;
 
@@ -94,7 +94,11 @@ fn watch(signals: &SignalFd, last_words: fn(i32)) {
             timeout,
         );
         if let Ok(Some(info)) = signals.read_signal() {
-            note(i32::try_from(info.ssi_signo).unwrap_or(libc::SIGTERM));
+            let signal = i32::try_from(info.ssi_signo).unwrap_or(libc::SIGTERM);
+            if relay::pass_on(signal, info.ssi_code) {
+                continue;
+            }
+            note(signal);
             if let Some(event) = EVENT.get() {
                 // It is full only after more signals than anybody sends.
                 let _ = nix::unistd::write(event, &1_u64.to_ne_bytes());

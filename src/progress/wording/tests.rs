@@ -1,7 +1,7 @@
 //! Events, and the lines that they become.
 
 use super::*;
-use crate::progress::LogFormat;
+use crate::progress::{Hints, LogFormat};
 
 fn style(build_logs: bool) -> Style {
     Style {
@@ -11,6 +11,7 @@ fn style(build_logs: bool) -> Style {
         names: true,
         trace: false,
         copying: false,
+        hints: Hints::default(),
     }
 }
 

@@ -4,8 +4,9 @@
 
 mod graph_export;
 
-use std::io::Write as _;
-use std::path::Path;
+use std::fs::File;
+use std::io::{self, ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
 
 use graph_export::ExportError;
 use serde_json::{Map, Value};
@@ -60,13 +61,14 @@ impl Files {
         Ok(())
     }
 
-    /// Writes everything into `dir`. Tells whether there was anything to write.
+    /// Writes everything into `dir`, in place of what has the same names there. Tells which files
+    /// it has written.
     ///
     /// # Errors
     /// A message for people: a graph that can't be given, or a file that can't be written.
     ///
     /// Nix 1.8: `DerivationGoal::startBuilder`.
-    pub(super) fn write(mut self, dir: &Path) -> Result<bool, String> {
+    pub(super) fn write(mut self, dir: &Path) -> Result<Vec<PathBuf>, String> {
         if let Some(problem) = self.problem.take() {
             return Err(problem);
         }
@@ -81,14 +83,26 @@ impl Files {
                 });
             }
         }
+        let mut written = Vec::new();
         for file in &self.ready {
             let path = dir.join(&file.name);
-            // The directory is new and nobody else may enter it; what is there twice was asked for
-            // twice.
-            std::fs::File::create(&path)
+            create(&path)
                 .and_then(|mut open| open.write_all(&file.contents))
                 .map_err(|error| format!("cannot write '{}': {error}", path.display()))?;
+            written.push(path);
         }
-        Ok(!self.ready.is_empty())
+        Ok(written)
+    }
+}
+
+/// Makes a file in the place of another one, if there is one: in a new directory what was asked for
+/// twice, in an old one what its builder may have made a link to anything.
+fn create(path: &Path) -> io::Result<File> {
+    match File::create_new(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            std::fs::remove_file(path)?;
+            File::create_new(path)
+        }
+        made => made,
     }
 }

@@ -95,6 +95,21 @@ impl Terminal {
         cmd.through("/bin/sh", &["-c", &shell, "sh"])
     }
 
+    /// The command with this as its terminal and all three of its standard streams.
+    pub(crate) fn run_whole(&self, cmd: Cmd) -> Cmd {
+        let shell = format!(
+            "exec setsid --ctty --wait \"$@\" <{0} 2>{0} >{0}",
+            self.user_side
+        );
+        cmd.through("/bin/sh", &["-c", &shell, "sh"])
+    }
+
+    /// Lets every user open it.
+    pub(crate) fn open_to_all(&self) {
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+        std::fs::set_permissions(&self.user_side, open).expect("a terminal of ours");
+    }
+
     /// Types.
     pub(crate) fn types(&mut self, text: &str) {
         self.master.write_all(text.as_bytes()).expect("a terminal");

@@ -19,9 +19,9 @@ use rustix::process::{
 use rustix::thread::futex;
 use windrow_sys::clone::{Child, Stack, clone_vm};
 use windrow_sys::limits::restore_descriptors;
-use windrow_sys::raw;
+use windrow_sys::{raw, terminal};
 
-use super::{Request, SpawnError, Spawned, Step, Streams};
+use super::{Request, Session, SpawnError, Spawned, Step, Streams};
 use crate::process::guard::Place;
 use crate::process::kill;
 use crate::process::launch::action::{self, Action};
@@ -53,6 +53,7 @@ struct Setup {
     cgroup: c_int,
     /// Whether it may wait for its program, and must not hold open what others close.
     waits: bool,
+    session: Session,
 }
 
 /// What a process runs.
@@ -122,6 +123,7 @@ impl Process {
                 builder_log: streams.builder_log.map_or(-1, |fd| fd.as_raw_fd()),
                 cgroup: streams.cgroup.map_or(-1, |fd| fd.as_raw_fd()),
                 waits: true,
+                session: Session::Own,
             },
             order: AtomicPtr::new(ptr::null_mut()),
             told: AtomicU32::new(0),
@@ -131,6 +133,12 @@ impl Process {
                 action: AtomicUsize::new(0),
             },
         }
+    }
+
+    /// The same in another session.
+    pub(super) fn in_session(mut self, session: Session) -> Self {
+        self.setup.session = session;
+        self
     }
 
     /// The same with its order, which must stay where it is as long as the process.
@@ -323,7 +331,17 @@ fn enter_cgroup(entrance: c_int) -> Result<(), Errno> {
 
 /// Session, signals, descriptors and limits.
 fn set_up(setup: &Setup) -> Result<(), Errno> {
-    setsid()?;
+    match setup.session {
+        Session::Own => {
+            setsid()?;
+        }
+        Session::Callers => {}
+        Session::Foreground => {
+            // SAFETY: open in this process, whose table of open files is a copy of its own.
+            let terminal = unsafe { BorrowedFd::borrow_raw(setup.stdin) };
+            terminal::come_to_foreground(terminal)?;
+        }
+    }
     // What the engine ignores would stay ignored in the builder (Nix 1.8: `restoreSIGPIPE`).
     raw::handle_by_default(libc::SIGPIPE)?;
     raw::handle_by_default(libc::SIGXFSZ)?;

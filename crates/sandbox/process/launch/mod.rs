@@ -58,11 +58,25 @@ pub struct Streams<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
 }
 
+/// To which session and process group a program belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Session {
+    /// A session of its own, without a terminal.
+    #[default]
+    Own,
+    /// The caller's session and group, so that the terminal's keys reach it as they reach the
+    /// caller.
+    Callers,
+    /// The caller's session and a group of its own, which becomes the foreground of the terminal
+    /// that its standard input is.
+    Foreground,
+}
+
 /// A started child.
 #[derive(Debug)]
 pub struct Spawned {
     /// Its process id; it leads a session and process group of that number, once it has come that
-    /// far ([`spawn_async`]).
+    /// far ([`spawn_async`]), unless it was put into another [`Session`].
     pub pid: i32,
     /// Readable once it has exited. Closed on exec.
     pub pidfd: OwnedFd,
@@ -138,8 +152,22 @@ impl SpawnError {
 /// [`SpawnError`] when the process can't be made, set up, or its program can't be executed; nothing
 /// is then left behind.
 pub fn spawn(request: &Request<'_>, streams: &Streams<'_>) -> Result<Spawned, SpawnError> {
+    spawn_in(Session::Own, request, streams)
+}
+
+/// The same in that session.
+///
+/// # Errors
+/// As [`spawn`].
+pub fn spawn_in(
+    session: Session,
+    request: &Request<'_>,
+    streams: &Streams<'_>,
+) -> Result<Spawned, SpawnError> {
     let order = Order::new(request);
-    let process = Process::new(request, streams).with_order(&order);
+    let process = Process::new(request, streams)
+        .in_session(session)
+        .with_order(&order);
     let stack = take_stack();
     let in_use = AtomicU32::new(1);
     let flags = libc::CLONE_VFORK | request.namespaces;
