@@ -292,6 +292,9 @@ mod tests {
         let categories =
             programs.replace(r#""id":"c1","name""#, r#""id":"c1","category":"q","name""#);
         assert_eq!(kinds(&categories), ["a", "b", "q"]);
+        let urgent = NEW.replace(r#""coreCount":4"#, r#""priority":7.5"#);
+        let graph = read(&urgent).unwrap();
+        assert_eq!(graph.attributes().unwrap().priorities, [0.0, 0.0, 7.5]);
     }
 
     #[test]

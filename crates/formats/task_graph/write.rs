@@ -3,6 +3,8 @@
 
 use std::io::{self, Write};
 
+use windrow_components::task_graph::Attributes;
+
 use super::{MAX_DURATION, TaskGraph, TaskGraphError, TaskId, TimeUnit, ninja, spelt};
 
 /// A duration in seconds with all its digits; an abstract unit counts as a second.
@@ -68,7 +70,8 @@ fn escape_path(name: &[u8], line: &mut Vec<u8>) -> Result<(), TaskGraphError> {
 /// Writes WfFormat 1.5. Ids are `t` and the task's number; names stay as they are, but bytes of
 /// them that are no text are spelt out ([`spelt`]). Without durations there is no `execution`;
 /// abstract units are written as seconds. Of what tasks need, data is written as files called `f`
-/// and their number, and with durations the fewest cores and memory; nothing else of it is.
+/// and their number, and with durations the fewest cores, memory, kinds (as programs) and
+/// priorities; nothing else of it is.
 ///
 /// # Errors
 /// If units are more than durations in seconds may be, or the sink fails.
@@ -127,11 +130,33 @@ pub fn write_wfformat(graph: &TaskGraph, sink: &mut impl Write) -> Result<(), Ta
                 let (cores, memory) = (demands.cores(task).least, demands.memory(task));
                 write!(sink, ",\"coreCount\":{cores},\"memoryInBytes\":{memory}")?;
             }
+            if let Some(attributes) = graph.attributes() {
+                write_attributes(attributes, task, sink)?;
+            }
             sink.write_all(b"}")?;
         }
         sink.write_all(b"\n]}")?;
     }
     sink.write_all(b"}}\n")?;
+    Ok(())
+}
+
+/// The kind of a task, as its program, and its priority.
+fn write_attributes(
+    attributes: &Attributes,
+    task: TaskId,
+    sink: &mut impl Write,
+) -> Result<(), TaskGraphError> {
+    let kind = attributes.kind_of.get(task.index());
+    let kind = kind.map(|&kind| &attributes.kinds[kind as usize]);
+    if let Some(kind) = kind.filter(|kind| !kind.is_empty()) {
+        sink.write_all(b",\"command\":{\"program\":")?;
+        serde_json::to_writer(&mut *sink, kind).map_err(io::Error::from)?;
+        sink.write_all(b"}")?;
+    }
+    if let Some(priority) = attributes.priorities.get(task.index()) {
+        write!(sink, ",\"priority\":{priority}")?;
+    }
     Ok(())
 }
 

@@ -22,9 +22,14 @@ pub(super) fn of(tasks: &[Task<'_>], runs: &[(TaskId, &Run<'_>)], by_name: bool)
     }
     let mut attributes = Attributes::default();
     attributes.set_kinds(kinds);
-    if tasks.iter().any(|task| task.priority.is_some()) {
-        let priorities = tasks.iter().map(|task| task.priority.unwrap_or(0.0));
-        attributes.priorities = priorities.collect();
+    let mut priorities: Vec<Option<f64>> = tasks.iter().map(|task| task.priority).collect();
+    for (task, run) in runs {
+        let priority = &mut priorities[task.index()];
+        *priority = run.priority.or(*priority);
+    }
+    if priorities.iter().any(Option::is_some) {
+        let priorities = priorities.into_iter();
+        attributes.priorities = priorities.map(|it| it.unwrap_or(0.0)).collect();
     }
     attributes
 }

@@ -64,6 +64,7 @@ pub(super) struct Task<'t> {
     pub(super) parents: Option<Vec<Text<'t>>>,
     #[serde(default)]
     pub(super) children: Option<Vec<Text<'t>>>,
+    /// Up to schema 1.4.
     pub(super) priority: Option<f64>,
     /// What kind of task it is.
     pub(super) category: Option<Text<'t>>,
@@ -112,6 +113,7 @@ pub(super) struct Run<'t> {
     #[serde(rename = "runtimeInSeconds")]
     pub(super) runtime_in_seconds: Option<f64>,
     pub(super) command: Option<Command<'t>>,
+    pub(super) priority: Option<f64>,
     #[serde(rename = "coreCount")]
     pub(super) core_count: Option<f64>,
     #[serde(rename = "memoryInBytes")]
