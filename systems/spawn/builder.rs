@@ -96,6 +96,8 @@ pub(super) struct PreparedLaunch {
 ///
 /// # Errors
 /// As [`prepare_launch`].
+///
+/// Nix 1.8: `DerivationGoal::startBuilder`.
 pub(super) fn prepare(
     inputs: &mut BuilderInputs<'_>,
     dirs: &SpareDirs,
@@ -131,8 +133,6 @@ pub(super) fn prepare(
 ///
 /// # Errors
 /// The failure to report for this goal; what was made so far is removed again.
-///
-/// Nix 1.8: `DerivationGoal::startBuilder`.
 pub(super) fn prepare_launch(
     inputs: &mut BuilderInputs<'_>,
     dirs: &SpareDirs,

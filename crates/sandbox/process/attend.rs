@@ -2,8 +2,7 @@
 //! the terminal's keys are the program's, and when it stops, so does this process.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use rustix::io::Errno;
 use rustix::process::{
@@ -11,23 +10,29 @@ use rustix::process::{
     waitid,
 };
 use windrow_sys::interrupt::{Relay, Told};
+use windrow_sys::mutex;
 use windrow_sys::terminal::Foreground;
 
 use crate::process::kill::{kill_and_reap, kill_group};
 use crate::process::launch::{Session, Spawned};
 
-/// No process, or no signal.
-const NONE: i32 = 0;
-
 /// What is known of the program, for the thread that takes the signals.
 #[derive(Debug)]
 struct Charge {
-    pid: AtomicI32,
-    /// The first signal for which it was killed.
-    ended_by: AtomicI32,
+    state: Mutex<State>,
     /// Whether the terminal's keys reach it and this process alike. It is the first process of a
     /// PID namespace then.
     shares_keys: bool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// `None` until it is known.
+    pid: Option<i32>,
+    /// Whether a key that it shares came before that.
+    has_early_key: bool,
+    /// The first signal for which it is to be killed.
+    ended_by: Option<i32>,
 }
 
 /// Looks after a program at the terminal. To be made before the program is started, so that no
@@ -64,8 +69,7 @@ impl Attendant {
             Some(_) => Session::Foreground,
         };
         let charge = Arc::new(Charge {
-            pid: AtomicI32::new(NONE),
-            ended_by: AtomicI32::new(NONE),
+            state: Mutex::default(),
             shares_keys: session == Session::Callers,
         });
         let told = Arc::clone(&charge);
@@ -91,11 +95,7 @@ impl Attendant {
     /// Waits for the program, and gives the terminal back to this process. What is left of its
     /// process group is killed.
     pub fn attend(self, child: &Spawned) -> Attended {
-        self.charge.pid.store(child.pid, Ordering::Release);
-        if self.charge.ended_by.load(Ordering::Acquire) != NONE {
-            // The signal came while it was being started.
-            kill_group(child.pid);
-        }
+        self.charge.watch(child.pid);
         if let Some(pid) = Pid::from_raw(child.pid) {
             wait_for_end(pid, self.terminal.as_ref());
         }
@@ -105,10 +105,12 @@ impl Attendant {
         if let Some(terminal) = &self.terminal {
             terminal.take_back();
         }
-        let ended_by = self.charge.ended_by.load(Ordering::Acquire);
+        // Else it had ended by itself when the signal came.
+        let was_killed = libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGKILL;
+        let ended_by = mutex::lock(&self.charge.state).ended_by;
         Attended {
             status,
-            ended_by: (ended_by != NONE).then_some(ended_by),
+            ended_by: ended_by.filter(|_| was_killed),
         }
     }
 
@@ -118,8 +120,9 @@ impl Attendant {
         if let Some(terminal) = &self.terminal {
             terminal.take_back();
         }
-        let ended_by = self.charge.ended_by.load(Ordering::Acquire);
-        (ended_by != NONE).then_some(ended_by)
+        let state = mutex::lock(&self.charge.state);
+        let key = state.has_early_key.then_some(libc::SIGINT);
+        state.ended_by.or(key)
     }
 }
 
@@ -127,14 +130,41 @@ impl Charge {
     /// A signal has come. A key that the program has got as well, and handles, is its own matter;
     /// any other signal ends it.
     fn hear(&self, told: Told) {
-        let pid = self.pid.load(Ordering::Acquire);
+        let mut state = mutex::lock(&self.state);
         let is_key = told.by_terminal && told.signal == libc::SIGINT;
-        if is_key && self.shares_keys && pid != NONE && handles(pid, told.signal) {
+        if is_key && self.shares_keys {
+            match state.pid {
+                None => state.has_early_key = true,
+                Some(pid) => state.share_key(pid),
+            }
             return;
         }
-        let order = (Ordering::AcqRel, Ordering::Acquire);
-        let _ = (self.ended_by).compare_exchange(NONE, told.signal, order.0, order.1);
-        if pid != NONE {
+        state.end(told.signal);
+    }
+
+    /// The program runs; what has come before that is heard now.
+    fn watch(&self, pid: i32) {
+        let mut state = mutex::lock(&self.state);
+        state.pid = Some(pid);
+        if let Some(signal) = state.ended_by {
+            state.end(signal);
+        } else if state.has_early_key {
+            state.share_key(pid);
+        }
+    }
+}
+
+impl State {
+    /// Ends the program for a key that the kernel keeps from it because it does not handle it.
+    fn share_key(&mut self, pid: i32) {
+        if !handles(pid, libc::SIGINT) {
+            self.end(libc::SIGINT);
+        }
+    }
+
+    fn end(&mut self, signal: i32) {
+        self.ended_by.get_or_insert(signal);
+        if let Some(pid) = self.pid {
             kill_group(pid);
         }
     }
