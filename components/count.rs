@@ -28,6 +28,18 @@ impl fmt::Display for Count<'_> {
     }
 }
 
+/// A number of bytes as it is written in messages.
+pub fn size(bytes: u64) -> String {
+    let whole = bytes as f64;
+    match bytes {
+        1 => "1 byte".to_owned(),
+        0..1024 => format!("{bytes} bytes"),
+        1024..1_048_576 => format!("{:.1} KiB", whole / 1024.0),
+        1_048_576..1_073_741_824 => format!("{:.2} MiB", whole / 1_048_576.0),
+        _ => format!("{:.2} GiB", whole / 1_073_741_824.0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,5 +53,18 @@ mod tests {
         assert_eq!(text(1, "dependency"), "1 dependency");
         assert_eq!(text(3, "dependency"), "3 dependencies");
         assert_eq!(text(2, "day"), "2 days");
+    }
+
+    #[test]
+    fn sizes_have_units_that_fit() {
+        for (bytes, expected) in [
+            (0, "0 bytes"),
+            (1023, "1023 bytes"),
+            (1024, "1.0 KiB"),
+            (1_572_864, "1.50 MiB"),
+            (5 << 30, "5.00 GiB"),
+        ] {
+            assert_eq!(size(bytes), expected);
+        }
     }
 }

@@ -17,6 +17,7 @@ pub mod machine;
 pub mod nix32;
 pub mod outputs;
 pub mod paths;
+pub mod progress;
 pub mod request;
 pub mod run_record;
 pub mod settings;

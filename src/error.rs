@@ -216,8 +216,11 @@ pub enum Error {
     },
     /// A file that is too large to be read into memory.
     #[error(
-        "'{}' is too large: it has {size} bytes, and {limit} may be used; give windrow more memory, or a smaller graph",
-        path.display()
+        "'{}' is too large: it has {}, and {} of memory may be used; free some, raise what limits it (ulimit -v, \
+         or memory.max of the control group), or take a smaller graph",
+        path.display(),
+        windrow_components::count::size(*.size),
+        windrow_components::count::size(*.limit)
     )]
     TooLargeFile {
         /// The file.

@@ -3,6 +3,12 @@
 
 use std::fmt;
 
+use crate::count::size;
+
+/// What gives a graph more room.
+const MORE_MEMORY: &str = "free some, raise what limits it (ulimit -v, or memory.max of the control group), \
+                           or take a smaller graph";
+
 /// A spot in a file, lines and columns counted from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
@@ -162,8 +168,10 @@ pub enum TaskGraphError {
     },
     /// A graph that would not fit into the memory it may use.
     #[error(
-        "the graph is too large: {tasks} tasks and {edges} edges need about {needed} bytes, \
-         and {limit} may be used"
+        "the graph is too large: {tasks} tasks and {edges} edges need about {}, and {} of memory may be \
+         used; {MORE_MEMORY}",
+        size(*.needed),
+        size(*.limit)
     )]
     OverMemory {
         /// Tasks, as far as they were counted.
@@ -177,7 +185,10 @@ pub enum TaskGraphError {
     },
     /// A file whose contents would not fit into the memory they may use.
     #[error(
-        "the graph in {file} is too large: to read it takes about {needed} bytes, and {limit} may be used"
+        "the graph in {file} is too large: to read it takes about {}, and {} of memory may be used; \
+         {MORE_MEMORY}",
+        size(*.needed),
+        size(*.limit)
     )]
     FileOverMemory {
         /// The file.

@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use console::{Alignment, measure_text_width, pad_str};
+use windrow_components::count::size;
 use windrow_systems::report::{BuildRef, Counts, Outlook, Transfer};
 
-use super::copies::size;
 use super::outlook::{Pace, Running, range};
 use super::summary::whole_seconds;
 use crate::terminal::{Line, Size, Tone, log_text, visible};

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use windrow_components::count::size;
 use windrow_net::client::Notice;
 use windrow_net::copy::{Event, Outcome};
 use windrow_sys::mutex;
@@ -174,34 +175,4 @@ pub fn retries(style: Style) -> Notice {
         let text = format!("warning: {error}; trying again in {seconds:.1} s");
         say(&style, Level::Warn, &text);
     })
-}
-
-/// A size as it is written in messages.
-pub(crate) fn size(bytes: u64) -> String {
-    let whole = bytes as f64;
-    match bytes {
-        1 => "1 byte".to_owned(),
-        0..1024 => format!("{bytes} bytes"),
-        1024..1_048_576 => format!("{:.1} KiB", whole / 1024.0),
-        1_048_576..1_073_741_824 => format!("{:.2} MiB", whole / 1_048_576.0),
-        _ => format!("{:.2} GiB", whole / 1_073_741_824.0),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_have_units_that_fit() {
-        for (bytes, expected) in [
-            (0, "0 bytes"),
-            (1023, "1023 bytes"),
-            (1024, "1.0 KiB"),
-            (1_572_864, "1.50 MiB"),
-            (5 << 30, "5.00 GiB"),
-        ] {
-            assert_eq!(size(bytes), expected);
-        }
-    }
 }

@@ -11,6 +11,7 @@ mod outlook;
 pub(crate) mod output;
 mod record;
 mod spans;
+mod steps;
 mod summary;
 mod trace;
 mod tracing;
@@ -19,16 +20,17 @@ mod wording;
 use std::sync::Arc;
 
 use clap::ValueEnum;
+pub(crate) use windrow_components::count::size;
 use windrow_components::shell_word::quoted;
 use windrow_systems::engine::Summary;
 use windrow_systems::report::{Event, Level, Reporter};
 
 use crate::terminal::complain;
 
-pub(crate) use copies::size;
 pub use copies::{Copies, retries};
 pub(crate) use record::Record;
 pub(crate) use spans::{End, Place};
+pub use steps::Steps;
 pub use summary::seconds;
 pub(crate) use summary::whole_seconds;
 pub use tracing::Tracing;

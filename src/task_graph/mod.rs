@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use windrow_components::count::size as in_words;
 use windrow_components::task_graph::{Limits, Stats, TaskGraph, TaskGraphError};
 use windrow_formats::json_graph::{Pick, Picker};
 use windrow_formats::task_graph::{Generator, load_part};
@@ -159,7 +160,7 @@ fn read_at_most(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let file = File::open(path)?;
     let size = file.metadata()?.len();
     let too_large = || {
-        let text = format!("it is too large: {limit} bytes may be used");
+        let text = format!("it is too large: {} of memory may be used", in_words(limit));
         io::Error::new(io::ErrorKind::FileTooLarge, text)
     };
     if size > limit {

@@ -3,9 +3,26 @@
 
 use std::io::{self, Write};
 
+use windrow_components::progress::{self, UnderWay};
 use windrow_components::task_graph::Attributes;
 
 use super::{MAX_DURATION, TaskGraph, TaskGraphError, TaskId, TimeUnit, ninja, spelt};
+
+/// How many tasks are written between two reports of it.
+const BETWEEN_REPORTS: u64 = 4096;
+
+/// The tasks, counted as progress in as many rounds.
+fn counted(graph: &TaskGraph, rounds: u64) -> impl Iterator<Item = TaskId> {
+    graph.tasks().inspect(move |task| {
+        if (task.index() as u64 + 1).is_multiple_of(BETWEEN_REPORTS) {
+            progress::add(BETWEEN_REPORTS / rounds);
+        }
+    })
+}
+
+fn begin(graph: &TaskGraph) -> UnderWay {
+    progress::begin("writing", "tasks", Some(graph.len() as u64))
+}
 
 /// A duration in seconds with all its digits; an abstract unit counts as a second.
 fn seconds(graph: &TaskGraph, task: TaskId) -> String {
@@ -32,7 +49,8 @@ pub fn write_ninja(graph: &TaskGraph, sink: &mut impl Write) -> Result<(), TaskG
     };
     write!(sink, "rule task\n  command = {sleep}touch $out\n")?;
     let mut line = Vec::new();
-    for task in graph.tasks() {
+    let _writing = begin(graph);
+    for task in counted(graph, 1) {
         line.clear();
         line.extend_from_slice(b"build ");
         escape_path(&graph.name_bytes(task), &mut line)?;
@@ -78,12 +96,14 @@ fn escape_path(name: &[u8], line: &mut Vec<u8>) -> Result<(), TaskGraphError> {
 pub fn write_wfformat(graph: &TaskGraph, sink: &mut impl Write) -> Result<(), TaskGraphError> {
     check_units_as_seconds(graph)?;
     let successors = graph.successors();
+    let _writing = begin(graph);
+    let rounds = 1 + u64::from(graph.has_durations());
     write!(
         sink,
         "{{\"name\":\"windrow\",\"schemaVersion\":\"1.5\",\"workflow\":{{\n\
          \"specification\":{{\"tasks\":["
     )?;
-    for task in graph.tasks() {
+    for task in counted(graph, rounds) {
         sink.write_all(if task.index() == 0 { b"\n" } else { b",\n" })?;
         sink.write_all(b"{\"name\":")?;
         serde_json::to_writer(&mut *sink, &graph.name(task)).map_err(io::Error::from)?;
@@ -118,7 +138,7 @@ pub fn write_wfformat(graph: &TaskGraph, sink: &mut impl Write) -> Result<(), Ta
     sink.write_all(b"}")?;
     if graph.has_durations() {
         sink.write_all(b",\n\"execution\":{\"tasks\":[")?;
-        for task in graph.tasks() {
+        for task in counted(graph, rounds) {
             sink.write_all(if task.index() == 0 { b"\n" } else { b",\n" })?;
             let seconds = seconds(graph, task);
             write!(
@@ -198,7 +218,8 @@ fn write_ids(tasks: &[TaskId], sink: &mut impl Write) -> io::Result<()> {
 /// If the sink fails.
 pub fn write_dot(graph: &TaskGraph, sink: &mut impl Write) -> Result<(), TaskGraphError> {
     writeln!(sink, "digraph tasks {{")?;
-    for task in graph.tasks() {
+    let _writing = begin(graph);
+    for task in counted(graph, 1) {
         let name = graph.name(task).replace('\\', "\\\\").replace('"', "\\\"");
         write!(sink, "  n{} [label=\"{name}", task.index())?;
         if graph.has_durations() {
