@@ -108,7 +108,7 @@ pub(crate) fn add_graph_text(
 ) -> Result<Vec<Wanted>> {
     let named = Path::new("graph.json");
     let graph = parse_graph(text, named, &session.settings.system)?;
-    let graph = instantiate_graph(store, named, &graph)?;
+    let graph = instantiate_graph(store, named, graph)?;
     Ok(wanted(&graph, &graph.targets))
 }
 
@@ -135,7 +135,7 @@ fn add(
     } else {
         graph.targets = picked;
     }
-    let graph = instantiate_graph(store, file, &graph)?;
+    let graph = instantiate_graph(store, file, graph)?;
     let mut start = 0;
     let each = asked.iter().zip(ends).map(|((index, _), end)| {
         let wanted = wanted(&graph, &graph.targets[start..end]);

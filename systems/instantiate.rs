@@ -3,6 +3,7 @@
 //! What Nix's `derivation` would put into the environment is put there, so that the same content
 //! gives the same `.drv` files (Nix's `derivationStrictInternal`).
 
+mod behind;
 mod files;
 mod nix_json;
 mod sources;
@@ -14,12 +15,13 @@ use std::path::Path;
 use hashbrown::HashMap;
 use windrow_components::derivation::{Derivation, InputDrv, Modulo, Output, output_paths};
 use windrow_components::hash::{Hash, HashAlgo, sha256};
-use windrow_components::store_path::{StorePath, check_name, placeholder};
+use windrow_components::progress;
+use windrow_components::store_path::{StoreDir, StorePath, check_name, placeholder};
 use windrow_formats::json_graph::{
     self, FixedOutput, GraphFile, Node, Piece, Position, StorePathReference, Text,
 };
 use windrow_store::local::LocalStore;
-use windrow_store::ops::add::NewDerivation;
+use windrow_store::ops::add_derivations::NewDerivation;
 use windrow_sys::interrupt;
 
 use crate::error::{Error, Result};
@@ -27,9 +29,6 @@ use files::SourceFiles;
 
 pub use files::files_below;
 pub use nix_json::add_nix_json;
-
-/// How many derivations are gathered before they are written to the store.
-const BATCH: usize = 500;
 
 /// A derivation that is in the store now.
 #[derive(Debug, Clone)]
@@ -62,7 +61,7 @@ pub fn instantiate_file(
     default_system: &str,
 ) -> Result<InstantiatedGraph> {
     let graph = parse_graph(&read_graph(file)?, file, default_system)?;
-    instantiate_graph(store, file, &graph)
+    instantiate_graph(store, file, graph)
 }
 
 /// The text of the graph in `file`.
@@ -104,30 +103,42 @@ pub fn parse_graph(text: &str, file: &Path, default_system: &str) -> Result<Grap
 pub fn instantiate_graph(
     store: &mut LocalStore,
     file: &Path,
-    graph: &GraphFile,
+    graph: GraphFile,
 ) -> Result<InstantiatedGraph> {
-    Instantiation::new(store, file, graph)?.run()
+    Instantiation::new(store, file, &graph)?.run(store, graph)
 }
 
 struct Instantiation<'a> {
-    store: &'a mut LocalStore,
+    store_dir: StoreDir,
     file: &'a Path,
-    graph: &'a GraphFile,
     /// The store paths of sources, by their indices; empty for those that are not needed.
     sources: Vec<String>,
     /// The store paths of trees.
     trees: Vec<String>,
     done: Vec<Instantiated>,
     modulo: Vec<Modulo>,
-    by_path: HashMap<String, usize>,
-    /// Outputs of derivations that were in the store before.
-    existing: HashMap<String, Vec<(String, String)>>,
-    batch: Vec<NewDerivation>,
+    /// Derivations that were in the store before.
+    existing: HashMap<String, Existing>,
+}
+
+/// A derivation that was in the store before.
+struct Existing {
+    /// By name and full path.
+    outputs: Vec<(String, String)>,
+    modulo: Option<Modulo>,
+}
+
+/// What a derivation needs.
+#[derive(Default)]
+struct Inputs<'a> {
+    /// Derivations by path, with their hashes and the outputs that are needed.
+    drvs: BTreeMap<&'a str, (Option<Modulo>, BTreeSet<&'a str>)>,
+    sources: BTreeSet<&'a str>,
 }
 
 impl<'a> Instantiation<'a> {
-    fn new(store: &'a mut LocalStore, file: &'a Path, graph: &'a GraphFile) -> Result<Self> {
-        // Names are checked before anything is copied, so that a mistake leaves nothing behind.
+    /// Checks names before anything is copied, so that a mistake leaves nothing behind.
+    fn new(store: &LocalStore, file: &'a Path, graph: &GraphFile) -> Result<Self> {
         for source in &graph.sources {
             check_name(&source.store_name)
                 .map_err(|error| place_error(file, source.store_name_place, &error))?;
@@ -153,52 +164,36 @@ impl<'a> Instantiation<'a> {
             }
         }
         Ok(Self {
-            store,
+            store_dir: store.store_dir().clone(),
             file,
-            graph,
             sources: Vec::new(),
             trees: Vec::new(),
             done: Vec::with_capacity(graph.derivations.len()),
             modulo: Vec::with_capacity(graph.derivations.len()),
-            by_path: HashMap::new(),
             existing: HashMap::new(),
-            batch: Vec::new(),
         })
     }
 
-    fn run(mut self) -> Result<InstantiatedGraph> {
-        let graph = self.graph;
+    fn run(mut self, store: &mut LocalStore, graph: GraphFile) -> Result<InstantiatedGraph> {
         for reference in &graph.store_paths {
-            self.look_up(reference)?;
+            self.look_up(store, reference)?;
         }
-        self.add_sources()?;
-        for node in &graph.derivations {
-            self.instantiate(node)?;
-            if self.batch.len() >= BATCH {
-                self.store
-                    .add_derivations(&std::mem::take(&mut self.batch))?;
-            }
-        }
-        self.store
-            .add_derivations(&std::mem::take(&mut self.batch))?;
+        self.add_sources(store, &graph)?;
+        let count = graph.derivations.len();
+        // Each is dropped once it is written out: what is known of it then takes less.
+        let mut nodes = graph.derivations.into_iter();
+        let _writing = progress::begin("writing derivations", "derivations", Some(count as u64));
+        behind::write_behind(store, count, || {
+            nodes.next().map(|node| self.instantiate(&node)).transpose()
+        })?;
         let name = |node: usize, output: u32| self.done[node].outputs[output as usize].0.clone();
-        let targets = graph
-            .targets
-            .iter()
-            .map(|target| {
-                let node = target.node as usize;
-                (
-                    node,
-                    target
-                        .outputs
-                        .iter()
-                        .map(|&output| name(node, output))
-                        .collect(),
-                )
-            })
-            .collect();
+        let targets = graph.targets.iter().map(|target| {
+            let node = target.node as usize;
+            let outputs = target.outputs.iter().map(|&output| name(node, output));
+            (node, outputs.collect())
+        });
         Ok(InstantiatedGraph {
-            targets,
+            targets: targets.collect(),
             derivations: self.done,
         })
     }
@@ -211,113 +206,101 @@ impl<'a> Instantiation<'a> {
         }
     }
 
-    /// The derivations that a derivation needs, with the outputs of each, and what else it needs.
-    fn inputs(&self, node: &Node) -> (BTreeMap<String, BTreeSet<String>>, BTreeSet<String>) {
-        let mut input_drvs: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        let mut input_srcs: BTreeSet<String> = BTreeSet::new();
+    /// What a derivation needs.
+    fn inputs<'s>(&'s self, node: &'s Node) -> Inputs<'s> {
+        let mut inputs = Inputs::default();
+        let mut need = |path, modulo, output| {
+            let (_, outputs) = inputs.drvs.entry(path).or_insert((modulo, BTreeSet::new()));
+            outputs.insert(output);
+        };
         for piece in node.pieces() {
-            match piece {
-                Piece::Literal(_) | Piece::Placeholder(_) => {}
-                Piece::Source(source) => {
-                    input_srcs.insert(self.sources[*source as usize].clone());
-                }
-                Piece::Tree(tree) => {
-                    input_srcs.insert(self.trees[*tree as usize].clone());
-                }
-                Piece::StorePath(path) => {
-                    input_srcs.insert(path.clone());
-                }
+            let source = match piece {
+                Piece::Literal(_) | Piece::Placeholder(_) => continue,
+                Piece::Source(source) => &*self.sources[*source as usize],
+                Piece::Tree(tree) => &*self.trees[*tree as usize],
+                Piece::StorePath(path) => &**path,
                 Piece::Output { node, output } => {
-                    let drv = &self.done[*node as usize];
-                    let name = drv.outputs[*output as usize].0.clone();
-                    input_drvs
-                        .entry(drv.drv_path.clone())
-                        .or_default()
-                        .insert(name);
+                    let (drv, modulo) = (&self.done[*node as usize], self.modulo[*node as usize]);
+                    let (output, _) = &drv.outputs[*output as usize];
+                    need(&*drv.drv_path, Some(modulo), &**output);
+                    continue;
                 }
-                Piece::DerivationOutput { drv, output } => {
-                    input_drvs
-                        .entry(drv.clone())
-                        .or_default()
-                        .insert(output.clone());
+                Piece::DerivationOutput(of) => {
+                    let (drv, output) = (&of.drv, &of.output);
+                    let modulo = self.existing.get(drv).and_then(|known| known.modulo);
+                    need(&**drv, modulo, &**output);
+                    continue;
                 }
-            }
+            };
+            inputs.sources.insert(source);
         }
-        (input_drvs, input_srcs)
+        inputs
     }
 
-    fn instantiate(&mut self, node: &Node) -> Result<()> {
-        let (input_drvs, input_srcs) = self.inputs(node);
+    fn instantiate(&mut self, node: &Node) -> Result<NewDerivation> {
+        let inputs = self.inputs(node);
         let mut drv = self.derivation(node)?;
-        drv.input_drvs = input_drvs
-            .into_iter()
-            .map(|(path, outputs)| InputDrv {
-                path: path.into(),
-                outputs: outputs.into_iter().map(Cow::Owned).collect(),
+        let outputs = |names: &BTreeSet<&str>| {
+            let names = names.iter().map(|&name| Cow::Owned(name.to_owned()));
+            names.collect()
+        };
+        drv.input_drvs = inputs
+            .drvs
+            .iter()
+            .map(|(&path, (_, names))| InputDrv {
+                path: Cow::Borrowed(path),
+                outputs: outputs(names),
             })
             .collect();
-        drv.input_srcs = input_srcs.into_iter().map(Cow::Owned).collect();
-        let modulo_of = |path: &str| match self.by_path.get(path) {
-            Some(&index) => Some(self.modulo[index]),
-            None => self.store.modulo(path),
-        };
-        let paths = output_paths(&drv, self.store.store_dir(), &node.name, modulo_of)
+        drv.input_srcs = inputs.sources.iter().map(|&it| it.into()).collect();
+        let modulo_of = |path: &str| inputs.drvs.get(path).and_then(|(modulo, _)| *modulo);
+        let paths = output_paths(&drv, &self.store_dir, &node.name, modulo_of)
             .map_err(|error| place_error(self.file, node.name_place, &error))?;
         fill_in_paths(
             &mut drv,
-            paths
-                .iter()
-                .map(|path| self.store.store_dir().display(path)),
+            paths.iter().map(|path| self.store_dir.display(path)),
         );
         let modulo = drv.modulo(modulo_of)?;
-        let new = new_derivation(self.store, &node.name, &drv)?;
-        let drv_path = self.store.store_dir().display(&new.path);
-        let path_of = |name: &String| {
-            let output = new.outputs.iter().find(|(known, _)| known == name);
-            (
-                name.clone(),
-                output.map(|(_, path)| path.clone()).unwrap_or_default(),
-            )
+        let new = new_derivation(&self.store_dir, &node.name, &drv)?;
+        let path_of = |name: String| {
+            let output = new.outputs.iter().find(|(known, _)| *known == name);
+            let path = output.map(|(_, path)| path.clone()).unwrap_or_default();
+            (name, path)
         };
-        let outputs = node.outputs.iter().map(path_of).collect();
-        self.by_path.insert(drv_path.clone(), self.done.len());
+        drop(drv);
         self.modulo.push(modulo);
+        // Copies: what would be left of the node would keep the memory around it from other uses.
         self.done.push(Instantiated {
             key: node.key.clone(),
-            drv_path,
-            outputs,
+            drv_path: self.store_dir.display(&new.path),
+            outputs: node.outputs.iter().cloned().map(path_of).collect(),
         });
-        self.batch.push(new);
-        Ok(())
+        Ok(new)
     }
 
     /// The derivation without inputs and output paths.
-    fn derivation(&self, node: &Node) -> Result<Derivation<'static>> {
-        let mut env: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+    fn derivation<'s>(&self, node: &'s Node) -> Result<Derivation<'s>> {
+        let mut env: BTreeMap<&[u8], Cow<'s, [u8]>> = BTreeMap::new();
         for variable in &node.env {
-            env.insert(
-                variable.name.clone().into_bytes(),
-                self.text(node, &variable.value),
-            );
+            let value = self.text(node, &variable.value);
+            env.insert(variable.name.as_bytes(), Cow::Owned(value));
         }
         let builder = self.text(node, &node.builder);
-        env.insert(b"name".to_vec(), node.name.clone().into_bytes());
-        env.insert(b"system".to_vec(), node.system.clone().into_bytes());
-        env.insert(b"builder".to_vec(), builder.clone());
+        env.insert(b"name", Cow::Borrowed(node.name.as_bytes()));
+        env.insert(b"system", Cow::Borrowed(node.system.as_bytes()));
+        env.insert(b"builder", Cow::Owned(builder.clone()));
         if node.explicit_outputs {
-            env.insert(b"outputs".to_vec(), node.outputs.join(" ").into_bytes());
+            env.insert(b"outputs", Cow::Owned(node.outputs.join(" ").into_bytes()));
         }
         let (mut hash_algo, mut hash) = (String::new(), String::new());
         if let Some(fixed) = &node.fixed {
-            env.insert(b"outputHash".to_vec(), fixed.hash.clone().into_bytes());
+            env.insert(b"outputHash", Cow::Borrowed(fixed.hash.as_bytes()));
             if let Some(algo) = &fixed.algo {
-                env.insert(b"outputHashAlgo".to_vec(), algo.clone().into_bytes());
+                env.insert(b"outputHashAlgo", Cow::Borrowed(algo.as_bytes()));
             }
             if let Some(mode) = fixed.mode {
-                env.insert(
-                    b"outputHashMode".to_vec(),
-                    mode.as_str().as_bytes().to_vec(),
-                );
+                let mode = mode.as_str().as_bytes();
+                env.insert(b"outputHashMode", Cow::Borrowed(mode));
             }
             let parsed = fixed_hash(fixed).map_err(|reason| self.mistake(fixed.place, reason))?;
             let recursive = fixed
@@ -333,18 +316,17 @@ impl<'a> Instantiation<'a> {
         let mut names: Vec<&String> = node.outputs.iter().collect();
         names.sort();
         let outputs = names.into_iter().map(|name| Output {
-            name: name.clone().into(),
+            name: name.as_str().into(),
             path: "".into(),
             hash_algo: hash_algo.clone().into(),
             hash: hash.clone().into(),
         });
-        let outputs: Vec<Output<'static>> = outputs.collect();
-        for output in &outputs {
-            env.insert(output.name.as_bytes().to_vec(), Vec::new());
+        for name in &node.outputs {
+            env.insert(name.as_bytes(), Cow::Borrowed(&[]));
         }
         Ok(Derivation {
-            outputs,
-            system: node.system.clone().into(),
+            outputs: outputs.collect(),
+            system: node.system.as_str().into(),
             builder: builder.into(),
             args: node
                 .args
@@ -353,7 +335,7 @@ impl<'a> Instantiation<'a> {
                 .collect(),
             env: env
                 .into_iter()
-                .map(|(k, v)| (Cow::Owned(k), Cow::Owned(v)))
+                .map(|(name, value)| (Cow::Borrowed(name), value))
                 .collect(),
             ..Derivation::default()
         })
@@ -373,8 +355,9 @@ impl<'a> Instantiation<'a> {
                 Piece::Output { node, output } => {
                     result.push_str(&self.done[*node as usize].outputs[*output as usize].1);
                 }
-                Piece::DerivationOutput { drv, output } => {
-                    let outputs = self.existing.get(drv).into_iter().flatten();
+                Piece::DerivationOutput(of) => {
+                    let (known, output) = (self.existing.get(&of.drv), &of.output);
+                    let outputs = known.into_iter().flat_map(|known| &known.outputs);
                     let path = outputs
                         .filter(|(name, _)| name == output)
                         .map(|(_, path)| path);
@@ -387,31 +370,32 @@ impl<'a> Instantiation<'a> {
 
     /// Makes sure that what is said to be in the store is; of a derivation, makes known its outputs
     /// and hash.
-    fn look_up(&mut self, reference: &StorePathReference) -> Result<()> {
+    fn look_up(&mut self, store: &mut LocalStore, reference: &StorePathReference) -> Result<()> {
         let StorePathReference {
             place,
             path,
             output,
         } = reference;
-        self.store
-            .store_dir()
+        self.store_dir
             .parse(path)
             .map_err(|error| place_error(self.file, *place, &error))?;
-        self.store.keep(&[path])?;
-        if !self.store.has(path)? {
+        store.keep(&[path])?;
+        if !store.has(path)? {
             let reason = format!("'{path}' is not valid in this store; add it first");
             return Err(self.mistake(*place, reason));
         }
         let Some(output) = output else { return Ok(()) };
         if !self.existing.contains_key(path) {
-            let outputs = self.store.with_derivation(path, |contents| {
+            let outputs = store.with_derivation(path, |contents| {
                 let pair = |o: &Output<'_>| (o.name.to_string(), o.path.to_string());
                 Ok(contents.outputs.iter().map(pair).collect::<Vec<_>>())
             })?;
-            self.existing.insert(path.clone(), outputs);
-            self.store.complete_modulo(&[path])?;
+            store.complete_modulo(&[path])?;
+            let modulo = store.modulo(path);
+            self.existing
+                .insert(path.clone(), Existing { outputs, modulo });
         }
-        let outputs = &self.existing[path];
+        let outputs = &self.existing[path].outputs;
         if outputs.iter().any(|(name, _)| name == output) {
             return Ok(());
         }
@@ -447,7 +431,7 @@ fn fixed_hash(fixed: &FixedOutput) -> Result<Hash, String> {
 }
 
 /// Puts output paths where they belong: into the outputs and the variables named like them.
-fn fill_in_paths(drv: &mut Derivation<'static>, paths: impl Iterator<Item = String>) {
+fn fill_in_paths(drv: &mut Derivation<'_>, paths: impl Iterator<Item = String>) {
     for (output, path) in drv.outputs.iter_mut().zip(paths) {
         if let Ok(index) = drv
             .env
@@ -459,13 +443,13 @@ fn fill_in_paths(drv: &mut Derivation<'static>, paths: impl Iterator<Item = Stri
     }
 }
 
-fn new_derivation(store: &LocalStore, name: &str, drv: &Derivation<'_>) -> Result<NewDerivation> {
+fn new_derivation(store_dir: &StoreDir, name: &str, drv: &Derivation<'_>) -> Result<NewDerivation> {
     let text = drv.print();
     let inputs = drv.input_drvs.iter().map(|input| input.path.to_string());
     let references: Vec<String> = inputs
         .chain(drv.input_srcs.iter().map(|source| source.to_string()))
         .collect();
-    let path: StorePath = store.store_dir().text_path(
+    let path: StorePath = store_dir.text_path(
         &format!("{name}.drv"),
         &sha256(&text),
         references.iter().map(String::as_str),

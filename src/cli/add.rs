@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use windrow_components::progress;
 use windrow_systems::instantiate::{add_nix_json, instantiate_graph, parse_graph, read_graph};
 
 use super::{CommonArgs, print_lines};
 use crate::error::{Error, Result};
+use crate::progress::Steps;
 use crate::standard_input;
 
 #[derive(Debug, Args)]
@@ -23,9 +25,13 @@ pub(super) struct AddArgs {
 }
 
 pub(super) fn run(args: &AddArgs) -> Result<()> {
+    let steps = Steps::new();
     let session = args.common.session()?;
     let mut store = session.open()?;
-    let (text, file) = match args.file.as_os_str() == "-" {
+    let is_typed = args.file.as_os_str() == "-";
+    let what = || format!("reading {}", args.file.display());
+    let reading = (!is_typed).then(|| progress::begin(what(), "derivations", None));
+    let (text, file) = match is_typed {
         true => (standard_input::read_text()?, Path::new("standard input")),
         false => (read_graph(&args.file)?, args.file.as_path()),
     };
@@ -34,10 +40,15 @@ pub(super) fn run(args: &AddArgs) -> Result<()> {
             path: file.to_owned(),
             source: Box::new(source),
         })?;
+        drop(steps);
         return print_lines(added);
     }
     let graph = parse_graph(&text, file, &session.settings.system)?;
-    let graph = instantiate_graph(&mut store, file, &graph)?;
+    // A large text is no small part of what the memory must hold.
+    drop(text);
+    drop(reading);
+    let graph = instantiate_graph(&mut store, file, graph)?;
+    drop(steps);
     if args.all {
         return print_lines(graph.derivations.iter().map(|drv| &drv.drv_path));
     }

@@ -67,8 +67,8 @@ fn add_nix_derivation(
     }
     drv.check_output_paths(store.store_dir(), name, |path| store.modulo(path))
         .map_err(wrong)?;
-    let new = new_derivation(store, name, &drv)?;
+    let new = new_derivation(store.store_dir(), name, &drv)?;
     let path = store.store_dir().display(&new.path);
-    store.add_derivations(&[new])?;
+    store.add_derivations([new])?;
     Ok(path)
 }

@@ -6,7 +6,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
-use windrow_formats::json_graph::{Contents, Source, Tree};
+use windrow_formats::json_graph::{Contents, GraphFile, Source, Tree};
+use windrow_store::local::LocalStore;
 use windrow_sys::interrupt;
 
 use super::Instantiation;
@@ -17,8 +18,7 @@ const TREE_NAME: &str = "tree";
 
 impl Instantiation<'_> {
     /// Copies all sources and trees into the store.
-    pub(super) fn add_sources(&mut self) -> Result<()> {
-        let graph = self.graph;
+    pub(super) fn add_sources(&mut self, store: &mut LocalStore, graph: &GraphFile) -> Result<()> {
         for source in graph
             .sources
             .iter()
@@ -33,22 +33,21 @@ impl Instantiation<'_> {
         for source in &graph.sources {
             let path = self.path_of(source);
             let added = match &source.contents {
-                Contents::Whole => self.store.add_source(&path, &source.store_name)?,
+                Contents::Whole => store.add_source(&path, &source.store_name)?,
                 Contents::File => {
                     let path = fs::canonicalize(&path).map_err(Error::io("read", path))?;
-                    self.store.add_source(&path, &source.store_name)?
+                    store.add_source(&path, &source.store_name)?
                 }
                 Contents::Chosen(files) => {
                     let staged = staged_files(&path, files)?;
-                    self.store
-                        .add_source(&staged.path().join("all"), &source.store_name)?
+                    store.add_source(&staged.path().join("all"), &source.store_name)?
                 }
                 Contents::Unused => {
                     self.sources.push(String::new());
                     continue;
                 }
             };
-            self.sources.push(self.store.store_dir().display(&added));
+            self.sources.push(self.store_dir.display(&added));
         }
         for tree in &graph.trees {
             let staged = self.staged_links(tree)?;
@@ -56,8 +55,8 @@ impl Instantiation<'_> {
             let references = references.map(|(_, source)| self.sources[*source as usize].clone());
             let references = references.collect();
             let all = staged.path().join("all");
-            let added = self.store.add_referring(&all, TREE_NAME, references)?;
-            self.trees.push(self.store.store_dir().display(&added));
+            let added = store.add_referring(&all, TREE_NAME, references)?;
+            self.trees.push(self.store_dir.display(&added));
         }
         Ok(())
     }

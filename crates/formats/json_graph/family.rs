@@ -17,7 +17,8 @@ use super::{GraphError, SelectionError};
 
 /// The derivations of a graph, those of families one by one, with their outputs.
 pub(super) struct Drafts<'a> {
-    pub(super) drafts: Vec<Draft<'a>>,
+    #[expect(clippy::vec_box, reason = "what one takes is free once it has been resolved")]
+    pub(super) drafts: Vec<Box<Draft<'a>>>,
     pub(super) outputs: Vec<Outputs>,
 }
 
@@ -51,7 +52,7 @@ impl<'a> Drafts<'a> {
         let mut chosen = forest.choose(choice, &key.text, places)?;
         let Some(chosen) = chosen.take_if(|_| is_family) else {
             draft.own = chosen.map(|chosen| Box::new(Own::new(&chosen, None)));
-            self.drafts.push(draft);
+            self.drafts.push(Box::new(draft));
             self.outputs.push(outputs);
             return Ok(());
         };
@@ -61,7 +62,7 @@ impl<'a> Drafts<'a> {
             names.insert(&member, Named::Derivation(index), places)?;
             let mut one = draft.clone();
             (one.key, one.own) = (member, Some(Box::new(own)));
-            self.drafts.push(one);
+            self.drafts.push(Box::new(one));
             self.outputs.push(outputs.clone());
         }
         Ok(())

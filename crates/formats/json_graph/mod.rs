@@ -184,14 +184,19 @@ pub enum Piece {
     /// The path of the derivation's own output of this index, which Nix writes as a placeholder.
     Placeholder(u32),
     /// A path said to be in the store already. Starts with `/`, otherwise unchecked.
-    StorePath(String),
-    /// An output of a derivation said to be in the store already.
-    DerivationOutput {
-        /// The derivation's store path. Starts with `/` and ends in `.drv`, otherwise unchecked.
-        drv: String,
-        /// The output's name. Not empty.
-        output: String,
-    },
+    StorePath(Box<str>),
+    /// An output of a derivation said to be in the store already. Few there are, and all pieces
+    /// are as large as the largest.
+    DerivationOutput(Box<StoreOutput>),
+}
+
+/// An output of a derivation said to be in the store already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreOutput {
+    /// The derivation's store path. Starts with `/` and ends in `.drv`, otherwise unchecked.
+    pub drv: String,
+    /// The output's name. Not empty.
+    pub output: String,
 }
 
 /// The hash that a fixed output must have, as the file spells it.

@@ -13,7 +13,7 @@ use super::own::Own;
 use super::place::{Places, Position, Spot};
 use super::value::JsonStr;
 use super::wording::nearest;
-use super::{GraphError, Piece, SelectionError, StorePathReference};
+use super::{GraphError, Piece, SelectionError, StoreOutput, StorePathReference};
 
 /// What a name stands for, by its index in the order of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -453,11 +453,12 @@ impl<'a, 'g> Resolver<'a, 'g> {
 
 fn store_path(path: &str, output: Option<&str>) -> Option<Piece> {
     match output {
-        None => Some(Piece::StorePath(path.to_owned())),
-        Some(output) if path.ends_with(".drv") => Some(Piece::DerivationOutput {
-            drv: path.to_owned(),
-            output: output.to_owned(),
-        }),
+        None => Some(Piece::StorePath(path.into())),
+        Some(output) if path.ends_with(".drv") => {
+            let (drv, output) = (path.to_owned(), output.to_owned());
+            let of = StoreOutput { drv, output };
+            Some(Piece::DerivationOutput(Box::new(of)))
+        }
         Some(_) => None,
     }
 }

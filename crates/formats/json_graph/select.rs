@@ -149,7 +149,8 @@ impl GraphFile {
         let pieces = self.derivations.iter().flat_map(Node::pieces);
         let named: HashSet<&str> = pieces
             .filter_map(|piece| match piece {
-                Piece::StorePath(path) | Piece::DerivationOutput { drv: path, .. } => Some(&**path),
+                Piece::StorePath(path) => Some(&**path),
+                Piece::DerivationOutput(of) => Some(&*of.drv),
                 _ => None,
             })
             .collect();

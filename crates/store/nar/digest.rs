@@ -10,6 +10,7 @@ use sha2::digest::Output;
 use crate::error::Result;
 use crate::nar;
 use crate::nar::scan::{Candidates, Scanner};
+use crate::nar::{ALIGNMENT, MAGIC, padding};
 
 /// What registering a path needs to know about its contents.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +43,25 @@ pub fn digest(path: &Path, candidates: &Candidates) -> Result<Digest> {
 pub fn hash_nar(path: &Path) -> Result<([u8; 32], u64)> {
     let (hash, size) = hash_nar_with::<Sha256>(path)?;
     Ok((hash.into(), size))
+}
+
+/// The SHA-256 and the length in bytes of the archive of a file with these contents that is no
+/// program, without a look at any file.
+pub fn hash_nar_of_contents(contents: &[u8]) -> ([u8; 32], u64) {
+    let mut hasher = <Sha256 as sha2::Digest>::new();
+    let mut size = 0;
+    let mut feed = |bytes: &[u8]| {
+        sha2::Digest::update(&mut hasher, bytes);
+        size += bytes.len() as u64;
+    };
+    let parts = [MAGIC, "(", "type", "regular", "contents"].map(str::as_bytes);
+    for token in parts.into_iter().chain([contents, b")"]) {
+        let length = token.len() as u64;
+        feed(&length.to_le_bytes());
+        feed(token);
+        feed(&[0; ALIGNMENT][..padding(length)]);
+    }
+    (sha2::Digest::finalize(hasher).into(), size)
 }
 
 /// As [`hash_nar`], with any hash function.
@@ -101,6 +121,17 @@ mod tests {
             write!(hex, "{byte:02x}").unwrap();
             hex
         })
+    }
+
+    #[test]
+    fn contents_have_the_archive_of_the_file_that_holds_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        for length in [0, 1, 7, 8, 9, 4096, 70_001] {
+            let contents: Vec<u8> = (0..length).map(|index| (index % 251) as u8).collect();
+            std::fs::write(&path, &contents).unwrap();
+            assert_eq!(hash_nar_of_contents(&contents), hash_nar(&path).unwrap());
+        }
     }
 
     /// The hashes and sizes are those of `nix-store --dump` and `nix-hash` of Nix 2.8.

@@ -1,5 +1,4 @@
-//! Adds sources and derivations to the store: copied or written under a lock, canonical, registered
-//! in batches.
+//! Adds sources to the store: copied under a lock, canonical, registered.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,36 +8,17 @@ use windrow_components::store_path::{HashMode, StorePath};
 
 use crate::db::{PathInfo, Registration};
 use crate::error::{Error, Result};
-use crate::files::canonical::{InodesSeen, canonicalise, write_canonical};
+use crate::files::canonical::{InodesSeen, canonicalise};
 use crate::files::copy::copy_tree;
 use crate::local::LocalStore;
 use crate::locks::path_lock::{self, PathLock, try_lock_all};
 use crate::nar::digest::{feed_flat, feed_nar, hash_nar};
-use windrow_sys::bounded;
 use windrow_sys::interrupt::{Grace, Owing};
-use windrow_sys::limits::spare_descriptors;
 use windrow_sys::tree::delete_path;
 use windrow_sys::waiting::Wait;
 
-/// How many derivations are locked and registered together, at most: each takes a descriptor.
-const BATCH: usize = 500;
-/// How many descriptors are left to databases and what else is opened while derivations are locked.
-const RESERVED_DESCRIPTORS: usize = 16;
 /// How long to wait before a path that someone else is adding is tried again.
 const LOCK_RETRY: Duration = Duration::from_millis(10);
-
-/// A derivation to be written.
-#[derive(Debug)]
-pub struct NewDerivation {
-    /// Its path.
-    pub path: StorePath,
-    /// Its contents.
-    pub text: Vec<u8>,
-    /// The full paths it refers to.
-    pub references: Vec<String>,
-    /// Its outputs, by name and full path.
-    pub outputs: Vec<(String, String)>,
-}
 
 impl LocalStore {
     /// Copies a file or directory into the store under `name`, unless it is there (Nix's
@@ -141,84 +121,6 @@ impl LocalStore {
         release(locks);
         Ok(path)
     }
-
-    /// Writes derivations that are not valid yet (Nix's `writeDerivation`). Those they refer to
-    /// come before them. A store that is only looked at remembers them as drafts.
-    ///
-    /// # Errors
-    /// When the store can't be written, or a reference is not valid.
-    pub fn add_derivations(&mut self, drvs: &[NewDerivation]) -> Result<()> {
-        if self.is_read_only() {
-            for drv in drvs {
-                let full = self.store_dir().display(&drv.path);
-                self.drafts.add_derivation(full, drv.text.clone());
-            }
-            return Ok(());
-        }
-        let spare = spare_descriptors().saturating_sub(RESERVED_DESCRIPTORS);
-        for batch in drvs.chunks(BATCH.min(spare / 2).max(1)) {
-            self.add_batch(batch)?;
-        }
-        Ok(())
-    }
-
-    fn add_batch(&mut self, batch: &[NewDerivation]) -> Result<()> {
-        let full: Vec<String> = batch
-            .iter()
-            .map(|drv| self.store_dir().display(&drv.path))
-            .collect();
-        let mut missing: Vec<usize> = (0..batch.len()).collect();
-        self.keep(&full.iter().map(String::as_str).collect::<Vec<_>>())?;
-        self.drop_valid(&full, &mut missing)?;
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let real: Vec<_> = missing
-            .iter()
-            .map(|&i| self.layout().real_path(&full[i]))
-            .collect();
-        let locks = lock(&real.iter().collect::<Vec<_>>())?;
-        self.drop_valid(&full, &mut missing)?;
-
-        let mut registrations = Vec::with_capacity(missing.len());
-        for &index in &missing {
-            let drv = &batch[index];
-            let real = self.layout().real_path(&full[index]);
-            if drv.text.len() as u64 > bounded::DERIVATION_MAX {
-                // Nobody could read it again.
-                let source = bounded::too_large(bounded::DERIVATION_MAX);
-                return Err(Error::io("write derivation", real)(source));
-            }
-            write_canonical(&real, &drv.text)?;
-            let (nar_hash, nar_size) = hash_nar(&real)?;
-            let info = PathInfo {
-                ca: Some(format!(
-                    "text:{}",
-                    HashAlgo::Sha256.hash(&drv.text).prefixed_base32()
-                )),
-                ..path_info(
-                    full[index].clone(),
-                    nar_hash,
-                    nar_size,
-                    drv.references.clone(),
-                )
-            };
-            registrations.push(Registration {
-                info,
-                outputs: drv.outputs.clone(),
-            });
-        }
-        self.register(&registrations)?;
-        release(locks);
-        Ok(())
-    }
-
-    fn drop_valid(&self, full: &[String], missing: &mut Vec<usize>) -> Result<()> {
-        let paths: Vec<&str> = missing.iter().map(|&i| full[i].as_str()).collect();
-        let mut valid = self.database.valid_paths(&paths)?.into_iter();
-        missing.retain(|_| valid.next() != Some(true));
-        Ok(())
-    }
 }
 
 /// Copies a tree to its place in the store; the hash and size of its archive.
@@ -252,7 +154,12 @@ fn content_hash(path: &Path, mode: HashMode, algo: HashAlgo) -> Result<Hash> {
     Ok(hasher.finish())
 }
 
-fn path_info(path: String, nar_hash: [u8; 32], nar_size: u64, references: Vec<String>) -> PathInfo {
+pub(super) fn path_info(
+    path: String,
+    nar_hash: [u8; 32],
+    nar_size: u64,
+    references: Vec<String>,
+) -> PathInfo {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()

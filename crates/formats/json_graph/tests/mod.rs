@@ -129,9 +129,9 @@ fn variables_and_inputs_of_the_whole_format() {
     let graph = read(WHOLE);
     let hello = &graph.derivations[2];
     let lib = |output| Piece::Output { node: 0, output };
-    let drv = |path: &str, output: &str| Piece::DerivationOutput {
-        drv: path.to_owned(),
-        output: output.to_owned(),
+    let drv = |path: &str, output: &str| {
+        let (drv, output) = (path.to_owned(), output.to_owned());
+        Piece::DerivationOutput(Box::new(StoreOutput { drv, output }))
     };
     let env: Vec<(&str, &[Piece])> = hello
         .env
