@@ -212,6 +212,7 @@ pub mod terminal;
 mod trace;
 mod units;
 mod wanted;
+mod whole_file;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -35,28 +35,42 @@ impl Stats {
 impl TaskGraph {
     /// Its figures.
     pub fn stats(&self) -> Stats {
+        let (levels, ends) = self.levels_and_ends();
+        let depth = levels.iter().max().map_or(0, |&level| level as usize + 1);
+        let mut widths = vec![0usize; depth];
+        for level in levels {
+            widths[level as usize] += 1;
+        }
+        let has_durations = self.has_durations();
+        Stats {
+            tasks: self.len(),
+            edges: self.edge_count(),
+            depth,
+            width: widths.into_iter().max().unwrap_or(0),
+            work: match has_durations {
+                true => self.tasks().map(|task| self.duration(task)).sum(),
+                false => self.len() as u64,
+            },
+            critical_path: match has_durations {
+                true => ends.into_iter().max().unwrap_or(0),
+                false => depth as u64,
+            },
+            unit: self.unit(),
+        }
+    }
+
+    /// The level of each task, and, if the graph has durations, when each ends at the earliest.
+    pub(super) fn levels_and_ends(&self) -> (Vec<u32>, Vec<u64>) {
         let mut levels = vec![0u32; self.len()];
         let mut ends = vec![0u64; if self.has_durations() { self.len() } else { 0 }];
-        let (mut depth, mut critical_path, mut work) = (0, 0, 0);
         let mut visit = |task: super::TaskId| {
-            let predecessors = self.predecessors(task);
-            let level = predecessors
-                .iter()
-                .map(|p| levels[p.index()] + 1)
-                .max()
-                .unwrap_or(0);
-            levels[task.index()] = level;
-            depth = depth.max(level + 1);
+            let predecessors = self.predecessors(task).iter();
+            let level = predecessors.map(|p| levels[p.index()] + 1).max();
+            levels[task.index()] = level.unwrap_or(0);
             if !ends.is_empty() {
-                let start = predecessors
-                    .iter()
-                    .map(|p| ends[p.index()])
-                    .max()
-                    .unwrap_or(0);
-                let end = start + self.duration(task);
-                ends[task.index()] = end;
-                critical_path = critical_path.max(end);
-                work += self.duration(task);
+                let predecessors = self.predecessors(task).iter();
+                let start = predecessors.map(|p| ends[p.index()]).max();
+                ends[task.index()] = start.unwrap_or(0) + self.duration(task);
             }
         };
         if self.in_order {
@@ -64,23 +78,7 @@ impl TaskGraph {
         } else {
             self.topological_order().into_iter().for_each(&mut visit);
         }
-        if !self.has_durations() {
-            critical_path = u64::from(depth);
-            work = self.len() as u64;
-        }
-        let mut widths = vec![0usize; depth as usize];
-        for level in levels {
-            widths[level as usize] += 1;
-        }
-        Stats {
-            tasks: self.len(),
-            edges: self.edge_count(),
-            depth: depth as usize,
-            width: widths.into_iter().max().unwrap_or(0),
-            work,
-            critical_path,
-            unit: self.unit(),
-        }
+        (levels, ends)
     }
 }
 

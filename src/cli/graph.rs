@@ -1,19 +1,23 @@
 //! `windrow graph`: what a task graph is, and the same graph in another format.
 
-use std::fs::File;
+mod details;
+
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use windrow_components::progress;
 use windrow_components::task_graph::{Stats, TaskGraph, TimeUnit};
 use windrow_formats::task_graph::{write_dot, write_ninja, write_wfformat};
 
 use super::print_lines;
 use crate::error::{Error, Result};
 use crate::installable::{Word, usual_store};
+use crate::progress::Steps;
 use crate::session::Session;
 use crate::task_graph::{self, Loaded};
 use crate::terminal::{Out, complain};
+use crate::whole_file::write_whole;
 
 #[derive(Debug, Args)]
 pub(super) struct GraphArgs {
@@ -31,6 +35,11 @@ pub(super) struct GraphArgs {
     /// Print the description as JSON
     #[arg(long)]
     json: bool,
+
+    /// Describe it in detail: degrees, the width of each level, the tasks of the critical path,
+    /// edges that others imply, work by kind of task
+    #[arg(long, conflicts_with = "to")]
+    stats: bool,
 }
 
 /// Which graph.
@@ -66,6 +75,8 @@ impl GraphSource {
 
     /// Loads the graph, with the durations asked for.
     pub(super) fn load(&self) -> Result<Loaded> {
+        let _steps = Steps::new();
+        let _reading = progress::begin(format!("reading {}", self.graph), "tasks", None);
         let mut loaded = task_graph::load(&self.graph, || self.session())?;
         if let Some(from) = &self.durations {
             self.set_durations(&mut loaded, from)?;
@@ -106,27 +117,30 @@ pub(super) fn run(args: &GraphArgs) -> Result<()> {
     let graph = args.source.load()?.graph;
     match args.to {
         Some(format) => write(&graph, format, args.output.as_ref()),
-        None if args.json => print_lines([json(&graph.stats()).to_string()]),
-        None => print_lines(describe(&graph.stats())),
+        None => describe(&graph, args),
     }
 }
 
 fn write(graph: &TaskGraph, format: OutputFormat, file: Option<&PathBuf>) -> Result<()> {
-    let name = file.map_or_else(|| PathBuf::from("standard output"), Clone::clone);
-    let sink: Box<dyn std::io::Write> = match file {
-        Some(file) => Box::new(File::create(file).map_err(Error::io("create", file))?),
-        None => Box::new(Out::new()),
+    let Some(file) = file else {
+        let mut sink = BufWriter::new(Out::new());
+        write_to(graph, format, &mut sink)?;
+        return match sink.flush() {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            other => other.map_err(Error::io("write to", "standard output")),
+        };
     };
-    let mut sink = BufWriter::new(sink);
+    let _steps = Steps::new();
+    write_whole(file, |sink| write_to(graph, format, sink))
+}
+
+fn write_to(graph: &TaskGraph, format: OutputFormat, sink: &mut impl std::io::Write) -> Result<()> {
     match format {
-        OutputFormat::Ninja => write_ninja(graph, &mut sink)?,
-        OutputFormat::Wfformat => write_wfformat(graph, &mut sink)?,
-        OutputFormat::Dot => write_dot(graph, &mut sink)?,
+        OutputFormat::Ninja => write_ninja(graph, sink)?,
+        OutputFormat::Wfformat => write_wfformat(graph, sink)?,
+        OutputFormat::Dot => write_dot(graph, sink)?,
     }
-    match sink.flush() {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.map_err(Error::io("write to", name)),
-    }
+    Ok(())
 }
 
 /// A time in the graph's own unit, for people.
@@ -137,7 +151,28 @@ pub(super) fn time(value: u64, unit: TimeUnit) -> String {
     }
 }
 
-fn describe(stats: &Stats) -> Vec<String> {
+fn describe(graph: &TaskGraph, args: &GraphArgs) -> Result<()> {
+    let stats = graph.stats();
+    let details = args.stats.then(|| {
+        let _steps = Steps::new();
+        let _looking = progress::begin("looking for edges that others imply", "tasks", None);
+        graph.details()
+    });
+    if args.json {
+        let mut described = json(&stats);
+        if let Some(details) = details {
+            described["details"] = details::json(graph, &details);
+        }
+        return print_lines([described.to_string()]);
+    }
+    let mut lines = figures(&stats);
+    if let Some(details) = details {
+        lines.extend(details::lines(graph, &details));
+    }
+    print_lines(lines)
+}
+
+fn figures(stats: &Stats) -> Vec<String> {
     vec![
         format!("nodes          {}", stats.tasks),
         format!("edges          {}", stats.edges),

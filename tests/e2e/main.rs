@@ -81,6 +81,7 @@ mod signals;
 mod signing;
 mod simulate;
 mod status;
+mod steps;
 mod stopped;
 mod stores;
 mod substitute;

@@ -189,7 +189,7 @@ fn graphs_that_cannot_be_had_and_options_out_of_range_are_named() {
     let absent = world.windrow("graph").arg("absent.ninja").run();
     absent.exits(1).one_error().says("absent.ninja");
     let huge = world.windrow("graph").arg("random:n=4000000000").run();
-    huge.exits(1).one_error().says("too large").says("bytes");
+    huge.exits(1).one_error().says("too large").says("ulimit -v");
     let unfit = world.windrow("graph").arg("spiral:n=3").run();
     unfit.exits(1).one_error().says("spiral");
     for (option, value) in [
@@ -362,4 +362,70 @@ fn files_beside_a_ninja_file_are_read() {
         let ran = world.windrow("graph").arg(write(name, text)).run().exits(1);
         ran.one_error().says(wanted);
     }
+}
+
+#[test]
+fn statistics_say_what_a_graph_is_like() {
+    let world = World::new();
+    let file = world.file("build.ninja");
+    let text = "rule r\n command = x\nbuild a.o: r\nbuild b.o: r a.o\nbuild app: r a.o b.o\n";
+    std::fs::write(&file, text).unwrap();
+    let ran = world.windrow("graph").arg(&file).arg("--stats").ok();
+    assert_eq!(
+        ran.lines()[6..],
+        [
+            "predecessors   mean 1.00, median 1, p90 2, max 2; none for 1",
+            "successors     mean 1.00, median 1, p90 2, max 2; none for 1",
+            "redundant      1 edges that others imply",
+            "levels",
+            "  0                                           1 tasks",
+            "  1                                           1 tasks",
+            "  2                                           1 tasks",
+            "work by kind",
+            "  *.o                                         2          2 tasks",
+            "  app                                         1          1 tasks",
+            "critical path, from its first task on",
+            "  a.o                                         1",
+            "  b.o                                         1",
+            "  app                                         1",
+        ]
+    );
+    let ran = world
+        .windrow("graph")
+        .arg(&file)
+        .args(["--stats", "--json"])
+        .ok();
+    let stats: Value = serde_json::from_str(&ran.line()).unwrap();
+    assert_eq!(stats["nodes"], 3);
+    let details = &stats["details"];
+    assert_eq!(details["redundantEdges"], 1);
+    assert_eq!(details["widths"], json!([1, 1, 1]));
+    assert_eq!(
+        details["criticalPath"][2],
+        json!({"name": "app", "duration": 1})
+    );
+    assert_eq!(
+        details["kinds"][0],
+        json!({"kind": "*.o", "tasks": 2, "work": 2})
+    );
+}
+
+#[test]
+fn a_graph_that_cannot_be_written_leaves_the_file_as_it_was() {
+    let world = World::new();
+    let (from, file) = (world.file("x.json"), world.file("build.ninja"));
+    std::fs::write(&file, "precious").unwrap();
+    // No ninja file has such a name.
+    let text = r#"{"schemaVersion":"1.4","workflow":{"tasks":[{"name":"a"},{"name":"b|c"}]}}"#;
+    std::fs::write(&from, text).unwrap();
+    let command = world.windrow("graph").arg(&from);
+    let command = command.args(["--to", "ninja", "--output"]).arg(&file);
+    command.run().exits(1).one_error().says("b|c");
+    assert_eq!(std::fs::read(&file).unwrap(), b"precious");
+    let beside = std::fs::read_dir(file.parent().unwrap()).unwrap();
+    let beside = beside.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let left = beside
+        .filter(|name| name.contains("build.ninja"))
+        .collect::<Vec<_>>();
+    assert_eq!(left, ["build.ninja"]);
 }
