@@ -189,7 +189,10 @@ fn graphs_that_cannot_be_had_and_options_out_of_range_are_named() {
     let absent = world.windrow("graph").arg("absent.ninja").run();
     absent.exits(1).one_error().says("absent.ninja");
     let huge = world.windrow("graph").arg("random:n=4000000000").run();
-    huge.exits(1).one_error().says("too large").says("ulimit -v");
+    huge.exits(1)
+        .one_error()
+        .says("too large")
+        .says("ulimit -v");
     let unfit = world.windrow("graph").arg("spiral:n=3").run();
     unfit.exits(1).one_error().says("spiral");
     for (option, value) in [

@@ -17,7 +17,10 @@ use super::{GraphError, SelectionError};
 
 /// The derivations of a graph, those of families one by one, with their outputs.
 pub(super) struct Drafts<'a> {
-    #[expect(clippy::vec_box, reason = "what one takes is free once it has been resolved")]
+    #[expect(
+        clippy::vec_box,
+        reason = "what one takes is free once it has been resolved"
+    )]
     pub(super) drafts: Vec<Box<Draft<'a>>>,
     pub(super) outputs: Vec<Outputs>,
 }

@@ -3,15 +3,55 @@
 
 mod attributes;
 mod demands;
+mod edges;
 mod files;
-mod schema;
+mod lists;
+mod texts;
 
-use hashbrown::HashMap;
-use hashbrown::hash_map::Entry;
+use std::borrow::Cow;
 
-use self::schema::{Document, File, Run, Task, Text};
+use serde::Deserialize;
+
 use super::distribution::microseconds;
 use super::{Builder, Limits, Place, TaskGraph, TaskGraphError, TaskId, TimeUnit, unspelt};
+use lists::{Files, Runs, Tasks};
+use texts::Texts;
+
+/// A text that borrows from the file where it has no escapes.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'t>(#[serde(borrow)] Cow<'t, str>);
+
+#[derive(Deserialize)]
+struct Document<'t> {
+    #[serde(borrow, rename = "schemaVersion")]
+    schema_version: Option<Text<'t>>,
+    workflow: Workflow,
+}
+
+#[derive(Deserialize)]
+struct Workflow {
+    /// Up to schema 1.2.
+    jobs: Option<Tasks<false>>,
+    /// Schemas 1.3 and 1.4.
+    tasks: Option<Tasks<false>>,
+    /// From schema 1.5 on.
+    specification: Option<Specification>,
+    execution: Option<Execution>,
+}
+
+#[derive(Deserialize)]
+struct Specification {
+    tasks: Tasks<true>,
+    #[serde(default)]
+    files: Option<Files>,
+}
+
+#[derive(Deserialize)]
+struct Execution {
+    #[serde(default)]
+    tasks: Runs,
+}
 
 const SCHEMAS: [&str; 7] = ["1.0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6"];
 
@@ -42,50 +82,80 @@ pub(super) fn load(file: &str, text: &[u8], limits: Limits) -> Result<TaskGraph,
         ));
     }
     let workflow = document.workflow;
-    let split = workflow.specification.is_some();
-    let (tasks, sizes) = match workflow.specification {
-        Some(specification) => (Some(specification.tasks), specification.files),
-        None => (None, None),
-    };
-    let tasks = tasks.or(workflow.tasks).or(workflow.jobs).ok_or_else(|| {
+    let runs = workflow.execution.map(|execution| execution.tasks);
+    let runs = runs.unwrap_or_default();
+    if let Some(specification) = workflow.specification {
+        let files = specification.files.unwrap_or_default();
+        return graph(file, specification.tasks, &files, runs, limits);
+    }
+    let tasks = workflow.tasks.or(workflow.jobs).ok_or_else(|| {
         let reason = "`workflow` has neither `specification.tasks` nor `tasks` nor `jobs`";
         unsuitable(file, reason.to_owned())
     })?;
-    limits.admit(tasks.len() as u64, 0)?;
-    let keys = index_by_key(file, &tasks, split)?;
-    let runs = workflow
-        .execution
-        .iter()
-        .flat_map(|execution| &execution.tasks);
-    let runtimes = runtimes(file, &tasks, &keys, runs)?;
+    graph(file, tasks, &Files::default(), runs, limits)
+}
 
-    let by_name = !split || names_are_unique(&tasks);
+/// The graph of a list of tasks.
+fn graph<const BY_ID: bool>(
+    file: &str,
+    mut tasks: Tasks<BY_ID>,
+    files: &Files,
+    runs: Runs,
+    limits: Limits,
+) -> Result<TaskGraph, TaskGraphError> {
+    limits.admit(tasks.len() as u64, 0)?;
+    if let Some(problem) = tasks.problem.take() {
+        return Err(problem.of(file, &tasks));
+    }
+    let ran = runs_of(file, &mut tasks, &runs)?;
+    let by_key = BY_ID && !tasks.names.are_unique();
     let mut builder = Builder::new(file, TimeUnit::Microseconds, limits);
-    for (task, runtime) in tasks.iter().zip(runtimes) {
-        let key = if by_name { &task.name } else { &task.id };
-        let name = key.as_ref().map_or("", |key| &key.0);
+    for index in 0..tasks.len() {
+        let name = match by_key {
+            true => tasks.key(index),
+            false => tasks.names.get(index),
+        };
+        let runtime = tasks.runtimes.get(index);
         let duration = runtime
             .map(|seconds| duration(file, name, seconds))
             .transpose()?;
         builder.add_task_bytes(Some(&unspelt(name)), duration)?;
     }
-    add_edges(
-        &mut builder,
-        file,
-        &tasks,
-        |key| keys.get(key).copied(),
-        split,
-    )?;
+    let attributes = attributes::of(&tasks, (&runs, &ran), !by_key);
+    tasks.names = Texts::default();
+    edges::add(&mut builder, file, &mut tasks)?;
     files::add_edges(&mut builder, &tasks)?;
     let mut graph = builder.finish()?;
-    let runs = workflow.execution.iter().flat_map(|run| &run.tasks);
-    let runs = runs.filter_map(|run| Some((*keys.get(&*run.id.0)?, run)));
-    let runs: Vec<(TaskId, &Run<'_>)> = runs.collect();
-    let attributes = attributes::of(&tasks, &runs, by_name);
-    let demands = demands::of(&graph, &tasks, sizes.iter().flatten(), runs.into_iter());
+    let demands = demands::of(&graph, &tasks, files, &runs, &ran);
     graph.set_demands(demands)?;
     graph.set_attributes(attributes)?;
     Ok(graph)
+}
+
+/// The task of each run. Tasks take as long as an execution measured, where one did.
+fn runs_of<const BY_ID: bool>(
+    file: &str,
+    tasks: &mut Tasks<BY_ID>,
+    runs: &Runs,
+) -> Result<Vec<TaskId>, TaskGraphError> {
+    let mut ran = vec![false; tasks.len()];
+    let mut of = Vec::with_capacity(runs.len());
+    for run in 0..runs.len() {
+        let id = runs.ids.get(run);
+        let Some(task) = tasks.find(id) else {
+            let reason = format!("`execution` has a task `{id}` that `specification` lacks");
+            return Err(unsuitable(file, reason));
+        };
+        if std::mem::replace(&mut ran[task.index()], true) {
+            let reason = format!("`execution` has the task `{id}` twice; leave one of them out");
+            return Err(unsuitable(file, reason));
+        }
+        if let Some(seconds) = runs.runtimes.get(run) {
+            tasks.runtimes.set(task.index(), Some(seconds));
+        }
+        of.push(task);
+    }
+    Ok(of)
 }
 
 /// Says in our words and places what the JSON reader says.
@@ -111,113 +181,14 @@ fn unsuitable(file: &str, reason: String) -> TaskGraphError {
     }
 }
 
-/// The run time of each task in seconds: as an execution measured it, else as the task says.
-fn runtimes<'r>(
-    file: &str,
-    tasks: &[Task<'_>],
-    keys: &HashMap<&str, TaskId>,
-    runs: impl Iterator<Item = &'r Run<'r>>,
-) -> Result<Vec<Option<f64>>, TaskGraphError> {
-    let stated = |task: &Task<'_>| task.runtime_in_seconds.or(task.runtime);
-    let mut runtimes: Vec<Option<f64>> = tasks.iter().map(stated).collect();
-    let mut ran = vec![false; tasks.len()];
-    for run in runs {
-        let Some(task) = keys.get(&*run.id.0) else {
-            let id = &run.id.0;
-            let reason = format!("`execution` has a task `{id}` that `specification` lacks");
-            return Err(unsuitable(file, reason));
-        };
-        if std::mem::replace(&mut ran[task.index()], true) {
-            let id = &run.id.0;
-            let reason = format!("`execution` has the task `{id}` twice; leave one of them out");
-            return Err(unsuitable(file, reason));
-        }
-        let runtime = run.runtime_in_seconds.or(run.runtime);
-        runtimes[task.index()] = runtime.or(runtimes[task.index()]);
-    }
-    Ok(runtimes)
-}
-
-fn add_edges(
-    builder: &mut Builder,
-    file: &str,
-    tasks: &[Task<'_>],
-    by_key: impl Fn(&str) -> Option<TaskId>,
-    split: bool,
-) -> Result<(), TaskGraphError> {
-    let find = |other: &Text<'_>, task: &Task<'_>| {
-        by_key(&other.0).ok_or_else(|| TaskGraphError::DanglingEdge {
-            origin: file.to_owned(),
-            task: key_of(task, split).unwrap_or_default().to_owned(),
-            missing: other.0.to_string(),
-        })
-    };
-    for (index, task) in tasks.iter().enumerate() {
-        let id = TaskId::from_index(index);
-        for parent in task.parents.iter().flatten() {
-            builder.add_edge(find(parent, task)?, id)?;
-        }
-    }
-    for (index, task) in tasks.iter().enumerate() {
-        let id = TaskId::from_index(index);
-        for child in task.children.iter().flatten() {
-            builder.add_edge(id, find(child, task)?)?;
-        }
-    }
-    Ok(())
-}
-
-/// An estimate of the bytes that a file takes once it is taken apart: a place for every text that
-/// is no key, in lists that grow by doubling, and one for every object.
+/// An estimate of the bytes that a file takes once it is taken apart: a number for every text that
+/// is no key, in lists that grow by doubling, the text itself and its place in a table if it is a
+/// new one, as one an object is.
 fn memory_needed(text: &[u8]) -> u64 {
     let texts = memchr::memchr_iter(b'"', text).count() / 2;
     let keys = memchr::memmem::find_iter(text, b"\":").count();
     let objects = memchr::memchr_iter(b'{', text).count();
-    let bytes = texts.saturating_sub(keys) * size_of::<Text<'_>>() * 2
-        + objects * size_of::<Task<'_>>() * 3 / 2;
-    bytes as u64
-}
-
-/// What `parents` and `children` refer to a task by: its id from schema 1.5 on, its name before.
-fn key_of<'a>(task: &'a Task<'_>, split: bool) -> Option<&'a str> {
-    let key = if split { &task.id } else { &task.name };
-    key.as_ref().map(|key| &*key.0)
-}
-
-fn index_by_key<'a>(
-    file: &str,
-    tasks: &'a [Task<'_>],
-    split: bool,
-) -> Result<HashMap<&'a str, TaskId>, TaskGraphError> {
-    let mut keys = HashMap::with_capacity(tasks.len());
-    for (index, task) in tasks.iter().enumerate() {
-        let key = key_of(task, split)
-            .filter(|key| !key.is_empty())
-            .ok_or_else(|| {
-                let what = if split { "id" } else { "name" };
-                TaskGraphError::Unsuitable {
-                    file: file.to_owned(),
-                    reason: format!("task number {} of the file has no `{what}`", index + 1),
-                }
-            })?;
-        match keys.entry(key) {
-            Entry::Vacant(free) => free.insert(TaskId::from_index(index)),
-            Entry::Occupied(_) => {
-                return Err(TaskGraphError::DuplicateTask {
-                    origin: file.to_owned(),
-                    name: key.to_owned(),
-                });
-            }
-        };
-    }
-    Ok(keys)
-}
-
-fn names_are_unique(tasks: &[Task<'_>]) -> bool {
-    let mut seen = hashbrown::HashSet::with_capacity(tasks.len());
-    tasks
-        .iter()
-        .all(|task| task.name.as_ref().is_some_and(|name| seen.insert(&*name.0)))
+    (texts.saturating_sub(keys) * 16 + objects * 64) as u64
 }
 
 pub(super) fn duration(file: &str, task: &str, seconds: f64) -> Result<u64, TaskGraphError> {
@@ -269,32 +240,6 @@ mod tests {
         assert_eq!((stats.tasks, stats.edges, stats.work), (3, 3, 3_500_001));
         let names: Vec<_> = graph.tasks().map(|task| graph.name(task)).collect();
         assert_eq!(names, ["a", "b", "c"]);
-    }
-
-    #[test]
-    fn kinds_are_categories_programs_or_names_that_several_have() {
-        let kinds = |text: &str| {
-            let graph = read(text).unwrap();
-            let attributes = graph.attributes().cloned().unwrap_or_default();
-            let kinds = attributes.kind_of.iter();
-            kinds
-                .map(|&kind| attributes.kinds[kind as usize].clone())
-                .collect::<Vec<String>>()
-        };
-        assert!(kinds(NEW).is_empty());
-        let same_names = NEW.replace(r#""name":"c""#, r#""name":"a""#);
-        assert_eq!(kinds(&same_names), ["a", "b", "a"]);
-        let programs = same_names.replace(
-            r#""coreCount":4"#,
-            r#""coreCount":4,"command":{"program":"p","arguments":[]}"#,
-        );
-        assert_eq!(kinds(&programs), ["a", "b", "p"]);
-        let categories =
-            programs.replace(r#""id":"c1","name""#, r#""id":"c1","category":"q","name""#);
-        assert_eq!(kinds(&categories), ["a", "b", "q"]);
-        let urgent = NEW.replace(r#""coreCount":4"#, r#""priority":7.5"#);
-        let graph = read(&urgent).unwrap();
-        assert_eq!(graph.attributes().unwrap().priorities, [0.0, 0.0, 7.5]);
     }
 
     #[test]

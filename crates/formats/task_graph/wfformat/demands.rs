@@ -3,8 +3,7 @@
 use hashbrown::{HashMap, HashSet};
 use windrow_components::task_graph::{Cores, Demands};
 
-use super::files::uses;
-use super::{File, Run, Task};
+use super::lists::{Files, Numbers, Runs, Tasks};
 use crate::task_graph::{TaskGraph, TaskId};
 
 /// A number of a file as a whole one; what is no number of anything counts as none.
@@ -16,27 +15,28 @@ fn whole(number: f64) -> u64 {
     }
 }
 
-/// What the tasks of that graph need, as they say so and as their runs do.
-pub(super) fn of<'r, 't: 'r>(
+/// What the tasks of that graph need, as they say so and as their runs do; `ran` is the task of
+/// each run.
+pub(super) fn of<const BY_ID: bool>(
     graph: &TaskGraph,
-    tasks: &[Task<'_>],
-    files: impl Iterator<Item = &'r File<'t>>,
-    runs: impl Iterator<Item = (TaskId, &'r Run<'t>)>,
+    tasks: &Tasks<BY_ID>,
+    files: &Files,
+    runs: &Runs,
+    ran: &[TaskId],
 ) -> Demands {
-    let in_kb = |task: &Task<'_>| task.memory.map(|kilobytes| kilobytes * 1e3);
-    let mut cores: Vec<Option<f64>> = tasks.iter().map(|task| task.cores).collect();
-    let memory = tasks
-        .iter()
-        .map(|task| task.memory_in_bytes.or_else(|| in_kb(task)));
-    let mut memory: Vec<Option<f64>> = memory.collect();
-    for (task, run) in runs {
-        let index = task.index();
-        cores[index] = run.core_count.or(cores[index]);
-        memory[index] = run.memory_in_bytes.or(memory[index]);
-    }
     let mut demands = Demands::default();
+    let as_run = |of_tasks: &Numbers, of_runs: &Numbers| {
+        let mut numbers: Vec<_> = (0..tasks.len()).map(|index| of_tasks.get(index)).collect();
+        for (run, task) in ran.iter().enumerate() {
+            let number = &mut numbers[task.index()];
+            *number = of_runs.get(run).or(*number);
+        }
+        numbers
+    };
     let count = |cores: Option<f64>| u32::try_from(whole(cores.unwrap_or(1.0))).unwrap_or(u32::MAX);
-    let cores: Vec<u32> = cores.into_iter().map(|cores| count(cores).max(1)).collect();
+    let cores = as_run(&tasks.cores, &runs.cores);
+    let cores = cores.into_iter().map(|cores| count(cores).max(1));
+    let cores: Vec<u32> = cores.collect();
     if cores.iter().any(|&cores| cores > 1) {
         let rigid = |cores: u32| {
             if cores > 1 {
@@ -47,74 +47,59 @@ pub(super) fn of<'r, 't: 'r>(
         };
         demands.cores = cores.into_iter().map(rigid).collect();
     }
+    let memory = as_run(&tasks.memory, &runs.memory);
     if memory.iter().flatten().any(|&memory| memory > 0.0) {
-        demands.memory = memory
-            .into_iter()
-            .map(|bytes| whole(bytes.unwrap_or(0.0)))
-            .collect();
+        let bytes = |bytes: Option<f64>| whole(bytes.unwrap_or(0.0));
+        demands.memory = memory.into_iter().map(bytes).collect();
     }
     add_data(&mut demands, graph, tasks, files);
     demands
 }
 
-/// Numbers the files in the order in which tasks name them.
-fn numbered<'t>(tasks: &'t [Task<'_>]) -> HashMap<&'t str, u32> {
-    let mut numbers = HashMap::new();
-    for (file, _) in tasks.iter().flat_map(uses) {
-        let next = numbers.len() as u32;
-        numbers.entry(file).or_insert(next);
-    }
-    numbers
-}
-
 /// Files as data. A file has one maker: the first task that writes it and does not read it, or
 /// else the first that writes it.
-fn add_data<'r, 't: 'r>(
+fn add_data<const BY_ID: bool>(
     demands: &mut Demands,
     graph: &TaskGraph,
-    tasks: &[Task<'_>],
-    files: impl Iterator<Item = &'r File<'t>>,
+    tasks: &Tasks<BY_ID>,
+    files: &Files,
 ) {
-    let numbers = numbered(tasks);
-    if numbers.is_empty() {
+    if tasks.use_nothing() {
         return;
     }
-    demands.sizes = vec![0; numbers.len()];
-    for file in files {
-        if let Some(id) = &file.id
-            && let Some(&number) = numbers.get(&*id.0)
-        {
-            demands.sizes[number as usize] = whole(file.size_in_bytes.unwrap_or(0.0));
+    let count = tasks.files.len();
+    demands.sizes = vec![0; count];
+    for index in 0..files.ids.len() {
+        if let Some(number) = tasks.files.find(files.ids.get(index)) {
+            let size = files.sizes.get(index).unwrap_or(0.0);
+            demands.sizes[number as usize] = whole(size);
         }
     }
-    let mut updated = vec![false; numbers.len()];
-    demands.makers = vec![None; numbers.len()];
-    for (index, task) in tasks.iter().enumerate() {
-        for file in task.files.iter().flatten() {
-            let name = file.id.as_ref().or(file.name.as_ref());
-            if let Some(name) = name
-                && let Some(&number) = numbers.get(&*name.0)
-                && let Some(size) = file.size_in_bytes.or(file.size)
-            {
-                demands.sizes[number as usize] = whole(size);
-            }
+    for (number, bytes) in demands.sizes.iter_mut().enumerate() {
+        if let Some(size) = tasks.sizes.get(number) {
+            *bytes = whole(size);
         }
-        let read: HashSet<&str> = uses(task)
-            .filter(|&(_, writes)| !writes)
-            .map(|(file, _)| file)
-            .collect();
-        let reads = |file: &str| read.contains(file);
-        for (file, _) in uses(task).filter(|&(_, writes)| writes) {
-            let number = numbers[file] as usize;
+    }
+    let mut updated = vec![false; count];
+    demands.makers = vec![None; count];
+    for index in 0..tasks.len() {
+        let of_kind = |wanted| {
+            tasks
+                .uses(index)
+                .filter(move |&(_, writes)| writes == wanted)
+        };
+        let read: HashSet<u32> = of_kind(false).map(|(file, _)| file).collect();
+        for (file, _) in of_kind(true) {
+            let (number, reads) = (file as usize, read.contains(&file));
             let maker = &mut demands.makers[number];
-            if maker.is_none() || updated[number] && !reads(file) {
-                updated[number] = reads(file);
+            if maker.is_none() || updated[number] && !reads {
+                updated[number] = reads;
                 *maker = Some(TaskId::from_index(index));
             }
         }
     }
     let mut lists = Vec::with_capacity(tasks.len());
-    for (index, task) in tasks.iter().enumerate() {
+    for index in 0..tasks.len() {
         let id = TaskId::from_index(index);
         let makers = &demands.makers;
         // Of a file that is changed in place it is not known which state a task needs.
@@ -123,8 +108,8 @@ fn add_data<'r, 't: 'r>(
             None => true,
         };
         let list = |wanted: bool| {
-            let of_kind = uses(task).filter(move |&(_, writes)| writes == wanted);
-            let mut list: Vec<u32> = of_kind.map(|(file, _)| numbers[file]).collect();
+            let of_kind = tasks.uses(index).filter(|&(_, writes)| writes == wanted);
+            let mut list: Vec<u32> = of_kind.map(|(file, _)| file).collect();
             let mut seen = HashSet::new();
             list.retain(|&number| seen.insert(number));
             list

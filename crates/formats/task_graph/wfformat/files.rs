@@ -1,16 +1,7 @@
 //! Edges that only files show: who reads a file waits for who writes it.
 
-use hashbrown::HashMap;
-
-use super::{Task, Text};
+use super::lists::Tasks;
 use crate::task_graph::{Builder, TaskGraphError, TaskId};
-
-/// The tasks that use a file, each once.
-#[derive(Default)]
-struct Users {
-    readers: Vec<TaskId>,
-    writers: Vec<TaskId>,
-}
 
 /// Adds the edges that files show. Among tasks that both read and write a file nothing says who
 /// comes first; they wait for those that only write it, and those that only read it for all of
@@ -18,52 +9,36 @@ struct Users {
 ///
 /// # Errors
 /// If there are too many edges.
-pub(super) fn add_edges(builder: &mut Builder, tasks: &[Task<'_>]) -> Result<(), TaskGraphError> {
-    let mut users: HashMap<&str, Users> = HashMap::new();
-    for (index, task) in tasks.iter().enumerate() {
-        let id = TaskId::from_index(index);
-        for (file, writes) in uses(task) {
-            let users = users.entry(file).or_default();
-            let list = match writes {
-                true => &mut users.writers,
-                false => &mut users.readers,
-            };
-            // A task's uses come together, so that a second mention follows the first.
-            if list.last() != Some(&id) {
-                list.push(id);
-            }
-        }
-    }
-    for Users { readers, writers } in users.into_values() {
-        for reader in &readers {
-            let also_writes = writers.binary_search(reader).is_ok();
-            for writer in &writers {
-                let updates = readers.binary_search(writer).is_ok();
+pub(super) fn add_edges<const BY_ID: bool>(
+    builder: &mut Builder,
+    tasks: &Tasks<BY_ID>,
+) -> Result<(), TaskGraphError> {
+    let uses = |index| {
+        tasks
+            .uses(index)
+            .map(move |(file, writes)| (file, writes, index as u32))
+    };
+    let mut uses: Vec<(u32, bool, u32)> = (0..tasks.len()).flat_map(uses).collect();
+    uses.sort_unstable();
+    uses.dedup();
+    for of_file in uses.chunk_by(|(a, ..), (b, ..)| a == b) {
+        let (readers, writers) =
+            of_file.split_at(of_file.partition_point(|&(_, writes, _)| !writes));
+        let is_among = |list: &[(u32, bool, u32)], wanted: u32| {
+            list.binary_search_by_key(&wanted, |&(.., task)| task)
+                .is_ok()
+        };
+        for &(.., reader) in readers {
+            let also_writes = is_among(writers, reader);
+            for &(.., writer) in writers {
+                let updates = is_among(readers, writer);
                 if writer != reader && !(also_writes && updates) {
-                    builder.add_edge(*writer, *reader)?;
+                    builder.add_edge(TaskId::from_u32(writer), TaskId::from_u32(reader))?;
                 }
             }
         }
     }
     Ok(())
-}
-
-/// The files that a task uses, and whether it writes each.
-pub(super) fn uses<'a>(task: &'a Task<'_>) -> impl Iterator<Item = (&'a str, bool)> {
-    let texts = |list: &'a Option<Vec<Text<'_>>>, writes: bool| {
-        let texts = list.iter().flatten();
-        texts.map(move |text| (&*text.0, writes))
-    };
-    let old = task.files.iter().flatten().filter_map(|file| {
-        let name = file.id.as_ref().or(file.name.as_ref())?;
-        match file.link.as_ref().map(|link| &*link.0) {
-            Some("output") => Some((&*name.0, true)),
-            Some("input") => Some((&*name.0, false)),
-            _ => None,
-        }
-    });
-    let inputs = texts(&task.input_files, false);
-    old.chain(inputs).chain(texts(&task.output_files, true))
 }
 
 #[cfg(test)]
