@@ -444,7 +444,7 @@ mod tests {
             .reserve(10_000_000, 40_000_000)
             .unwrap_err()
             .to_string();
-        assert!(refused.contains("1280000000 bytes"), "{refused}");
+        assert!(refused.contains("about 1.19 GiB"), "{refused}");
         assert!(matches!(
             Limits::default().admit(1 << 32, 0),
             Err(TaskGraphError::TooLarge { what: "tasks", .. })
