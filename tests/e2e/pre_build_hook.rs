@@ -245,3 +245,35 @@ fn nix_calls_it_in_the_same_way() {
     assert_eq!(text(theirs), ours);
     assert_eq!(text(world.file("told")), told);
 }
+
+#[test]
+fn a_shell_has_what_the_hook_shows() {
+    need!("busybox");
+    let world = World::new();
+    let shown = world.write("shown", "by the hook\n");
+    let hook = format!(
+        "echo called with ${{1##*-}} >&2; echo extra-sandbox-paths; echo /shown={}; echo",
+        shown.display()
+    );
+    let hook = world.script("hook", &hook);
+    let conf = |hook: &std::path::Path| {
+        world.conf(&format!("{SEALED}pre-build-hook = {}\n", hook.display()));
+    };
+    conf(&hook);
+    let drv = world.add_one("x", busybox("echo > $out"));
+    let shell = || {
+        let line = ["--command", "read -r line < /shown; echo $line"];
+        world.windrow("shell").arg(&drv).args(line)
+    };
+    let ran = shell().ok().says("pre-build-hook: called with x.drv");
+    assert_eq!(ran.out(), "by the hook\n");
+    conf(&world.script("bad", "exit 3"));
+    shell()
+        .run()
+        .exits(1)
+        .one_error()
+        .says("failed with exit code 3");
+    conf(&world.script("wrong", "echo nonsense"));
+    shell().run().exits(1).one_error().says("unknown command");
+    world.is_clean();
+}
