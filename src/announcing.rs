@@ -1,6 +1,7 @@
 //! Tells other processes what this run does, in its file in the store's state, and everything to
 //! the reporter that the user sees. What begins and ends within a moment is not worth a word.
 
+use std::io::ErrorKind;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use windrow_components::log_line::LogMessage;
@@ -9,6 +10,7 @@ use windrow_components::run_record::{
 };
 use windrow_store::Layout;
 use windrow_store::runs::RunFile;
+use windrow_sys::limits::spare_descriptors;
 use windrow_systems::failure::{FailureKind, FailureKinds};
 use windrow_systems::report::{BuildRef, Counts, Event, Reporter};
 
@@ -43,6 +45,9 @@ pub(crate) struct Announcer {
     written: Option<Instant>,
     outputs: Outputs,
 }
+
+/// How many descriptors have to be left where the file takes one.
+const SPARE_DESCRIPTORS: usize = 16;
 
 /// The file of the run.
 enum Place {
@@ -205,6 +210,10 @@ impl Announcer {
         }
         self.written = Some(Instant::now());
         let written = match &mut self.file {
+            // What is left of them is for builds.
+            Place::None if spare_descriptors() < SPARE_DESCRIPTORS => {
+                Err(ErrorKind::ResourceBusy.into())
+            }
             Place::None => {
                 RunFile::create(&self.layout, &lines).map(|it| self.file = Place::Open(it))
             }

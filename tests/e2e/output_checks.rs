@@ -45,6 +45,7 @@ fn fails(env: Value, attribute: &str, bad: &[&str]) {
         .skip_while(|line| !line.contains("is not allowed to refer"))
         .skip(1)
         .map_while(|line| line.strip_prefix("  "))
+        .take_while(|path| path.starts_with('/'))
         .filter_map(|path| path.rsplit('/').next()?.split_once('-'))
         .map(|(_, name)| name)
         .collect();
