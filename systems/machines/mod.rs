@@ -1,7 +1,7 @@
 //! Machines that goals run on, as policies see them and worlds keep them. A world has any of this
 //! only if it has machines; one with slots alone has none of it, and pays nothing for it.
 //!
-//! A machine is an entity with a [`Machine`](windrow_components::machine::Machine) and its
+//! A machine is an entity with a [`Machine`] and its
 //! [`Load`]; [`Fleet`] has them in their order. A goal that is ready stands in the ready queue, in
 //! the order of the policy, until the policy places it: a system in
 //! [`TickSet::Lock`](crate::world::TickSet::Lock) takes it from there
