@@ -194,8 +194,11 @@ impl Wire {
         let [client, other] = magics;
         push_number(&mut self.output, client);
         push_number(&mut self.output, version);
-        self.flush()?;
+        let sent = self.flush();
+        // One that has ended takes nothing any more; what it has said before, or that it has said
+        // nothing, tells why.
         self.expect_magic(other)?;
+        sent?;
         self.number()
     }
 
