@@ -55,7 +55,7 @@ pub struct Details {
 }
 
 impl TaskGraph {
-    /// Its statistics. Linear in tasks and edges, but for edges that others imply: of those only
+    /// Its statistics. Linear in tasks and edges, except edges that others imply: of those only
     /// edges across several levels cost more, and these no more than some seconds together.
     pub fn details(&self) -> Details {
         let (levels, ends) = self.levels_and_ends();
@@ -82,7 +82,7 @@ fn degrees(graph: &TaskGraph, of: impl Fn(TaskId) -> usize) -> Degrees {
     let Some(&max) = all.last() else {
         return Degrees::default();
     };
-    // The smallest that so many in a hundred do not exceed.
+    // The smallest that this share of a hundred does not exceed.
     let percentile = |percent: usize| all[(all.len() * percent).div_ceil(100) - 1];
     Degrees {
         mean: graph.edge_count() as f64 / all.len() as f64,
@@ -117,7 +117,7 @@ fn critical_path(graph: &TaskGraph, levels: &[u32], ends: &[u64]) -> Vec<TaskId>
     path
 }
 
-/// How many edges others imply, unless that takes more than so many steps. An edge from one level
+/// How many edges others imply, unless that takes more than `most_steps`. An edge from one level
 /// to the next never is; for any other it is looked whether a path leads past it.
 fn redundant_edges(graph: &TaskGraph, levels: &[u32], most_steps: u64) -> Option<usize> {
     let level = |task: TaskId| levels[task.index()];

@@ -36,7 +36,7 @@ impl World {
         }
     }
 
-    /// Has paths been used so many days ago.
+    /// Has paths been used that number of days ago.
     #[track_caller]
     fn used(&self, path: impl AsRef<Path>, days_ago: i64) {
         let path = path.as_ref().display();

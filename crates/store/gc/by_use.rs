@@ -99,7 +99,7 @@ mod tests {
     use super::*;
     use crate::layout::tests::store_path;
 
-    /// A store of so many paths in which references and kept paths are these pairs.
+    /// A store of that many paths in which references and kept paths are these pairs.
     fn store(
         count: usize,
         references: &[(u32, u32)],
